@@ -1,0 +1,214 @@
+package rewrite
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/emersion/go-message/charset"
+)
+
+const (
+	// maxParams bounds the work a header of a million parameters makes.
+	maxParams = 256
+	// maxName is the length in bytes that file systems allow.
+	maxName = 200
+)
+
+// fileName is the name a part's headers give it, as its sender meant it, or "".
+// The disposition's filename goes before the type's name (RFC 2183 section 2.3).
+func fileName(disposition, contentType string) string {
+	if name := paramValue(disposition, "filename"); name != "" {
+		return name
+	}
+	return paramValue(contentType, "name")
+}
+
+// paramValue decodes a parameter in any notation met in mail: RFC 2231 with
+// charset and continuations, RFC 2047 words, raw 8-bit, quoted or not.
+func paramValue(header, name string) string {
+	params := splitParams(header)
+	if v, ok := params[name+"*"]; ok {
+		return decodeExtended(v)
+	}
+	if v := continued(params, name); v != "" {
+		return v
+	}
+	return decodeText(params[name])
+}
+
+// splitParams reads the parameters after the first semicolon. It never fails:
+// what is no parameter is passed over, and of two with one name the first counts.
+func splitParams(header string) map[string]string {
+	params := map[string]string{}
+	_, rest, _ := strings.Cut(header, ";")
+	for n := 0; rest != "" && n < maxParams; n++ {
+		var p string
+		p, rest = cutUnquoted(rest)
+		k, v, ok := strings.Cut(p, "=")
+		k = strings.ToLower(strings.TrimSpace(k))
+		if !ok || k == "" {
+			continue
+		}
+		if _, twice := params[k]; !twice {
+			params[k] = unquote(strings.TrimSpace(v))
+		}
+	}
+	return params
+}
+
+// cutUnquoted cuts at the first semicolon outside a quoted string.
+func cutUnquoted(s string) (before, after string) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ';' && !quoted:
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+func unquote(s string) string {
+	if !strings.HasPrefix(s, `"`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 1; i < len(s) && s[i] != '"'; i++ {
+		// QUIRK: Windows programs write C:\file unescaped; only quotes and
+		// backslashes are ever escaped in earnest.
+		if s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\') {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// continued joins name*0, name*1*, … (RFC 2231 section 3).
+func continued(params map[string]string, name string) string {
+	var value, cs string
+	for i := range maxParams {
+		key := name + "*" + strconv.Itoa(i)
+		if v, ok := params[key+"*"]; ok {
+			if i == 0 {
+				cs, v = cutCharset(v)
+			}
+			value += percentDecode(v)
+		} else if v, ok := params[key]; ok {
+			value += v
+		} else {
+			break
+		}
+	}
+	return toUTF8(cs, value)
+}
+
+// decodeExtended decodes charset'language'text (RFC 2231 section 4).
+func decodeExtended(v string) string {
+	cs, text := cutCharset(v)
+	return toUTF8(cs, percentDecode(text))
+}
+
+func cutCharset(v string) (cs, text string) {
+	if parts := strings.SplitN(v, "'", 3); len(parts) == 3 {
+		return parts[0], parts[2]
+	}
+	return "", v
+}
+
+func percentDecode(s string) string {
+	if d, err := url.PathUnescape(s); err == nil {
+		return d
+	}
+	return s
+}
+
+// decodeText decodes RFC 2047 words, which many put into parameters although
+// RFC 2047 section 5 forbids it, and raw 8-bit.
+func decodeText(s string) string {
+	if s == "" {
+		return ""
+	}
+	dec := mime.WordDecoder{CharsetReader: charset.Reader}
+	if strings.Contains(s, "=?") {
+		if d, err := dec.DecodeHeader(s); err == nil {
+			return d
+		}
+	}
+	return toUTF8("", s)
+}
+
+func toUTF8(cs, s string) string {
+	if cs == "" || strings.EqualFold(cs, "utf-8") || strings.EqualFold(cs, "us-ascii") {
+		if utf8.ValidString(s) {
+			return s
+		}
+		cs = "windows-1252" // what undeclared 8-bit nearly always is
+	}
+	r, err := charset.Reader(cs, strings.NewReader(s))
+	if err != nil {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
+}
+
+// extensions are for attachments without a name. They are written out here for
+// mime.ExtensionsByType answers differently on every machine.
+var extensions = map[string]string{
+	"application/pdf": ".pdf", "application/zip": ".zip", "application/msword": ".doc",
+	"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",
+	"audio/mpeg": ".mp3", "video/mp4": ".mp4", "text/csv": ".csv", "text/html": ".html", "text/plain": ".txt",
+}
+
+// displayName makes a name safe to show and to save: the last element of a path,
+// on one line, without what turns the direction of writing, of a length that
+// file systems take.
+func displayName(name, mimeType string) string {
+	name = strings.ReplaceAll(name, `\`, "/")
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029', r == '\uFEFF':
+			return -1
+		}
+		return r
+	}, name)
+	name = path.Base(strings.TrimRight(name, "/ "))
+	name = strings.Trim(strings.Join(strings.Fields(name), " "), ". ")
+	if name == "" || name == "/" {
+		return "attachment" + extensions[mimeType]
+	}
+	return shorten(name)
+}
+
+// shorten keeps the extension, by which people know what a file is.
+func shorten(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	ext := path.Ext(name)
+	if len(ext) > 20 {
+		ext = ""
+	}
+	stem := name[:maxName-len(ext)-len("…")]
+	for !utf8.ValidString(stem) {
+		stem = stem[:len(stem)-1]
+	}
+	return stem + "…" + ext
+}

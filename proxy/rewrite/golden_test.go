@@ -1,0 +1,74 @@
+package rewrite
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the .want.eml files anew; then read them")
+
+// Each pair in testdata/golden is a mail and what recipients get of it.
+func TestGolden(t *testing.T) {
+	mails, err := filepath.Glob("testdata/golden/[0-9][0-9]-*.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pairs := 0
+	for _, path := range mails {
+		if strings.HasSuffix(path, ".want.eml") {
+			continue
+		}
+		pairs++
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			mail, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantPath := strings.TrimSuffix(path, ".eml") + ".want.eml"
+			d := newMemory()
+			d.expires = time.Date(2027, 2, 20, 0, 0, 0, 0, time.UTC)
+			got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Language: "auto", Restore: true}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkRestored(t, mail, got, m, d)
+			if *update {
+				if err := os.WriteFile(wantPath, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(wantPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("first difference at %d; got:\n%s", firstDifference(got, want), got)
+			}
+			d2 := newMemory()
+			d2.expires = d.expires
+			slow, _, err := rewriteAll(iotest.OneByteReader(bytes.NewReader(mail)), Policy{MinSize: 1, Language: "auto", Restore: true}, d2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(slow, want) {
+				t.Errorf("read byte by byte, first difference at %d", firstDifference(slow, want))
+			}
+			again, _, err := rewriteAll(bytes.NewReader(got), Policy{MinSize: 1, Restore: true}, newMemory())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(again, got) {
+				t.Error("passing a second time changed it")
+			}
+		})
+	}
+	if pairs < 18 {
+		t.Errorf("%d pairs, want at least 18", pairs)
+	}
+}

@@ -1,0 +1,171 @@
+package rewrite
+
+import (
+	"bytes"
+	"io"
+	"strings"
+)
+
+const (
+	// scanBuffer is read at a time. It is also the longest content chunk.
+	scanBuffer = 64 << 10
+	// maxBoundary is Postfix's limit too; RFC 2046 section 5.1.1 says 70.
+	maxBoundary = 2048
+	// maxDelimiterLine leaves room for transport padding after a boundary
+	// (RFC 2046 section 5.1.1). A longer line is content.
+	maxDelimiterLine = maxBoundary + 1024
+)
+
+// A delimiter is one delimiter line of the message (RFC 2046 section 5.1.1).
+type delimiter struct {
+	line    []byte // whole, with its line end
+	level   int    // which of the open boundaries it belongs to, 0 the outermost
+	closing bool
+}
+
+// A scanner cuts a message into chunks of content and the delimiter lines of
+// those boundaries that are open. Chunks are as large as the reads allow and do
+// not keep to lines; whatever the sizes of the reads, they join to the same bytes.
+//
+// A delimiter line is "--", the boundary, perhaps "--", then nothing but blanks:
+// what all mail programs agree on. "--b-x" is not a delimiter of "b".
+type scanner struct {
+	src   io.Reader
+	buf   []byte
+	r, w  int
+	err   error // of src, once it has ended
+	bol   bool  // buf[r] is the first byte of a line
+	open  map[string]int
+	total int64 // read from src
+}
+
+func newScanner(src io.Reader) *scanner {
+	return &scanner{src: src, buf: make([]byte, scanBuffer), bol: true, open: map[string]int{}}
+}
+
+// push opens a boundary on the next level. It refuses one that cannot be told
+// from a boundary already open, for then programs differ about the structure.
+func (s *scanner) push(boundary string) bool {
+	if boundary == "" || len(boundary) > maxBoundary || strings.TrimRight(boundary, " \t\r\n") != boundary {
+		return false
+	}
+	for b := range s.open {
+		if b == boundary || b == boundary+"--" || boundary == b+"--" {
+			return false
+		}
+	}
+	s.open[boundary] = len(s.open)
+	return true
+}
+
+func (s *scanner) pop(boundary string) { delete(s.open, boundary) }
+
+// closeAll ends the walk: the rest of the message is content.
+func (s *scanner) closeAll() { clear(s.open) }
+
+// next returns the next chunk of content or the next delimiter, and at the end
+// the source's error: io.EOF if it ended well. The bytes are valid until the
+// next call.
+func (s *scanner) next() ([]byte, *delimiter, error) {
+	for {
+		content, d, more := s.split(s.buf[s.r:s.w])
+		if more && s.err == nil {
+			s.fill()
+			continue
+		}
+		if d != nil {
+			s.consume(len(d.line))
+			return nil, d, nil
+		}
+		if content == nil {
+			return nil, nil, s.err
+		}
+		s.consume(len(content))
+		return content, nil, nil
+	}
+}
+
+// split finds what the window begins with. With more it cannot say before more
+// bytes came, or the source ended.
+func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
+	if len(win) == 0 {
+		return nil, nil, true
+	}
+	if len(s.open) == 0 {
+		return win, nil, false
+	}
+	skip := 0
+	if s.bol && win[0] == '-' {
+		line, whole := firstLine(win)
+		if !whole && len(win) < maxDelimiterLine && s.err == nil {
+			if len(win) < 2 || win[1] == '-' {
+				return nil, nil, true
+			}
+		}
+		if d := s.match(line); d != nil {
+			return nil, d, false
+		}
+		skip = 1
+	}
+	if i := bytes.Index(win[skip:], []byte("\n--")); i >= 0 {
+		return win[:skip+i+1], nil, false
+	}
+	if bytes.HasSuffix(win, []byte("\n-")) {
+		return win[:len(win)-1], nil, false
+	}
+	return win, nil, false
+}
+
+func firstLine(b []byte) (line []byte, whole bool) {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1], true
+	}
+	return b, false
+}
+
+func (s *scanner) match(line []byte) *delimiter {
+	if !bytes.HasPrefix(line, []byte("--")) || len(line) > maxDelimiterLine {
+		return nil
+	}
+	b := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	b = bytes.TrimRight(b[2:], " \t")
+	if level, ok := s.open[string(b)]; ok {
+		return &delimiter{line: line, level: level}
+	}
+	if b, closing := bytes.CutSuffix(b, []byte("--")); closing {
+		if level, ok := s.open[string(b)]; ok {
+			return &delimiter{line: line, level: level, closing: true}
+		}
+	}
+	return nil
+}
+
+func (s *scanner) consume(n int) {
+	s.bol = s.buf[s.r+n-1] == '\n'
+	s.r += n
+}
+
+// unread gives back the last n bytes of the chunk next just returned. They
+// must begin a line.
+func (s *scanner) unread(n int) {
+	s.r -= n
+	s.bol = true
+}
+
+func (s *scanner) fill() {
+	if s.r > 0 {
+		s.w = copy(s.buf, s.buf[s.r:s.w])
+		s.r = 0
+	}
+	// A reader that gives nothing and no error, again and again, is broken.
+	for range 100 {
+		n, err := s.src.Read(s.buf[s.w:])
+		s.w += n
+		s.total += int64(n)
+		s.err = err
+		if n > 0 || err != nil {
+			return
+		}
+	}
+	s.err = io.ErrNoProgress
+}

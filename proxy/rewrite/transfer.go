@@ -1,0 +1,109 @@
+package rewrite
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// errDamaged says that a part cannot be decoded surely, or not so that encoding
+// it again would give the same bytes. Such a part is kept as it is.
+var errDamaged = errors.New("transfer encoding cannot be reversed")
+
+// A transfer decodes the body of one part as it arrives and remembers how it
+// was laid out, so that the same bytes can be made from the decoded ones again.
+type transfer interface {
+	// decode appends to dst what chunk decodes to. With errDamaged nothing of
+	// the chunk was taken: the layout ends before it.
+	decode(dst, chunk []byte) ([]byte, error)
+	// finish says whether the body may end here, and appends what was held back
+	// for it: the line end before a delimiter belongs to the delimiter (RFC 2046
+	// section 5.1.1), the last one of a message to the body.
+	finish(dst []byte, atDelimiter bool) ([]byte, error)
+	// layout is what encode needs beside the decoded bytes.
+	layout() Layout
+	// Close gives back what the layout is kept in.
+	Close() error
+}
+
+// newTransfer returns the decoder of a Content-Transfer-Encoding (RFC 2045
+// section 6), or nil for one that is not known.
+func newTransfer(encoding, tempDir string) transfer {
+	switch encoding {
+	case "base64":
+		return &base64Transfer{}
+	case "quoted-printable":
+		return &quotedTransfer{raw: NewSpool(tempDir)}
+	case "7bit", "8bit", "binary":
+		return &identityTransfer{}
+	}
+	return nil
+}
+
+// A Layout says how the decoded bytes of a part stood in the mail.
+type Layout struct {
+	Encoding string `json:"encoding"`        // base64, raw or identity
+	Lines    []run  `json:"lines,omitempty"` // base64: the lengths of lines and what ended them
+	Tail     string `json:"tail,omitempty"`  // identity: the line end before the delimiter; base64: characters of an unfinished quantum
+	Raw      *Spool `json:"-"`               // raw: the encoded bytes themselves
+}
+
+// A run is a number of lines of the same length with the same end.
+type run struct {
+	Len   int    `json:"len"`   // characters before the end
+	End   string `json:"end"`   // line end, with blanks before it
+	Count int    `json:"count"` // lines
+}
+
+// encode writes the bytes that decoded to r.
+func (l Layout) encode(w io.Writer, r io.Reader) error {
+	switch l.Encoding {
+	case "identity":
+		if _, err := io.Copy(w, r); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, l.Tail)
+		return err
+	case "raw":
+		_, err := l.Raw.WriteTo(w)
+		return err
+	case "base64":
+		return l.encodeBase64(w, r)
+	}
+	return errors.New("unknown layout " + l.Encoding)
+}
+
+// identityTransfer is 7bit, 8bit and binary: the bytes are themselves.
+type identityTransfer struct {
+	held []byte // a line end that may be the last
+}
+
+func (t *identityTransfer) decode(dst, chunk []byte) ([]byte, error) {
+	end := lineEnd(chunk)
+	if len(end) == len(chunk) && string(end) == "\n" && string(t.held) == "\r" {
+		t.held = append(t.held, '\n')
+		return dst, nil
+	}
+	dst = append(dst, t.held...)
+	t.held = append(t.held[:0], end...)
+	return append(dst, chunk[:len(chunk)-len(end)]...), nil
+}
+
+// lineEnd is the line end b ends with, or what may be the first half of one.
+func lineEnd(b []byte) []byte {
+	rest := bytes.TrimSuffix(b, []byte("\n"))
+	return b[len(bytes.TrimSuffix(rest, []byte("\r"))):]
+}
+
+func (t *identityTransfer) finish(dst []byte, atDelimiter bool) ([]byte, error) {
+	if !atDelimiter || string(t.held) == "\r" {
+		dst, t.held = append(dst, t.held...), nil
+	}
+	return dst, nil
+}
+
+func (t *identityTransfer) layout() Layout {
+	return Layout{Encoding: "identity", Tail: string(t.held)}
+}
+
+func (t *identityTransfer) Close() error { return nil }

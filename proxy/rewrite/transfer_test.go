@@ -1,0 +1,210 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime/quotedprintable"
+	"strings"
+	"testing"
+)
+
+// decodeIn decodes text in pieces of size bytes. rest is what was not taken
+// because it is damaged.
+func decodeIn(tr transfer, text []byte, size int) (decoded, rest []byte, err error) {
+	for len(text) > 0 {
+		n := min(size, len(text))
+		if decoded, err = tr.decode(decoded, text[:n]); err != nil {
+			return decoded, text, err
+		}
+		text = text[n:]
+	}
+	decoded, err = tr.finish(decoded, true)
+	return decoded, nil, err
+}
+
+// roundTrip checks that what was decoded, and the layout, give text again,
+// however the text was cut, and also where decoding stopped half way.
+func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok bool) {
+	t.Helper()
+	for _, size := range []int{1, 3, 78, 4096, len(text) + 1} {
+		tr := newTransfer(encoding, "")
+		d, rest, err := decodeIn(tr, text, size)
+		if err != nil && !errors.Is(err, errDamaged) {
+			t.Fatal(err)
+		}
+		var again bytes.Buffer
+		if err := tr.layout().encode(&again, bytes.NewReader(d)); err != nil {
+			t.Fatalf("pieces of %d: encode: %v", size, err)
+		}
+		again.Write(rest)
+		if !bytes.Equal(again.Bytes(), text) {
+			t.Fatalf("pieces of %d: got %q, want %q", size, clip(again.Bytes()), clip(text))
+		}
+		if err := tr.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if size > 1 && (err == nil) != ok {
+			t.Fatalf("pieces of %d: damaged %v, byte by byte %v", size, err != nil, !ok)
+		}
+		decoded, ok = d, err == nil
+	}
+	return decoded, ok
+}
+
+func clip(b []byte) string { return fmt.Sprintf("%.200s", b) }
+
+func TestBase64(t *testing.T) {
+	long := bytes.Repeat([]byte("0123456789abcdef"), 5000)
+	lines := func(width int, eol string) string {
+		var b strings.Builder
+		for s := base64.StdEncoding.EncodeToString(long); s != ""; {
+			n := min(width, len(s))
+			b.WriteString(s[:n] + eol)
+			s = s[n:]
+		}
+		return b.String()
+	}
+	for _, tt := range []struct {
+		name, in, want string
+		damaged        bool
+	}{
+		{name: "empty", in: "\r\n"},
+		{name: "one byte", in: "YQ==\r\n", want: "a"},
+		{name: "two bytes", in: "YWI=\r\n", want: "ab"},
+		{name: "three bytes, no line end", in: "YWJj", want: "abc"},
+		{name: "lines of 60", in: lines(60, "\r\n"), want: string(long)},
+		{name: "lines of 73", in: lines(73, "\r\n"), want: string(long)},
+		{name: "lines of 76", in: lines(76, "\r\n"), want: string(long)},
+		{name: "lines of 1", in: lines(1, "\r\n"), want: string(long)},
+		{name: "one line", in: lines(1<<20, "\r\n"), want: string(long)},
+		{name: "line feeds", in: lines(76, "\n"), want: string(long)},
+		{name: "blanks at line ends", in: lines(76, " \t\r\n"), want: string(long)},
+		{name: "empty lines", in: "YWJj\r\n\r\n\r\nYWJj\r\n\r\n", want: "abcabc"},
+		{name: "quantum across lines", in: "YW\r\nJj\r\n", want: "abc"},
+		{name: "blank within a line", in: "YW Jj\r\n", damaged: true},
+		{name: "padding left out", in: "YWI\r\n", damaged: true},
+		{name: "padding in the middle", in: "YQ==\r\nYQ==\r\n", damaged: true},
+		{name: "footer", in: "YWJj\r\n_____\r\nlist\r\n", damaged: true},
+		{name: "junk", in: "YW!Jj\r\n", damaged: true},
+		{name: "bits that no encoder writes", in: "YR==\r\n", damaged: true},
+		{name: "too much padding", in: "YQ===\r\n", damaged: true},
+		{name: "padding alone", in: "====\r\n", damaged: true},
+		{name: "bare CR within", in: "YW\rJj\r\n", damaged: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := roundTrip(t, "base64", []byte(tt.in))
+			if ok == tt.damaged {
+				t.Fatalf("damaged: %v, want %v", !ok, tt.damaged)
+			}
+			if ok && string(got) != tt.want {
+				t.Errorf("got %q, want %q", clip(got), tt.want)
+			}
+		})
+	}
+}
+
+func TestBase64LayoutIsSmall(t *testing.T) {
+	tr := &base64Transfer{}
+	text := wrapBase64(make([]byte, 8<<20), "\r\n")
+	if _, _, err := decodeIn(tr, text, 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(tr.layout().Lines); n > 2 {
+		t.Errorf("%d runs for lines of the same length, want at most 2", n)
+	}
+}
+
+func TestQuotedPrintable(t *testing.T) {
+	for _, tt := range []struct {
+		name, in, want string
+		damaged        bool
+	}{
+		{name: "text", in: "a,b\r\nc,d\r\n", want: "a,b\r\nc,d"},
+		{name: "no line end", in: "a,b", want: "a,b"},
+		{name: "escapes", in: "=C3=A9=c3=a9\r\n", want: "éé"},
+		{name: "soft breaks", in: "ab=\r\ncd= \t\r\ne\r\n", want: "abcde"},
+		{name: "soft break at the end", in: "ab=\r\n", want: "ab"},
+		{name: "escaped blank at the end of a line", in: "ab=20\r\ncd\r\n", want: "ab \r\ncd"},
+		{name: "blanks within", in: "a b\tc\r\n", want: "a b\tc"},
+		{name: "line feeds", in: "a\nb\n", want: "a\nb"},
+		{name: "blank at the end of a line", in: "a \r\nb\r\n", damaged: true},
+		{name: "blank at the very end", in: "a ", damaged: true},
+		{name: "not hexadecimal", in: "a=XYb\r\n", damaged: true},
+		{name: "equals sign alone", in: "a = b\r\n", damaged: true},
+		{name: "8-bit", in: "caf\xe9\r\n", damaged: true},
+		{name: "NUL", in: "a\x00b\r\n", damaged: true},
+		{name: "bare CR", in: "a\rb\r\n", damaged: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := roundTrip(t, "quoted-printable", []byte(tt.in))
+			if ok == tt.damaged {
+				t.Fatalf("damaged: %v, want %v", !ok, tt.damaged)
+			}
+			if ok && string(got) != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a": "a", "a\r\n": "a", "a\n": "a", "a\r\n\r\n": "a\r\n", "a\n\n": "a\n", "a\r": "a\r",
+		"\r\n": "", "\r\r\n": "\r", "\n\r": "\n\r", "a\r\nb": "a\r\nb", "a\rb\r\n": "a\rb",
+	} {
+		got, ok := roundTrip(t, "8bit", []byte(in))
+		if !ok || string(got) != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzBase64(f *testing.F) {
+	for _, s := range []string{"YWJj\r\n", "YQ==", "YW\r\nJj\r\n", "Y W J j \n", "YWJj\r\n--\r\nfooter", "YQ==\r\nYQ==", "\r\n\r\n=", "YR=="} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		decoded, ok := roundTrip(t, "base64", text)
+		if !ok {
+			return
+		}
+		want, err := io.ReadAll(base64.NewDecoder(base64.StdEncoding, bytes.NewReader(bytes.Map(func(r rune) rune {
+			if r == ' ' || r == '\t' {
+				return -1
+			}
+			return r
+		}, text))))
+		if err != nil || !bytes.Equal(decoded, want) {
+			t.Errorf("got %q, want %q (%v)", decoded, want, err)
+		}
+	})
+}
+
+func FuzzQuotedPrintable(f *testing.F) {
+	for _, s := range []string{"a=\r\nb\r\n", "=C3=A9 x\r\n", "a =20\r\n", "=", "= \r\n", "a\rb", "=3", "x=3D\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if _, ok := roundTrip(t, "quoted-printable", text); !ok || len(text) == 0 {
+			return
+		}
+		tr := newTransfer("quoted-printable", "")
+		decoded, err := tr.decode(nil, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if decoded, err = tr.finish(decoded, false); err != nil {
+			t.Fatal(err)
+		}
+		want, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(text)))
+		if err != nil {
+			return // stricter than we are where programs agree
+		}
+		if !bytes.Equal(decoded, want) {
+			t.Errorf("got %q, want %q", decoded, want)
+		}
+	})
+}
