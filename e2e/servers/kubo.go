@@ -1,0 +1,199 @@
+package servers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// kuboStart is how long a node may take to be ready, and to stop.
+const kuboStart = time.Minute
+
+// KuboNode is a real IPFS node with an empty repository of its own, on loopback, that talks to no
+// other node.
+type KuboNode struct {
+	Bin  string // the ipfs command
+	Repo string // its IPFS_PATH
+
+	t       testing.TB
+	addr    string
+	cmd     *exec.Cmd
+	drained chan struct{} // closed when the daemon's output has ended
+}
+
+// Kubo starts a node, which is stopped when the test ends. Where there is none to be had, the test
+// is skipped, or fails if CI is set.
+func Kubo(t testing.TB) *KuboNode {
+	t.Helper()
+	bin, err := kuboBinary()
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("no IPFS node to test with: %v", err)
+		}
+		t.Skipf("no IPFS node to test with: %v", err)
+	}
+	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: freeAddr(t)}
+	n.Run("init", "--profile=test")
+	host, port, _ := net.SplitHostPort(n.addr)
+	// A fixed port, so that the address outlives a restart.
+	n.Run("config", "Addresses.API", "/ip4/"+host+"/tcp/"+port)
+	n.Start()
+	t.Cleanup(n.Stop)
+	return n
+}
+
+// API returns the address of the node's RPC, as Detach's configuration takes it.
+func (n *KuboNode) API() string {
+	host, port, _ := net.SplitHostPort(n.addr)
+	return "/ip4/" + host + "/tcp/" + port
+}
+
+// URL returns what the node's RPC requests begin with: http://HOST:PORT.
+func (n *KuboNode) URL() string { return "http://" + n.addr }
+
+// Start starts the daemon, which is not running, and waits until it is ready.
+func (n *KuboNode) Start() {
+	n.t.Helper()
+	out, w := io.Pipe()
+	n.cmd = n.command("daemon", "--offline")
+	n.cmd.Stdout, n.cmd.Stderr = w, w
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatalf("start ipfs daemon: %v", err)
+	}
+	n.drained = make(chan struct{})
+	ready := make(chan bool, 1)
+	var log strings.Builder
+	go func(drained chan struct{}) {
+		defer close(drained)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "Daemon is ready") {
+				ready <- true
+				break
+			}
+			fmt.Fprintln(&log, lines.Text())
+		}
+		ready <- false
+		io.Copy(io.Discard, out)
+	}(n.drained)
+	go func(cmd *exec.Cmd) {
+		cmd.Wait()
+		w.Close()
+	}(n.cmd)
+	select {
+	case ok := <-ready:
+		if !ok {
+			n.t.Fatalf("ipfs daemon did not start:\n%s", log.String())
+		}
+	case <-time.After(kuboStart):
+		n.t.Fatal("ipfs daemon is not ready")
+	}
+}
+
+// Stop ends the daemon as an operator does. It can be started again.
+func (n *KuboNode) Stop() { n.end(syscall.SIGTERM) }
+
+// Kill ends the daemon as a crash does. It can be started again.
+func (n *KuboNode) Kill() { n.end(syscall.SIGKILL) }
+
+func (n *KuboNode) end(sig os.Signal) {
+	n.t.Helper()
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(sig) // it may have ended already
+	select {
+	case <-n.drained:
+	case <-time.After(kuboStart):
+		_ = n.cmd.Process.Kill()
+		n.t.Error("ipfs daemon does not stop")
+	}
+	n.cmd = nil
+}
+
+// Restart stops the daemon and starts it again.
+func (n *KuboNode) Restart() {
+	n.t.Helper()
+	n.Stop()
+	n.Start()
+}
+
+// Run runs an ipfs command, through the daemon if it runs, and returns what it prints.
+func (n *KuboNode) Run(args ...string) string {
+	n.t.Helper()
+	return n.RunInput(nil, args...)
+}
+
+// RunInput is Run with a standard input.
+func (n *KuboNode) RunInput(stdin io.Reader, args ...string) string {
+	n.t.Helper()
+	cmd := n.command(args...)
+	cmd.Stdin = stdin
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		n.t.Fatalf("ipfs %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+// Pins returns the node's recursive pins, "CID name". A new node has one, of its empty directory.
+func (n *KuboNode) Pins() []string {
+	n.t.Helper()
+	var pins []string
+	for _, line := range strings.Split(n.Run("pin", "ls", "--type=recursive", "--names"), "\n") {
+		// CID, "recursive", and the name, if it has one.
+		if f := strings.SplitN(line, " ", 3); len(f) > 1 {
+			pins = append(pins, strings.TrimSpace(f[0]+" "+strings.Join(f[2:], "")))
+		}
+	}
+	return pins
+}
+
+// RPC posts to the node's RPC and returns the whole answer.
+func (n *KuboNode) RPC(path string) (string, error) {
+	ctx, cancel := context.WithTimeout(n.t.Context(), kuboStart)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL()+"/api/v0/"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return string(body), err
+}
+
+func (n *KuboNode) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(n.Bin, args...)
+	cmd.Env = append(os.Environ(), "IPFS_PATH="+n.Repo, "IPFS_TELEMETRY=off", "GOLOG_LOG_LEVEL=error")
+	return cmd
+}
+
+// freeAddr returns a loopback address that nothing listens on.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,249 @@
+package ipfs
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/ipfs/go-cid"
+)
+
+// A CARv1 is a header with the root, then one section for each block: its length, its CID, its
+// bytes (https://ipld.io/specs/transport/car/carv1/). The header is DAG-CBOR, which has one
+// encoding only: with one root of our form it is always these 59 bytes around the CID, so it can
+// be written before the root is known and patched later.
+const (
+	carBefore     = "\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
+	carAfter      = "\x67version\x01"
+	carHeaderLen  = len(carBefore) + cidLen + len(carAfter)
+	maxSectionHdr = binary.MaxVarintLen32 + cidLen
+)
+
+// noRoot stands in the header while the root is not known: the CID of nothing, an empty raw block.
+var noRoot = newBlock(cid.Raw, nil).CID
+
+func carHeader(root cid.Cid) []byte {
+	return []byte(carBefore + root.KeyString() + carAfter)
+}
+
+// parseCARHeader returns the root, which is of our form.
+func parseCARHeader(h []byte) (cid.Cid, error) {
+	if len(h) == carHeaderLen {
+		root, err := parseCID(h[len(carBefore) : len(carBefore)+cidLen])
+		if err == nil && string(h) == string(carHeader(root)) {
+			return root, nil
+		}
+	}
+	return cid.Undef, fmt.Errorf("%w: not a CARv1 with one root of our form", ErrCorrupt)
+}
+
+func parseCID(b []byte) (cid.Cid, error) {
+	n, c, err := cid.CidFromBytes(b)
+	if err != nil || n != len(b) || !isRaw(c) && !isNode(c) {
+		return cid.Undef, fmt.Errorf("%w: CID not of our form", ErrCorrupt)
+	}
+	return c, nil
+}
+
+// parseSection reads the head of a section: where its block's bytes start and how many they are.
+func parseSection(h []byte) (c cid.Cid, start, size int, err error) {
+	n, k := binary.Uvarint(h)
+	if k <= 0 || n < cidLen || n > cidLen+MaxBlock || len(h) < k+cidLen {
+		return cid.Undef, 0, 0, fmt.Errorf("%w: CAR section cut or of a bad length", ErrCorrupt)
+	}
+	c, err = parseCID(h[k : k+cidLen])
+	return c, k + cidLen, int(n) - cidLen, err
+}
+
+// carWriter writes sections and counts them.
+type carWriter struct {
+	w      io.Writer
+	head   []byte
+	blocks uint64
+	bytes  uint64 // of the blocks alone
+	last   cid.Cid
+}
+
+func newCARWriter(w io.Writer) *carWriter {
+	return &carWriter{w: w, head: make([]byte, 0, maxSectionHdr)}
+}
+
+// checkBlock refuses what could be stored but never read again.
+func checkBlock(b Block) error {
+	if len(b.Data) > MaxBlock || !isRaw(b.CID) && !isNode(b.CID) {
+		return fmt.Errorf("ipfs: block %s of %d bytes is not of our form", b.CID, len(b.Data))
+	}
+	return nil
+}
+
+func (cw *carWriter) write(b Block) error {
+	cw.head = binary.AppendUvarint(cw.head[:0], uint64(cidLen+len(b.Data)))
+	cw.head = append(cw.head, b.CID.KeyString()...)
+	if _, err := cw.w.Write(cw.head); err != nil {
+		return err
+	}
+	if _, err := cw.w.Write(b.Data); err != nil {
+		return err
+	}
+	cw.blocks++
+	cw.bytes += uint64(len(b.Data))
+	cw.last = b.CID
+	return nil
+}
+
+// ExportCAR writes an object as a CARv1, depth first, every block verified: the order in which
+// OpenDirectory and OpenFile read it back. A block that stands in several places of the object is
+// written at each of them ("dups=y" in the terms of trustless gateways), so nobody has to
+// remember blocks. After an error the CAR is incomplete.
+func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid) error {
+	if !isRaw(root) && !isNode(root) {
+		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, root)
+	}
+	if _, err := w.Write(carHeader(root)); err != nil {
+		return fmt.Errorf("write CAR: %w", err)
+	}
+	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b}
+	return x.export(root, -1, 0)
+}
+
+type exporter struct {
+	ctx    context.Context
+	car    *carWriter
+	blocks Blocks
+}
+
+// export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
+// lie itself into more output than its root admits to.
+func (x *exporter) export(c cid.Cid, want int64, depth int) error {
+	data, err := x.blocks.Get(x.ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := Verify(c, data); err != nil {
+		return err
+	}
+	if isRaw(c) {
+		if err := checkSize(c, int64(len(data)), want); err != nil {
+			return err
+		}
+		return x.write(Block{c, data})
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("%w: object nested too deeply", ErrCorrupt)
+	}
+	children, err := decodeChildren(c, data, want)
+	if err != nil {
+		return err
+	}
+	// data is not valid any more when the first child has been got.
+	if err := x.write(Block{c, data}); err != nil {
+		return err
+	}
+	for _, child := range children {
+		if err := x.export(child.c, child.size, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) write(b Block) error {
+	if err := x.car.write(b); err != nil {
+		return fmt.Errorf("write CAR: %w", err)
+	}
+	return nil
+}
+
+// child is a link with the size that the parent gives it; -1 in a directory, which gives none.
+type child struct {
+	c    cid.Cid
+	size int64
+}
+
+func decodeChildren(c cid.Cid, data []byte, want int64) ([]child, error) {
+	pb, fs, err := decodeNode(data)
+	if err != nil {
+		return nil, err
+	}
+	var children []child
+	if fs.IsDir() && want < 0 {
+		if _, err := decodeDirectory(pb, fs); err != nil {
+			return nil, err
+		}
+		for _, l := range pb.Links() {
+			children = append(children, child{l.Cid, -1})
+		}
+		return children, nil
+	}
+	node, err := decodeFileNode(pb, fs)
+	if err != nil {
+		return nil, err
+	}
+	start := int64(0)
+	for i, l := range node.links {
+		children = append(children, child{l, node.ends[i] - start})
+		start = node.ends[i]
+	}
+	return children, checkSize(c, node.size(), want)
+}
+
+// ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
+// of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
+// ends early. An error of r is kept. Closing it does not close r.
+func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
+	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
+	head := make([]byte, carHeaderLen)
+	if _, err := io.ReadFull(s.r, head); err != nil {
+		return cid.Undef, nil, carReadError(err)
+	}
+	if root, err = parseCARHeader(head); err != nil {
+		return cid.Undef, nil, err
+	}
+	return root, s, nil
+}
+
+// carStream is a Blocks over a CAR that is still arriving.
+type carStream struct {
+	r   *bufio.Reader
+	buf []byte
+}
+
+func (s *carStream) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	// Peek gives less at the end of the stream, where the section may be shorter than the
+	// longest head; what is really missing shows in parseSection.
+	head, err := s.r.Peek(maxSectionHdr)
+	if len(head) == 0 || err != nil && err != io.EOF {
+		return nil, carReadError(err)
+	}
+	next, start, size, err := parseSection(head)
+	if err != nil {
+		return nil, err
+	}
+	if next != c {
+		return nil, fmt.Errorf("%w: CAR has block %s where %s is due", ErrCorrupt, next, c)
+	}
+	if _, err := s.r.Discard(start); err != nil {
+		return nil, carReadError(err)
+	}
+	s.buf = slices.Grow(s.buf[:0], size)[:size]
+	if _, err := io.ReadFull(s.r, s.buf); err != nil {
+		return nil, carReadError(err)
+	}
+	return s.buf, nil
+}
+
+func (s *carStream) Close() error { return nil }
+
+func carReadError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: CAR ends early", ErrCorrupt)
+	}
+	return fmt.Errorf("read CAR: %w", err)
+}

@@ -1,0 +1,160 @@
+package ipfs_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/iotest"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// addObject makes an object of the form that Detach stores.
+func addObject(t testing.TB, m *memory, data []byte) (root cid.Cid, order []cid.Cid) {
+	t.Helper()
+	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	meta, err := ipfs.AddFile(m.add, bytes.NewReader([]byte("meta")))
+	must(t, err)
+	dir, err := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "data", Node: file}, ipfs.Entry{Name: "meta.jwe", Node: meta})
+	must(t, err)
+	return dir.CID, []cid.Cid{file.CID, meta.CID}
+}
+
+func exportCAR(t testing.TB, m *memory, root cid.Cid) []byte {
+	t.Helper()
+	var car bytes.Buffer
+	must(t, ipfs.ExportCAR(t.Context(), &car, m, root))
+	return car.Bytes()
+}
+
+// readCAR reads an object the way `detach get` does, as it arrives.
+func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
+	t.Helper()
+	got, blocks, err := ipfs.ReadCAR(r)
+	if err != nil {
+		return nil, err
+	}
+	if got != root {
+		return nil, ipfs.ErrCorrupt
+	}
+	entries, err := ipfs.OpenDirectory(t.Context(), blocks, root)
+	if err != nil {
+		return nil, err
+	}
+	f, err := ipfs.OpenFile(t.Context(), blocks, entries["data"])
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return data, err
+	}
+	f, err = ipfs.OpenFile(t.Context(), blocks, entries["meta.jwe"])
+	if err != nil {
+		return data, err
+	}
+	meta, err := io.ReadAll(f)
+	if err == nil && string(meta) != "meta" {
+		t.Errorf("meta.jwe: %q", meta)
+	}
+	return data, err
+}
+
+func TestCAR(t *testing.T) {
+	for i, size := range []int{0, 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
+		data := content(uint64(90+i), size)
+		m := newMemory()
+		root, _ := addObject(t, m, data)
+		car := exportCAR(t, m, root)
+		got, err := readCAR(t, iotest.HalfReader(bytes.NewReader(car)), root)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+		}
+	}
+}
+
+// The same block in several places is in the stream as often, for a reader remembers none.
+func TestCARRepeatedBlocks(t *testing.T) {
+	data := make([]byte, 5<<20)
+	m := newMemory()
+	root, _ := addObject(t, m, data)
+	got, err := readCAR(t, bytes.NewReader(exportCAR(t, m, root)), root)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// A stream that is cut or changed anywhere gives right bytes, then an error.
+func TestCARDamaged(t *testing.T) {
+	data := content(95, 1<<20+3000)
+	m := newMemory()
+	root, _ := addObject(t, m, data)
+	car := exportCAR(t, m, root)
+	at := []int{0, 1, 30, 58, 59, 60, 61, 96, 97, 200, 1 << 20, len(car) - 60, len(car) - 1}
+	for i := range 40 {
+		at = append(at, i*len(car)/40)
+	}
+	for _, i := range at {
+		flipped := bytes.Clone(car)
+		flipped[i] ^= 4
+		for what, bad := range map[string][]byte{"cut": car[:i], "flipped": flipped} {
+			got, err := readCAR(t, bytes.NewReader(bad), root)
+			if !errors.Is(err, ipfs.ErrCorrupt) || !bytes.HasPrefix(data, got) {
+				t.Errorf("%s at %d: %d bytes, %v; want ErrCorrupt", what, i, len(got), err)
+			}
+		}
+	}
+	broken := errors.New("connection reset")
+	_, err := readCAR(t, io.MultiReader(bytes.NewReader(car[:2000]), iotest.ErrReader(broken)), root)
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+}
+
+func TestExportCARVerifies(t *testing.T) {
+	m := newMemory()
+	root, files := addObject(t, m, content(96, 2<<20))
+	m.blocks[files[1]] = []byte("atem")
+	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root); !errors.Is(err, ipfs.ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
+	}
+	full := errors.New("full")
+	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root); !errors.Is(err, full) {
+		t.Errorf("got %v, want the writer's error", err)
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// Whatever comes in is refused or is right; it never makes us take more memory than a block.
+func FuzzReadCAR(f *testing.F) {
+	m := newMemory()
+	data := []byte("some data")
+	root, _ := addObject(f, m, data)
+	f.Add(exportCAR(f, m, root))
+	f.Add([]byte("\x3a\xa2\x65roots"))
+	f.Fuzz(func(t *testing.T, car []byte) {
+		got, err := readCAR(t, bytes.NewReader(car), root)
+		if !bytes.HasPrefix(data, got) || err == nil && len(got) != len(data) {
+			t.Errorf("read %q, %v", got, err)
+		}
+	})
+}
+
+func BenchmarkExportCAR(b *testing.B) {
+	m := newMemory()
+	root, _ := addObject(b, m, content(97, 64<<20))
+	b.SetBytes(64 << 20)
+	b.ReportAllocs()
+	for b.Loop() {
+		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root))
+		m.asked = slices.Clip(m.asked[:0])
+	}
+}

@@ -1,0 +1,150 @@
+package ipfs
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+)
+
+const (
+	chunkSize = 1 << 20 // a leaf; four times fewer blocks than kubo's old 256 KiB, and half of what any node accepts
+	maxLinks  = 1024    // of an interior node, which so stays below 64 KiB
+	maxDirect = 1024    // entries of a directory; far below the 256 KiB at which kubo would shard it
+)
+
+// Node is a finished file or directory.
+type Node struct {
+	CID   cid.Cid
+	Size  uint64 // bytes of content
+	Tsize uint64 // bytes of all its blocks
+}
+
+// Entry is a Node with its name in a directory.
+type Entry struct {
+	Name string
+	Node Node
+}
+
+// chunks holds the buffers of AddFile: most files are smaller than the chunk that each needs.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// AddFile builds a file of what r gives up to io.EOF, handing over each block as soon as it is
+// full. Any other error of r is returned as it is; io.ErrUnexpectedEOF is one, for a source that
+// was cut short must not pass for a whole one. An error of add is returned as it is, too.
+//
+// Memory does not grow with the file: one chunk, and one unfinished node for each level.
+func AddFile(add AddFunc, r io.Reader) (Node, error) {
+	buf := chunks.Get().(*[chunkSize]byte)
+	defer chunks.Put(buf)
+
+	t := tree{add: add}
+	for {
+		n, err := fill(r, buf[:])
+		if err != nil && err != io.EOF {
+			return Node{}, err
+		}
+		// An empty file is one empty leaf.
+		if n > 0 || len(t.levels) == 0 {
+			if err := t.addLeaf(buf[:n]); err != nil {
+				return Node{}, err
+			}
+		}
+		if err == io.EOF {
+			return t.finish()
+		}
+	}
+}
+
+// fill is io.ReadFull, but it does not turn the reader's end into io.ErrUnexpectedEOF: the two
+// must stay apart here. At the end it returns what there was, with io.EOF.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for empty := 0; n < len(buf) && err == nil; {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+		if m > 0 {
+			empty = 0
+		} else if empty++; empty == 100 && err == nil {
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, err
+}
+
+// tree is a balanced tree that grows to the right: for each level, from the leaves up, the nodes
+// that have no parent yet.
+type tree struct {
+	add    AddFunc
+	levels [][]Node
+}
+
+func (t *tree) addLeaf(data []byte) error {
+	b := newBlock(cid.Raw, data)
+	if err := t.add(b); err != nil {
+		return err
+	}
+	size := uint64(len(data))
+	return t.push(0, Node{CID: b.CID, Size: size, Tsize: size})
+}
+
+// push appends n to a level. A full level gets its parent only when one more node comes, because
+// until then that parent may have to be the root.
+func (t *tree) push(level int, n Node) error {
+	if level == len(t.levels) {
+		t.levels = append(t.levels, make([]Node, 0, 1))
+	}
+	if len(t.levels[level]) == maxLinks {
+		if err := t.fold(level); err != nil {
+			return err
+		}
+	}
+	t.levels[level] = append(t.levels[level], n)
+	return nil
+}
+
+// fold gives the nodes of a level their parent.
+func (t *tree) fold(level int) error {
+	b, n, err := encodeFileNode(t.levels[level])
+	if err != nil {
+		return err
+	}
+	if err := t.add(b); err != nil {
+		return err
+	}
+	t.levels[level] = t.levels[level][:0]
+	return t.push(level+1, n)
+}
+
+// finish folds level after level until one node is left at the top. All leaves are at the same
+// depth, so the right edge of the tree may have nodes with a single child.
+func (t *tree) finish() (Node, error) {
+	for level := 0; ; level++ {
+		if level == len(t.levels)-1 && len(t.levels[level]) == 1 {
+			return t.levels[level][0], nil
+		}
+		if err := t.fold(level); err != nil {
+			return Node{}, err
+		}
+	}
+}
+
+// AddDirectory builds a directory of finished nodes. Names are unique, not empty and without "/".
+func AddDirectory(add AddFunc, entries ...Entry) (Node, error) {
+	if len(entries) > maxDirect {
+		return Node{}, fmt.Errorf("ipfs: directory with %d entries", len(entries))
+	}
+	seen := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		if seen[e.Name] || !validName(e.Name) {
+			return Node{}, fmt.Errorf("ipfs: directory with a bad entry")
+		}
+		seen[e.Name] = true
+	}
+	b, n, err := encodeDirectory(entries)
+	if err != nil {
+		return Node{}, err
+	}
+	return n, add(b)
+}

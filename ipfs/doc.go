@@ -1,0 +1,41 @@
+// Package ipfs builds, stores and reads objects of IPFS under one invariant:
+//
+//	Every block is checked against its CID before a byte of it is used; a store only moves blocks.
+//
+// From it follows the shape of the package. The Merkle DAG is built here, while the bytes stream
+// in ([AddFile], [AddDirectory]), so the CID is known before any store has answered and is the
+// same in every store. It is read here too ([OpenFile], [OpenDirectory]), and what a store hands
+// back ([Blocks]) is not trusted: not its hash, not its sizes, not its shape. So a [Store] has
+// little to do: it takes the blocks of one object, keeps them under one root, and gives them back.
+//
+// An object is written like this:
+//
+//	root, err := store.Put(ctx, "a name", func(add ipfs.AddFunc) (cid.Cid, error) {
+//		file, err := ipfs.AddFile(add, r) // blocks leave for the store while r is read
+//		if err != nil {
+//			return cid.Undef, err // nothing of the object stays
+//		}
+//		dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: file})
+//		return dir.CID, err
+//	})
+//
+// and is read like this:
+//
+//	blocks, err := store.Open(ctx, root)
+//	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
+//	file, err := ipfs.OpenFile(ctx, blocks, entries["data"]) // an io.ReadSeeker
+//
+// # The form of an object
+//
+// CIDv1, sha2-256, raw leaves of 1 MiB, balanced, 1024 links to a node: kubo's profile
+// unixfs-v1-2025. `ipfs add --cid-version=1 --raw-leaves --chunker=size-1048576
+// --max-file-links=1024` gives the same CIDs. The reader accepts this form with any chunk size up
+// to 2 MiB and any number of links, and nothing else: no identity hashes, no inline data, no HAMT.
+//
+// # The stores
+//
+// [Embedded] keeps each object in one CARv1 file: two syncs to write, one unlink to delete, no
+// daemon. [Kubo] streams the same CAR into a node's dag/import and then pins the root. The suite
+// in ipfs/storetest says what both of them promise. [ExportCAR] and [ReadCAR] carry one object
+// over any stream, in the order in which it is read.
+package ipfs

@@ -1,0 +1,260 @@
+package ipfs_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
+)
+
+func openEmbedded(t testing.TB, dir string) *ipfs.Embedded {
+	t.Helper()
+	s, err := ipfs.OpenEmbedded(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestEmbedded(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
+		dir := filepath.Join(t.TempDir(), "objects")
+		return storetest.Backend{
+			Store:   openEmbedded(t, dir),
+			Objects: func(t *testing.T) []string { return names(t, dir) },
+			Collect: func(*testing.T) {},
+			Damage: func(t *testing.T, root cid.Cid, b ipfs.Block, how storetest.Damage) {
+				damageCAR(t, filepath.Join(dir, root.String()+".car"), b, how)
+			},
+			Stop: func(t *testing.T) {
+				// A volume that is not mounted any more, for one who is root.
+				must(t, os.RemoveAll(dir))
+				must(t, os.WriteFile(dir, nil, 0o600))
+			},
+		}
+	})
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// damageCAR harms the section of one block.
+func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
+	t.Helper()
+	car, err := os.ReadFile(name)
+	must(t, err)
+	// Blocks come before their parents, so the first mention after the header is the section.
+	i := carHeaderLen + bytes.Index(car[carHeaderLen:], b.CID.Bytes())
+	end := i + len(b.CID.Bytes()) + len(b.Data)
+	switch how {
+	case storetest.Flip:
+		car[(i+len(b.CID.Bytes())+end)/2] ^= 0x10
+	case storetest.Truncate:
+		car = car[:end-1]
+	case storetest.Remove:
+		head := len(appendUvarint(nil, end-i))
+		car = append(car[:i-head:i-head], car[end:]...)
+	}
+	must(t, os.WriteFile(name, car, 0o600))
+}
+
+// A CAR is cut or overwritten anywhere: what is read is right, or there is an error.
+func TestEmbeddedGarbage(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	data := content(1, 1<<20+5000)
+	root := putFile(t, s, bytes.NewReader(data))
+	name := filepath.Join(dir, root.String()+".car")
+	good, err := os.ReadFile(name)
+	must(t, err)
+	check := func(what string, at int, car []byte) {
+		must(t, os.WriteFile(name, car, 0o600))
+		got, err := readFile(t, s, root)
+		if err == nil || !errors.Is(err, ipfs.ErrCorrupt) && !errors.Is(err, ipfs.ErrNotFound) {
+			t.Errorf("%s at %d: got %v, want ErrCorrupt", what, at, err)
+		}
+		if !bytes.HasPrefix(data, got) {
+			t.Errorf("%s at %d: read a wrong byte", what, at)
+		}
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range 60 {
+		at := rnd.IntN(len(good))
+		if i < 20 { // the header and the first section's head
+			at = i * 5
+		}
+		check("cut", at, good[:at])
+		bad := bytes.Clone(good)
+		bad[at] ^= byte(1 << rnd.IntN(8))
+		check("flipped", at, bad)
+		check("overwritten", at, append(good[:at:at], make([]byte, len(good)-at)...))
+	}
+	must(t, os.WriteFile(name, good, 0o600))
+	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the good file: %d bytes, %v", len(got), err)
+	}
+	must(t, os.WriteFile(name, append(good, 0), 0o600))
+	if _, err := readFile(t, s, root); !errors.Is(err, ipfs.ErrCorrupt) {
+		t.Errorf("one byte more: got %v, want ErrCorrupt", err)
+	}
+}
+
+// A process that opens the store removes what a crash has left, and nothing else.
+func TestEmbeddedLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	kept := putFile(t, s, strings.NewReader("kept"))
+	dead := filepath.Join(dir, "put-123.tmp")
+	must(t, os.WriteFile(dead, []byte("half"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
+
+	root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, strings.NewReader("being written"))
+		if err != nil {
+			return cid.Undef, err
+		}
+		openEmbedded(t, dir)
+		if _, err := os.Stat(dead); err == nil {
+			t.Error("what a crash has left is still there")
+		}
+		return n.CID, nil
+	})
+	if err != nil {
+		t.Errorf("the file was taken from its writer: %v", err)
+	}
+	for _, c := range []cid.Cid{kept, root} {
+		if _, err := readFile(t, s, c); err != nil {
+			t.Errorf("%s: %v", c, err)
+		}
+	}
+	if got := len(names(t, dir)); got != 3 {
+		t.Errorf("%d files, want 3: %v", got, names(t, dir))
+	}
+}
+
+// Many stores are opened while many objects are written: no writer loses its file.
+func TestEmbeddedOpenWhilePut(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := ipfs.OpenEmbedded(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	for i := range 100 {
+		putFile(t, s, io.LimitReader(chacha(uint64(i)), 10))
+	}
+	close(stop)
+	<-done
+}
+
+// The disk is full: the error is the store's, and nothing stays.
+func TestEmbeddedDiskFull(t *testing.T) {
+	var old syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
+	limit := syscall.Rlimit{Cur: 3 << 20, Max: old.Max}
+	must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
+	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
+
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, io.LimitReader(chacha(7), 5<<20))
+		return n.CID, err
+	})
+	if !errors.Is(err, ipfs.ErrUnavailable) || !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	if got := names(t, dir); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// An object is replaced by another process while its index is kept here.
+func TestEmbeddedReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	data := content(8, 20<<20+1) // more than is flushed at once
+	root := putFile(t, s, bytes.NewReader(data))
+	if _, err := readFile(t, s, root); err != nil {
+		t.Fatal(err)
+	}
+	// The same object in another order, as `ipfs dag export` would write it.
+	blocks, err := s.Open(t.Context(), root)
+	must(t, err)
+	var car bytes.Buffer
+	must(t, ipfs.ExportCAR(t.Context(), &car, blocks, root))
+	must(t, blocks.Close())
+	must(t, os.WriteFile(filepath.Join(dir, "new"), car.Bytes(), 0o600))
+	must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, root.String()+".car")))
+	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func BenchmarkEmbeddedPut(b *testing.B) {
+	s := openEmbedded(b, b.TempDir())
+	data := content(9, 64<<20)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		root := putFile(b, s, bytes.NewReader(data))
+		must(b, s.Delete(b.Context(), root))
+	}
+}
+
+func BenchmarkEmbeddedPutSmall(b *testing.B) {
+	s := openEmbedded(b, b.TempDir())
+	data := content(9, 100<<10)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		putFile(b, s, bytes.NewReader(data))
+	}
+}
+
+func BenchmarkEmbeddedRead(b *testing.B) {
+	s := openEmbedded(b, b.TempDir())
+	root := putFile(b, s, io.LimitReader(chacha(10), 64<<20))
+	b.SetBytes(64 << 20)
+	b.ReportAllocs()
+	buf := make([]byte, 64<<10)
+	for b.Loop() {
+		blocks, err := s.Open(b.Context(), root)
+		must(b, err)
+		f, err := ipfs.OpenFile(b.Context(), blocks, root)
+		must(b, err)
+		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, f, buf); n != 64<<20 {
+			b.Fatal(n, err)
+		}
+		must(b, blocks.Close())
+	}
+}

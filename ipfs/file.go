@@ -1,0 +1,191 @@
+package ipfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs/go-cid"
+)
+
+// maxDepth bounds the nodes above a leaf: with 1024 links to a node, 1 MiB leaves fill 1 EiB.
+const maxDepth = 5
+
+// OpenDirectory returns the entries of a directory, verified.
+func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.Cid, error) {
+	if !isNode(root) {
+		return nil, fmt.Errorf("%w: %s is not a directory", ErrCorrupt, root)
+	}
+	data, err := b.Get(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if err := Verify(root, data); err != nil {
+		return nil, err
+	}
+	pb, fs, err := decodeNode(data)
+	if err != nil {
+		return nil, err
+	}
+	return decodeDirectory(pb, fs)
+}
+
+// File reads a stored file. Every block is checked against its CID, and its size against what its
+// parent said, before a byte of it is returned; what fails the check is an error that wraps
+// ErrCorrupt, what is not there one that wraps ErrNotFound.
+//
+// Read from front to back it gets each block exactly once, depth first, none before it is needed.
+// It keeps one leaf, which it owns, and one node for each level.
+type File struct {
+	ctx    context.Context // the request that the file is read for
+	blocks Blocks
+	size   int64
+	off    int64
+
+	path      []frame // the nodes from the root down to the parent of leaf
+	leaf      []byte  // verified bytes, those of the file from leafStart
+	leafStart int64
+}
+
+// frame is a node on the path, and where in the file it starts.
+type frame struct {
+	*fileNode
+	start int64
+}
+
+// OpenFile opens a file by its own CID, not that of a directory. It gets the root block, to know
+// the size. ctx is used for every block read later; b stays the caller's to close. Files over the
+// same Blocks may be read in turns.
+func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
+	f := &File{ctx: ctx, blocks: b}
+	if isRaw(c) {
+		if err := f.loadLeaf(c, 0, -1); err != nil {
+			return nil, err
+		}
+		f.size = int64(len(f.leaf))
+		return f, nil
+	}
+	if err := f.descend(c, 0, -1); err != nil {
+		return nil, err
+	}
+	f.size = f.path[0].size()
+	return f, nil
+}
+
+// Size returns the size of the file. The root is verified and its children's sizes agree with it;
+// a child that does not keep to its size is an error when it is read, never a short success.
+func (f *File) Size() int64 { return f.size }
+
+// Read implements io.Reader.
+func (f *File) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if f.off >= f.size {
+		return 0, io.EOF
+	}
+	if f.off < f.leafStart || f.off >= f.leafStart+int64(len(f.leaf)) {
+		if err := f.load(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, f.leaf[f.off-f.leafStart:])
+	f.off += int64(n)
+	return n, nil
+}
+
+// Seek implements io.Seeker. It reads nothing.
+func (f *File) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += f.off
+	case io.SeekEnd:
+		offset += f.size
+	default:
+		return 0, errors.New("ipfs: seek: invalid whence")
+	}
+	if offset < 0 {
+		return 0, errors.New("ipfs: seek before the start of the file")
+	}
+	f.off = offset
+	return offset, nil
+}
+
+// load gets the leaf that holds the byte at f.off: up to the first node that covers it, then down.
+func (f *File) load() error {
+	for f.off < f.top().start || f.off >= f.top().start+f.top().size() {
+		f.path = f.path[:len(f.path)-1] // never the root, which covers the whole file
+	}
+	for {
+		node := f.top()
+		c, start, size := node.child(f.off - node.start)
+		start += node.start
+		if isRaw(c) {
+			return f.loadLeaf(c, start, size)
+		}
+		if err := f.descend(c, start, size); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *File) top() frame { return f.path[len(f.path)-1] }
+
+// descend puts an interior node on the path.
+func (f *File) descend(c cid.Cid, start, want int64) error {
+	if len(f.path) == maxDepth {
+		return fmt.Errorf("%w: file nested too deeply", ErrCorrupt)
+	}
+	if !isNode(c) {
+		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c)
+	}
+	data, err := f.blocks.Get(f.ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := Verify(c, data); err != nil {
+		return err
+	}
+	pb, fs, err := decodeNode(data)
+	if err != nil {
+		return err
+	}
+	node, err := decodeFileNode(pb, fs)
+	if err != nil {
+		return err
+	}
+	if err := checkSize(c, node.size(), want); err != nil {
+		return err
+	}
+	f.path = append(f.path, frame{node, start})
+	return nil
+}
+
+// loadLeaf gets a leaf. It is copied before it is verified: the slice from Get is valid only until
+// someone gets another block, and verified bytes must not change.
+func (f *File) loadLeaf(c cid.Cid, start, want int64) error {
+	f.leaf = f.leaf[:0]
+	data, err := f.blocks.Get(f.ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := checkSize(c, int64(len(data)), want); err != nil {
+		return err
+	}
+	leaf := append(f.leaf, data...)
+	if err := Verify(c, leaf); err != nil {
+		return err
+	}
+	f.leaf, f.leafStart = leaf, start
+	return nil
+}
+
+// checkSize compares a block's size with what its parent said; -1 for a root, which has none.
+func checkSize(c cid.Cid, got, want int64) error {
+	if want >= 0 && got != want {
+		return fmt.Errorf("%w: block %s covers %d bytes, its parent says %d", ErrCorrupt, c, got, want)
+	}
+	return nil
+}

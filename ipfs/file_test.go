@@ -1,0 +1,316 @@
+package ipfs_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
+	unixfspb "github.com/ipfs/boxo/ipld/unixfs/pb"
+	"github.com/ipfs/go-cid"
+	format "github.com/ipfs/go-ipld-format"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+func TestFile(t *testing.T) {
+	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
+		data := content(uint64(70+i), size)
+		m := newMemory()
+		n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+		must(t, err)
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must(t, err)
+		if f.Size() != int64(size) {
+			t.Errorf("%d bytes: size %d", size, f.Size())
+		}
+		if err := iotest.TestReader(f, data); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+// Read from front to back, each block is got once, depth first, and none before it is needed.
+func TestFileOrder(t *testing.T) {
+	m := newMemory()
+	var order []cid.Cid
+	// A tree of three levels without a gigabyte in it.
+	var nodes []ipfs.Node
+	var want []cid.Cid
+	for i := range 3 {
+		var leaves []ipfs.Node
+		for j := range 4 {
+			n, err := ipfs.AddFile(m.add, bytes.NewReader(content(uint64(10*i+j), 1000)))
+			must(t, err)
+			leaves = append(leaves, n)
+			want = append(want, n.CID)
+		}
+		nodes = append(nodes, fileOver(m, leaves...))
+		want = slices.Insert(want, 5*i, nodes[i].CID)
+	}
+	root := fileOver(m, nodes...)
+	want = slices.Insert(want, 0, root.CID)
+
+	f, err := ipfs.OpenFile(t.Context(), m, root.CID)
+	must(t, err)
+	for off := 0; off < 12000; off++ {
+		var b [1]byte
+		if _, err := io.ReadFull(f, b[:]); err != nil {
+			t.Fatal(err)
+		}
+		if off%1000 == 0 {
+			if got, due := len(m.asked), slices.Index(want, nodes[off/4000].CID)+2+off/1000%4; got != due {
+				t.Fatalf("byte %d: %d blocks asked for, want %d", off, got, due)
+			}
+		}
+	}
+	order = m.asked
+	if !slices.Equal(order, want) {
+		t.Errorf("order: got %v, want %v", order, want)
+	}
+	if _, err := f.Read(make([]byte, 1)); err != io.EOF || len(m.asked) != len(want) {
+		t.Errorf("at the end: %v, %d blocks", err, len(m.asked))
+	}
+}
+
+// fileOver makes a node that says what is true of its children.
+func fileOver(m *memory, children ...ipfs.Node) ipfs.Node {
+	fs := unixfs.NewFSNode(unixfs.TFile)
+	pb := new(merkledag.ProtoNode)
+	var size uint64
+	for _, c := range children {
+		fs.AddBlockSize(c.Size)
+		size += c.Size
+		_ = pb.AddRawLink("", &format.Link{Cid: c.CID, Size: c.Tsize})
+	}
+	data, _ := fs.GetBytes()
+	return ipfs.Node{CID: m.addNode(pb, data), Size: size}
+}
+
+func (m *memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
+	pb.SetData(data)
+	pb.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256})
+	_ = m.add(ipfs.Block{CID: pb.Cid(), Data: pb.RawData()})
+	return pb.Cid()
+}
+
+// hostile are DAGs with right hashes that are nevertheless no files of ours.
+func hostile(t *testing.T, m *memory) map[string]cid.Cid {
+	leaf := func(s string) ipfs.Node {
+		n, err := ipfs.AddFile(m.add, strings.NewReader(s))
+		must(t, err)
+		return n
+	}
+	lying := func(n ipfs.Node, size uint64) ipfs.Node { n.Size = size; return n }
+	node := func(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
+		fs := unixfs.NewFSNode(kind)
+		for _, s := range sizes {
+			fs.AddBlockSize(s)
+		}
+		if inline != "" {
+			fs.SetData([]byte(inline))
+		}
+		fs.UpdateFilesize(filesize)
+		data, err := fs.GetBytes()
+		must(t, err)
+		pb := new(merkledag.ProtoNode)
+		for _, l := range links {
+			must(t, pb.AddRawLink("", &format.Link{Cid: l, Size: 1}))
+		}
+		return m.addNode(pb, data)
+	}
+	mh := func(code uint64, codec uint64) cid.Cid {
+		h, err := multihash.Sum([]byte("abc"), code, -1)
+		must(t, err)
+		c := cid.NewCidV1(codec, h)
+		m.blocks[c] = []byte("abc")
+		return c
+	}
+	abc := leaf("abc")
+	deep := abc
+	for range 10 {
+		deep = fileOver(m, deep)
+	}
+	bomb := leaf("x")
+	for range 10 {
+		bomb = fileOver(m, slices.Repeat([]ipfs.Node{bomb}, 1000)...)
+	}
+	full := node(unixfs.TFile, "", 0, []uint64{3, 3}, abc.CID, abc.CID)
+	garbage := cid.NewCidV1(cid.DagProtobuf, abc.CID.Hash())
+	m.blocks[garbage] = []byte("abc")
+	return map[string]cid.Cid{
+		"leaf shorter than said": fileOver(m, lying(abc, 4)).CID,
+		"leaf longer than said":  fileOver(m, lying(abc, 2)).CID,
+		"node shorter than said": fileOver(m, lying(fileOver(m, abc), 4)).CID,
+		"node longer than said":  fileOver(m, lying(fileOver(m, abc), 1)).CID,
+		"second leaf lies":       fileOver(m, abc, lying(leaf("def"), 1<<62)).CID,
+		"empty leaf":             fileOver(m, leaf(""), abc).CID,
+		"sizes overflow":         fileOver(m, lying(abc, math.MaxUint64), lying(abc, 4)).CID,
+		"sizes overflow int64":   fileOver(m, lying(abc, math.MaxInt64), lying(abc, 1)).CID,
+		"size is not the sum":    node(unixfs.TFile, "", 5, []uint64{3}, abc.CID),
+		"more links than sizes":  node(unixfs.TFile, "", 0, []uint64{3}, abc.CID, abc.CID),
+		"more sizes than links":  node(unixfs.TFile, "", 0, []uint64{3, 3}, abc.CID),
+		"no links":               node(unixfs.TFile, "", 0, nil),
+		"inline data":            node(unixfs.TFile, "inline", 0, []uint64{3}, abc.CID),
+		"inline data only":       node(unixfs.TFile, "inline", 0, nil),
+		"raw type":               node(unixfs.TRaw, "", 0, []uint64{3}, abc.CID),
+		"symlink":                node(unixfs.TSymlink, "/etc/passwd", 0, nil),
+		"directory":              node(unixfs.TDirectory, "", 0, nil),
+		"sharded directory":      node(unixfs.THAMTShard, "", 0, nil),
+		"child is a directory":   fileOver(m, ipfs.Node{CID: node(unixfs.TDirectory, "", 0, nil), Size: 3}).CID,
+		"too deep":               deep.CID,
+		"too deep and wide":      bomb.CID,
+		"not UnixFS":             m.addNode(new(merkledag.ProtoNode), []byte("\xff\xff")),
+		"not dag-pb":             garbage,
+		"identity hash":          mh(multihash.IDENTITY, cid.Raw),
+		"identity hash below":    fileOver(m, ipfs.Node{CID: mh(multihash.IDENTITY, cid.Raw), Size: 3}).CID,
+		"sha1":                   mh(multihash.SHA1, cid.Raw),
+		"sha2-512":               fileOver(m, ipfs.Node{CID: mh(multihash.SHA2_512, cid.Raw), Size: 3}).CID,
+		"dbl-sha2-256":           mh(multihash.DBL_SHA2_256, cid.Raw),
+		"other codec":            fileOver(m, ipfs.Node{CID: mh(multihash.SHA2_256, cid.DagCBOR), Size: 3}).CID,
+		"CIDv0":                  cid.NewCidV0(full.Hash()),
+		"CIDv0 below":            fileOver(m, ipfs.Node{CID: cid.NewCidV0(full.Hash()), Size: 6}).CID,
+		"undefined":              cid.Undef,
+		"missing":                fileOver(m, ipfs.Node{CID: missing(), Size: 3}).CID,
+	}
+}
+
+func missing() cid.Cid {
+	n, _ := ipfs.AddFile(discard, strings.NewReader("missing"))
+	return n.CID
+}
+
+func TestFileHostile(t *testing.T) {
+	m := newMemory()
+	for name, c := range hostile(t, m) {
+		m.asked = nil
+		f, err := ipfs.OpenFile(t.Context(), m, c)
+		var got []byte
+		if err == nil {
+			got, err = io.ReadAll(f)
+		}
+		if !errors.Is(err, ipfs.ErrCorrupt) && (name != "missing" || !errors.Is(err, ipfs.ErrNotFound)) {
+			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
+		}
+		if !strings.HasPrefix("abc", string(got)) {
+			t.Errorf("%s: read %q", name, got)
+		}
+		if len(m.asked) > 20 {
+			t.Errorf("%s: asked for %d blocks", name, len(m.asked))
+		}
+		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c); err == nil && !strings.Contains(name, "directory") {
+			t.Errorf("%s: exported", name)
+		}
+	}
+}
+
+// A store that gives anything but the block asked for is found out before a byte is used.
+func TestFileWrongBlock(t *testing.T) {
+	data := content(80, 2<<20)
+	for which := range 3 {
+		for name, harm := range map[string]func([]byte) []byte{
+			"flipped":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+			"cut":       func(b []byte) []byte { return b[:len(b)-1] },
+			"empty":     func(b []byte) []byte { return nil },
+			"longer":    func(b []byte) []byte { return append(b, 0) },
+			"too large": func(b []byte) []byte { return make([]byte, ipfs.MaxBlock+1) },
+		} {
+			m := newMemory()
+			var made []cid.Cid
+			n, err := ipfs.AddFile(func(b ipfs.Block) error {
+				made = append(made, b.CID)
+				return m.add(b)
+			}, bytes.NewReader(data))
+			must(t, err)
+			m.blocks[made[which]] = harm(m.blocks[made[which]])
+			f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+			var got []byte
+			if err == nil {
+				got, err = io.ReadAll(f)
+			}
+			if want := min(which, 2) % 2 << 20; !errors.Is(err, ipfs.ErrCorrupt) || len(got) != want || !bytes.HasPrefix(data, got) {
+				t.Errorf("%s, block %d: %d bytes, %v; want %d and ErrCorrupt", name, which, len(got), err, want)
+			}
+		}
+	}
+}
+
+// A failure of the store is not remembered: the next read tries again.
+func TestFileTriesAgain(t *testing.T) {
+	data := content(81, 2<<20)
+	m := newMemory()
+	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+	must(t, err)
+	blocks := m.blocks
+	m.blocks = nil
+	if _, err := f.Read(make([]byte, 10)); !errors.Is(err, ipfs.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	m.blocks = blocks
+	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("then: %d bytes, %v", len(got), err)
+	}
+}
+
+func TestOpenDirectory(t *testing.T) {
+	m := newMemory()
+	n, err := ipfs.AddFile(m.add, strings.NewReader("x"))
+	must(t, err)
+	d, err := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
+	must(t, err)
+	entries, err := ipfs.OpenDirectory(t.Context(), m, d.CID)
+	if err != nil || len(entries) != 2 || entries["a"] != n.CID || entries["b"] != n.CID {
+		t.Errorf("got %v, %v", entries, err)
+	}
+	named := func(names ...string) cid.Cid {
+		pb := new(merkledag.ProtoNode)
+		for _, name := range names {
+			_ = pb.AddRawLink(name, &format.Link{Cid: n.CID, Size: 1})
+		}
+		return m.addNode(pb, unixfs.FolderPBData())
+	}
+	for what, c := range map[string]cid.Cid{
+		"file":       fileOver(m, n).CID,
+		"leaf":       n.CID,
+		"same twice": named("a", "a"),
+		"no name":    named(""),
+		"parent":     named(".."),
+		"path":       named("a/b"),
+	} {
+		if got, err := ipfs.OpenDirectory(t.Context(), m, c); !errors.Is(err, ipfs.ErrCorrupt) {
+			t.Errorf("%s: got %v %v, want ErrCorrupt", what, got, err)
+		}
+	}
+}
+
+// No bytes of a block, with its right CID, make the reader panic or read for ever.
+func FuzzNode(f *testing.F) {
+	m := newMemory()
+	leaf, _ := ipfs.AddFile(m.add, strings.NewReader("abc"))
+	f.Add(m.blocks[fileOver(m, leaf, leaf).CID])
+	d, _ := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "data", Node: leaf})
+	f.Add(m.blocks[d.CID])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256}.Sum(data)
+		must(t, err)
+		m.blocks[c] = data
+		defer delete(m.blocks, c)
+		if file, err := ipfs.OpenFile(t.Context(), m, c); err == nil {
+			n, err := io.Copy(io.Discard, io.LimitReader(file, 1<<20))
+			if err == nil && n != min(file.Size(), 1<<20) {
+				t.Errorf("%d of %d bytes without an error", n, file.Size())
+			}
+		}
+		_, _ = ipfs.OpenDirectory(t.Context(), m, c)
+		_ = ipfs.ExportCAR(t.Context(), io.Discard, m, c)
+	})
+}

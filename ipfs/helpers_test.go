@@ -1,0 +1,99 @@
+package ipfs_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const carHeaderLen = 59
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func appendUvarint(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
+
+// chacha gives bytes that look like ciphertext, without end, the same for the same seed.
+func chacha(seed uint64) io.Reader {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	return rand.NewChaCha8(key)
+}
+
+func content(seed uint64, size int) []byte {
+	data := make([]byte, size)
+	_, _ = io.ReadFull(chacha(seed), data)
+	return data
+}
+
+// putFile stores a file as an object of its own.
+func putFile(t testing.TB, s ipfs.Store, r io.Reader) cid.Cid {
+	t.Helper()
+	root, err := s.Put(t.Context(), "detach test", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, r)
+		return n.CID, err
+	})
+	must(t, err)
+	return root
+}
+
+func readFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
+	t.Helper()
+	blocks, err := s.Open(t.Context(), root)
+	if err != nil {
+		return nil, err
+	}
+	defer blocks.Close()
+	f, err := ipfs.OpenFile(t.Context(), blocks, root)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(f)
+}
+
+// memory is a Blocks that also records what has been asked for. Like a real one it hands out the
+// same buffer again.
+type memory struct {
+	blocks map[cid.Cid][]byte
+	asked  []cid.Cid
+	buf    []byte
+}
+
+func newMemory() *memory { return &memory{blocks: map[cid.Cid][]byte{}} }
+
+func (m *memory) add(b ipfs.Block) error {
+	m.blocks[b.CID] = slices.Clone(b.Data)
+	return nil
+}
+
+func (m *memory) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	m.asked = append(m.asked, c)
+	data, ok := m.blocks[c]
+	if !ok {
+		return nil, fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
+	}
+	clear(m.buf)
+	m.buf = append(m.buf[:0], data...)
+	return m.buf, nil
+}
+
+func (m *memory) Close() error { return nil }
+
+func discard(ipfs.Block) error { return nil }
+
+func uvarint(b []byte) (n, k int) {
+	u, k := binary.Uvarint(b)
+	return int(u), k
+}

@@ -1,0 +1,139 @@
+package ipfs
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+var (
+	errStalled = errors.New("the node makes no progress")
+	errTooLong = errors.New("the node's answer is too long")
+)
+
+// transport is how every request to a node goes: through no proxy that the environment names, to
+// no other place than the configured one, and with an answer of bounded size.
+type transport struct {
+	base *http.Transport
+}
+
+// dialer makes the transport to an API address, and the URL that its requests begin with.
+func dialer(api string) (string, *transport, error) {
+	base := &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: 64 << 10,
+		WriteBufferSize:        64 << 10,
+		ReadBufferSize:         64 << 10,
+		DisableCompression:     true,
+	}
+	t := &transport{base}
+	if !strings.HasPrefix(api, "/") {
+		u, err := url.Parse(api)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return "", nil, errors.New("kubo API: want /ip4/HOST/tcp/PORT, /unix/PATH or http(s)://HOST:PORT")
+		}
+		if u.User != nil {
+			return "", nil, errors.New("kubo API: a password does not belong in the address; give it as the token basic:user:pass")
+		}
+		return strings.TrimSuffix(api, "/"), t, nil
+	}
+	addr, err := ma.NewMultiaddr(api)
+	if err != nil {
+		return "", nil, fmt.Errorf("kubo API: %w", err)
+	}
+	network, host, err := manet.DialArgs(addr)
+	if err != nil {
+		return "", nil, fmt.Errorf("kubo API: %w", err)
+	}
+	if network == "unix" {
+		base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, host)
+		}
+		return "http://kubo", t, nil
+	}
+	if !strings.HasPrefix(network, "tcp") {
+		return "", nil, fmt.Errorf("kubo API: %s is not the address of a TCP port or a unix socket", addr)
+	}
+	for _, p := range addr.Protocols() {
+		if p.Code == ma.P_HTTPS || p.Code == ma.P_TLS {
+			return "https://" + host, t, nil
+		}
+	}
+	return "http://" + host, t, nil
+}
+
+func (t *transport) client() *http.Client { return &http.Client{Transport: t} }
+
+// RoundTrip refuses what a node never says. A redirect is refused here, too, because the client
+// would follow it only to fail, and after sending the token.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode/100 == 3 || kind == "" || kind == "text/html" {
+		resp.Body.Close()
+		return nil, fmt.Errorf("no kubo RPC there: it answers %d with %q", resp.StatusCode, kind)
+	}
+	resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
+	return resp, nil
+}
+
+// bounded is an answer's body that fails when it gets too long.
+type bounded struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
+}
+
+// authorization turns a token into the header that kubo's API.Authorizations checks.
+func authorization(token string) string {
+	if basic, ok := strings.CutPrefix(token, "basic:"); ok {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(basic))
+	}
+	return "Bearer " + strings.TrimPrefix(token, "bearer:")
+}
+
+// watch ends a context when a node makes no progress for too long. It begins armed.
+type watch struct {
+	timer  *time.Timer
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+}
+
+func (k *Kubo) watch(ctx context.Context) (context.Context, *watch) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{idle: k.idle, cancel: cancel}
+	w.timer = time.AfterFunc(k.idle, func() { cancel(errStalled) })
+	return ctx, w
+}
+
+func (w *watch) arm()    { w.timer.Reset(w.idle) }
+func (w *watch) disarm() { w.timer.Stop() }
+
+func (w *watch) end() {
+	w.timer.Stop()
+	w.cancel(context.Canceled)
+}

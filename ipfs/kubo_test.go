@@ -1,0 +1,241 @@
+package ipfs_test
+
+import (
+	"bytes"
+	"encoding/base32"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
+)
+
+func openKubo(t testing.TB, cfg ipfs.KuboConfig) *ipfs.Kubo {
+	t.Helper()
+	s, err := ipfs.NewKubo(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestKubo(t *testing.T) {
+	node := servers.Kubo(t)
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
+		return storetest.Backend{
+			Store:   openKubo(t, ipfs.KuboConfig{API: node.API()}),
+			Objects: func(t *testing.T) []string { return node.Pins() },
+			Collect: func(t *testing.T) { node.Run("repo", "gc", "-q") },
+			Damage: func(t *testing.T, root cid.Cid, b ipfs.Block, how storetest.Damage) {
+				damageFlatfs(t, node.Repo, b, how)
+			},
+			Stop: func(t *testing.T) {
+				node.Kill()
+				t.Cleanup(node.Start)
+			},
+		}
+	})
+	t.Run("PinName", func(t *testing.T) { testPinName(t, node) })
+	t.Run("CIDs", func(t *testing.T) { testKuboCIDs(t, node) })
+	t.Run("ImportsCARs", func(t *testing.T) { testKuboImports(t, node) })
+	t.Run("KilledInPut", func(t *testing.T) { testKilledInPut(t, node) })
+	t.Run("Addresses", func(t *testing.T) { testKuboAddresses(t, node) })
+	t.Run("Authorization", func(t *testing.T) { testKuboAuthorization(t, node) })
+}
+
+// damageFlatfs harms the file in which the node keeps one block.
+func damageFlatfs(t *testing.T, repo string, b ipfs.Block, how storetest.Damage) {
+	t.Helper()
+	key := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b.CID.Hash())
+	found, err := filepath.Glob(filepath.Join(repo, "blocks", "*", key+".data"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("block %s is in %d files, %v", b.CID, len(found), err)
+	}
+	data, err := os.ReadFile(found[0])
+	must(t, err)
+	switch how {
+	case storetest.Flip:
+		data[len(data)/2] ^= 0x10
+	case storetest.Truncate:
+		data = data[:len(data)-1]
+	case storetest.Remove:
+		must(t, os.Remove(found[0]))
+		return
+	}
+	must(t, os.WriteFile(found[0], data, 0o600))
+}
+
+func testPinName(t *testing.T, node *servers.KuboNode) {
+	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
+	root, err := s.Put(t.Context(), "detach/v1 2026-11", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, strings.NewReader("named"))
+		return n.CID, err
+	})
+	must(t, err)
+	if want := root.String() + " detach/v1 2026-11"; !strings.Contains(strings.Join(node.Pins(), "\n"), want) {
+		t.Errorf("pins: got %q, want %q among them", node.Pins(), want)
+	}
+	if got := s.Warnings(t.Context()); len(got) != 1 || !strings.Contains(got[0], `"sync": false`) {
+		t.Errorf("warnings: got %q, want one about sync", got)
+	}
+}
+
+// The CAR files of the embedded store, and those of ExportCAR, are taken by a node as they are.
+func testKuboImports(t *testing.T, node *servers.KuboNode) {
+	dir := t.TempDir()
+	s := openEmbedded(t, dir)
+	for i, size := range []int{0, 1, 3<<20 + 9} {
+		data := content(uint64(20+i), size)
+		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			f, err := ipfs.AddFile(add, bytes.NewReader(data))
+			must(t, err)
+			d, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: f})
+			return d.CID, err
+		})
+		must(t, err)
+		blocks, err := s.Open(t.Context(), root)
+		must(t, err)
+		exported := filepath.Join(t.TempDir(), "exported.car")
+		f, err := os.Create(exported)
+		must(t, err)
+		must(t, ipfs.ExportCAR(t.Context(), f, blocks, root))
+		must(t, errors.Join(f.Close(), blocks.Close()))
+		for _, car := range []string{filepath.Join(dir, root.String()+".car"), exported} {
+			if out := node.Run("dag", "import", car); !strings.Contains(out, root.String()) {
+				t.Errorf("%d bytes: import says %q, want root %s", size, out, root)
+			}
+			if got := node.Run("cat", root.String()+"/data"); got != string(data) {
+				t.Errorf("%d bytes: cat gives %d others", size, len(got))
+			}
+			node.Run("pin", "rm", root.String())
+			node.Run("repo", "gc", "-q")
+		}
+	}
+}
+
+// The node dies in the middle of an object: an error, and after its restart no pin.
+func testKilledInPut(t *testing.T, node *servers.KuboNode) {
+	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
+	before := node.Pins()
+	n := 0
+	_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(func(b ipfs.Block) error {
+			if n++; n == 3 {
+				node.Kill()
+			}
+			return add(b)
+		}, io.LimitReader(chacha(30), 64<<20))
+		return n.CID, err
+	})
+	if !errors.Is(err, ipfs.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	if n >= 64 {
+		t.Errorf("the source was read to its end after the node had died")
+	}
+	node.Start()
+	if got := node.Pins(); len(got) != len(before) {
+		t.Errorf("pins: got %v, want %v", got, before)
+	}
+	putFile(t, s, strings.NewReader("it works again"))
+}
+
+// The same node by other kinds of address. What it cannot be made to listen on stands in front of it.
+func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
+	sock := filepath.Join(t.TempDir(), "api.sock")
+	l, err := net.Listen("unix", sock)
+	must(t, err)
+	target, err := url.Parse(node.URL())
+	must(t, err)
+	front := &http.Server{Handler: httputil.NewSingleHostReverseProxy(target)}
+	go front.Serve(l)
+	t.Cleanup(func() { front.Close() })
+	_, port, err := net.SplitHostPort(target.Host)
+	must(t, err)
+	for _, api := range []string{
+		"/unix" + sock,
+		node.URL(),
+		node.URL() + "/",
+		"/ip4/127.0.0.1/tcp/" + port + "/http",
+		"/dns4/localhost/tcp/" + port,
+	} {
+		s := openKubo(t, ipfs.KuboConfig{API: api})
+		if err := s.Check(t.Context()); err != nil {
+			t.Errorf("%s: %v", api, err)
+		}
+	}
+}
+
+func testKuboAuthorization(t *testing.T, node *servers.KuboNode) {
+	node.Run("config", "--json", "API.Authorizations", `{
+		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},
+		"b": {"AuthSecret": "basic:me:pass:word", "AllowedPaths": ["/api/v0"]}}`)
+	node.Restart()
+	for token, want := range map[string]error{
+		"s3cret":             nil,
+		"bearer:s3cret":      nil,
+		"basic:me:pass:word": nil,
+		"":                   ipfs.ErrUnavailable,
+		"wrong":              ipfs.ErrUnavailable,
+		"basic:me:wrong":     ipfs.ErrUnavailable,
+	} {
+		s := openKubo(t, ipfs.KuboConfig{API: node.API(), Token: token})
+		err := s.Check(t.Context())
+		if !errors.Is(err, want) {
+			t.Errorf("token %q: got %v, want %v", token, err, want)
+		}
+		if token != "" && err != nil && strings.Contains(err.Error(), token) {
+			t.Errorf("the error tells the token: %v", err)
+		}
+	}
+}
+
+func TestNewKuboRefuses(t *testing.T) {
+	for _, api := range []string{"", "localhost:5001", "ftp://x", "http://", "/ip4/1.2.3.4", "/nonsense", "http://user:pass@host:1", "http://h?x=1", "http://h#f"} {
+		s, err := ipfs.NewKubo(ipfs.KuboConfig{API: api})
+		if err == nil {
+			t.Errorf("%q: got %v, want an error", api, s)
+		} else if strings.Contains(err.Error(), "user:pass@") {
+			t.Errorf("%q: the error tells the password", api)
+		}
+	}
+}
+
+func BenchmarkKubo(b *testing.B) {
+	s := openKubo(b, ipfs.KuboConfig{API: servers.Kubo(b).API()})
+	i := uint64(0)
+	b.Run("Put", func(b *testing.B) {
+		b.SetBytes(64 << 20)
+		for b.Loop() {
+			i++
+			root := putFile(b, s, io.LimitReader(chacha(1000+i), 64<<20))
+			must(b, s.Delete(b.Context(), root))
+		}
+	})
+	b.Run("Read", func(b *testing.B) {
+		root := putFile(b, s, io.LimitReader(chacha(1000), 64<<20))
+		b.SetBytes(64 << 20)
+		b.ReportAllocs()
+		for b.Loop() {
+			blocks, err := s.Open(b.Context(), root)
+			must(b, err)
+			f, err := ipfs.OpenFile(b.Context(), blocks, root)
+			must(b, err)
+			if n, err := io.Copy(io.Discard, f); n != 64<<20 {
+				b.Fatal(n, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,219 @@
+// Package storetest says what every [ipfs.Store] promises, as tests. Each implementation runs the
+// same suite, with the real thing behind it.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Backend is a store, and what a test must be able to do behind its back.
+type Backend struct {
+	Store ipfs.Store
+	// Objects lists all that the store holds, whole or not, by whatever names it has.
+	Objects func(t *testing.T) []string
+	// Collect removes what Delete may leave for later.
+	Collect func(t *testing.T)
+	// Damage harms one block of an object where it is stored.
+	Damage func(t *testing.T, root cid.Cid, b ipfs.Block, how Damage)
+	// Stop makes the store unable to do anything at all.
+	Stop func(t *testing.T)
+}
+
+// Damage is what a disk does to a block.
+type Damage string
+
+// What a disk does to a block.
+const (
+	Flip     Damage = "flip"     // one bit is another
+	Truncate Damage = "truncate" // its end, and maybe what follows, is lost
+	Remove   Damage = "remove"   // it is gone
+)
+
+// Run runs the suite. open is called for each part of it; what it returns may be shared, but for
+// the last part, after whose Stop it must give a working store again.
+func Run(t *testing.T, open func(t *testing.T) Backend) {
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, Backend)
+	}{
+		{"RoundTrip", testRoundTrip},
+		{"Seek", testSeek},
+		{"SourceFails", testSourceFails},
+		{"Cancel", testCancel},
+		{"Refused", testRefused},
+		{"Panic", testPanic},
+		{"Delete", testDelete},
+		{"Missing", testMissing},
+		{"Concurrent", testConcurrent},
+		{"Damage", testDamage},
+		{"Check", testCheck},
+		{"Stopped", testStopped},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })
+	}
+}
+
+// sizes is the grid at whose points the form of a file changes, and the points beside them.
+var sizes = []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
+
+func testRoundTrip(t *testing.T, b Backend) {
+	for i, size := range sizes {
+		data := content(uint64(100+i), size)
+		obj := put(t, b.Store, data)
+		if got := obj.data.Size; got != uint64(size) {
+			t.Errorf("%d bytes: node has size %d", size, got)
+		}
+		got, err := read(t.Context(), b.Store, obj.root)
+		if err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if string(got) != string(data) {
+			t.Errorf("%d bytes: read %d others", size, len(got))
+		}
+	}
+}
+
+func testSourceFails(t *testing.T, b Backend) {
+	const size = 2<<20 + 100
+	before := b.Objects(t)
+	offsets := []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2 << 20, size - 1, size}
+	for range 8 {
+		offsets = append(offsets, rand.Int64N(size))
+	}
+	for i, at := range offsets {
+		for _, want := range []error{errSource, errEarlyEnd} {
+			src := &failing{r: reader(uint64(200+i), size), left: at, err: want}
+			root, err := b.Store.Put(t.Context(), "detach test", directoryOf(src))
+			if !errors.Is(err, want) || root.Defined() {
+				t.Errorf("source fails at %d: got %v %v, want %v", at, root, err, want)
+			}
+		}
+	}
+	checkUnchanged(t, b, before)
+}
+
+// testCancel ends the context while blocks are being made, and after the last of them.
+func testCancel(t *testing.T, b Backend) {
+	before := b.Objects(t)
+	for i, at := range []int64{0, 1 << 20, 3<<20 + 5, 4 << 20} {
+		ctx, cancel := context.WithCancel(t.Context())
+		src := &hook{r: reader(uint64(300+i), 4<<20), left: at, do: cancel}
+		root, err := b.Store.Put(ctx, "detach test", directoryOf(src))
+		if !errors.Is(err, context.Canceled) || root.Defined() {
+			t.Errorf("cancelled at %d: got %v %v, want context.Canceled", at, root, err)
+		}
+		cancel()
+	}
+	checkUnchanged(t, b, before)
+}
+
+// testRefused has builds that come to a good end with a bad object.
+func testRefused(t *testing.T, b Backend) {
+	before := b.Objects(t)
+	builds := map[string]func(ipfs.AddFunc) (cid.Cid, error){
+		"no block": func(ipfs.AddFunc) (cid.Cid, error) { return leafCID(nil), nil },
+		"root not handed over": func(add ipfs.AddFunc) (cid.Cid, error) {
+			_, err := ipfs.AddFile(add, reader(400, 10))
+			return leafCID([]byte("other")), err
+		},
+		"block too large": func(add ipfs.AddFunc) (cid.Cid, error) {
+			data := content(401, ipfs.MaxBlock+1)
+			c := leafCID(nil)
+			return c, add(ipfs.Block{CID: c, Data: data})
+		},
+	}
+	for name, build := range builds {
+		if root, err := b.Store.Put(t.Context(), "detach test", build); err == nil || root.Defined() {
+			t.Errorf("%s: got %v, want an error", name, root)
+		}
+	}
+	checkUnchanged(t, b, before)
+}
+
+func testPanic(t *testing.T, b Backend) {
+	before := b.Objects(t)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		src := &hook{r: reader(500, 4<<20), left: 3 << 20, do: func() { panic("source") }}
+		_, _ = b.Store.Put(t.Context(), "detach test", directoryOf(src))
+	}()
+	checkUnchanged(t, b, before)
+}
+
+func testDelete(t *testing.T, b Backend) {
+	before := b.Objects(t)
+	obj := put(t, b.Store, content(600, 3<<20))
+	if len(b.Objects(t)) != len(before)+1 {
+		t.Errorf("one object more: got %v, before %v", b.Objects(t), before)
+	}
+	for range 2 { // the second time there is nothing to delete, and that is no error
+		if err := b.Store.Delete(t.Context(), obj.root); err != nil {
+			t.Error(err)
+		}
+	}
+	b.Collect(t)
+	checkUnchanged(t, b, before)
+	if _, err := read(t.Context(), b.Store, obj.root); !errors.Is(err, ipfs.ErrNotFound) {
+		t.Errorf("read after delete: got %v, want ErrNotFound", err)
+	}
+	// What is deleted can come back.
+	data := content(600, 3<<20)
+	put(t, b.Store, data)
+	if got, err := read(t.Context(), b.Store, obj.root); err != nil || string(got) != string(data) {
+		t.Errorf("stored again: %d bytes, %v", len(got), err)
+	}
+}
+
+func testMissing(t *testing.T, b Backend) {
+	never := leafCID([]byte("never stored"))
+	if _, err := b.Store.Open(t.Context(), never); !errors.Is(err, ipfs.ErrNotFound) {
+		t.Errorf("open: got %v, want ErrNotFound", err)
+	}
+	obj := put(t, b.Store, content(700, 100))
+	blocks, err := b.Store.Open(t.Context(), obj.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blocks.Close()
+	if _, err := blocks.Get(t.Context(), never); !errors.Is(err, ipfs.ErrNotFound) {
+		t.Errorf("get: got %v, want ErrNotFound", err)
+	}
+}
+
+func testCheck(t *testing.T, b Backend) {
+	before := b.Objects(t)
+	for range 2 {
+		if err := b.Store.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	checkUnchanged(t, b, before)
+}
+
+func testStopped(t *testing.T, b Backend) {
+	obj := put(t, b.Store, content(800, 3<<20))
+	b.Stop(t)
+	_, err := b.Store.Put(t.Context(), "detach test", directoryOf(reader(801, 3<<20)))
+	_, openErr := b.Store.Open(t.Context(), obj.root)
+	for what, err := range map[string]error{
+		"put":    err,
+		"open":   openErr,
+		"delete": b.Store.Delete(t.Context(), obj.root),
+		"check":  b.Store.Check(t.Context()),
+	} {
+		if !errors.Is(err, ipfs.ErrUnavailable) {
+			t.Errorf("%s in a stopped store: got %v, want ErrUnavailable", what, err)
+		}
+	}
+}

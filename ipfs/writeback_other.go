@@ -1,0 +1,8 @@
+//go:build !linux
+
+package ipfs
+
+import "os"
+
+// startWriteback does nothing where the kernel has no such call: the last sync takes longer.
+func startWriteback(*os.File) {}
