@@ -1,0 +1,181 @@
+package crypto
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// ErrNoEpoch: the epoch has no secret here. Either it was never made, or it was destroyed, and
+// every file of the epoch with it.
+var ErrNoEpoch = errors.New("epoch has no secret")
+
+const (
+	keySuffix = ".key"
+	// keyFileSize is 64 hex digits and a newline.
+	keyFileSize = 2*SecretSize + 1
+
+	infoShare = "detach/v1 share"
+)
+
+// Keyring is a directory of epoch secrets, one file each: EPOCH.key, 64 hex digits and a
+// newline, mode 0600. Several processes may share it. Nothing is cached: the secret is read
+// each time, so that a file deleted is a secret destroyed, at once and in every process.
+type Keyring struct {
+	dir string
+
+	mu     sync.Mutex
+	synced map[Epoch]bool // epochs whose directory entry this process has synced
+}
+
+// OpenKeyring opens the directory, and makes it (0700) if it is not there. It refuses key files
+// that are malformed or that others can read, naming the file and what to do.
+func OpenKeyring(dir string) (*Keyring, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open keyring: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open keyring: %w", err)
+	}
+	r := &Keyring{dir: dir, synced: make(map[Epoch]bool)}
+	for _, entry := range entries {
+		name, ok := strings.CutSuffix(entry.Name(), keySuffix)
+		if !ok {
+			continue
+		}
+		epoch, err := ParseEpoch(name)
+		if err != nil {
+			return nil, fmt.Errorf("key file %s: its name is %w: move it elsewhere", filepath.Join(dir, entry.Name()), err)
+		}
+		// One deleted since the directory was read is no fault of the keyring.
+		if _, err := r.secret(epoch); err != nil && !errors.Is(err, ErrNoEpoch) {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Ensure makes the epoch's secret if there is none. When it returns nil the secret is on disk,
+// whoever made it, and links that need it may be given away.
+func (r *Keyring) Ensure(e Epoch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err := r.secret(e)
+	if errors.Is(err, ErrNoEpoch) {
+		delete(r.synced, e)
+		if err = r.create(e); err == nil {
+			_, err = r.secret(e) // ours, or that of another process which was faster
+		}
+	}
+	if err != nil || r.synced[e] {
+		return err
+	}
+	// The file's bytes were synced before it got its name; its name may be another process's
+	// work, not synced yet.
+	if err := syncDir(r.dir); err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	r.synced[e] = true
+	return nil
+}
+
+// create writes a secret under a name of its own, and links that to the epoch's name. link(2)
+// never replaces: of several processes one wins, and none sees half a file.
+func (r *Keyring) create(e Epoch) error {
+	s, err := randomSecret(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	tmp, err := os.CreateTemp(r.dir, ".new-*") // 0600
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(hex.EncodeToString(s.bytes()) + "\n")
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Link(tmp.Name(), r.path(e))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	return nil
+}
+
+func (r *Keyring) path(e Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
+
+// secret reads the epoch's file. It opens no file whose name is not an epoch's.
+func (r *Keyring) secret(e Epoch) (secret, error) {
+	if _, err := ParseEpoch(string(e)); err != nil {
+		return secret{}, fmt.Errorf("keyring: %w", err)
+	}
+	f, err := os.Open(r.path(e))
+	if errors.Is(err, fs.ErrNotExist) {
+		return secret{}, ErrNoEpoch
+	} else if err != nil {
+		return secret{}, fmt.Errorf("keyring: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return secret{}, fmt.Errorf("keyring: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return secret{}, fmt.Errorf("key file %s can be read by others (mode %04o): run chmod 600 on it", f.Name(), info.Mode().Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, keyFileSize+1))
+	if err != nil {
+		return secret{}, fmt.Errorf("keyring: %w", err)
+	}
+	digits, ok := bytes.CutSuffix(text, []byte("\n"))
+	var b [SecretSize]byte
+	if !ok || len(digits) != hex.EncodedLen(len(b)) {
+		return secret{}, errKeyFile(f.Name())
+	}
+	// The decoder's error quotes what it read.
+	if _, err := hex.Decode(b[:], digits); err != nil {
+		return secret{}, errKeyFile(f.Name())
+	}
+	return newSecret(b), nil
+}
+
+func errKeyFile(path string) error {
+	return fmt.Errorf("key file %s is malformed (want 64 hex digits and a newline): restore it from a backup", path)
+}
+
+// Share derives B for the object whose binary CIDv1 is given; ErrNoEpoch if the secret is gone.
+func (r *Keyring) Share(e Epoch, cidBytes []byte) (Share, error) {
+	b, err := r.derive(e, infoShare+string(cidBytes))
+	if err != nil {
+		return Share{}, err
+	}
+	return Share{newSecret([SecretSize]byte(b))}, nil
+}
+
+// derive is HKDF-SHA256 (RFC 5869) of the epoch's secret: an empty salt, 32 bytes.
+func (r *Keyring) derive(e Epoch, info string) ([]byte, error) {
+	s, err := r.secret(e)
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Key(sha256.New, s.bytes(), nil, info, SecretSize)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,341 @@
+package crypto
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const testEpoch Epoch = "2026-11"
+
+func openTestKeyring(t *testing.T) (*Keyring, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keys")
+	r, err := OpenKeyring(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, dir
+}
+
+func writeKey(t *testing.T, dir string, e Epoch, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, string(e)+".key")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestKeyringFiles(t *testing.T) {
+	r, dir := openTestKeyring(t)
+	cid := []byte("cid")
+	if _, err := r.Share(testEpoch, cid); !errors.Is(err, ErrNoEpoch) {
+		t.Errorf("before Ensure: got %v, want ErrNoEpoch", err)
+	}
+	for range 2 {
+		if err := r.Ensure(testEpoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := r.Share(testEpoch, cid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: got %v, %v, want mode 0700", info.Mode(), err)
+	}
+	path := filepath.Join(dir, "2026-11.key")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: got %v, %v, want mode 0600", info.Mode(), err)
+	}
+	if raw, err := hex.DecodeString(strings.TrimSuffix(string(text), "\n")); err != nil || len(raw) != 32 || len(text) != 65 {
+		t.Errorf("key file has %d bytes, error %v; want 64 hex digits and a newline", len(text), err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("directory has %d entries, %v, want the key file alone", len(entries), err)
+	}
+
+	again, err := OpenKeyring(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Share(testEpoch, cid); err != nil || got != want {
+		t.Errorf("after reopening: another share, error %v", err)
+	}
+	if got, err := r.Share(testEpoch, []byte("cie")); err != nil || got == want {
+		t.Errorf("another CID: the same share, error %v", err)
+	}
+
+	// Destroyed is destroyed at once, for whoever had read it too.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Keyring{r, again} {
+		if _, err := r.Share(testEpoch, cid); !errors.Is(err, ErrNoEpoch) {
+			t.Errorf("after deletion: got %v, want ErrNoEpoch", err)
+		}
+	}
+	if err := r.Ensure(testEpoch); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Share(testEpoch, cid); err != nil || got == want {
+		t.Errorf("made anew: the destroyed secret is back, error %v", err)
+	}
+}
+
+// HKDF-SHA256 with an empty salt, computed beside it by OpenSSL:
+// openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
+func TestShareDerivation(t *testing.T) {
+	r, dir := openTestKeyring(t)
+	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(0).bytes())+"\n")
+	got, err := r.Share(testEpoch, []byte("cid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "b96b38c73a9ae87c448239715f5cf968e7d6d917df819319d97ed18981bd5132"
+	if hex.EncodeToString(got.Bytes()) != want {
+		t.Errorf("got %x, want %s", got.Bytes(), want)
+	}
+}
+
+func TestKeyringRefuses(t *testing.T) {
+	digits := hex.EncodeToString(testSecret(0).bytes())
+	tests := []struct {
+		name string
+		text string
+		mode os.FileMode
+		says string
+	}{
+		{"group may read", digits + "\n", 0o640, "chmod 600"},
+		{"others may read", digits + "\n", 0o604, "chmod 600"},
+		{"group may write", digits + "\n", 0o620, "chmod 600"},
+		{"empty", "", 0o600, "malformed"},
+		{"no newline", digits, 0o600, "malformed"},
+		{"short", digits[2:] + "\n", 0o600, "malformed"},
+		{"long", digits + "00\n", 0o600, "malformed"},
+		{"second line", digits + "\n\n", 0o600, "malformed"},
+		{"CRLF", digits + "\r\n", 0o600, "malformed"},
+		{"not hex", "xx" + digits[2:] + "\n", 0o600, "malformed"},
+		{"huge", strings.Repeat("0", 1<<20), 0o600, "malformed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, dir := openTestKeyring(t)
+			path := writeKey(t, dir, testEpoch, tt.text)
+			if err := os.Chmod(path, tt.mode); err != nil {
+				t.Fatal(err)
+			}
+			_, openErr := OpenKeyring(dir)
+			_, shareErr := r.Share(testEpoch, nil)
+			for what, err := range map[string]error{"OpenKeyring": openErr, "Share": shareErr, "Ensure": r.Ensure(testEpoch)} {
+				if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("%s: got %v, want the file and %q", what, err, tt.says)
+				} else if strings.Contains(err.Error(), digits[2:]) {
+					t.Errorf("%s: the error quotes the key", what)
+				}
+			}
+		})
+	}
+	t.Run("foreign name", func(t *testing.T) {
+		_, dir := openTestKeyring(t)
+		path := writeKey(t, dir, "2026-13", digits+"\n")
+		if _, err := OpenKeyring(dir); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("got %v, want %s named", err, path)
+		}
+	})
+	t.Run("foreign epoch", func(t *testing.T) {
+		r, dir := openTestKeyring(t)
+		writeKey(t, filepath.Dir(dir), "x", digits+"\n")
+		for _, e := range []Epoch{"../x", "", "link"} {
+			if _, err := r.Share(e, nil); err == nil || errors.Is(err, ErrNoEpoch) {
+				t.Errorf("Share of epoch %q: got %v, want a refusal", e, err)
+			}
+			if err := r.Ensure(e); err == nil {
+				t.Errorf("Ensure of epoch %q: made", e)
+			}
+		}
+	})
+}
+
+// A process that dies between making its file and naming it leaves a file that nobody reads.
+func TestKeyringLeftovers(t *testing.T) {
+	r, dir := openTestKeyring(t)
+	if err := os.WriteFile(filepath.Join(dir, ".new-123"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Ensure(testEpoch); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenKeyring(dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Goroutines of one process, each with a keyring of its own.
+func TestKeyringRace(t *testing.T) {
+	_, dir := openTestKeyring(t)
+	const n = 16
+	shares := make([]Share, n)
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			r, err := OpenKeyring(dir)
+			if err == nil {
+				err = r.Ensure(testEpoch)
+			}
+			if err == nil {
+				shares[i], err = r.Share(testEpoch, nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	for _, s := range shares {
+		if s != shares[0] {
+			t.Fatal("two creators have different secrets")
+		}
+	}
+}
+
+const creatorEnv = "DETACH_TEST_KEYRING"
+
+// TestKeyringCreator is the process that TestKeyringProcesses starts: told on stdin to begin,
+// it makes the epoch's secret and prints a share.
+func TestKeyringCreator(t *testing.T) {
+	dir := os.Getenv(creatorEnv)
+	if dir == "" {
+		t.Skip("run by TestKeyringProcesses")
+	}
+	r, err := OpenKeyring(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Ensure(testEpoch); err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.Share(testEpoch, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(os.Stdout, "share "+s.Encode()+"\n")
+}
+
+func TestKeyringProcesses(t *testing.T) {
+	_, dir := openTestKeyring(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 6
+	var starts []io.WriteCloser
+	var creators []*exec.Cmd
+	var outputs [n]bytes.Buffer
+	for i := range n {
+		cmd := exec.Command(exe, "-test.run=^TestKeyringCreator$")
+		cmd.Env = append(os.Environ(), creatorEnv+"="+dir)
+		cmd.Stdout, cmd.Stderr = &outputs[i], &outputs[i]
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		starts, creators = append(starts, in), append(creators, cmd)
+	}
+	for _, in := range starts {
+		if _, err := io.WriteString(in, "go\n"); err != nil {
+			t.Error(err)
+		}
+	}
+	shares := make(map[string]bool)
+	for i, cmd := range creators {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("creator %d: %v\n%s", i, err, outputs[i].String())
+		}
+		for line := range strings.Lines(outputs[i].String()) {
+			if share, ok := strings.CutPrefix(line, "share "); ok {
+				shares[share] = true
+			}
+		}
+	}
+	if len(shares) != 1 {
+		t.Errorf("%d processes have %d secrets, want one", n, len(shares))
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%d files, %v, want the key file alone", len(entries), err)
+	}
+}
+
+func TestTickets(t *testing.T) {
+	r, dir := openTestKeyring(t)
+	aad, plain := []byte("cid"), []byte("fragment and time")
+	if _, err := r.SealTicket(testEpoch, plain, aad); !errors.Is(err, ErrNoEpoch) {
+		t.Errorf("without a secret: got %v, want ErrNoEpoch", err)
+	}
+	if err := r.Ensure(testEpoch); err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := r.SealTicket(testEpoch, plain, aad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(ticket, "2026-11.") || strings.Trim(ticket, "0123456789-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		t.Errorf("ticket %q does not fit into a path as it is", ticket)
+	}
+	other, err := OpenKeyring(dir) // another gateway
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := other.OpenTicket(ticket, aad); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("got %q, %v, want %q", got, err, plain)
+	}
+	if again, err := r.SealTicket(testEpoch, plain, aad); err != nil || again == ticket {
+		t.Errorf("two tickets are alike, error %v", err)
+	}
+	if _, err := r.OpenTicket(ticket, []byte("cie")); !errors.Is(err, ErrTicket) {
+		t.Errorf("for another object: got %v, want ErrTicket", err)
+	}
+	for i := range ticket {
+		altered := []byte(ticket)
+		altered[i] ^= 1
+		if _, err := r.OpenTicket(string(altered), aad); err == nil {
+			t.Errorf("opens with character %d altered", i)
+		}
+		if _, err := r.OpenTicket(ticket[:i], aad); !errors.Is(err, ErrTicket) {
+			t.Errorf("cut at %d: got %v, want ErrTicket", i, err)
+		}
+	}
+	for _, s := range []string{"", ".", "../x.AAAA", "2026-11", "2026-11.", "2026-11.=", "2026-11." + strings.Repeat("A", 1<<20)} {
+		if _, err := r.OpenTicket(s, aad); !errors.Is(err, ErrTicket) {
+			t.Errorf("%.20q: got %v, want ErrTicket", s, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "2026-11.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.OpenTicket(ticket, aad); !errors.Is(err, ErrNoEpoch) {
+		t.Errorf("secret destroyed: got %v, want ErrNoEpoch", err)
+	}
+}

@@ -1,0 +1,207 @@
+package crypto
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	// LinkKID is the kid of mode "link", in which no epoch's secret takes part.
+	LinkKID = "link"
+	// MaxMeta bounds meta.jwe: it is read whole, and by whoever asks for a page. Names and types
+	// are a few hundred bytes; 64 KiB is no reader's burden.
+	MaxMeta = 64 << 10
+
+	infoMeta = "detach/v1 meta"
+)
+
+var (
+	// ErrWrongKey: the key does not open this meta.jwe, which is also all that can be said of a
+	// meta.jwe that was altered.
+	ErrWrongKey = errors.New("wrong key")
+
+	errMetaForm = errors.New("malformed meta.jwe")
+)
+
+// Meta is what the sealed meta.jwe says of an attachment. Times are in UTC and whole seconds.
+type Meta struct {
+	Name    string
+	Type    string // media type
+	Size    int64  // of the attachment, and so of data
+	SHA256  [32]byte
+	Created time.Time
+	Expires time.Time // zero: never
+}
+
+// LogValue keeps the name out of logs.
+func (m Meta) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// metaJSON is Meta on the wire.
+type metaJSON struct {
+	Name    string     `json:"name"`
+	Type    string     `json:"type"`
+	Size    int64      `json:"size"`
+	SHA256  string     `json:"sha256"`
+	Created time.Time  `json:"created"`
+	Expires *time.Time `json:"expires"`
+}
+
+// MarshalJSON writes the members of docs/format.md: sha256 in hex, times in RFC 3339, and null
+// for an attachment that does not expire.
+func (m Meta) MarshalJSON() ([]byte, error) {
+	w := metaJSON{m.Name, m.Type, m.Size, hex.EncodeToString(m.SHA256[:]), m.Created.UTC().Truncate(time.Second), nil}
+	if !m.Expires.IsZero() {
+		expires := m.Expires.UTC().Truncate(time.Second)
+		w.Expires = &expires
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. Members it does not know are for later versions.
+func (m *Meta) UnmarshalJSON(b []byte) error {
+	var w metaJSON
+	if err := json.Unmarshal(b, &w); err != nil {
+		return errMetaForm
+	}
+	sum, err := hex.DecodeString(w.SHA256)
+	if err != nil || len(sum) != sha256.Size || w.Size < 0 || w.Created.IsZero() {
+		return errMetaForm
+	}
+	*m = Meta{Name: w.Name, Type: w.Type, Size: w.Size, SHA256: [32]byte(sum), Created: w.Created.UTC()}
+	if w.Expires != nil {
+		m.Expires = w.Expires.UTC()
+	}
+	return nil
+}
+
+// metaKey is a key of its own, so that K is used with CTR alone.
+func (k Key) metaKey() ([]byte, error) {
+	return hkdf.Key(sha256.New, k.bytes(), nil, infoMeta, SecretSize)
+}
+
+// SealMeta returns m as a compact JWE (RFC 7516), alg "dir", enc "A256GCM". kid is public.
+func (k Key) SealMeta(m Meta, kid string) ([]byte, error) {
+	if k.absent() {
+		return nil, errors.New("seal metadata: absent key")
+	}
+	if err := checkKID(kid); err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	key, err := k.metaKey()
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	plain, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: key, KeyID: kid}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	obj, err := enc.Encrypt(plain)
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	compact, err := obj.CompactSerialize()
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	if len(compact) > MaxMeta {
+		return nil, errors.New("seal metadata: name or type too long")
+	}
+	return []byte(compact), nil
+}
+
+// OpenMeta proves the key right: ErrWrongKey, or the metadata as it was sealed.
+func (k Key) OpenMeta(jwe []byte) (Meta, error) {
+	if _, err := MetaKeyID(jwe); err != nil {
+		return Meta{}, err
+	}
+	if k.absent() {
+		return Meta{}, ErrWrongKey
+	}
+	key, err := k.metaKey()
+	if err != nil {
+		return Meta{}, fmt.Errorf("open metadata: %w", err)
+	}
+	obj, err := jose.ParseEncryptedCompact(string(jwe), []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
+	if err != nil {
+		return Meta{}, errMetaForm // go-jose's errors quote the header, which is anyone's to write
+	}
+	plain, err := obj.Decrypt(key)
+	if err != nil {
+		return Meta{}, ErrWrongKey
+	}
+	var m Meta
+	if err := json.Unmarshal(plain, &m); err != nil {
+		return Meta{}, errMetaForm
+	}
+	return m, nil
+}
+
+// MetaKeyID returns the kid of a meta.jwe, which no key has authenticated yet: it is public and
+// anyone's to write. Only "link" and an epoch's form come back.
+//
+// The header has exactly the members alg, enc and kid. So none of JOSE's further doors is open
+// here: no compression (zip), no other key or certificate (jwk, x5u), no extension (crit).
+func MetaKeyID(jwe []byte) (string, error) {
+	parts, err := splitJWE(jwe)
+	if err != nil {
+		return "", err
+	}
+	var header struct{ Alg, Enc, Kid string }
+	dec := json.NewDecoder(bytes.NewReader(parts[0]))
+	dec.DisallowUnknownFields()
+	if dec.Decode(&header) != nil || dec.More() {
+		return "", errMetaForm
+	}
+	if header.Alg != string(jose.DIRECT) || header.Enc != string(jose.A256GCM) {
+		return "", errMetaForm
+	}
+	if err := checkKID(header.Kid); err != nil {
+		return "", errMetaForm
+	}
+	return header.Kid, nil
+}
+
+// splitJWE decodes the five parts of RFC 7516 section 3.1, strictly: one meaning, one spelling.
+func splitJWE(jwe []byte) (parts [5][]byte, err error) {
+	if len(jwe) > MaxMeta || bytes.ContainsAny(jwe, "\r\n") {
+		return parts, errMetaForm
+	}
+	encoded := strings.Split(string(jwe), ".")
+	if len(encoded) != len(parts) {
+		return parts, errMetaForm
+	}
+	for i, s := range encoded {
+		if parts[i], err = base64.RawURLEncoding.Strict().DecodeString(s); err != nil {
+			return parts, errMetaForm
+		}
+	}
+	// The encrypted key is empty with "dir" (RFC 7516 section 5.2, step 10), the IV has 96 bits
+	// and the tag 128 with GCM (RFC 7518 section 5.3).
+	if len(parts[1]) != 0 || len(parts[2]) != 12 || len(parts[4]) != 16 {
+		return parts, errMetaForm
+	}
+	return parts, nil
+}
+
+func checkKID(kid string) error {
+	if kid == LinkKID {
+		return nil
+	}
+	_, err := ParseEpoch(kid)
+	return err
+}

@@ -1,0 +1,211 @@
+package crypto
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+var testMeta = Meta{
+	Name: "Überblick <2026>.pdf", Type: "application/pdf", Size: 1 << 33,
+	SHA256:  [32]byte{1, 2, 3},
+	Created: time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC),
+	Expires: time.Date(2027, 2, 20, 20, 0, 0, 0, time.UTC),
+}
+
+func TestMetaRoundTrip(t *testing.T) {
+	k := Key{testSecret(1)}
+	forever := testMeta
+	forever.Expires = time.Time{}
+	for _, want := range []Meta{testMeta, forever, {Created: testMeta.Created}} {
+		for _, kid := range []string{LinkKID, "2026-11", "2026-11-22"} {
+			jwe, err := k.SealMeta(want, kid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := k.OpenMeta(jwe)
+			if err != nil || got != want {
+				t.Errorf("kid %s: got %+v, %v, want %+v", kid, got, err, want)
+			}
+			if id, err := MetaKeyID(jwe); err != nil || id != kid {
+				t.Errorf("MetaKeyID: got %q, %v, want %q", id, err, kid)
+			}
+			if bytes.Contains(jwe, []byte("pdf")) {
+				t.Error("the name is readable")
+			}
+		}
+	}
+}
+
+func TestMetaJSON(t *testing.T) {
+	local := testMeta
+	local.Created = local.Created.In(time.FixedZone("", 3600)).Add(999 * time.Millisecond)
+	local.Name = "a.pdf"
+	got, err := json.Marshal(local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"name":"a.pdf","type":"application/pdf","size":8589934592,"sha256":"010203` + strings.Repeat("0", 58) +
+		`","created":"2026-11-22T20:00:00Z","expires":"2027-02-20T20:00:00Z"}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	local.Expires = time.Time{}
+	if got, err = json.Marshal(local); err != nil || !bytes.HasSuffix(got, []byte(`,"expires":null}`)) {
+		t.Errorf("never expiring: got %s, %v", got, err)
+	}
+	for name, in := range map[string]string{
+		"not an object": `[]`, "no sha256": `{"created":"2026-11-22T20:00:00Z"}`,
+		"negative size": strings.Replace(want, "8589934592", "-1", 1),
+		"short sha256":  strings.Replace(want, "010203", "0102", 1),
+		"no created":    strings.Replace(want, "created", "creatad", 1),
+		"fraction":      strings.Replace(want, "8589934592", "1.5", 1),
+	} {
+		if err := json.Unmarshal([]byte(in), new(Meta)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	later := strings.Replace(want, "{", `{"later":1,`, 1)
+	if err := json.Unmarshal([]byte(later), new(Meta)); err != nil {
+		t.Errorf("a member of a later version: %v", err)
+	}
+}
+
+// Whatever single character of a meta.jwe is changed, added or taken away, it does not open.
+func TestMetaAltered(t *testing.T) {
+	k := Key{testSecret(1)}
+	jwe, err := k.SealMeta(testMeta, "2026-11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(how string, altered []byte) {
+		t.Helper()
+		if _, err := k.OpenMeta(altered); err == nil {
+			t.Errorf("%s: opens", how)
+		}
+	}
+	for i := range jwe {
+		for _, c := range []byte{'A', 'B', 'w', '_', '.', '\n', '='} {
+			if jwe[i] == c {
+				continue
+			}
+			altered := bytes.Clone(jwe)
+			altered[i] = c
+			refused(fmt.Sprintf("character %d is %q", i, c), altered)
+		}
+		refused(fmt.Sprintf("cut at %d", i), jwe[:i])
+	}
+	refused("appended", append(bytes.Clone(jwe), 'A'))
+	refused("newline", append(bytes.Clone(jwe), '\n'))
+	refused("empty", nil)
+}
+
+func TestMetaWrongKey(t *testing.T) {
+	jwe, err := Key{testSecret(1)}.SealMeta(testMeta, LinkKID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []Key{{testSecret(2)}, {ZeroShare().secret}, {}} {
+		if _, err := k.OpenMeta(jwe); !errors.Is(err, ErrWrongKey) {
+			t.Errorf("got %v, want ErrWrongKey", err)
+		}
+	}
+}
+
+// The header is public and anyone's to write: what kid says becomes a file name.
+func TestMetaHeader(t *testing.T) {
+	k := Key{testSecret(1)}
+	jwe, err := k.SealMeta(testMeta, LinkKID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(jwe), ".")
+	with := func(header string) []byte {
+		return []byte(base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + body)
+	}
+	good := with(`{"kid":"2026-11","enc":"A256GCM","alg":"dir"}`)
+	if kid, err := MetaKeyID(good); err != nil || kid != "2026-11" {
+		t.Errorf("members in another order: got %q, %v", kid, err)
+	}
+	for _, kid := range []string{
+		"", "../x", "..", "/etc/passwd", "2026-11/../x", "2026-11\\u0000", "2026-13", "2026-1", "2026-11-31",
+		"2026-11-22 ", "+026-11", "LINK", "2026-11.key", "2026-W47", "٢٠٢٦-11",
+	} {
+		if got, err := MetaKeyID(with(fmt.Sprintf(`{"alg":"dir","enc":"A256GCM","kid":"%s"}`, kid))); err == nil {
+			t.Errorf("kid %q: got %q", kid, got)
+		}
+		if _, err := k.SealMeta(testMeta, kid); err == nil {
+			t.Errorf("kid %q: sealed", kid)
+		}
+	}
+	for _, header := range []string{
+		``, `{}`, `null`, `[]`, `{"alg":"dir","enc":"A256GCM"}`,
+		`{"alg":"none","enc":"A256GCM","kid":"link"}`,
+		`{"alg":"A256KW","enc":"A256GCM","kid":"link"}`,
+		`{"alg":"dir","enc":"A256CBC-HS512","kid":"link"}`,
+		`{"alg":"dir","enc":"A256GCM","kid":"link","zip":"DEF"}`,
+		`{"alg":"dir","enc":"A256GCM","kid":"link","crit":["x"],"x":1}`,
+		`{"alg":"dir","enc":"A256GCM","kid":"link","jku":"https://example.org"}`,
+		`{"alg":"dir","enc":"A256GCM","kid":7}`,
+		`{"alg":"dir","enc":"A256GCM","kid":"link"}{}`,
+	} {
+		if _, err := MetaKeyID(with(header)); err == nil {
+			t.Errorf("header %s: accepted", header)
+		}
+	}
+	if _, err := MetaKeyID(append(good, make([]byte, MaxMeta)...)); err == nil {
+		t.Error("over the limit: accepted")
+	}
+	// "dir" has no encrypted key (RFC 7516 section 5.2, step 10).
+	if _, err := k.OpenMeta(bytes.Replace(jwe, []byte(".."), []byte(".AAAA."), 1)); err == nil {
+		t.Error("with an encrypted key: opens")
+	}
+}
+
+func TestMetaTooLong(t *testing.T) {
+	m := testMeta
+	m.Name = strings.Repeat("n", MaxMeta)
+	if _, err := (Key{testSecret(1)}).SealMeta(m, LinkKID); err == nil || len(err.Error()) > 100 {
+		t.Errorf("sealed, or the error quotes it: %.200v", err)
+	}
+}
+
+func FuzzOpenMeta(f *testing.F) {
+	k := Key{testSecret(1)}
+	jwe, err := k.SealMeta(testMeta, "2026-11")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(jwe)
+	f.Add([]byte("e30...."))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if m, err := k.OpenMeta(in); err == nil && m != testMeta {
+			t.Error("opened what this key did not seal")
+		}
+	})
+}
+
+func TestEpochs(t *testing.T) {
+	late := time.Date(2026, 11, 30, 23, 59, 59, 0, time.FixedZone("", -3600)) // December in UTC
+	if got, want := EpochOf(late, false), Epoch("2026-12"); got != want {
+		t.Errorf("month: got %s, want %s", got, want)
+	}
+	if got, want := EpochOf(late, true), Epoch("2026-12-01"); got != want {
+		t.Errorf("day: got %s, want %s", got, want)
+	}
+	for _, s := range []string{"2026-11", "2024-02-29"} {
+		if got, err := ParseEpoch(s); err != nil || string(got) != s {
+			t.Errorf("%s: got %q, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "2026", "2026-00", "2025-02-29", "2026-11-2", " 2026-11", "2026-11\n", "2026/11", "20261-1", "-026-11"} {
+		if _, err := ParseEpoch(s); err == nil {
+			t.Errorf("%q: accepted", s)
+		}
+	}
+}

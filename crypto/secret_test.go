@@ -1,0 +1,200 @@
+package crypto
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/mr-tron/base58"
+)
+
+func testSecret(first byte) secret {
+	var b [SecretSize]byte
+	for i := range b {
+		b[i] = first + byte(i)
+	}
+	return newSecret(b)
+}
+
+// A struct that has secrets in unexported fields is where fmt does not call their methods.
+type holder struct {
+	Exported Key
+	hidden   Key
+	pointer  *Key
+	inner    struct{ share Share }
+	list     []Fragment
+	named    map[string]Share
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	k, b := Key{testSecret(0x41)}, Share{testSecret(0x41)}
+	a := Fragment{testSecret(0x41)}
+	h := holder{k, k, &k, struct{ share Share }{b}, []Fragment{a}, map[string]Share{"x": b}}
+
+	raw := k.bytes()
+	var leaks []string
+	for _, form := range []string{
+		string(raw), hex.EncodeToString(raw), base58.Encode(raw), "65 66 67", "65, 66, 67", "65,66,67",
+		"41 42 43", "0x41, 0x42", "QUJDREVG", "101 102 103", "1000001 1000010", "'A' 'B'", "U+0041 U+0042",
+	} {
+		leaks = append(leaks, form, strings.ToUpper(form))
+	}
+	check := func(how, out string) {
+		t.Helper()
+		for _, leak := range leaks {
+			if strings.Contains(out, leak) {
+				t.Errorf("%s prints a secret: %q", how, out)
+			}
+		}
+	}
+	direct := []any{k, &k, b, &b, a, &a, k.secret}
+	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %#x %d %b %o %c %U %t %e %p %T %z %08d %[1]*[1]d") {
+		for _, v := range direct {
+			out := fmt.Sprintf(verb, v)
+			check(verb, out)
+			if verb != "%p" && verb != "%T" && len(verb) < 5 && out != redacted {
+				t.Errorf("%s of %T: got %q, want %q", verb, v, out, redacted)
+			}
+		}
+		for _, v := range []any{h, &h, []any{h}} {
+			check(verb+" of a holder", fmt.Sprintf(verb, v))
+		}
+	}
+	check("Sprint", fmt.Sprint(k, h))
+	check("Errorf", fmt.Errorf("key %v: %w", k, io.EOF).Error())
+
+	var text, js bytes.Buffer
+	for _, log := range []*slog.Logger{slog.New(slog.NewTextHandler(&text, nil)), slog.New(slog.NewJSONHandler(&js, nil))} {
+		log.Info("x", "k", k, "a", a, "b", b, "p", &k, "h", h, "ph", &h, "list", h.list)
+	}
+	check("slog text", text.String())
+	check("slog JSON", js.String())
+	out, err := json.Marshal(map[string]any{"k": k, "h": h, "list": h.list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("JSON", string(out))
+	if out, err := xml.Marshal(a); err != nil || !strings.Contains(string(out), redacted) {
+		t.Errorf("XML: got %q, %v", out, err)
+	}
+	if got := k.String() + k.GoString(); got != redacted+redacted {
+		t.Errorf("String and GoString: got %q", got)
+	}
+}
+
+func TestSplitJoin(t *testing.T) {
+	k, b := Key{testSecret(7)}, Share{testSecret(99)}
+	a := k.Split(b)
+	if got := Join(a, b); got != k {
+		t.Error("joining fragment and share does not give the key")
+	}
+	if a.secret == k.secret || bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Error("the fragment is the key or the share")
+	}
+	if got := k.Split(ZeroShare()); got.secret != k.secret {
+		t.Error("with the zero share the fragment has to be the key")
+	}
+	if got := (Join(Fragment{}, b)); got != (Key{}) {
+		t.Error("an absent fragment joined to a key")
+	}
+	if (Fragment{}).Bytes() != nil || (Share{}).Encode() != "" {
+		t.Error("an absent secret has bytes")
+	}
+}
+
+func TestEncodeParse(t *testing.T) {
+	var ones [SecretSize]byte
+	for i := range ones {
+		ones[i] = 0xff
+	}
+	for _, s := range []secret{testSecret(0), testSecret(200), newSecret(ones), ZeroShare().secret} {
+		text := s.encode()
+		f, err := ParseFragment(text)
+		if err != nil || f.secret != s {
+			t.Errorf("fragment of %d characters does not come back: %v", len(text), err)
+		}
+		if b, err := ParseShare(text); err != nil || b.secret != s {
+			t.Errorf("share of %d characters does not come back: %v", len(text), err)
+		}
+		if back, err := FragmentFromBytes(f.Bytes()); err != nil || back != f {
+			t.Errorf("fragment from bytes: %v", err)
+		}
+	}
+	if got, want := ZeroShare().Encode(), "z"+strings.Repeat("1", 32); got != want {
+		t.Errorf("zero share: got %q, want %q", got, want)
+	}
+	if _, err := FragmentFromBytes(make([]byte, 31)); !errors.Is(err, ErrFragmentInvalid) {
+		t.Errorf("31 bytes: got %v, want ErrFragmentInvalid", err)
+	}
+}
+
+func TestParseFragmentErrors(t *testing.T) {
+	full := Fragment{testSecret(200)}.Encode()
+	tests := []struct {
+		name, in string
+		want     error
+	}{
+		{"empty", "", ErrFragmentIncomplete},
+		{"prefix alone", "z", ErrFragmentIncomplete},
+		{"half", full[:len(full)/2], ErrFragmentIncomplete},
+		{"two digits short", full[:len(full)-2], ErrFragmentIncomplete},
+		{"31 zero bytes", "z" + strings.Repeat("1", 31), ErrFragmentIncomplete},
+		{"33 zero bytes", "z" + strings.Repeat("1", 33), ErrFragmentInvalid},
+		{"a digit more", full + "2", ErrFragmentInvalid},
+		{"very long", "z" + strings.Repeat("2", 1<<20), ErrFragmentInvalid},
+		{"over 32 bytes in 44 digits", "z" + strings.Repeat("z", 44), ErrFragmentInvalid},
+		{"another base", "b" + full[1:], ErrFragmentInvalid},
+		{"upper-cased", strings.ToUpper(full), ErrFragmentInvalid},
+		{"a digit base58 has not", "z0" + full[2:], ErrFragmentInvalid},
+		{"white space", full[:9] + " " + full[10:], ErrFragmentInvalid},
+	}
+	for _, tt := range tests {
+		if _, err := ParseFragment(tt.in); !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
+		} else if len(tt.in) > 1 && strings.Contains(err.Error(), tt.in) {
+			t.Errorf("%s: the error quotes its input", tt.name)
+		}
+	}
+}
+
+// A failing source of random bytes gives no key; least of all one of zeros.
+func TestRandomFailure(t *testing.T) {
+	boom := errors.New("no entropy")
+	for name, r := range map[string]io.Reader{
+		"error":      iotest.ErrReader(boom),
+		"short":      bytes.NewReader(make([]byte, SecretSize-1)),
+		"then error": io.MultiReader(bytes.NewReader(make([]byte, 5)), iotest.ErrReader(boom)),
+	} {
+		if s, err := randomSecret(r); err == nil || !s.absent() {
+			t.Errorf("%s: got a secret, error %v", name, err)
+		}
+	}
+	if _, err := randomSecret(iotest.ErrReader(boom)); !errors.Is(err, boom) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+}
+
+// The counter starts at zero for every file, so no key may come twice.
+func TestKeysDiffer(t *testing.T) {
+	seen := make(map[[8]byte]bool)
+	for range 100_000 {
+		k, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Eight of the bytes: by chance two meet once in 3 billion runs.
+		head := [8]byte(k.bytes())
+		if seen[head] {
+			t.Fatal("two keys begin alike")
+		}
+		seen[head] = true
+	}
+}
