@@ -1,0 +1,217 @@
+// A second decoder of docs/format.md, written from the specification: npm's jose for meta.jwe, Node's crypto
+// for the rest, and the few lines of CID, dag-pb and base58 that it takes. It goes through docs/vectors and
+// has to come to the same end with each of them.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { createDecipheriv, createHash, hkdfSync } from 'node:crypto'
+import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
+
+const dir = new URL('../../docs/vectors/', import.meta.url)
+const read = name => JSON.parse(readFileSync(new URL(name, dir), 'utf8'))
+const sha256 = data => createHash('sha256').update(data).digest()
+const hkdf = (key, info) => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), info, 32))
+const xor = (a, b) => Buffer.from(a.map((x, i) => x ^ b[i]))
+
+class Refused extends Error {}
+const refuse = why => { throw new Refused(why) }
+
+// Section "Link".
+const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz'
+function decodeMultibase58(text) {
+  if (text === '' || text === 'z') refuse('incomplete')
+  if (text[0] !== 'z' || text.length > 45) refuse('invalid')
+  let n = 0n, zeros = 0, leading = true
+  for (const c of text.slice(1)) {
+    const digit = base58.indexOf(c)
+    if (digit < 0) refuse('invalid')
+    if (leading && digit === 0) zeros++; else leading = false
+    n = n * 58n + BigInt(digit)
+  }
+  let hex = n === 0n ? '' : n.toString(16)
+  if (hex.length % 2) hex = '0' + hex
+  const bytes = Buffer.concat([Buffer.alloc(zeros), Buffer.from(hex, 'hex')])
+  if (bytes.length < 32) refuse('incomplete')
+  if (bytes.length > 32) refuse('invalid')
+  return bytes
+}
+
+function decodeCID(text) {
+  if (text[0] !== 'b') refuse('invalid')
+  let bits = 0n, count = 0
+  for (const c of text.slice(1)) {
+    const digit = 'abcdefghijklmnopqrstuvwxyz234567'.indexOf(c)
+    if (digit < 0) refuse('invalid')
+    bits = bits << 5n | BigInt(digit)
+    count += 5
+  }
+  const bytes = Buffer.from((bits >> BigInt(count % 8)).toString(16).padStart(2 * Math.floor(count / 8), '0'), 'hex')
+  if (bytes.length !== 36) refuse('invalid')
+  return bytes
+}
+
+const [rawPrefix, dagPBPrefix] = ['01551220', '01701220']
+const prefix = cid => cid.subarray(0, 4).toString('hex')
+
+function parseLink(link) {
+  const [head, fragment = ''] = link.split('#')
+  const cid = decodeCID(head.slice(head.lastIndexOf('/') + 1))
+  if (prefix(cid) !== dagPBPrefix) refuse('invalid')
+  return { cid, fragment: decodeMultibase58(fragment) }
+}
+
+// Section "Object": no byte of a block before its hash.
+function verified(store, cid) {
+  const data = store.get(cid.toString('hex')) ?? refuse('not found')
+  if (!sha256(data).equals(cid.subarray(4))) refuse('corrupt')
+  return data
+}
+
+// A protocol buffers message as a list of its fields: varints and byte strings are all that dag-pb has.
+function protobuf(data) {
+  const fields = []
+  let at = 0
+  const varint = () => {
+    let n = 0n
+    for (let shift = 0n; ; shift += 7n) {
+      if (at >= data.length) refuse('corrupt')
+      const byte = data[at++]
+      n |= BigInt(byte & 127) << shift
+      if (byte < 128) return n
+    }
+  }
+  while (at < data.length) {
+    const tag = Number(varint())
+    if ((tag & 7) === 0) fields.push([tag >> 3, varint()])
+    else if ((tag & 7) === 2) {
+      const length = Number(varint())
+      fields.push([tag >> 3, data.subarray(at, at += length)])
+    } else refuse('corrupt')
+  }
+  return fields
+}
+const field = (fields, number) => fields.find(f => f[0] === number)?.[1]
+
+function entries(directory) {
+  const node = protobuf(directory)
+  if (field(protobuf(field(node, 1)), 1) !== 1n) refuse('corrupt') // UnixFS: a directory
+  const links = node.filter(f => f[0] === 2).map(f => protobuf(f[1]))
+  const map = new Map(links.map(l => [field(l, 2).toString(), field(l, 1)]))
+  if (links.length !== 2 || !map.has('data') || !map.has('meta.jwe')) refuse('corrupt')
+  for (const cid of map.values()) if (prefix(cid) !== rawPrefix) refuse('corrupt') // these are all of one block
+  return map
+}
+
+// Section "meta.jwe".
+function isEpoch(kid) {
+  if (!/^[0-9]{4}-[0-9]{2}(-[0-9]{2})?$/.test(kid)) return false
+  const day = new Date((kid + '-01').slice(0, 10) + 'T00:00:00Z')
+  return !isNaN(day) && day.toISOString().startsWith(kid)
+}
+
+function keyID(jwe, epoch) {
+  const header = decodeProtectedHeader(jwe)
+  if (Object.keys(header).sort().join() !== 'alg,enc,kid') refuse('corrupt')
+  if (header.alg !== 'dir' || header.enc !== 'A256GCM' || jwe.split('.')[1] !== '') refuse('corrupt')
+  if (header.kid !== 'link' && (!isEpoch(header.kid) || header.kid !== epoch)) refuse('corrupt')
+  return header.kid
+}
+
+async function openMeta(jwe, key) {
+  try {
+    const { plaintext } = await compactDecrypt(jwe, hkdf(key, 'detach/v1 meta'), {
+      keyManagementAlgorithms: ['dir'], contentEncryptionAlgorithms: ['A256GCM'],
+    })
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(plaintext))
+  } catch (e) {
+    if (e instanceof errors.JWEDecryptionFailed) refuse('wrong key')
+    throw e
+  }
+}
+
+const decrypt = (key, data) => createDecipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(data)
+
+async function open(v) {
+  const { cid, fragment } = parseLink(v.link)
+  const store = new Map(v.blocks.map(b => [decodeCID(b.cid).toString('hex'), Buffer.from(b.data, 'base64')]))
+  const files = entries(verified(store, cid))
+  const jwe = verified(store, files.get('meta.jwe')).toString()
+  const kid = keyID(jwe, v.epoch)
+  let share = Buffer.alloc(32)
+  if (kid !== 'link') {
+    const secret = v.keys[kid] ?? refuse('expired')
+    share = hkdf(Buffer.from(secret, 'hex'), Buffer.concat([Buffer.from('detach/v1 share'), cid]))
+  }
+  const key = xor(fragment, share)
+  const meta = await openMeta(jwe, key)
+  if (meta.expires !== null && Date.parse(v.now) >= Date.parse(meta.expires)) refuse('expired')
+  const data = verified(store, files.get('data'))
+  if (data.length !== meta.size) refuse('corrupt')
+  return { key, share, meta, attachment: decrypt(key, data) }
+}
+
+let failures = 0
+function want(what, got, expected) {
+  if (got === expected) return
+  failures++
+  console.error(`${what}: got ${got}, want ${expected}`)
+}
+
+async function checkObject(name) {
+  const v = read(name)
+  try {
+    const o = await open(v)
+    want(name, 'ok', v.expect)
+    want(`${name}: key`, o.key.toString('hex'), v.key)
+    want(`${name}: share`, o.share.toString('hex'), decodeMultibase58(v.share).toString('hex'))
+    want(`${name}: meta`, JSON.stringify(o.meta), JSON.stringify(v.meta))
+    want(`${name}: attachment`, o.attachment.toString('base64'), v.attachment)
+    want(`${name}: sha256`, sha256(o.attachment).toString('hex'), o.meta.sha256)
+  } catch (e) {
+    if (!(e instanceof Refused)) throw e
+    want(name, e.message, v.expect)
+  }
+}
+
+function checkKeystream({ key, streams }) {
+  for (const { offset, bytes } of streams) {
+    const counter = Buffer.alloc(16)
+    counter.writeBigUInt64BE(BigInt(offset) / 16n, 8)
+    const cipher = createDecipheriv('aes-256-ctr', Buffer.from(key, 'hex'), counter)
+    const stream = cipher.update(Buffer.alloc(offset % 16 + bytes.length / 2)).subarray(offset % 16)
+    want(`key stream at ${offset}`, stream.toString('hex'), bytes)
+  }
+}
+
+// Of data, only what fits into one block: its CID is the hash of the key stream.
+function checkData({ key, files }) {
+  for (const { size, cid } of files.filter(f => f.size <= 1 << 20)) {
+    const data = decrypt(Buffer.from(key, 'hex'), Buffer.alloc(size))
+    want(`data of ${size} bytes`, rawPrefix + sha256(data).toString('hex'), decodeCID(cid).toString('hex'))
+  }
+}
+
+function checkTicket(v) {
+  const [epoch, encoded] = v.ticket.split('.')
+  const sealed = Buffer.from(encoded, 'base64url')
+  const gcm = createDecipheriv('aes-256-gcm', hkdf(Buffer.from(v.secret, 'hex'), 'detach/v1 ticket'), sealed.subarray(0, 12))
+  gcm.setAAD(decodeCID(v.cid))
+  gcm.setAuthTag(sealed.subarray(-16))
+  const plain = Buffer.concat([gcm.update(sealed.subarray(12, -16)), gcm.final()])
+  want('ticket: epoch', epoch, v.epoch)
+  want('ticket: fragment', plain.subarray(0, 32).toString('hex'), decodeMultibase58(v.fragment).toString('hex'))
+  want('ticket: until', Number(plain.readBigUInt64BE(32)) * 1000, Date.parse(v.until))
+}
+
+const objects = readdirSync(dir).filter(name => name.startsWith('object-'))
+for (const name of objects) await checkObject(name)
+checkKeystream(read('keystream.json'))
+checkData(read('data.json'))
+checkTicket(read('ticket.json'))
+for (const kid of read('kid.json').valid) want(`kid ${kid}`, kid === 'link' || isEpoch(kid), true)
+for (const kid of read('kid.json').invalid) want(`kid ${kid}`, kid === 'link' || isEpoch(kid), false)
+for (const v of read('links.json').filter(v => v.comment === 'as it is written')) {
+  want('link', parseLink(v.in).fragment.toString('hex'), decodeMultibase58(v.fragment).toString('hex'))
+}
+if (objects.length === 0) want('object vectors', 0, 'some')
+console.log(`${objects.length} objects, ${failures} failures`)
+process.exitCode = failures === 0 ? 0 : 1

@@ -1,0 +1,290 @@
+package link
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+)
+
+func testLink(base string, seed byte) Link {
+	sum := sha256.Sum256([]byte{seed})
+	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	sum = sha256.Sum256(sum[:])
+	f, err := crypto.FragmentFromBytes(sum[:])
+	if err != nil {
+		panic(err)
+	}
+	return Link{Base: base, CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
+}
+
+func TestURL(t *testing.T) {
+	l := testLink("https://files.example.org/d", 1)
+	want := "https://files.example.org/d/" + l.CID.String() + "#" + l.Fragment.Encode()
+	if l.URL() != want || len(l.CID.String()) != cidLength {
+		t.Errorf("got %s, want %s", l.URL(), want)
+	}
+	for _, c := range strings.TrimPrefix(l.URL(), "https://files.example.org/d/") {
+		if c != '#' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			t.Errorf("%q in a link", c)
+		}
+	}
+}
+
+func TestParseBase(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://files.example.org":         "https://files.example.org",
+		"https://files.example.org/":        "https://files.example.org",
+		"HTTPS://Files.Example.ORG/Mail/v2": "https://files.example.org/Mail/v2",
+		"http://127.0.0.1:8080/d/":          "http://127.0.0.1:8080/d",
+		"http://[::1]:8080":                 "http://[::1]:8080",
+		"http://my_host/~a.b-c":             "http://my_host/~a.b-c",
+	} {
+		if got, err := ParseBase(in); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{
+		"", "files.example.org", "ftp://files.example.org", "https://", "https:///x", "https://user:pass@host", "https://host?x=1",
+		"https://host#x", "https://host/a b", "https://host/%2e", "https://host/..", "https://host/a/./b", "https://host//x",
+		"https://host:port", "https://bücher.example", "https://host\n", "javascript:alert(1)//https://host",
+	} {
+		if got, err := ParseBase(in); err == nil {
+			t.Errorf("%q: got %q", in, got)
+		} else if len(in) > 20 && strings.Contains(err.Error(), in) {
+			t.Errorf("%q: quoted by the error", in)
+		}
+	}
+}
+
+// What mail programs, scanners and people do to links.
+func TestParseRepairs(t *testing.T) {
+	l := testLink("https://files.example.org/d", 1)
+	url := l.URL()
+	head, fragment, _ := strings.Cut(url, "#")
+	at := strings.LastIndex(url, "/") + 20 // in the CID
+	in := len(url) - 10                    // in the fragment
+	tests := map[string]string{
+		"as it is":                      url,
+		"# encoded":                     head + "%23" + fragment,
+		"# encoded twice":               head + "%2523" + fragment,
+		"# encoded three times":         head + "%252523" + fragment,
+		"# as an entity":                head + "&#35;" + fragment,
+		"# as a named entity":           head + "&num;" + fragment,
+		"# as an entity, escaped again": head + "&amp;#35;" + fragment,
+		"angle brackets":                "<" + url + ">",
+		"RFC 3986 appendix C":           "<URL:" + url + ">",
+		"escaped brackets":              "&lt;" + url + "&gt;",
+		"encoded bracket":               url + "%3E",
+		"parenthesis":                   "(" + url + ").",
+		"Markdown":                      "[" + url + "](" + url + ")",
+		"a sentence before it":          "Your file: " + url,
+		"redirected by a tracker":       "https://click.example.net/?to=" + url,
+		"quotes":                        `"` + url + `",`,
+		"typographic quotes":            url + "”.",
+		"full stop":                     url + ".",
+		"comma":                         url + ",",
+		"semicolon":                     url + ";",
+		"bracket":                       url + "]",
+		"white space around":            " \t\r\n" + url + "\r\n",
+		"text after it":                 url + " is the link",
+		"text on the next line":         url + "\n\nBest regards",
+		"upper-cased scheme and host":   strings.Replace(url, "https://files.example.org", "HTTPS://FILES.EXAMPLE.ORG", 1),
+		"wrapped in the CID":            url[:at] + "\r\n" + url[at:],
+		"wrapped at the #":              head + "\r\n#" + fragment,
+		"wrapped in the fragment":       url[:in] + "\n" + url[in:],
+		"wrapped and indented":          url[:at] + "\r\n    " + url[at:in] + "\r\n\t" + url[in:],
+		"quoted-printable":              url[:at] + "=\r\n" + url[at:in] + "=\n" + url[in:],
+		"quoted in a reply":             "> " + url[:at] + "\r\n> " + url[at:],
+		"quoted twice":                  url[:in] + "\n>> " + url[in:] + "\n>> and so on",
+		"last character wrapped":        url[:len(url)-1] + "\r\n" + url[len(url)-1:],
+		"blank inside":                  url[:in] + " " + url[in:],
+		"no-break space":                url[:in] + "\u00a0" + url[in:],
+		"zero-width space":              url[:at] + "\u200b" + url[at:],
+		"soft hyphen":                   url[:in] + "\u00ad" + url[in:],
+		"byte order mark":               "\ufeff" + url,
+		"tracker before the fragment":   head + "?utm_source=mail&amp;utm_medium=x#" + fragment,
+		"tracker after the fragment":    url + "?utm_source=mail",
+		"tracker after, escaped":        url + "&amp;utm_source=mail",
+		"tracker after an encoded #":    head + "%23" + fragment + "?utm_source=mail",
+	}
+	for name, s := range tests {
+		if got, err := Parse(s); err != nil || got != l {
+			t.Errorf("%s: another link, error %v", name, err)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	l := testLink("https://files.example.org", 2)
+	url := l.URL()
+	head, fragment, _ := strings.Cut(url, "#")
+	raw := cid.NewCidV1(cid.Raw, l.CID.Hash()).String()
+	v0 := cid.NewCidV0(l.CID.Hash()).String()
+	tests := []struct {
+		name, in string
+		want     error
+	}{
+		{"no fragment", head, ErrIncomplete},
+		{"no fragment, full stop", head + "#.", ErrIncomplete},
+		{"empty fragment", head + "#", ErrIncomplete},
+		{"fragment cut", url[:len(url)-5], ErrIncomplete},
+		{"fragment cut, text after it", url[:len(url)-20] + "... ", ErrIncomplete},
+		{"cut in the CID", head[:len(head)-7], ErrIncomplete},
+		{"fragment too long", url + "22", ErrInvalid},
+		{"fragment of another base", head + "#m" + fragment[1:], ErrInvalid},
+		{"fragment upper-cased", head + "#" + strings.ToUpper(fragment), ErrInvalid},
+		{"empty", "", ErrInvalid},
+		{"not a link", "hello", ErrInvalid},
+		{"no CID", "https://files.example.org/#" + fragment, ErrInvalid},
+		{"host alone", "https://files.example.org", ErrInvalid},
+		{"another scheme", strings.Replace(url, "https", "ftp", 1), ErrInvalid},
+		{"user information", strings.Replace(url, "//", "//me@", 1), ErrInvalid},
+		{"raw CID", "https://files.example.org/" + raw + "#" + fragment, ErrInvalid},
+		{"CIDv0", "https://files.example.org/" + v0 + "#" + fragment, ErrInvalid},
+		{"CID upper-cased", "https://files.example.org/" + strings.ToUpper(l.CID.String()) + "#" + fragment, ErrInvalid},
+		{"CID in another base", "https://files.example.org/" + must(l.CID.StringOfBase('z')) + "#" + fragment, ErrInvalid},
+		{"scheme alone", "https://#" + fragment, ErrInvalid},
+		{"something after the CID", head + "/data#" + fragment, ErrInvalid},
+		{"huge", url + strings.Repeat(" ", maxInput), ErrInvalid},
+	}
+	for _, tt := range tests {
+		got, err := Parse(tt.in)
+		if !errors.Is(err, tt.want) || got != (Link{}) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), fragment[:8]) {
+			t.Errorf("%s: the error quotes the fragment", tt.name)
+		}
+	}
+}
+
+func must(s string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func TestParsePath(t *testing.T) {
+	l := testLink("", 3)
+	c, fragment := l.CID.String(), l.Fragment.Encode()
+	tests := []struct {
+		path, rest string
+		fragment   bool
+		want       error
+	}{
+		{"/" + c, "", false, nil},
+		{c, "", false, nil},
+		{"/" + c + "/", "", false, nil},
+		{"/" + c + "/share", "share", false, nil},
+		{"/" + c + "/t/2026-11.AAAA/a%23b.pdf", "t/2026-11.AAAA/a%23b.pdf", false, nil},
+		{"/" + c + "#" + fragment, "", true, nil},         // /CID%23A on the wire
+		{"/" + c + "%23" + fragment, "", true, nil},       // /CID%2523A
+		{"/" + c + "%2523" + fragment, "", true, nil},     // and again
+		{"/" + c + "#" + fragment + ">.", "", true, nil},  // with the sentence around it
+		{"/" + c + "#" + fragment + "/x", "x", true, nil}, //
+		{"/" + c + "#" + fragment[:20], "", true, ErrIncomplete},
+		{"/" + c + "#", "", true, ErrIncomplete},
+		{"/" + c + "#b" + fragment[1:], "", true, ErrInvalid},
+		{"/", "", false, ErrInvalid},
+		{"", "", false, ErrInvalid},
+		{"//" + c, "", false, ErrInvalid},
+		{"/../" + c, "", false, ErrInvalid},
+		{"/" + c + ".", "", false, ErrInvalid},
+		{"/" + c[:58], "", false, ErrInvalid},
+		{"/" + c + "a", "", false, ErrInvalid},
+		{"/" + cid.NewCidV0(l.CID.Hash()).String(), "", false, ErrInvalid},
+		{"/" + cid.NewCidV1(cid.Raw, l.CID.Hash()).String(), "", false, ErrInvalid},
+		{"/" + strings.Repeat("%23", maxInput), "", false, ErrInvalid},
+	}
+	for _, tt := range tests {
+		gotCID, rest, f, has, err := ParsePath(tt.path)
+		if !errors.Is(err, tt.want) || rest != tt.rest || has != tt.fragment {
+			t.Errorf("%.100q: got rest %q, fragment %v, error %v; want %q, %v, %v", tt.path, rest, has, err, tt.rest, tt.fragment, tt.want)
+		}
+		if (err == nil || has) && gotCID != l.CID {
+			t.Errorf("%.100q: got CID %v", tt.path, gotCID)
+		}
+		if err == nil && has && f != l.Fragment {
+			t.Errorf("%.100q: another fragment", tt.path)
+		}
+	}
+}
+
+func TestLinksDoNotPrint(t *testing.T) {
+	l := testLink("https://files.example.org", 4)
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+verb+verb, l, &l, struct{ l Link }{l})
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "link", l, "list", []Link{l})
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "link", l, "list", []Link{l})
+	js, err := json.Marshal([]Link{l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(js)
+	out.WriteString(l.String())
+	if s := out.String(); strings.Contains(s, l.Fragment.Encode()) || strings.Contains(s, fmt.Sprintf("%x", l.Fragment.Bytes())) {
+		t.Errorf("a link prints: %s", s)
+	}
+}
+
+// parse(format(link)) = link, whatever the link, and whatever stands around it.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("seed"), "files.example.org", "/d", "<", ">.")
+	f.Add([]byte{}, "127.0.0.1:80", "", "", "\r\n")
+	f.Add([]byte{255}, "[::1]:8080", "/~a/B.c", "(", ")")
+	f.Fuzz(func(t *testing.T, seed []byte, host, prefix, before, after string) {
+		base, err := ParseBase("https://" + host + prefix)
+		if err != nil {
+			t.Skip()
+		}
+		sum := sha256.Sum256(seed)
+		l := testLink(base, sum[0])
+		if l.Fragment, err = crypto.FragmentFromBytes(sum[:]); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Parse(l.URL()); err != nil || got != l {
+			t.Errorf("%q: %v", base, err)
+		}
+		if strings.Trim(before, "<([\"' \r\n\t") != "" || strings.Trim(after, ">)].,;:!?\"' \r\n\t") != "" {
+			t.Skip()
+		}
+		if got, err := Parse(before + l.URL() + after); err != nil || got != l {
+			t.Errorf("%q around %q, %q: %v", base, before, after, err)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	url := testLink("https://files.example.org/d", 5).URL()
+	for _, s := range []string{"", url, "<" + url + ">", url[:70], strings.Replace(url, "#", "%2523", 1), "#", "/#", "&amp;amp;#35;", url + " x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if l, err := Parse(s); err == nil {
+			if again, err := Parse(l.URL()); err != nil || again != l {
+				t.Errorf("%q parses to a link whose URL does not: %v", s, err)
+			}
+		} else if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrIncomplete) {
+			t.Errorf("%q: got %v", s, err)
+		}
+		c, _, _, _, err := ParsePath(s)
+		if err == nil && (!c.Defined() || len(c.Bytes()) != 36) {
+			t.Errorf("path %q: got CID %v", s, c)
+		}
+	})
+}

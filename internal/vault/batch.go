@@ -1,0 +1,214 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"crypto/cipher"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const (
+	// pinPrefix begins the name of every pin, so that a node's other pins are not ours.
+	pinPrefix = "detach/v1 "
+	// discardTimeout: undoing must not die with the connection that failed, nor hold it for ever.
+	discardTimeout = 30 * time.Second
+	// maxName bounds names and types. Longer ones are cut: refusing them would refuse the mail.
+	maxName = 1 << 10
+)
+
+var errForeign = errors.New("object is not of this batch")
+
+// Batch is the attachments of one mail, stored but not served yet. It is for one goroutine.
+type Batch struct {
+	v         *Vault
+	created   time.Time
+	epoch     crypto.Epoch
+	objects   []stored
+	committed int // how many of objects are in the ledger
+}
+
+type stored struct {
+	cid  cid.Cid
+	size int64
+}
+
+// Begin starts a batch. Nothing is touched before the first Detach.
+func (v *Vault) Begin() *Batch {
+	now := v.cfg.Now().UTC().Truncate(time.Second)
+	return &Batch{v: v, created: now, epoch: v.epoch(now)}
+}
+
+// Expires tells until when the batch's links will work; zero for ever.
+func (b *Batch) Expires() time.Time { return b.v.expires(b.created) }
+
+// CIDs returns the batch's objects in the order of their detaching.
+func (b *Batch) CIDs() []cid.Cid {
+	cids := make([]cid.Cid, len(b.objects))
+	for i, o := range b.objects {
+		cids[i] = o.cid
+	}
+	return cids
+}
+
+// Detach reads r to its end and returns the link to what it read. An error of r comes back so
+// that errors.Is and errors.As find it; one of the store wraps ErrUnavailable. After an error
+// nothing of the attachment stays.
+func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
+	key, err := crypto.NewKey()
+	if err != nil {
+		return link.Link{}, fmt.Errorf("detach: %w", err)
+	}
+	if b.v.cfg.Mode == Split {
+		if err := b.v.keys.Ensure(b.epoch); err != nil {
+			return link.Link{}, fmt.Errorf("detach: %w", err)
+		}
+	}
+	s := &sealer{r: r, stream: key.Stream(0), sum: sha256.New()}
+	meta := crypto.Meta{Name: clip(name), Type: clip(mediaType), Created: b.created, Expires: b.Expires()}
+	var share crypto.Share
+	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (cid.Cid, error) {
+		root, err := b.seal(add, key, meta, s)
+		if err == nil {
+			// Here, where a failure still leaves nothing behind.
+			share, err = b.share(root)
+		}
+		return root, err
+	})
+	if err != nil {
+		return link.Link{}, fmt.Errorf("detach: %w", err)
+	}
+	b.objects = append(b.objects, stored{root, s.n})
+	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: key.Split(share)}, nil
+}
+
+// seal hands over the blocks of one object, data first: what the metadata says of it is known
+// when it has been read.
+func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
+	data, err := ipfs.AddFile(add, s)
+	if err != nil {
+		return cid.Undef, err
+	}
+	meta.Size, meta.SHA256 = s.n, [32]byte(s.sum.Sum(nil))
+	kid := string(b.epoch)
+	if b.v.cfg.Mode == LinkOnly {
+		kid = crypto.LinkKID
+	}
+	jwe, err := key.SealMeta(meta, kid)
+	if err != nil {
+		return cid.Undef, err
+	}
+	sealed, err := ipfs.AddFile(add, bytes.NewReader(jwe))
+	if err != nil {
+		return cid.Undef, err
+	}
+	dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: dataName, Node: data}, ipfs.Entry{Name: metaName, Node: sealed})
+	return dir.CID, err
+}
+
+func (b *Batch) share(c cid.Cid) (crypto.Share, error) {
+	if b.v.cfg.Mode == LinkOnly {
+		return crypto.ZeroShare(), nil
+	}
+	return b.v.keys.Share(b.epoch, c.Bytes())
+}
+
+// sealer reads its source through SHA-256 and the cipher, in the reader's own buffer.
+type sealer struct {
+	r      io.Reader
+	stream cipher.Stream
+	sum    hash.Hash
+	n      int64
+}
+
+func (s *sealer) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	s.stream.XORKeyStream(p[:n], p[:n])
+	s.n += int64(n)
+	return n, err
+}
+
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= maxName {
+		return s
+	}
+	end := maxName
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
+
+func (b *Batch) find(c cid.Cid) int {
+	return slices.IndexFunc(b.objects, func(o stored) bool { return o.cid == c })
+}
+
+// Open reads one of the batch's objects back.
+func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+	if b.find(l.CID) < 0 {
+		return nil, errForeign
+	}
+	return b.v.open(ctx, l.CID, l.Fragment, b.epoch)
+}
+
+// Drop deletes one of the batch's objects.
+func (b *Batch) Drop(ctx context.Context, l link.Link) error {
+	i := b.find(l.CID)
+	if i < b.committed {
+		return errForeign // or already promised
+	}
+	if err := b.v.store.Delete(ctx, l.CID); err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	b.objects = slices.Delete(b.objects, i, i+1)
+	return nil
+}
+
+// Commit writes the batch into the ledger. When it returns nil that is on disk, and the links
+// are served.
+func (b *Batch) Commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	fresh := b.objects[b.committed:]
+	if len(fresh) == 0 {
+		return nil
+	}
+	if err := b.v.ledger.append(b.epoch, b.created, fresh); err != nil {
+		return err
+	}
+	b.committed = len(b.objects)
+	return nil
+}
+
+// Discard deletes all of the batch's objects, also after Commit: of a mail that was refused in
+// the end nothing stays but its lines in the ledger. It outlives ctx's cancellation. What could
+// not be deleted is tried again by the next Discard.
+func (b *Batch) Discard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	var errs []error
+	var left []stored
+	for _, o := range b.objects {
+		if err := b.v.store.Delete(ctx, o.cid); err != nil {
+			errs = append(errs, fmt.Errorf("discard: %w", err))
+			left = append(left, o)
+		}
+	}
+	b.objects, b.committed = left, len(left)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,42 @@
+package vault
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDenyList(t *testing.T) {
+	s := newSite(t)
+	v := s.vault(t, nil)
+	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(s.dir, "denied"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# revoked\n\n  " + one.CID.String() + "  # sent by mistake\r\n")
+	wantAll(t, v, one, ErrRevoked)
+	wantAll(t, v, two, nil)
+	s.vault(t, nil)
+	write("oops\n" + two.CID.String())
+	wantAll(t, v, two, ErrRevoked)
+	wantAll(t, v, one, nil)
+	if _, err := New(v.cfg, s.store, s.keys, s.dir); err == nil || !strings.Contains(err.Error(), "denied, line 1") {
+		t.Errorf("New with a bad line: got %v", err)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "denied")); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, v, two, nil)
+	if err := os.Mkdir(filepath.Join(s.dir, "denied"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, route := range routes(v, one) {
+		if err := route(t.Context()); err == nil {
+			t.Errorf("%s: served although the deny list cannot be read", name)
+		}
+	}
+}

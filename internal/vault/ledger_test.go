@@ -1,0 +1,250 @@
+package vault
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+)
+
+var ledgerTime = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
+
+func numberedCID(n int) cid.Cid {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	return cid.NewCidV1(cid.DagProtobuf, hash)
+}
+
+func testLedger(t testing.TB, dir string) *ledger {
+	t.Helper()
+	l, err := openLedger(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func add(t testing.TB, l *ledger, e crypto.Epoch, numbers ...int) {
+	t.Helper()
+	var objects []stored
+	for _, n := range numbers {
+		objects = append(objects, stored{numberedCID(n), int64(n)})
+	}
+	if err := l.append(e, ledgerTime, objects); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
+	t.Helper()
+	for _, n := range numbers {
+		rec, ok, err := l.lookup(numberedCID(n))
+		if err != nil || ok != present || ok && (rec.size != int64(n) || !rec.created().Equal(ledgerTime)) {
+			t.Errorf("object %d: got %+v, %v, %v; want it there: %v", n, rec, ok, err, present)
+		}
+	}
+}
+
+func TestLedger(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	writer, reader := testLedger(t, dir), testLedger(t, dir)
+	wantLines(t, reader, false, 1)
+	add(t, writer, "2026-11", 1, 2)
+	wantLines(t, reader, true, 1, 2)
+	wantLines(t, reader, false, 3)
+	add(t, writer, "2026-11", 3)
+	add(t, testLedger(t, dir), "2026-12", 4) // another process, another month
+	wantLines(t, reader, true, 1, 2, 3, 4)
+	wantLines(t, testLedger(t, dir), true, 4, 3, 2, 1)
+	if rec, _, err := reader.lookup(numberedCID(4)); err != nil || rec.epoch != "2026-12" {
+		t.Errorf("epoch: got %v, %v", rec.epoch, err)
+	}
+}
+
+// A crash, or a full disk, may leave the last line unfinished.
+func TestLedgerTorn(t *testing.T) {
+	whole := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
+	add(t, whole, "2026-11", 1, 2)
+	text, err := os.ReadFile(whole.path("2026-11"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := bytes.IndexByte(text, '\n') + 1
+	for cut := range text {
+		dir := filepath.Join(t.TempDir(), "ledger")
+		l := testLedger(t, dir)
+		if err := os.WriteFile(l.path("2026-11"), text[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wantLines(t, l, cut >= first, 1)
+		wantLines(t, l, false, 2)
+		add(t, testLedger(t, dir), "2026-11", 3)
+		wantLines(t, l, true, 3)
+		wantLines(t, l, cut >= first-1, 1)        // all but its newline is a line again
+		wantLines(t, l, cut >= len(text)-1, 2)    //
+		wantLines(t, testLedger(t, dir), true, 3) // also for who reads it all at once
+		if got, err := os.ReadFile(l.path("2026-11")); err != nil || !bytes.HasPrefix(got, text[:cut]) || bytes.HasPrefix(got, []byte("\n")) {
+			t.Errorf("cut at %d: got %q, %v", cut, got, err)
+		}
+	}
+}
+
+func TestLedgerJunk(t *testing.T) {
+	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
+	c := numberedCID(9)
+	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + `{"cid":"` + cid.NewCidV1(cid.Raw, c.Hash()).String() + `","size":9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
+		`{"cid":"` + c.String() + `","size":-9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
+		strings.Repeat("x", 1<<20) + "\n"
+	if err := os.WriteFile(l.path("2026-11"), []byte(junk), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"notes.txt", "x.jsonl", "2026-13.jsonl"} {
+		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(`{"cid":"`+c.String()+`","size":9,"created":"2026-11-22T20:00:00Z"}`+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLines(t, l, false, 9)
+	add(t, l, "2026-11", 1)
+	wantLines(t, l, true, 1)
+}
+
+// Restored from a backup, a file is shorter than what was read of it.
+func TestLedgerReplaced(t *testing.T) {
+	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
+	add(t, l, "2026-11", 1, 2, 3)
+	wantLines(t, l, true, 1)
+	if err := os.Remove(l.path("2026-11")); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, l, false, 7)
+	add(t, testLedger(t, l.dir), "2026-11", 4)
+	wantLines(t, l, true, 4, 1)
+}
+
+// What was appended before a lookup began is found by it, whoever else is looking.
+func TestLedgerConcurrent(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	reader := testLedger(t, dir)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			writer := reader
+			if i%2 == 0 {
+				writer = testLedger(t, dir)
+			}
+			for n := 100 * i; n < 100*i+10; n++ {
+				if err := writer.append("2026-11", ledgerTime, []stored{{numberedCID(n), int64(n)}}); err != nil {
+					t.Error(err)
+				}
+				if _, ok, err := reader.lookup(numberedCID(n)); !ok || err != nil {
+					t.Errorf("object %d: got %v, %v", n, ok, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A ledger that cannot be read is not one that has nothing.
+func TestLedgerUnreadable(t *testing.T) {
+	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
+	if err := os.Mkdir(l.path("2026-11"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, _, err := l.lookup(numberedCID(1)); err == nil {
+			t.Error("no error")
+		}
+	}
+}
+
+const appenderEnv = "DETACH_TEST_LEDGER"
+
+// TestLedgerAppender is the process that TestLedgerProcesses starts.
+func TestLedgerAppender(t *testing.T) {
+	dir, first, ok := strings.Cut(os.Getenv(appenderEnv), "|")
+	if !ok {
+		t.Skip("run by TestLedgerProcesses")
+	}
+	from, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := testLedger(t, dir)
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	for n := from; n < from+60; n += 3 {
+		add(t, l, "2026-11", n, n+1, n+2)
+	}
+}
+
+func TestLedgerProcesses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	reader := testLedger(t, dir)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var appenders []*exec.Cmd
+	var starts []io.WriteCloser
+	const n = 4
+	for i := range n {
+		cmd := exec.Command(exe, "-test.run=^TestLedgerAppender$")
+		cmd.Env = append(os.Environ(), appenderEnv+"="+dir+"|"+strconv.Itoa(1000*i))
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		appenders, starts = append(appenders, cmd), append(starts, in)
+	}
+	for _, in := range starts {
+		if _, err := io.WriteString(in, "go\n"); err != nil {
+			t.Error(err)
+		}
+	}
+	wantLines(t, reader, false, -1) // reading while they write
+	for i, cmd := range appenders {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("appender %d: %v", i, err)
+		}
+	}
+	for i := range n {
+		for k := range 60 {
+			wantLines(t, reader, true, 1000*i+k)
+		}
+	}
+}
+
+// A miss is what anyone can cause at the gateway.
+func BenchmarkLedgerMiss(b *testing.B) {
+	l := testLedger(b, filepath.Join(b.TempDir(), "ledger"))
+	for day := range 365 {
+		add(b, l, crypto.EpochOf(ledgerTime.AddDate(0, 0, -day), true), day)
+	}
+	c := numberedCID(-1)
+	for b.Loop() {
+		if _, ok, err := l.lookup(c); ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package vault
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+)
+
+// ticketLife is how long a download may be begun, or begun again where it broke off. The link
+// makes another ticket at any time.
+const ticketLife = 8 * time.Hour
+
+// SealTicket makes the short-lived thing that stands for the link's fragment in a download's
+// address: who reads it in a log or a history can soon do nothing with it. It says nothing of
+// whether the fragment is right.
+func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
+	rec, err := v.admit(c)
+	if err != nil {
+		return "", err
+	}
+	until := v.cfg.Now().Add(ticketLife).Unix()
+	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(until))
+	// The object's own epoch, so that a gateway which only reads the keyring can do it.
+	ticket, err := v.keys.SealTicket(rec.epoch, plain, c.Bytes())
+	if errors.Is(err, crypto.ErrNoEpoch) { // mode "link" has made none
+		epoch := v.epoch(v.cfg.Now())
+		if err = v.keys.Ensure(epoch); err == nil {
+			ticket, err = v.keys.SealTicket(epoch, plain, c.Bytes())
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("seal ticket: %w", err)
+	}
+	return ticket, nil
+}
+
+// OpenTicket returns the fragment again; ErrTicket if the ticket is not for this object, or is
+// too old.
+func (v *Vault) OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
+	if _, err := v.admit(c); err != nil {
+		return crypto.Fragment{}, err
+	}
+	plain, err := v.keys.OpenTicket(ticket, c.Bytes())
+	if errors.Is(err, crypto.ErrTicket) || errors.Is(err, crypto.ErrNoEpoch) {
+		return crypto.Fragment{}, ErrTicket
+	} else if err != nil {
+		return crypto.Fragment{}, fmt.Errorf("open ticket: %w", err)
+	}
+	if len(plain) != crypto.SecretSize+8 {
+		return crypto.Fragment{}, ErrTicket
+	}
+	until := time.Unix(int64(binary.BigEndian.Uint64(plain[crypto.SecretSize:])), 0)
+	if v.expired(until) {
+		return crypto.Fragment{}, ErrTicket
+	}
+	f, err := crypto.FragmentFromBytes(plain[:crypto.SecretSize])
+	if err != nil {
+		return crypto.Fragment{}, ErrTicket
+	}
+	return f, nil
+}

@@ -1,0 +1,154 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// What a caller has to tell apart. Some are the lower packages' own, so that one name stands
+// for one condition wherever it was found.
+var (
+	ErrNotFound    = ipfs.ErrNotFound    // not stored by this installation, or no more
+	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached: trying later may help
+	ErrCorrupt     = ipfs.ErrCorrupt     // the store gave something else than was stored
+	ErrWrongKey    = crypto.ErrWrongKey  // the link's fragment is not this object's
+	ErrExpired     = errors.New("attachment has expired")
+	ErrRevoked     = errors.New("attachment was revoked")
+	ErrTicket      = errors.New("ticket is invalid or too old")
+)
+
+// Mode says who is needed to open a file.
+type Mode int
+
+const (
+	Split    Mode = iota // the link and this installation
+	LinkOnly             // the link alone, which outlives every gateway
+)
+
+// Config is what a Vault needs to know.
+type Config struct {
+	BaseURL   string           // what links begin with: https://HOST[/prefix]
+	Mode      Mode             // of what is stored from now on; what there is keeps its own
+	Retention time.Duration    // how long files are served; 0: for ever
+	Now       func() time.Time // nil: time.Now
+}
+
+// Vault is safe for use by several goroutines, and several processes may share its directory.
+type Vault struct {
+	cfg    Config
+	store  ipfs.Store
+	keys   *crypto.Keyring
+	ledger *ledger
+	denied *denyList
+}
+
+// New opens the vault in dataDir, where the ledger and the deny list live. The store and the
+// keyring stay the caller's to close.
+func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*Vault, error) {
+	base, err := link.ParseBase(cfg.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("base URL of the links: %w", err)
+	}
+	cfg.BaseURL = base
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Retention < 0 {
+		return nil, errors.New("retention is negative: want 0, for ever, or a period")
+	}
+	ledger, err := openLedger(filepath.Join(dataDir, "ledger"))
+	if err != nil {
+		return nil, err
+	}
+	denied, err := openDenyList(filepath.Join(dataDir, "denied"))
+	if err != nil {
+		return nil, err
+	}
+	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied}, nil
+}
+
+// epoch is that of what is stored at t. Days, where files expire: then a day's secret can be
+// destroyed as soon as the last of its files has expired.
+func (v *Vault) epoch(t time.Time) crypto.Epoch {
+	return crypto.EpochOf(t, v.cfg.Mode == Split && v.cfg.Retention > 0)
+}
+
+// expires returns when what was stored at t is served no more; zero for never.
+func (v *Vault) expires(created time.Time) time.Time {
+	if v.cfg.Retention == 0 {
+		return time.Time{}
+	}
+	return created.Add(v.cfg.Retention)
+}
+
+func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.cfg.Now().Before(t) }
+
+// admit asks the three questions that come before any other.
+func (v *Vault) admit(c cid.Cid) (record, error) {
+	rec, ok, err := v.ledger.lookup(c)
+	if err != nil {
+		return record{}, err
+	} else if !ok {
+		return record{}, ErrNotFound
+	}
+	if revoked, err := v.denied.has(c); err != nil {
+		return record{}, err
+	} else if revoked {
+		return record{}, ErrRevoked
+	}
+	if v.expired(v.expires(rec.created())) {
+		return record{}, ErrExpired
+	}
+	return rec, nil
+}
+
+// Stat is what is known of an object without its key.
+type Stat struct {
+	Size    int64 // of data, and so of the attachment
+	Created time.Time
+	Expires time.Time // zero: never
+}
+
+// Stat tells whether the object could be opened now: it also asks the store for it, and the
+// keyring for its epoch.
+func (v *Vault) Stat(ctx context.Context, c cid.Cid) (Stat, error) {
+	rec, err := v.admit(c)
+	if err != nil {
+		return Stat{}, err
+	}
+	o, err := v.object(ctx, c, rec.epoch)
+	if err != nil {
+		return Stat{}, err
+	}
+	return Stat{Size: rec.size, Created: rec.created(), Expires: v.expires(rec.created())}, o.Close()
+}
+
+// Share returns B, for who decrypts elsewhere.
+func (v *Vault) Share(ctx context.Context, c cid.Cid) (crypto.Share, error) {
+	rec, err := v.admit(c)
+	if err != nil {
+		return crypto.Share{}, err
+	}
+	o, err := v.object(ctx, c, rec.epoch)
+	if err != nil {
+		return crypto.Share{}, err
+	}
+	return o.share, o.Close()
+}
+
+// Blocks gives out the object's blocks as the store has them: ciphertext, not verified yet. The
+// caller closes them.
+func (v *Vault) Blocks(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) {
+	if _, err := v.admit(c); err != nil {
+		return nil, err
+	}
+	return v.store.Open(ctx, c)
+}

@@ -1,0 +1,382 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// The vectors of docs/format.md, section "Test vectors", which explains the members.
+const (
+	vectorDir  = "../../docs/vectors"
+	formatFile = "../../docs/format.md"
+)
+
+type objectVector struct {
+	Comment    string            `json:"comment"`
+	Expect     string            `json:"expect"`
+	Link       string            `json:"link"`
+	Now        time.Time         `json:"now"`
+	Epoch      crypto.Epoch      `json:"epoch"`
+	Keys       map[string]string `json:"keys"`
+	Blocks     []vectorBlock     `json:"blocks"`
+	Key        string            `json:"key,omitempty"`
+	Share      string            `json:"share,omitempty"`
+	MetaJWE    string            `json:"meta_jwe,omitempty"`
+	Meta       json.RawMessage   `json:"meta,omitempty"`
+	Attachment []byte            `json:"attachment"`
+}
+
+type vectorBlock struct {
+	CID  string `json:"cid"`
+	Data []byte `json:"data"`
+}
+
+type linkVector struct {
+	Comment  string `json:"comment"`
+	In       string `json:"in"`
+	Expect   string `json:"expect"`
+	Base     string `json:"base,omitempty"`
+	CID      string `json:"cid,omitempty"`
+	Fragment string `json:"fragment,omitempty"`
+}
+
+type keystreamVector struct {
+	Key     string `json:"key"`
+	Streams []struct {
+		Offset int64  `json:"offset"`
+		Bytes  string `json:"bytes"`
+	} `json:"streams"`
+}
+
+type dataVector struct {
+	Key   string `json:"key"`
+	Files []struct {
+		Size int64  `json:"size"`
+		CID  string `json:"cid"`
+	} `json:"files"`
+}
+
+type kidVector struct {
+	Valid   []string `json:"valid"`
+	Invalid []string `json:"invalid"`
+}
+
+type ticketVector struct {
+	Epoch    crypto.Epoch `json:"epoch"`
+	Secret   string       `json:"secret"`
+	CID      string       `json:"cid"`
+	Fragment string       `json:"fragment"`
+	Until    time.Time    `json:"until"`
+	Ticket   string       `json:"ticket"`
+}
+
+// expectations are what a decoder can come to, by their names in the vectors.
+var expectations = map[string]error{
+	"ok":         nil,
+	"incomplete": link.ErrIncomplete,
+	"invalid":    link.ErrInvalid,
+	"wrong key":  ErrWrongKey,
+	"expired":    ErrExpired,
+	"corrupt":    ErrCorrupt,
+	"not found":  ErrNotFound,
+}
+
+func readVector(t *testing.T, name string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(vectorDir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// fixedKey is a key of known bytes: with the zero share, the fragment is the key.
+func fixedKey(t *testing.T, raw []byte) crypto.Key {
+	t.Helper()
+	f, err := crypto.FragmentFromBytes(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return crypto.Join(f, crypto.ZeroShare())
+}
+
+// blockStore gives out a vector's blocks, true or false.
+type blockStore struct {
+	ipfs.Store
+	blocks map[string][]byte
+}
+
+func (s blockStore) Open(context.Context, cid.Cid) (ipfs.Blocks, error) { return s, nil }
+func (s blockStore) Close() error                                       { return nil }
+func (s blockStore) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	if data, ok := s.blocks[c.String()]; ok {
+		return data, nil
+	}
+	return nil, ipfs.ErrNotFound
+}
+
+// site sets up the installation that a vector speaks of: its keyring, its ledger, its store.
+func (v objectVector) site(t *testing.T) *Vault {
+	t.Helper()
+	s := newSite(t)
+	s.now = v.Now
+	for epoch, digits := range v.Keys {
+		if err := os.WriteFile(filepath.Join(s.dir, "keys", epoch+".key"), []byte(digits+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := blockStore{blocks: make(map[string][]byte)}
+	for _, b := range v.Blocks {
+		store.blocks[b.CID] = b.Data
+	}
+	s.store = store
+	vault := s.vault(t, nil)
+	if l, err := link.Parse(v.Link); err == nil {
+		if err := vault.ledger.append(v.Epoch, v.Now, []stored{{l.CID, int64(len(v.Attachment))}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return vault
+}
+
+func (v objectVector) open(t *testing.T, vault *Vault) (got []byte, meta crypto.Meta, err error) {
+	t.Helper()
+	l, err := link.Parse(v.Link)
+	if err != nil {
+		return nil, meta, err
+	}
+	f, err := vault.Open(t.Context(), l.CID, l.Fragment)
+	if err != nil {
+		return nil, meta, err
+	}
+	defer f.Close()
+	got, err = io.ReadAll(f)
+	return got, f.Meta, err
+}
+
+func TestObjectVectors(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(vectorDir, "object-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 10 {
+		t.Fatalf("%d object vectors in %s: where are they?", len(files), vectorDir)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			var v objectVector
+			readVector(t, filepath.Base(file), &v)
+			want, ok := expectations[v.Expect]
+			if !ok {
+				t.Fatalf("unknown expectation %q", v.Expect)
+			}
+			vault := v.site(t)
+			got, meta, err := v.open(t, vault)
+			if !errors.Is(err, want) {
+				t.Fatalf("%s: got %v, want %v", v.Comment, err, want)
+			}
+			if want == nil {
+				v.checkOpened(t, vault, got, meta)
+			} else if len(got) != 0 {
+				t.Errorf("%d bytes were released", len(got))
+			}
+		})
+	}
+}
+
+func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta crypto.Meta) {
+	t.Helper()
+	if !bytes.Equal(got, v.Attachment) {
+		t.Errorf("attachment: got %q, want %q", got, v.Attachment)
+	}
+	var want crypto.Meta
+	if err := json.Unmarshal(v.Meta, &want); err != nil || meta != want {
+		t.Errorf("metadata: got %+v, want %+v, %v", meta, want, err)
+	}
+	l, err := link.Parse(v.Link)
+	if err != nil || l.URL() != v.Link {
+		t.Errorf("the link is not as URL writes it, %v", err)
+	}
+	share, err := vault.Share(t.Context(), l.CID)
+	if err != nil || share.Encode() != v.Share {
+		t.Errorf("share: got %s, %v, want %s", share.Encode(), err, v.Share)
+	}
+	if key := keyHex(t, vault, l); key != v.Key {
+		t.Errorf("key: got %s, want %s", key, v.Key)
+	}
+	if _, err := fixedKey(t, unhex(t, v.Key)).OpenMeta([]byte(v.MetaJWE)); err != nil {
+		t.Errorf("meta_jwe: %v", err)
+	}
+}
+
+func TestLinkVectors(t *testing.T) {
+	var vectors []linkVector
+	readVector(t, "links.json", &vectors)
+	if len(vectors) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, v := range vectors {
+		want, ok := expectations[v.Expect]
+		l, err := link.Parse(v.In)
+		if !ok || !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %q", v.Comment, err, v.Expect)
+		} else if err == nil && (l.Base != v.Base || l.CID.String() != v.CID || l.Fragment.Encode() != v.Fragment) {
+			t.Errorf("%s: another link", v.Comment)
+		}
+	}
+}
+
+func TestKeystreamVectors(t *testing.T) {
+	var v keystreamVector
+	readVector(t, "keystream.json", &v)
+	if len(v.Streams) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, s := range v.Streams {
+		got := make([]byte, len(s.Bytes)/2)
+		fixedKey(t, unhex(t, v.Key)).Stream(s.Offset).XORKeyStream(got, got)
+		if hex.EncodeToString(got) != s.Bytes {
+			t.Errorf("offset %d: got %x, want %s", s.Offset, got, s.Bytes)
+		}
+	}
+}
+
+func TestDataVectors(t *testing.T) {
+	var v dataVector
+	readVector(t, "data.json", &v)
+	if len(v.Files) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, f := range v.Files {
+		if got := dataCID(t, unhex(t, v.Key), f.Size); got != f.CID {
+			t.Errorf("%d bytes: got %s, want %s", f.Size, got, f.CID)
+		}
+	}
+}
+
+// dataCID is the CID of data for an attachment of zero bytes, whose ciphertext is the key stream.
+func dataCID(t *testing.T, key []byte, size int64) string {
+	t.Helper()
+	zeros := make([]byte, size)
+	fixedKey(t, key).Stream(0).XORKeyStream(zeros, zeros)
+	node, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, bytes.NewReader(zeros))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node.CID.String()
+}
+
+func TestKIDVectors(t *testing.T) {
+	var v kidVector
+	readVector(t, "kid.json", &v)
+	if len(v.Valid) == 0 || len(v.Invalid) == 0 {
+		t.Fatal("no vectors")
+	}
+	key := fixedKey(t, make([]byte, 32))
+	meta := crypto.Meta{Created: ledgerTime}
+	for _, kid := range v.Valid {
+		if _, err := key.SealMeta(meta, kid); err != nil {
+			t.Errorf("%q: %v", kid, err)
+		}
+	}
+	for _, kid := range v.Invalid {
+		if _, err := key.SealMeta(meta, kid); err == nil {
+			t.Errorf("%q: sealed", kid)
+		}
+		if got, err := crypto.MetaKeyID([]byte(sealJWE(t, make([]byte, 32), jweHeader(kid), nil))); err == nil {
+			t.Errorf("%q: read as %q", kid, got)
+		}
+	}
+}
+
+func TestTicketVector(t *testing.T) {
+	var v ticketVector
+	readVector(t, "ticket.json", &v)
+	c, err := link.ParseCID(v.CID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	if err := os.WriteFile(filepath.Join(s.dir, "keys", string(v.Epoch)+".key"), []byte(v.Secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vault := s.vault(t, nil)
+	if err := vault.ledger.append(v.Epoch, s.now, []stored{{c, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	s.now = v.Until.Add(-time.Second)
+	if f, err := vault.OpenTicket(c, v.Ticket); err != nil || f.Encode() != v.Fragment {
+		t.Errorf("before its end: got %v, or another fragment", err)
+	}
+	s.now = v.Until
+	if _, err := vault.OpenTicket(c, v.Ticket); !errors.Is(err, ErrTicket) {
+		t.Errorf("at its end: got %v, want ErrTicket", err)
+	}
+}
+
+// The worked example of the specification is the first vector, byte for byte.
+func TestWorkedExample(t *testing.T) {
+	doc, err := os.ReadFile(formatFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(doc)), "")
+	var v objectVector
+	readVector(t, "object-01-split.json", &v)
+	l, err := link.Parse(v.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	share, err := crypto.ParseShare(v.Share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var meta bytes.Buffer
+	if err := json.Compact(&meta, v.Meta); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"attachment": hex.EncodeToString(v.Attachment), "key": v.Key, "epoch secret": v.Keys[string(v.Epoch)],
+		"share": hex.EncodeToString(share.Bytes()), "encoded share": v.Share, "fragment": hex.EncodeToString(l.Fragment.Bytes()),
+		"encoded fragment": l.Fragment.Encode(), "CID": l.CID.String(), "CID bytes": hex.EncodeToString(l.CID.Bytes()),
+		"link": v.Link, "meta.jwe": v.MetaJWE, "metadata": strings.Join(strings.Fields(meta.String()), ""),
+	}
+	for _, b := range v.Blocks {
+		want["CID of "+b.CID] = b.CID
+		if len(b.Data) < 256 { // meta.jwe stands there as text
+			want["block "+b.CID] = hex.EncodeToString(b.Data)
+		}
+	}
+	for what, s := range want {
+		if s == "" || !strings.Contains(text, s) {
+			t.Errorf("docs/format.md does not have the %s: %s", what, s)
+		}
+	}
+}
