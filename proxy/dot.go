@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+)
+
+// dotReader gives the bytes of one message as its author wrote them: without the dots that the
+// transfer added, and without the one that ends it (RFC 5321 section 4.5.2).
+//
+// Only CRLF . CRLF ends a message. A receiver that also takes LF . LF, or any other likeness, for
+// the end reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL are data.
+type dotReader struct {
+	src *bufio.Reader
+	bol bool // at the beginning of a line: the two bytes before were CRLF
+	cr  bool // the byte before was CR
+	err error
+}
+
+func newDotReader(src *bufio.Reader) *dotReader {
+	// The first line begins after the CRLF of the DATA command.
+	return &dotReader{src: src, bol: true}
+}
+
+// Read returns io.EOF after the final dot and nothing else: a connection that ends earlier is an
+// io.ErrUnexpectedEOF. It reads not a byte beyond the final CRLF from the bufio.Reader.
+func (d *dotReader) Read(p []byte) (n int, err error) {
+	for n < len(p) && d.err == nil {
+		// Three bytes decide about a dot; do not wait for them while there is something to hand over.
+		if n > 0 && d.src.Buffered() < len(endOfData) {
+			break
+		}
+		n += d.step(p[n:])
+	}
+	if n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	return 0, d.err
+}
+
+var (
+	endOfData   = []byte(".\r\n")
+	crlf        = []byte("\r\n")
+	dotAtCRLF   = []byte("\r\n.")
+	dotAtAnyEOL = []byte("\n.")
+)
+
+// step copies what lies before the next line that begins with a dot, or takes that dot away.
+func (d *dotReader) step(p []byte) int {
+	b, err := d.src.Peek(1)
+	if err != nil {
+		return d.fail(err)
+	}
+	if d.bol && b[0] == '.' {
+		// Waiting for three bytes is never too long: no message ends in fewer.
+		if b, err = d.src.Peek(len(endOfData)); err != nil {
+			return d.fail(err)
+		}
+		if bytes.Equal(b, endOfData) {
+			d.err = io.EOF
+			d.src.Discard(len(endOfData))
+			return 0
+		}
+		d.bol = false
+		d.src.Discard(1)
+		return 0
+	}
+	b, _ = d.src.Peek(min(d.src.Buffered(), len(p)))
+	if d.cr && b[0] == '\n' {
+		b = b[:1]
+	} else if i := bytes.Index(b, dotAtCRLF); i >= 0 {
+		b = b[:i+len(crlf)]
+	}
+	copy(p, b)
+	d.bol, d.cr = endsLine(b, d.cr), b[len(b)-1] == '\r'
+	d.src.Discard(len(b))
+	return len(b)
+}
+
+func (d *dotReader) fail(err error) int {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	d.err = err
+	return 0
+}
+
+// endsLine tells whether b, which came after a CR if cr is set, ends with CRLF.
+func endsLine(b []byte, cr bool) bool {
+	if len(b) == 1 {
+		return cr && b[0] == '\n'
+	}
+	return bytes.HasSuffix(b, crlf)
+}
+
+// dotWriter is the opposite of dotReader: it doubles the dots that begin a line.
+//
+// Bytes go out as they came in, with one exception: a bare LF that a dot follows is sent as CRLF,
+// and the dot is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC
+// 5321 says no), and "LF . LF" sent as it stands ends the message for those that do. Sent so, each
+// of them reads the same message.
+//
+// Buffers are written when full: call Flush before waiting for more. Close ends the message.
+type dotWriter struct {
+	dst  *bufio.Writer
+	bol  bool // at the beginning of a line: the two bytes before were CRLF, or there were none
+	cr   bool // the byte before was CR
+	held bool // a bare LF is not written yet, for a dot may follow
+}
+
+func newDotWriter(dst *bufio.Writer) *dotWriter {
+	return &dotWriter{dst: dst, bol: true}
+}
+
+// Write's errors are the destination's, and they stay.
+func (d *dotWriter) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		d.release(p[n] == '.')
+		if d.bol && p[n] == '.' {
+			d.dst.WriteByte('.')
+		}
+		b := p[n:]
+		if i := bytes.Index(b, dotAtAnyEOL); i >= 0 {
+			b = b[:i+1]
+		}
+		bol := endsLine(b, d.cr)
+		d.held = b[len(b)-1] == '\n' && !bol
+		d.bol, d.cr = bol, b[len(b)-1] == '\r'
+		n += len(b)
+		if d.held {
+			b = b[:len(b)-1]
+		}
+		if _, err := d.dst.Write(b); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// release writes the bare LF that was held back, as CRLF when it has to end a line.
+func (d *dotWriter) release(endLine bool) {
+	if !d.held {
+		return
+	}
+	d.held = false
+	if endLine {
+		d.dst.WriteByte('\r')
+		d.bol = true
+	}
+	d.dst.WriteByte('\n')
+}
+
+// Flush sends what is buffered. The message can still be abandoned.
+func (d *dotWriter) Flush() error { return d.dst.Flush() }
+
+// Close sends the final dot. A message that does not end with CRLF is given one, for the dot must
+// stand on a line of its own.
+func (d *dotWriter) Close() error {
+	d.release(true)
+	if !d.bol {
+		d.dst.Write(crlf)
+	}
+	d.dst.Write(endOfData)
+	return d.dst.Flush()
+}

@@ -1,0 +1,281 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// readDots reads one message from wire, and what follows it.
+func readDots(t testing.TB, src io.Reader) (data, rest string, err error) {
+	t.Helper()
+	r := bufio.NewReaderSize(src, 16) // the smallest there is: lines and dots fall on every boundary
+	b, err := io.ReadAll(newDotReader(r))
+	if err != nil {
+		return string(b), "", err
+	}
+	after, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b), string(after), nil
+}
+
+func writeDots(chunks ...string) string {
+	var out bytes.Buffer
+	w := newDotWriter(bufio.NewWriterSize(&out, 16))
+	for _, c := range chunks {
+		io.WriteString(w, c)
+	}
+	w.Close()
+	return out.String()
+}
+
+// Every way of almost ending a message, from CVE-2023-51764 and its relatives. Each is data; the
+// message ends at the CRLF . CRLF behind it.
+var falseEnds = []string{
+	"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r\n", "\r.\r", "\r\n.\r", "\n.\r", "\r.\n",
+	"\r\n.\r\r\n", "\r\n\x00.\r\n", "\r\n.\x00\r\n", "\r\n. \r\n", "\r\n .\r\n", "\n\n.\n\n", "\r\r\n.\r\r\n",
+}
+
+func TestFault01_CRCRLFBeforeFinalDotEnds(t *testing.T) {
+	for _, body := range []string{"x\r\r\n", "x\r\n\r\r\n", "x\r\r\r\n", "\r\r\n", "\r\n"} {
+		got, rest, err := readDots(t, strings.NewReader(body+".\r\nQUIT\r\n"))
+		if err != nil || got != body || rest != "QUIT\r\n" {
+			t.Errorf("%q: got %q, rest %q, %v", body, got, rest, err)
+		}
+	}
+}
+
+func TestFault02_03_FalseEndsAreData(t *testing.T) {
+	for _, end := range falseEnds {
+		wire := "x" + end + "MAIL FROM:<evil@example>\r\n.\r\nQUIT\r\n"
+		got, rest, err := readDots(t, strings.NewReader(wire))
+		if err != nil {
+			t.Errorf("%q: %v", end, err)
+			continue
+		}
+		if rest != "QUIT\r\n" || !strings.HasSuffix(got, "MAIL FROM:<evil@example>\r\n") {
+			t.Errorf("%q: ended early: got %q, rest %q", end, got, rest)
+		}
+		// What we send on has one end for whoever counts only CRLF, and for whoever counts any LF
+		// and drops CRs before it, as Postfix before 3.9 does.
+		wire = writeDots(got)
+		if n := strings.Count(wire, "\r\n.\r\n"); n != 1 || !strings.HasSuffix(wire, "\r\n.\r\n") {
+			t.Errorf("%q: sent on as %q", end, wire)
+		}
+		if n := lenientEnd(wire); n != len(wire) {
+			t.Errorf("%q: a lenient receiver ends %q after %d bytes", end, wire, n)
+		}
+	}
+}
+
+// lenientEnd finds where a receiver ends the message that takes any LF for a line end.
+func lenientEnd(wire string) int {
+	at := 0
+	for line := range strings.Lines(wire) {
+		at += len(line)
+		if strings.TrimRight(line, "\r\n") == "." && strings.HasSuffix(line, "\n") {
+			return at
+		}
+	}
+	return -1
+}
+
+func TestFault04_NoEndIsAnError(t *testing.T) {
+	for _, wire := range []string{"", ".", ".\r", ".\n", "x", "x\n.\n", "x\n.\r\n", "x\r\n.", "x\r\n.\r", "x\r\n.\n"} {
+		if got, _, err := readDots(t, strings.NewReader(wire)); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%q: got %q, %v; want unexpected EOF", wire, got, err)
+		}
+	}
+}
+
+func TestFault06_DotStuffing(t *testing.T) {
+	for _, c := range []struct{ wire, want string }{
+		{".\r\n", ""},
+		{"..\r\n.\r\n", ".\r\n"},
+		{"...\r\n.\r\n", "..\r\n"},
+		{".x\r\n.\r\n", "x\r\n"},
+		{"x\r\n..\r\n..x\r\n.\r\n", "x\r\n.\r\n.x\r\n"},
+		{"a.\r\n.\r\n", "a.\r\n"},
+		{"\r\n.\r\n", "\r\n"},
+	} {
+		got, _, err := readDots(t, strings.NewReader(c.wire))
+		if err != nil || got != c.want {
+			t.Errorf("%q: got %q, %v; want %q", c.wire, got, err, c.want)
+		}
+	}
+	// Dots around the boundaries of every buffer in use.
+	for _, size := range []int{lineSize, 32 << 10, dataSize} {
+		for at := size - 5; at <= size+5; at++ {
+			body := strings.Repeat("x", at-2) + "\r\n.\r\n..\r\n.y\r\n"
+			got, err := io.ReadAll(newDotReader(bufio.NewReaderSize(strings.NewReader(writeDots(body)), dataSize)))
+			if err != nil || string(got) != body {
+				t.Fatalf("dot at %d: not the same, %v", at, err)
+			}
+		}
+	}
+}
+
+// sample is 200 bytes in which everything happens.
+var sample = func() string {
+	s := ".\r\n..a\r\n\r\n.\r\r\n.\rb\r.\r\n\x00\xff.\n.c\r\n...\r\r\nd\r\n.e\n\nf\r\n"
+	return s + strings.Repeat("0123456789", 20)[:200-len(s)-2] + "\r\n"
+}()
+
+func TestFault07_EverySplit(t *testing.T) {
+	want := normalise(sample)
+	wire := writeDots(sample)
+	for i := 0; i <= len(sample); i++ {
+		if got := writeDots(sample[:i], sample[i:]); got != wire {
+			t.Fatalf("written in two at %d: %q, want %q", i, got, wire)
+		}
+	}
+	if got := writeDots(strings.Split(sample, "")...); got != wire {
+		t.Fatalf("written by bytes: %q, want %q", got, wire)
+	}
+	for i := 0; i <= len(wire); i++ {
+		src := io.MultiReader(strings.NewReader(wire[:i]), strings.NewReader(wire[i:]+"QUIT"))
+		got, rest, err := readDots(t, src)
+		if err != nil || got != want || rest != "QUIT" {
+			t.Fatalf("read in two at %d: %q, rest %q, %v", i, got, rest, err)
+		}
+	}
+	for _, src := range []io.Reader{
+		iotest.OneByteReader(strings.NewReader(wire)),
+		iotest.DataErrReader(strings.NewReader(wire)),
+		iotest.HalfReader(strings.NewReader(wire)),
+	} {
+		if got, _, err := readDots(t, src); err != nil || got != want {
+			t.Fatalf("%T: %q, %v", src, got, err)
+		}
+	}
+	if err := iotest.TestReader(newDotReader(bufio.NewReader(strings.NewReader(wire))), []byte(want)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// normalise is what dotWriter does to line ends.
+func normalise(s string) string {
+	if s != "" && !strings.HasSuffix(s, "\r\n") {
+		s = strings.TrimSuffix(s, "\n") + "\r\n"
+	}
+	s = strings.ReplaceAll(s, "\r\n.", "\n.")
+	return strings.ReplaceAll(s, "\n.", "\r\n.")
+}
+
+func TestFault37_FinalLine(t *testing.T) {
+	for _, c := range []struct{ data, want string }{
+		{"", ".\r\n"},
+		{"x", "x\r\n.\r\n"},
+		{"x\n", "x\r\n.\r\n"},
+		{"x\r", "x\r\r\n.\r\n"},
+		{"x\r\n", "x\r\n.\r\n"},
+		{"x\r\n.", "x\r\n..\r\n.\r\n"},
+		{"x\n.", "x\r\n..\r\n.\r\n"},
+		{"x\ny\n", "x\ny\r\n.\r\n"},
+	} {
+		if got := writeDots(c.data); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.data, got, c.want)
+		}
+	}
+}
+
+func FuzzDots(f *testing.F) {
+	f.Add([]byte(sample), 7)
+	for _, end := range falseEnds {
+		f.Add([]byte("x"+end+"y"), 1)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, split int) {
+		wire := writeDots(string(data))
+		if n := lenientEnd(wire); n != len(wire) {
+			t.Fatalf("lenient receiver ends %q at %d", wire, n)
+		}
+		i := max(0, min(split, len(data)))
+		if got := writeDots(string(data[:i]), string(data[i:])); got != wire {
+			t.Fatalf("split at %d: %q, want %q", i, got, wire)
+		}
+		i = max(0, min(split, len(wire)))
+		src := io.MultiReader(strings.NewReader(wire[:i]), strings.NewReader(wire[i:]), strings.NewReader("QUIT"))
+		got, rest, err := readDots(t, src)
+		if want := normalise(string(data)); err != nil || got != want || rest != "QUIT" {
+			t.Fatalf("got %q, rest %q, %v; want %q", got, rest, err, want)
+		}
+	})
+}
+
+// FuzzDotReader holds the reader against a slow one that follows RFC 5321 word by word.
+func FuzzDotReader(f *testing.F) {
+	for _, end := range falseEnds {
+		f.Add([]byte("x" + end + "y\r\n.\r\nQUIT\r\n"))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		got, rest, err := readDots(t, bytes.NewReader(wire))
+		want, after, ended := plainDots(string(wire))
+		if ended != (err == nil) || ended && (got != want || rest != after) {
+			t.Fatalf("%q: got %q, rest %q, %v; want %q, rest %q", wire, got, rest, err, want, after)
+		}
+	})
+}
+
+func plainDots(wire string) (data, rest string, ended bool) {
+	for {
+		if after, ok := strings.CutPrefix(wire, ".\r\n"); ok {
+			return data, after, true
+		}
+		wire = strings.TrimPrefix(wire, ".")
+		line, after, ok := strings.Cut(wire, "\r\n")
+		if !ok {
+			return "", "", false
+		}
+		data, wire = data+line+"\r\n", after
+	}
+}
+
+// lines is about 4 MiB of lines as base64 has them.
+func lines(length int) string {
+	return strings.Repeat(strings.Repeat("A", length)+"\r\n", 4<<20/(length+2))
+}
+
+func BenchmarkDotReader(b *testing.B) {
+	for _, length := range []int{76, 998} {
+		b.Run(fmt.Sprint(length), func(b *testing.B) {
+			wire := lines(length) + ".\r\n"
+			b.SetBytes(int64(len(wire)))
+			src := bufio.NewReaderSize(nil, dataSize)
+			buf := make([]byte, dataSize)
+			for b.Loop() {
+				src.Reset(strings.NewReader(wire))
+				if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, newDotReader(src), buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDotWriter(b *testing.B) {
+	for _, length := range []int{76, 998} {
+		b.Run(fmt.Sprint(length), func(b *testing.B) {
+			data := []byte(lines(length))
+			b.SetBytes(int64(len(data)))
+			dst := bufio.NewWriterSize(struct{ io.Writer }{io.Discard}, dataSize)
+			for b.Loop() {
+				w := newDotWriter(dst)
+				for p := data; len(p) > 0; {
+					n := min(len(p), 32<<10)
+					w.Write(p[:n])
+					p = p[n:]
+				}
+				if err := w.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

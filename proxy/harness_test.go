@@ -1,0 +1,254 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+)
+
+// rig is a client's way to a scripted next hop through a Server, with a store in memory.
+type rig struct {
+	t      *testing.T
+	server *Server
+	hop    *hop
+	store  *store
+	log    *logBuffer
+	dial   func() net.Conn
+}
+
+// newRig runs everything over TCP, and expects that nothing is left running at the end.
+func newRig(t *testing.T, change ...func(*Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, hop: newHop(), store: &store{}, log: &logBuffer{}}
+	hopAddr := r.hop.listen(t)
+	cfg := Config{
+		NextHop:  hopAddr,
+		Policy:   rewrite.Policy{MinSize: 1, Language: "en", TempDir: t.TempDir()},
+		Hostname: "filter.example",
+		Timeouts: Timeouts{Client: 10 * time.Second, Reply: 10 * time.Second},
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	r.server = New(cfg, r.store.begin, r.log.logger())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- r.server.Serve(l) }()
+	r.dial = func() net.Conn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		return c
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := r.server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-served; err != ErrServerClosed {
+			t.Errorf("serve: %v", err)
+		}
+		checkLeaks(t)
+	})
+	return r
+}
+
+// newPipeRig runs everything over pipes, for tests in a synctest bubble: there the production
+// timeouts take no time. The caller ends it with shutdown.
+func newPipeRig(t *testing.T, change ...func(*Config)) *rig {
+	r := &rig{t: t, hop: newHop(), store: &store{}, log: &logBuffer{}}
+	cfg := Config{Policy: rewrite.Policy{MinSize: 1, Language: "en", TempDir: t.TempDir()}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	r.server = New(cfg, r.store.begin, r.log.logger())
+	r.server.dial = func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go r.hop.serve(theirs)
+		return ours, nil
+	}
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	go r.server.Serve(l)
+	r.dial = func() net.Conn {
+		ours, theirs := net.Pipe()
+		l.conns <- theirs
+		return ours
+	}
+	return r
+}
+
+func (r *rig) shutdown() {
+	r.t.Helper()
+	r.hop.stop()
+	if err := r.server.Shutdown(r.t.Context()); err != nil {
+		r.t.Errorf("shutdown: %v", err)
+	}
+}
+
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// checkLeaks waits until no goroutine of a session is left.
+func checkLeaks(t *testing.T) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		stacks := string(buf[:runtime.Stack(buf, true)])
+		if !strings.Contains(stacks, "proxy.(*session)") && !strings.Contains(stacks, "proxy.(*message)") &&
+			!strings.Contains(stacks, "proxy.(*nextHop)") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("goroutines left:\n%s", stacks)
+		}
+	}
+}
+
+// client speaks SMTP as it is told to.
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func (r *rig) connect() *client {
+	r.t.Helper()
+	c := &client{t: r.t, Conn: r.dial()}
+	c.r = bufio.NewReader(c.Conn)
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// envelope is a client that has said everything before DATA.
+func (r *rig) envelope() *client {
+	r.t.Helper()
+	c := r.connect()
+	c.expect("220")
+	c.want("EHLO client.example", "250")
+	c.mail()
+	return c
+}
+
+func (c *client) mail() {
+	c.t.Helper()
+	c.want("MAIL FROM:<a@example.org>", "250")
+	c.want("RCPT TO:<b@example.org>", "250")
+}
+
+// reply reads a whole reply; "closed" when there is none.
+func (c *client) reply() string {
+	var all strings.Builder
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return all.String() + "closed"
+		}
+		all.WriteString(line)
+		if len(line) < 4 || line[3] != '-' {
+			return all.String()
+		}
+	}
+}
+
+func (c *client) expect(prefix string) string {
+	c.t.Helper()
+	got := c.reply()
+	if !strings.HasPrefix(got, prefix) {
+		c.t.Fatalf("got %q, want %q", got, prefix)
+	}
+	return got
+}
+
+func (c *client) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+func (c *client) want(command, prefix string) string {
+	c.t.Helper()
+	c.send(command + "\r\n")
+	return c.expect(prefix)
+}
+
+// data sends a whole message, stuffed, and wants a reply to its final dot.
+func (c *client) data(message, prefix string) string {
+	c.t.Helper()
+	c.want("DATA", "354")
+	c.send(writeDots(message))
+	return c.expect(prefix)
+}
+
+// logBuffer keeps log lines for tests to look at.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// plainMail passes.
+const plainMail = "From: a@example.org\r\nSubject: secret subject\r\n\r\nHello.\r\n.\r\n..\r\n"
+
+// halfMail is the beginning of a mail that passes, as it goes over the wire.
+const halfMail = "Subject: x\r\n\r\nHello.\r\n"
+
+// attachmentMail has an attachment of size bytes to detach.
+func attachmentMail(size int) string {
+	var body strings.Builder
+	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])
+	for len(enc) > 76 {
+		body.WriteString(enc[:76] + "\r\n")
+		enc = enc[76:]
+	}
+	return "From: a@example.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n" +
+		"--b\r\nContent-Type: application/pdf; name=secret.pdf\r\nContent-Transfer-Encoding: base64\r\n" +
+		"Content-Disposition: attachment\r\n\r\n" + body.String() + enc + "\r\n--b--\r\n"
+}

@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/emersion/go-smtp"
+)
+
+// mailbox is the library's server as next hop: it parses what we relay, strictly.
+type mailbox struct {
+	mu    sync.Mutex
+	to    []string
+	mails []string
+}
+
+func (m *mailbox) NewSession(*smtp.Conn) (smtp.Session, error) { return mailboxSession{m}, nil }
+
+type mailboxSession struct{ *mailbox }
+
+func (mailboxSession) Reset()                               {}
+func (mailboxSession) Logout() error                        { return nil }
+func (mailboxSession) Mail(string, *smtp.MailOptions) error { return nil }
+
+func (s mailboxSession) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if !strings.HasSuffix(to, "@example.org") {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "Unknown user"}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.to = append(s.to, to)
+	return nil
+}
+
+func (s mailboxSession) Data(r io.Reader) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mails = append(s.mails, string(b))
+	return nil
+}
+
+// The library's client sends through us to the library's server.
+func TestWithLibraryPeers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	box := &mailbox{}
+	behind := smtp.NewServer(box)
+	behind.Domain, behind.MaxMessageBytes = "next.example", 1<<20
+	go behind.Serve(l)
+	defer behind.Close()
+
+	r := newRig(t, func(cfg *Config) { cfg.NextHop, cfg.MaxSize = l.Addr().String(), 64<<20 })
+	c := smtp.NewClient(r.dial())
+	if err := c.Hello("client.example"); err != nil {
+		t.Fatal(err)
+	}
+	for ext, want := range map[string]bool{"PIPELINING": true, "8BITMIME": true, "CHUNKING": false} {
+		if got, _ := c.Extension(ext); got != want {
+			t.Errorf("%s offered: %v, want %v", ext, got, want)
+		}
+	}
+	if size, ok := c.MaxMessageSize(); !ok || size != 64<<20 {
+		t.Errorf("size %d, want ours", size)
+	}
+	// Ten times of what the next hop takes, for it never sees it.
+	mail := attachmentMail(10 << 20)
+	if err := c.Mail("a@example.org", &smtp.MailOptions{Size: int64(len(mail)), Body: smtp.Body8BitMIME}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rcpt("b@example.org", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err, ok := c.Rcpt("b@elsewhere.example", nil).(*smtp.SMTPError); !ok || err.Code != 550 || err.Message != "Unknown user" {
+		t.Errorf("got %v, want the next hop's 550", err)
+	}
+	w, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, mail); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SendMail("a@example.org", []string{"c@example.org"}, strings.NewReader(plainMail)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Quit(); err != nil {
+		t.Error(err)
+	}
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	if got := strings.Join(box.to, " "); got != "b@example.org c@example.org" {
+		t.Errorf("recipients %q", got)
+	}
+	if len(box.mails) != 2 || !strings.Contains(box.mails[0], testCID.String()) || box.mails[1] != plainMail {
+		t.Errorf("delivered %d mails: %.2000q", len(box.mails), box.mails)
+	}
+}

@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestFault23_SessionLimit(t *testing.T) {
+	r := newRig(t, func(cfg *Config) { cfg.MaxSessions = 3 })
+	var all []*client
+	for range 3 {
+		all = append(all, r.envelope())
+	}
+	c := r.connect()
+	c.expect("421 4.3.2 filter.example")
+	c.expect("closed")
+	all[0].data(plainMail, "250")
+	all[1].want("QUIT", "221")
+	all[1].expect("closed")
+	r.hop.await(t, "QUIT")
+	for { // the slot is free once the session has ended, just after its connection
+		c = r.connect()
+		if strings.HasPrefix(c.reply(), "220") {
+			break
+		}
+	}
+}
+
+func TestFault24_ShutdownIdle(t *testing.T) {
+	r := newRig(t)
+	a, b := r.envelope(), r.connect()
+	b.expect("220")
+	if err := r.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.expect("421 4.3.2 filter.example Service shutting down")
+	b.expect("421 4.3.2")
+	b.expect("closed")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.server.Serve(l); err != ErrServerClosed {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+}
+
+func TestFault24_ShutdownLetsMessagesFinish(t *testing.T) {
+	r := newRig(t)
+	c := r.envelope()
+	c.want("DATA", "354")
+	done := make(chan error)
+	go func() { done <- r.server.Shutdown(context.Background()) }()
+	<-r.server.stopping.Done()
+	c.send(writeDots(attachmentMail(1000)))
+	c.expect("250")
+	c.expect("421 4.3.2")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFault24_ShutdownDeadline(t *testing.T) {
+	for _, mail := range []string{halfMail, attachmentMail(1000)} {
+		t.Run("", func(t *testing.T) {
+			r := newRig(t)
+			c := r.envelope()
+			c.want("DATA", "354")
+			c.send(mail)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			if err := r.server.Shutdown(ctx); err != context.Canceled {
+				t.Errorf("got %v", err)
+			}
+			c.expect("closed")
+			if got := r.hop.delivered(); len(got) > 0 {
+				t.Errorf("delivered %q", got)
+			}
+		})
+	}
+}
+
+// tiredListener fails before it accepts.
+type tiredListener struct {
+	net.Listener
+	errs []error
+}
+
+func (l *tiredListener) Accept() (net.Conn, error) {
+	if len(l.errs) > 0 {
+		err := l.errs[0]
+		l.errs = l.errs[1:]
+		return nil, err
+	}
+	return l.Listener.Accept()
+}
+
+func TestFault100_AcceptErrors(t *testing.T) {
+	r := newRig(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go r.server.Serve(&tiredListener{l, []error{
+		&net.OpError{Op: "accept", Err: syscall.EMFILE}, syscall.ENFILE, syscall.ECONNABORTED}})
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if b := make([]byte, 3); true {
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != "220" {
+			t.Errorf("got %q, %v", b, err)
+		}
+	}
+	broken := errors.New("broken")
+	if err := r.server.Serve(&tiredListener{l, []error{broken}}); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
+	}
+}
+
+// BenchmarkMessage sends mails of 10 MB that pass, over loopback, to a next hop that throws them away.
+func BenchmarkMessage(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go discardMail(l)
+	server := New(Config{NextHop: l.Addr().String()}, (&store{}).begin, slog.New(slog.DiscardHandler))
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go server.Serve(front)
+	defer server.Shutdown(context.Background())
+	c, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	wire := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<20/78) + ".\r\n")
+	b.SetBytes(int64(len(wire)))
+	buf := make([]byte, 1000)
+	c.Read(buf)
+	for b.Loop() {
+		for _, s := range [][]byte{[]byte("MAIL FROM:<>\r\n"), []byte("RCPT TO:<x>\r\n"), []byte("DATA\r\n"), wire} {
+			c.Write(s)
+			if n, err := c.Read(buf); err != nil || buf[0] > '3' {
+				b.Fatalf("%q, %v", buf[:n], err)
+			}
+		}
+	}
+}
+
+func discardMail(l net.Listener) {
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	buf := make([]byte, 256<<10)
+	io.WriteString(c, "220 x\r\n")
+	for inData := false; ; {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		switch {
+		case inData && !bytes.HasSuffix(buf[:n], endOfData):
+		case bytes.Equal(buf[:n], []byte("DATA\r\n")):
+			inData = true
+			io.WriteString(c, "354 x\r\n")
+		default:
+			inData = false
+			io.WriteString(c, "250 x\r\n")
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// These tests run in synctest bubbles, over pipes, with the timeouts that production has.
+
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+// took tells how long f takes.
+func took(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+func TestFault04_19_StallInDATA(t *testing.T) {
+	half := writeDots(attachmentMail(10000))[:5000]
+	for _, sent := range []string{"", halfMail, half, halfMail + "\n.\n", halfMail + "x\n.\r\n", halfMail + ".\n"} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			c := r.envelope()
+			c.want("DATA", "354")
+			c.send(sent)
+			c.send(strings.Repeat("NOOP\r\n", 20000))
+			if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
+				t.Errorf("cut after %v", d)
+			}
+			// The attack: commands, as the rest of the body.
+			if _, err := io.WriteString(c, "MAIL FROM:<ceo@example.org>\r\n"); err == nil {
+				t.Error("the connection is still read")
+			}
+			c.expect("closed")
+			synctest.Wait()
+			for _, said := range r.hop.commands()[3:] {
+				if said != "NOOP" && said != "DATA" {
+					t.Errorf("next hop saw %q", said)
+				}
+			}
+			if got := r.hop.delivered(); len(got) > 0 {
+				t.Errorf("delivered %q", got)
+			}
+			if fate := r.store.last(); fate != "none" && fate != "discarded " {
+				t.Errorf("batch %q", fate)
+			}
+		})
+	}
+}
+
+// A mail that passes is heard of by the next hop line by line: it would not wait for a full buffer.
+func TestFault20_SlowClient(t *testing.T) {
+	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			c := r.envelope()
+			c.want("DATA", "354")
+			c.send("Subject: x\r\n\r\n")
+			for range 30 * 60 {
+				time.Sleep(pause)
+				c.send("a line\r\n")
+			}
+			c.send(".\r\n")
+			c.expect("250")
+			if len(r.hop.delivered()) != 1 {
+				t.Error("not delivered")
+			}
+		})
+	}
+}
+
+func TestNoopKeepsTheNextHop(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		c := r.envelope()
+		c.want("DATA", "354")
+		mail := writeDots(attachmentMail(1000))
+		for line := range strings.Lines(mail) {
+			time.Sleep(100 * time.Second)
+			c.send(line)
+			if line == ".\r\n" {
+				break
+			}
+		}
+		c.expect("250")
+		minutes := strings.Count(mail, "\n") * 100 / 60
+		if n := r.hop.count("NOOP"); n < minutes/2-1 || n > minutes/2+1 {
+			t.Errorf("%d NOOPs in %d minutes", n, minutes)
+		}
+	})
+}
+
+func TestNoopFails(t *testing.T) {
+	for _, answer := range []string{hangUp, silence, "421 4.4.2 bye", "garbage"} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			r.hop.script("NOOP", answer)
+			c := r.envelope()
+			c.want("DATA", "354")
+			mail := writeDots(attachmentMail(1000))
+			c.send(mail[:600])
+			time.Sleep(250 * time.Second)
+			c.send(mail[600:])
+			c.expect("451 4.3.0")
+			c.want("MAIL FROM:<>", "421 4.3.0")
+			if fate := r.store.last(); fate != "discarded " {
+				t.Errorf("%s: batch %q, want discarded", answer, fate)
+			}
+		})
+	}
+}
+
+func TestFault33_NextHopSilent(t *testing.T) {
+	for _, c := range []struct {
+		at, want, fate string
+	}{
+		{"greeting", "421 4.3.0", "none"},
+		{"MAIL", "421 4.3.0", "none"},
+		{"DATA", "451 4.3.0", "committed discarded "},
+		{"data", "451 4.3.0", "committed discarded "}, // FAULTS 32: it stops reading
+		{".", "451 4.3.0", "committed "},
+	} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			r.hop.script(c.at, silence)
+			d := took(func() {
+				cl := r.connect()
+				if c.at == "greeting" {
+					cl.expect(c.want)
+					return
+				}
+				cl.expect("220")
+				cl.want("EHLO x", "250")
+				if c.at == "MAIL" {
+					cl.want("MAIL FROM:<>", c.want)
+					return
+				}
+				cl.mail()
+				cl.data(attachmentMail(1000), c.want)
+			})
+			if d != 90*time.Second {
+				t.Errorf("%s: answered after %v", c.at, d)
+			}
+			if fate := r.store.last(); fate != c.fate {
+				t.Errorf("%s: batch %q, want %q", c.at, fate, c.fate)
+			}
+		})
+	}
+}
+
+func TestFault32_NextHopStopsReadingPassingMessage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		r.hop.script("data", silence)
+		c := r.envelope()
+		c.want("DATA", "354")
+		d := took(func() {
+			for range 1000 { // the client is pushed back, then drained
+				c.send(strings.Repeat("x", 998) + "\r\n")
+			}
+			c.send(".\r\n")
+			c.expect("451 4.3.0")
+		})
+		if d != 90*time.Second {
+			t.Errorf("answered after %v", d)
+		}
+		c.want("QUIT", "221")
+	})
+}
+
+func TestStoreHangs(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		mood mood
+	}{
+		{"in Detach", mood{hangs: true}},
+		{"in Commit", mood{slow: true}},
+	} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			r.store.set(c.mood)
+			cl := r.envelope()
+			if d := took(func() { cl.data(attachmentMail(100000), "451 4.3.0") }); d != 90*time.Second {
+				t.Errorf("%s: answered after %v", c.name, d)
+			}
+			if fate := r.store.last(); fate != "discarded " || r.hop.count("DATA") > 0 {
+				t.Errorf("%s: batch %q, next hop saw %q", c.name, fate, r.hop.commands())
+			}
+		})
+	}
+}
+
+func TestStoreHangsButMailFlows(t *testing.T) {
+	for _, m := range []mood{{hangs: true}, {slow: true}} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t, func(cfg *Config) { cfg.OnFailure = Deliver })
+			defer r.shutdown()
+			r.store.set(m)
+			c := r.envelope()
+			mail := attachmentMail(100000)
+			if d := took(func() { c.data(mail, "250") }); d != 45*time.Second {
+				t.Errorf("answered after %v", d)
+			}
+			if got := r.hop.delivered(); len(got) != 1 || got[0] != mail {
+				t.Error("the original was not delivered")
+			}
+		})
+	}
+}
+
+func TestIdleClient(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		c := r.connect()
+		c.expect("220")
+		if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
+			t.Errorf("cut after %v", d)
+		}
+		c.expect("closed")
+	})
+}
+
+// The message is cut in two at every byte of a 200-byte sample; what comes out is always the same.
+func TestFault07_EverySplitThroughTheRelay(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		c := r.connect()
+		c.expect("220")
+		c.want("EHLO x", "250")
+		wire := writeDots("S: x\r\n\r\n" + sample)
+		for i := range len(wire) {
+			c.mail()
+			c.want("DATA", "354")
+			c.send(wire[:i])
+			c.send(wire[i:])
+			c.expect("250")
+		}
+		for i, got := range r.hop.delivered() {
+			if got != "S: x\r\n\r\n"+normalise(sample) {
+				t.Fatalf("split at %d: %q", i, got)
+			}
+		}
+	})
+}
