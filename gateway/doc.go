@@ -1,0 +1,30 @@
+// Package gateway gives stored files to those who hold their link, over HTTP. Its invariant:
+//
+//	Reading changes nothing, no secret is written down, and what is given out is either right
+//	to the last byte or visibly broken.
+//
+// The key to a file stands in the fragment of its link, and a browser keeps that part to itself.
+// So the life of a download is:
+//
+//	GET  /CID                the page: size and dates, which the server knows, and for its script
+//	                         the share and the sealed metadata, so that with the fragment the
+//	                         browser opens the file's name. Scanners and previews may look: no
+//	                         request but a POST sees a key, and none of them uses anything up.
+//	POST /CID                the button, with the fragment in a form: the metadata is opened,
+//	                         which proves the key right, and the answer is a 303 to
+//	GET  /CID/t/TICKET/NAME  the file, decrypted while it is sent. The ticket is the fragment,
+//	                         sealed: there is no state here, so a broken download resumes after a
+//	                         restart, or on another gateway that has the same keyring.
+//
+// Those who decrypt themselves take the share, and the ciphertext, which any cache may hold:
+//
+//	GET  /CID/share
+//	GET  /CID/data, /CID/meta.jwe
+//	GET  /ipfs/CID?format=raw|car
+//
+// Only objects of this installation's ledger are served, in whatever form.
+//
+// Every handler returns an error, and one place ([gateway.fail]) turns it into a status, a page
+// and a log line. Every answer passes through one ResponseWriter ([response]), which sets the
+// headers, moves the deadlines and keeps a status back until the store has given the first byte.
+package gateway

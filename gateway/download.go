@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+const (
+	// maxForm bounds a POST: a link is 120 characters and its prefix, and people paste what is around it.
+	maxForm = 16 << 10
+	// formTimeout is for sending these few bytes.
+	formTimeout = 15 * time.Second
+)
+
+// open takes the key from the page's form, proves it, and sends the browser on to the file. c is
+// undefined on the home page, where only a whole link will do.
+func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
+	w.route = "open"
+	c, fragment, err := g.readForm(w, r, c)
+	if err != nil {
+		return err
+	}
+	w.cid = c
+	file, err := g.vault.Open(r.Context(), c, fragment)
+	if err != nil {
+		return err
+	}
+	name := cleanName(file.Meta.Name)
+	if err := file.Close(); err != nil {
+		return err
+	}
+	ticket, err := g.vault.SealTicket(c, fragment)
+	if err != nil {
+		return fmt.Errorf("seal ticket: %w", err)
+	}
+	return g.seeOther(w, r, g.path(c)+"/t/"+ticket+"/"+url.PathEscape(name))
+}
+
+func (g *gateway) readForm(w *response, r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
+	w.stall.Stop() // here it is the client we wait for
+	_ = w.control.SetReadDeadline(time.Now().Add(formTimeout))
+	r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, maxForm)
+	// PostForm, and not Form: a key in the query would have been in every log on its way.
+	err := r.ParseForm()
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return c, crypto.Fragment{}, errTooLong
+	}
+	if err != nil {
+		return c, crypto.Fragment{}, link.ErrIncomplete // and not err, which may quote the body
+	}
+	_ = w.control.SetReadDeadline(time.Time{})
+	w.stall.Reset(w.cfg.StoreTimeout)
+	return g.parseKey(r.PostForm.Get("key"), c)
+}
+
+// parseKey reads what was posted: the fragment from the script, or a link, or a piece of one,
+// from a person. A link to another file of ours opens that one. Its host does not matter: we
+// only ever look into our own ledger.
+func (g *gateway) parseKey(text string, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
+	text = strings.TrimSpace(text)
+	if !strings.Contains(text, "/") {
+		if !c.Defined() {
+			return c, crypto.Fragment{}, link.ErrIncomplete
+		}
+		text = g.base + "/" + c.String() + "#" + strings.TrimPrefix(text, "#")
+	} else if !strings.Contains(text, "://") {
+		text = "https://" + text // as some browsers copy it
+	}
+	l, err := link.Parse(text)
+	if err != nil {
+		return c, crypto.Fragment{}, err
+	}
+	return l.CID, l.Fragment, nil
+}
+
+// file streams the decrypted file. The ticket in its address is all the state there is.
+func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) error {
+	w.route = "file"
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	fragment, err := g.vault.OpenTicket(c, ticket)
+	if err != nil {
+		return err
+	}
+	file, err := g.vault.Open(r.Context(), c, fragment)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+
+	h := w.Header()
+	h.Set("Cache-Control", fileCache)
+	h.Set("Content-Disposition", disposition(cleanName(file.Meta.Name)))
+	// Never the sender's type: a browser that saves goes by the name, and must not get ideas.
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Etag", etag(c, "file")) // strong, the same on every gateway: with it a download resumes
+	if err := w.stream(r, file, file.Meta.Size); err != nil {
+		return err
+	}
+	g.done(w, r)
+	return nil
+}
+
+// etag is strong: the CID says every byte.
+func etag(c cid.Cid, what string) string { return `"` + c.String() + "." + what + `"` }

@@ -1,0 +1,438 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+func TestDownload(t *testing.T) {
+	f := newFixture(t, options{})
+	for _, size := range []int{0, 1, 15, 16, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77} {
+		content := noise(size)
+		l := f.put("report.pdf", content)
+		file := f.ticket(l)
+		resp := f.get(file)
+		wantStatus(t, resp, 200)
+		wantHeader(t, resp, "Content-Length", fmt.Sprint(size))
+		wantHeader(t, resp, "Content-Disposition", "attachment; filename=report.pdf")
+		wantHeader(t, resp, "Cache-Control", fileCache)
+		wantHeader(t, resp, "Accept-Ranges", "bytes")
+		if got, want := sum(readAll(t, resp)), sum(content); got != want {
+			t.Errorf("%d bytes: got SHA-256 %s, want %s", size, got, want)
+		}
+		head := f.request("HEAD", file, "")
+		wantStatus(t, head, 200)
+		for name := range resp.Header {
+			if name != "Date" {
+				wantHeader(t, head, name, resp.Header.Get(name))
+			}
+		}
+	}
+}
+
+func TestFaults88Range(t *testing.T) {
+	f := newFixture(t, options{})
+	const size = 3<<20 + 77
+	content := noise(size)
+	l := f.put("report.pdf", content)
+	file, tag := f.ticket(l), etag(l.CID, "file")
+	sealed := readAll(t, f.get("/"+l.CID.String()+"/data"))
+	many := "bytes=0-0" + strings.Repeat(",1-1", 1000)
+	for _, tt := range []struct {
+		header, ifRange string
+		from, to        int // of what is sent; to is exclusive
+		status          int
+	}{
+		{"bytes=0-0", "", 0, 1, 206},
+		{"bytes=1-1", "", 1, 2, 206},
+		{"bytes=0-", "", 0, size, 206},
+		{"bytes=1048575-1048576", "", 1<<20 - 1, 1<<20 + 1, 206},
+		{"bytes=524289-2097160", "", 524289, 2097161, 206},
+		{"bytes=3145728-", "", 3 << 20, size, 206},
+		{"bytes=-1", "", size - 1, size, 206},
+		{"bytes=-99999999", "", 0, size, 206},
+		{"bytes=100-99999999", "", 100, size, 206},
+		{fmt.Sprintf("bytes=%d-", size), "", 0, 0, 416},
+		{"bytes=99999999-", "", 0, 0, 416},
+		{"bytes=5-", tag, 5, size, 206},
+		{"bytes=5-", `"other"`, 0, size, 200},
+		{"bytes=5-", "W/" + tag, 0, size, 200},
+		{"bytes=0-1,5-6", "", 0, size, 200}, // allowed by RFC 9110, 14.2
+		{many, "", 0, size, 200},
+	} {
+		for path, want := range map[string][]byte{file: content, "/" + l.CID.String() + "/data": sealed} {
+			headers := []string{"Range", tt.header}
+			if tt.ifRange != "" {
+				headers = append(headers, "If-Range", strings.Replace(tt.ifRange, tag, strings.Trim(f.request("HEAD", path, "").Header.Get("Etag"), " "), 1))
+			}
+			resp := f.get(path, headers...)
+			wantStatus(t, resp, tt.status)
+			if tt.status == 416 {
+				wantHeader(t, resp, "Content-Range", fmt.Sprintf("bytes */%d", size))
+				continue
+			}
+			if tt.status == 206 {
+				wantHeader(t, resp, "Content-Range", fmt.Sprintf("bytes %d-%d/%d", tt.from, tt.to-1, size))
+			}
+			wantHeader(t, resp, "Content-Length", fmt.Sprint(tt.to-tt.from))
+			if got := readAll(t, resp); !bytes.Equal(got, want[tt.from:tt.to]) {
+				t.Errorf("%.40s %q: got other bytes", tt.header, tt.ifRange)
+			}
+		}
+	}
+	if bytes.Equal(content, sealed) {
+		t.Error("what is stored is not encrypted")
+	}
+}
+
+// A download goes on after a restart, and on another gateway with the same keyring and ledger.
+func TestDownloadResumesElsewhere(t *testing.T) {
+	f := newFixture(t, options{})
+	content := noise(2 << 20)
+	l := f.put("report.pdf", content)
+	file := f.ticket(l)
+	first := make([]byte, 1<<20)
+	resp := f.get(file)
+	_, err := io.ReadFull(resp.Body, first)
+	check(t, err)
+	resp.Body.Close()
+
+	v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
+	check(t, err)
+	f.srv.Close()
+	f.serve(v, Config{})
+	rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
+	wantStatus(t, rest, 206)
+	if got := append(first, readAll(t, rest)...); sum(got) != sum(content) {
+		t.Error("the resumed file is not the file")
+	}
+}
+
+func TestFaults78Keys(t *testing.T) {
+	f := newFixture(t, options{})
+	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
+	c, key := "/"+l.CID.String(), l.Fragment.Encode()
+	wrong := other.Fragment.Encode()
+	foreign := strings.Replace(l.URL(), l.CID.String(), "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi", 1)
+	for _, tt := range []struct {
+		path, key string
+		status    int
+	}{
+		{c, key, 303}, {c, "#" + key, 303}, {c, " " + key + "\r\n", 303}, {c, key + ">", 303}, {c, key + "&amp;", 303},
+		{c, key[:20] + "\r\n" + key[20:], 303},
+		{c, l.URL(), 303}, {c, "<" + l.URL() + ">.", 303}, {c, strings.Replace(l.URL(), "#", "%23", 1), 303},
+		{c, strings.Replace(l.URL(), "#", "%2523", 1), 303}, {c, strings.TrimPrefix(l.URL(), "https://"), 303},
+		{c, "https://elsewhere.example/" + l.CID.String() + "#" + key, 303}, // only our own ledger counts
+		{"/", l.URL(), 303}, {c, other.URL(), 303},
+		{c, wrong, 403}, {"/", strings.Replace(l.URL(), key, wrong, 1), 403},
+		{c, "", 400}, {c, key[:len(key)-6], 400}, {c, "z", 400}, {c, "https://", 400}, {c, l.URL()[:60], 400},
+		{"/", key, 400}, {"/", "", 400}, {c, "https://files.example.org" + prefix + c, 400},
+		{"/", foreign, 404}, {c, foreign, 404},
+	} {
+		resp := f.post(tt.path, tt.key)
+		wantStatus(t, resp, tt.status)
+		if at := resp.Header.Get("Location"); tt.status == 303 && !strings.HasPrefix(at, prefix+"/baf") {
+			t.Errorf("%.30s…: got Location %q", tt.key, at)
+		}
+		if tt.status >= 400 && len(tt.key) > 10 && bytes.Contains(readAll(t, resp), []byte(tt.key)) {
+			t.Errorf("%.30s…: the error page repeats the key", tt.key)
+		}
+	}
+	// A key in the query is in every log on its way, so it is not taken.
+	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
+}
+
+func TestFaults95Tickets(t *testing.T) {
+	f := newFixture(t, options{})
+	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
+	file := f.ticket(l)
+	ticket := strings.Split(file, "/")[3]
+	for name, path := range map[string]string{
+		"of another file": "/" + other.CID.String() + "/t/" + ticket + "/a.pdf",
+		"changed":         "/" + l.CID.String() + "/t/" + ticket[:len(ticket)-2] + "AA/a.pdf",
+		"empty":           "/" + l.CID.String() + "/t//a.pdf",
+		"a path":          "/" + l.CID.String() + "/t/..%2f..%2fkeys.x/a.pdf",
+	} {
+		resp := f.get(path)
+		if wantStatus(t, resp, http.StatusGone); !strings.Contains(string(readAll(t, resp)), `name="key"`) {
+			t.Errorf("ticket %s: no way back to the file", name)
+		}
+	}
+	wantStatus(t, f.get(strings.TrimSuffix(file, "/a.pdf")), 200) // the name is only for show
+	wantStatus(t, f.get(file[:len(file)-5]+"other%2fname"), 200)
+	f.now.add(24 * time.Hour)
+	wantStatus(t, f.get(file), http.StatusGone)
+}
+
+func TestFaults84Names(t *testing.T) {
+	f := newFixture(t, options{})
+	long := strings.Repeat("ä", 500) + ".pdf"
+	for name, want := range map[string]string{
+		"report.pdf":                       "report.pdf",
+		"Übersicht 2026.pdf":               "Übersicht 2026.pdf",
+		"a\r\nSet-Cookie: x=1\r\n\r\nb":    "a Set-Cookie_ x=1 b",
+		`x"; filename="evil.exe`:           "x_; filename=_evil.exe",
+		"100%0d%0aX-Evil: 1.pdf":           "100%0d%0aX-Evil_ 1.pdf",
+		"../../etc/passwd":                 "passwd",
+		`C:\Users\me\photo.jpg`:            "photo.jpg",
+		"..":                               namelessFile,
+		"":                                 namelessFile,
+		"dir/":                             namelessFile,
+		".bashrc":                          "_bashrc",
+		"invoice\u202efdp.exe":             "invoicefdp.exe",
+		"\u2066\u200fabc\u2069.txt":        "abc.txt",
+		"photo.jpg            .exe":        "photo.jpg .exe",
+		"report.pdf. . ":                   "report.pdf",
+		"NUL.txt":                          "_NUL.txt",
+		"دفتر.pdf":                         "دفتر.pdf",
+		"a\u0085\u2028b.txt":               "a b.txt",
+		"<script>alert(1)</script>.html":   "script_.html",
+		"bad\xff\xfe.pdf":                  "bad\ufffd.pdf",
+		long:                               strings.Repeat("ä", 98) + ".pdf",
+		strings.Repeat("x", 10_000):        strings.Repeat("x", 200),
+		"family\U0001F468\u200d\U0001F469": "family\U0001F468\u200d\U0001F469",
+	} {
+		content := []byte(name)
+		file := f.ticket(f.put(name, content))
+		u, err := url.Parse(file)
+		check(t, err)
+		if strings.ContainsAny(file, "\r\n\" <>") || strings.Count(u.EscapedPath(), "/") != 4 {
+			t.Errorf("%.40q: got Location %q", name, file)
+		}
+		resp := f.get(file)
+		wantStatus(t, resp, 200)
+		if len(resp.Header.Values("Content-Disposition")) != 1 || resp.Header.Get("Set-Cookie")+resp.Header.Get("X-Evil") != "" {
+			t.Errorf("%.40q: got headers %v", name, resp.Header)
+		}
+		kind, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition"))
+		got := params["filename"]
+		if err != nil || kind != "attachment" || got != want {
+			t.Errorf("%.40q: got %q, %v, want %q in %s", name, got, err, want, resp.Header.Get("Content-Disposition"))
+		}
+		if !utf8.ValidString(got) || len(got) > maxName {
+			t.Errorf("%.40q: got %d bytes", name, len(got))
+		}
+		if body := readAll(t, resp); !bytes.Equal(body, content) {
+			t.Errorf("%.40q: got other content", name)
+		}
+	}
+}
+
+// atLeaf calls get for the nth block of the file's own content, and those behind it; what comes
+// before is directory, metadata and the file's root.
+func atLeaf(n int, get func(ctx context.Context, data []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
+	return atBlock(n, 1<<20, get)
+}
+
+func atBlock(n, size int, get func(ctx context.Context, data []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
+	first := 0
+	return func(ctx context.Context, i int, data []byte) ([]byte, error) {
+		if i == 1 {
+			first = 0 // another request
+		}
+		if first == 0 && len(data) >= size {
+			first = i
+		}
+		if first == 0 || i < first+n-1 {
+			return data, nil
+		}
+		return get(ctx, data)
+	}
+}
+
+func flip(_ context.Context, data []byte) ([]byte, error) {
+	if len(data) > 0 {
+		data[len(data)/2] ^= 1
+	}
+	return data, nil
+}
+
+func TestFaults85And86DamageBreaksTheConnection(t *testing.T) {
+	f := newFixture(t, options{})
+	content := noise(5 << 20)
+	l := f.put("report.pdf", content)
+	file := f.ticket(l)
+	for name, get := range map[string]func(context.Context, []byte) ([]byte, error){
+		"flipped bit": flip,
+		"cut short":   func(_ context.Context, data []byte) ([]byte, error) { return data[:len(data)-1], nil },
+		"block gone":  func(context.Context, []byte) ([]byte, error) { return nil, ipfs.ErrNotFound },
+		"store gone": func(context.Context, []byte) ([]byte, error) {
+			return nil, fmt.Errorf("read: %w", ipfs.ErrUnavailable)
+		},
+	} {
+		f.store.fail(nil, atLeaf(3, get))
+		for _, path := range []string{file, "/ipfs/" + l.CID.String() + "?format=car"} {
+			resp := f.get(path)
+			wantStatus(t, resp, 200)
+			got, err := io.ReadAll(resp.Body)
+			if err == nil {
+				t.Errorf("%s: %s ends after %d bytes as if it were whole", name, path[:6], len(got))
+			}
+			if path == file && (!bytes.HasPrefix(content, got) || len(got) > 2<<20) {
+				t.Errorf("%s: got %d bytes, of which some are wrong", name, len(got))
+			}
+		}
+	}
+	// Where the damage shows before the first byte, the status still can say it.
+	f.store.fail(nil, atLeaf(1, flip))
+	resp := f.get(file)
+	wantStatus(t, resp, http.StatusInternalServerError)
+	wantHeader(t, resp, "Content-Disposition", "")
+	wantHeader(t, resp, "Etag", "")
+	if !strings.Contains(f.logs.String(), l.CID.String()) {
+		t.Error("the log does not name the damaged object")
+	}
+}
+
+// hang is a store that has stopped to answer.
+func hang(ctx context.Context, _ []byte) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestFaults87StoreStalls(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(5<<20))
+	file := f.ticket(l)
+	f.serve(f.vault, Config{StoreTimeout: 20 * time.Millisecond})
+	for _, size := range []int{0, 1 << 20} { // at the directory, at the first leaf
+		f.store.fail(nil, atBlock(1, size, hang))
+		resp := f.get(file)
+		wantStatus(t, resp, http.StatusServiceUnavailable)
+		wantHeader(t, resp, "Retry-After", retryAfter)
+	}
+	f.serve(f.vault, Config{StoreTimeout: 500 * time.Millisecond}) // enough for what does answer
+	f.store.fail(nil, atLeaf(2, hang))
+	resp := f.get(file)
+	wantStatus(t, resp, 200)
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("the download ended as if it were whole")
+	}
+}
+
+func TestFaults89ClientGoesAway(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(5<<20))
+	file := f.ticket(l)
+	reached := make(chan struct{})
+	f.store.fail(nil, atLeaf(2, func(ctx context.Context, data []byte) ([]byte, error) {
+		close(reached)
+		return hang(ctx, data)
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", f.srv.URL+prefix+file, nil)
+	check(t, err)
+	resp, err := noRedirects.Do(req)
+	check(t, err)
+	defer resp.Body.Close()
+	<-reached
+	cancel()
+	f.srv.Close() // waits for the handler, which waits for the store, which waits for its context
+	if !strings.Contains(f.logs.String(), "client gone") {
+		t.Errorf("got log %s", f.logs.String())
+	}
+}
+
+func TestFaults89SlowReader(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(24<<20)) // more than the sockets' buffers hold
+	file := f.ticket(l)
+	f.serve(f.vault, Config{WriteTimeout: 200 * time.Millisecond})
+	var blocks atomic.Int32
+	f.store.fail(nil, func(_ context.Context, _ int, data []byte) ([]byte, error) {
+		blocks.Add(1)
+		return data, nil
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.srv.URL, "http://"))
+	check(t, err)
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s%s HTTP/1.1\r\nHost: x\r\n\r\n", prefix, file)
+	var one [1]byte
+	_, err = conn.Read(one[:])
+	check(t, err)
+	f.srv.Close() // waits for the handler
+	if got := blocks.Load(); got > 24 {
+		t.Errorf("%d blocks were read for a client that does not", got)
+	}
+	if !strings.Contains(f.logs.String(), "client gone") {
+		t.Errorf("got log %s", f.logs.String())
+	}
+}
+
+// The server's own timeouts, which know no progress, must not end a download.
+func TestServerTimeoutsDoNotEndADownload(t *testing.T) {
+	f := newFixture(t, options{})
+	content := noise(4 << 20)
+	l := f.put("report.pdf", content)
+	file := f.ticket(l)
+	f.srv = httptest.NewUnstartedServer(f.srv.Config.Handler)
+	f.srv.Config.ReadTimeout = 250 * time.Millisecond
+	f.srv.Config.WriteTimeout = 250 * time.Millisecond
+	f.srv.Start()
+	t.Cleanup(f.srv.Close)
+	f.store.fail(nil, atLeaf(1, func(ctx context.Context, data []byte) ([]byte, error) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+			return data, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}))
+	if got := readAll(t, f.get(file)); sum(got) != sum(content) {
+		t.Error("got other bytes")
+	}
+}
+
+// deadlines is a ResponseWriter that counts how often the client is given more time.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	write int
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error  { return nil }
+func (d *deadlines) SetWriteDeadline(time.Time) error { d.write++; return nil }
+
+func TestDeadlineMovesWithProgress(t *testing.T) {
+	rec := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	const buffers = 5
+	content := noise(buffers * bufferSize)
+	check(t, stream(t, rec, bytes.NewReader(content), len(content)))
+	if want := 1 + buffers; rec.write != want {
+		t.Errorf("the deadline was moved %d times, want %d", rec.write, want)
+	}
+	if !bytes.Equal(rec.Body.Bytes(), content) {
+		t.Error("got other bytes")
+	}
+}
+
+func stream(t *testing.T, rec http.ResponseWriter, content io.ReadSeeker, size int) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	w := newResponse(rec, Config{StoreTimeout: time.Minute, WriteTimeout: time.Minute}, cancel)
+	defer w.release()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	return w.stream(httptest.NewRequestWithContext(ctx, "GET", "/", nil), content, int64(size))
+}
+
+func TestFaults85ShortContentIsAnError(t *testing.T) {
+	if err := stream(t, httptest.NewRecorder(), strings.NewReader("only this"), 20); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
+	}
+}

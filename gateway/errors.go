@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+var (
+	errNothing = errors.New("no such address")
+	errMethod  = errors.New("method not allowed")
+	errTooLong = errors.New("form too long")
+	errFormat  = errors.New("no such format")
+)
+
+// failure is how an error looks from outside.
+type failure struct {
+	err    error
+	status int
+	key    string // of its title and text in the catalogue
+	field  bool   // offer to paste the link
+	fault  bool   // ours: its cause is logged
+}
+
+// failures is searched in order; what it does not know is our own fault.
+var failures = []failure{
+	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
+	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
+	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
+	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
+	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
+	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
+	{err: vault.ErrTicket, status: http.StatusGone, key: "ticket", field: true},
+	{err: vault.ErrWrongKey, status: http.StatusForbidden, key: "wrong", field: true},
+	{err: vault.ErrExpired, status: http.StatusGone, key: "expired"},
+	{err: vault.ErrRevoked, status: http.StatusGone, key: "revoked"},
+	{err: vault.ErrNotFound, status: http.StatusNotFound, key: "missing", field: true},
+	{err: vault.ErrCorrupt, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
+}
+
+// retryAfter is in seconds: a store that restarts is back by then.
+const retryAfter = "60"
+
+func classify(err error) failure {
+	for _, f := range failures {
+		if errors.Is(err, f.err) {
+			return f
+		}
+	}
+	return failure{status: http.StatusInternalServerError, key: "internal", fault: true}
+}
+
+// fail is the one place where an error leaves the gateway. The client is told a fixed sentence;
+// the cause goes to the log, once.
+func (g *gateway) fail(w *response, r *http.Request, err error) {
+	if errors.Is(err, errClient) || errors.Is(err, context.Canceled) {
+		g.logRequest(w, r, slog.LevelInfo, "client gone", nil)
+		panic(http.ErrAbortHandler)
+	}
+	f := classify(err)
+	if w.status != 0 {
+		// Part of the answer is on its way. It must not end as if it were whole: without the
+		// promised length, or the last chunk, every client notices.
+		g.logRequest(w, r, slog.LevelError, "answer broken off", err)
+		panic(http.ErrAbortHandler)
+	}
+	g.writeFailure(w, r, f)
+	if f.fault {
+		g.logRequest(w, r, slog.LevelError, f.key, err)
+		return
+	}
+	g.logRequest(w, r, slog.LevelInfo, f.key, nil)
+}
+
+func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
+	for _, name := range describesBody {
+		w.Header().Del(name)
+	}
+	if f.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	if w.machine {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(f.status)
+		_, _ = w.Write([]byte(g.pages.texts(r).Text("error."+f.key+".title") + "\n"))
+		return
+	}
+	m := message{Key: "error." + f.key, Field: f.field, Path: g.prefix + "/"}
+	if w.cid.Defined() {
+		m.Path = g.path(w.cid)
+	}
+	_ = g.pages.message(w, r, f.status, m) // the client may be gone; there is nobody else to tell
+}
+
+// done logs an answer that is complete.
+func (g *gateway) done(w *response, r *http.Request) {
+	g.logRequest(w, r, slog.LevelInfo, "served", nil)
+}
+
+// logRequest writes the one line of a request. Nothing in it comes from the path but a CID that
+// parsed: fragments, tickets and file names stand in paths too. Requests for nothing of ours are
+// the noise of the internet, and are there for debugging only.
+func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, what string, err error) {
+	attrs := []slog.Attr{slog.String("request", w.route)}
+	if w.cid.Defined() {
+		attrs = append(attrs, slog.String("cid", w.cid.String()))
+	} else if err == nil {
+		level = slog.LevelDebug
+	}
+	attrs = append(attrs, slog.String("method", method(r)), slog.Int("status", w.status),
+		slog.Int64("bytes", w.sent), slog.Duration("took", time.Since(w.begun)))
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	g.log.LogAttrs(r.Context(), level, "gateway: "+what, attrs...)
+}
+
+// method is for the log: the client's word only if it is one of ours.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+		return r.Method
+	}
+	return "other"
+}

@@ -1,0 +1,239 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+var _ Vault = (*vault.Vault)(nil)
+
+const prefix = "/mail"
+
+// fixture is a gateway over the real vault and the real embedded store, in a directory of the
+// test's own, with a store in between that can be told to fail.
+type fixture struct {
+	t     *testing.T
+	dir   string
+	store *faultyStore
+	keys  *crypto.Keyring
+	vault *vault.Vault
+	srv   *httptest.Server
+	logs  *buffer
+	now   *clock
+}
+
+type options struct {
+	retention time.Duration
+}
+
+func newFixture(t *testing.T, o options) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	embedded, err := ipfs.OpenEmbedded(filepath.Join(dir, "objects"))
+	check(t, err)
+	t.Cleanup(func() { embedded.Close() })
+	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
+	check(t, err)
+	f := &fixture{t: t, dir: dir, store: &faultyStore{Store: embedded}, keys: keys, logs: new(buffer), now: &clock{at: time.Now()}}
+	const base = "https://files.example.org" + prefix
+	f.vault, err = vault.New(vault.Config{BaseURL: base, Retention: o.retention, Now: f.now.Now}, f.store, keys, dir)
+	check(t, err)
+	f.serve(f.vault, Config{})
+	return f
+}
+
+// serve starts a gateway anew, with another vault or other timeouts.
+func (f *fixture) serve(v Vault, cfg Config) {
+	cfg.BaseURL = "https://files.example.org" + prefix
+	log := slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	f.srv = httptest.NewServer(New(cfg, v, log))
+	f.t.Cleanup(f.srv.Close)
+}
+
+// put stores a file and returns its link.
+func (f *fixture) put(name string, content []byte) link.Link {
+	f.t.Helper()
+	b := f.vault.Begin()
+	l, err := b.Detach(context.Background(), name, "application/pdf", bytes.NewReader(content))
+	check(f.t, err)
+	check(f.t, b.Commit(context.Background()))
+	return l
+}
+
+// request sends one request to PATH below the prefix; pairs are headers.
+func (f *fixture) request(method, path, body string, pairs ...string) *http.Response {
+	f.t.Helper()
+	req, err := http.NewRequest(method, f.srv.URL+prefix+path, strings.NewReader(body))
+	check(f.t, err)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		req.Header.Set(pairs[i], pairs[i+1])
+	}
+	resp, err := noRedirects.Do(req)
+	check(f.t, err)
+	f.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func (f *fixture) get(path string, pairs ...string) *http.Response {
+	f.t.Helper()
+	return f.request(http.MethodGet, path, "", pairs...)
+}
+
+func (f *fixture) post(path, key string) *http.Response {
+	f.t.Helper()
+	return f.request(http.MethodPost, path, url.Values{"key": {key}}.Encode())
+}
+
+// ticket opens a link as the page's button does, and returns the path of the file.
+func (f *fixture) ticket(l link.Link) string {
+	f.t.Helper()
+	resp := f.post("/"+l.CID.String(), l.Fragment.Encode())
+	wantStatus(f.t, resp, http.StatusSeeOther)
+	return strings.TrimPrefix(resp.Header.Get("Location"), prefix)
+}
+
+var noRedirects = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport:     &http.Transport{DisableCompression: true},
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantStatus(t *testing.T, resp *http.Response, want int) {
+	t.Helper()
+	if resp.StatusCode != want {
+		t.Errorf("%s %s: got status %d, want %d", resp.Request.Method, resp.Request.URL, resp.StatusCode, want)
+	}
+}
+
+func wantHeader(t *testing.T, resp *http.Response, name, want string) {
+	t.Helper()
+	if got := resp.Header.Get(name); got != want {
+		t.Errorf("%s %s: %s: got %q, want %q", resp.Request.Method, resp.Request.URL, name, got, want)
+	}
+}
+
+func readAll(t *testing.T, resp *http.Response) []byte {
+	t.Helper()
+	b, err := io.ReadAll(resp.Body)
+	check(t, err)
+	return b
+}
+
+func sum(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}
+
+// noise is content in which every wrong offset shows.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// faultyStore is a Store whose reads can be made to fail, to lie, or to hang.
+type faultyStore struct {
+	ipfs.Store
+	mu   sync.Mutex
+	open error
+	// get sees each block on its way: by its number in the request, and may change it.
+	get func(ctx context.Context, n int, data []byte) ([]byte, error)
+}
+
+func (s *faultyStore) fail(open error, get func(ctx context.Context, n int, data []byte) ([]byte, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open, s.get = open, get
+}
+
+func (s *faultyStore) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
+		return nil, s.open
+	}
+	b, err := s.Store.Open(ctx, root)
+	if err != nil || s.get == nil {
+		return b, err
+	}
+	return &faultyBlocks{Blocks: b, get: s.get}, nil
+}
+
+type faultyBlocks struct {
+	ipfs.Blocks
+	n   int
+	get func(ctx context.Context, n int, data []byte) ([]byte, error)
+}
+
+func (b *faultyBlocks) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+	data, err := b.Blocks.Get(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	b.n++
+	return b.get(ctx, b.n, bytes.Clone(data))
+}

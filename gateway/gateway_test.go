@@ -1,0 +1,322 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const (
+	page   = "text/html; charset=utf-8"
+	plain  = "text/plain; charset=utf-8"
+	sealed = "application/octet-stream"
+	none   = ""
+)
+
+// answer is one route and one status.
+type answer struct {
+	method, path, body string
+	headers            []string
+	status             int
+	contentType        string
+}
+
+// surface is all that the gateway can answer.
+func surface(f *fixture) []answer {
+	l := f.put("report.pdf", noise(1000))
+	c, file, key := "/"+l.CID.String(), f.ticket(l), l.Fragment.Encode()
+	revoked := f.put("old.pdf", noise(10))
+	const foreign = "/bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
+	check(f.t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(revoked.CID.String()+"\n"), 0o600))
+	return []answer{
+		{"GET", "/", "", nil, 200, page},
+		{"GET", "", "", nil, 200, page},
+		{"POST", "/", "key=x", nil, 400, page},
+		{"PUT", "/", "", nil, 405, page},
+		{"GET", "/robots.txt", "", nil, 200, plain},
+		{"GET", "/favicon.ico", "", nil, 204, none},
+		{"GET", "/elsewhere", "", nil, 404, page},
+		{"GET", c, "", nil, 200, page},
+		{"HEAD", c, "", nil, 200, page},
+		{"GET", c + "/", "", nil, 200, page},
+		{"DELETE", c, "", nil, 405, page},
+		{"GET", c[:40], "", nil, 400, page},
+		{"GET", foreign, "", nil, 404, page},
+		{"GET", "/" + revoked.CID.String(), "", nil, 410, page},
+		{"POST", c, "key=" + key, nil, 303, none},
+		{"POST", c, "key=" + revoked.Fragment.Encode(), nil, 403, page},
+		{"POST", c, "key=z123", nil, 400, page},
+		{"POST", c, "key=" + strings.Repeat("z", 1<<20), nil, 413, page},
+		{"GET", c + "%23" + key, "", nil, 303, none},
+		{"GET", c + "/share", "", nil, 200, plain},
+		{"POST", c + "/share", "", nil, 405, plain},
+		{"GET", foreign + "/share", "", nil, 404, plain},
+		{"GET", c + "/elsewhere", "", nil, 404, page},
+		{"GET", file, "", nil, 200, sealed},
+		{"HEAD", file, "", nil, 200, sealed},
+		{"GET", file, "", []string{"Range", "bytes=3-7"}, 206, sealed},
+		{"GET", file, "", []string{"Range", "bytes=1000-"}, 416, plain},
+		{"GET", file, "", []string{"If-None-Match", etag(l.CID, "file")}, 304, none},
+		{"GET", file, "", []string{"If-Match", `"other"`}, 412, none},
+		{"POST", file, "", nil, 405, page},
+		{"GET", c + "/t/2026-01.AAAA/report.pdf", "", nil, 410, page},
+		{"GET", c + "/data", "", nil, 200, sealed},
+		{"GET", c + "/meta.jwe", "", nil, 200, sealed},
+		{"GET", c + "/data", "", []string{"Range", "bytes=9999-"}, 416, plain},
+		{"GET", "/ipfs" + c + "?format=raw", "", nil, 200, typeRaw},
+		{"GET", "/ipfs" + c + "?format=car", "", nil, 200, typeCAR + "; version=1; order=dfs; dups=y"},
+		{"GET", "/ipfs" + c, "", nil, 406, plain},
+		{"GET", "/ipfs" + foreign + "?format=raw", "", nil, 404, plain},
+		{"OPTIONS", "/ipfs" + c, "", nil, 405, plain},
+	}
+}
+
+func TestFaults83And94EveryAnswerHasTheHeaders(t *testing.T) {
+	f := newFixture(t, options{})
+	for _, a := range surface(f) {
+		resp := f.request(a.method, a.path, a.body, a.headers...)
+		wantStatus(t, resp, a.status)
+		wantHeader(t, resp, "Content-Type", a.contentType)
+		for name, want := range map[string]string{
+			"X-Content-Type-Options":       "nosniff",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"Cross-Origin-Opener-Policy":   "same-origin",
+			"Referrer-Policy":              "no-referrer",
+			"X-Robots-Tag":                 "noindex, nofollow, noarchive",
+			"X-Frame-Options":              "DENY",
+			"Permissions-Policy":           "interest-cohort=(), browsing-topics=()",
+			"Set-Cookie":                   "",
+		} {
+			wantHeader(t, resp, name, want)
+		}
+		csp := resp.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(csp, "default-src 'none'; ") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s %s: policy %q", a.method, a.path, csp)
+		}
+		if strings.Contains(csp, "; sandbox;") == (a.contentType == page) {
+			t.Errorf("%s %s: policy %q for %q", a.method, a.path, csp, a.contentType)
+		}
+		ciphertext := strings.HasPrefix(a.path, "/ipfs") || strings.HasSuffix(a.path, "/data") || strings.HasSuffix(a.path, ".jwe")
+		if got := resp.Header.Get("Cache-Control"); strings.HasPrefix(got, noStore) == (ciphertext && a.status < 400) {
+			t.Errorf("%s %s: status %d with Cache-Control %q", a.method, a.path, a.status, got)
+		}
+		if a.contentType == sealed && !strings.HasPrefix(resp.Header.Get("Content-Disposition"), "attachment; ") {
+			t.Errorf("%s %s: would be rendered", a.method, a.path)
+		}
+	}
+}
+
+// A stored page and its script, as one answer that allows itself and nothing else.
+func TestPage(t *testing.T) {
+	f := newFixture(t, options{retention: 30 * 24 * time.Hour})
+	l := f.put("secret name.pdf", noise(12_345_678))
+	resp := f.get("/" + l.CID.String())
+	html := string(readAll(t, resp))
+	if len(html) > 30_000 {
+		t.Errorf("the page has %d bytes, want at most 30,000", len(html))
+	}
+	for _, want := range []string{"12\u00a0MB", `action="/mail/` + l.CID.String() + `"`, `lang="en"`, "Available until", "files.example.org"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if strings.Contains(html, "secret") {
+		t.Error("the page names the file, which the server cannot know yet")
+	}
+	csp := resp.Header.Get("Content-Security-Policy")
+	for _, tag := range []string{"script", "style"} {
+		_, rest, _ := strings.Cut(html, "<"+tag+">")
+		block, _, ok := strings.Cut(rest, "</"+tag+">")
+		if !ok || !strings.Contains(csp, tag+"-src "+cspHash(block)) {
+			t.Errorf("the policy does not allow the page's own %s: %s", tag, csp)
+		}
+	}
+	for _, never := range []string{"https://", "src=", "{{", "<no value>"} {
+		if strings.Contains(strings.ReplaceAll(html, "From https:// to", ""), never) {
+			t.Errorf("the page has %q in it", never)
+		}
+	}
+	if n := strings.Count(html, "<h1"); n != 1 {
+		t.Errorf("the page has %d h1, want 1", n)
+	}
+}
+
+func TestFaults91ReadingChangesNothing(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", noise(10))
+	for range 3 {
+		for _, path := range []string{"", "/share", "/meta.jwe", "/data"} {
+			wantStatus(t, f.request("HEAD", "/"+l.CID.String()+path, ""), 200)
+			wantStatus(t, f.get("/"+l.CID.String()+path), 200)
+		}
+	}
+	wantStatus(t, f.get(f.ticket(l)), 200)
+}
+
+// Links as scanners rewrite them: the # escaped once, twice, three times.
+func TestFaults78EscapedFragments(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", noise(10))
+	c, key := "/"+l.CID.String(), l.Fragment.Encode()
+	for _, path := range []string{c + "%23" + key, c + "%2523" + key, c + "%252523" + key, c + "%23" + key + "%3E", c + "%23" + key + "."} {
+		resp := f.get(path)
+		wantStatus(t, resp, http.StatusSeeOther)
+		wantHeader(t, resp, "Location", prefix+c+"#"+key)
+		wantHeader(t, resp, "Referrer-Policy", "no-referrer")
+	}
+	for _, path := range []string{c + "%23" + key[:20], c + "%23", c + "%2523" + key[:20]} {
+		wantStatus(t, f.get(path), http.StatusBadRequest)
+	}
+}
+
+func TestFaults90ExpiredRevokedForeign(t *testing.T) {
+	f := newFixture(t, options{retention: time.Hour})
+	old := f.put("old.pdf", noise(1000))
+	oldFile := f.ticket(old)
+	f.now.add(50 * time.Minute)
+	withdrawn, kept := f.put("withdrawn.pdf", noise(1001)), f.put("kept.pdf", noise(1002))
+	withdrawnFile, keptFile := f.ticket(withdrawn), f.ticket(kept)
+	check(t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(withdrawn.CID.String()+" # by mistake\n"), 0o600))
+	f.now.add(20 * time.Minute)
+	_, err := os.Stat(filepath.Join(f.dir, "objects", old.CID.String()+".car"))
+	check(t, err)
+
+	paths := func(c, file string) []string {
+		return []string{"/" + c, "/" + c + "/share", "/" + c + "/data", "/" + c + "/meta.jwe", "/ipfs/" + c + "?format=raw", "/ipfs/" + c + "?format=car", file}
+	}
+	for _, path := range paths(old.CID.String(), oldFile) {
+		wantStatus(t, f.get(path), http.StatusGone)
+	}
+	for _, path := range paths(withdrawn.CID.String(), withdrawnFile) {
+		wantStatus(t, f.get(path), http.StatusGone)
+	}
+	for _, path := range paths(kept.CID.String(), keptFile) {
+		wantStatus(t, f.get(path), http.StatusOK)
+	}
+	foreign := "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
+	for _, path := range paths(foreign, "/"+foreign+strings.TrimPrefix(keptFile, "/"+kept.CID.String())) {
+		wantStatus(t, f.get(path), http.StatusNotFound)
+	}
+	wantStatus(t, f.post("/"+old.CID.String(), old.Fragment.Encode()), http.StatusGone)
+	wantStatus(t, f.post("/"+foreign, old.Fragment.Encode()), http.StatusNotFound)
+
+	if got := string(readAll(t, f.get("/"+old.CID.String()))); !strings.Contains(got, "has expired") {
+		t.Error("the page of an expired file does not say so")
+	}
+	if got := string(readAll(t, f.get("/"+withdrawn.CID.String()))); !strings.Contains(got, "was withdrawn") {
+		t.Error("the page of a revoked file does not say so")
+	}
+	// A cache must not outlive the file.
+	age := f.get("/" + kept.CID.String() + "/data").Header.Get("Cache-Control")
+	if !strings.HasPrefix(age, "public, max-age=") || strings.Contains(age, "max-age=31536000") {
+		t.Errorf("got Cache-Control %q for a file that expires within the hour", age)
+	}
+}
+
+func TestFaults87StoreOutOfReach(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", noise(10))
+	c, file := "/"+l.CID.String(), f.ticket(l)
+	f.store.fail(ipfs.ErrUnavailable, nil)
+	for _, path := range []string{c, c + "/share", c + "/data", c + "/meta.jwe", file, "/ipfs" + c + "?format=car"} {
+		resp := f.get(path)
+		wantStatus(t, resp, http.StatusServiceUnavailable)
+		wantHeader(t, resp, "Retry-After", retryAfter)
+		wantHeader(t, resp, "Cache-Control", noStore)
+		wantHeader(t, resp, "Content-Disposition", "")
+	}
+	wantStatus(t, f.post(c, l.Fragment.Encode()), http.StatusServiceUnavailable)
+	f.store.fail(nil, nil)
+	wantStatus(t, f.get(file), http.StatusOK)
+}
+
+func TestFaults92And93Paths(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", noise(10))
+	c := l.CID.String()
+	for _, path := range []string{
+		"/../" + c, "//evil.example/" + c, "//" + c, "/ipfs/../" + c, "/ipfs//" + c + "?format=raw", "/ipfs/" + c + "/../x?format=raw",
+		"/ipfs/bafkqaaa?format=raw",                                                    // identity hash
+		"/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKU7ay?format=raw",              // CIDv0
+		"/ipfs/bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e?format=raw", // raw leaf
+		"/" + strings.ToUpper(c), "/z" + c, "/" + c + "/t", "/" + c + "/data/x", "/" + c + "/t/../share", "/%2e%2e/" + c,
+		"/" + c + "%00", "/" + strings.Repeat("a", 100_000),
+	} {
+		resp := f.get(path)
+		if resp.StatusCode != 404 && resp.StatusCode != 400 && resp.StatusCode != 410 {
+			t.Errorf("%.80s: got status %d", path, resp.StatusCode)
+		}
+		wantHeader(t, resp, "Location", "")
+	}
+	req, err := http.NewRequest("POST", f.srv.URL+prefix+"/"+c, strings.NewReader(url.Values{"key": {l.Fragment.Encode()}}.Encode()))
+	check(t, err)
+	req.Host = "evil.example"
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("X-Forwarded-Host", "evil.example")
+	resp, err := noRedirects.Do(req)
+	check(t, err)
+	resp.Body.Close()
+	if got := resp.Header.Get("Location"); !strings.HasPrefix(got, prefix+"/"+c+"/t/") {
+		t.Errorf("got Location %q, want a path", got)
+	}
+}
+
+// A reverse proxy may have taken the prefix off.
+func TestPrefixTakenOff(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", noise(10))
+	resp, err := noRedirects.Get(f.srv.URL + "/" + l.CID.String())
+	check(t, err)
+	defer resp.Body.Close()
+	wantStatus(t, resp, 200)
+	if !strings.Contains(string(readAll(t, resp)), `action="`+prefix+"/"+l.CID.String()) {
+		t.Error("the page does not lead back through the prefix")
+	}
+}
+
+// FAULTS 82: after every kind of request, the log has CIDs and no word of anything else.
+func TestFaults82NothingSecretInTheLog(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("Kündigung Müller.pdf", noise(3<<20))
+	c, key := "/"+l.CID.String(), l.Fragment.Encode()
+	file := f.ticket(l)
+	for _, path := range []string{
+		c, c + "/share", c + "/data", c + "/meta.jwe", file, c + "%23" + key, c + "%2523" + key, c + "%23" + key[:30], c + "/" + key,
+		c + "/t/" + key + "/Kündigung", "/" + key, file + "x", "/ipfs" + c + "?format=car&key=" + key, c + "?key=" + key, c[:50] + "%23" + key,
+	} {
+		f.get(path)
+	}
+	other := f.put("other.pdf", noise(5))
+	f.post(c, other.Fragment.Encode())
+	f.post(c, key+"Ü%zz")
+	f.post("/", l.URL())
+	f.request("POST", c+"?key=%zz"+key, "key="+key+"%zz")
+	f.store.fail(nil, atLeaf(2, flip))
+	_, err := io.ReadAll(f.get(file).Body)
+	if err == nil {
+		t.Error("a damaged file was served as a whole one")
+	}
+	f.store.fail(ipfs.ErrUnavailable, nil)
+	f.get(file)
+	f.srv.Close()
+
+	log := f.logs.String()
+	ticket := strings.Split(file, "/")[3]
+	for _, secret := range []string{key, key[1:20], other.Fragment.Encode(), ticket, ticket[10:], "ndigung", "ller.pdf", "other.pdf", url.QueryEscape("ü")} {
+		if strings.Contains(log, secret) {
+			t.Errorf("%q stands in the log", secret)
+		}
+	}
+	for _, want := range []string{l.CID.String(), `"request":"file"`, "answer broken off", "unavailable"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("%q is not in the log", want)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+)
+
+// pages renders what people see. Style and script stand in the page itself, so that a page is
+// one request, and the policy allows these two blocks alone, by their hashes.
+type pages struct {
+	site      string // the host, as people know it from the link
+	languages map[string]texts
+	templates *template.Template
+	style     template.CSS
+	script    template.JS
+	csp       string
+}
+
+// newPages panics if the embedded files are broken, like template.Must: no build with them passes a test.
+func newPages(site string) *pages {
+	languages, err := loadTexts()
+	if err != nil {
+		panic(err)
+	}
+	style, script := mustRead("page.css"), mustRead("page.js")
+	return &pages{
+		site:      site,
+		languages: languages,
+		templates: template.Must(template.ParseFS(web, "web/page.html")),
+		style:     template.CSS(style),
+		script:    template.JS(script),
+		csp:       fmt.Sprintf(pageCSP, cspHash(script), cspHash(style)),
+	}
+}
+
+func mustRead(name string) string {
+	b, err := web.ReadFile("web/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func cspHash(block string) string {
+	sum := sha256.Sum256([]byte(block))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// texts chooses the language of an answer.
+func (p *pages) texts(*http.Request) texts { return p.languages["en"] }
+
+// view is what the templates are given.
+type view struct {
+	texts
+	Site, Title string
+	Style       template.CSS
+	Script      template.JS
+
+	Path string // where the form goes
+
+	// the page of a file
+	CID, Size     string
+	Share, Meta   string // for the script: with them and the fragment it opens the name, without another request
+	Until, Stored *moment
+
+	// a message
+	Message string
+	Field   bool
+}
+
+// message is a page without a file: an error, or the way in.
+type message struct {
+	Key   string // in the catalogue, with .title and .text
+	Field bool
+	Path  string
+}
+
+func (p *pages) message(w *response, r *http.Request, status int, m message) error {
+	t := p.texts(r)
+	return p.write(w, status, "message", view{
+		texts: t, Title: t.Text(m.Key + ".title"), Message: t.Text(m.Key + ".text"), Field: m.Field, Path: m.Path,
+	})
+}
+
+func (p *pages) write(w *response, status int, name string, v view) error {
+	v.Site, v.Style, v.Script = p.site, p.style, p.script
+	var page bytes.Buffer
+	if err := p.templates.ExecuteTemplate(&page, name, v); err != nil {
+		return fmt.Errorf("render %s: %w", name, err)
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", p.csp)
+	h.Set("Content-Language", v.Text("lang"))
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(page.Len()))
+	w.WriteHeader(status)
+	_, err := w.Write(page.Bytes())
+	return err
+}
+
+// home is for those who have the address and no link.
+func (g *gateway) home(w *response, r *http.Request) error {
+	w.route = "home"
+	if r.Method == http.MethodPost {
+		return g.open(w, r, cid.Undef)
+	}
+	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
+		return err
+	}
+	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.prefix + "/"})
+}
+
+// page shows a file, or rather what is known of it here: its name is for the fragment to open.
+func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
+	w.route = "page"
+	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
+		return err
+	}
+	stat, err := g.vault.Stat(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	share, err := g.vault.Share(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	meta, err := g.readMeta(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	t := g.pages.texts(r)
+	v := view{
+		texts: t, Title: t.Text("page.title"), Path: g.path(c), CID: c.String(), Share: share.Encode(), Meta: meta,
+		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),
+	}
+	if !stat.Expires.IsZero() {
+		v.Until = t.moment("page.until", stat.Expires)
+	}
+	if err := g.pages.write(w, http.StatusOK, "file", v); err != nil {
+		return err
+	}
+	g.done(w, r)
+	return nil
+}
+
+func (g *gateway) readMeta(ctx context.Context, c cid.Cid) (string, error) {
+	sealed, err := g.vault.Sealed(ctx, c, "meta.jwe")
+	if err != nil {
+		return "", err
+	}
+	defer sealed.Close()
+	meta, err := io.ReadAll(io.LimitReader(sealed, crypto.MaxMeta))
+	return string(meta), err
+}
+
+func (g *gateway) robots(w *response, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	return writeString(w, "text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n")
+}
+
+// favicon answers what browsers ask for on their own; the pages carry theirs.
+func (g *gateway) favicon(w *response, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+// bufferSize is what one download holds. It is also the unit of a slow reader's deadline.
+const bufferSize = 128 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+var (
+	errStalled = fmt.Errorf("no answer within the time allowed: %w", vault.ErrUnavailable)
+	// errClient: the connection to the client broke, or the client was too slow.
+	errClient = errors.New("client gone")
+)
+
+// response is the ResponseWriter of one request.
+type response struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	cfg     Config
+	stall   *time.Timer // ends the request's context when the store is silent for too long
+	begun   time.Time
+
+	route   string  // for the log: the kind of request, never its path
+	machine bool    // no person reads the answer: an error is a line, not a page
+	cid     cid.Cid // for the log and the way back; undefined when none was parsed
+	status  int     // 0 until the header is sent
+	sent    int64
+}
+
+func newResponse(w http.ResponseWriter, cfg Config, cancel context.CancelCauseFunc) *response {
+	secure(w.Header())
+	resp := &response{
+		ResponseWriter: w,
+		control:        http.NewResponseController(w),
+		cfg:            cfg,
+		stall:          time.AfterFunc(cfg.StoreTimeout, func() { cancel(errStalled) }),
+		begun:          time.Now(),
+		route:          "other",
+	}
+	// The server's ReadTimeout would end this request's context in the middle of a long download,
+	// and a deadline left by the last request on this connection would end its answer. Writers
+	// without deadlines (in tests) say so, and need none.
+	_ = resp.control.SetReadDeadline(time.Time{})
+	resp.extend()
+	return resp
+}
+
+// release is called when the handler is done.
+func (w *response) release() { w.stall.Stop() }
+
+// extend gives the client time for the next buffer.
+func (w *response) extend() { _ = w.control.SetWriteDeadline(time.Now().Add(w.cfg.WriteTimeout)) }
+
+func (w *response) WriteHeader(status int) {
+	if w.status != 0 {
+		return
+	}
+	if w.status = status; status >= 400 {
+		// http.ServeContent drops Cache-Control on its errors, and leaves the file's name.
+		w.Header().Set("Cache-Control", noStore)
+		w.Header().Del("Content-Disposition")
+		if status == http.StatusPreconditionFailed {
+			w.Header().Del("Content-Type") // it has no body
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	w.extend()
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("%w: %w", errClient, err)
+	}
+	return n, nil
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// stream answers with content of a known size: ranges, conditions and HEAD are http.ServeContent's.
+func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) error {
+	// RFC 9110, 14.2: Range may be ignored. Many ranges cost the store a block for each and the
+	// sender forty bytes; nobody who downloads needs them.
+	if ranges := r.Header["Range"]; len(ranges) > 1 || len(ranges) == 1 && strings.Contains(ranges[0], ",") {
+		r.Header.Del("Range")
+	}
+	b := &body{response: w, ctx: r.Context(), content: content, size: size}
+	http.ServeContent(b, r, "", time.Time{}, b)
+	return b.finish()
+}
+
+// body lies between http.ServeContent and the two things it would handle badly. A status is kept
+// back until the store has given the first bytes, so that a store out of reach is a 503 and not a
+// 200 that breaks off. And an error in the middle, which http.ServeContent forgets, is kept.
+type body struct {
+	*response
+	ctx     context.Context
+	content io.ReadSeeker
+	size    int64
+	offset  int64
+	moved   bool // content may be elsewhere than offset
+	held    int  // the status kept back
+	err     error
+}
+
+// Seek moves without asking the store; Read does.
+func (b *body) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		offset += b.size
+	}
+	b.offset, b.moved = offset, true
+	return offset, nil
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.offset >= b.size {
+		return 0, io.EOF
+	}
+	if b.moved {
+		if _, err := b.content.Seek(b.offset, io.SeekStart); err != nil {
+			return 0, err
+		}
+		b.moved = false
+	}
+	n, err := b.content.Read(p[:min(int64(len(p)), b.size-b.offset)])
+	b.offset += int64(n)
+	if err == io.EOF {
+		if err = nil; b.offset < b.size {
+			err = io.ErrUnexpectedEOF // a short file must not end like a whole one
+		}
+	}
+	return n, err
+}
+
+func (b *body) WriteHeader(status int) {
+	if status == http.StatusOK || status == http.StatusPartialContent {
+		b.held = status
+		return
+	}
+	b.response.WriteHeader(status)
+}
+
+func (b *body) Write(p []byte) (int, error) {
+	if b.held != 0 {
+		b.response.WriteHeader(b.held)
+	}
+	return b.response.Write(p)
+}
+
+// ReadFrom is what http.ServeContent's io.CopyN calls, once, with a reader limited to the range.
+func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
+	defer func() { b.err = err }()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for {
+		if err := b.ctx.Err(); err != nil {
+			return n, err
+		}
+		got, readErr := b.waitFor(src, *buf)
+		if got > 0 {
+			sent, err := b.Write((*buf)[:got])
+			n += int64(sent)
+			if err != nil {
+				return n, err
+			}
+		}
+		if readErr == io.EOF {
+			return n, nil
+		}
+		if readErr != nil {
+			return n, readErr
+		}
+	}
+}
+
+// waitFor reads from the store. Its clock runs meanwhile, and stands still while a slow client is served.
+func (b *body) waitFor(src io.Reader, p []byte) (int, error) {
+	b.stall.Reset(b.cfg.StoreTimeout)
+	defer b.stall.Stop()
+	return src.Read(p)
+}
+
+func (b *body) finish() error {
+	if b.err == nil && b.held != 0 {
+		b.response.WriteHeader(b.held) // HEAD, or nothing to send
+	}
+	return b.err
+}

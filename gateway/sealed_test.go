@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Whoever has link, share and ciphertext can do without us.
+func TestShareAndCiphertextOpenTheFile(t *testing.T) {
+	f := newFixture(t, options{})
+	content := noise(1<<20 + 5)
+	l := f.put("report.pdf", content)
+	c := "/" + l.CID.String()
+	share, err := crypto.ParseShare(string(readAll(t, f.get(c+"/share"))))
+	check(t, err)
+	meta, err := crypto.Join(l.Fragment, share).OpenMeta(readAll(t, f.get(c+"/meta.jwe")))
+	check(t, err)
+	if meta.Name != "report.pdf" || meta.Size != int64(len(content)) {
+		t.Errorf("got %q of %d bytes", meta.Name, meta.Size)
+	}
+	key := make([]byte, 32)
+	for i, b := range share.Bytes() {
+		key[i] = b ^ l.Fragment.Bytes()[i]
+	}
+	block, err := aes.NewCipher(key)
+	check(t, err)
+	data := readAll(t, f.get(c+"/data"))
+	cipher.NewCTR(block, make([]byte, 16)).XORKeyStream(data, data)
+	if sum(data) != sum(content) {
+		t.Error("the ciphertext does not decrypt to the file")
+	}
+	resp := f.get(c + "/data")
+	wantHeader(t, resp, "Cache-Control", "public, max-age=31536000, immutable, no-transform")
+	wantHeader(t, resp, "Etag", `"`+l.CID.String()+`.data"`)
+	wantStatus(t, f.get(c+"/data", "If-None-Match", resp.Header.Get("Etag")), 304)
+}
+
+func TestTrustless(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(3<<20))
+	c := "/ipfs/" + l.CID.String()
+	ctx := context.Background()
+
+	resp := f.get(c, "Accept", "application/vnd.ipld.raw")
+	root := readAll(t, resp)
+	check(t, ipfs.Verify(l.CID, root))
+	wantHeader(t, resp, "X-Ipfs-Path", c)
+	wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String())
+	wantHeader(t, resp, "Etag", `"`+l.CID.String()+`.raw"`)
+	wantStatus(t, f.get(c+"?format=raw", "If-None-Match", resp.Header.Get("Etag")), 304)
+
+	resp = f.get(c, "Accept", "text/html;q=0.5, application/vnd.ipld.car;version=1")
+	car, blocks, err := ipfs.ReadCAR(resp.Body)
+	check(t, err)
+	if car != l.CID {
+		t.Errorf("got root %s, want %s", car, l.CID)
+	}
+	wantHeader(t, resp, "Etag", `W/"`+l.CID.String()+`.car"`)
+	wantStatus(t, f.get(c+"?format=car", "If-None-Match", resp.Header.Get("Etag")), 304)
+	wantStatus(t, f.request("HEAD", c+"?format=car", ""), 200)
+	entries, err := ipfs.OpenDirectory(ctx, blocks, car)
+	check(t, err)
+	file, err := ipfs.OpenFile(ctx, blocks, entries["data"])
+	check(t, err)
+	data, err := io.ReadAll(file)
+	check(t, err)
+	want := readAll(t, f.get("/"+l.CID.String()+"/data"))
+	if !bytes.Equal(data, want) {
+		t.Error("the CAR has other data than /data")
+	}
+
+	for _, name := range []string{"data", "meta.jwe"} {
+		resp := f.get(c + "/" + name + "?format=raw")
+		check(t, ipfs.Verify(entries[name], readAll(t, resp)))
+		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+entries[name].String())
+	}
+	wantStatus(t, f.get(c+"/other?format=raw"), 404)
+	wantStatus(t, f.get(c+"?format=tar"), 406)
+	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // a part of an object is not in the ledger
+}
+
+// A CAR of an entry begins with the block that proves that it is in the object.
+func TestTrustlessPath(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(3<<20))
+	c := "/ipfs/" + l.CID.String()
+	whole := readAll(t, f.get(c+"?format=car"))
+	root := readAll(t, f.get(c+"?format=raw"))
+	proof := section(l.CID, root)
+	if !bytes.HasPrefix(whole[carHeaderSize:], proof) {
+		t.Fatal("a CAR does not begin as this test believes")
+	}
+	for _, name := range []string{"data", "meta.jwe"} {
+		got := readAll(t, f.get(c+"/"+name+"?format=car"))
+		below, ok := bytes.CutPrefix(got[carHeaderSize:], proof)
+		if !ok || len(below) == 0 || !bytes.Contains(whole, below) {
+			t.Errorf("%s: got %d bytes, which are not header, directory and entry", name, len(got))
+		}
+		// Without the proof it is the entry's own CAR.
+		_, blocks, err := ipfs.ReadCAR(io.MultiReader(bytes.NewReader(got[:carHeaderSize]), bytes.NewReader(below)))
+		check(t, err)
+		at := f.get(c + "/" + name + "?format=raw").Header.Get("Content-Disposition")
+		at = strings.TrimSuffix(strings.TrimPrefix(at, `attachment; filename="`), `.bin"`)
+		entry, _, err := ipfs.ReadCAR(bytes.NewReader(got))
+		check(t, err)
+		if entry.String() != at {
+			t.Errorf("%s: got root %s, want %s", name, entry, at)
+		}
+		file, err := ipfs.OpenFile(context.Background(), blocks, entry)
+		check(t, err)
+		data, err := io.ReadAll(file)
+		check(t, err)
+		if !bytes.Equal(data, readAll(t, f.get("/"+l.CID.String()+"/"+name))) {
+			t.Errorf("%s: got other content", name)
+		}
+	}
+}
