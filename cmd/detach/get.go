@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+type getCmd struct {
+	Output string `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
+	Link   string `arg:"" help:"The link, as it stands in the mail. Put it in quotes."`
+}
+
+// Run downloads one file. Only verified bytes are written, and only a whole file gets its name.
+func (c *getCmd) Run(e *env) error {
+	l, err := link.Parse(c.Link)
+	if errors.Is(err, link.ErrIncomplete) {
+		return usageError{errors.New("the link is incomplete: copy all of it, to the last letter after #, and put it in quotes")}
+	}
+	if err != nil {
+		return usageError{errors.New("this is no link to a detached file: it looks like https://HOST/bafy…#z…")}
+	}
+	var out *output
+	var bar *progress
+	meta, err := fetch(e.ctx, l, func(m crypto.Meta) (io.Writer, error) {
+		var err error
+		if out, err = create(c.Output, cleanName(m.Name), e.stdout); err != nil {
+			return nil, err
+		}
+		bar = newProgress(e.stderr, m.Size)
+		return io.MultiWriter(out, bar), nil
+	})
+	if bar != nil {
+		bar.clear()
+	}
+	if out != nil {
+		err = out.finish(err)
+	}
+	if err != nil || out.path == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(meta.Size), meta.SHA256)
+	return err
+}
+
+// fetch gets, verifies and decrypts what l names. It asks for the destination once the key is proved right, and writes to it only bytes
+// of blocks that match their CIDs. What was written is the whole file only if the error is nil.
+func fetch(ctx context.Context, l link.Link, destination func(crypto.Meta) (io.Writer, error)) (crypto.Meta, error) {
+	g := newGatewayClient(l.Base)
+	defer g.close()
+	key, meta, err := g.unlock(ctx, l)
+	if err != nil {
+		return meta, err
+	}
+	body, err := g.open(ctx, "/ipfs/"+l.CID.String()+"?format=car", "application/vnd.ipld.car")
+	if err != nil {
+		return meta, err
+	}
+	defer body.Close()
+	file, err := openData(ctx, l, body)
+	if err != nil {
+		return meta, damaged(err)
+	}
+	if file.Size() != meta.Size {
+		return meta, damaged(fmt.Errorf("%d bytes are stored of %d", file.Size(), meta.Size))
+	}
+	w, err := destination(meta)
+	if err != nil {
+		return meta, err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, sum), cipher.StreamReader{S: key.Stream(0), R: file}); err != nil {
+		return meta, damaged(err)
+	}
+	if [sha256.Size]byte(sum.Sum(nil)) != meta.SHA256 {
+		return meta, damaged(errors.New("its SHA-256 is another"))
+	}
+	return meta, nil
+}
+
+// openData finds the file in the object that arrives, and nothing is believed: neither the root the gateway says, nor a block.
+func openData(ctx context.Context, l link.Link, car io.Reader) (*ipfs.File, error) {
+	root, blocks, err := ipfs.ReadCAR(car)
+	if err != nil {
+		return nil, err
+	}
+	if !root.Equals(l.CID) {
+		return nil, fmt.Errorf("%w: the gateway sent another object", ipfs.ErrCorrupt)
+	}
+	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
+	if err != nil {
+		return nil, err
+	}
+	data, ok := entries["data"]
+	if !ok {
+		return nil, fmt.Errorf("%w: the object has no data", ipfs.ErrCorrupt)
+	}
+	return ipfs.OpenFile(ctx, blocks, data)
+}
+
+// unlock joins the key and proves it.
+func (g *gatewayClient) unlock(ctx context.Context, l link.Link) (key crypto.Key, meta crypto.Meta, err error) {
+	text, err := g.read(ctx, "/"+l.CID.String()+"/share")
+	if err != nil {
+		return key, meta, err
+	}
+	share, err := crypto.ParseShare(text)
+	if err != nil {
+		return key, meta, errors.New("the gateway's answer is not one of Detach: is the link's address right?")
+	}
+	key = crypto.Join(l.Fragment, share)
+	jwe, err := g.read(ctx, "/"+l.CID.String()+"/meta.jwe")
+	if err != nil {
+		return key, meta, err
+	}
+	meta, err = key.OpenMeta([]byte(jwe))
+	if errors.Is(err, crypto.ErrWrongKey) {
+		err = errors.New("the link does not open this file: it was cut short or changed on its way; copy all of it, to the last letter after #")
+	}
+	return key, meta, err
+}
+
+// damaged puts before an error what it means to whoever waits for a file.
+func damaged(err error) error {
+	switch {
+	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
+		return fmt.Errorf("the file did not arrive whole, so nothing is kept of it; try again: %w", err)
+	}
+	return err
+}
+
+// sentence is what an answer other than 200 means.
+func sentence(status int) error {
+	switch status {
+	case http.StatusNotFound:
+		return errors.New("the file is not found at this gateway: is the link complete?")
+	case http.StatusGone:
+		return errors.New("the link no longer works: the file has expired or was withdrawn; ask the sender for it")
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
+		return errors.New("the gateway cannot reach its storage, or is busy: try again later")
+	}
+	return fmt.Errorf("the gateway answered %d %s", status, http.StatusText(status))
+}

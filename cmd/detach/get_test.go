@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// stored is a file in a vault behind a real gateway, whose answers spoil may change.
+func stored(t *testing.T, content []byte, spoil func(path string, answer []byte) []byte) link.Link {
+	t.Helper()
+	var handler http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		handler.ServeHTTP(rec, r)
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(spoil(r.URL.Path, rec.Body.Bytes()))
+	}))
+	t.Cleanup(server.Close)
+	cfg := config.Default()
+	cfg.DataDir, cfg.Gateway.URL = t.TempDir(), server.URL
+	h, err := open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Close() })
+	handler = gateway.New(gateway.Config{BaseURL: server.URL}, h.vault, slog.New(slog.DiscardHandler))
+	batch := h.vault.Begin()
+	l, err := batch.Detach(t.Context(), "a.bin", "application/octet-stream", bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := batch.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Nothing that a gateway may answer brings out a byte that was not in the file, or a short success.
+func TestFetchTrustsNoGateway(t *testing.T) {
+	content := make([]byte, 3<<20+77)
+	_, _ = rand.Read(content)
+	car := func(change func([]byte) []byte) func(string, []byte) []byte {
+		return func(path string, answer []byte) []byte {
+			if strings.HasPrefix(path, "/ipfs/") {
+				return change(bytes.Clone(answer))
+			}
+			return answer
+		}
+	}
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte { b[(at+len(b))%len(b)] ^= 1; return b }
+	}
+	cut := func(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:len(b)-n] } }
+	tests := map[string]func(string, []byte) []byte{
+		"flipped in the header":    car(flip(20)),
+		"flipped in the directory": car(flip(150)),
+		"flipped in the file":      car(flip(2 << 20)),
+		"flipped late in the file": car(flip(3 << 20)),
+		"cut in the file":          car(cut(1 << 20)),
+		"nothing":                  car(func([]byte) []byte { return nil }),
+		"a page instead":           car(func([]byte) []byte { return []byte("<!doctype html><p>Please log in") }),
+		"a page for everything":    func(string, []byte) []byte { return []byte("<!doctype html><p>Please log in") },
+		"another share":            func(p string, b []byte) []byte { return spoilPath(p, "/share", b, crypto.ZeroShare().Encode()) },
+		"another meta.jwe":         func(p string, b []byte) []byte { return spoilPath(p, "/meta.jwe", b, "a.b.c.d.e") },
+	}
+	for name, spoil := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := stored(t, content, spoil)
+			var got bytes.Buffer
+			_, err := fetch(t.Context(), l, func(crypto.Meta) (io.Writer, error) { return &got, nil })
+			if err == nil {
+				t.Error("no error")
+			}
+			if !bytes.HasPrefix(content, got.Bytes()) {
+				t.Error("released bytes that are not the file's")
+			}
+			if err != nil && strings.Contains(err.Error(), l.Fragment.Encode()) {
+				t.Errorf("the key is in the error: %v", err)
+			}
+		})
+	}
+}
+
+func spoilPath(path, suffix string, answer []byte, instead string) []byte {
+	if strings.HasSuffix(path, suffix) {
+		return []byte(instead)
+	}
+	return answer
+}
+
+func TestFetch(t *testing.T) {
+	for _, size := range []int{0, 1, 1 << 20, 1<<20 + 1} {
+		content := make([]byte, size)
+		_, _ = rand.Read(content)
+		l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
+		var got bytes.Buffer
+		meta, err := fetch(t.Context(), l, func(crypto.Meta) (io.Writer, error) { return &got, nil })
+		if err != nil || !bytes.Equal(got.Bytes(), content) || meta.Name != "a.bin" || meta.Size != int64(size) {
+			t.Errorf("%d bytes: got %d bytes, %v", size, got.Len(), err)
+		}
+	}
+}
+
+func TestFetchEndsWithItsContext(t *testing.T) {
+	l := stored(t, make([]byte, 3<<20), func(_ string, answer []byte) []byte { return answer })
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := fetch(ctx, l, func(crypto.Meta) (io.Writer, error) {
+		cancel()
+		return io.Discard, nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want the context's", err)
+	}
+}
+
+func TestCleanName(t *testing.T) {
+	for name, want := range map[string]string{
+		"report.pdf":                            "report.pdf",
+		"Fougère – 1600 × 12.png":               "Fougère – 1600 × 12.png",
+		"../../etc/passwd":                      "passwd",
+		`C:\Users\me\a.doc`:                     "a.doc",
+		"/":                                     "attachment",
+		"":                                      "attachment",
+		"..":                                    "attachment",
+		".bashrc":                               "bashrc",
+		"-rf":                                   "rf",
+		"a\x00b\nc\x1b[31m.txt":                 "abc[31m.txt",
+		"invoice\u202Efdp.exe":                  "invoicefdp.exe",
+		"a\xffb":                                "ab",
+		`what?"<b>|*:.txt`:                      "what___b____.txt",
+		"trailing. . ":                          "trailing",
+		strings.Repeat("é", 300):                strings.Repeat("é", 100),
+		"x" + strings.Repeat("é", 300) + ".pdf": "x" + strings.Repeat("é", 97) + ".pdf",
+	} {
+		if got := cleanName(name); got != want {
+			t.Errorf("cleanName(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A name is given only to what is whole, and only where there is nothing.
+func TestOutput(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(option string, outcome error) error {
+		o, err := create(option, "name", io.Discard)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(o, "new")
+		return o.finish(errors.Join(err, outcome))
+	}
+	read := func(name string) string {
+		b, _ := os.ReadFile(name)
+		return string(b)
+	}
+	broken := errors.New("broken")
+	if err := write("", broken); !errors.Is(err, broken) {
+		t.Errorf("err = %v, want what broke", err)
+	}
+	if left, _ := filepath.Glob("*"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := write("", nil); err != nil || read("name") != "new" {
+		t.Errorf("wrote %q, %v", read("name"), err)
+	}
+	if err := os.WriteFile("name", []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("", nil); err == nil || read("name") != "old" {
+		t.Errorf("wrote over another file: %q, %v", read("name"), err)
+	}
+	if err := write("name", broken); err == nil || read("name") != "old" {
+		t.Errorf("a broken download replaced a file: %q, %v", read("name"), err)
+	}
+	if err := write("name", nil); err != nil || read("name") != "new" {
+		t.Errorf("-o did not replace: %q, %v", read("name"), err)
+	}
+	if err := os.WriteFile("running.part", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write("running", nil); err == nil || !strings.Contains(err.Error(), "running.part") {
+		t.Errorf("err = %v, want one that names running.part", err)
+	}
+
+	// A file that appears meanwhile is somebody's.
+	o, err := create("", "late", io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("late", []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.finish(nil); err == nil || read("late") != "theirs" {
+		t.Errorf("wrote over a file that appeared: %q, %v", read("late"), err)
+	}
+}

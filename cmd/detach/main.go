@@ -1,0 +1,91 @@
+// Command detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail.
+//
+// Each command is a file here; what it does is in the packages below. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+type commands struct {
+	Serve   serveCmd   `cmd:"" help:"Run the proxy and the gateway, or either, as the configuration says."`
+	Demo    demoCmd    `cmd:"" help:"Show everything on this machine: a sample mail, a mailbox in the browser, a link to click."`
+	Filter  filterCmd  `cmd:"" help:"Rewrite one message, from standard input to standard output."`
+	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
+	Check   checkCmd   `cmd:"" help:"Try everything the configuration names, and say what to mend."`
+	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
+}
+
+// env is the world as a command sees it.
+type env struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	log            *slog.Logger
+}
+
+// usageError is the user's to mend: exit 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	helped := false
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("detach"),
+		kong.Description("Detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }), // after --help kong would end the process; here run returns
+	)
+	if err != nil {
+		return complain(stderr, err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
+	if err != nil {
+		return complain(stderr, usageError{fmt.Errorf("%w (detach --help shows the usage)", err)})
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return complain(stderr, command.Run(&env{ctx, stdin, stdout, stderr, slog.New(slog.NewTextHandler(stderr, nil))}))
+}
+
+// complain is the one edge where an error becomes words and an exit code.
+func complain(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "detach: %s\n", line)
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProgressLine(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var drawn strings.Builder
+	p := &progress{to: &drawn, width: func() int { return 80 }, total: 2_000_000_000, began: now, last: now, now: func() time.Time { return now }}
+	if _, err := p.Write(make([]byte, 1000)); err != nil || drawn.Len() != 0 {
+		t.Errorf("drawn %q, want nothing before 100 ms", drawn.String())
+	}
+	now = now.Add(10 * time.Second)
+	p.done = 500_000_000
+	if _, err := p.Write(nil); err != nil {
+		t.Fatal(err)
+	}
+	want := "\r[#######                     ] 500 MB of 2 GB, 50 MB/s, 30s left\x1b[K"
+	if got := drawn.String(); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := p.line(40); got != "500 MB of 2 GB, 50 MB/s, 30s left" {
+		t.Errorf("on a narrow terminal: %q", got)
+	}
+	if got := p.line(10); got != "500 MB of" {
+		t.Errorf("on a tiny terminal: %q", got)
+	}
+	p.total, p.done = 0, 0
+	if got := p.line(80); !strings.HasPrefix(got, "0 B of 0 B") {
+		t.Errorf("of an empty file: %q", got)
+	}
+}
+
+// What is no terminal gets no progress: a pipe, a file, a test.
+func TestNoProgressWithoutTerminal(t *testing.T) {
+	var b strings.Builder
+	p := newProgress(&b, 10)
+	p.last = time.Time{}
+	if _, err := p.Write(make([]byte, 10)); err != nil || p.done != 10 {
+		t.Errorf("done = %d, %v", p.done, err)
+	}
+	p.clear()
+	if b.Len() != 0 {
+		t.Errorf("drawn %q", b.String())
+	}
+}
+
+func TestBytesOf(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 1499: "1.5 kB", 999_499: "999 kB", 999_999: "1 MB", 25e6: "25 MB", 1 << 62: "4.61 EB"} {
+		if got := bytesOf(n); got != want {
+			t.Errorf("bytesOf(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"detach": main})
+}
+
+// One file for each promise. Beside testscript's own commands there are, in the order in which a script uses them:
+//
+//	nexthop                 a mail server that takes everything; its address is $NEXTHOP
+//	config FILE [LINE...]   writes a configuration with free addresses $PROXY, $GATEWAY and $ADMIN
+//	attachment FILE SIZE    random bytes
+//	mail FILE ATTACHMENT    a mail with this attachment
+//	ready                   waits until the running detach says so
+//	send CODE FILE          sends a mail through $PROXY, and wants this reply
+//	delivered COUNT [FILE]  what has arrived, and the last of it
+//	link FILE               the first link in a mail: $LINK
+//	exits CODE COMMAND...   runs a command to this exit code
+//	stale FILE              a socket that a killed process left
+//	fetch CODE URL          what the web server answers, for stdout
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Values["world"] = &world{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
+			"send": send, "delivered": delivered, "link": findLink, "exits": exits, "fetch": fetchURL, "stale": stale,
+		},
+	})
+}
+
+// world is what a script has set up.
+type world struct {
+	box *mailbox.Mailbox
+}
+
+func nextHop(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	box := mailbox.New(nil)
+	server := box.SMTP()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l)
+	}()
+	ts.Defer(func() {
+		server.Close()
+		<-done
+	})
+	ts.Value("world").(*world).box = box
+	ts.Setenv("NEXTHOP", l.Addr().String())
+}
+
+func writeConfig(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range []string{"PROXY", "GATEWAY", "ADMIN"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Check(l.Close())
+		ts.Setenv(name, l.Addr().String())
+	}
+	text := fmt.Sprintf("data_dir = %q\n[[proxy]]\nlisten = %q\nreinject = %q\nmin_size = \"1KB\"\n", ts.MkAbs("data"), ts.Getenv("PROXY"), ts.Getenv("NEXTHOP"))
+	for _, line := range args[1:] {
+		text += line + "\n"
+	}
+	text += fmt.Sprintf("[gateway]\nlisten = %q\nurl = \"http://%[1]s\"\n[admin]\nlisten = %q\n",
+		ts.Getenv("GATEWAY"), ts.Getenv("ADMIN"))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func attachment(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b := make([]byte, size)
+	_, err = rand.Read(b)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+func writeTestMail(ts *testscript.TestScript, _ bool, args []string) {
+	content, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	var b bytes.Buffer
+	b.WriteString("From: secret-sender@example.org\r\nTo: secret-recipient@example.org\r\nSubject: secret subject\r\nMessage-ID: <" + rand.Text() + "@example.org>\r\n" +
+		"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHello\r\n" +
+		"--b\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=secret-name.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+	for line := range bytes.SplitSeq([]byte(wrap(base64.StdEncoding.EncodeToString(content), 76)), []byte("\n")) {
+		b.Write(line)
+		b.WriteString("\r\n")
+	}
+	b.WriteString("--b--\r\n")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
+}
+
+func wrap(s string, width int) string {
+	var b bytes.Buffer
+	for len(s) > width {
+		b.WriteString(s[:width] + "\n")
+		s = s[width:]
+	}
+	return b.String() + s
+}
+
+func ready(ts *testscript.TestScript, _ bool, _ []string) {
+	poll(ts, "detach is not ready", func() error {
+		return answers(http.StatusOK, "http://"+ts.Getenv("ADMIN")+"/healthz", nil)
+	})
+}
+
+// poll asks until there is no error. What is asked is another process, which has no other way to tell.
+func poll(ts *testscript.TestScript, what string, ask func() error) {
+	deadline := time.Now().Add(30 * time.Second)
+	err := ask()
+	for ; err != nil && time.Now().Before(deadline); err = ask() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		ts.Fatalf("%s: %v", what, err)
+	}
+}
+
+func answers(want int, url string, body *bytes.Buffer) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != want {
+		return fmt.Errorf("%s, want %d", resp.Status, want)
+	}
+	if body != nil {
+		_, err = body.ReadFrom(resp.Body)
+	}
+	return err
+}
+
+func fetchURL(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var body bytes.Buffer
+	ts.Check(answers(want, args[1], &body))
+	fmt.Fprint(ts.Stdout(), body.String())
+}
+
+func send(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	raw, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	c, err := smtp.Dial(ts.Getenv("PROXY"))
+	ts.Check(err)
+	defer c.Close()
+	err = c.SendMail("secret-sender@example.org", []string{"secret-recipient@example.org"}, bytes.NewReader(raw))
+	got := 250
+	if refused, ok := errors.AsType[*smtp.SMTPError](err); ok {
+		got = refused.Code
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("reply %d (%v), want %d", got, err, want)
+	}
+	ts.Check(c.Quit())
+}
+
+func delivered(ts *testscript.TestScript, _ bool, args []string) {
+	mails := ts.Value("world").(*world).box.Mails()
+	if strconv.Itoa(len(mails)) != args[0] {
+		ts.Fatalf("%d mails delivered, want %s", len(mails), args[0])
+	}
+	if len(args) > 1 {
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), mails[0].Raw, 0o600))
+	}
+}
+
+func findLink(ts *testscript.TestScript, _ bool, args []string) {
+	raw, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	l, err := detachLink(&mailbox.Mail{Raw: raw})
+	ts.Check(err)
+	ts.Setenv("LINK", l.URL())
+	ts.Setenv("CID", l.CID.String())
+	ts.Setenv("FRAGMENT", l.Fragment.Encode())
+}
+
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+func stale(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("unix", ts.MkAbs(args[0]))
+	ts.Check(err)
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	ts.Check(l.Close())
+}

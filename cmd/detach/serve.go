@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/proxy"
+)
+
+const (
+	// A client gets this long to finish its mail or its download after SIGTERM: less than until the service manager kills
+	// (TimeoutStopSec=60 in docs/postfix.md).
+	drainTimeout = 50 * time.Second
+	// Asking the store and the next hop must answer before whoever probes gives up.
+	probeTimeout = 5 * time.Second
+)
+
+type serveCmd struct {
+	configFlag
+}
+
+// Run opens everything that can fail before it takes the first mail.
+func (c *serveCmd) Run(e *env) (err error) {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
+		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
+	}
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	l, err := listenAll(e.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := h.checkStore(e.ctx); err != nil {
+		// No reason to stop: a mail with an attachment gets 451 until the store is back, and any other passes.
+		e.log.Warn("store is not reachable", "error", err)
+	}
+	return h.serve(e.ctx, l, e.log)
+}
+
+func (h *house) checkStore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return h.store.Check(ctx)
+}
+
+// listeners are the open doors: proxy has one for each [[proxy]], the others may be nil.
+type listeners struct {
+	proxy          []net.Listener
+	gateway, admin net.Listener
+}
+
+func listenAll(ctx context.Context, cfg config.Config) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for i, p := range cfg.Proxy {
+		one, err := listen(ctx, fmt.Sprintf("proxy[%d].listen", i), p.Listen)
+		if err != nil {
+			return l, err
+		}
+		l.proxy = append(l.proxy, one)
+	}
+	if cfg.Gateway.Listen != "" {
+		if l.gateway, err = listen(ctx, "gateway.listen", cfg.Gateway.Listen); err != nil {
+			return l, err
+		}
+	}
+	if cfg.Admin.Listen != "" {
+		l.admin, err = listen(ctx, "admin.listen", cfg.Admin.Listen)
+	}
+	return l, err
+}
+
+func (l listeners) close() {
+	for _, one := range append(l.proxy, l.gateway, l.admin) {
+		if one != nil {
+			one.Close()
+		}
+	}
+}
+
+// server is what http.Server and proxy.Server have in common.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// serve runs until ctx ends or a server fails, and then drains all of them.
+func (h *house) serve(ctx context.Context, l listeners, log *slog.Logger) error {
+	defer l.close() // of those that were never served
+	m := newMetrics()
+	begin := func() proxy.Batch { return m.count(h.vault.Begin()) }
+	servers := map[server]net.Listener{}
+	for i, p := range h.cfg.Proxy {
+		servers[h.newProxy(p, begin, log)] = m.sessions(l.proxy[i])
+	}
+	if l.gateway != nil {
+		handler := gateway.New(gateway.Config{BaseURL: h.cfg.Gateway.URL}, h.vault, log)
+		servers[newHTTP(m.requests(handler), log)] = l.gateway
+	}
+	failed := make(chan error, len(servers)+1)
+	var running sync.WaitGroup
+	start := func(s server, l net.Listener) {
+		log.Info("listening", "address", l.Addr().String())
+		running.Go(func() { failed <- s.Serve(l) })
+	}
+	for s, l := range servers {
+		start(s, l)
+	}
+	var admin server
+	if l.admin != nil {
+		admin = newHTTP(h.adminHandler(m), log)
+		start(admin, l.admin)
+	}
+	notify("READY=1")
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	notify("STOPPING=1")
+	log.Info("draining")
+	err = errors.Join(err, shutdown(ctx, servers, admin))
+	running.Wait()
+	return err
+}
+
+// shutdown ends the servers side by side, and the administrator's after them: it can tell until then what goes on.
+func shutdown(ctx context.Context, servers map[server]net.Listener, admin server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	var draining sync.WaitGroup
+	errs := make(chan error, len(servers))
+	for s := range servers {
+		draining.Go(func() { errs <- s.Shutdown(ctx) })
+	}
+	draining.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	if admin != nil {
+		all = append(all, admin.Shutdown(ctx))
+	}
+	if err := errors.Join(all...); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return nil
+}
+
+func newHTTP(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10, // a link in the path and a browser's cookies
+		// What net/http says is of the connection, never of the path.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// notify tells systemd (sd_notify(3)) when Type=notify asks for it.
+func notify(state string) {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	if c, err := net.Dial("unixgram", socket); err == nil {
+		_, _ = c.Write([]byte(state))
+		c.Close()
+	}
+}

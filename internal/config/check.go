@@ -1,0 +1,219 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// Beyond this nothing would ever be detached, so it is a mistake in the unit.
+const maxMinSize = 1 << 30
+
+// check refuses what cannot be meant, all of it at once.
+func (c *Config) check() error {
+	var errs []error
+	refuse := func(key, problem string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: "+problem, append([]any{key}, args...)...))
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		refuse("data_dir", "%q is not an absolute path: begin it with /", c.DataDir)
+	}
+	for i, p := range c.Proxy {
+		p.check(fmt.Sprintf("proxy[%d].", i), refuse)
+	}
+	c.Store.check(refuse)
+	oneOf(refuse, "keys.mode", c.Keys.Mode, "split", "link")
+	for _, l := range []struct{ key, address string }{{"gateway.listen", c.Gateway.Listen}, {"admin.listen", c.Admin.Listen}} {
+		if l.address != "" {
+			checkAddress(refuse, l.key, l.address)
+		}
+	}
+	if problem := urlProblem(c.Gateway.URL); problem != "" {
+		refuse("gateway.url", "%s", problem)
+	}
+	c.checkListeners(refuse)
+	return errors.Join(errs...)
+}
+
+type refuseFunc func(key, problem string, args ...any)
+
+func (p *Proxy) check(at string, refuse refuseFunc) {
+	checkAddress(refuse, at+"listen", p.Listen)
+	if p.Reinject == "" {
+		refuse(at+"reinject", "missing: name the next hop, the Postfix smtpd that takes the rewritten mail, as 127.0.0.1:10026")
+	} else {
+		checkAddress(refuse, at+"reinject", p.Reinject)
+	}
+	oneOf(refuse, at+"on_failure", p.OnFailure, "tempfail", "deliver")
+	oneOf(refuse, at+"notice", p.Notice, "bottom", "top")
+	oneOf(refuse, at+"language", p.Language, "auto", "en", "fr", "de", "es")
+	if p.MinSize > maxMinSize {
+		refuse(at+"min_size", "more than 1GiB, so nothing would ever be detached: 64KiB is usual")
+	}
+	if p.MaxSize != 0 && p.MaxSize < p.MinSize {
+		refuse(at+"max_size", "smaller than min_size, so nothing would ever be detached: raise it, or write 0 for the next hop's own limit")
+	}
+}
+
+func (s *Store) check(refuse refuseFunc) {
+	oneOf(refuse, "store.kind", s.Kind, "embedded", "kubo")
+	if s.Kind != "kubo" {
+		return
+	}
+	if problem := apiProblem(s.API); problem != "" {
+		refuse("store.api", "%q %s: write a multiaddr, as /ip4/127.0.0.1/tcp/5001 or /unix/run/kubo/api.sock, or an http(s):// URL", s.API, problem)
+	}
+	if _, err := s.Token(); err != nil {
+		refuse("store.token_file", "%w", err)
+	}
+}
+
+// Token reads the secret in TokenFile.
+func (s *Store) Token() (string, error) {
+	if s.TokenFile == "" {
+		return "", nil
+	}
+	info, err := os.Stat(s.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: write kubo's API secret there, or write \"\"", err)
+	}
+	// The group may read: that is how systemd's LoadCredential and Kubernetes' fsGroup hand over a secret.
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return "", fmt.Errorf("everyone can use %s (mode %04o): chmod 0600 %[1]s", s.TokenFile, mode)
+	}
+	text, err := os.ReadFile(s.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: let this user read it", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || strings.ContainsAny(token, "\r\n") {
+		return "", fmt.Errorf("%s is not one line: write kubo's API secret there, and nothing else", s.TokenFile)
+	}
+	return token, nil
+}
+
+func oneOf(refuse refuseFunc, key, value string, allowed ...string) {
+	if slices.Contains(allowed, value) {
+		return
+	}
+	refuse(key, "%q is not known: write %s", value, `"`+strings.Join(allowed, `" or "`)+`"`)
+}
+
+// Network splits an address of the configuration into what net.Listen and net.Dial take.
+func Network(address string) (network, addr string) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return "unix", path
+	}
+	return "tcp", address
+}
+
+func checkAddress(refuse refuseFunc, key, address string) {
+	network, addr := Network(address)
+	if network == "unix" {
+		if !filepath.IsAbs(addr) {
+			refuse(key, "%q is not an absolute path: write unix:/path", address)
+		}
+		return
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		refuse(key, "%q is not an address: write host:port, as 127.0.0.1:10025, or unix:/path", address)
+	}
+}
+
+// checkListeners refuses two listeners on one address, and a proxy whose next hop is a proxy of ours: mail would go round for ever.
+func (c *Config) checkListeners(refuse refuseFunc) {
+	type listener struct{ key, address string }
+	all := []listener{{"gateway.listen", c.Gateway.Listen}, {"admin.listen", c.Admin.Listen}}
+	for i, p := range c.Proxy {
+		all = append(all, listener{fmt.Sprintf("proxy[%d].listen", i), p.Listen})
+	}
+	for i, l := range all {
+		for _, other := range all[:i] {
+			if overlap(l.address, other.address) {
+				refuse(l.key, "%s is taken by %s: give each its own port", l.address, other.key)
+			}
+		}
+		for j, p := range c.Proxy {
+			if overlap(l.address, p.Reinject) {
+				refuse(fmt.Sprintf("proxy[%d].reinject", j), "%s is %s, Detach itself: name the Postfix behind it", p.Reinject, l.key)
+			}
+		}
+	}
+}
+
+// overlap reports whether two addresses cannot both be listened on. Port 0 is a new one each time.
+func overlap(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	networkA, addrA := Network(a)
+	networkB, addrB := Network(b)
+	if networkA != networkB || networkA == "unix" {
+		return a == b
+	}
+	hostA, portA, _ := net.SplitHostPort(addrA)
+	hostB, portB, _ := net.SplitHostPort(addrB)
+	if portA != portB || portA == "0" || portA == "" {
+		return false
+	}
+	return hostA == hostB || everywhere(hostA) || everywhere(hostB)
+}
+
+func everywhere(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// urlProblem says what is wrong with the URL that links begin with, and the remedy.
+func urlProblem(raw string) string {
+	if raw == "" {
+		return "missing: write what links begin with, as https://files.example.org"
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
+		return fmt.Sprintf("%q is not a URL: write https://host or https://host/prefix", raw)
+	case u.Scheme != "https" && u.Scheme != "http":
+		return fmt.Sprintf("%q cannot be opened in a browser: begin it with https://", raw)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
+		return fmt.Sprintf("%q has more than host and prefix: leave out user, ? and #", u.Redacted())
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return fmt.Sprintf("%q is plain HTTP beyond this machine, and whoever listens could read the files: use https:// and end TLS in front of gateway.listen", raw)
+	}
+	if _, err := link.ParseBase(raw); err != nil {
+		return fmt.Sprintf("%q cannot stand in a link (%v): use plain letters, digits and single /", raw, err)
+	}
+	return ""
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	// RFC 6761 section 6.3: localhost and the names below it are loopback.
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+func apiProblem(api string) string {
+	if strings.HasPrefix(api, "/") {
+		if _, err := multiaddr.NewMultiaddr(api); err != nil {
+			return "is not a multiaddr"
+		}
+		return ""
+	}
+	if u, err := url.Parse(api); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "is not an address"
+	}
+	return ""
+}

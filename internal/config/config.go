@@ -1,0 +1,173 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// Config is everything that can be set.
+type Config struct {
+	// DataDir is an absolute path; Detach alone writes there: the embedded store, the keyring, the ledger, the deny list.
+	// Default /var/lib/detach.
+	DataDir string `toml:"data_dir"`
+	// Proxy has one entry for each SMTP listener. None: this process is no proxy.
+	Proxy []Proxy `toml:"proxy"`
+	// Store is where sealed attachments go.
+	Store Store `toml:"store"`
+	// Keys says who can open them, and how long.
+	Keys Keys `toml:"keys"`
+	// Gateway is where recipients download them.
+	Gateway Gateway `toml:"gateway"`
+	// Admin is for the administrator's eyes only.
+	Admin Admin `toml:"admin"`
+}
+
+// Proxy is one SMTP listener, the next hop behind it and the policy between them.
+type Proxy struct {
+	// Listen is where Postfix's smtpd_proxy_filter connects: host:port or unix:/path. Default 127.0.0.1:10025.
+	Listen string `toml:"listen"`
+	// Reinject is the next hop, which takes the rewritten mail: host:port or unix:/path. No default.
+	Reinject string `toml:"reinject"`
+	// OnFailure decides about a mail whose attachments cannot be stored: "tempfail" answers 451, and the sender tries again;
+	// "deliver" passes the original on. Default "tempfail".
+	OnFailure string `toml:"on_failure"`
+	// MinSize is the decoded size from which an attachment is detached: bytes, or with a unit (64KiB, 25MB). Default 64KiB.
+	MinSize Size `toml:"min_size"`
+	// MaxSize is the largest mail accepted, as it arrives. 0, the default, is what the next hop advertises.
+	MaxSize Size `toml:"max_size"`
+	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
+	Notice string `toml:"notice"`
+	// Language of the notice: "en", "fr", "de", "es", or "auto" for that of the message. Default "auto".
+	Language string `toml:"language"`
+	// Restore keeps with each mail what turns it back into the original, byte for byte. Default true.
+	Restore bool `toml:"restore"`
+}
+
+// Store is the storage of sealed attachments.
+type Store struct {
+	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
+	Kind string `toml:"kind"`
+	// API is kubo's RPC: a multiaddr (/ip4/…/tcp/5001, /unix/path) or an http(s):// URL. Default /ip4/127.0.0.1/tcp/5001.
+	API string `toml:"api"`
+	// TokenFile holds the secret of kubo's API.Authorizations, "bearer:TOKEN", "basic:USER:PASSWORD" or a bare bearer token.
+	// Only its owner (and group) may read it. Default "": no authorization.
+	TokenFile string `toml:"token_file"`
+}
+
+// Keys is the policy of the file keys.
+type Keys struct {
+	// Mode is "split" (a link needs this installation's keyring too, so it can be revoked) or "link" (the link alone opens the file,
+	// for ever and through any gateway). Default "split".
+	Mode string `toml:"mode"`
+	// Retention is how long a link works, as 30d, 12h or 90s. 0, the default, is for ever.
+	Retention Duration `toml:"retention"`
+}
+
+// Gateway is the web server that recipients see.
+type Gateway struct {
+	// Listen is its address, host:port or unix:/path, for a reverse proxy with TLS in front. "": this process is no gateway.
+	// Default 127.0.0.1:8080.
+	Listen string `toml:"listen"`
+	// URL is what links begin with, https://host or https://host/prefix; plain http:// only on a loopback address. No default.
+	URL string `toml:"url"`
+}
+
+// Admin is the listener for /metrics, /healthz, /readyz and /debug/pprof/.
+type Admin struct {
+	// Listen is its address, host:port or unix:/path; keep it local. "" for none. Default 127.0.0.1:9090.
+	Listen string `toml:"listen"`
+}
+
+// Default is the configuration of an empty file. It lacks gateway.url.
+func Default() Config {
+	return Config{
+		DataDir: "/var/lib/detach",
+		Store:   Store{Kind: "embedded", API: "/ip4/127.0.0.1/tcp/5001"},
+		Keys:    Keys{Mode: "split"},
+		Gateway: Gateway{Listen: "127.0.0.1:8080"},
+		Admin:   Admin{Listen: "127.0.0.1:9090"},
+	}
+}
+
+// DefaultProxy is the configuration of an empty [[proxy]]. It lacks reinject.
+func DefaultProxy() Proxy {
+	return Proxy{
+		Listen:    "127.0.0.1:10025",
+		OnFailure: "tempfail",
+		MinSize:   64 << 10,
+		Notice:    "bottom",
+		Language:  "auto",
+		Restore:   true,
+	}
+}
+
+// Load reads the file, lets environ ("NAME=value", as os.Environ gives it) override it, and checks the result.
+// The error has one line for each thing to mend.
+func Load(path string, environ []string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("--config: %s does not exist: name the configuration file; docs/detach.toml is one to start from", path)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("--config: %w: let this user read it", err)
+	}
+	return Parse(string(text), environ)
+}
+
+// Parse is Load for a text in hand.
+func Parse(text string, environ []string) (Config, error) {
+	c, err := decode(text)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := override(&c, environ); err != nil {
+		return Config{}, err
+	}
+	if err := c.check(); err != nil {
+		return Config{}, err
+	}
+	c.Gateway.URL, err = link.ParseBase(c.Gateway.URL)
+	return c, err
+}
+
+func decode(text string) (Config, error) {
+	// The entries of an array are made new by the decoder, without our defaults; so they are decoded one by one over them.
+	file := struct {
+		*Config
+		Proxy []toml.Primitive `toml:"proxy"`
+	}{Config: new(Default())}
+	md, err := toml.Decode(text, &file)
+	if err != nil {
+		return Config{}, explain(err)
+	}
+	for _, table := range file.Proxy {
+		p := DefaultProxy()
+		if err := md.PrimitiveDecode(table, &p); err != nil {
+			return Config{}, explain(err)
+		}
+		file.Config.Proxy = append(file.Config.Proxy, p)
+	}
+	var unknown []error
+	for _, key := range md.Undecoded() {
+		unknown = append(unknown, fmt.Errorf("%s: unknown key: %s", key, remedy(key.String(), keys())))
+	}
+	return *file.Config, errors.Join(unknown...)
+}
+
+// explain names line and key of what the decoder refused.
+func explain(err error) error {
+	if e, ok := errors.AsType[toml.ParseError](err); ok {
+		where := fmt.Sprintf("line %d", e.Position.Line)
+		if e.LastKey != "" {
+			where = e.LastKey + ": " + where
+		}
+		return fmt.Errorf("%s: %s (see docs/detach.toml)", where, strings.TrimPrefix(e.Message, "toml: "))
+	}
+	return fmt.Errorf("%s (see docs/detach.toml)", strings.TrimPrefix(err.Error(), "toml: "))
+}

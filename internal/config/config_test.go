@@ -1,0 +1,255 @@
+package config
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const minimal = `
+[[proxy]]
+reinject = "127.0.0.1:10026"
+[gateway]
+url = "https://files.example.org"
+`
+
+// The documented file is the defaults, and the two keys that have none.
+func TestDocumentedFileIsTheDefaults(t *testing.T) {
+	got, err := Load("../../docs/detach.toml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Gateway.URL = "https://files.example.org"
+	want.Proxy = []Proxy{DefaultProxy()}
+	want.Proxy[0].Reinject = "127.0.0.1:10026"
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	text, err := os.ReadFile("../../docs/detach.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys() {
+		if name := key[strings.LastIndex(key, ".")+1:]; !strings.Contains(string(text), "\n"+name) {
+			t.Errorf("docs/detach.toml does not show %s", key)
+		}
+	}
+}
+
+func TestEveryKey(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(secret, []byte("bearer:abc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(`
+data_dir = "/srv/detach"
+[[proxy]]
+listen = "unix:/run/detach/smtp"
+reinject = "unix:/run/postfix/in"
+on_failure = "deliver"
+min_size = 1000
+max_size = "25MB"
+notice = "top"
+language = "fr"
+restore = false
+[[proxy]]
+listen = "127.0.0.1:10125"
+reinject = "127.0.0.1:10026"
+[store]
+kind = "kubo"
+api = "/unix/run/kubo/api.sock"
+token_file = "`+secret+`"
+[keys]
+mode = "link"
+retention = "30d"
+[gateway]
+listen = ""
+url = "http://localhost:8080/files/"
+[admin]
+listen = ""
+`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := DefaultProxy()
+	second.Listen, second.Reinject = "127.0.0.1:10125", "127.0.0.1:10026"
+	want := Config{
+		DataDir: "/srv/detach",
+		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
+			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr"}, second},
+		Store:   Store{Kind: "kubo", API: "/unix/run/kubo/api.sock", TokenFile: secret},
+		Keys:    Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
+		Gateway: Gateway{URL: "http://localhost:8080/files"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if token, err := got.Store.Token(); token != "bearer:abc" || err != nil {
+		t.Errorf("Token() = %q, %v", token, err)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	dir := t.TempDir()
+	open, empty := filepath.Join(dir, "open"), filepath.Join(dir, "empty")
+	if err := os.WriteFile(open, []byte("bearer:abc"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(key, value string) string { // minimal, with one more line in its table
+		table, name, _ := strings.Cut(key, ".")
+		switch table {
+		case "proxy":
+			return strings.Replace(minimal, "[[proxy]]", "[[proxy]]\n"+name+" = "+value, 1)
+		case "gateway":
+			return strings.Replace(minimal, "[gateway]", "[gateway]\n"+name+" = "+value, 1)
+		}
+		return minimal + "[" + table + "]\n" + name + " = " + value
+	}
+	url := func(u string) string { return strings.Replace(minimal, "https://files.example.org", u, 1) }
+	kubo := func(more string) string { return minimal + "[store]\nkind = \"kubo\"\n" + more }
+	tests := []struct{ name, text, key, remedy string }{
+		{"unknown key", with("store.knd", `"kubo"`), "store.knd: unknown key", "did you mean store.kind?"},
+		{"unknown key of a proxy", with("proxy.min_sise", `"1MB"`), "proxy.min_sise: unknown key", "did you mean proxy.min_size?"},
+		{"unknown table", minimal + "[colour]\nred = 1", "colour.red: unknown key", "remove it"},
+		{"not TOML", "data_dir = ", "line 1", "docs/detach.toml"},
+		{"wrong type", with("proxy.listen", "7"), "proxy.listen", "docs/detach.toml"},
+		{"wrong type of a size", with("proxy.min_size", "true"), "min_size", "write a whole number"},
+		{"bad size", with("proxy.min_size", `"64 kilobytes"`), "proxy.min_size", "write a whole number with a unit"},
+		{"negative size", with("proxy.min_size", "-1"), "proxy.min_size", "write a whole number"},
+		{"size too large for 64 bits", with("proxy.max_size", `"9999999TiB"`), "proxy.max_size", "write a whole number"},
+		{"bad time", with("keys.retention", `"a month"`), "keys.retention", "as 90s, 12h or 30d"},
+		{"negative time", with("keys.retention", `"-1d"`), "keys.retention", "as 90s"},
+		{"time too long", with("keys.retention", `"99999999d"`), "keys.retention", "as 90s"},
+		{"relative data_dir", "data_dir = \"data\"\n" + minimal, "data_dir", "begin it with /"},
+		{"no url", "", "gateway.url: missing", "as https://"},
+		{"url without scheme", url("files.example.org"), "gateway.url", "write https://host"},
+		{"url of FTP", url("ftp://files.example.org"), "gateway.url", "begin it with https://"},
+		{"url without host", url("https:///files"), "gateway.url", "write https://host"},
+		{"url with user", url("https://me:pw@files.example.org"), "gateway.url", "leave out user"},
+		{"url with query", url("https://files.example.org/?a=b"), "gateway.url", "leave out user, ?"},
+		{"url with fragment", url("https://files.example.org/#"), "gateway.url", "leave out"},
+		{"url with dots", url("https://files.example.org/a/../b"), "gateway.url", "plain letters"},
+		{"url with escapes", url("https://files.example.org/a%20b"), "gateway.url", "plain letters"},
+		{"plain http", url("http://files.example.org"), "gateway.url", "use https://"},
+		{"plain http on a private address", url("http://192.168.1.2"), "gateway.url", "use https://"},
+		{"plain http on a name like localhost", url("http://localhost.example.org"), "gateway.url", "use https://"},
+		{"no reinject", strings.Replace(minimal, "reinject", "#", 1), "proxy[0].reinject: missing", "as 127.0.0.1:10026"},
+		{"reinject without port", strings.Replace(minimal, "127.0.0.1:10026", "127.0.0.1", 1), "proxy[0].reinject", "write host:port"},
+		{"reinject into itself", with("proxy.listen", `"127.0.0.1:10026"`), "proxy[0].reinject", "name the Postfix behind it"},
+		{"reinject into itself through everywhere", with("proxy.listen", `":10026"`), "proxy[0].reinject", "name the Postfix behind it"},
+		{"no listen", with("proxy.listen", `""`), "proxy[0].listen", "write host:port"},
+		{"relative socket", with("proxy.listen", `"unix:smtp"`), "proxy[0].listen", "unix:/path"},
+		{"port too high", with("admin.listen", `"127.0.0.1:70000"`), "admin.listen", "write host:port"},
+		{"two proxies on one address", minimal + "[[proxy]]\nreinject = \"127.0.0.1:10027\"", "proxy[1].listen", "its own port"},
+		{"gateway on the proxy's port", with("gateway.listen", `"0.0.0.0:10025"`), "proxy[0].listen", "its own port"},
+		{"admin on the gateway's port", with("admin.listen", `"127.0.0.1:8080"`), "admin.listen", "its own port"},
+		{"two on one socket", with("gateway.listen", `"unix:/run/a"`) + "[admin]\nlisten = \"unix:/run/a\"", "admin.listen", "its own port"},
+		{"unknown on_failure", with("proxy.on_failure", `"bounce"`), "proxy[0].on_failure", `"tempfail" or "deliver"`},
+		{"unknown notice", with("proxy.notice", `"middle"`), "proxy[0].notice", `"bottom" or "top"`},
+		{"unknown language", with("proxy.language", `"tlh"`), "proxy[0].language", `"auto" or "en"`},
+		{"min_size that detaches nothing", with("proxy.min_size", `"64GiB"`), "proxy[0].min_size", "64KiB is usual"},
+		{"max_size below min_size", with("proxy.max_size", `"1KiB"`), "proxy[0].max_size", "raise it"},
+		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},
+		{"bad multiaddr", kubo(`api = "/ip4/127.0.0.1/prt/5001"`), "store.api", "write a multiaddr"},
+		{"bad api URL", kubo(`api = "localhost:5001"`), "store.api", "write a multiaddr"},
+		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.token_file", "chmod 0600"},
+		{"token that is not there", kubo(`token_file = "` + dir + `/none"`), "store.token_file", "write kubo's API secret there"},
+		{"token that is empty", kubo(`token_file = "` + empty + `"`), "store.token_file", "write kubo's API secret there"},
+		{"unknown mode", with("keys.mode", `"whole"`), "keys.mode", `"split" or "link"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse(tt.text, nil)
+			if err == nil {
+				t.Fatalf("accepted:\n%s", tt.text)
+			}
+			if msg := err.Error(); !strings.Contains(msg, tt.key) || !strings.Contains(msg, tt.remedy) {
+				t.Errorf("error %q does not name %q and %q", msg, tt.key, tt.remedy)
+			}
+		})
+	}
+}
+
+func TestAccepts(t *testing.T) {
+	for _, url := range []string{"https://files.example.org", "https://files.example.org:8443/a/b-c/", "http://127.0.0.1:8080", "http://[::1]",
+		"http://localhost/x", "http://files.localhost", "https://xn--bcher-kva.example"} {
+		if _, err := Parse(strings.Replace(minimal, "https://files.example.org", url, 1), nil); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, api := range []string{"/dns4/kubo/tcp/5001", "/ip6/::1/tcp/5001", "http://127.0.0.1:5001", "https://ipfs.example.org"} {
+		if _, err := Parse(minimal+"[store]\nkind = \"kubo\"\napi = \""+api+"\"", nil); err != nil {
+			t.Errorf("%s: %v", api, err)
+		}
+	}
+	// Port 0 is another port each time.
+	if _, err := Parse("[gateway]\nlisten = \"127.0.0.1:0\"\nurl = \"http://localhost\"\n[admin]\nlisten = \"127.0.0.1:0\"", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever mends a file wants to hear of everything at once, one line for each.
+func TestAllErrorsAtOnce(t *testing.T) {
+	_, err := Parse("data_dir = \"x\"\n[keys]\nmode = \"y\"", nil)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	if got := strings.Count(err.Error(), "\n") + 1; got != 3 {
+		t.Errorf("%d lines, want 3 (data_dir, keys.mode, gateway.url):\n%v", got, err)
+	}
+}
+
+func TestLoadNamesTheFlag(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.toml"), nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "--config: ") {
+		t.Errorf("error = %v, want one about --config", err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "1": 1, "512B": 512, "64KiB": 65536, "64 KiB": 65536, "64kb": 64000, "25MB": 25e6, "2GiB": 2 << 30} {
+		var got Size
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%q = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "KiB", "1.5GB", "1K", "0x10", "1KiBKiB", "1 2"} {
+		if err := new(Size).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken for a size", text)
+		}
+	}
+}
+
+// The comments of the fields are the reference, so there must be one on each.
+func TestEveryFieldIsDocumented(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := 0
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != token.TYPE {
+			continue
+		}
+		for _, f := range gen.Specs[0].(*ast.TypeSpec).Type.(*ast.StructType).Fields.List {
+			fields++
+			if !strings.HasPrefix(f.Doc.Text(), f.Names[0].Name+" ") {
+				t.Errorf("%s has no comment that begins with its name", f.Names[0].Name)
+			}
+		}
+	}
+	if fields < 20 {
+		t.Errorf("only %d fields seen", fields)
+	}
+}

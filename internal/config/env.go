@@ -1,0 +1,168 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const envPrefix = "DETACH_"
+
+// A typo this near to a name we know is refused. Others are not ours to judge: beside a service called detach-gateway, Kubernetes
+// sets DETACH_GATEWAY_PORT and more of the kind.
+const typo = 2
+
+var proxyVariable = regexp.MustCompile(`^DETACH_PROXY_(?:(\d{1,2})_)?([A-Z_]+)$`)
+
+// override sets what the environment names.
+func override(c *Config, environ []string) error {
+	var errs []error
+	environ = slices.Sorted(slices.Values(environ)) // DETACH_PROXY_0_… before DETACH_PROXY_1_…, which may both be new
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, envPrefix) || name == envPrefix+"CONFIG" {
+			continue
+		}
+		fields := map[string]reflect.Value{}
+		leaves(reflect.ValueOf(c).Elem(), envPrefix, "_", fields)
+		field, known := fields[name]
+		if m := proxyVariable.FindStringSubmatch(name); m != nil {
+			var err error
+			if field, known, err = proxyField(c, name, m[1], m[2], fields); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		if !known {
+			if near := nearest(name, names(fields)); near != "" {
+				errs = append(errs, fmt.Errorf("%s: unknown variable: did you mean %s?", name, near))
+			}
+			continue
+		}
+		if err := set(field, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// proxyField finds the field of one [[proxy]], adding the next one when it is named. It leaves in fields the names it looked among.
+func proxyField(c *Config, name, index, key string, fields map[string]reflect.Value) (field reflect.Value, known bool, err error) {
+	p := DefaultProxy()
+	probe := map[string]reflect.Value{}
+	leaves(reflect.ValueOf(&p).Elem(), "", "_", probe)
+	prefix := strings.TrimSuffix(name, key)
+	for k, v := range probe {
+		fields[prefix+k] = v
+	}
+	if _, known := probe[key]; !known {
+		return reflect.Value{}, false, nil
+	}
+	if index == "" && len(c.Proxy) > 1 {
+		return reflect.Value{}, false, fmt.Errorf("%s: there are %d proxies: say which, as %sPROXY_0_%s", name, len(c.Proxy), envPrefix, key)
+	}
+	i, _ := strconv.Atoi(index) // "" is 0
+	if i > len(c.Proxy) {
+		return reflect.Value{}, false, fmt.Errorf("%s: there is no proxy %d: number them from 0 without a gap", name, i-1)
+	}
+	if i == len(c.Proxy) {
+		c.Proxy = append(c.Proxy, p)
+	}
+	own := map[string]reflect.Value{}
+	leaves(reflect.ValueOf(&c.Proxy[i]).Elem(), "", "_", own)
+	return own[key], true, nil
+}
+
+// leaves collects the settable fields below v, by their names; with "_" as separator these are variables, in capitals.
+func leaves(v reflect.Value, prefix, separator string, into map[string]reflect.Value) {
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("toml")
+		if separator == "_" {
+			name = strings.ToUpper(name)
+		}
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Struct:
+			leaves(f, prefix+name+separator, separator, into)
+		case reflect.Slice: // [[proxy]]
+		default:
+			into[prefix+name] = f
+		}
+	}
+}
+
+func set(field reflect.Value, value string) error {
+	if t, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return t.UnmarshalText([]byte(value))
+	}
+	if field.Kind() == reflect.Bool {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return fmt.Errorf("%q is neither yes nor no: write true or false", value)
+		}
+		field.SetBool(b)
+		return nil
+	}
+	field.SetString(value)
+	return nil
+}
+
+// keys are the names that a file may use.
+func keys() []string {
+	all := map[string]reflect.Value{}
+	leaves(reflect.ValueOf(new(Config)).Elem(), "", ".", all)
+	leaves(reflect.ValueOf(new(Proxy)).Elem(), "proxy.", ".", all)
+	return names(all)
+}
+
+func names(fields map[string]reflect.Value) []string {
+	var all []string
+	for name := range fields {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func remedy(unknown string, known []string) string {
+	if near := nearest(unknown, known); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	return "remove it; docs/detach.toml has all there are"
+}
+
+// nearest is the known name at most a typo away, or "".
+func nearest(name string, known []string) string {
+	best, at := "", typo+1
+	for _, k := range known {
+		if d := distance(name, k); d < at {
+			best, at = k, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: how many letters to add, remove or change.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Size is a number of bytes.
+type Size int64
+
+// KB is 1000 bytes and KiB is 1024, as IEC 80000-13 has it.
+var units = map[string]int64{
+	"": 1, "B": 1,
+	"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+	"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+}
+
+// UnmarshalText reads 64KiB, 25MB or a plain number of bytes.
+func (s *Size) UnmarshalText(text []byte) error {
+	digits := strings.TrimRight(string(text), "BKMGTbkmgti ")
+	factor, known := units[strings.ToUpper(strings.TrimSpace(string(text[len(digits):])))]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || !known || n < 0 || n > math.MaxInt64/factor {
+		return fmt.Errorf("%q is not a size: write a whole number with a unit, as 64KiB or 25MB, or 0", text)
+	}
+	*s = Size(n * factor)
+	return nil
+}
+
+// Duration is a length of time.
+type Duration time.Duration
+
+const day = 24 * time.Hour
+
+// UnmarshalText reads 90s, 12h, 30d or 0.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		var n int64
+		n, err = strconv.ParseInt(days, 10, 64)
+		if n > int64(math.MaxInt64/day) {
+			err = strconv.ErrRange
+		}
+		v = time.Duration(n) * day
+	}
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a length of time: write a number with a unit, as 90s, 12h or 30d, or 0", text)
+	}
+	*d = Duration(v)
+	return nil
+}
