@@ -84,8 +84,11 @@ func (w *words) size(bytes int64) string {
 		return fmt.Sprintf("%d %s", bytes, w.units[0])
 	}
 	v, unit := float64(bytes)/1000, 1
-	for v >= 999.95 && unit < len(w.units)-1 {
+	for v >= 999.5 && unit < len(w.units)-1 {
 		v, unit = v/1000, unit+1
+	}
+	if v >= 9.95 {
+		return fmt.Sprintf("%.0f %s", v, w.units[unit])
 	}
 	return strings.Replace(fmt.Sprintf("%.1f %s", v, w.units[unit]), ".", w.decimal, 1)
 }

@@ -1,0 +1,65 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestNoticeSize(t *testing.T) {
+	en, de := languages["en"], languages["de"]
+	for _, tt := range []struct {
+		words words
+		bytes int64
+		want  string
+	}{
+		{en, 0, "0 bytes"}, {en, 999, "999 bytes"}, {en, 1000, "1.0 KB"}, {de, 1500, "1,5 KB"}, {en, 9949, "9.9 KB"},
+		{en, 9950, "10 KB"}, {en, 999_499, "999 KB"}, {en, 999_500, "1.0 MB"}, {de, 25_000_000, "25 MB"}, {en, 5_300_000_000_000, "5300 GB"},
+	} {
+		if got := tt.words.size(tt.bytes); got != tt.want {
+			t.Errorf("%d: got %q, want %q", tt.bytes, got, tt.want)
+		}
+	}
+}
+
+// Text and HTML together cost a mailbox under 1 KB for each attachment.
+func TestNoticeIsSmall(t *testing.T) {
+	head := "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n"
+	for _, encoding := range []string{"7bit", "quoted-printable"} {
+		field := "Content-Transfer-Encoding: " + encoding + "\r\n\r\n"
+		body := head + "--i\r\nContent-Type: text/plain\r\n" + field + "hi\r\n--i\r\nContent-Type: text/html\r\n" + field + "<p>hi</p>\r\n--i--\r\n"
+		without := len(body) + len("--o--\r\n")
+		for _, n := range []int{1, 5} {
+			mail := body
+			for range n {
+				mail += "--o\r\nContent-Type: application/pdf; name=\"quarterly report 2026.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"
+			}
+			mail += "--o--\r\n"
+			got, m, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, newMemory())
+			if err != nil || m.Stats().Detached != n {
+				t.Fatalf("%d detached, want %d (%v)", m.Stats().Detached, n, err)
+			}
+			if each := (len(got) - without) / n; each >= 1000 || each <= 0 {
+				t.Errorf("%s, %d attachments: %d bytes for each, want under 1,000", encoding, n, each)
+			}
+		}
+	}
+}
+
+// The notice stands at the top if that is configured.
+func TestNoticeOnTop(t *testing.T) {
+	for typ, want := range map[string]string{
+		"text/plain": "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
+		"text/html":  "<body><div style=",
+	} {
+		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +
+			"--o\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\nabc\r\n--o--\r\n"
+		got, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Notice: Top}, newMemory())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(got, []byte("\r\n\r\n"+want)) || !bytes.Contains(got, []byte("hi\r\n--o--")) {
+			t.Errorf("%s: got %s", typ, got)
+		}
+	}
+}
