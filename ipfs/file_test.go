@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -101,84 +102,91 @@ func (m *memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 	return pb.Cid()
 }
 
-// hostile are DAGs with right hashes that are nevertheless no files of ours.
-func hostile(t *testing.T, m *memory) map[string]cid.Cid {
-	leaf := func(s string) ipfs.Node {
-		n, err := ipfs.AddFile(m.add, strings.NewReader(s))
-		must(t, err)
-		return n
+// says makes a node that says what it likes of its children.
+func (m *memory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
+	fs := unixfs.NewFSNode(kind)
+	for _, s := range sizes {
+		fs.AddBlockSize(s)
 	}
-	lying := func(n ipfs.Node, size uint64) ipfs.Node { n.Size = size; return n }
-	node := func(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
-		fs := unixfs.NewFSNode(kind)
-		for _, s := range sizes {
-			fs.AddBlockSize(s)
-		}
-		if inline != "" {
-			fs.SetData([]byte(inline))
-		}
-		fs.UpdateFilesize(filesize)
-		data, err := fs.GetBytes()
-		must(t, err)
-		pb := new(merkledag.ProtoNode)
-		for _, l := range links {
-			must(t, pb.AddRawLink("", &format.Link{Cid: l, Size: 1}))
-		}
-		return m.addNode(pb, data)
+	if inline != "" {
+		fs.SetData([]byte(inline))
 	}
-	mh := func(code uint64, codec uint64) cid.Cid {
-		h, err := multihash.Sum([]byte("abc"), code, -1)
-		must(t, err)
-		c := cid.NewCidV1(codec, h)
-		m.blocks[c] = []byte("abc")
-		return c
+	fs.UpdateFilesize(filesize)
+	data, _ := fs.GetBytes()
+	pb := new(merkledag.ProtoNode)
+	for _, l := range links {
+		_ = pb.AddRawLink("", &format.Link{Cid: l, Size: 1})
 	}
-	abc := leaf("abc")
-	deep := abc
+	return m.addNode(pb, data)
+}
+
+func (m *memory) leaf(s string) ipfs.Node {
+	n, _ := ipfs.AddFile(m.add, strings.NewReader(s))
+	return n
+}
+
+func lying(n ipfs.Node, size uint64) ipfs.Node {
+	n.Size = size
+	return n
+}
+
+// hostileShapes are DAGs with right hashes that are nevertheless no files of ours.
+func hostileShapes(m *memory) map[string]cid.Cid {
+	abc := m.leaf("abc")
+	deep, bomb := abc, m.leaf("x")
 	for range 10 {
 		deep = fileOver(m, deep)
-	}
-	bomb := leaf("x")
-	for range 10 {
 		bomb = fileOver(m, slices.Repeat([]ipfs.Node{bomb}, 1000)...)
 	}
-	full := node(unixfs.TFile, "", 0, []uint64{3, 3}, abc.CID, abc.CID)
-	garbage := cid.NewCidV1(cid.DagProtobuf, abc.CID.Hash())
-	m.blocks[garbage] = []byte("abc")
+	dir := m.says(unixfs.TDirectory, "", 0, nil)
 	return map[string]cid.Cid{
 		"leaf shorter than said": fileOver(m, lying(abc, 4)).CID,
 		"leaf longer than said":  fileOver(m, lying(abc, 2)).CID,
 		"node shorter than said": fileOver(m, lying(fileOver(m, abc), 4)).CID,
 		"node longer than said":  fileOver(m, lying(fileOver(m, abc), 1)).CID,
-		"second leaf lies":       fileOver(m, abc, lying(leaf("def"), 1<<62)).CID,
-		"empty leaf":             fileOver(m, leaf(""), abc).CID,
+		"second leaf lies":       fileOver(m, abc, lying(m.leaf("def"), 1<<62)).CID,
+		"empty leaf":             fileOver(m, m.leaf(""), abc).CID,
 		"sizes overflow":         fileOver(m, lying(abc, math.MaxUint64), lying(abc, 4)).CID,
 		"sizes overflow int64":   fileOver(m, lying(abc, math.MaxInt64), lying(abc, 1)).CID,
-		"size is not the sum":    node(unixfs.TFile, "", 5, []uint64{3}, abc.CID),
-		"more links than sizes":  node(unixfs.TFile, "", 0, []uint64{3}, abc.CID, abc.CID),
-		"more sizes than links":  node(unixfs.TFile, "", 0, []uint64{3, 3}, abc.CID),
-		"no links":               node(unixfs.TFile, "", 0, nil),
-		"inline data":            node(unixfs.TFile, "inline", 0, []uint64{3}, abc.CID),
-		"inline data only":       node(unixfs.TFile, "inline", 0, nil),
-		"raw type":               node(unixfs.TRaw, "", 0, []uint64{3}, abc.CID),
-		"symlink":                node(unixfs.TSymlink, "/etc/passwd", 0, nil),
-		"directory":              node(unixfs.TDirectory, "", 0, nil),
-		"sharded directory":      node(unixfs.THAMTShard, "", 0, nil),
-		"child is a directory":   fileOver(m, ipfs.Node{CID: node(unixfs.TDirectory, "", 0, nil), Size: 3}).CID,
+		"size is not the sum":    m.says(unixfs.TFile, "", 5, []uint64{3}, abc.CID),
+		"more links than sizes":  m.says(unixfs.TFile, "", 0, []uint64{3}, abc.CID, abc.CID),
+		"more sizes than links":  m.says(unixfs.TFile, "", 0, []uint64{3, 3}, abc.CID),
+		"no links":               m.says(unixfs.TFile, "", 0, nil),
+		"inline data":            m.says(unixfs.TFile, "inline", 0, []uint64{3}, abc.CID),
+		"inline data only":       m.says(unixfs.TFile, "inline", 0, nil),
+		"raw type":               m.says(unixfs.TRaw, "", 0, []uint64{3}, abc.CID),
+		"symlink":                m.says(unixfs.TSymlink, "/etc/passwd", 0, nil),
+		"directory":              dir,
+		"sharded directory":      m.says(unixfs.THAMTShard, "", 0, nil),
+		"child is a directory":   fileOver(m, ipfs.Node{CID: dir, Size: 3}).CID,
 		"too deep":               deep.CID,
 		"too deep and wide":      bomb.CID,
 		"not UnixFS":             m.addNode(new(merkledag.ProtoNode), []byte("\xff\xff")),
-		"not dag-pb":             garbage,
-		"identity hash":          mh(multihash.IDENTITY, cid.Raw),
-		"identity hash below":    fileOver(m, ipfs.Node{CID: mh(multihash.IDENTITY, cid.Raw), Size: 3}).CID,
-		"sha1":                   mh(multihash.SHA1, cid.Raw),
-		"sha2-512":               fileOver(m, ipfs.Node{CID: mh(multihash.SHA2_512, cid.Raw), Size: 3}).CID,
-		"dbl-sha2-256":           mh(multihash.DBL_SHA2_256, cid.Raw),
-		"other codec":            fileOver(m, ipfs.Node{CID: mh(multihash.SHA2_256, cid.DagCBOR), Size: 3}).CID,
-		"CIDv0":                  cid.NewCidV0(full.Hash()),
-		"CIDv0 below":            fileOver(m, ipfs.Node{CID: cid.NewCidV0(full.Hash()), Size: 6}).CID,
-		"undefined":              cid.Undef,
 		"missing":                fileOver(m, ipfs.Node{CID: missing(), Size: 3}).CID,
+	}
+}
+
+// hostileNames are DAGs with CIDs that are right and not of our form.
+func hostileNames(m *memory) map[string]cid.Cid {
+	named := func(code, codec uint64) cid.Cid {
+		h, _ := multihash.Sum([]byte("abc"), code, -1)
+		c := cid.NewCidV1(codec, h)
+		m.blocks[c] = []byte("abc")
+		return c
+	}
+	under := func(c cid.Cid) cid.Cid { return fileOver(m, ipfs.Node{CID: c, Size: 3}).CID }
+	v0 := cid.NewCidV0(fileOver(m, m.leaf("abc")).CID.Hash())
+	return map[string]cid.Cid{
+		"not dag-pb":          named(multihash.SHA2_256, cid.DagProtobuf),
+		"identity hash":       named(multihash.IDENTITY, cid.Raw),
+		"identity hash below": under(named(multihash.IDENTITY, cid.Raw)),
+		"sha1":                named(multihash.SHA1, cid.Raw),
+		"sha2-512 below":      under(named(multihash.SHA2_512, cid.Raw)),
+		"dbl-sha2-256":        named(multihash.DBL_SHA2_256, cid.Raw),
+		"other codec below":   under(named(multihash.SHA2_256, cid.DagCBOR)),
+		"CIDv0":               v0,
+		"CIDv0 below":         under(v0),
+		"undefined":           cid.Undef,
 	}
 }
 
@@ -189,7 +197,9 @@ func missing() cid.Cid {
 
 func TestFileHostile(t *testing.T) {
 	m := newMemory()
-	for name, c := range hostile(t, m) {
+	bad := hostileShapes(m)
+	maps.Copy(bad, hostileNames(m))
+	for name, c := range bad {
 		m.asked = nil
 		f, err := ipfs.OpenFile(t.Context(), m, c)
 		var got []byte
