@@ -1,0 +1,79 @@
+// Opens links as a recipient does, in the system's own Chromium: reads what the page shows, clicks Download,
+// keeps the file. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout.
+//
+//   visit:  {link, name, device: "desktop" | "phone", javascript: true | false, screenshot: "path.png" | ""}
+//   seen:   {shown, text, file, size, sha256, requests, complaints, error}
+//
+// With javascript false the recipient does what the page then asks for: pastes the link into its field.
+
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { chromium, devices } from "playwright-core";
+
+const views = {
+  desktop: { viewport: { width: 1280, height: 800 } },
+  phone: devices["Pixel 7"],
+};
+
+const patience = 20_000;
+
+async function sha256(path) {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+async function visit(browser, { link, name, device, javascript, screenshot }) {
+  const context = await browser.newContext({
+    ...views[device],
+    javaScriptEnabled: javascript,
+    locale: "en-GB",
+    acceptDownloads: true,
+  });
+  const seen = { shown: false, text: "", file: "", size: 0, sha256: "", requests: [], complaints: [], error: "" };
+  try {
+    context.setDefaultTimeout(patience);
+    const page = await context.newPage();
+    page.on("request", (request) => seen.requests.push(request.method() + " " + request.url()));
+    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
+    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+
+    await page.goto(link);
+    const button = page.getByRole("button", { name: /download/i }).first();
+    if (javascript) {
+      await page.getByText(name, { exact: false }).first().waitFor({ state: "visible" });
+      seen.shown = true;
+    } else {
+      await page.getByRole("textbox").first().fill(link);
+    }
+    if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+    seen.text = await page.locator("body").innerText();
+
+    const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
+    const path = await download.path();
+    seen.file = download.suggestedFilename();
+    seen.size = (await stat(path)).size;
+    seen.sha256 = await sha256(path);
+    if (screenshot) await page.screenshot({ path: screenshot.replace(/\.png$/, "-after.png"), fullPage: true });
+  } catch (error) {
+    seen.error = String(error);
+  } finally {
+    await context.close();
+  }
+  return seen;
+}
+
+const visits = JSON.parse(await readFile("/dev/stdin", "utf8"));
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  // Chromium's sandbox refuses to run as root, which a container's tests are.
+  args: process.getuid() === 0 ? ["--no-sandbox"] : [],
+});
+const seen = [];
+try {
+  for (const v of visits) seen.push(await visit(browser, v));
+} finally {
+  await browser.close();
+}
+process.stdout.write(JSON.stringify(seen));

@@ -1,0 +1,127 @@
+package servers
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Client speaks SMTP as raw lines, so that a test can say anything and sees the replies as they are.
+type Client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// Dial connects from the given loopback address ("" for the usual one) and reads the greeting.
+func Dial(addr, from string) (*Client, error) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{Conn: conn, r: bufio.NewReader(conn)}
+	if reply, err := c.Reply(); err != nil || reply[0] != '2' {
+		conn.Close()
+		return nil, fmt.Errorf("greeting %q: %w", reply, err)
+	}
+	return c, nil
+}
+
+// Reply reads one reply, all its lines, without the last line end.
+func (c *Client) Reply() (string, error) {
+	var reply strings.Builder
+	for {
+		c.SetReadDeadline(time.Now().Add(5 * time.Minute))
+		line, err := c.r.ReadString('\n')
+		reply.WriteString(line)
+		if err != nil {
+			return reply.String(), fmt.Errorf("reply cut short: %w", err)
+		}
+		if len(line) < 4 || line[3] != '-' {
+			return strings.TrimRight(reply.String(), "\r\n"), nil
+		}
+	}
+}
+
+// Cmd sends a line and reads the reply to it.
+func (c *Client) Cmd(format string, args ...any) (string, error) {
+	if _, err := fmt.Fprintf(c, format+"\r\n", args...); err != nil {
+		return "", err
+	}
+	return c.Reply()
+}
+
+// Message is one mail on its way in.
+type Message struct {
+	From, To string // without <>
+	Args     string // MAIL's parameters
+	Data     io.Reader
+}
+
+// Send gives a mail to the server and returns the reply that decided its fate. An error is a broken connection.
+func (c *Client) Send(m Message) (string, error) {
+	args := m.Args
+	if args != "" {
+		args = " " + args
+	}
+	for _, line := range []string{"EHLO client.example", "MAIL FROM:<" + m.From + ">" + args, "RCPT TO:<" + m.To + ">", "DATA"} {
+		reply, err := c.Cmd("%s", line)
+		if err != nil || reply[0] > '3' {
+			return reply, err
+		}
+	}
+	w := bufio.NewWriterSize(c, 256<<10)
+	if err := stuff(w, m.Data); err != nil {
+		return "", err
+	}
+	if err := w.Flush(); err != nil {
+		return "", err
+	}
+	return c.Reply()
+}
+
+// stuff writes a message whose lines end in CRLF, with its dots doubled, and the final dot.
+func stuff(w *bufio.Writer, src io.Reader) error {
+	r := bufio.NewReaderSize(src, 256<<10)
+	start := true
+	for {
+		chunk, err := r.ReadSlice('\n')
+		if start && len(chunk) > 0 && chunk[0] == '.' {
+			w.WriteByte('.')
+		}
+		w.Write(chunk)
+		if len(chunk) > 0 {
+			start = strings.HasSuffix(string(chunk[max(0, len(chunk)-2):]), "\r\n")
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil && err != bufio.ErrBufferFull {
+			return err
+		}
+	}
+	if !start {
+		w.WriteString("\r\n")
+	}
+	_, err := w.WriteString(".\r\n")
+	return err
+}
+
+// Send dials, sends one mail and takes leave; a connection that breaks fails the test.
+func Send(t testing.TB, addr, from string, m Message) string {
+	t.Helper()
+	c, err := Dial(addr, from)
+	must(t, err)
+	defer c.Close()
+	reply, err := c.Send(m)
+	must(t, err)
+	c.Cmd("QUIT")
+	return reply
+}

@@ -1,0 +1,163 @@
+package servers
+
+import (
+	"bufio"
+	"bytes"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Mail is one delivered message, its bytes as they came over the wire without the stuffed dots.
+type Mail struct {
+	From string
+	To   []string
+	Data []byte
+}
+
+// Mailbox is an SMTP server that keeps every mail it is given. It is as small as it can be, because it must not
+// change a byte: no library stands between the wire and Mail.Data.
+type Mailbox struct {
+	Addr string
+
+	mu    sync.Mutex
+	mails []Mail
+	byID  map[string]int
+	more  chan struct{} // closed and made anew with every mail
+	wg    sync.WaitGroup
+}
+
+// NewMailbox starts one and stops it when the test ends.
+func NewMailbox(t testing.TB) *Mailbox {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	m := &Mailbox{Addr: l.Addr().String(), byID: make(map[string]int), more: make(chan struct{})}
+	var conns sync.Map
+	m.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Store(c, nil)
+			m.wg.Go(func() {
+				defer conns.Delete(c)
+				defer c.Close()
+				m.serve(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
+		m.wg.Wait()
+	})
+	return m
+}
+
+// Mails returns everything delivered so far.
+func (m *Mailbox) Mails() []Mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Mail(nil), m.mails...)
+}
+
+// Wait returns the mail that the Postfix before this mailbox had queued under id.
+func (m *Mailbox) Wait(t testing.TB, id string) Mail {
+	t.Helper()
+	if id == "" {
+		t.Fatal("no queue id to wait for")
+	}
+	timeout := time.After(60 * time.Second)
+	for {
+		m.mu.Lock()
+		i, ok := m.byID[id]
+		more := m.more
+		var mail Mail
+		if ok {
+			mail = m.mails[i]
+		}
+		m.mu.Unlock()
+		if ok {
+			return mail
+		}
+		select {
+		case <-more:
+		case <-timeout:
+			t.Fatalf("the mail queued as %s was not delivered", id)
+		}
+	}
+}
+
+var receivedID = regexp.MustCompile(`^Received:[^;]*\sid ([0-9A-Za-z]+)`)
+
+func (m *Mailbox) keep(mail Mail) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mails = append(m.mails, mail)
+	if id := receivedID.FindSubmatch(mail.Data); id != nil {
+		m.byID[string(id[1])] = len(m.mails) - 1
+	}
+	close(m.more)
+	m.more = make(chan struct{})
+}
+
+func (m *Mailbox) serve(c net.Conn) {
+	r := bufio.NewReader(c)
+	reply := func(s string) { c.Write([]byte(s + "\r\n")) }
+	reply("220 mailbox.example ESMTP")
+	var mail Mail
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		verb, arg, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
+		switch strings.ToUpper(verb) {
+		case "EHLO":
+			reply("250-mailbox.example\r\n250-8BITMIME\r\n250 SMTPUTF8")
+		case "MAIL":
+			mail = Mail{From: arg}
+			reply("250 2.1.0 Ok")
+		case "RCPT":
+			mail.To = append(mail.To, arg)
+			reply("250 2.1.5 Ok")
+		case "DATA":
+			reply("354 Go on")
+			if mail.Data, err = readDots(r); err != nil {
+				return
+			}
+			m.keep(mail)
+			reply("250 2.0.0 Kept")
+		case "QUIT":
+			reply("221 2.0.0 Bye")
+			return
+		default:
+			reply("250 2.0.0 Ok")
+		}
+	}
+}
+
+// readDots reads to CRLF . CRLF and takes the stuffed dots out (RFC 5321, 4.5.2).
+func readDots(r *bufio.Reader) ([]byte, error) {
+	var data []byte
+	start := true // at the start of a line, as after CRLF
+	for {
+		chunk, err := r.ReadBytes('\n')
+		if err != nil {
+			return nil, err
+		}
+		if start && bytes.Equal(chunk, []byte(".\r\n")) {
+			return data, nil
+		}
+		if start && chunk[0] == '.' {
+			chunk = chunk[1:]
+		}
+		data = append(data, chunk...)
+		start = bytes.HasSuffix(chunk, []byte("\r\n"))
+	}
+}

@@ -1,0 +1,301 @@
+package servers
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// PostfixConfig says what stands around a private Postfix.
+type PostfixConfig struct {
+	// Filter is the host:port that the front listener gives its mail to.
+	Filter string
+	// After is the host:port of the after-filter listener; empty for a free port.
+	After string
+	// Destination is the host:port of the SMTP server which accepted mail is delivered to.
+	Destination string
+	// Domain is what this Postfix is responsible for, Users the only recipients it knows there.
+	Domain string
+	Users  []string
+	// ForbidBareNewline is main.cf's smtpd_forbid_bare_newline: "no" or "normalize".
+	ForbidBareNewline string
+	// Main is appended to main.cf.
+	Main string
+	// Master takes the place of the three listeners; the tests of docs/postfix.md bring their own.
+	Master string
+}
+
+// Postfix is a running instance with its own configuration, queue and log.
+type Postfix struct {
+	// Front is the listener with smtpd_proxy_filter, After the one behind the filter. Control is a front whose
+	// "filter" is After itself: what it delivers shows what two Postfixes alone make of a mail.
+	Front, After, Control string
+
+	t   testing.TB
+	dir string
+}
+
+// The after-filter listener answers for unknown recipients and the front one does not, so that a refusal which
+// the sender sees has come through the filter.
+const listeners = `
+{{front}} inet n - n - - smtpd
+  -o syslog_name=postfix/front
+  -o smtpd_proxy_filter={{filter}}
+  -o smtpd_reject_unlisted_recipient=no
+  -o message_size_limit=4294967296
+{{control}} inet n - n - - smtpd
+  -o syslog_name=postfix/control
+  -o smtpd_proxy_filter={{after}}
+  -o smtpd_reject_unlisted_recipient=no
+{{after}} inet n - n - - smtpd
+  -o syslog_name=postfix/after
+  -o smtpd_proxy_filter=
+  -o smtpd_authorized_xforward_hosts=127.0.0.0/8
+  -o smtpd_reject_unlisted_recipient=yes
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o mynetworks=127.0.0.0/8
+  -o message_size_limit=26214400
+`
+
+const services = `
+pickup    unix  n - n 60  1 pickup
+cleanup   unix  n - n -   0 cleanup
+qmgr      unix  n - n 300 1 qmgr
+rewrite   unix  - - n -   - trivial-rewrite
+bounce    unix  - - n -   0 bounce
+defer     unix  - - n -   0 bounce
+trace     unix  - - n -   0 bounce
+verify    unix  - - n -   1 verify
+flush     unix  n - n 1000? 0 flush
+proxymap  unix  - - n -   - proxymap
+smtp      unix  - - n -   - smtp
+showq     unix  n - n -   - showq
+error     unix  - - n -   - error
+retry     unix  - - n -   - error
+discard   unix  - - n -   - discard
+anvil     unix  - - n -   1 anvil
+postlog   unix-dgram n - n - 1 postlogd
+`
+
+const mainCf = `
+compatibility_level = 3.6
+queue_directory = {{dir}}/queue
+data_directory = {{dir}}/data
+maillog_file = {{dir}}/log/maillog
+maillog_file_prefixes = {{dir}}/log
+myhostname = mx.detach.example
+mydestination =
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_peername_lookup = no
+local_header_rewrite_clients =
+smtpd_forbid_bare_newline = {{bare}}
+relay_domains = {{domain}}
+relay_recipient_maps = inline:{ {{users}} }
+relay_transport = smtp:[{{desthost}}]:{{destport}}
+smtp_line_length_limit = 0
+disable_mime_output_conversion = yes
+smtp_send_xforward_command = no
+in_flow_delay = 0
+cleanup_replace_stray_cr_lf = no
+queue_run_delay = 5s
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+`
+
+// StartPostfix starts an instance and stops it when the test ends. It needs root, for master(8) does.
+func StartPostfix(t testing.TB, cfg PostfixConfig) *Postfix {
+	t.Helper()
+	Need(t, "postfix", "postqueue")
+	if os.Geteuid() != 0 {
+		Missing(t, "root, which Postfix's master needs")
+	}
+	// Not t.TempDir(): its folders are closed to the user postfix, and its long names do not fit into the
+	// 108 bytes of a unix socket's address.
+	dir, err := os.MkdirTemp("", "pf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &Postfix{Front: FreeAddr(t), Control: FreeAddr(t), After: cfg.After, t: t, dir: dir}
+	if p.After == "" {
+		p.After = FreeAddr(t)
+	}
+	p.configure(cfg)
+	p.run("check")
+	p.run("start")
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *Postfix) configure(cfg PostfixConfig) {
+	p.t.Helper()
+	var users strings.Builder
+	for _, u := range cfg.Users {
+		fmt.Fprintf(&users, "%s@%s=x ", u, cfg.Domain)
+	}
+	bare := cfg.ForbidBareNewline
+	if bare == "" {
+		bare = "normalize"
+	}
+	desthost, destport, _ := strings.Cut(cfg.Destination, ":")
+	master := cfg.Master
+	if master == "" {
+		master = listeners
+	}
+	fill := strings.NewReplacer("{{dir}}", p.dir, "{{bare}}", bare, "{{domain}}", cfg.Domain, "{{users}}", users.String(),
+		"{{desthost}}", desthost, "{{destport}}", destport,
+		"{{front}}", p.Front, "{{after}}", p.After, "{{control}}", p.Control, "{{filter}}", cfg.Filter)
+
+	must(p.t, os.Chmod(p.dir, 0o755))
+	for _, sub := range []string{"etc", "queue", "log"} {
+		must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
+	}
+	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
+	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
+}
+
+// run gives Postfix's own control program a command.
+func (p *Postfix) run(command string) {
+	p.t.Helper()
+	if out, err := p.control(command); err != nil {
+		p.t.Fatalf("postfix %s: %v\n%s\n%s", command, err, out, p.Log())
+	}
+}
+
+func (p *Postfix) control(command string) ([]byte, error) {
+	cmd := exec.Command(lookPath("postfix"), "-c", filepath.Join(p.dir, "etc"), command)
+	cmd.Env = append(os.Environ(), "PATH="+systemPath)
+	// An open pipe would keep CombinedOutput waiting for the daemon; a file does not.
+	out, err := os.CreateTemp(p.dir, "out")
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	runErr := cmd.Run()
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		return nil, err
+	}
+	return text, runErr
+}
+
+func (p *Postfix) stop() {
+	if out, err := p.control("stop"); err != nil {
+		p.t.Errorf("postfix stop: %v\n%s", err, out)
+	}
+}
+
+// Log returns what all its daemons have logged.
+func (p *Postfix) Log() string {
+	text, err := os.ReadFile(p.LogFile())
+	if err != nil && !os.IsNotExist(err) {
+		p.t.Errorf("Postfix's log: %v", err)
+	}
+	return string(text)
+}
+
+// LogFile is where Log reads.
+func (p *Postfix) LogFile() string { return filepath.Join(p.dir, "log/maillog") }
+
+// WaitLog waits until a line of the log matches, and returns the line.
+func (p *Postfix) WaitLog(pattern string) string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	var line string
+	Eventually(p.t, 20*time.Second, "a log line "+pattern, func() bool {
+		for l := range strings.Lines(p.Log()) {
+			if re.MatchString(l) {
+				line = l
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+// ClientLine is the line in which the smtpd behind the filter says who gave it the mail queued under id. Postfix
+// writes "client=FILTER, orig_client=CLIENT" there when it was told of the original client by XFORWARD.
+func (p *Postfix) ClientLine(id string) string {
+	p.t.Helper()
+	return p.WaitLog(`postfix/after/smtpd\[\d+\]: ` + id + `: client=`)
+}
+
+// Queue lists the files of every queue: what is accepted but not delivered, and what is half received.
+func (p *Postfix) Queue() []string {
+	p.t.Helper()
+	var files []string
+	for _, queue := range []string{"incoming", "active", "deferred", "hold", "maildrop", "corrupt"} {
+		err := filepath.WalkDir(filepath.Join(p.dir, "queue", queue), func(path string, d os.DirEntry, err error) error {
+			if os.IsNotExist(err) {
+				return nil // delivered while we were looking
+			}
+			if err == nil && d.Type().IsRegular() {
+				files = append(files, filepath.Join(queue, d.Name()))
+			}
+			return err
+		})
+		must(p.t, err)
+	}
+	return files
+}
+
+// WaitEmpty waits until everything accepted is delivered.
+func (p *Postfix) WaitEmpty(within time.Duration) {
+	p.t.Helper()
+	Eventually(p.t, within, "an empty queue", func() bool { return len(p.Queue()) == 0 })
+}
+
+var queued = regexp.MustCompile(`queued as ([0-9A-Za-z]+)`)
+
+// QueueID is the id in the reply of a Postfix that has taken a mail, empty if there is none.
+func QueueID(reply string) string {
+	if m := queued.FindStringSubmatch(reply); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var tracePrefixes = [][]byte{[]byte("Received:"), []byte("Return-Path:")}
+
+// StripTrace cuts off the trace header fields which the Postfixes put on top of a mail on its way: want is how
+// many Received fields there must be.
+func StripTrace(mail []byte, want int) ([]byte, error) {
+	received := 0
+	for received < want {
+		traced := false
+		for _, prefix := range tracePrefixes {
+			if bytes.HasPrefix(mail, prefix) {
+				traced = true
+				if prefix[2] == 'c' {
+					received++
+				}
+			}
+		}
+		if !traced {
+			return nil, fmt.Errorf("%d Received fields on top, want %d", received, want)
+		}
+		mail = afterField(mail)
+	}
+	return mail, nil
+}
+
+// afterField is what follows the first header field, folded lines included.
+func afterField(mail []byte) []byte {
+	for {
+		_, rest, _ := bytes.Cut(mail, []byte("\r\n"))
+		if len(rest) == 0 || (rest[0] != ' ' && rest[0] != '\t') {
+			return rest
+		}
+		mail = rest
+	}
+}

@@ -1,0 +1,46 @@
+package servers
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Two Postfixes and nothing between them: what the tests take for the work of a filter must not be theirs.
+func TestPostfixAlone(t *testing.T) {
+	box := NewMailbox(t)
+	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: box.Addr, Domain: "known.example", Users: []string{"user"}})
+
+	mail := "From: joe\r\nSubject: =?utf-8?q?h=C3=A9?=\r\nX-Odd:a\r\n\tb\r\n\r\n.dots\r\n..\r\nbare\rreturn \xff " +
+		strings.Repeat("long", 1000) + "\r\n\r\n"
+	reply := Send(t, p.Control, "127.0.0.5", Message{From: "a@b.example", To: "user@known.example", Data: strings.NewReader(mail)})
+	got := box.Wait(t, QueueID(reply))
+	stripped, err := StripTrace(got.Data, 2)
+	if err != nil || string(stripped) != mail {
+		t.Errorf("delivered %q (%v), want %q", got.Data, err, mail)
+	}
+	if got.To[0] != "TO:<user@known.example>" {
+		t.Errorf("delivered to %q", got.To)
+	}
+	if line := p.ClientLine(QueueID(reply)); !strings.Contains(line, "orig_client=unknown[127.0.0.5]") {
+		t.Errorf("the after-filter Postfix logged %q, want the original client 127.0.0.5", line)
+	}
+	p.WaitEmpty(10 * time.Second)
+
+	reply = Send(t, p.Control, "", Message{From: "a@b.example", To: "nobody@known.example", Data: strings.NewReader(mail)})
+	if !strings.HasPrefix(reply, "550 5.1.1") {
+		t.Errorf("an unknown recipient got %q, want 550 5.1.1", reply)
+	}
+}
+
+func TestStripTrace(t *testing.T) {
+	mail := []byte("Return-Path: <a>\r\nReceived: from a\r\n\tby b\r\nReceived: x\r\nFrom: c\r\n\r\nbody")
+	got, err := StripTrace(mail, 2)
+	if want := []byte("From: c\r\n\r\nbody"); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := StripTrace(mail, 3); err == nil {
+		t.Error("want an error for a missing Received field")
+	}
+}
