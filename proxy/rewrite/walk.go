@@ -60,7 +60,6 @@ type place struct {
 	depth   int
 	parent  string // subtype of the multipart it is in; "" for the message
 	leading bool   // on the path of first parts: where the text is
-	within  string // for references
 }
 
 // message walks the whole message, whose header was read already.
