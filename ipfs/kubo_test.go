@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"encoding/base32"
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -152,18 +151,17 @@ func testKilledInPut(t *testing.T, node *servers.KuboNode) {
 	putFile(t, s, strings.NewReader("it works again"))
 }
 
-// The same node by other kinds of address. What it cannot be made to listen on stands in front of it.
+// The same node by all kinds of address.
 func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
-	sock := filepath.Join(t.TempDir(), "api.sock")
-	l, err := net.Listen("unix", sock)
-	must(t, err)
 	target, err := url.Parse(node.URL())
 	must(t, err)
-	front := &http.Server{Handler: httputil.NewSingleHostReverseProxy(target)}
-	go front.Serve(l)
-	t.Cleanup(func() { front.Close() })
 	_, port, err := net.SplitHostPort(target.Host)
 	must(t, err)
+	sock := filepath.Join(t.TempDir(), "api.sock")
+	tcp := "/ip4/127.0.0.1/tcp/" + port
+	node.Run("config", "--json", "Addresses.API", fmt.Sprintf("[%q, %q]", tcp, "/unix"+sock))
+	node.Restart()
+	defer node.Run("config", "Addresses.API", tcp) // the socket goes with this test
 	for _, api := range []string{
 		"/unix" + sock,
 		node.URL(),
