@@ -37,12 +37,9 @@ func Kubo(t testing.TB) *KuboNode {
 	t.Helper()
 	bin, err := kuboBinary()
 	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no IPFS node to test with: %v", err)
-		}
-		t.Skipf("no IPFS node to test with: %v", err)
+		Missing(t, fmt.Sprintf("an IPFS node: %v", err))
 	}
-	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: freeAddr(t)}
+	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: FreeAddr(t)}
 	n.Run("init", "--profile=test")
 	host, port, _ := net.SplitHostPort(n.addr)
 	// A fixed port, so that the address outlives a restart.
@@ -185,15 +182,4 @@ func (n *KuboNode) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(n.Bin, args...)
 	cmd.Env = append(os.Environ(), "IPFS_PATH="+n.Repo, "IPFS_TELEMETRY=off", "GOLOG_LOG_LEVEL=error")
 	return cmd
-}
-
-// freeAddr returns a loopback address that nothing listens on.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
