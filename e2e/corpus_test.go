@@ -90,7 +90,12 @@ func TestCorpus(t *testing.T) {
 		if run.rewritten.Load() < 100 {
 			t.Errorf("only %d mails were rewritten", run.rewritten.Load())
 		}
-		browse(t, run.visits)
+		visits := run.visits
+		if s.kubo != nil {
+			visits = visits[:min(len(visits), 20)] // the browser cannot tell one store from the other
+		}
+		browse(t, visits)
+		t.Logf("%d links opened in Chromium", len(visits))
 	})
 }
 
@@ -170,7 +175,7 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 		if at := leafWith(before.Leaves, hash); at == nil {
 			t.Errorf("%s: link %d of %d gives a file that is not in the mail", name, i+1, len(links))
 		} else {
-			c.maybeVisit(l, *at)
+			c.visit(l, *at, countWith(before.Leaves, hash) == 1)
 		}
 	}
 	for _, l := range before.Leaves {
@@ -180,14 +185,15 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	}
 }
 
-// maybeVisit picks a few links with plain names for the browser.
-func (c *corpusRun) maybeVisit(l link, file leaf) {
+// visit has the link opened in the browser, each third on a phone and each fourth without JavaScript. A mail may have the
+// same file twice under two names; then either is right.
+func (c *corpusRun) visit(l link, file leaf, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.visits) >= 8 || !plainName.MatchString(file.Name) {
-		return
+	v := visit{Link: l.url, Device: "desktop", JavaScript: true, fragment: l.fragment, sha256: file.SHA256}
+	if once && plainName.MatchString(file.Name) {
+		v.Name = file.Name
 	}
-	v := visit{Link: l.url, Name: file.Name, Device: "desktop", JavaScript: true, fragment: l.fragment, sha256: file.SHA256}
 	if len(c.visits)%3 == 1 {
 		v.Device = "phone"
 	}
@@ -204,6 +210,16 @@ func leafWith(leaves []leaf, hash string) *leaf {
 		}
 	}
 	return nil
+}
+
+func countWith(leaves []leaf, hash string) int {
+	n := 0
+	for _, l := range leaves {
+		if l.SHA256 == hash {
+			n++
+		}
+	}
+	return n
 }
 
 // inserted tells whether one of the leaves is the text of l with the notice put into it at one place.
