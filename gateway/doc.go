@@ -16,6 +16,9 @@
 //	                         sealed: there is no state here, so a broken download resumes after a
 //	                         restart, or on another gateway that has the same keyring.
 //
+// The link in a mail's Detach-Restore field leads to such a page too. Its download is the whole
+// original message, put together while it is sent ([gateway.original]).
+//
 // Those who decrypt themselves take the share, and the ciphertext, which any cache may hold:
 //
 //	GET  /CID/share

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
@@ -41,6 +42,7 @@ var failures = []failure{
 	{err: vault.ErrRevoked, status: http.StatusGone, key: "revoked"},
 	{err: vault.ErrNotFound, status: http.StatusNotFound, key: "missing", field: true},
 	{err: vault.ErrCorrupt, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: skeleton.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 

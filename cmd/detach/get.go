@@ -11,7 +11,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 type getCmd struct {
@@ -30,14 +32,27 @@ func (c *getCmd) Run(e *env) error {
 	}
 	var out *output
 	var bar *progress
-	meta, err := fetch(e.ctx, l, func(m crypto.Meta) (io.Writer, error) {
-		var err error
-		if out, err = create(c.Output, cleanName(m.Name), e.stdout); err != nil {
+	begin := func(name string, size int64) (w io.Writer, err error) {
+		if out, err = create(c.Output, cleanName(name), e.stdout); err != nil {
 			return nil, err
 		}
-		bar = newProgress(e.stderr, m.Size)
+		bar = newProgress(e.stderr, size)
 		return io.MultiWriter(out, bar), nil
+	}
+	var bones *rewrite.Spool
+	meta, err := fetch(e.ctx, l, func(m crypto.Meta) (io.Writer, error) {
+		if m.Type == skeleton.Type {
+			bones = rewrite.NewSpool("")
+			return bones, nil
+		}
+		return begin(m.Name, m.Size)
 	})
+	if bones != nil {
+		if err == nil {
+			err = fetchOriginal(e.ctx, l, bones, begin)
+		}
+		err = errors.Join(err, bones.Close())
+	}
 	if bar != nil {
 		bar.clear()
 	}
@@ -45,6 +60,10 @@ func (c *getCmd) Run(e *env) error {
 		err = out.finish(err)
 	}
 	if err != nil || out.path == "" {
+		return err
+	}
+	if bones != nil {
+		_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", out.path)
 		return err
 	}
 	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(meta.Size), meta.SHA256)
@@ -84,6 +103,29 @@ func fetch(ctx context.Context, l link.Link, destination func(crypto.Meta) (io.W
 		return meta, damaged(errors.New("its SHA-256 is another"))
 	}
 	return meta, nil
+}
+
+// fetchOriginal puts a message together from its skeleton and what the skeleton names, all of it from the gateway of l.
+func fetchOriginal(ctx context.Context, l link.Link, bones *rewrite.Spool, begin func(name string, size int64) (io.Writer, error)) error {
+	m, err := skeleton.Open(bones.Section(0, bones.Size()))
+	if err != nil {
+		return err
+	}
+	w, err := begin(skeleton.Name, m.Size())
+	if err != nil {
+		return err
+	}
+	return m.Restore(ctx, w, func(ctx context.Context, part link.Link) (io.ReadCloser, error) {
+		if part.Base != l.Base {
+			return nil, errors.New("an attachment of the message is said to be at another gateway")
+		}
+		r, pipe := io.Pipe()
+		go func() {
+			_, err := fetch(ctx, part, func(crypto.Meta) (io.Writer, error) { return pipe, nil })
+			pipe.CloseWithError(err)
+		}()
+		return r, nil
+	})
 }
 
 // openData finds the file in the object that arrives, and nothing is believed: neither the root the gateway says, nor a block.

@@ -33,6 +33,11 @@ func TestMain(m *testing.M) {
 //	ready                   waits until the running detach says so
 //	send CODE FILE          sends a mail through $PROXY, and wants this reply
 //	delivered COUNT [FILE]  what has arrived, and the last of it
+//	restorelink FILE        its Detach-Restore link, likewise
+//	travel FILE FILE        a mail as a mailbox gives it back: fields on top, this one folded, LF line ends
+//	refield FILE FILE CID A changes its link
+//	deny CID                revokes an object
+//	files DIR COUNT [NAME]  what is in a folder
 //	link FILE               the first link in a mail: $LINK
 //	exits CODE COMMAND...   runs a command to this exit code
 //	stale FILE              a socket that a killed process left
@@ -46,7 +51,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
-			"send": send, "delivered": delivered, "link": findLink, "exits": exits, "fetch": fetchURL, "stale": stale,
+			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel, "refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
 		},
 	})
 }

@@ -202,6 +202,81 @@ function checkTicket(v) {
   want('ticket: until', Number(plain.readBigUInt64BE(32)) * 1000, Date.parse(v.until))
 }
 
+// Section "The skeleton".
+function crc32c(data) {
+  let crc = 0xffffffff
+  for (const byte of data) {
+    crc ^= byte
+    for (let i = 0; i < 8; i++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  }
+  return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0')
+}
+
+const whole = (n, from) => { if (!Number.isInteger(n) || n < from) refuse('invalid') }
+
+function encode({ encoding, lines = [], tail = '' }, content, room) {
+  if (encoding === 'identity') {
+    if (lines.length || !['', '\n', '\r\n'].includes(tail)) refuse('invalid')
+    return Buffer.concat([content, Buffer.from(tail)])
+  }
+  if (encoding !== 'base64') refuse('invalid')
+  let text = content.toString('base64') + tail, out = ''
+  for (const { len, end, count } of lines) {
+    whole(len, 0)
+    whole(count, 1)
+    if (!/^[ \t\r\n]{0,256}$/.test(end) || len === 0 && end === '') refuse('invalid')
+    for (let i = 0; i < count; i++) {
+      if (text.length < len || out.length > room) refuse('invalid')
+      out += text.slice(0, len) + end
+      text = text.slice(len)
+    }
+  }
+  if (text !== '') refuse('invalid')
+  return Buffer.from(out)
+}
+
+function restore(skeleton, attachments) {
+  const newline = skeleton.indexOf(10)
+  let head
+  try {
+    head = JSON.parse(skeleton.subarray(0, newline < 0 ? 0 : newline).toString())
+  } catch {
+    refuse('invalid')
+  }
+  if (head.version !== 1) refuse('invalid')
+  whole(head.size, 0)
+  const rest = skeleton.subarray(newline + 1), pieces = [], seen = new Set()
+  let at = 0
+  for (const { offset, link, layout } of head.cuts) {
+    let id
+    try {
+      id = link.slice(link.lastIndexOf('/') + 1).split('#')[0]
+      parseLink(link)
+    } catch {
+      refuse('invalid')
+    }
+    whole(offset, at)
+    if (offset > rest.length || seen.has(id)) refuse('invalid')
+    seen.add(id)
+    pieces.push(rest.subarray(at, offset), encode(layout, Buffer.from(attachments[id], 'base64'), head.size))
+    at = offset
+  }
+  const message = Buffer.concat([...pieces, rest.subarray(at)])
+  if (message.length !== head.size || crc32c(message) !== head.crc32c) refuse('invalid')
+  return message
+}
+
+function checkSkeleton({ why, skeleton, attachments, expect, message = '' }) {
+  try {
+    const got = restore(Buffer.from(skeleton ?? '', 'base64'), attachments)
+    want(`skeleton, ${why}`, 'ok', expect)
+    want(`skeleton, ${why}: message`, got.toString('base64'), message)
+  } catch (e) {
+    if (!(e instanceof Refused)) throw e
+    want(`skeleton, ${why}`, e.message, expect)
+  }
+}
+
 const objects = readdirSync(dir).filter(name => name.startsWith('object-'))
 for (const name of objects) await checkObject(name)
 checkKeystream(read('keystream.json'))
@@ -212,6 +287,9 @@ for (const kid of read('kid.json').invalid) want(`kid ${kid}`, kid === 'link' ||
 for (const v of read('links.json').filter(v => v.comment === 'as it is written')) {
   want('link', parseLink(v.in).fragment.toString('hex'), decodeMultibase58(v.fragment).toString('hex'))
 }
+const skeletons = read('skeleton.json')
+skeletons.forEach(checkSkeleton)
+if (skeletons.length === 0) want('skeleton vectors', 0, 'some')
 if (objects.length === 0) want('object vectors', 0, 'some')
-console.log(`${objects.length} objects, ${failures} failures`)
+console.log(`${objects.length} objects, ${skeletons.length} skeletons, ${failures} failures`)
 process.exitCode = failures === 0 ? 0 : 1

@@ -78,6 +78,7 @@ smtp      unix  - - n -   - smtp
 showq     unix  n - n -   - showq
 error     unix  - - n -   - error
 retry     unix  - - n -   - error
+lmtp      unix  - - n -   - lmtp
 discard   unix  - - n -   - discard
 anvil     unix  - - n -   1 anvil
 postlog   unix-dgram n - n - 1 postlogd
@@ -171,7 +172,7 @@ func (p *Postfix) run(command string) {
 }
 
 func (p *Postfix) control(command string) ([]byte, error) {
-	cmd := exec.Command(lookPath("postfix"), "-c", filepath.Join(p.dir, "etc"), command)
+	cmd := exec.Command(LookPath("postfix"), "-c", filepath.Join(p.dir, "etc"), command)
 	cmd.Env = append(os.Environ(), "PATH="+systemPath)
 	// An open pipe would keep CombinedOutput waiting for the daemon; a file does not.
 	out, err := os.CreateTemp(p.dir, "out")

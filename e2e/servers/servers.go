@@ -17,7 +17,7 @@ const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
-		if lookPath(p) == "" {
+		if LookPath(p) == "" {
 			Missing(t, p)
 		}
 	}
@@ -32,7 +32,8 @@ func Missing(t testing.TB, what string) {
 	t.Skipf("missing: %s", what)
 }
 
-func lookPath(program string) string {
+// LookPath finds a program, also where a mail server keeps its own; empty if it is not installed.
+func LookPath(program string) string {
 	if path, err := exec.LookPath(program); err == nil {
 		return path
 	}

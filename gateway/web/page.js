@@ -4,6 +4,7 @@
 	const $ = id => document.getElementById(id);
 	const utf8 = s => new TextEncoder().encode(s);
 	const alphabet = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
+	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
 
 	// The fragment as a mail program may hand it on: escaped once or twice, wrapped, with the bracket or the full stop after it.
@@ -60,7 +61,10 @@
 			$('ext').textContent = ext.length < 6 ? ext.toUpperCase() : '';
 		}
 		$('program').hidden = !programs.test(ext.toLowerCase());
-		if (/^[0-9a-f]{64}$/.test(meta.sha256)) {
+		if (meta.type === skeleton) {
+			// Size and checksum are those of what the message is put together from.
+			$('size').textContent = $('size').dataset.original;
+		} else if (/^[0-9a-f]{64}$/.test(meta.sha256)) {
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}

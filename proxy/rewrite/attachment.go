@@ -4,12 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 // attachment detaches one part, if it is large enough and can be decoded surely.
 // Until it has shown itself large enough, its bytes go to the spool like any
 // other part's, and are taken back out when it has.
 func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err error) {
+	if w.runs > skeleton.MaxRuns-maxRuns-1 || len(w.cuts) == skeleton.MaxCuts {
+		return w.keepAll() // no skeleton has room for more
+	}
 	a := &attachmentReader{
 		scan:      w.scan,
 		transfer:  newTransfer(v.encoding, w.policy.TempDir),
@@ -47,12 +52,17 @@ func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err e
 		return w.keepRest(a)
 	}
 	w.cuts = append(w.cuts, c)
+	w.runs += len(c.layout.Lines)
 	return a.delimiter, true, nil
 }
 
 // store hands the attachment over as it arrives.
 func (w *walk) store(v verdict, a *attachmentReader, off int64) (cut, error) {
-	l, err := w.detacher.Detach(w.ctx, v.name, v.mimeType, a)
+	mediaType := v.mimeType
+	if mediaType == skeleton.Type {
+		mediaType = "application/octet-stream" // what a sender wrote is not a skeleton
+	}
+	l, err := w.detacher.Detach(w.ctx, v.name, mediaType, a)
 	switch {
 	case a.err != nil:
 		return cut{}, a.err
@@ -79,6 +89,11 @@ func (w *walk) putBack(c cut, a *attachmentReader) error {
 	}
 	_, err = w.spool.Write(a.rest)
 	return err
+}
+
+func (w *walk) keepAll() (*delimiter, bool, error) {
+	d, err := w.keep()
+	return d, false, err
 }
 
 // keepRest copies what of the part is still to come.

@@ -3,8 +3,9 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
-	"io"
 	"math"
+
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 const (
@@ -12,7 +13,7 @@ const (
 	// mail with more has no layout worth keeping.
 	maxRuns = 4096
 	// maxLineEnd bounds the blanks kept as one line's end.
-	maxLineEnd = 256
+	maxLineEnd = skeleton.MaxLineEnd
 )
 
 // strictBase64 refuses trailing bits that no encoder writes: they would be lost.
@@ -145,7 +146,7 @@ func (t *base64Transfer) layout() Layout {
 	if t.length > 0 || len(t.end) > 0 {
 		lines = append(lines[:len(lines):len(lines)], run{Len: t.length, End: string(t.end), Count: 1})
 	}
-	return Layout{Encoding: "base64", Lines: lines, Tail: string(t.quantum)}
+	return Layout{Layout: skeleton.Layout{Encoding: skeleton.Base64, Lines: lines, Tail: string(t.quantum)}}
 }
 
 func (t *base64Transfer) Close() error { return nil }
@@ -175,67 +176,4 @@ func (s base64State) restore(t *base64Transfer) {
 	}
 	t.length, t.padded = s.length, s.padded
 	t.end, t.quantum = append(t.end[:0], s.end...), append(t.quantum[:0], s.quantum...)
-}
-
-// encodeBase64 writes r in base64, in the lines that were recorded.
-func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
-	lines := &lineWriter{w: w, runs: l.Lines}
-	enc := base64.NewEncoder(base64.StdEncoding, lines)
-	if _, err := io.Copy(enc, r); err != nil {
-		return err
-	}
-	if err := enc.Close(); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(lines, l.Tail); err != nil {
-		return err
-	}
-	return lines.close()
-}
-
-// A lineWriter cuts what is written into the lines of a layout.
-type lineWriter struct {
-	w    io.Writer
-	runs []run
-	line int // in runs[0]
-	pos  int // in the line
-	out  []byte
-}
-
-func (l *lineWriter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		l.endLines()
-		if len(l.runs) == 0 {
-			return 0, errDamaged // more characters than the layout has room for
-		}
-		k := min(l.runs[0].Len-l.pos, len(p))
-		l.out = append(l.out, p[:k]...)
-		l.pos += k
-		p = p[k:]
-	}
-	l.endLines()
-	_, err := l.w.Write(l.out)
-	l.out = l.out[:0]
-	return n, err
-}
-
-// endLines ends the lines that are full.
-func (l *lineWriter) endLines() {
-	for len(l.runs) > 0 && l.pos == l.runs[0].Len {
-		l.out = append(l.out, l.runs[0].End...)
-		l.pos = 0
-		if l.line++; l.line == l.runs[0].Count {
-			l.runs, l.line = l.runs[1:], 0
-		}
-	}
-}
-
-func (l *lineWriter) close() error {
-	l.endLines()
-	if len(l.runs) > 0 {
-		return errDamaged // fewer characters than the layout has
-	}
-	_, err := l.w.Write(l.out)
-	return err
 }

@@ -2,23 +2,30 @@ package rewrite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 // RestoreField names the header field with the link to what restoring needs.
-const RestoreField = "Detach-Restore"
+const RestoreField = skeleton.Field
 
 // compose returns the edits that turn the spool into the rewritten message.
 func (w *walk) compose(h *header) ([]edit, error) {
 	if len(w.cuts) == 0 {
 		return nil, nil
 	}
-	n := &notice{words: language(w.policy.Language, h), files: w.cuts, expires: w.detacher.Expires()}
+	n := &notice{files: w.cuts, expires: w.detacher.Expires()}
+	texts, err := w.texts()
+	if err != nil {
+		return nil, err
+	}
+	n.words = chooseLanguage(w.policy.Language, h, beginning(texts))
 	var edits []edit
-	var err error
 	if len(w.removed) == 0 {
 		edits = n.asMessage(h)
-	} else if edits, err = w.placeNotice(n); err != nil {
+	} else if edits, err = w.placeNotice(n, texts); err != nil {
 		return nil, err
 	}
 	if w.policy.Restore {
@@ -32,16 +39,50 @@ func (w *walk) compose(h *header) ([]edit, error) {
 	return edits, nil
 }
 
-// placeNotice takes the detached parts out and puts the notice into every text
-// of the message, or where the first part was if a text cannot take it.
-func (w *walk) placeNotice(n *notice) ([]edit, error) {
-	var edits []edit
-	everywhere := len(w.bodies) > 0
+// texts reads the texts that the notice belongs in: the message's own and its
+// alternative. One that comes after them, such as a mailing list's footer, is
+// shown with them, and would say it twice. A text that cannot be read is nil.
+func (w *walk) texts() ([]*inserter, error) {
+	leading := slices.ContainsFunc(w.bodies, func(b body) bool { return b.leading })
+	var texts []*inserter
 	for _, b := range w.bodies {
-		inserted, ok, err := n.insert(b, w.spool, w.policy.Notice)
+		if leading && !b.leading {
+			continue
+		}
+		in, err := b.read(w.spool)
 		if err != nil {
 			return nil, err
 		}
+		texts = append(texts, in)
+	}
+	return texts, nil
+}
+
+// beginning is some of what the sender wrote, to tell its language by.
+func beginning(texts []*inserter) string {
+	for _, in := range texts {
+		switch {
+		case in == nil:
+		case in.body.html:
+			return htmlText(in.text, maxDetect)
+		case strings.TrimSpace(in.text) != "":
+			return in.text
+		}
+	}
+	return ""
+}
+
+// placeNotice takes the detached parts out and puts the notice into every text
+// of the message, or where the first part was if a text cannot take it.
+func (w *walk) placeNotice(n *notice, texts []*inserter) ([]edit, error) {
+	var edits []edit
+	everywhere := len(texts) > 0
+	for _, in := range texts {
+		if in == nil {
+			everywhere = false
+			break
+		}
+		inserted, ok := in.insert(n, w.policy.Notice)
 		everywhere = everywhere && ok
 		edits = append(edits, inserted...)
 	}
@@ -77,13 +118,9 @@ func (n *notice) asPart(s *Spool, gone span) ([]byte, error) {
 
 // entity is the notice as an entity: its header, and it as text.
 func (n *notice) entity(eol string) []byte {
-	text, encoding := n.text(), "7bit"
-	if !isASCII([]byte(text)) {
-		encoding = "quoted-printable"
-	}
-	content := []byte(strings.ReplaceAll(text+"\n", "\n", eol))
-	if encoding == "quoted-printable" {
-		content = quote(content, eol, false)
+	content, encoding := []byte(strings.ReplaceAll(n.text(false)+"\n", "\n", eol)), "7bit"
+	if !isASCII(content) {
+		content, encoding = encodeQuoted(content, eol), "quoted-printable"
 	}
 	head := "Content-Type: text/plain; charset=utf-8" + eol + "Content-Transfer-Encoding: " + encoding + eol + eol
 	return append([]byte(head), content...)

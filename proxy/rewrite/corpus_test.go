@@ -10,7 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 const corpusDir = "../../../shared/corpus"
@@ -49,7 +49,7 @@ func crlf(b []byte) []byte {
 }
 
 // Nothing is large enough to be detached: every mail is copied.
-func TestCorpusUntouched(t *testing.T) {
+func TestFault55_CorpusUntouched(t *testing.T) {
 	corpus(t, func(t *testing.T, mail []byte) {
 		got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1 << 40, Restore: true}, newMemory())
 		if err != nil {
@@ -101,18 +101,20 @@ func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) 
 		}
 		return
 	}
-	h := parseHeader(rewritten[:headerEnd(rewritten, 0)])
-	value, _ := h.one(RestoreField)
-	l, err := link.Parse(value)
+	links, err := skeleton.Links(bytes.NewReader(rewritten))
 	if err != nil {
-		t.Fatalf("restore field: %v", err)
+		t.Fatal(err)
 	}
-	r, err := d.Open(context.Background(), l)
+	r, err := d.Open(context.Background(), links[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := Restore(context.Background(), &out, r, d.Open); err != nil {
+	s, err := skeleton.Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(context.Background(), &out, d.Open); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(out.Bytes(), mail) {

@@ -81,7 +81,10 @@ func decide(h *header, p place, w *walk) verdict {
 
 func decideMultipart(ct contentType) verdict {
 	boundary := ct.params["boundary"]
-	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" {
+	// Of boundary and boundary*, some programs know only one, others take either
+	// (RFC 2231 section 3): what one of them finds, another does not.
+	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
+	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
 		return verdict{}
 	}
 	return verdict{action: descend, boundary: boundary, subtype: ct.sub}

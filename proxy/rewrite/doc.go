@@ -17,5 +17,8 @@
 //   - What is kept lies in a Spool (spool.go), exactly as received. The mail is
 //     the spool with the detached bodies put back at their places (restore.go);
 //     the rewritten mail is the spool with a few edits (compose.go): parts that
-//     went, the notice (notice.go, insert.go), one header field.
+//     went, the notice, one header field.
+//   - notice.go says the notice, in a language of languages/ (language.go);
+//     place.go and placehtml.go find its place in a text, which insert.go puts it
+//     into through its charset and transfer encoding (charset.go, transport.go).
 package rewrite

@@ -23,6 +23,13 @@ func TestFileName(t *testing.T) {
 		{"extended goes first", `attachment; filename="x.txt"; filename*=utf-8''y.txt`, ``, "y.txt"},
 		{"RFC 2047", `attachment; filename="=?utf-8?B?w6kudHh0?="`, ``, "é.txt"},
 		{"RFC 2047 in pieces", `attachment; filename="=?iso-8859-1?Q?caf=E9?= =?iso-8859-1?Q?_2.txt?="`, ``, "café 2.txt"},
+		{"RFC 2047, a character in two words", `attachment; filename="=?UTF-8?Q?caf=C3?= =?utf-8?q?=A9.txt?="`, ``, "café.txt"},
+		{"RFC 2047, base64 in two words", `attachment; filename="=?utf-8?B?Y2FmZsOp?= =?utf-8?B?LnR4dA==?="`, ``, "caffé.txt"},
+		{"RFC 2047, words and text", `attachment; filename="a =?utf-8?Q?=C3=A9?= b =?utf-8?Q?=C3=A9?=.txt"`, ``, "a é b é.txt"},
+		{"RFC 2231 with language", `attachment; filename*=utf-8'en-US'x`, ``, "x"},
+		{"RFC 2231 mixed with plain", `attachment; filename*0="a b"; filename*1*=%20c.txt`, ``, "a b c.txt"},
+		{"RFC 2231 beyond the limit", "attachment; " + strings.Repeat("x=y; ", maxParams) + "filename=a.txt", ``, ""},
+		{"UTF-7 stays as it is", `attachment; filename="+AOk-.txt"`, ``, "+AOk-.txt"},
 		{"raw UTF-8", "attachment; filename=\"é.txt\"", ``, "é.txt"},
 		{"raw latin1", "attachment; filename=\"\xe9.txt\"", ``, "é.txt"},
 		{"bad percent", `attachment; filename*=utf-8''100%.txt`, ``, "100%.txt"},
@@ -49,6 +56,11 @@ func TestDisplayName(t *testing.T) {
 		"a\x00b.txt":          "ab.txt",
 		"\u202Efdp.exe":       "fdp.exe",
 		"  a   b .txt . ":     "a b .txt",
+		"CON":                 "CON",
+		"a.txt.":              "a.txt",
+		"a\u200E\u2066b.txt":  "ab.txt",
+		"\"a\".txt":           "\"a\".txt",
+		"\xff\xfe.txt":        "\uFFFD\uFFFD.txt",
 		"<img src=x>.html":    "<img src=x>.html",
 	} {
 		if got := displayName(in, "application/pdf"); got != want {
@@ -63,6 +75,9 @@ func TestDisplayName(t *testing.T) {
 
 func FuzzFileName(f *testing.F) {
 	for _, s := range []string{`attachment; filename="a.txt"`, `a; filename*0*=utf-8''x; filename*1=y`, `a; filename==?utf-8?Q?=00=0d?=`, "a; name*=''%", `;;;=;filename*9*`} {
+		f.Add(s)
+	}
+	for _, s := range paramFields(f) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

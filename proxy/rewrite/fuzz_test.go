@@ -2,29 +2,44 @@ package rewrite
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
+	"testing/iotest"
 )
 
-// restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
-func FuzzRestore(f *testing.F) {
-	seeds, err := filepath.Glob("testdata/golden/*.eml")
-	if err != nil {
-		f.Fatal(err)
-	}
-	corpus, err := filepath.Glob(corpusDir + "/*/*")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, path := range append(seeds, corpus...) {
-		mail, err := os.ReadFile(path)
+// maxSeed keeps the fuzzer fast: what goes wrong with a mail does so with a small one.
+const maxSeed = 4 << 10
+
+// seeds are mails small enough to be mutated: the golden ones, and those of the corpus.
+func seeds(f *testing.F) [][]byte {
+	f.Helper()
+	var mails [][]byte
+	for _, pattern := range []string{"testdata/golden/*.eml", corpusDir + "/*/*"} {
+		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)
 		}
-		if len(mail) < 16<<10 {
-			f.Add(mail)
+		for _, path := range paths {
+			mail, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			if len(mail) < maxSeed {
+				mails = append(mails, mail)
+			}
 		}
+	}
+	return mails
+}
+
+// restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
+func FuzzRestore(f *testing.F) {
+	for _, mail := range seeds(f) {
+		f.Add(mail)
 	}
 	f.Fuzz(func(t *testing.T, mail []byte) {
 		d := newMemory()
@@ -34,4 +49,62 @@ func FuzzRestore(f *testing.F) {
 		}
 		checkRestored(t, mail, got, m, d)
 	})
+}
+
+// Wherever the reads end, the same parts are detached, and the same bytes come out.
+func FuzzWalk(f *testing.F) {
+	for i, mail := range seeds(f) {
+		f.Add(mail, uint16(i*37), uint16(i%300))
+	}
+	f.Fuzz(func(t *testing.T, mail []byte, split, minSize uint16) {
+		p := Policy{MinSize: int64(minSize), Language: "en"}
+		whole := newMemory()
+		want, _, err := rewriteAll(bytes.NewReader(mail), p, whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := min(int(split), len(mail))
+		readers := []io.Reader{io.MultiReader(bytes.NewReader(mail[:at]), bytes.NewReader(mail[at:]))}
+		if len(mail) < maxSeed {
+			readers = append(readers, iotest.OneByteReader(bytes.NewReader(mail)))
+		}
+		for i, r := range readers {
+			d := newMemory()
+			got, _, err := rewriteAll(r, p, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) || !slices.EqualFunc(d.attachments(), whole.attachments(), sameFile) {
+				t.Fatalf("reader %d: got %d attachments and\n%q\nwant %d and\n%q", i, len(d.attachments()), got, len(whole.attachments()), want)
+			}
+		}
+	})
+}
+
+func sameFile(a, b file) bool {
+	return a.name == b.name && a.mediaType == b.mediaType && bytes.Equal(a.content, b.content)
+}
+
+// encodedBodies are what stands in the corpus's small mails in a transfer encoding.
+func encodedBodies(f *testing.F, encoding string) [][]byte {
+	body := regexp.MustCompile(`(?is)content-transfer-encoding:\s*` + encoding + `\s*?\n(?:[^\r\n]+\n)*\r?\n(.*?)(?:\n--|$)`)
+	var bodies [][]byte
+	for _, mail := range seeds(f) {
+		for _, m := range body.FindAllSubmatch(mail, -1) {
+			bodies = append(bodies, m[1])
+		}
+	}
+	return bodies
+}
+
+// paramFields are the fields of the corpus's small mails that may name a file.
+func paramFields(f *testing.F) []string {
+	field := regexp.MustCompile(`(?im)^content-(?:type|disposition):(.*name.*(?:\r?\n[ \t].*)*|.*(?:\r?\n[ \t].*)*name.*)$`)
+	var fields []string
+	for _, mail := range seeds(f) {
+		for _, m := range field.FindAllSubmatch(mail, -1) {
+			fields = append(fields, string(m[1]))
+		}
+	}
+	return fields
 }

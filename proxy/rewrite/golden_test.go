@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -29,6 +30,9 @@ func TestGolden(t *testing.T) {
 			mail, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if n, _ := strconv.Atoi(filepath.Base(path)[:2]); n >= 20 && !bytes.Contains(mail, []byte("\nX-Why: ")) {
+				t.Error("no X-Why field that says what it shows")
 			}
 			wantPath := strings.TrimSuffix(path, ".eml") + ".want.eml"
 			d := newMemory()
@@ -68,7 +72,7 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
-	if pairs < 18 {
-		t.Errorf("%d pairs, want at least 18", pairs)
+	if pairs < 65 {
+		t.Errorf("%d pairs, want at least 65", pairs)
 	}
 }

@@ -2,114 +2,157 @@ package rewrite
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
+	"maps"
 	"mime"
-	"mime/quotedprintable"
 	"regexp"
 	"strings"
-
-	"github.com/emersion/go-message/charset"
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/ianaindex"
 )
 
 // maxText is the longest text a notice is put into. With a longer one it is a
 // part of its own.
-const maxText = 4 << 20
+const maxText = 1 << 20
 
 // An inserter puts the notice into one of the message's texts.
 type inserter struct {
 	body     body
 	raw      []byte // as it stands in the mail
 	encoding string
-	charset  string
-	eol      string
-	position Position
+	charset  codec
+	content  []byte // raw without its transfer encoding
+	whole    bool   // that has a meaning beyond doubt
+	text     string // content in UTF-8
+	clean    bool   // and that too
+	rawEOL   string
+	eol      string // of the text
 }
 
-// insert returns the edits that put the notice into b, or ok = false if it has
-// to be a part of its own: the text is too long, or cannot be decoded, or is in
-// an unknown charset.
-func (n *notice) insert(b body, s *Spool, position Position) (edits []edit, ok bool, err error) {
-	if b.text.end-b.text.off > maxText {
-		return nil, false, nil
+// read reads a text from the spool and decodes it; nil if it is too long, or in
+// an unknown charset, or cannot be decoded.
+func (b body) read(s *Spool) (*inserter, error) {
+	ct := b.header.contentType()
+	if b.text.end-b.text.off > maxText || !ct.sure {
+		return nil, nil
 	}
 	raw, err := io.ReadAll(s.Section(b.text.off, b.text.end))
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	ct := b.header.contentType()
-	if !ct.sure {
-		return nil, false, nil
+	in := &inserter{body: b, raw: raw, encoding: b.header.transferEncoding()}
+	if in.content, in.whole = decodeTransfer(in.encoding, raw); !in.whole && in.content == nil || in.encoding == "base64" && !in.whole {
+		return nil, nil
 	}
-	in := &inserter{
-		body: b, raw: raw, position: position,
-		encoding: b.header.transferEncoding(),
-		charset:  strings.ToLower(ct.params["charset"]),
-		eol:      eolOf(b.header.raw),
+	var known bool
+	if in.charset, known = findCharset(ct.params["charset"], in.content); !known {
+		return nil, nil
 	}
-	content := n.text()
-	if b.html {
-		content = n.html()
+	in.text, in.clean = in.charset.decode(in.content)
+	in.rawEOL = lineEnding(raw, eolOf(b.header.raw))
+	in.eol = in.rawEOL
+	if in.encoding == "base64" {
+		in.eol = lineEnding([]byte(in.text), in.rawEOL)
 	}
-	if edits, ok = in.inPlace(content); !ok {
-		edits, ok = in.reencoded(content)
-	}
-	return edits, ok, nil
+	return in, nil
 }
 
-// inPlace inserts the notice into the encoded text, every other byte of which
-// stays as it was.
-func (in *inserter) inPlace(content string) ([]edit, bool) {
-	text, ok := encodeCharset(in.charset, content)
+// insert returns the edits that put the notice into the text, or ok = false if
+// it has to be a part of its own.
+func (in *inserter) insert(n *notice, position Position) (edits []edit, ok bool) {
+	var where spot
+	var added string
+	if in.body.html {
+		where, added = htmlSpot(in.text, position), n.html()
+	} else {
+		flowed := strings.EqualFold(in.body.header.contentType().params["format"], "flowed")
+		where, added = plainSpot(in.text, position, flowed), n.text(flowed)
+	}
+	added = strings.ReplaceAll(where.before+added+where.after, "\n", in.eol)
+	if edits, ok = in.inPlace(where.at, added); !ok {
+		edits, ok = in.reencoded(where.at, added)
+	}
+	return edits, ok
+}
+
+// inPlace inserts into the encoded text, every other byte of which stays as it
+// was. It is done only if what comes out decodes to the text with the notice.
+func (in *inserter) inPlace(at int, added string) ([]edit, bool) {
+	added, encoded, ok := in.charset.encode(added)
 	if !ok {
 		return nil, false
 	}
+	off, ok := in.charset.offset(in.content, in.text, at)
+	if !ok || !in.takes(encoded) {
+		return nil, false
+	}
+	if in.encoding == "quoted-printable" {
+		if _, off, _ = decodeQuoted(in.raw, off); blanks(in.raw[off:]) == len(in.raw)-off {
+			off = len(in.raw) // blanks at the end count for nothing
+		}
+		encoded = in.between(off, encodeQuoted(encoded, in.rawEOL))
+	}
+	content, _ := decodeTransfer(in.encoding, splice(in.raw, off, encoded))
+	text, _ := in.charset.decode(content)
+	if text != in.text[:at]+added+in.text[at:] {
+		return nil, false
+	}
+	start := in.body.text.off + int64(off)
+	return []edit{{span{start, start}, encoded}}, true
+}
+
+// takes reports whether the transfer encoding can be inserted into.
+func (in *inserter) takes(encoded []byte) bool {
 	switch in.encoding {
 	case "7bit":
-		ok = isASCII(text)
-	case "8bit", "binary":
+		return isASCII(encoded) && !bytes.Contains(encoded, []byte{0})
+	case "8bit":
+		return !bytes.Contains(encoded, []byte{0}) // UTF-16 (RFC 2045 section 2.8)
+	case "binary":
+		return true
 	case "quoted-printable":
-		ok = !endsSoft(in.raw)
-	default:
-		ok = false
+		// A soft break at the very end would hang on the notice's last line.
+		return !bytes.HasSuffix(bytes.TrimRight(in.raw, " \t\r\n"), []byte("="))
 	}
-	if !ok {
-		return nil, false
-	}
-	at, before, after := in.where(in.raw)
-	added := in.lines(before + string(text) + after)
-	if in.encoding == "quoted-printable" {
-		added = quote(added, in.eol, midLine(in.raw, at))
-	}
-	off := in.body.text.off + int64(at)
-	return []edit{{span{off, off}, added}}, true
+	return false
 }
 
-// reencoded decodes the text, inserts the notice, and encodes it again: base64
-// cannot be inserted into, and a charset that cannot say a file's name has to
-// become UTF-8.
-func (in *inserter) reencoded(content string) ([]edit, bool) {
-	decoded, ok := in.decoded()
+// between makes a piece of quoted-printable fit between what stands before off
+// and after it, with soft breaks where they are within a line.
+func (in *inserter) between(off int, piece []byte) []byte {
+	before, after := in.raw[:off], in.raw[off:]
+	if n := len(before); n > 0 && before[n-1] != '\n' {
+		blank := len(after) > 0 && (before[n-1] == ' ' || before[n-1] == '\t') // a hard break would strip it
+		if blank || !bytes.HasPrefix(piece, []byte(in.rawEOL)) {
+			piece = append([]byte("="+in.rawEOL), piece...)
+		}
+	}
+	if len(after) > 0 && !bytes.HasSuffix(piece, []byte("\n")) && !bytes.HasPrefix(after, []byte(in.rawEOL)) {
+		piece = append(piece, "="+in.rawEOL...)
+	}
+	return piece
+}
+
+// reencoded encodes the text with the notice in it anew: base64 cannot be
+// inserted into, 7bit cannot take every character, and a charset that cannot
+// say a file's name has to become UTF-8.
+func (in *inserter) reencoded(at int, added string) ([]edit, bool) {
+	if !in.whole {
+		return nil, false
+	}
+	content, toUTF8, ok := in.withNotice(at, added)
 	if !ok {
 		return nil, false
 	}
-	text, ok := encodeCharset(in.charset, content)
-	toUTF8 := !ok
-	if toUTF8 {
-		if decoded, ok = decodeCharset(in.charset, decoded); !ok {
-			return nil, false
+	encoding, encoded := "quoted-printable", []byte(nil)
+	if in.encoding == "base64" {
+		encoding, encoded = "base64", wrapBase64(content, in.rawEOL)
+		if len(in.raw) == 0 { // nothing else may part it from the delimiter
+			encoded = append(encoded, in.rawEOL...)
 		}
-		text = []byte(content)
+	} else {
+		encoded = encodeQuoted(content, in.rawEOL)
 	}
-	at, before, after := in.where(decoded)
-	added := in.lines(before + string(text) + after)
-	decoded = append(append(bytes.Clone(decoded[:at]), added...), decoded[at:]...)
-	encoding, encoded := "base64", wrapBase64(decoded, in.eol)
-	if in.encoding != "base64" {
-		encoding, encoded = "quoted-printable", quote(decoded, in.eol, false)
+	if back, ok := decodeTransfer(encoding, encoded); !ok || !bytes.Equal(back, content) {
+		return nil, false
 	}
 	edits := []edit{{in.body.text, encoded}}
 	if encoding != in.encoding {
@@ -121,58 +164,27 @@ func (in *inserter) reencoded(content string) ([]edit, bool) {
 	return edits, true
 }
 
-func (in *inserter) decoded() ([]byte, bool) {
-	var r io.Reader = bytes.NewReader(in.raw)
-	switch in.encoding {
-	case "7bit", "8bit", "binary":
-	case "base64":
-		r = base64.NewDecoder(base64.StdEncoding, r)
-	case "quoted-printable":
-		r = quotedprintable.NewReader(r)
-	default:
-		return nil, false
+// withNotice is the text with the notice in it: in its charset if that can say
+// it and the bytes around it can stay, else in UTF-8 if they all have a meaning.
+func (in *inserter) withNotice(at int, added string) (content []byte, toUTF8, ok bool) {
+	said, encoded, sayable := in.charset.encode(added)
+	readable := in.encoding == "base64" || !bytes.Contains(encoded, []byte{0})
+	if off, ok := in.charset.offset(in.content, in.text, at); ok && sayable && readable {
+		content = splice(in.content, off, encoded)
+		if text, _ := in.charset.decode(content); text == in.text[:at]+said+in.text[at:] {
+			return content, false, true
+		}
 	}
-	b, err := io.ReadAll(r)
-	return b, err == nil
+	text := in.text[:at] + added + in.text[at:]
+	if in.charset.encoding != nil {
+		text = strings.TrimPrefix(text, byteOrderMark)
+	}
+	return []byte(text), true, in.clean
 }
 
-var (
-	bodyOpen  = regexp.MustCompile(`(?i)<body\b[^>]*>`)
-	bodyClose = regexp.MustCompile(`(?i)</body\s*>`)
-	htmlClose = regexp.MustCompile(`(?i)</html\s*>`)
-)
-
-// where says at which offset of a text the notice goes, and what parts it from
-// the text before and after.
-func (in *inserter) where(text []byte) (at int, before, after string) {
-	if in.body.html {
-		if in.position == Top {
-			if m := bodyOpen.FindIndex(text); m != nil {
-				return m[1], "", ""
-			}
-			return 0, "", "\n"
-		}
-		for _, tag := range []*regexp.Regexp{bodyClose, htmlClose} {
-			if all := tag.FindAllIndex(text, -1); len(all) > 0 {
-				return all[len(all)-1][0], "", ""
-			}
-		}
-		return len(text), "\n", ""
-	}
-	switch {
-	case len(text) == 0:
-		return 0, "", ""
-	case in.position == Top:
-		return 0, "", "\n\n"
-	case bytes.HasSuffix(text, []byte("\n")):
-		return len(text), "\n", "\n"
-	}
-	return len(text), "\n\n", ""
-}
-
-// lines gives content the line ends of the mail.
-func (in *inserter) lines(content string) []byte {
-	return []byte(strings.ReplaceAll(content, "\n", in.eol))
+func splice(b []byte, at int, piece []byte) []byte {
+	out := make([]byte, 0, len(b)+len(piece))
+	return append(append(append(out, b[:at]...), piece...), b[at:]...)
 }
 
 // setField is the edit that gives a field of the text's header a new value.
@@ -183,124 +195,47 @@ func (in *inserter) setField(name, value string) edit {
 		off = h.bodyless()
 		end = off
 	}
-	return edit{span{in.body.start + int64(off), in.body.start + int64(end)}, []byte(name + ": " + value + in.eol)}
+	return edit{span{in.body.start + int64(off), in.body.start + int64(end)}, []byte(name + ": " + value + eolOf(h.raw))}
 }
 
-// utf8Type is the text's Content-Type with another charset; format=flowed and
-// the like stay.
+var charsetParam = regexp.MustCompile(`(?i)(;\s*charset\s*=\s*)("[^"]*"|[^\s;"]+)`)
+
+// utf8Type is the text's Content-Type with another charset. The rest stays as
+// it was written, if that can be done surely.
 func (in *inserter) utf8Type() string {
-	ct := in.body.header.contentType()
-	params := map[string]string{}
-	for k, v := range ct.params {
-		params[k] = v
+	h := in.body.header
+	ct := h.contentType()
+	params := maps.Clone(ct.params)
+	if params == nil {
+		params = map[string]string{}
 	}
 	params["charset"] = "utf-8"
+	off, end, ok := h.span("Content-Type")
+	if ok {
+		_, value, _ := bytes.Cut(bytes.TrimRight(h.raw[off:end], "\r\n"), []byte(":"))
+		written := strings.TrimSpace(charsetParam.ReplaceAllString(string(value), "${1}utf-8"))
+		if _, had := ct.params["charset"]; !had {
+			written = strings.TrimRight(written, "; \t") + "; charset=utf-8"
+		}
+		unfolded := strings.NewReplacer("\r", "", "\n", "").Replace(written)
+		if t, got, err := mime.ParseMediaType(unfolded); err == nil && t == ct.String() && maps.Equal(got, params) {
+			return written
+		}
+	}
 	return mime.FormatMediaType(ct.String(), params)
 }
 
+// lineEnding is the line end b uses, by its first line; otherwise if it has none.
+func lineEnding(b []byte, otherwise string) string {
+	line, whole := firstLine(b)
+	switch {
+	case !whole:
+		return otherwise
+	case bytes.HasSuffix(line, []byte("\r\n")):
+		return "\r\n"
+	}
+	return "\n"
+}
+
 // eolOf is the line end the header uses.
-func eolOf(header []byte) string {
-	if line, whole := firstLine(header); whole && !bytes.HasSuffix(line, []byte("\r\n")) {
-		return "\n"
-	}
-	return "\r\n"
-}
-
-func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
-// encodeCharset says text in a charset, if it can.
-func encodeCharset(cs, text string) ([]byte, bool) {
-	if isASCII([]byte(text)) && asciiCompatible(cs) {
-		return []byte(text), true
-	}
-	e := lookup(cs)
-	if e == nil {
-		return nil, false
-	}
-	b, err := e.NewEncoder().Bytes([]byte(text))
-	return b, err == nil
-}
-
-func decodeCharset(cs string, text []byte) ([]byte, bool) {
-	if cs == "" {
-		cs = "us-ascii"
-	}
-	r, err := charset.Reader(cs, bytes.NewReader(text))
-	if err != nil {
-		return nil, false
-	}
-	b, err := io.ReadAll(r)
-	return b, err == nil
-}
-
-// asciiCompatible reports whether ASCII characters, at the start of a line, are
-// themselves in the charset.
-func asciiCompatible(cs string) bool {
-	switch cs {
-	case "", "us-ascii", "ascii", "utf-8", "utf8", "iso-2022-jp", "gb18030", "gb2312", "gbk", "big5", "euc-jp", "euc-kr", "shift_jis", "koi8-r", "koi8-u":
-		return true
-	}
-	return strings.HasPrefix(cs, "iso-8859-") || strings.HasPrefix(cs, "windows-125")
-}
-
-func lookup(cs string) encoding.Encoding {
-	if cs == "" || cs == "us-ascii" {
-		return nil
-	}
-	if e, err := ianaindex.MIME.Encoding(cs); err == nil && e != nil {
-		return e
-	}
-	e, err := htmlindex.Get(cs)
-	if err != nil {
-		return nil
-	}
-	return e
-}
-
-// endsSoft reports whether a quoted-printable text ends within a line.
-func endsSoft(raw []byte) bool {
-	return bytes.HasSuffix(bytes.TrimRight(raw, " \t\r\n"), []byte("="))
-}
-
-func midLine(raw []byte, at int) bool {
-	return at > 0 && raw[at-1] != '\n' && at < len(raw)
-}
-
-// quote encodes text in quoted-printable. Within a line it stands between two
-// soft breaks.
-func quote(text []byte, eol string, within bool) []byte {
-	var b bytes.Buffer
-	w := quotedprintable.NewWriter(&b)
-	// A bytes.Buffer takes every write.
-	_, _ = w.Write(text)
-	_ = w.Close()
-	out := b.Bytes()
-	if eol == "\n" {
-		out = bytes.ReplaceAll(out, []byte("\r\n"), []byte("\n"))
-	}
-	if within {
-		out = append(append([]byte("="+eol), out...), "="+eol...)
-	}
-	return out
-}
-
-// wrapBase64 encodes text in base64, in lines of 76 (RFC 2045 section 6.8),
-// without a line end after the last.
-func wrapBase64(text []byte, eol string) []byte {
-	const width = 76
-	s := base64.StdEncoding.EncodeToString(text)
-	var b bytes.Buffer
-	for len(s) > width {
-		b.WriteString(s[:width] + eol)
-		s = s[width:]
-	}
-	b.WriteString(s)
-	return b.Bytes()
-}
+func eolOf(header []byte) string { return lineEnding(header, "\r\n") }

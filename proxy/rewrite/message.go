@@ -61,25 +61,15 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return "read message: " + e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// sourceReader marks the errors of a message's source as such.
-type sourceReader struct{ io.Reader }
-
-func (r sourceReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil && err != io.EOF {
-		err = &SourceError{err}
-	}
-	return n, err
-}
-
 // Read reads the header of the message in src, which is the mail's bytes
 // without the dots that SMTP doubles, and decides whether it passes. A failing
 // src is reported as a *SourceError.
 func Read(src io.Reader, p Policy) (*Message, error) {
-	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: NewSpool(p.TempDir)}
+	source := newSourceReader(src)
+	w := &walk{policy: p, source: source, scan: newScanner(source), spool: NewSpool(p.TempDir)}
 	raw, _, err := w.readHeader()
 	if err != nil && err != io.EOF {
-		return nil, errors.Join(err, w.spool.Close())
+		return nil, errors.Join(err, w.close())
 	}
 	m := &Message{walk: w, header: parseHeader(raw)}
 	m.passes = err == io.EOF || passes(&m.header, w)

@@ -7,9 +7,9 @@ import (
 )
 
 func TestNoticeSize(t *testing.T) {
-	en, de := languages["en"], languages["de"]
+	en, de := catalogue()["en"], catalogue()["de"]
 	for _, tt := range []struct {
-		words words
+		words *words
 		bytes int64
 		want  string
 	}{
@@ -50,7 +50,7 @@ func TestNoticeIsSmall(t *testing.T) {
 func TestNoticeOnTop(t *testing.T) {
 	for typ, want := range map[string]string{
 		"text/plain": "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
-		"text/html":  "<body><div style=",
+		"text/html":  "<body>\r\n<div dir=",
 	} {
 		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +
 			"--o\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\nabc\r\n--o--\r\n"
@@ -61,5 +61,23 @@ func TestNoticeOnTop(t *testing.T) {
 		if !bytes.Contains(got, []byte("\r\n\r\n"+want)) || !bytes.Contains(got, []byte("hi\r\n--o--")) {
 			t.Errorf("%s: got %s", typ, got)
 		}
+	}
+}
+
+// Even with a name of 60 letters beyond ASCII in 8bit text and with the worst of
+// escapes in HTML; quoted-printable makes nine bytes of each and goes over.
+func TestNoticeIsSmallWithLongNames(t *testing.T) {
+	for name, limit := range map[string]int{
+		strings.Repeat("n", 60) + ".pdf": 1000,
+		strings.Repeat("é", 60) + ".pdf": 1250,
+		strings.Repeat("報", 60) + ".pdf": 1500,
+	} {
+		n := testNotice(t, "en", name)
+		one := len(n.text(false)) + len(n.html())
+		if one >= limit {
+			t.Errorf("%s: %d bytes, want under %d", name, one, limit)
+		}
+		n.files = append(n.files, n.files[0])
+		t.Logf("%.8s: first %d bytes, each further %d", name, one, len(n.text(false))+len(n.html())-one)
 	}
 }

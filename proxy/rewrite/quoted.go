@@ -10,8 +10,9 @@ type quotedTransfer struct {
 	cut  []byte // what the last chunk began and did not end: "=", "=4", "\r", blanks
 }
 
-// maxQuotedCut bounds the blanks that may wait for the end of their line.
-const maxQuotedCut = 1024
+// maxBlanks bounds the blanks that wait for what follows them. More are damage,
+// in one chunk as in two.
+const maxBlanks = 1024
 
 func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
 	text := chunk
@@ -20,7 +21,7 @@ func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
 	}
 	q := quotedText{dst: dst, held: t.held}
 	n, ok := q.decode(text)
-	if !ok || len(text)-n > maxQuotedCut {
+	if !ok {
 		return dst, errDamaged
 	}
 	if _, err := t.raw.Write(chunk); err != nil {
@@ -41,7 +42,7 @@ func (t *quotedTransfer) finish(dst []byte, atDelimiter bool) ([]byte, error) {
 	return dst, nil
 }
 
-func (t *quotedTransfer) layout() Layout { return Layout{Encoding: "raw", Raw: t.raw} }
+func (t *quotedTransfer) layout() Layout { return Layout{Raw: t.raw} }
 
 func (t *quotedTransfer) Close() error { return t.raw.Close() }
 
@@ -79,6 +80,9 @@ func (q *quotedText) step(text []byte) (int, bool) {
 		return n, ok
 	case ' ', '\t':
 		n := blanks(text)
+		if n > maxBlanks {
+			return 0, false
+		}
 		if n == len(text) {
 			return 0, true
 		}
@@ -117,6 +121,9 @@ func (q *quotedText) escape(text []byte) (int, bool) {
 		return 3, ok
 	}
 	n := 1 + blanks(text[1:])
+	if n > maxBlanks {
+		return 0, false
+	}
 	if n == len(text) {
 		return 0, true
 	}

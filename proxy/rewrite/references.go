@@ -1,18 +1,25 @@
 package rewrite
 
 import (
+	"bytes"
 	"encoding/base64"
 	"html"
 	"io"
 	"mime/quotedprintable"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
-// maxHTML is how much of an HTML text is searched for references. In a longer
-// one everything counts as referred to.
-const maxHTML = 4 << 20
+const (
+	// maxHTML is how much of an HTML text is searched for references. In a
+	// longer one everything counts as referred to.
+	maxHTML = 4 << 20
+	// maxReferences bounds what is remembered; with more, everything counts as
+	// referred to. Newsletters have a hundred.
+	maxReferences = 10_000
+	// maxContentID is the longest line of a mail (RFC 5322 section 2.1.1).
+	maxContentID = 998
+)
 
 // References are the Content-IDs that the message's HTML refers to (RFC 2392):
 // pictures in the text, not attachments to it.
@@ -21,8 +28,6 @@ type references struct {
 	any     bool // the HTML could not be read: it may refer to anything
 	hasHTML bool
 }
-
-var cidURL = regexp.MustCompile(`(?i)cid:([^"'<>\s)\\]+)`)
 
 // collect notes what an HTML text in the spool refers to.
 func (r *references) collect(s *Spool, b body) error {
@@ -38,22 +43,38 @@ func (r *references) collect(s *Spool, b body) error {
 	case "quoted-printable":
 		src = quotedprintable.NewReader(src)
 	}
-	text, err := io.ReadAll(src)
-	if err != nil {
-		r.any = true // what cannot be decoded is no reason to refuse a mail
+	text := bytes.NewBuffer(make([]byte, 0, b.text.end-b.text.off+bytes.MinRead))
+	_, err := text.ReadFrom(src)
+	if err != nil || bytes.IndexByte(text.Bytes(), 0) >= 0 {
+		r.any = true // damaged, or UTF-16: no reason to refuse a mail
 		return nil
 	}
-	if r.ids == nil {
-		r.ids = map[string]bool{}
-	}
-	for _, m := range cidURL.FindAllSubmatch(text, -1) {
-		id := html.UnescapeString(string(m[1]))
-		r.ids[id] = true
-		if id, err := url.PathUnescape(id); err == nil {
-			r.ids[id] = true
+	r.ids = map[string]bool{}
+	for rest := text.Bytes(); !r.any; {
+		i := bytes.IndexByte(rest, ':')
+		if i < 0 {
+			return nil
+		}
+		isCID := i >= 3 && strings.EqualFold(string(rest[i-3:i]), "cid")
+		rest = rest[i+1:]
+		if isCID {
+			n := bytes.IndexAny(rest[:min(len(rest), maxContentID)], "\"'<>)\\ \t\r\n\f")
+			if n < 0 {
+				n = min(len(rest), maxContentID)
+			}
+			r.add(string(rest[:n]))
 		}
 	}
 	return nil
+}
+
+func (r *references) add(id string) {
+	id = html.UnescapeString(id)
+	r.ids[id] = true
+	if id, err := url.PathUnescape(id); err == nil {
+		r.ids[id] = true
+	}
+	r.any = len(r.ids) > maxReferences
 }
 
 // refersTo reports whether the HTML refers, or may refer, to the part.

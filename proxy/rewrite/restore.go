@@ -1,43 +1,18 @@
 package rewrite
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"hash"
 	"io"
 
-	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// A skeleton is what a rewritten mail has lost: one line of JSON, then the
-// original mail without the attachments that are stored elsewhere.
-type skeleton struct {
-	Version int           `json:"version"`
-	Cuts    []skeletonCut `json:"cuts"`
-}
-
-// A skeletonCut says which attachment stood at an offset of the mail that
-// follows the JSON, and how it was encoded.
-type skeletonCut struct {
-	Offset int64  `json:"offset"`
-	Link   string `json:"link"`
-	Layout Layout `json:"layout"`
-}
-
-const (
-	skeletonVersion = 1
-	skeletonType    = "application/vnd.detach.skeleton"
-	// maxSkeletonHead bounds the JSON; maxRuns lines for each of many cuts fit.
-	maxSkeletonHead = 256 << 20
-)
-
-// restoreField stores the skeleton and returns the edit that adds its link to
-// the message's header.
+// restoreField stores the skeleton, which is what the rewritten mail has lost,
+// and returns the edit that adds its link under the message's header.
 func (w *walk) restoreField(h *header) (edit, error) {
-	s := skeleton{Version: skeletonVersion, Cuts: []skeletonCut{}}
+	var s skeleton.Head
 	var mail []io.Reader
 	pos, shift := int64(0), int64(0)
 	for _, c := range w.cuts {
@@ -49,73 +24,40 @@ func (w *walk) restoreField(h *header) (edit, error) {
 			shift += raw.Size()
 			continue
 		}
-		s.Cuts = append(s.Cuts, skeletonCut{Offset: c.off + shift, Link: c.link.URL(), Layout: c.layout})
+		s.Cuts = append(s.Cuts, skeleton.Cut{Offset: c.off + shift, Link: c.link.URL(), Layout: c.layout.Layout})
 	}
 	mail = append(mail, w.spool.Section(pos, w.spool.Size()))
-	head, err := json.Marshal(s)
+	line, err := s.Line(w.source.size, w.source.sum)
 	if err != nil {
 		return edit{}, err
 	}
-	l, err := w.detacher.Detach(w.ctx, "mail", skeletonType, io.MultiReader(bytes.NewReader(append(head, '\n')), io.MultiReader(mail...)))
+	object := io.MultiReader(bytes.NewReader(line), io.MultiReader(mail...))
+	l, err := w.detacher.Detach(w.ctx, skeleton.Name, skeleton.Type, object)
 	if err != nil {
-		return edit{}, err
+		return edit{}, fmt.Errorf("store skeleton: %w", err)
 	}
 	at := int64(h.bodyless())
 	return edit{span{at, at}, []byte(RestoreField + ": " + l.URL() + eolOf(h.raw))}, nil
 }
 
-// Restore writes the original of a rewritten mail to w: skeleton is what its
-// RestoreField links to, and open opens an attachment.
-func Restore(ctx context.Context, w io.Writer, r io.Reader, open func(context.Context, link.Link) (io.ReadCloser, error)) error {
-	br := bufio.NewReader(r)
-	head, err := readLine(br, maxSkeletonHead)
-	if err != nil {
-		return fmt.Errorf("read skeleton: %w", err)
-	}
-	var s skeleton
-	if err := json.Unmarshal(head, &s); err != nil {
-		return fmt.Errorf("read skeleton: %w", err)
-	}
-	if s.Version != skeletonVersion {
-		return fmt.Errorf("skeleton of version %d: only %d is known", s.Version, skeletonVersion)
-	}
-	pos := int64(0)
-	for _, c := range s.Cuts {
-		if c.Offset < pos {
-			return errors.New("skeleton: offsets out of order")
-		}
-		if _, err := io.CopyN(w, br, c.Offset-pos); err != nil {
-			return fmt.Errorf("read skeleton: %w", err)
-		}
-		pos = c.Offset
-		if err := c.restore(ctx, w, open); err != nil {
-			return fmt.Errorf("restore attachment: %w", err)
-		}
-	}
-	_, err = io.Copy(w, br)
-	return err
+// sourceReader reads a message, marks its errors as the source's, and sums up
+// what the skeleton says of the whole.
+type sourceReader struct {
+	src  io.Reader
+	size int64
+	sum  hash.Hash32
 }
 
-func (c *skeletonCut) restore(ctx context.Context, w io.Writer, open func(context.Context, link.Link) (io.ReadCloser, error)) error {
-	l, err := link.Parse(c.Link)
-	if err != nil {
-		return err
-	}
-	r, err := open(ctx, l)
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.Layout.encode(w, r), r.Close())
+func newSourceReader(src io.Reader) *sourceReader {
+	return &sourceReader{src: src, sum: skeleton.NewSum()}
 }
 
-func readLine(r *bufio.Reader, limit int) ([]byte, error) {
-	var line []byte
-	for len(line) <= limit {
-		piece, err := r.ReadSlice('\n')
-		line = append(line, piece...)
-		if err != bufio.ErrBufferFull {
-			return line, err
-		}
+func (r *sourceReader) Read(p []byte) (int, error) {
+	n, err := r.src.Read(p)
+	r.size += int64(n)
+	r.sum.Write(p[:n])
+	if err != nil && err != io.EOF {
+		err = &SourceError{err}
 	}
-	return nil, errors.New("line too long")
+	return n, err
 }

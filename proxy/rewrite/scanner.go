@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync"
 )
 
 const (
@@ -39,18 +40,33 @@ type scanner struct {
 	total int64 // read from src
 }
 
+// scanBuffers are those of messages that are done: most messages are smaller
+// than one.
+var scanBuffers = sync.Pool{New: func() any { return new([scanBuffer]byte) }}
+
 func newScanner(src io.Reader) *scanner {
-	return &scanner{src: src, buf: make([]byte, scanBuffer), bol: true, open: map[string]int{}}
+	buf := scanBuffers.Get().(*[scanBuffer]byte)
+	return &scanner{src: src, buf: buf[:], bol: true, open: map[string]int{}}
 }
 
-// push opens a boundary on the next level. It refuses one that cannot be told
-// from a boundary already open, for then programs differ about the structure.
+// close gives the buffer back. Nothing that next returned is valid any more.
+func (s *scanner) close() {
+	if s.buf != nil {
+		scanBuffers.Put((*[scanBuffer]byte)(s.buf))
+	}
+	s.buf, s.r, s.w, s.err = nil, 0, 0, io.ErrClosedPipe
+}
+
+// push opens a boundary on the next level. It refuses one that no delimiter line
+// can show. One that cannot be told from a boundary already open ends the walk,
+// for then programs differ about the structure of all that follows.
 func (s *scanner) push(boundary string) bool {
 	if boundary == "" || len(boundary) > maxBoundary || strings.TrimRight(boundary, " \t\r\n") != boundary {
 		return false
 	}
 	for b := range s.open {
 		if b == boundary || b == boundary+"--" || boundary == b+"--" {
+			s.closeAll()
 			return false
 		}
 	}
@@ -97,12 +113,11 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	skip := 0
 	if s.bol && win[0] == '-' {
 		line, whole := firstLine(win)
-		if !whole && len(win) < maxDelimiterLine && s.err == nil {
-			if len(win) < 2 || win[1] == '-' {
-				return nil, nil, true
-			}
+		whole = whole || s.err != nil
+		if !whole && len(win) <= maxDelimiterLine && (len(win) < 2 || win[1] == '-') {
+			return nil, nil, true
 		}
-		if d := s.match(line); d != nil {
+		if d := s.match(line); whole && d != nil {
 			return nil, d, false
 		}
 		skip = 1

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 // errDamaged says that a part cannot be decoded surely, or not so that encoding
@@ -42,35 +44,19 @@ func newTransfer(encoding, tempDir string) transfer {
 
 // A Layout says how the decoded bytes of a part stood in the mail.
 type Layout struct {
-	Encoding string `json:"encoding"`        // base64, raw or identity
-	Lines    []run  `json:"lines,omitempty"` // base64: the lengths of lines and what ended them
-	Tail     string `json:"tail,omitempty"`  // identity: the line end before the delimiter; base64: characters of an unfinished quantum
-	Raw      *Spool `json:"-"`               // raw: the encoded bytes themselves
+	skeleton.Layout
+	Raw *Spool // the encoded bytes themselves, where no rule can repeat them
 }
 
-// A run is a number of lines of the same length with the same end.
-type run struct {
-	Len   int    `json:"len"`   // characters before the end
-	End   string `json:"end"`   // line end, with blanks before it
-	Count int    `json:"count"` // lines
-}
+type run = skeleton.Run
 
 // encode writes the bytes that decoded to r.
 func (l Layout) encode(w io.Writer, r io.Reader) error {
-	switch l.Encoding {
-	case "identity":
-		if _, err := io.Copy(w, r); err != nil {
-			return err
-		}
-		_, err := io.WriteString(w, l.Tail)
-		return err
-	case "raw":
+	if l.Raw != nil {
 		_, err := l.Raw.WriteTo(w)
 		return err
-	case "base64":
-		return l.encodeBase64(w, r)
 	}
-	return errors.New("unknown layout " + l.Encoding)
+	return l.Layout.Encode(w, r)
 }
 
 // identityTransfer is 7bit, 8bit and binary: the bytes are themselves.
@@ -103,7 +89,7 @@ func (t *identityTransfer) finish(dst []byte, atDelimiter bool) ([]byte, error) 
 }
 
 func (t *identityTransfer) layout() Layout {
-	return Layout{Encoding: "identity", Tail: string(t.held)}
+	return Layout{Layout: skeleton.Layout{Encoding: skeleton.Identity, Tail: string(t.held)}}
 }
 
 func (t *identityTransfer) Close() error { return nil }

@@ -107,7 +107,7 @@ func TestBase64(t *testing.T) {
 }
 
 func TestBase64LayoutIsSmall(t *testing.T) {
-	tr := &base64Transfer{}
+	tr := newTransfer("base64", "")
 	text := wrapBase64(make([]byte, 8<<20), "\r\n")
 	if _, _, err := decodeIn(tr, text, 64<<10); err != nil {
 		t.Fatal(err)
@@ -166,6 +166,9 @@ func FuzzBase64(f *testing.F) {
 	for _, s := range []string{"YWJj\r\n", "YQ==", "YW\r\nJj\r\n", "Y W J j \n", "YWJj\r\n--\r\nfooter", "YQ==\r\nYQ==", "\r\n\r\n=", "YR=="} {
 		f.Add([]byte(s))
 	}
+	for _, body := range encodedBodies(f, "base64") {
+		f.Add(body)
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		decoded, ok := roundTrip(t, "base64", text)
 		if !ok {
@@ -186,6 +189,9 @@ func FuzzBase64(f *testing.F) {
 func FuzzQuotedPrintable(f *testing.F) {
 	for _, s := range []string{"a=\r\nb\r\n", "=C3=A9 x\r\n", "a =20\r\n", "=", "= \r\n", "a\rb", "=3", "x=3D\n"} {
 		f.Add([]byte(s))
+	}
+	for _, body := range encodedBodies(f, "quoted-printable") {
+		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if _, ok := roundTrip(t, "quoted-printable", text); !ok || len(text) == 0 {

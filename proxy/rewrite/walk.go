@@ -25,10 +25,12 @@ type walk struct {
 	ctx      context.Context
 	policy   Policy
 	detacher Detacher
+	source   *sourceReader
 	scan     *scanner
 	spool    *Spool
 
 	parts   int
+	runs    int // of lines, in the cuts' layouts
 	cuts    []cut
 	removed []span // what goes from the spool with the cuts, in order
 	bodies  []body
@@ -49,10 +51,11 @@ type span struct{ off, end int64 }
 
 // A body is one of the message's texts, in the spool.
 type body struct {
-	header header
-	start  int64 // of the header
-	text   span
-	html   bool
+	header  header
+	start   int64 // of the header
+	text    span
+	html    bool
+	leading bool // as in place
 }
 
 // A place is where in the structure an entity stands.
@@ -81,6 +84,8 @@ func (w *walk) message(h header) error {
 func (w *walk) part(p place) (*delimiter, bool, error) {
 	if w.parts++; w.parts > maxParts {
 		w.scan.closeAll()
+		d, err := w.keep()
+		return d, false, err
 	}
 	start := w.spool.Size()
 	raw, d, err := w.readHeader()
@@ -127,7 +132,7 @@ func (w *walk) entity(h header, start int64, p place) (*delimiter, bool, error) 
 	case detach:
 		return w.attachment(v, p)
 	case text:
-		d, err := w.text(h, start, v.html)
+		d, err := w.text(h, start, v.html, p.leading)
 		return d, false, err
 	default:
 		d, err := w.keep()
@@ -152,14 +157,17 @@ func (w *walk) keep() (*delimiter, error) {
 }
 
 // text keeps one of the message's texts and notes where it is.
-func (w *walk) text(h header, start int64, html bool) (*delimiter, error) {
-	b := body{header: h, start: start, html: html}
+func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, error) {
+	b := body{header: h, start: start, html: html, leading: leading}
 	b.text.off = w.spool.Size()
 	d, err := w.keep()
 	if err != nil {
 		return nil, err
 	}
 	b.text.end = w.spool.Size()
+	if d != nil && b.text.end == b.text.off {
+		return d, nil // not even a line end before the delimiter: nothing can be put in
+	}
 	if d != nil {
 		if b.text.end, err = w.beforeLineEnd(b.text); err != nil {
 			return nil, err
@@ -220,8 +228,9 @@ func (w *walk) multipart(boundary, subtype string, p place) (*delimiter, bool, e
 	return d, gone, err
 }
 
-// close gives back the spool and the layouts.
+// close gives back the spool, the layouts and the scanner's buffer.
 func (w *walk) close() error {
+	w.scan.close()
 	err := w.spool.Close()
 	for _, c := range w.cuts {
 		if c.layout.Raw != nil {

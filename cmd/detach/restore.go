@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+)
+
+type restoreCmd struct {
+	configFlag
+}
+
+// Run turns one rewritten message back into its original. Nothing is written before all of it is there and checked.
+func (c *restoreCmd) Run(e *env) (err error) {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	links, err := skeleton.Links(e.stdin)
+	if err != nil {
+		return fieldError(err)
+	}
+	// The body is not needed, but whoever writes it into a pipe should not see the pipe break.
+	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
+		return fmt.Errorf("read mail: %w", err)
+	}
+	original := rewrite.NewSpool("")
+	defer func() { err = errors.Join(err, original.Close()) }()
+	if err := h.restore(e.ctx, original, links); err != nil {
+		return err
+	}
+	_, err = original.WriteTo(e.stdout)
+	return err
+}
+
+// restore writes the original to w. Of several links it takes the first that leads into this vault: mail that came through
+// another installation of Detach carries that one's link as well.
+func (h *house) restore(ctx context.Context, w io.Writer, links []link.Link) error {
+	file, err := h.openFirst(ctx, links)
+	if err != nil {
+		return openError("what restoring needs", err)
+	}
+	defer file.Close()
+	if file.Meta.Type != skeleton.Type {
+		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, and not to what restoring needs")
+	}
+	m, err := skeleton.Open(file)
+	if err != nil {
+		return err
+	}
+	return m.Restore(ctx, w, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+		part, err := h.vault.Open(ctx, l.CID, l.Fragment)
+		if err != nil {
+			return nil, openError("an attachment of the mail", err)
+		}
+		return part, nil
+	})
+}
+
+func (h *house) openFirst(ctx context.Context, links []link.Link) (file *vault.File, err error) {
+	for _, l := range links {
+		file, err = h.vault.Open(ctx, l.CID, l.Fragment)
+		if !errors.Is(err, vault.ErrNotFound) {
+			return file, err
+		}
+	}
+	return nil, err
+}
+
+// fieldError says what it means that there is no link.
+func fieldError(err error) error {
+	switch {
+	case errors.Is(err, skeleton.ErrNoField):
+		return fmt.Errorf("%w: nothing was detached from it, or restore was off then, or the field was lost on its way", err)
+	case errors.Is(err, link.ErrIncomplete):
+		return fmt.Errorf("%w: the link was cut short on its way", err)
+	}
+	return err
+}
+
+// openError says why an object does not open.
+func openError(what string, err error) error {
+	switch {
+	case errors.Is(err, vault.ErrNotFound):
+		return fmt.Errorf("%s is not stored here: was the mail rewritten by another Detach, or with another data_dir? (%w)", what, err)
+	case errors.Is(err, vault.ErrExpired):
+		return fmt.Errorf("%s has expired, or the secret of its epoch is gone (%w)", what, err)
+	case errors.Is(err, vault.ErrRevoked):
+		return fmt.Errorf("%s was revoked: it stands in the file denied (%w)", what, err)
+	case errors.Is(err, vault.ErrWrongKey):
+		return fmt.Errorf("%s does not open with its link: the link was changed on its way (%w)", what, err)
+	}
+	return fmt.Errorf("open %s: %w", what, err)
+}

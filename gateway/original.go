@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+// original streams the whole message as it was before Detach, put together from its skeleton and
+// its attachments, which are opened like any other: only our own, and only while they are served.
+//
+// There is no Range: where a byte of the middle stands is known only to who writes all before it.
+func (g *gateway) original(w *response, r *http.Request, c cid.Cid, file *vault.File) error {
+	w.route = "original"
+	m, err := skeleton.Open(file)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Accept-Ranges", "none")
+	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
+	h.Set("Etag", etag(c, "original"))
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		g.done(w, r)
+		return nil
+	}
+	out := bufio.NewWriterSize(&original{w}, bufferSize)
+	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+		w.stall.Reset(w.cfg.StoreTimeout)
+		return g.vault.Open(ctx, l.CID, l.Fragment)
+	})
+	if err != nil {
+		return err // what is left in out would have made it look whole
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK) // of a message of no bytes
+	g.done(w, r)
+	return nil
+}
+
+// original is the client's side of a message that is being restored. The store's clock stands
+// still while a slow client is served.
+type original struct{ *response }
+
+func (o *original) Write(p []byte) (int, error) {
+	o.stall.Stop()
+	defer o.stall.Reset(o.cfg.StoreTimeout)
+	return o.response.Write(p)
+}

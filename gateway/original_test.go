@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+)
+
+// putOriginal stores a message of a text and one attachment, as a proxy does, and returns it.
+func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part link.Link) {
+	f.t.Helper()
+	b := f.vault.Begin()
+	part, err := b.Detach(context.Background(), "report.pdf", "application/pdf", bytes.NewReader(content))
+	check(f.t, err)
+	const before, after = "Subject: x\r\n\r\n--b\r\n\r\n", "\r\n--b--\r\n"
+	whole = append(append([]byte(before), content...), after...)
+	sum := skeleton.NewSum()
+	sum.Write(whole)
+	h := skeleton.Head{Cuts: []skeleton.Cut{{Offset: int64(len(before)), Link: part.URL(), Layout: skeleton.Layout{Encoding: skeleton.Identity}}}}
+	line, err := h.Line(size+int64(len(before+after)), sum)
+	check(f.t, err)
+	l, err = b.Detach(context.Background(), skeleton.Name, skeleton.Type, strings.NewReader(string(line)+before+after))
+	check(f.t, err)
+	check(f.t, b.Commit(context.Background()))
+	return whole, l, part
+}
+
+// The link of the Detach-Restore field opens a page, and its button gives the whole original message.
+func TestOriginal(t *testing.T) {
+	f := newFixture(t, options{})
+	for _, size := range []int{1, 5<<20 + 77} {
+		want, l, _ := f.putOriginal(noise(size), int64(size))
+		page := f.get("/" + l.CID.String())
+		wantStatus(t, page, 200)
+		if !bytes.Contains(readAll(t, page), []byte("the whole original message")) {
+			t.Error("the page has no words for it")
+		}
+		file := f.ticket(l)
+		if !strings.HasSuffix(file, "/original.eml") {
+			t.Errorf("the address of the download does not end in its name: %s", file)
+		}
+		resp := f.get(file, "Range", "bytes=5-9")
+		wantStatus(t, resp, 200)
+		wantHeader(t, resp, "Content-Type", "application/octet-stream")
+		wantHeader(t, resp, "Content-Disposition", "attachment; filename=original.eml")
+		wantHeader(t, resp, "Accept-Ranges", "none")
+		wantHeader(t, resp, "Cache-Control", fileCache)
+		if resp.ContentLength != int64(len(want)) {
+			t.Errorf("Content-Length %d, want %d", resp.ContentLength, len(want))
+		}
+		if got := readAll(t, resp); sum(got) != sum(want) {
+			t.Errorf("got %d bytes, want %d", len(got), len(want))
+		}
+		head := f.request("HEAD", file, "")
+		wantStatus(t, head, 200)
+		for name := range resp.Header {
+			if name != "Date" {
+				wantHeader(t, head, name, resp.Header.Get(name))
+			}
+		}
+	}
+}
+
+// What is missing from the beginning is an error page; what fails half way breaks off.
+func TestOriginalFails(t *testing.T) {
+	f := newFixture(t, options{})
+	const size = 5 << 20
+	_, l, part := f.putOriginal(noise(size), size)
+	file := f.ticket(l)
+
+	f.store.fail(nil, func(_ context.Context, n int, data []byte) ([]byte, error) {
+		if n > 5 { // of one object: directory, metadata, root, and then the leaves
+			return nil, errors.New("disk on fire")
+		}
+		return data, nil
+	})
+	resp := f.get(file)
+	wantStatus(t, resp, 200)
+	if got, err := io.ReadAll(resp.Body); err == nil || len(got) == 0 {
+		t.Errorf("a disk that fails half way: %d bytes and error %v, want some and an error", len(got), err)
+	}
+	f.store.fail(nil, nil)
+
+	check(t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(part.CID.String()+"\n"), 0o600))
+	resp = f.get(file)
+	wantStatus(t, resp, http.StatusGone)
+	wantHeader(t, resp, "Content-Type", page)
+	wantHeader(t, resp, "Etag", "")
+
+	// A skeleton that promises more than there is; of a small one nothing is given out.
+	_, l, _ = f.putOriginal(noise(1000), 1001)
+	resp = f.get(f.ticket(l))
+	wantStatus(t, resp, http.StatusInternalServerError)
+	_, l, _ = f.putOriginal(noise(size), size+1)
+	resp = f.get(f.ticket(l))
+	if got, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("%d bytes without an error, and one less than promised", len(got))
+	}
+}

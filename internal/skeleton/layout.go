@@ -1,0 +1,172 @@
+package skeleton
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+)
+
+const (
+	// MaxRuns bounds the runs of one message, and with MaxLineEnd what its head takes. Real encoders
+	// need two for an attachment.
+	MaxRuns = 1 << 16
+	// MaxLineEnd bounds the blanks kept as one line's end.
+	MaxLineEnd = 256
+	// lineBuffer gathers lines on their way out.
+	lineBuffer = 32 << 10
+)
+
+// The encodings of a layout.
+const (
+	Base64   = "base64"
+	Identity = "identity"
+)
+
+// errLayout: the layout has another number of characters than the attachment.
+var errLayout = fmt.Errorf("%w: a layout does not fit its attachment", ErrInvalid)
+
+// A Layout says how the decoded bytes of a part stood in the mail.
+type Layout struct {
+	Encoding string `json:"encoding"`
+	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of lines and what ended them
+	Tail     string `json:"tail,omitempty"`  // identity: the line end before the delimiter; base64: characters of an unfinished quantum
+}
+
+// A Run is a number of lines of the same length with the same end.
+type Run struct {
+	Len   int    `json:"len"`   // characters before the end
+	End   string `json:"end"`   // line end, with blanks before it
+	Count int    `json:"count"` // lines
+}
+
+// Encode writes to w the bytes that decoded to r.
+func (l Layout) Encode(w io.Writer, r io.Reader) error {
+	switch l.Encoding {
+	case Identity:
+		if _, err := io.Copy(w, r); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, l.Tail)
+		return err
+	case Base64:
+		return l.encodeBase64(w, r)
+	}
+	return fmt.Errorf("%w: unknown layout", ErrInvalid)
+}
+
+// check refuses what no encoder writes.
+func (l Layout) check() error {
+	switch l.Encoding {
+	case Identity:
+		if len(l.Lines) > 0 || l.Tail != "" && l.Tail != "\n" && l.Tail != "\r\n" {
+			return errors.New("identity layout")
+		}
+		return nil
+	case Base64:
+		if len(l.Tail) > 3 || strings.Trim(l.Tail, alphabet) != "" {
+			return errors.New("base64 layout: tail")
+		}
+		for _, r := range l.Lines {
+			if err := r.check(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return errors.New("unknown layout")
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+
+func (r Run) check() error {
+	switch {
+	case r.Len < 0 || r.Count < 1 || r.Len > math.MaxInt32+1<<20:
+		return errors.New("run: out of range")
+	case r.Len == 0 && r.End == "": // it would take for ever to write nothing
+		return errors.New("run: empty")
+	case len(r.End) > MaxLineEnd || strings.Trim(r.End, " \t\r\n") != "":
+		return errors.New("run: line end")
+	}
+	return nil
+}
+
+// encodeBase64 writes r in base64, in the lines that were recorded.
+func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
+	lines := &lineWriter{w: w, runs: l.Lines}
+	enc := base64.NewEncoder(base64.StdEncoding, lines)
+	if _, err := io.Copy(enc, r); err != nil {
+		return err
+	}
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(lines, l.Tail); err != nil {
+		return err
+	}
+	return lines.close()
+}
+
+// A lineWriter cuts what is written into the lines of a layout.
+type lineWriter struct {
+	w    io.Writer
+	runs []Run
+	line int // in runs[0]
+	pos  int // in the line
+	out  []byte
+}
+
+func (l *lineWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if err := l.endLines(); err != nil {
+			return 0, err
+		}
+		if len(l.runs) == 0 {
+			return 0, errLayout // more characters than the layout has room for
+		}
+		k := min(l.runs[0].Len-l.pos, len(p))
+		l.out = append(l.out, p[:k]...)
+		l.pos += k
+		p = p[k:]
+	}
+	return n, l.endLines()
+}
+
+// endLines ends the lines that are full.
+func (l *lineWriter) endLines() error {
+	for len(l.runs) > 0 && l.pos == l.runs[0].Len {
+		l.out = append(l.out, l.runs[0].End...)
+		l.pos = 0
+		if l.line++; l.line == l.runs[0].Count {
+			l.runs, l.line = l.runs[1:], 0
+		}
+		if len(l.out) >= lineBuffer {
+			if err := l.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(l.out) >= lineBuffer {
+		return l.flush()
+	}
+	return nil
+}
+
+func (l *lineWriter) flush() error {
+	_, err := l.w.Write(l.out)
+	l.out = l.out[:0]
+	return err
+}
+
+func (l *lineWriter) close() error {
+	if err := l.endLines(); err != nil {
+		return err
+	}
+	if len(l.runs) > 0 {
+		return errLayout // fewer characters than the layout has
+	}
+	return l.flush()
+}

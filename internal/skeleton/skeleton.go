@@ -1,0 +1,212 @@
+package skeleton
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+const (
+	// Type is the media type by which a stored skeleton is known. No attachment may carry it.
+	Type = "application/vnd.detach.skeleton"
+	// Name is what the restored message is called where a file needs a name.
+	Name = "original.eml"
+
+	version = 1
+	// maxHead bounds the JSON: MaxRuns runs with line ends of MaxLineEnd, each an escape, fit.
+	maxHead = 64 << 20
+	// MaxCuts is more than the parts of a message that are walked.
+	MaxCuts = 1 << 14
+	// maxValues bounds the values in the JSON, and so the memory it unpacks to.
+	maxValues = 4*MaxRuns + 8*MaxCuts
+	// maxSize of a message: enough for any, and sums of it do not overflow.
+	maxSize = 1 << 40
+)
+
+// ErrInvalid: not a skeleton, or one that does not fit its attachments.
+var ErrInvalid = errors.New("not a valid skeleton")
+
+// A Head is the first line of a skeleton.
+type Head struct {
+	Version int   `json:"version"`
+	Size    int64 `json:"size"` // bytes of the message
+	// CRC32C of the message, in hexadecimal. The CIDs and the metadata authenticate every byte that goes into
+	// it: this is against mistakes in putting them together, for which SHA-256 would cost a third of the throughput.
+	CRC32C string `json:"crc32c"`
+	Cuts   []Cut  `json:"cuts"`
+}
+
+// A Cut says which attachment stood at an offset of what follows the head, and how it was encoded.
+type Cut struct {
+	Offset int64  `json:"offset"`
+	Link   string `json:"link"`
+	Layout Layout `json:"layout"`
+
+	link link.Link
+}
+
+// NewSum returns the checksum of a Head.
+func NewSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
+
+// Line returns the head as it is stored, of a message of size bytes with this sum.
+func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
+	h.Version, h.Size, h.CRC32C = version, size, fmt.Sprintf("%08x", sum.Sum32())
+	if h.Cuts == nil {
+		h.Cuts = []Cut{}
+	}
+	line, err := json.Marshal(h)
+	return append(line, '\n'), err
+}
+
+// A Message is one that can be restored.
+type Message struct {
+	head Head
+	rest *bufio.Reader // the message without its attachments
+}
+
+// Opener opens an attachment. Its errors come back, wrapped.
+type Opener func(context.Context, link.Link) (io.ReadCloser, error)
+
+// Open reads the head of a skeleton.
+func Open(r io.Reader) (*Message, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	line, err := readLine(br)
+	if err != nil {
+		return nil, fmt.Errorf("read skeleton: %w", err)
+	}
+	m := &Message{rest: br}
+	if err := m.head.parse(line); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return m, nil
+}
+
+// Size is the number of bytes of the message.
+func (m *Message) Size() int64 { return m.head.Size }
+
+// Restore writes the message to w. All of it was written, and nothing else, if the error is nil;
+// of what was written before an error nothing is good.
+func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
+	out := &checkedWriter{w: w, left: m.head.Size, sum: NewSum()}
+	pos := int64(0)
+	for i := range m.head.Cuts {
+		c := &m.head.Cuts[i]
+		if err := copyN(out, m.rest, c.Offset-pos); err != nil {
+			return fmt.Errorf("read skeleton: %w", err)
+		}
+		pos = c.Offset
+		if err := c.restore(ctx, out, open); err != nil {
+			return fmt.Errorf("restore attachment: %w", err)
+		}
+	}
+	if _, err := io.Copy(out, m.rest); err != nil {
+		return fmt.Errorf("read skeleton: %w", err)
+	}
+	if out.left != 0 || fmt.Sprintf("%08x", out.sum.Sum32()) != m.head.CRC32C {
+		return fmt.Errorf("%w: the message comes out as another", ErrInvalid)
+	}
+	return nil
+}
+
+func (c *Cut) restore(ctx context.Context, w io.Writer, open Opener) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, err := open(ctx, c.link)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Layout.Encode(w, r), r.Close())
+}
+
+func copyN(w io.Writer, r io.Reader, n int64) error {
+	_, err := io.CopyN(w, r, n)
+	if err == io.EOF {
+		return fmt.Errorf("%w: shorter than its offsets", ErrInvalid)
+	}
+	return err
+}
+
+// parse reads and checks the JSON. Values are counted before they are unpacked: two bytes of it can become forty.
+func (h *Head) parse(line []byte) error {
+	if bytes.Count(line, []byte(",")) > maxValues {
+		return errors.New("too much in its head")
+	}
+	if err := json.Unmarshal(line, h); err != nil {
+		return errors.New("its head is not the JSON it should be") // and not err, which may quote a link
+	}
+	switch {
+	case h.Version != version:
+		return fmt.Errorf("of version %d, and only %d is known", h.Version, version)
+	case h.Size < 0 || h.Size > maxSize:
+		return errors.New("its size is out of range")
+	case len(h.Cuts) > MaxCuts:
+		return errors.New("too many attachments")
+	}
+	return h.checkCuts()
+}
+
+func (h *Head) checkCuts() error {
+	pos, runs := int64(0), 0
+	seen := make(map[cid.Cid]bool, len(h.Cuts))
+	for i := range h.Cuts {
+		c := &h.Cuts[i]
+		var err error
+		if c.link, err = link.Parse(c.Link); err != nil {
+			return fmt.Errorf("link of an attachment: %w", err)
+		}
+		if err := c.Layout.check(); err != nil {
+			return err
+		}
+		runs += len(c.Layout.Lines)
+		// Every attachment is an object of its own. A small skeleton that names a large object again and
+		// again would make a message without end.
+		if seen[c.link.CID] || c.Offset < pos || c.Offset > h.Size || runs > MaxRuns {
+			return errors.New("attachments twice, out of order or out of range")
+		}
+		pos, seen[c.link.CID] = c.Offset, true
+	}
+	return nil
+}
+
+// checkedWriter sums up what is written and refuses more than was announced.
+type checkedWriter struct {
+	w    io.Writer
+	left int64
+	sum  hash.Hash32
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > c.left {
+		return 0, fmt.Errorf("%w: the message comes out longer than it was", ErrInvalid)
+	}
+	n, err := c.w.Write(p)
+	c.left -= int64(n)
+	c.sum.Write(p[:n])
+	return n, err
+}
+
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for len(line) <= maxHead {
+		piece, err := r.ReadSlice('\n')
+		line = append(line, piece...)
+		if err == io.EOF {
+			return nil, fmt.Errorf("%w: no head", ErrInvalid)
+		}
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
+	return nil, fmt.Errorf("%w: its head is too long", ErrInvalid)
+}

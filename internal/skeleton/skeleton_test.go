@@ -1,0 +1,260 @@
+package skeleton
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+var update = flag.Bool("update", false, "write docs/vectors/skeleton.json anew")
+
+// vectorFile is read by e2e/format too.
+const vectorFile = "../../docs/vectors/skeleton.json"
+
+// vector is one case of the file; its bytes are base64.
+type vector struct {
+	Why         string            `json:"why"`
+	Skeleton    []byte            `json:"skeleton"`
+	Attachments map[string][]byte `json:"attachments"` // by CID
+	Expect      string            `json:"expect"`      // ok, or invalid
+	Message     []byte            `json:"message,omitempty"`
+}
+
+func testLink(seed byte) link.Link {
+	sum := sha256.Sum256([]byte{seed})
+	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	f, err := crypto.FragmentFromBytes(bytes.Repeat([]byte{seed}, 32))
+	if err != nil {
+		panic(err)
+	}
+	return link.Link{Base: "https://files.example.org", CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
+}
+
+const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n" +
+	"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8sIERl \r\ndGFjaCENCg==\r\n\r\n" +
+	"--b\r\nContent-Type: application/x-raw\r\n\r\nbytes as they are\n\r\n--b--\r\n"
+
+// good is the head of message's skeleton, and the rest of it.
+func good() (Head, string, map[string][]byte) {
+	one, two := testLink(1), testLink(2)
+	first := strings.Index(message, "SGVs")
+	second := strings.Index(message, "bytes as")
+	firstEnd, secondEnd := strings.Index(message, "\r\n--b\r\nContent-Type: application"), strings.Index(message, "--b--")
+	rest := message[:first] + message[firstEnd:second] + message[secondEnd:]
+	h := Head{Cuts: []Cut{
+		{Offset: int64(first), Link: one.URL(), Layout: Layout{Encoding: Base64, Lines: []Run{{12, " \r\n", 1}, {12, "\r\n", 1}}}},
+		{Offset: int64(first + second - firstEnd), Link: two.URL(), Layout: Layout{Encoding: Identity, Tail: "\r\n"}},
+	}}
+	return h, rest, map[string][]byte{one.CID.String(): []byte("Hello, Detach!\r\n"), two.CID.String(): []byte("bytes as they are\n")}
+}
+
+func line(t *testing.T, h Head) string {
+	t.Helper()
+	sum := NewSum()
+	io.WriteString(sum, message)
+	b, err := h.Line(int64(len(message)), sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func opener(attachments map[string][]byte) Opener {
+	return func(_ context.Context, l link.Link) (io.ReadCloser, error) {
+		content, ok := attachments[l.CID.String()]
+		if !ok {
+			return nil, errMissing
+		}
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}
+}
+
+var errMissing = errors.New("not found")
+
+func restore(s []byte, open Opener) (string, error) {
+	m, err := Open(bytes.NewReader(s))
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	err = m.Restore(context.Background(), &out, open)
+	return out.String(), err
+}
+
+func vectors(t *testing.T) []vector {
+	h, rest, attachments := good()
+	head := line(t, h)
+	edit := func(why, old, new string) vector {
+		s := strings.Replace(head+rest, old, new, 1)
+		if s == head+rest {
+			t.Fatalf("%s: %q is not there", why, old)
+		}
+		return vector{why, []byte(s), attachments, "invalid", nil}
+	}
+	other := map[string][]byte{testLink(1).CID.String(): []byte("Hello, Detach?\r\n"), testLink(2).CID.String(): []byte("bytes as they are\n")}
+	short := map[string][]byte{testLink(1).CID.String(): []byte("Hello"), testLink(2).CID.String(): []byte("bytes as they are\n")}
+	empty := Head{}
+	none, err := empty.Line(0, NewSum())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []vector{
+		{"a message with two attachments", []byte(head + rest), attachments, "ok", []byte(message)},
+		{"a message of no bytes", none, map[string][]byte{}, "ok", []byte{}},
+		edit("another version", `"version":1`, `"version":2`),
+		edit("another size", fmt.Sprintf(`"size":%d`, len(message)), fmt.Sprintf(`"size":%d`, len(message)+1)),
+		edit("a size of less than nothing", `"size":`, `"size":-`),
+		edit("a byte that was another", "Hello\r\n", "Hallo\r\n"),
+		edit("a byte less", "--b--\r\n", "--b--\r"),
+		edit("a byte more", "--b--\r\n", "--b--\r\n\n"),
+		edit("an offset beyond the end", `"offset":1`, `"offset":9991`),
+		edit("an offset before the last", `"offset":1`, `"offset":-1`),
+		edit("lines of negative length", `"len":12`, `"len":-12`),
+		edit("no lines", `"count":1`, `"count":0`),
+		edit("fewer lines than before none", `"count":1`, `"count":-1`),
+		edit("more lines than characters", `"count":1`, `"count":9000000000000000000`),
+		edit("empty lines without end", `"len":12,"end":" \r\n","count":1`, `"len":0,"end":"","count":9000000000000000000`),
+		edit("blank lines without end", `"len":12,"end":" \r\n","count":1`, `"len":0,"end":"\n","count":9000000000000000000`),
+		edit("a number over all numbers", `"count":1`, `"count":99999999999999999999`),
+		edit("text for a line end", `" \r\n"`, `"x\r\n"`),
+		edit("another encoding", `"identity"`, `"zip"`),
+		edit("text for a tail", `"tail":"\r\n"`, `"tail":"x"`),
+		edit("one attachment twice", testLink(2).URL(), testLink(1).URL()),
+		edit("a link that is none", testLink(2).URL(), "https://files.example.org/"),
+		{"an attachment that was another", []byte(head + rest), other, "invalid", nil},
+		{"an attachment that was longer", []byte(head + rest), short, "invalid", nil},
+		{"no head", []byte(rest), attachments, "invalid", nil},
+		{"nothing", nil, attachments, "invalid", nil},
+		{"no end of the head", []byte(strings.TrimSuffix(head, "\n")), attachments, "invalid", nil},
+	}
+}
+
+// Each vector, as it stands in the file, comes to its end.
+func TestVectors(t *testing.T) {
+	want, err := json.MarshalIndent(vectors(t), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *update {
+		if err := os.WriteFile(vectorFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.ReadFile(vectorFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file, want) {
+		t.Error("the file is not what this test makes: run it with -update")
+	}
+	var all []vector
+	if err := json.Unmarshal(file, &all); err != nil || len(all) < 2 {
+		t.Fatalf("%d vectors, error %v", len(all), err)
+	}
+	for _, v := range all {
+		got, err := restore(v.Skeleton, opener(v.Attachments))
+		switch {
+		case v.Expect == "ok" && (err != nil || got != string(v.Message)):
+			t.Errorf("%s: got %q, error %v", v.Why, got, err)
+		case v.Expect != "ok" && !errors.Is(err, ErrInvalid):
+			t.Errorf("%s: error %v, want ErrInvalid", v.Why, err)
+		case len(got) > len(message)+1:
+			t.Errorf("%s: wrote %d bytes, more than announced", v.Why, len(got))
+		}
+		if err != nil && strings.Contains(err.Error(), testLink(1).Fragment.Encode()) {
+			t.Errorf("%s: the error quotes a link", v.Why)
+		}
+	}
+}
+
+// Whatever the opener or the source says comes back.
+func TestRestoreErrors(t *testing.T) {
+	h, rest, attachments := good()
+	delete(attachments, testLink(2).CID.String())
+	if _, err := restore([]byte(line(t, h)+rest), opener(attachments)); !errors.Is(err, errMissing) {
+		t.Errorf("a part missing: error %v", err)
+	}
+	broken := errors.New("broken")
+	if _, err := Open(io.MultiReader(strings.NewReader(`{"version`), failing{broken})); !errors.Is(err, broken) {
+		t.Errorf("a source that breaks: error %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A head as large as any that may be, and no larger, is unpacked.
+func TestBounds(t *testing.T) {
+	for name, s := range map[string]string{
+		"a million numbers":  `{"version":1,"cuts":[` + strings.Repeat("1,", 1<<20) + "1]}\n",
+		"a line without end": `{"version":1,"cuts":"` + strings.Repeat("x", maxHead) + "\"}\n",
+		"nothing but depth":  strings.Repeat("[", 1<<20) + "\n",
+	} {
+		if _, err := Open(strings.NewReader(s)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: error %v, want ErrInvalid", name, err)
+		}
+	}
+	h := Head{Cuts: []Cut{{Link: testLink(1).URL(), Layout: Layout{Encoding: Base64}}}}
+	for range MaxRuns {
+		h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, Run{1 << 30, "\r\n", 1 << 30})
+	}
+	if _, err := Open(strings.NewReader(line(t, h))); err != nil {
+		t.Errorf("as many runs as may be: %v", err)
+	}
+	h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, Run{1, "\n", 1})
+	if _, err := Open(strings.NewReader(line(t, h))); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one run more: error %v", err)
+	}
+}
+
+// Whatever a skeleton says, nothing hangs, and no more is written than announced.
+func FuzzSkeleton(f *testing.F) {
+	file, err := os.ReadFile(vectorFile)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var all []vector
+	if err := json.Unmarshal(file, &all); err != nil {
+		f.Fatal(err)
+	}
+	for _, v := range all {
+		f.Add(v.Skeleton)
+	}
+	_, _, attachments := good()
+	f.Fuzz(func(t *testing.T, s []byte) {
+		m, err := Open(bytes.NewReader(s))
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if m.Size() > 1<<16 {
+			t.Skip("as large as it says it is")
+		}
+		var out bytes.Buffer
+		err = m.Restore(context.Background(), &out, opener(attachments))
+		if int64(out.Len()) > m.Size() || err == nil && int64(out.Len()) != m.Size() {
+			t.Fatalf("%d bytes of %d, error %v", out.Len(), m.Size(), err)
+		}
+	})
+}

@@ -1,0 +1,159 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+	"golang.org/x/text/unicode/norm"
+)
+
+const (
+	byteOrderMark = "\uFEFF"
+	replacement   = "\uFFFD"
+)
+
+// A codec is what turns a text's bytes into characters and back.
+type codec struct {
+	encoding encoding.Encoding // nil: the bytes are UTF-8 as they stand
+	ascii    bool              // and only ASCII may be added to them
+}
+
+// findCharset returns the charset of that name, if it is known. Some have to
+// look at the text to tell.
+func findCharset(name string, content []byte) (codec, bool) {
+	switch name = strings.ToLower(strings.TrimSpace(name)); name {
+	case "utf-8", "utf8":
+		return codec{}, true
+	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us":
+		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; what
+		// they mean is known only if they are UTF-8.
+		return codec{ascii: true}, true
+	case "utf-16", "utf-16be", "utf-16le":
+		order, ok := byteOrder(name, content)
+		return codec{encoding: unicode.UTF16(order, unicode.IgnoreBOM)}, ok
+	case "gb2312", "gbk", "x-gbk":
+		name = "gb18030" // the same and more
+	case "ks_c_5601-1987", "ks_c_5601", "cp949":
+		name = "euc-kr"
+	}
+	if e, err := ianaindex.MIME.Encoding(name); err == nil && e != nil {
+		return codec{encoding: e}, true
+	}
+	e, err := htmlindex.Get(name)
+	if err != nil || e == encoding.Replacement {
+		return codec{}, false
+	}
+	canonical, err := htmlindex.Name(e)
+	return codec{encoding: e}, err == nil && canonical != "x-user-defined"
+}
+
+// byteOrder is that of a UTF-16 text. Without a mark it is big-endian by RFC
+// 2781 section 4.3.
+//
+// QUIRK: programs on Windows leave out the mark and write little-endian; the
+// zeros of ASCII characters show it.
+func byteOrder(name string, content []byte) (unicode.Endianness, bool) {
+	switch {
+	case len(content)%2 != 0:
+		return unicode.BigEndian, false
+	case name == "utf-16be", name == "utf-16" && bytes.HasPrefix(content, []byte("\xFE\xFF")):
+		return unicode.BigEndian, true
+	case name == "utf-16le", bytes.HasPrefix(content, []byte("\xFF\xFE")):
+		return unicode.LittleEndian, true
+	}
+	zeros := [2]int{}
+	for i, c := range content {
+		if c == 0 {
+			zeros[i%2]++
+		}
+	}
+	if zeros[1] > zeros[0] {
+		return unicode.LittleEndian, zeros[0] == 0
+	}
+	return unicode.BigEndian, zeros[1] == 0
+}
+
+// decode returns the text, and whether every byte of it had a meaning.
+func (c codec) decode(content []byte) (text string, clean bool) {
+	if c.encoding == nil {
+		return string(content), utf8.Valid(content)
+	}
+	b, err := c.encoding.NewDecoder().Bytes(content)
+	return string(b), err == nil && !bytes.Contains(b, []byte(replacement))
+}
+
+// encode says text in the charset, and returns it as it could be said: composed
+// letters and a plain apostrophe are no different text.
+func (c codec) encode(text string) (said string, encoded []byte, ok bool) {
+	if b, ok := c.exactly(text); ok {
+		return text, b, true
+	}
+	text = strings.ReplaceAll(norm.NFC.String(text), "’", "'")
+	b, ok := c.exactly(text)
+	return text, b, ok
+}
+
+func (c codec) exactly(text string) ([]byte, bool) {
+	if c.encoding == nil {
+		return []byte(text), !c.ascii || isASCII([]byte(text))
+	}
+	b, err := c.encoding.NewEncoder().Bytes([]byte(text))
+	return b, err == nil
+}
+
+// offset is where in content the byte at in its decoded text comes from. After
+// an ASCII character it is right behind it: in a charset with shifts (RFC 1468)
+// a shift may follow, and what is put there has to stand before it.
+func (c codec) offset(content []byte, text string, at int) (int, bool) {
+	if c.encoding == nil || at == 0 {
+		return at, true
+	}
+	behind := 0
+	if text[at-1] < utf8.RuneSelf {
+		at, behind = at-1, 1
+	}
+	off, ok := c.consumed(content, at)
+	if ok && behind > 0 {
+		end, ok := c.consumed(content, at+behind)
+		for width := range 8 { // the character's own bytes, with a shift back to ASCII before it
+			if !ok || off+width+1 > end {
+				break
+			}
+			if got, _ := c.decode(content[:off+width+1]); len(got) == at+behind {
+				return off + width + 1, true
+			}
+		}
+		return 0, false
+	}
+	return off, ok
+}
+
+// consumed is how many bytes of content make the first n bytes of its text.
+func (c codec) consumed(content []byte, n int) (int, bool) {
+	dst := make([]byte, n)
+	written, read := 0, 0
+	d := c.encoding.NewDecoder()
+	for written < n {
+		w, r, err := d.Transform(dst[written:], content[read:], true)
+		written, read = written+w, read+r
+		if err != nil && err != transform.ErrShortDst || w == 0 && r == 0 {
+			break
+		}
+	}
+	return read, written == n
+}
+
+func isASCII(b []byte) bool {
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

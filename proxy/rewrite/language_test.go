@@ -1,0 +1,110 @@
+package rewrite
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/text/feature/plural"
+)
+
+// Every language says everything, in every plural form it has.
+func TestCatalogueIsComplete(t *testing.T) {
+	if len(catalogue()) < 4 {
+		t.Errorf("%d languages, want at least 4", len(catalogue()))
+	}
+	for code, w := range catalogue() {
+		for name, texts := range map[string]map[string]string{"heading": w.Heading, "heading_until": w.HeadingUntil, "bytes": w.Bytes} {
+			for n := range 1000 {
+				form := forms[plural.Cardinal.MatchPlural(w.tag, n, 0, 0, 0, 0)]
+				if texts[form] == "" {
+					t.Fatalf("%s: %s: no %q, as in %d", code, name, form, n)
+				}
+			}
+			for form, text := range texts {
+				if text == "" || text != strings.TrimSpace(text) {
+					t.Errorf("%s: %s.%s: empty, or with blanks around it", code, name, form)
+				}
+				if name == "heading_until" && !strings.Contains(text, "{date}") {
+					t.Errorf("%s: heading_until.%s: no {date}", code, form)
+				}
+				if name == "bytes" && !strings.Contains(text, "{n}") {
+					t.Errorf("%s: bytes.%s: no {n}", code, form)
+				}
+			}
+		}
+		for _, unit := range []string{w.Size.Kilobytes, w.Size.Megabytes, w.Size.Gigabytes} {
+			if !strings.Contains(unit, "{n}") {
+				t.Errorf("%s: size: %q has no {n}", code, unit)
+			}
+		}
+		if w.Size.DecimalSign == "" || len(w.Date.Months) != 12 || w.Date.First == "" || len(w.Detect.Words) < 30 {
+			t.Errorf("%s: decimal_sign, first, twelve months or words are missing", code)
+		}
+		for _, part := range []string{"{day}", "{month}", "{year}"} {
+			if !strings.Contains(w.Date.Format, part) {
+				t.Errorf("%s: date.format: no %s", code, part)
+			}
+		}
+	}
+}
+
+func TestHeading(t *testing.T) {
+	for _, tt := range []struct {
+		code  string
+		files int
+		until time.Time
+		want  string
+	}{
+		{"en", 1, time.Time{}, "Attachment:"},
+		{"en", 2, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), "2 attachments, available until 1 February 2027:"},
+		{"fr", 1, time.Date(2027, 8, 1, 0, 0, 0, 0, time.UTC), "Pièce jointe, disponible jusqu’au 1er août 2027\u00a0:"},
+		{"fr", 3, time.Time{}, "3 pièces jointes\u00a0:"},
+		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "2 Anhänge, abrufbar bis 31. März 2027:"},
+		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Archivo adjunto, disponible hasta el 1 de enero de 2027:"},
+	} {
+		n := notice{words: catalogue()[tt.code], files: make([]cut, tt.files), expires: tt.until}
+		if got := n.heading(); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// The text's language is chosen if it is sure; what has no notice gets English.
+func TestDetectLanguage(t *testing.T) {
+	for text, want := range map[string]string{
+		"Hi Bob,\n\nplease find attached the report that you asked for. It is the final version and we have not changed any of the numbers.":               "en",
+		"Hallo Bob,\n\nanbei findest du den Bericht für die Sitzung. Ich habe die Zahlen noch nicht mit der Buchhaltung abgestimmt.\n\nViele Grüße":        "de",
+		"Bonjour,\n\nveuillez trouver ci-joint le rapport que vous avez demandé pour la réunion. Les chiffres ne sont pas encore validés.\n\nCordialement": "fr",
+		"Hola Bob,\n\nte envío el informe que pediste para la reunión. Los números todavía no están confirmados por el cliente.\n\nSaludos":                "es",
+		"Buongiorno,\n\nin allegato il documento che ho fatto per la riunione con il cliente. Grazie, cordiali saluti":                                     "it",
+		"Olá Bob,\n\nsegue em anexo o relatório que você pediu para a reunião. Os números ainda não foram confirmados pelo cliente. Obrigado":              "pt",
+		"Hallo Bob,\n\nhierbij stuur ik je het verslag dat je voor de vergadering nodig hebt. De cijfers zijn nog niet definitief. Met vriendelijke groet": "nl",
+		"ok":                         "",
+		"":                           "",
+		"Привет, вот отчёт.":         "",
+		"> the and of to is are was": "",
+	} {
+		if got := detectLanguage(text); got != want {
+			t.Errorf("%.30q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestChooseLanguage(t *testing.T) {
+	german := "anbei der Bericht, den Sie für die Sitzung haben wollten, mit den Zahlen und nicht ohne sie"
+	for _, tt := range []struct{ configured, field, text, want string }{
+		{"fr", "de", german, "fr"},
+		{"auto", "fr-CA", german, "fr"},
+		{"auto", "it, es-419", german, "es"},
+		{"auto", "it", german, "de"},
+		{"auto", "no such language!", german, "de"},
+		{"auto", "", german, "de"},
+		{"auto", "", "x", "en"},
+	} {
+		h := parseHeader([]byte("Content-Language: " + tt.field + "\r\n\r\n"))
+		if got := chooseLanguage(tt.configured, &h, tt.text).tag.String(); got != tt.want {
+			t.Errorf("%+v: got %s", tt, got)
+		}
+	}
+}

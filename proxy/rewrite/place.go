@@ -1,0 +1,178 @@
+package rewrite
+
+import (
+	"regexp"
+	"strings"
+)
+
+// A spot is where in a text the notice goes, and what parts it from the text
+// before and after it.
+type spot struct {
+	at            int
+	before, after string
+}
+
+const (
+	// maxReplyLines bounds how long a text is searched for what it replies to.
+	maxReplyLines = 50_000
+	// maxSignature is a generous one: what is longer below "-- " is no signature.
+	maxSignature = 30
+)
+
+// A line of a text, without its line end.
+type line struct {
+	off  int
+	text string
+}
+
+func (l line) blank() bool { return strings.TrimSpace(l.text) == "" }
+func (l line) quoted() bool {
+	return strings.HasPrefix(l.text, ">") && !strings.HasPrefix(l.text, ">From ")
+}
+
+func splitLines(text string) []line {
+	var lines []line
+	for off := 0; off < len(text); {
+		s, _, _ := strings.Cut(text[off:], "\n")
+		lines = append(lines, line{off, strings.TrimSuffix(s, "\r")})
+		off += len(s) + 1
+	}
+	return lines
+}
+
+// plainSpot finds the notice's place in plain text: at the top, or below the
+// text that the sender wrote and above what it replies to, or at the end.
+func plainSpot(text string, position Position, flowed bool) spot {
+	start := len(text) - len(strings.TrimPrefix(text, byteOrderMark))
+	switch {
+	case strings.TrimSpace(text[start:]) == "":
+		// The line end that an empty text seems to have before the delimiter may
+		// be the blank line of its header.
+		return spot{at: len(text), after: "\n"}
+	case position == Top:
+		return spot{at: start, after: "\n\n"}
+	}
+	if strings.Count(text, "\n") <= maxReplyLines {
+		lines := splitLines(text)
+		if i := newTextEnd(lines); i > 0 {
+			return spot{lines[i].off, gap(text[:lines[i].off], flowed), "\n\n"}
+		}
+	}
+	if strings.HasSuffix(text, "\n") {
+		return spot{len(text), gap(text, flowed), "\n"}
+	}
+	return spot{len(text), "\n" + gap(text+"\n", flowed), ""}
+}
+
+// gap is the line ends that, after the text above, make a blank line.
+func gap(above string, flowed bool) string {
+	above = strings.ReplaceAll(above, "\r\n", "\n")
+	blanks := len(above) - len(strings.TrimRight(above, "\n")) - 1
+	want := 1
+	// A blank at its end continues a flowed line into the next (RFC 3676
+	// section 4.1), which a first blank line only ends.
+	if last := strings.TrimRight(above, "\n"); flowed && strings.HasSuffix(last, " ") && !strings.HasSuffix(last, "\n-- ") {
+		want = 2
+	}
+	return strings.Repeat("\n", max(0, want-blanks))
+}
+
+// newTextEnd is the line that the notice stands above, or -1 if that is not sure.
+func newTextEnd(lines []line) int {
+	quote := quoteStart(lines)
+	signature, written := -1, false
+	for i, l := range lines[:quote] {
+		if l.text == "-- " && written { // RFC 3676 section 4.3
+			signature = i
+		}
+		written = written || !l.blank()
+	}
+	switch {
+	case !written:
+		return -1
+	case signature > 0 && quote-signature <= maxSignature:
+		return signature
+	case quote < len(lines):
+		return quote
+	}
+	return -1
+}
+
+var (
+	separator = regexp.MustCompile(`(?i)^\s*-{2,}\s*(original message|original appointment|forwarded message|ursprüngliche nachricht|originalnachricht|` +
+		`weitergeleitete nachricht|message d.origine|message original|message transféré|courriel d.origine|mensaje original|mensaje reenviado|forwarded by .*)\s*-{2,}\s*$`)
+	rule        = regexp.MustCompile(`^\s*_{10,}\s*$`)
+	fromField   = regexp.MustCompile(`(?i)^\s*\*?(from|von|de)\s?:\*?\s*\S`)
+	otherField  = regexp.MustCompile(`(?i)^\s*\*?(sent|date|gesendet|datum|envoyé|enviado|enviado el|fecha|to|an|à|para|subject|betreff|objet|asunto)\s?:\*?(\s|$)`)
+	attribution = regexp.MustCompile(`(?i)^\s*(on|am|le|el|il|op|em|den) .*\d`)
+)
+
+// quoteStart is the first line of what a text replies to, if all that follows
+// is that; else there is no such line.
+func quoteStart(lines []line) int {
+	for i, l := range lines {
+		switch {
+		case separator.MatchString(l.text):
+			return i
+		case headerBlock(lines[i:]) && (i == 0 || lines[i-1].blank()):
+			return i
+		case headerBlock(lines[i:]) && rule.MatchString(lines[i-1].text):
+			return i - 1
+		case l.quoted() && onlyQuoted(lines[i:]):
+			return attributionStart(lines, i)
+		case l.quoted():
+			return len(lines) // answered between or below the lines
+		}
+	}
+	return len(lines)
+}
+
+// headerBlock reports whether lines begin with the fields that Outlook puts
+// above the text it replies to.
+func headerBlock(lines []line) bool {
+	if !fromField.MatchString(lines[0].text) {
+		return false
+	}
+	others := 0
+	for _, l := range lines[1:min(6, len(lines))] {
+		if otherField.MatchString(l.text) {
+			others++
+		}
+	}
+	return others >= 2
+}
+
+// onlyQuoted reports whether nothing new follows: a signature and a mailing
+// list's footer may.
+func onlyQuoted(lines []line) bool {
+	for _, l := range lines {
+		switch {
+		case l.text == "-- ", rule.MatchString(l.text):
+			return true
+		case !l.blank() && !l.quoted():
+			return false
+		}
+	}
+	return true
+}
+
+// attributionStart is the line that says who wrote what is quoted from line
+// quote on, or quote itself.
+func attributionStart(lines []line, quote int) int {
+	last := quote - 1
+	if last >= 0 && lines[last].blank() {
+		last--
+	}
+	if last < 0 || !strings.HasSuffix(strings.TrimSpace(lines[last].text), ":") {
+		return quote
+	}
+	for first := last; first >= max(0, last-2) && !lines[first].blank(); first-- {
+		if attribution.MatchString(lines[first].text) {
+			return first
+		}
+	}
+	if strings.ContainsAny(lines[last].text, "@0123456789") {
+		return last
+	}
+	return quote
+}
