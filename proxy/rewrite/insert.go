@@ -88,7 +88,9 @@ func (in *inserter) inPlace(at int, added string) ([]edit, bool) {
 		if _, off, _ = decodeQuoted(in.raw, off); blanks(in.raw[off:]) == len(in.raw)-off {
 			off = len(in.raw) // blanks at the end count for nothing
 		}
-		encoded = in.between(off, encodeQuoted(encoded, in.rawEOL))
+		if encoded = in.between(off, encodeQuoted(encoded, in.rawEOL)); longestLine(in.raw) <= maxQuotedLine && longestLine(splice(in.raw, off, encoded)) > maxQuotedLine {
+			return nil, false // a soft break found no room behind a full line
+		}
 	}
 	content, _ := decodeTransfer(in.encoding, splice(in.raw, off, encoded))
 	text, _ := in.charset.decode(content)
@@ -223,6 +225,15 @@ func (in *inserter) utf8Type() string {
 		}
 	}
 	return mime.FormatMediaType(ct.String(), params)
+}
+
+// longestLine is the length of b's longest line, without its end.
+func longestLine(b []byte) int {
+	longest := 0
+	for l := range bytes.Lines(b) {
+		longest = max(longest, len(bytes.TrimRight(l, "\r\n")))
+	}
+	return longest
 }
 
 // lineEnding is the line end b uses, by its first line; otherwise if it has none.
