@@ -88,8 +88,8 @@ func (in *inserter) inPlace(at int, added string) ([]edit, bool) {
 		if _, off, _ = decodeQuoted(in.raw, off); blanks(in.raw[off:]) == len(in.raw)-off {
 			off = len(in.raw) // blanks at the end count for nothing
 		}
-		if encoded = in.between(off, encodeQuoted(encoded, in.rawEOL)); longestLine(in.raw) <= maxQuotedLine && longestLine(splice(in.raw, off, encoded)) > maxQuotedLine {
-			return nil, false // a soft break found no room behind a full line
+		if encoded, ok = in.between(off, encodeQuoted(encoded, in.rawEOL)); !ok {
+			return nil, false
 		}
 	}
 	content, _ := decodeTransfer(in.encoding, splice(in.raw, off, encoded))
@@ -118,19 +118,23 @@ func (in *inserter) takes(encoded []byte) bool {
 }
 
 // between makes a piece of quoted-printable fit between what stands before off
-// and after it, with soft breaks where they are within a line.
-func (in *inserter) between(off int, piece []byte) []byte {
+// and after it, with soft breaks where they are within a line. It is not ok if
+// the line before has no room for one.
+func (in *inserter) between(off int, piece []byte) (_ []byte, ok bool) {
 	before, after := in.raw[:off], in.raw[off:]
 	if n := len(before); n > 0 && before[n-1] != '\n' {
 		blank := len(after) > 0 && (before[n-1] == ' ' || before[n-1] == '\t') // a hard break would strip it
 		if blank || !bytes.HasPrefix(piece, []byte(in.rawEOL)) {
+			if n-1-bytes.LastIndexByte(before, '\n') >= maxQuotedLine {
+				return nil, false
+			}
 			piece = append([]byte("="+in.rawEOL), piece...)
 		}
 	}
 	if len(after) > 0 && !bytes.HasSuffix(piece, []byte("\n")) && !bytes.HasPrefix(after, []byte(in.rawEOL)) {
 		piece = append(piece, "="+in.rawEOL...)
 	}
-	return piece
+	return piece, true
 }
 
 // reencoded encodes the text with the notice in it anew: base64 cannot be
@@ -225,15 +229,6 @@ func (in *inserter) utf8Type() string {
 		}
 	}
 	return mime.FormatMediaType(ct.String(), params)
-}
-
-// longestLine is the length of b's longest line, without its end.
-func longestLine(b []byte) int {
-	longest := 0
-	for l := range bytes.Lines(b) {
-		longest = max(longest, len(bytes.TrimRight(l, "\r\n")))
-	}
-	return longest
 }
 
 // lineEnding is the line end b uses, by its first line; otherwise if it has none.
