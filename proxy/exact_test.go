@@ -108,7 +108,7 @@ func TestFault55_CorpusThroughTheProxy(t *testing.T) {
 // smallMail is 200 bytes with everything in it that has a meaning on the wire or
 // for the walk.
 const smallMail = "Content-Type: multipart/mixed; boundary=b\r\n\r\n.pre\r\n--b\r\n\r\n.\r\n..\r\nx\r\r\n\n\r\x00\xff\r\n" +
-	"--b \t\r\nContent-Type: a/b; name=c\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--b-x\r\n-\r\n--\r\n--b--\r\nepilogue: the very end.\r\n.\r\n\r\n"
+	"--b \t\r\nContent-Type: a/b; name=c\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--b-x\r\n-\r\n--\r\n--b--\r\nepilogue:a very end.\r\n.\r\n\r\n"
 
 // However the bytes of a mail come in, they are the same.
 func TestFault55_AnySplit(t *testing.T) {

@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"bytes"
 	"io"
 	"slices"
 )
@@ -21,12 +20,19 @@ func sortEdits(edits []edit) {
 // writeEdited writes the spool with the edits applied. They are sorted and do
 // not overlap.
 func writeEdited(w io.Writer, s *Spool, edits []edit) (int64, error) {
-	var readers []io.Reader
-	pos := int64(0)
-	for _, e := range edits {
-		readers = append(readers, s.Section(pos, e.off), bytes.NewReader(e.text))
+	pos, total := int64(0), int64(0)
+	for _, e := range append(edits[:len(edits):len(edits)], edit{span: span{s.Size(), s.Size()}}) {
+		n, err := s.writeSection(w, pos, e.off)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		k, err := w.Write(e.text)
+		total += int64(k)
+		if err != nil {
+			return total, err
+		}
 		pos = e.end
 	}
-	readers = append(readers, s.Section(pos, s.Size()))
-	return io.Copy(w, io.MultiReader(readers...))
+	return total, nil
 }

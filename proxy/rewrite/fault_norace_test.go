@@ -2,5 +2,5 @@
 
 package rewrite
 
-// raceEnabled makes limits of time generous: the race detector costs five to twenty times.
+// raceEnabled: the race detector costs five to twenty times the time, and random pools.
 const raceEnabled = false

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestFileName(t *testing.T) {
+func TestFault68_FileName(t *testing.T) {
 	for _, tt := range []struct{ name, disposition, contentType, want string }{
 		{"plain", `attachment; filename=report.pdf`, ``, "report.pdf"},
 		{"quoted", `attachment; filename="my report.pdf"`, ``, "my report.pdf"},
@@ -43,7 +43,7 @@ func TestFileName(t *testing.T) {
 	}
 }
 
-func TestDisplayName(t *testing.T) {
+func TestFault68_DisplayName(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                    "attachment.pdf",
 		"../../etc/passwd":    "passwd",

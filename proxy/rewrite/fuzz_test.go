@@ -36,7 +36,7 @@ func seeds(f *testing.F) [][]byte {
 	return mails
 }
 
-// restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
+// Fault 74: restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
 func FuzzRestore(f *testing.F) {
 	for _, mail := range seeds(f) {
 		f.Add(mail)
@@ -91,7 +91,7 @@ func encodedBodies(f *testing.F, encoding string) [][]byte {
 	var bodies [][]byte
 	for _, mail := range seeds(f) {
 		for _, m := range body.FindAllSubmatch(mail, -1) {
-			bodies = append(bodies, m[1])
+			bodies = append(bodies, m[1][:min(len(m[1]), 400)]) // each is decoded byte by byte, too
 		}
 	}
 	return bodies

@@ -29,7 +29,7 @@ func parseHeader(raw []byte) header {
 		h.bad = true
 		return h
 	}
-	fields, err := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(raw[mboxLine(raw):])))
+	fields, err := textproto.ReadHeader(bufio.NewReaderSize(bytes.NewReader(raw[mboxLine(raw):]), min(len(raw), 4096)))
 	h.fields, h.bad = fields, err != nil
 	return h
 }

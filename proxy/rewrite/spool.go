@@ -127,7 +127,24 @@ func (s *Spool) Section(off, end int64) *io.SectionReader {
 
 // WriteTo writes the whole spool to w. It may be called again.
 func (s *Spool) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, s.Section(0, s.size))
+	return s.writeSection(w, 0, s.size)
+}
+
+// writeSection writes the bytes from off up to end. Those in memory are not
+// copied on their way.
+func (s *Spool) writeSection(w io.Writer, off, end int64) (int64, error) {
+	n := 0
+	if inMemory := min(end, int64(len(s.mem))); off < inMemory {
+		var err error
+		if n, err = w.Write(s.mem[off:inMemory]); err != nil {
+			return int64(n), err
+		}
+	}
+	if off += int64(n); off >= end {
+		return int64(n), nil
+	}
+	m, err := io.Copy(w, s.Section(off, end))
+	return int64(n) + m, err
 }
 
 // Close gives the memory and the file back.
