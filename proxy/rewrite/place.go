@@ -114,9 +114,9 @@ func quoteStart(lines []line) int {
 		switch {
 		case separator.MatchString(l.text):
 			return i
-		case headerBlock(lines[i:]) && (i == 0 || lines[i-1].blank()):
+		case (i == 0 || lines[i-1].blank()) && headerBlock(lines[i:]):
 			return i
-		case headerBlock(lines[i:]) && rule.MatchString(lines[i-1].text):
+		case i > 0 && rule.MatchString(lines[i-1].text) && headerBlock(lines[i:]):
 			return i - 1
 		case l.quoted() && onlyQuoted(lines[i:]):
 			return attributionStart(lines, i)

@@ -93,8 +93,11 @@ func TestHTMLSpot(t *testing.T) {
 }
 
 // The longest text takes no noticeable time, whatever its lines look like.
-func TestPlainSpotIsFast(t *testing.T) {
-	for _, line := range []string{"From: a\n", "\n", "> x\ny\n", "On 1\n", "--------- x\n", "-- \n", "Attached is a line of usual length, as people write them.\n"} {
+func TestSpotWorstIsLinear(t *testing.T) {
+	if raceEnabled {
+		t.Skip("a matter of time, which the race detector takes")
+	}
+	for _, line := range []string{"From: a\n", "\nFrom: a\nTo: b\n", "\n", "> x\ny\n", "On 1\n", "--------- x\n", "-- \n", "Attached is a line of usual length, as people write them.\n"} {
 		text := strings.Repeat(line, min(maxText/len(line), maxReplyLines/strings.Count(line, "\n")))
 		start := time.Now()
 		plainSpot(text, Bottom, true)
