@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -129,4 +131,53 @@ func firstDifference(a, b []byte) int {
 		}
 	}
 	return min(len(a), len(b))
+}
+
+// The same of mails that were damaged, large ones too, which are no food for a fuzzer.
+func TestMutatedCorpusRestored(t *testing.T) {
+	detached, n := 0, uint64(0)
+	corpus(t, func(t *testing.T, mail []byte) {
+		n++
+		rnd := rand.New(rand.NewPCG(1, n))
+		for range 3 {
+			mutant := mutate(rnd, mail)
+			for _, minSize := range []int64{1, 64 << 10} {
+				d := newMemory()
+				got, m, err := rewriteAll(bytes.NewReader(mutant), Policy{MinSize: minSize, Restore: true}, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				detached += m.Stats().Detached
+				checkRestored(t, mutant, got, m, d)
+			}
+		}
+	})
+	t.Logf("%d attachments detached", detached)
+	if detached < 400 {
+		t.Errorf("only %d attachments detached in all", detached)
+	}
+}
+
+// mutate damages a mail in one place as transports and programs do.
+func mutate(rnd *rand.Rand, mail []byte) []byte {
+	if len(mail) == 0 {
+		return mail
+	}
+	from := rnd.IntN(len(mail))
+	to := min(len(mail), from+rnd.IntN(200))
+	before, piece, after := mail[:from], mail[from:to], mail[to:]
+	switch rnd.IntN(5) {
+	case 0: // lost
+		return slices.Concat(before, after)
+	case 1: // twice
+		return slices.Concat(before, piece, piece, after)
+	case 2: // broken off
+		return bytes.Clone(before)
+	case 3: // something between
+		junk := []string{"\r\n", "\n", "\r", "\x00", "=", "--", " ", "\r\n\r\n", "\xff"}
+		return slices.Concat(before, []byte(junk[rnd.IntN(len(junk))]), piece, after)
+	}
+	bad := bytes.Clone(mail)
+	bad[from] ^= byte(1 + rnd.IntN(255))
+	return bad
 }
