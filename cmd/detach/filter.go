@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
@@ -11,9 +12,8 @@ type filterCmd struct {
 	configFlag
 }
 
-// Run rewrites one message by the policy of the first [[proxy]]. A message in which nothing can be detached streams through; of any
-// other nothing is written before all of it is stored, so that whoever called still has the original when this fails. That is also
-// why on_failure is the caller's to decide here.
+// Run rewrites one message by the policy of the first [[proxy]]. Nothing is written before all of it is there, so that whoever called
+// still has the original, and nothing else, when this fails. That is also why on_failure is the caller's to decide here.
 func (c *filterCmd) Run(e *env) (err error) {
 	cfg, err := c.load()
 	if err != nil {
@@ -28,20 +28,32 @@ func (c *filterCmd) Run(e *env) (err error) {
 	if len(cfg.Proxy) > 0 {
 		p = cfg.Proxy[0]
 	}
-	m, err := rewrite.Read(e.stdin, policy(p))
+	batch := h.vault.Begin()
+	if err := filter(e, policy(p), batch); err != nil {
+		return errors.Join(err, batch.Discard(e.ctx))
+	}
+	return nil
+}
+
+func filter(e *env, policy rewrite.Policy, batch *vault.Batch) (err error) {
+	m, err := rewrite.Read(e.stdin, policy)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	if !m.Passes() {
-		batch := h.vault.Begin()
 		if err := m.Detach(e.ctx, batch); err != nil {
-			return errors.Join(err, batch.Discard(e.ctx))
-		}
-		if err := batch.Commit(e.ctx); err != nil {
-			return errors.Join(err, batch.Discard(e.ctx))
+			return err
 		}
 	}
-	_, err = m.WriteTo(e.stdout)
+	whole := rewrite.NewSpool(policy.TempDir)
+	defer func() { err = errors.Join(err, whole.Close()) }()
+	if _, err := m.WriteTo(whole); err != nil {
+		return err
+	}
+	if err := batch.Commit(e.ctx); err != nil {
+		return err
+	}
+	_, err = whole.WriteTo(e.stdout)
 	return err
 }
