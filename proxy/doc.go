@@ -19,15 +19,15 @@
 //
 // message.go has its way from top to bottom. To DATA we answer 354 ourselves and read the message to
 // CRLF . CRLF. Its attachments are stored while it arrives; a slow client's next hop is kept awake
-// with NOOP. When all is stored and the links work (Commit), we say DATA to the next hop, write the
-// rewritten message and relay the answer. A message whose header shows that nothing can be detached
-// goes to the next hop while it arrives.
+// with NOOP. When all is stored we say DATA to the next hop, write the rewritten message, make the
+// links work (Commit), send the final dot and relay the answer. A message whose header shows that
+// nothing can be detached goes to the next hop while it arrives.
 //
 //	S0 connected  no mail                       │ failure: closed, nothing to undo
 //	S1 envelope   the next hop has a sender     │ failure: closed, nothing to undo
 //	S2 receiving  attachments are being stored  │ failure: 451, nothing passed on, batch discarded
-//	S3 received   all is stored, links work     │ failure: 451, nothing passed on, batch discarded
-//	S4 sent       final dot sent, no answer yet │ failure: 451, batch kept: the mail may be out
+//	S3 received   all is stored                 │ failure: 451, nothing passed on, batch discarded
+//	S4 sent       links work, final dot sent    │ failure: 451, batch kept: the mail may be out
 //	S5 answered   2xx: relayed, batch kept      │ 4xx, 5xx: relayed, batch discarded
 //
 // Two rules have no exception. Never a false start: after a failure inside data we read on to the

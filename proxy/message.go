@@ -86,6 +86,7 @@ func (s *session) receive(ctx context.Context) (a answer, err error) {
 // end leaves nothing of the message running, and nothing stored that belongs to no mail.
 func (m *message) end(ctx context.Context, a *answer) {
 	m.settle(ctx, *a)
+	m.release()
 	m.stopNoop()
 	m.stopWatch()
 	if m.deadline != nil {
@@ -95,7 +96,8 @@ func (m *message) end(ctx context.Context, a *answer) {
 }
 
 // transfer is the way of the message. S2: it comes in, and its attachments are stored. S3: all of
-// it was read, and its links work. S4: the final dot is sent. S5: the next hop has answered.
+// it was read, and all of them are stored. S4: its links work, and the final dot is sent. S5: the
+// next hop has answered.
 func (m *message) transfer(ctx context.Context) (answer, error) {
 	msg, err := rewrite.Read(m.in, m.cfg.Policy)
 	if err != nil {
@@ -121,9 +123,6 @@ func (m *message) detach(msg *rewrite.Message) error {
 	err := msg.Detach(m.storing, m.batch)
 	if err == nil && !m.in.ended {
 		err = errNotWhole
-	}
-	if err == nil && m.storing.Err() == nil {
-		err = m.batch.Commit(m.storing)
 	}
 	if m.storing.Err() != nil {
 		return context.Cause(m.storing)
@@ -154,6 +153,12 @@ func (m *message) deliver(ctx context.Context, body io.WriterTo) (answer, error)
 		return answer{}, m.next.lose(err)
 	}
 	m.enter(stateReceived)
+	// The last moment to promise the links, and so the least that a crash can leave promised to nobody.
+	if m.batch != nil {
+		if err := m.batch.Commit(ctx); err != nil {
+			return answer{}, err
+		}
+	}
 	m.stopWatch()
 	if ctx.Err() != nil {
 		return answer{}, context.Cause(ctx)
@@ -225,7 +230,18 @@ func (m *message) discard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeouts.Discard)
 	defer cancel()
 	if err := m.batch.Discard(ctx); err != nil {
-		m.log.Warn("stored attachments of a failed mail are left behind", "err", err, "cids", m.batch.CIDs())
+		m.log.Warn("stored attachments of a failed mail are not deleted yet", "err", err, "cids", m.batch.CIDs())
+	}
+	m.release()
+}
+
+// release is the batch's end, whatever became of it.
+func (m *message) release() {
+	if m.batch == nil {
+		return
+	}
+	if err := m.batch.Close(); err != nil {
+		m.log.Warn("the record of what a mail stores", "err", err)
 	}
 	m.batch = nil
 }

@@ -23,6 +23,8 @@ type Batch interface {
 	Commit(ctx context.Context) error
 	// Discard deletes all that was stored, committed or not.
 	Discard(ctx context.Context) error
+	// Close follows the last of these, and leaves what was not deleted yet to a later attempt.
+	Close() error
 	// CIDs are what is stored, for the log.
 	CIDs() []cid.Cid
 }

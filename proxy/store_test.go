@@ -61,6 +61,8 @@ type batch struct {
 	store *store
 	fate  string
 	size  int64
+
+	closed bool
 }
 
 var errStoreDown = errors.New("store is down")
@@ -96,6 +98,16 @@ func (b *batch) Drop(context.Context, link.Link) error                  { return
 func (b *batch) Expires() time.Time                                     { return time.Time{} }
 func (b *batch) CIDs() []cid.Cid                                        { return []cid.Cid{testCID} }
 func (b *batch) Discard(ctx context.Context) error                      { return b.become("discarded", ctx.Err()) }
+
+func (b *batch) Close() error {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	if b.closed {
+		return errors.New("closed twice")
+	}
+	b.closed = true
+	return nil
+}
 
 func (b *batch) Commit(ctx context.Context) error {
 	if b.slow {

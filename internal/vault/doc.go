@@ -6,10 +6,13 @@
 // The attachments of one mail are a [Batch]:
 //
 //	batch := v.Begin()
+//	defer batch.Close()
 //	link, err := batch.Detach(ctx, name, mediaType, attachment) // read once, encrypted on the way
 //	…
 //	err = batch.Commit(ctx)  // in the ledger and on disk: now the links are served
 //	err = batch.Discard(ctx) // or else: nothing stays
+//
+// What a killed process leaves between the two is found again, and deleted, by [Vault.Sweep].
 //
 // The gateway's questions ([Vault.Stat], [Vault.Share], [Vault.Open], [Vault.Sealed],
 // [Vault.Blocks]) each begin with the same three of their own: is the object in the ledger, is

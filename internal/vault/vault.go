@@ -43,14 +43,16 @@ type Config struct {
 
 // Vault is safe for use by several goroutines, and several processes may share its directory.
 type Vault struct {
-	cfg    Config
-	store  ipfs.Store
-	keys   *crypto.Keyring
-	ledger *ledger
-	denied *denyList
+	cfg     Config
+	store   ipfs.Store
+	keys    *crypto.Keyring
+	ledger  *ledger
+	denied  *denyList
+	pending pendingDir
 }
 
-// New opens the vault in dataDir, where the ledger and the deny list live. The store and the
+// New opens the vault in dataDir, where the ledger, the deny list and the record of what is pending
+// live. The store and the
 // keyring stay the caller's to close.
 func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*Vault, error) {
 	base, err := link.ParseBase(cfg.BaseURL)
@@ -72,7 +74,11 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if err != nil {
 		return nil, err
 	}
-	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied}, nil
+	pending, err := openPending(filepath.Join(dataDir, "pending"))
+	if err != nil {
+		return nil, err
+	}
+	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied, pending: pending}, nil
 }
 
 // epoch is that of what is stored at t. Days, where files expire: then a day's secret can be

@@ -1,0 +1,131 @@
+package vault
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+const (
+	pendingPattern = "batch-*"
+	// refusedLine is that of a batch that is to go although it is in the ledger.
+	refusedLine = "refused"
+)
+
+// pendingDir is where the batches under way are written down, one file for each: the CIDs of what
+// it stores, a line each, before the store makes them durable. The file is locked by the batch's
+// process and removed when the batch is done, so one that nobody holds the lock of is what a crash
+// has left, or a store that could not be reached to delete.
+//
+// The files are not synced. They survive a killed process, and that is enough: what a power failure
+// takes of them costs the space of an object that no mail refers to.
+type pendingDir string
+
+func openPending(dir string) (pendingDir, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("open directory of pending batches: %w", err)
+	}
+	return pendingDir(dir), nil
+}
+
+// create makes a file and takes its lock. Between the two a sweep may take it for abandoned and
+// remove it: then there is another try.
+func (p pendingDir) create() (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(string(p), pendingPattern)
+		if err != nil {
+			return nil, err
+		}
+		if tryLock(f) {
+			if _, err := os.Lstat(f.Name()); err == nil {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err := remove(f.Name()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Sweep deletes what batches have left that were never finished: their processes were killed, or
+// the store could not be reached. It returns the objects that are gone now. What cannot be deleted
+// is the next Sweep's. Batches under way, also those of other processes, are left alone.
+func (v *Vault) Sweep(ctx context.Context) (gone []cid.Cid, err error) {
+	if !locks {
+		return nil, nil
+	}
+	names, err := filepath.Glob(filepath.Join(string(v.pending), pendingPattern))
+	if err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	var errs []error
+	for _, name := range names {
+		some, err := v.sweepBatch(ctx, name)
+		gone = append(gone, some...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sweep: %w", err))
+		}
+	}
+	return gone, errors.Join(errs...)
+}
+
+func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, err error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if !tryLock(f) {
+		return nil, nil
+	}
+	cids, refused, err := readPending(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cids {
+		if !refused {
+			// In the ledger: its mail was passed on, or may have been.
+			if _, promised, err := v.ledger.lookup(c); err != nil {
+				return gone, err
+			} else if promised {
+				continue
+			}
+		}
+		if err := v.store.Delete(ctx, c); err != nil {
+			return gone, err
+		}
+		gone = append(gone, c)
+	}
+	return gone, remove(name)
+}
+
+// readPending reads what a batch has written. A line without its end was being written when the
+// process ended, so its object was not stored.
+func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if lines.Text() == refusedLine {
+			isRefused = true
+		} else if c, err := link.ParseCID(lines.Text()); err == nil {
+			cids = append(cids, c)
+		}
+	}
+	return cids, isRefused, lines.Err()
+}
+
+func remove(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
