@@ -131,8 +131,8 @@ func StartPostfix(t testing.TB, cfg PostfixConfig) *Postfix {
 	}
 	p.configure(cfg)
 	p.run("check")
-	p.run("start")
 	t.Cleanup(p.stop)
+	p.start()
 	return p
 }
 
@@ -161,6 +161,24 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	}
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
+}
+
+// start starts the daemons. On a busy machine master(8) may take longer than the 10 s after which its parent gives it up;
+// it goes on all the same.
+func (p *Postfix) start() {
+	p.t.Helper()
+	out, err := p.control("start")
+	if err == nil {
+		return
+	}
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		if _, err := p.control("status"); err == nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	p.t.Fatalf("postfix start: %v\n%s\n%s", err, out, p.Log())
 }
 
 // run gives Postfix's own control program a command.
