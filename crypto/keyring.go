@@ -147,7 +147,7 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 	if _, err := hex.Decode(b[:], digits); err != nil {
 		return secret{}, errKeyFile(f.Name())
 	}
-	return newSecret(b), nil
+	return newSecret(&b), nil
 }
 
 func errKeyFile(path string) error {
@@ -160,7 +160,7 @@ func (r *Keyring) Share(e Epoch, cidBytes []byte) (Share, error) {
 	if err != nil {
 		return Share{}, err
 	}
-	return Share{newSecret([SecretSize]byte(b))}, nil
+	return Share{newSecret((*[SecretSize]byte)(b))}, nil
 }
 
 // derive is HKDF-SHA256 (RFC 5869) of the epoch's secret: an empty salt, 32 bytes.

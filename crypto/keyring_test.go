@@ -111,7 +111,60 @@ func TestShareDerivation(t *testing.T) {
 	}
 }
 
-func TestKeyringRefuses(t *testing.T) {
+// Each epoch has a secret of its own: what a new one brings and an old one takes away is its own.
+func TestFault80_EpochsStandAlone(t *testing.T) {
+	r, dir := openTestKeyring(t)
+	epochs := []Epoch{"2026-09", "2026-10", "2026-11", "2026-11-22"}
+	cid, shares, tickets := []byte("cid"), map[Share]bool{}, map[Epoch]string{}
+	want := map[Epoch]Share{}
+	for _, e := range epochs {
+		if err := r.Ensure(e); err != nil {
+			t.Fatal(err)
+		}
+		s, err := r.Share(e, cid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shares[s], want[e] = true, s
+		if tickets[e], err = r.SealTicket(e, []byte(e), cid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(shares) != len(epochs) {
+		t.Errorf("%d epochs have %d shares of one object", len(epochs), len(shares))
+	}
+	if err := os.Remove(filepath.Join(dir, "2026-10.key")); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenKeyring(dir) // after a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range epochs {
+		got, err := r.Share(e, cid)
+		plain, ticketErr := r.OpenTicket(tickets[e], cid)
+		if e == "2026-10" {
+			// That an epoch was destroyed is not to be told from that it never was.
+			_, never := r.Share("2026-08", cid)
+			if err != never || ticketErr != never || !errors.Is(err, ErrNoEpoch) {
+				t.Errorf("destroyed: got %v and %v, never made: %v", err, ticketErr, never)
+			}
+			continue
+		}
+		if err != nil || got != want[e] {
+			t.Errorf("%s: another share, error %v", e, err)
+		}
+		if ticketErr != nil || string(plain) != string(e) {
+			t.Errorf("%s: ticket opens to %q, %v", e, plain, ticketErr)
+		}
+	}
+	moved := "2026-09" + strings.TrimPrefix(tickets["2026-11"], "2026-11")
+	if _, err := r.OpenTicket(moved, cid); !errors.Is(err, ErrTicket) {
+		t.Errorf("ticket moved to another epoch: got %v, want ErrTicket", err)
+	}
+}
+
+func TestFault82_97_KeyringRefuses(t *testing.T) {
 	digits := hex.EncodeToString(testSecret(0).bytes())
 	tests := []struct {
 		name string

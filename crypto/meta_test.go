@@ -77,7 +77,7 @@ func TestMetaJSON(t *testing.T) {
 }
 
 // Whatever single character of a meta.jwe is changed, added or taken away, it does not open.
-func TestMetaAltered(t *testing.T) {
+func TestFault77_AlteredMeta(t *testing.T) {
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, "2026-11")
 	if err != nil {
@@ -105,7 +105,7 @@ func TestMetaAltered(t *testing.T) {
 	refused("empty", nil)
 }
 
-func TestMetaWrongKey(t *testing.T) {
+func TestFault78_WrongKey(t *testing.T) {
 	jwe, err := Key{testSecret(1)}.SealMeta(testMeta, LinkKID)
 	if err != nil {
 		t.Fatal(err)

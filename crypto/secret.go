@@ -41,7 +41,9 @@ type secret struct {
 
 const redacted = "[redacted]"
 
-func newSecret(b [SecretSize]byte) secret { return secret{unique.Make(string(b[:]))} }
+// newSecret takes an address: a crash prints the arguments of every function on the stack, and of
+// an array passed by value its bytes.
+func newSecret(b *[SecretSize]byte) secret { return secret{unique.Make(string(b[:]))} }
 
 // randomSecret reads from a CSPRNG; on an error there is no secret, rather than one of zeros.
 func randomSecret(random io.Reader) (secret, error) {
@@ -49,7 +51,7 @@ func randomSecret(random io.Reader) (secret, error) {
 	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return secret{}, fmt.Errorf("draw random bytes: %w", err)
 	}
-	return newSecret(b), nil
+	return newSecret(&b), nil
 }
 
 func (s secret) absent() bool { return s == secret{} }
@@ -76,7 +78,7 @@ func (s secret) xor(t secret) secret {
 	}
 	var x [SecretSize]byte
 	subtle.XORBytes(x[:], s.bytes(), t.bytes())
-	return newSecret(x)
+	return newSecret(&x)
 }
 
 // Format, and not only String: it alone answers every verb, %d and %x among them.
@@ -101,7 +103,7 @@ func parseSecret(s string) (secret, error) {
 	case len(raw) < SecretSize:
 		return secret{}, ErrFragmentIncomplete
 	}
-	return newSecret([SecretSize]byte(raw)), nil
+	return newSecret((*[SecretSize]byte)(raw)), nil
 }
 
 // Key is the AES-256 key K of one attachment. It never leaves the process whole, so nothing
@@ -121,7 +123,7 @@ func NewKey() (Key, error) {
 }
 
 // ZeroShare is the share of mode "link": 32 zero bytes, so that the fragment is the key.
-func ZeroShare() Share { return Share{newSecret([SecretSize]byte{})} }
+func ZeroShare() Share { return Share{newSecret(new([SecretSize]byte))} }
 
 // Split returns A = K ⊕ B.
 func (k Key) Split(s Share) Fragment { return Fragment{k.xor(s.secret)} }
@@ -158,5 +160,5 @@ func FragmentFromBytes(b []byte) (Fragment, error) {
 	if len(b) != SecretSize {
 		return Fragment{}, ErrFragmentInvalid
 	}
-	return Fragment{newSecret([SecretSize]byte(b))}, nil
+	return Fragment{newSecret((*[SecretSize]byte)(b))}, nil
 }

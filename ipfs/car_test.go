@@ -90,7 +90,7 @@ func TestCARRepeatedBlocks(t *testing.T) {
 }
 
 // A stream that is cut or changed anywhere gives right bytes, then an error.
-func TestCARDamaged(t *testing.T) {
+func TestFault77_CARDamaged(t *testing.T) {
 	data := content(95, 1<<20+3000)
 	m := newMemory()
 	root, _ := addObject(t, m, data)

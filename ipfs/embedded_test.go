@@ -27,7 +27,7 @@ func openEmbedded(t testing.TB, dir string) *ipfs.Embedded {
 	return s
 }
 
-func TestEmbedded(t *testing.T) {
+func TestFault38_44_48_53_77_Embedded(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		dir := filepath.Join(t.TempDir(), "objects")
 		return storetest.Backend{
@@ -78,7 +78,7 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 }
 
 // A CAR is cut or overwritten anywhere: what is read is right, or there is an error.
-func TestEmbeddedGarbage(t *testing.T) {
+func TestFault77_EmbeddedGarbage(t *testing.T) {
 	dir := t.TempDir()
 	s := openEmbedded(t, dir)
 	data := content(1, 1<<20+5000)
@@ -119,7 +119,7 @@ func TestEmbeddedGarbage(t *testing.T) {
 }
 
 // A process that opens the store removes what a crash has left, and nothing else.
-func TestEmbeddedLeftovers(t *testing.T) {
+func TestFault46_EmbeddedLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	s := openEmbedded(t, dir)
 	kept := putFile(t, s, strings.NewReader("kept"))
@@ -178,7 +178,7 @@ func TestEmbeddedOpenWhilePut(t *testing.T) {
 }
 
 // The disk is full: the error is the store's, and nothing stays.
-func TestEmbeddedDiskFull(t *testing.T) {
+func TestFault43_EmbeddedDiskFull(t *testing.T) {
 	var old syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
 	limit := syscall.Rlimit{Cur: 3 << 20, Max: old.Max}

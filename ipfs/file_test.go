@@ -195,7 +195,7 @@ func missing() cid.Cid {
 	return n.CID
 }
 
-func TestFileHostile(t *testing.T) {
+func TestFault77_HostileShapes(t *testing.T) {
 	m := newMemory()
 	bad := hostileShapes(m)
 	maps.Copy(bad, hostileNames(m))
@@ -222,7 +222,7 @@ func TestFileHostile(t *testing.T) {
 }
 
 // A store that gives anything but the block asked for is found out before a byte is used.
-func TestFileWrongBlock(t *testing.T) {
+func TestFault77_WrongBlock(t *testing.T) {
 	data := content(80, 2<<20)
 	for which := range 3 {
 		for name, harm := range map[string]func([]byte) []byte{

@@ -60,7 +60,9 @@ func readFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(f)
+	data := make([]byte, f.Size())
+	n, err := io.ReadFull(f, data)
+	return data[:n], err
 }
 
 // memory is a Blocks that also records what has been asked for. Like a real one it hands out the
@@ -92,8 +94,3 @@ func (m *memory) Get(_ context.Context, c cid.Cid) ([]byte, error) {
 func (m *memory) Close() error { return nil }
 
 func discard(ipfs.Block) error { return nil }
-
-func uvarint(b []byte) (n, k int) {
-	u, k := binary.Uvarint(b)
-	return int(u), k
-}

@@ -161,14 +161,12 @@ func (k *Kubo) call(ctx context.Context, what string, req rpc.RequestBuilder, re
 }
 
 // receive sends a request and hands over the answer's body, which read takes to its end: an error
-// of the node that comes after the status line comes there, from the trailer X-Stream-Error.
+// of the node that comes after the status line comes there, from the trailer X-Stream-Error. One
+// that comes with the status line is the transport's.
 func receive(ctx context.Context, req rpc.RequestBuilder, read func(io.Reader) error) error {
 	resp, err := req.Send(ctx)
 	if err != nil {
 		return err
-	}
-	if resp.Error != nil {
-		return fmt.Errorf("the node says %q", resp.Error.Message)
 	}
 	defer resp.Output.Close()
 	return read(resp.Output)
@@ -188,6 +186,9 @@ func fail(ctx, watched context.Context, what string, err error) error {
 	// A url.Error repeats the whole address with its arguments.
 	if ue := new(url.Error); errors.As(err, &ue) {
 		err = ue.Err
+	}
+	if text := err.Error(); len(text) > 2*maxReason {
+		err = errors.New(clip(text))
 	}
 	return unavailable("kubo "+what, err)
 }

@@ -3,6 +3,7 @@ package ipfs
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,13 +86,42 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode/100 == 3 || kind == "" || kind == "text/html" {
-		resp.Body.Close()
-		return nil, fmt.Errorf("no kubo RPC there: it answers %d with %q", resp.StatusCode, kind)
-	}
 	resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
-	return resp, nil
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode/100 == 2 && kind != "" && kind != "text/html":
+		return resp, nil
+	case resp.StatusCode >= 400 && (kind == "application/json" || kind == "text/plain"):
+		err = refusal(resp, kind)
+	default:
+		err = fmt.Errorf("no kubo RPC there: it answers %d with %q", resp.StatusCode, clip(kind))
+	}
+	resp.Body.Close()
+	return nil, err
+}
+
+// refusal is what a node says when it does not do what it is asked. The library would read that,
+// too, but write to standard error what it does not understand of it.
+func refusal(resp *http.Response, kind string) error {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	var answer struct{ Message string }
+	if kind == "application/json" && json.Unmarshal(text, &answer) == nil {
+		text = []byte(answer.Message)
+	}
+	return fmt.Errorf("the node answers %d: %q", resp.StatusCode, clip(strings.TrimSpace(string(text))))
+}
+
+// maxReason is how much of what a node says goes into an error, and so into a log.
+const maxReason = 500
+
+func clip(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason] + "…"
+	}
+	return s
 }
 
 // bounded is an answer's body that fails when it gets too long.

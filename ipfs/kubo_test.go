@@ -30,7 +30,7 @@ func openKubo(t testing.TB, cfg ipfs.KuboConfig) *ipfs.Kubo {
 	return s
 }
 
-func TestKubo(t *testing.T) {
+func TestFault38_44_48_53_77_Kubo(t *testing.T) {
 	node := servers.Kubo(t)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		return storetest.Backend{
@@ -49,9 +49,7 @@ func TestKubo(t *testing.T) {
 	t.Run("PinName", func(t *testing.T) { testPinName(t, node) })
 	t.Run("CIDs", func(t *testing.T) { testKuboCIDs(t, node) })
 	t.Run("ImportsCARs", func(t *testing.T) { testKuboImports(t, node) })
-	t.Run("KilledInPut", func(t *testing.T) { testKilledInPut(t, node) })
 	t.Run("Addresses", func(t *testing.T) { testKuboAddresses(t, node) })
-	t.Run("Authorization", func(t *testing.T) { testKuboAuthorization(t, node) })
 }
 
 // damageFlatfs harms the file in which the node keeps one block.
@@ -124,33 +122,6 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// The node dies in the middle of an object: an error, and after its restart no pin.
-func testKilledInPut(t *testing.T, node *servers.KuboNode) {
-	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
-	before := node.Pins()
-	n := 0
-	_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-		n, err := ipfs.AddFile(func(b ipfs.Block) error {
-			if n++; n == 3 {
-				node.Kill()
-			}
-			return add(b)
-		}, io.LimitReader(chacha(30), 64<<20))
-		return n.CID, err
-	})
-	if !errors.Is(err, ipfs.ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
-	}
-	if n >= 64 {
-		t.Errorf("the source was read to its end after the node had died")
-	}
-	node.Start()
-	if got := node.Pins(); len(got) != len(before) {
-		t.Errorf("pins: got %v, want %v", got, before)
-	}
-	putFile(t, s, strings.NewReader("it works again"))
-}
-
 // The same node by all kinds of address.
 func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	target, err := url.Parse(node.URL())
@@ -168,34 +139,11 @@ func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 		node.URL() + "/",
 		"/ip4/127.0.0.1/tcp/" + port + "/http",
 		"/dns4/localhost/tcp/" + port,
+		"/dns/localhost/tcp/" + port, // which may be ::1 first, where nobody listens
 	} {
 		s := openKubo(t, ipfs.KuboConfig{API: api})
 		if err := s.Check(t.Context()); err != nil {
 			t.Errorf("%s: %v", api, err)
-		}
-	}
-}
-
-func testKuboAuthorization(t *testing.T, node *servers.KuboNode) {
-	node.Run("config", "--json", "API.Authorizations", `{
-		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},
-		"b": {"AuthSecret": "basic:me:pass:word", "AllowedPaths": ["/api/v0"]}}`)
-	node.Restart()
-	for token, want := range map[string]error{
-		"s3cret":             nil,
-		"bearer:s3cret":      nil,
-		"basic:me:pass:word": nil,
-		"":                   ipfs.ErrUnavailable,
-		"wrong":              ipfs.ErrUnavailable,
-		"basic:me:wrong":     ipfs.ErrUnavailable,
-	} {
-		s := openKubo(t, ipfs.KuboConfig{API: node.API(), Token: token})
-		err := s.Check(t.Context())
-		if !errors.Is(err, want) {
-			t.Errorf("token %q: got %v, want %v", token, err, want)
-		}
-		if token != "" && err != nil && strings.Contains(err.Error(), token) {
-			t.Errorf("the error tells the token: %v", err)
 		}
 	}
 }

@@ -30,8 +30,8 @@ func reader(seed uint64, size int64) io.Reader {
 }
 
 func content(seed uint64, size int64) []byte {
-	data, err := io.ReadAll(reader(seed, size))
-	if err != nil {
+	data := make([]byte, size)
+	if _, err := io.ReadFull(reader(seed, size), data); err != nil {
 		panic(err) // it cannot
 	}
 	return data
@@ -162,7 +162,9 @@ func read(ctx context.Context, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(f)
+	data := make([]byte, f.Size())
+	n, err := io.ReadFull(f, data)
+	return data[:n], err
 }
 
 func checkUnchanged(t *testing.T, b Backend, before []string) {

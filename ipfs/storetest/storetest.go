@@ -43,25 +43,27 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		name string
 		run  func(*testing.T, Backend)
 	}{
-		{"RoundTrip", testRoundTrip},
+		{"Fault53_RoundTrip", testRoundTrip},
 		{"Seek", testSeek},
-		{"SourceFails", testSourceFails},
+		{"Fault44_SourceFails", testSourceFails},
 		{"Cancel", testCancel},
 		{"Refused", testRefused},
 		{"Panic", testPanic},
 		{"Delete", testDelete},
+		{"Fault48_SharedBlocks", testSharedBlocks},
 		{"Missing", testMissing},
 		{"Concurrent", testConcurrent},
-		{"Damage", testDamage},
+		{"Fault77_Damage", testDamage},
 		{"Check", testCheck},
-		{"Stopped", testStopped},
+		{"Fault38_Stopped", testStopped},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })
 	}
 }
 
-// sizes is the grid at whose points the form of a file changes, and the points beside them.
-var sizes = []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
+// sizes is the grid at whose points the form of a file changes, or that of its cipher's blocks, and
+// the points beside them.
+var sizes = []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
 
 func testRoundTrip(t *testing.T, b Backend) {
 	for i, size := range sizes {
@@ -172,6 +174,46 @@ func testDelete(t *testing.T, b Backend) {
 	put(t, b.Store, data)
 	if got, err := read(t.Context(), b.Store, obj.root); err != nil || string(got) != string(data) {
 		t.Errorf("stored again: %d bytes, %v", len(got), err)
+	}
+}
+
+// testSharedBlocks deletes one of two objects that have most of their blocks in common, as no two of
+// Detach's own have, but for the one empty block of empty files.
+func testSharedBlocks(t *testing.T, b Backend) {
+	for i, size := range []int64{0, 3 << 20} {
+		data := content(uint64(650+i), size)
+		var objects [2]object
+		for j := range objects {
+			root, err := b.Store.Put(t.Context(), "detach test", func(add ipfs.AddFunc) (_ cid.Cid, err error) {
+				o := &objects[j]
+				if o.data, err = ipfs.AddFile(add, newBytesReader(data)); err != nil {
+					return cid.Undef, err
+				}
+				meta, err := ipfs.AddFile(add, reader(uint64(660+j), 300))
+				if err != nil {
+					return cid.Undef, err
+				}
+				dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: o.data}, ipfs.Entry{Name: "meta.jwe", Node: meta})
+				return dir.CID, err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			objects[j].root = root
+		}
+		if objects[0].data != objects[1].data || objects[0].root == objects[1].root {
+			t.Fatalf("got %v, want two objects over the same data", objects)
+		}
+		if err := b.Store.Delete(t.Context(), objects[0].root); err != nil {
+			t.Fatal(err)
+		}
+		b.Collect(t)
+		if got, err := readAll(t, b.Store, objects[1]); err != nil || string(got) != string(data) {
+			t.Errorf("after the other one is deleted: %d bytes, %v", len(got), err)
+		}
+		if err := b.Store.Delete(t.Context(), objects[1].root); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -1,0 +1,152 @@
+//go:build unix
+
+package crypto
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const crashEnv = "DETACH_TEST_CRASH"
+
+// A process that crashes prints its stacks, and with them the arguments of each function, in hex.
+// Of a secret that is an address.
+//
+// What the runtime marks with "?" is left out here: the content of a slot that is not in use, and
+// that may be anything which was on the stack before, so also eight bytes of a key on their way
+// through AES. No package can prevent that. Logs of panics are to go without arguments, and no core
+// is to be written; both are for the process to see to.
+func TestFault82_CrashShowsNoKey(t *testing.T) {
+	for _, how := range []string{"panic", "panic with the key", "panic with a holder", "runtime error", "SIGQUIT"} {
+		for _, level := range []string{"all", "system"} {
+			if out := crash(t, how, level); leak(out) != "" {
+				t.Errorf("%s, GOTRACEBACK=%s: %q stands in\n%s", how, level, leak(out), out)
+			}
+		}
+	}
+	// What the search is worth: it finds a key that is passed as bytes.
+	if out := crash(t, "control", "all"); leak(out) == "" {
+		t.Errorf("a key passed as an array is not found in\n%s", out)
+	}
+}
+
+// crash runs TestCrasher in a process of its own and returns what it says when it dies.
+func crash(t *testing.T, how, level string) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestCrasher$")
+	cmd.Env = append(os.Environ(), crashEnv+"="+how, "GOTRACEBACK="+level)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "crypto.holdAll") {
+		t.Fatalf("%s: the process ends with %v, and says\n%s", how, err, out)
+	}
+	return string(out)
+}
+
+var unused = regexp.MustCompile(`0x[0-9a-f]+\?`)
+
+// leak finds three bytes of a secret in a row: as a number in either byte order, or in a list.
+func leak(out string) string {
+	out = unused.ReplaceAllString(out, "")
+	for _, first := range []byte{crashKey, crashEpoch} {
+		b := testSecret(first).bytes()
+		for i := range len(b) - 2 {
+			for _, s := range []string{
+				hex.EncodeToString(b[i : i+3]),
+				hex.EncodeToString([]byte{b[i+2], b[i+1], b[i]}),
+				fmt.Sprintf("%#x, %#x, %#x", b[i], b[i+1], b[i+2]),
+				fmt.Sprintf("%d %d %d", b[i], b[i+1], b[i+2]),
+			} {
+				if strings.Contains(out, s) {
+					return s
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// The first bytes of the secrets that the crashing process has.
+const (
+	crashKey   = 0xa1
+	crashEpoch = 0x61
+)
+
+// TestCrasher is the process that dies, with secrets in all their forms on its stacks.
+func TestCrasher(t *testing.T) {
+	how := os.Getenv(crashEnv)
+	if how == "" {
+		t.Skip("run by TestFault82_CrashShowsNoKey")
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		t.Fatal(err)
+	}
+	k, ready := Key{testSecret(crashKey)}, make(chan struct{})
+	go holdAll(k, Share{testSecret(crashKey)}, Fragment{testSecret(crashKey)}, ready)
+	<-ready
+	go func() { _, _ = randomSecret(stalled{ready}) }()
+	<-ready
+	dir := t.TempDir()
+	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(crashEpoch).bytes())+"\n")
+	r, err := OpenKeyring(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Share(testEpoch, nil); err != nil {
+		t.Fatal(err)
+	}
+	if how == "control" {
+		go holdBytes([SecretSize]byte(k.bytes()), ready)
+		<-ready
+	}
+	die(how, k, &holder{hidden: k, Exported: k})
+}
+
+//go:noinline
+func holdAll(k Key, s Share, f Fragment, ready chan<- struct{}) {
+	ready <- struct{}{}
+	<-make(chan struct{}) // for ever
+	runtime.KeepAlive([]any{k, s, f})
+}
+
+//go:noinline
+func holdBytes(b [SecretSize]byte, ready chan<- struct{}) {
+	ready <- struct{}{}
+	<-make(chan struct{}) // for ever
+	runtime.KeepAlive(b)
+}
+
+// stalled is a source of random bytes that stops when it has given a key.
+type stalled struct{ ready chan<- struct{} }
+
+func (s stalled) Read(p []byte) (int, error) {
+	copy(p, testSecret(crashKey).bytes())
+	s.ready <- struct{}{}
+	select {}
+}
+
+//go:noinline
+func die(how string, k Key, h *holder) {
+	switch how {
+	case "panic with the key":
+		panic(k)
+	case "panic with a holder":
+		panic(*h)
+	case "runtime error":
+		k.Stream(0).XORKeyStream(nil, k.bytes())
+	case "SIGQUIT":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGQUIT)
+		select {}
+	}
+	panic(fmt.Sprint(how, k, *h))
+}

@@ -1,0 +1,104 @@
+package crypto
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/iotest"
+)
+
+// A failing source of random bytes gives no key; least of all one of zeros.
+//
+// The kernel's source does not fail this way: since Go 1.24 crypto/rand ends the process if it does,
+// which for a client is what 451 is, a mail that it still has. The error is for a rand.Reader that
+// somebody has put in its place, and for what is built on it.
+func TestFault75_NoRandomBytesNoSecret(t *testing.T) {
+	boom := errors.New("no entropy")
+	for name, r := range map[string]func() io.Reader{
+		"error":      func() io.Reader { return iotest.ErrReader(boom) },
+		"short":      func() io.Reader { return bytes.NewReader(make([]byte, SecretSize-1)) },
+		"then error": func() io.Reader { return io.MultiReader(bytes.NewReader(make([]byte, 5)), iotest.ErrReader(boom)) },
+	} {
+		if s, err := randomSecret(r()); err == nil || !s.absent() {
+			t.Errorf("%s: got a secret, error %v", name, err)
+		}
+		keys, _ := openTestKeyring(t)
+		if err := keys.Ensure("2026-10"); err != nil {
+			t.Fatal(err)
+		}
+		withRandom(r(), func() {
+			if k, err := NewKey(); err == nil || k != (Key{}) {
+				t.Errorf("%s: got a key, error %v", name, err)
+			}
+		})
+		withRandom(r(), func() {
+			if err := keys.Ensure(testEpoch); err == nil {
+				t.Errorf("%s: got an epoch", name)
+			}
+		})
+		if _, err := keys.Share(testEpoch, nil); !errors.Is(err, ErrNoEpoch) {
+			t.Errorf("%s: share of an epoch without a secret: %v", name, err)
+		}
+		if name == "short" {
+			continue // 31 bytes are enough for a nonce
+		}
+		withRandom(r(), func() {
+			if _, err := keys.SealTicket("2026-10", []byte("x"), nil); err == nil {
+				t.Errorf("%s: got a ticket", name)
+			}
+		})
+	}
+	if _, err := randomSecret(iotest.ErrReader(boom)); !errors.Is(err, boom) {
+		t.Errorf("got %v, want the reader's error", err)
+	}
+}
+
+// withRandom puts r in the place of the kernel's source.
+func withRandom(r io.Reader, f func()) {
+	kernel := rand.Reader
+	rand.Reader = r
+	defer func() { rand.Reader = kernel }()
+	f()
+}
+
+// The absence of a key is no key: nothing is derived from it, encrypted with it or opened by it.
+func TestFault75_AbsentKeyIsNoKey(t *testing.T) {
+	absent, share := Key{}, Share{testSecret(1)}
+	if got := absent.Split(share); got != (Fragment{}) || got.Encode() != "" {
+		t.Error("an absent key has a fragment")
+	}
+	if _, err := absent.SealMeta(testMeta, LinkKID); err == nil {
+		t.Error("an absent key seals")
+	}
+	jwe, err := Key{ZeroShare().secret}.SealMeta(testMeta, LinkKID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := absent.OpenMeta(jwe); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("an absent key opens what 32 zero bytes have sealed: %v", err)
+	}
+}
+
+// Every file's counter starts at zero, so that no two blocks have key and counter in common says no
+// more than that no key comes twice; and no file is long enough to use a counter again: its offsets
+// end at 2^63 bytes, which are 2^59 of the 2^128 blocks.
+func TestFault75_MillionKeysDiffer(t *testing.T) {
+	heads := make([][12]byte, keysDrawn)
+	for i := range heads {
+		k, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Twelve of the bytes: by chance two are alike once in 10^17 runs.
+		heads[i] = [12]byte([]byte(k.h.Value()[:12]))
+	}
+	slices.SortFunc(heads, func(a, b [12]byte) int { return bytes.Compare(a[:], b[:]) })
+	if n := len(slices.Compact(heads)); n != keysDrawn {
+		t.Errorf("%d of %d keys are different", n, keysDrawn)
+	}
+}
+
+var keysDrawn = 1_000_000

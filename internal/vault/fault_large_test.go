@@ -1,0 +1,152 @@
+package vault
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// blackHole is a node that counts what it gets and keeps none of it.
+func blackHole(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if !strings.HasSuffix(r.URL.Path, "/dag/import") {
+		fmt.Fprintf(w, `{"Pins":[%q]}`, r.URL.Query().Get("arg"))
+		return
+	}
+	mr, err := r.MultipartReader()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	part, err := mr.NextPart()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	car := bufio.NewReaderSize(part, 64<<10)
+	if _, err := car.Discard(carHead); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	blocks, size := 0, 0
+	for {
+		n, err := binary.ReadUvarint(car)
+		if err == io.EOF {
+			break
+		}
+		if _, err := car.Discard(int(n)); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		blocks++
+		size += int(n) - cidSize
+	}
+	fmt.Fprintf(w, `{"Stats":{"BlockCount":%d,"BlockBytesCount":%d}}`, blocks, size)
+}
+
+// An attachment of gigabytes streams: memory stays where it is, and no file takes it on its way to a
+// node. A gibibyte is enough to tell, for all there is to grow would have grown by then; more only
+// takes longer.
+func TestFault51_LargeToNode(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(blackHole))
+	defer srv.Close()
+	s := newSite(t)
+	store, err := ipfs.NewKubo(ipfs.KuboConfig{API: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s.store = store
+	large(t, s, 1<<30)
+	if n := s.objects(t); n != 0 {
+		t.Errorf("%d files in the embedded store", n)
+	}
+}
+
+func TestFault51_LargeEmbedded(t *testing.T) {
+	s := newSite(t)
+	large(t, s, 512<<20)
+	if n := s.objects(t); n != 1 {
+		t.Errorf("%d files, want 1", n)
+	}
+}
+
+var underRace bool
+
+func large(t *testing.T, s *site, size int64) {
+	t.Helper()
+	if testing.Short() || underRace {
+		size /= 8
+	}
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	src := &generator{t: t, left: size, temp: temp}
+	b := s.vault(t, nil).Begin()
+	start := time.Now()
+	if _, err := b.Detach(t.Context(), "n", "t", src); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(start)
+	if err := b.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.objects[0].size; got != size {
+		t.Errorf("%d bytes are stored, want %d", got, size)
+	}
+	t.Logf("%d MB/s; heap at most %d KiB, and %d KiB taken from the system on the way",
+		size/1_000_000*int64(time.Second)/int64(took), src.heap>>10, (src.sys-src.sysBefore)>>10)
+	// Go lets garbage grow to the size of what is in use, and a few buffers of 1 MiB are.
+	if src.heap > 48<<20 || src.sys-src.sysBefore > 64<<20 {
+		t.Error("memory grows with the attachment")
+	}
+}
+
+// generator is a source that looks around it, every 16 MiB.
+type generator struct {
+	t              *testing.T
+	left, read     int64
+	temp           string
+	heap           uint64 // the most there was
+	sys, sysBefore uint64
+}
+
+func (g *generator) Read(p []byte) (int, error) {
+	if g.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), g.left))
+	if n >= 8 {
+		binary.LittleEndian.PutUint64(p, uint64(g.left)) // no two blocks are alike
+	}
+	if g.read/(16<<20) != (g.read+int64(n))/(16<<20) || g.read == 0 {
+		g.look()
+	}
+	g.left -= int64(n)
+	g.read += int64(n)
+	return n, nil
+}
+
+func (g *generator) look() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if g.sysBefore == 0 {
+		g.sysBefore = m.Sys
+	}
+	g.heap, g.sys = max(g.heap, m.HeapAlloc), max(g.sys, m.Sys)
+	if files, _ := os.ReadDir(g.temp); len(files) > 0 {
+		g.t.Errorf("a temporary file: %s", files[0].Name())
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds { // one without a name shows here
+		if at, _ := os.Readlink(fd); strings.HasPrefix(at, g.temp) {
+			g.t.Errorf("a temporary file: %s", at)
+		}
+	}
+}

@@ -1,0 +1,319 @@
+package ipfs_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// fakeNode does what a real node cannot be made to do. Its script maps a command of the RPC to an
+// answer; a command without one is answered as a good node would.
+type fakeNode struct {
+	script map[string]http.HandlerFunc
+	took   atomic.Int64 // bytes of request bodies
+	gave   atomic.Int64 // bytes of answers
+
+	mu    sync.Mutex
+	calls []string
+	pins  map[string]bool
+}
+
+func newFakeNode(script map[string]http.HandlerFunc) *fakeNode {
+	return &fakeNode{script: script, pins: map[string]bool{}}
+}
+
+func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	command := strings.TrimPrefix(r.URL.Path, "/api/v0/")
+	n.mu.Lock()
+	n.calls = append(n.calls, command)
+	n.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Trailer", "X-Stream-Error")
+	r.Body = counting{r.Body, &n.took}
+	h := n.script[command]
+	if h == nil {
+		h = n.good
+	}
+	h(countingWriter{w, &n.gave}, r)
+}
+
+// good answers as it should be.
+func (n *fakeNode) good(w http.ResponseWriter, r *http.Request) {
+	arg := r.URL.Query().Get("arg")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch strings.TrimPrefix(r.URL.Path, "/api/v0/") {
+	case "dag/import":
+		n.mu.Unlock()
+		blocks, size, err := countCAR(r)
+		n.mu.Lock()
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprintf(w, `{"Stats":{"BlockCount":%d,"BlockBytesCount":%d}}`, blocks, size)
+	case "pin/add":
+		n.pins[arg] = true
+		fmt.Fprintf(w, `{"Pins":[%q]}`, arg)
+	case "pin/rm":
+		if !n.pins[arg] {
+			http.Error(w, `{"Message":"not pinned or pinned indirectly","Code":0,"Type":"error"}`, http.StatusInternalServerError)
+			return
+		}
+		delete(n.pins, arg)
+		fmt.Fprintf(w, `{"Pins":[%q]}`, arg)
+	}
+}
+
+func (n *fakeNode) called(command string) (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.calls {
+		if c == command {
+			count++
+		}
+	}
+	return count
+}
+
+func (n *fakeNode) pinned() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.pins)
+}
+
+// countCAR reads a dag/import as a node does: block after block, and to the last boundary.
+func countCAR(r *http.Request) (blocks, size int, err error) {
+	mr, err := r.MultipartReader()
+	if err != nil {
+		return 0, 0, err
+	}
+	part, err := mr.NextPart()
+	if err != nil {
+		return 0, 0, err
+	}
+	car := bufio.NewReader(part)
+	if _, err := car.Discard(carHeaderLen); err != nil {
+		return 0, 0, err
+	}
+	for {
+		n, err := binary.ReadUvarint(car)
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return 0, 0, err
+		}
+		if _, err := car.Discard(int(n)); err != nil {
+			return 0, 0, err
+		}
+		blocks++
+		size += int(n) - 36
+	}
+	if _, err := mr.NextPart(); err != io.EOF {
+		return 0, 0, fmt.Errorf("body not ended: %v", err)
+	}
+	return blocks, size, nil
+}
+
+type counting struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c countingWriter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+func (c countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// bubbled is a fake node behind pipes, and the Store that talks to it, in a synctest bubble: there
+// the timeouts of production take no time, and a goroutine that is left fails the test.
+type bubbled struct {
+	*fakeNode
+	t     *testing.T
+	store *ipfs.Kubo
+	end   func()
+
+	mu   sync.Mutex
+	open int // connections that the store has not closed
+	all  int
+}
+
+func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testing.T, b *bubbled)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubbled{fakeNode: newFakeNode(script), t: t}
+		store, err := ipfs.NewKubo(ipfs.KuboConfig{API: "http://node.example:5001"})
+		must(t, err)
+		b.store = store
+		conns := make(chan net.Conn)
+		ctx, cancel := context.WithCancel(context.Background())
+		store.DialWith(func(dialing context.Context, _, addr string) (net.Conn, error) {
+			if addr != "node.example:5001" {
+				t.Errorf("dialled %s", addr)
+			}
+			ours, theirs := net.Pipe()
+			select {
+			case conns <- theirs:
+				b.count(1)
+				return &countedConn{Conn: ours, b: b}, nil
+			case <-dialing.Done():
+				return nil, dialing.Err()
+			}
+		})
+		srv := &http.Server{Handler: b.fakeNode, BaseContext: func(net.Listener) context.Context { return ctx }}
+		go srv.Serve(&pipeListener{conns, ctx})
+		b.end = func() {
+			b.checkIdle()
+			cancel() // handlers that hang return
+			srv.Close()
+			time.Sleep(time.Second) // in the bubble; the server itself lingers for less
+		}
+		defer b.end()
+		f(t, b)
+	})
+}
+
+// checkIdle fails if the store has left anything running or connected.
+func (b *bubbled) checkIdle() {
+	b.t.Helper()
+	synctest.Wait()
+	b.store.Close()
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open != 0 {
+		b.t.Errorf("%d of %d connections are in use still", b.open, b.all)
+	}
+	buf := make([]byte, 1<<20)
+	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "ipfs.(*upload)") || strings.Contains(stacks, "ipfs.(*Kubo)") {
+		b.t.Errorf("goroutines left:\n%s", stacks)
+	}
+}
+
+func (b *bubbled) count(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open += n
+	b.all += max(n, 0)
+}
+
+type countedConn struct {
+	net.Conn
+	b    *bubbled
+	once sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.b.count(-1) })
+	return c.Conn.Close()
+}
+
+type pipeListener struct {
+	conns chan net.Conn
+	ctx   context.Context
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// attempt is what became of a Put.
+type attempt struct {
+	err  error
+	took time.Duration // in the bubble
+	read int64         // bytes of the source
+}
+
+// put stores a file of so many bytes.
+func (b *bubbled) put(ctx context.Context, size int64) attempt {
+	var read atomic.Int64
+	start := time.Now()
+	_, err := b.store.Put(ctx, "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, counting{io.NopCloser(io.LimitReader(chacha(1), size)), &read})
+		return n.CID, err
+	})
+	return attempt{err, time.Since(start), read.Load()}
+}
+
+// unavailable checks an attempt that had to fail for the node's fault: it failed for that, after
+// exactly so long, and had not read the source far ahead of what the node had taken.
+func (b *bubbled) unavailable(a attempt, after time.Duration) {
+	b.t.Helper()
+	if !errors.Is(a.err, ipfs.ErrUnavailable) {
+		b.t.Errorf("got %v, want ErrUnavailable", a.err)
+	}
+	if a.took != after {
+		b.t.Errorf("after %v, want %v", a.took, after)
+	}
+	if took := b.took.Load(); a.read > took+maxAhead {
+		b.t.Errorf("%d bytes of the source were read, and the node took %d", a.read, took)
+	}
+	if b.pinned() != 0 {
+		b.t.Error("something is pinned")
+	}
+}
+
+// maxAhead is how far the source may be read ahead of what the node has taken: a leaf that waits in
+// Put, and the buffers on its way. A socket has some of its own besides.
+const maxAhead = 1<<20 + 256<<10
+
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func answer(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+// typed is answer with a content type.
+func typed(kind string, status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Type"] = []string{kind}
+		if kind == "" {
+			w.Header()["Content-Type"] = nil
+		}
+		answer(status, body)(w, r)
+	}
+}
+
+// flush sends what was answered so far.
+func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }

@@ -1,0 +1,246 @@
+//go:build linux
+
+package ipfs_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// What happens to a real node in the middle of an object of 64 MiB.
+func TestFault39_40_43_RealNode(t *testing.T) {
+	node := servers.Kubo(t)
+	for _, c := range []struct {
+		name   string
+		happen func()
+		mend   func()
+		reason string
+	}{
+		{"killed", node.Kill, node.Start, ""},
+		{"killed and started again", func() { node.Kill(); node.Start() }, func() {}, ""},
+		{
+			"stopped", // by SIGSTOP: the kernel goes on taking bytes for it, up to a point
+			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
+			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
+			"no progress",
+		},
+		{
+			"disk full",
+			func() { limitFiles(t, daemon(t, node), 512<<10) },
+			func() { limitFiles(t, daemon(t, node), unix.RLIM_INFINITY) },
+			"file too large",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := openKubo(t, ipfs.KuboConfig{API: node.API(), Idle: 2 * time.Second})
+			before := node.Pins()
+			blocks := 0
+			var since time.Time
+			_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+				n, err := ipfs.AddFile(func(b ipfs.Block) error {
+					if blocks++; blocks == 3 {
+						c.happen()
+						since = time.Now()
+					}
+					return add(b)
+				}, io.LimitReader(chacha(30), 64<<20))
+				return n.CID, err
+			})
+			if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), c.reason) {
+				t.Errorf("got %v, want ErrUnavailable and %q", err, c.reason)
+			}
+			if took := time.Since(since); took > 20*time.Second {
+				t.Errorf("noticed after %v", took)
+			}
+			// A full disk shows only when kubo writes, which it does for 100 MB at a time.
+			if blocks >= 64 && c.name != "disk full" {
+				t.Error("the source was read to its end")
+			}
+			c.mend()
+			if got := node.Pins(); !slices.Equal(got, before) {
+				t.Errorf("pins: got %v, want %v", got, before)
+			}
+			root := putFile(t, s, strings.NewReader("it works again, after it was "+c.name))
+			must(t, s.Delete(t.Context(), root))
+		})
+	}
+}
+
+// daemon finds the node's process.
+func daemon(t *testing.T, node *servers.KuboNode) int {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	must(t, err)
+	for _, dir := range dirs {
+		args, _ := os.ReadFile(dir + "/cmdline")
+		env, _ := os.ReadFile(dir + "/environ")
+		if bytes.Contains(args, []byte("\x00daemon\x00")) && bytes.Contains(env, []byte("IPFS_PATH="+node.Repo+"\x00")) {
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			must(t, err)
+			return pid
+		}
+	}
+	t.Fatal("the node's process is not found")
+	return 0
+}
+
+// limitFiles lets a process write no file larger than that, as if the disk were full.
+func limitFiles(t *testing.T, pid int, size uint64) {
+	t.Helper()
+	var old unix.Rlimit
+	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &old))
+	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max}, nil))
+}
+
+// Garbage collection knows pins only. What comes in is not pinned before it is whole, so a collection
+// may take its blocks away: then the node finds that when it pins, and Put fails. Nothing that Put
+// has returned is ever missing a block.
+func TestFault49_GarbageCollection(t *testing.T) {
+	node := servers.Kubo(t)
+	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
+	before := node.Pins()
+
+	t.Run("in the middle", func(t *testing.T) { testCollectInTheMiddle(t, node, s, before) })
+	t.Run("all the time", func(t *testing.T) { testCollectAllTheTime(t, node, s, before) })
+}
+
+func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, before []string) {
+	const files, collectAt = 300, 250 // kubo writes 128 blocks at a time
+	root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		var entries []ipfs.Entry
+		for i := range files {
+			if i == collectAt {
+				node.Run("repo", "gc", "-q")
+			}
+			n, err := ipfs.AddFile(add, strings.NewReader(fmt.Sprint("file ", i)))
+			if err != nil {
+				return cid.Undef, err
+			}
+			entries = append(entries, ipfs.Entry{Name: fmt.Sprint(i), Node: n})
+		}
+		dir, err := ipfs.AddDirectory(add, entries...)
+		return dir.CID, err
+	})
+	t.Logf("Put: %v", err)
+	switch {
+	case err == nil: // the node had not written anything yet
+		for i := range files {
+			if got := node.Run("cat", fmt.Sprintf("%s/%d", root, i)); got != fmt.Sprint("file ", i) {
+				t.Errorf("stored, but file %d is %q", i, got)
+			}
+		}
+		must(t, s.Delete(t.Context(), root))
+	case !errors.Is(err, ipfs.ErrUnavailable):
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	if got := node.Pins(); !slices.Equal(got, before) {
+		t.Errorf("pins: got %v, want %v", got, before)
+	}
+}
+
+func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, before []string) {
+	stop, stopped := make(chan struct{}), make(chan int)
+	go collect(t, node, stop, stopped)
+	stored := map[cid.Cid]uint64{}
+	var pins []string
+	for i := range uint64(20) {
+		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			n, err := ipfs.AddFile(add, io.LimitReader(chacha(50+i), 3<<20+7))
+			return n.CID, err
+		})
+		if err == nil {
+			stored[root] = 50 + i
+			pins = append(pins, fmt.Sprintf("%s n", root))
+		} else if !errors.Is(err, ipfs.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+	}
+	close(stop)
+	t.Logf("%d of 20 stored, beside %d collections", len(stored), <-stopped)
+	node.Run("repo", "gc", "-q")
+	for root, seed := range stored {
+		if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, content(seed, 3<<20+7)) {
+			t.Errorf("%s: %d bytes, %v", root, len(got), err)
+		}
+	}
+	got := slices.DeleteFunc(node.Pins(), func(pin string) bool { return slices.Contains(before, pin) })
+	slices.Sort(got)
+	slices.Sort(pins)
+	if !slices.Equal(got, pins) {
+		t.Errorf("pins: got %v, want %v", got, pins)
+	}
+}
+
+// collect collects garbage until it is told to stop, and then tells how often.
+func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped chan<- int) {
+	n := 0
+	defer func() { stopped <- n }()
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if _, err := node.RPC("repo/gc?quiet=true"); err != nil {
+			t.Errorf("repo gc: %v", err)
+			return
+		}
+		n++
+	}
+}
+
+// A node that asks for a secret gets it, and with a wrong one nothing is stored; the error says what
+// the node has said, and not the secret.
+func TestFault50_Authorization(t *testing.T) {
+	node := servers.Kubo(t)
+	node.Run("config", "--json", "API.Authorizations", `{
+		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},
+		"b": {"AuthSecret": "basic:me:pass:word", "AllowedPaths": ["/api/v0"]},
+		"c": {"AuthSecret": "bearer:n0pins", "AllowedPaths": ["/api/v0/dag/import"]}}`)
+	node.Restart()
+	for token, want := range map[string]error{
+		"s3cret":             nil,
+		"bearer:s3cret":      nil,
+		"basic:me:pass:word": nil,
+		"":                   ipfs.ErrUnavailable,
+		"wrong":              ipfs.ErrUnavailable,
+		"basic:me:wrong":     ipfs.ErrUnavailable,
+		"bearer:n0pins":      ipfs.ErrUnavailable,
+	} {
+		s := openKubo(t, ipfs.KuboConfig{API: node.API(), Token: token})
+		_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			n, err := ipfs.AddFile(add, io.LimitReader(chacha(60), 3<<20))
+			return n.CID, err
+		})
+		for what, err := range map[string]error{"check": s.Check(t.Context()), "put": err} {
+			if !errors.Is(err, want) {
+				t.Errorf("token %q, %s: got %v, want %v", token, what, err, want)
+			}
+			if err == nil {
+				continue
+			}
+			if !strings.Contains(err.Error(), "403") {
+				t.Errorf("token %q, %s: got %v, want the node's 403", token, what, err)
+			}
+			if _, secret, _ := strings.Cut(token, ":"); token != "" && (strings.Contains(err.Error(), token) || secret != "" && strings.Contains(err.Error(), secret)) {
+				t.Errorf("the error tells the token: %v", err)
+			}
+		}
+	}
+}

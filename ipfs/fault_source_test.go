@@ -1,0 +1,87 @@
+package ipfs_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Nobody listens: that is an error before anything is read.
+func TestFault38_NoNode(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	addr := l.Addr().String()
+	must(t, l.Close())
+	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
+		s := openKubo(t, ipfs.KuboConfig{API: api})
+		wantNotRead(t, s)
+		if err := s.Check(t.Context()); !errors.Is(err, ipfs.ErrUnavailable) {
+			t.Errorf("check: got %v, want ErrUnavailable", err)
+		}
+	}
+}
+
+// The connection is closed in mid-upload, at any point of it.
+func TestFault39_ConnectionCloses(t *testing.T) {
+	for _, after := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
+		inBubble(t, map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.CopyN(io.Discard, r.Body, after)
+			panic(http.ErrAbortHandler)
+		}}, func(t *testing.T, b *bubbled) {
+			b.unavailable(b.put(t.Context(), 8<<20), 0)
+			b.mustNotCall("pin/add")
+		})
+	}
+}
+
+// When the source fails, the request breaks off: its body must not come to an end, for to a node a
+// part that ends well is a whole (it answers 200 and pins what it has).
+func TestFault44_SourceFails(t *testing.T) {
+	for _, failure := range []error{errors.New("client gone"), io.EOF, io.ErrUnexpectedEOF, context.Canceled} {
+		for _, after := range []int64{0, 1, 1<<20 - 1, 1 << 20, 3<<20 + 5} {
+			var ended error
+			script := map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
+				_, ended = io.Copy(io.Discard, r.Body)
+				answer(200, goodStats)(w, r)
+			}}
+			inBubble(t, script, func(t *testing.T, b *bubbled) {
+				root, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+					_, err := ipfs.AddFile(add, io.LimitReader(chacha(1), after))
+					return cid.Undef, errors.Join(err, failure)
+				})
+				if !errors.Is(err, failure) || errors.Is(err, ipfs.ErrUnavailable) || root.Defined() {
+					t.Errorf("%v after %d bytes: got %v", failure, after, err)
+				}
+				b.checkIdle()
+				if ended == nil {
+					t.Errorf("%v after %d bytes: the node saw a whole body", failure, after)
+				}
+				b.mustNotCall("pin/add")
+			})
+		}
+	}
+}
+
+// A source may be slower than the node is allowed to be.
+func TestFault44_SlowSourceIsNoFault(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubbled) {
+		_, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			time.Sleep(time.Hour)
+			n, err := ipfs.AddFile(add, strings.NewReader("slow"))
+			time.Sleep(time.Hour)
+			return n.CID, err
+		})
+		if err != nil || b.pinned() != 1 {
+			t.Errorf("got %v, %d pins", err, b.pinned())
+		}
+	})
+}

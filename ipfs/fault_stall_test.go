@@ -1,0 +1,297 @@
+package ipfs_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// hangAfter reads so many bytes of the object and then nothing more.
+func hangAfter(n int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyN(io.Discard, r.Body, n)
+		hang(w, r)
+	}
+}
+
+// drips begins an answer and then says s once a second, until the connection is closed.
+func drips(begin, s string) http.HandlerFunc {
+	return raw(func(w *bufio.ReadWriter) {
+		w.WriteString(begin)
+		for s != "" && w.Flush() == nil {
+			time.Sleep(time.Second)
+			w.WriteString(s)
+		}
+		_ = w.Flush()
+		_, _ = io.Copy(io.Discard, w)
+	})
+}
+
+const okHead = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+var stalls = map[string]map[string]http.HandlerFunc{
+	"before the body":             {"dag/import": hang},
+	"after a byte of it":          {"dag/import": hangAfter(1)},
+	"in the body":                 {"dag/import": hangAfter(1<<20 + 5)},
+	"late in the body":            {"dag/import": hangAfter(3 << 20)},
+	"after the body":              {"dag/import": hangAfter(1 << 30)},
+	"after the head":              {"dag/import": func(w http.ResponseWriter, r *http.Request) { flush(w); hangAfter(1<<30)(w, r) }},
+	"in the result":               {"dag/import": drips(okHead+goodStats[:20], "")},
+	"after the result":            {"dag/import": drips(okHead+goodStats, "")},
+	"dripping blanks":             {"dag/import": drips(okHead, " ")},
+	"dripping values":             {"dag/import": drips(okHead+goodStats, "\n")},
+	"dripping a header":           {"dag/import": drips("HTTP/1.1 200 OK\r\nX-Long: ", "x")},
+	"before it says 100":          {"dag/import": drips("", "")},
+	"in the pin":                  {"pin/add": hang},
+	"in a pin that says so":       {"pin/add": drips(okHead, `{"Progress":7}`+"\n")},
+	"in a pin that says nothing":  {"pin/add": drips(okHead, "{}\n")},
+	"after the pin":               {"pin/add": drips(okHead+`{"Pins":["`+pinOf3MiB+`"]}`, "")},
+	"in the pin and in the unpin": {"pin/add": hang, "pin/rm": hang},
+}
+
+// pinOf3MiB is the root of what the tests store.
+var pinOf3MiB = func() string {
+	n, err := ipfs.AddFile(discard, io.LimitReader(chacha(1), 3<<20))
+	if err != nil {
+		panic(err)
+	}
+	return n.CID.String()
+}()
+
+// A node that hangs costs the idle time, wherever it does, and a little more where it may have
+// pinned and cannot be asked: less than the 100 s that Postfix waits for a reply.
+func TestFault40_NodeHangs(t *testing.T) {
+	for name, script := range stalls {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, script, func(t *testing.T, b *bubbled) {
+				want := ipfs.DefaultIdle
+				switch name {
+				case "in the pin and in the unpin":
+					want += ipfs.UndoTimeout
+				case "in a pin that says so":
+					want += time.Second // seven blocks are progress, once
+				}
+				a := b.put(t.Context(), 3<<20)
+				b.unavailable(a, want)
+				if !strings.Contains(a.err.Error(), "no progress") {
+					t.Errorf("got %v, want no progress as the reason", a.err)
+				}
+				if want >= 100*time.Second {
+					t.Errorf("%v is too long for a mail", want)
+				}
+			})
+		})
+	}
+}
+
+// The caller's context ends the wait sooner. That alone does not bring http.Client.Do back, when
+// what it waits in is a body that is a pipe (golang.org/issue/78555).
+func TestFault40_CancelledWhileNodeHangs(t *testing.T) {
+	gone := errors.New("client gone")
+	for name, script := range stalls {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, script, func(t *testing.T, b *bubbled) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(7*time.Second, func() { cancel(gone) })
+				a := b.put(ctx, 3<<20)
+				want := 7 * time.Second
+				if name == "in the pin and in the unpin" {
+					want += ipfs.UndoTimeout
+				}
+				if !errors.Is(a.err, gone) || errors.Is(a.err, ipfs.ErrUnavailable) || a.took != want {
+					t.Errorf("got %v after %v, want the context's error after %v", a.err, a.took, want)
+				}
+				if b.pinned() != 0 {
+					t.Error("something is pinned")
+				}
+			})
+		})
+	}
+}
+
+// The same over a socket, whose buffers take some of the object although nobody reads it.
+func TestFault40_SocketIsNotRead(t *testing.T) {
+	n := newFakeNode(map[string]http.HandlerFunc{"dag/import": hang})
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := httptest.NewUnstartedServer(n)
+	srv.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	srv.Start()
+	defer srv.Close()
+	defer cancel()
+	for what, idle := range map[string]time.Duration{"idle": 200 * time.Millisecond, "context": time.Hour} {
+		s := openKubo(t, ipfs.KuboConfig{API: srv.URL, Idle: idle})
+		caller, stop := context.WithCancel(t.Context())
+		time.AfterFunc(200*time.Millisecond, func() {
+			if what == "context" {
+				stop()
+			}
+		})
+		_, err := s.Put(caller, "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			n, err := ipfs.AddFile(add, io.LimitReader(chacha(1), 1<<30))
+			return n.CID, err
+		})
+		stop()
+		if want := map[string]error{"idle": ipfs.ErrUnavailable, "context": context.Canceled}[what]; !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", what, err, want)
+		}
+	}
+}
+
+// A slow node makes the source wait, and nothing piles up in between: a mail's sender feels it.
+func TestFault52_SlowNode(t *testing.T) {
+	const size = 100 << 20
+	var node *fakeNode
+	var ahead atomic.Int64
+	script := map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
+		r.Body = &slow{r.Body} // 1 MB/s
+		node.good(w, r)
+	}}
+	inBubble(t, script, func(t *testing.T, b *bubbled) {
+		node = b.fakeNode
+		var read atomic.Int64
+		src := readerFunc(func(p []byte) (int, error) {
+			ahead.Store(max(ahead.Load(), read.Load()+int64(len(p))-b.took.Load()))
+			return len(p), nil
+		})
+		start := time.Now()
+		root, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+			n, err := ipfs.AddFile(add, counting{io.NopCloser(io.LimitReader(src, size)), &read})
+			return n.CID, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 100*time.Second {
+			t.Errorf("100 MiB at 1 MB/s took %v", took)
+		}
+		if ahead.Load() > maxAhead {
+			t.Errorf("the source was %d bytes ahead of the node, want %d at most", ahead.Load(), maxAhead)
+		}
+		t.Logf("at most %d bytes ahead", ahead.Load())
+		must(t, b.store.Delete(t.Context(), root))
+	})
+}
+
+// slow reads 100 kB ten times a second.
+type slow struct{ io.ReadCloser }
+
+func (s *slow) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(s.ReadCloser, p[:min(len(p), 100_000)])
+	time.Sleep(time.Duration(n) * time.Microsecond)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A name that nobody answers for, and a connection that is never made, are bounded more tightly
+// than a node at work: they stand at the beginning, and the sender may as well try later.
+func TestFault54_HangingDNSAndConnect(t *testing.T) {
+	unanswered := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	// The resolver's configuration is read once, and not by the first bubble.
+	_, _ = (&net.Resolver{PreferGo: true}).LookupHost(t.Context(), "localhost")
+	for _, api := range []string{"/dns4/node.example/tcp/5001", "/dns/node.example/tcp/5001", "http://node.example:5001", "https://node.example"} {
+		t.Run(api, func(t *testing.T) {
+			old := net.DefaultResolver
+			defer func() { net.DefaultResolver = old }()
+			synctest.Test(t, func(t *testing.T) {
+				net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: unanswered}
+				s, err := ipfs.NewKubo(ipfs.KuboConfig{API: api})
+				must(t, err)
+				start := time.Now()
+				wantNotRead(t, s)
+				if took := time.Since(start); took != ipfs.DialTimeout {
+					t.Errorf("took %v, want %v", took, ipfs.DialTimeout)
+				}
+				must(t, s.Close())
+			})
+		})
+	}
+	t.Run("connect", func(t *testing.T) {
+		inBubble(t, nil, func(t *testing.T, b *bubbled) {
+			b.store.DialWith(unanswered)
+			start := time.Now()
+			wantNotRead(t, b.store)
+			if took := time.Since(start); took != ipfs.DefaultIdle {
+				t.Errorf("took %v, want %v", took, ipfs.DefaultIdle)
+			}
+		})
+	})
+}
+
+// wantNotRead stores where that is not possible: the source is not even opened.
+func wantNotRead(t *testing.T, s ipfs.Store) {
+	t.Helper()
+	_, err := s.Put(t.Context(), "n", func(ipfs.AddFunc) (cid.Cid, error) {
+		t.Error("the source is read although there is no node")
+		return cid.Undef, errors.New("read")
+	})
+	if !errors.Is(err, ipfs.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+}
+
+// However many uploads wait for their sources, there is a connection for the next one.
+func TestFault54_PoolIsNotExhausted(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubbled) {
+		release := make(chan struct{})
+		var waiting sync.WaitGroup
+		for i := range 100 {
+			waiting.Go(func() {
+				_, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+					n, err := ipfs.AddFile(add, io.MultiReader(strings.NewReader(fmt.Sprint(i)), readerFunc(func([]byte) (int, error) {
+						<-release
+						return 0, io.EOF
+					})))
+					return n.CID, err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		time.Sleep(10 * ipfs.DefaultIdle) // it is the sources that are slow, not the node
+		if a := b.put(t.Context(), 3<<20); a.err != nil || a.took != 0 {
+			t.Errorf("got %v after %v", a.err, a.took)
+		}
+		close(release)
+		waiting.Wait()
+		if b.pinned() != 101 {
+			t.Errorf("%d objects are pinned, want 101", b.pinned())
+		}
+	})
+	// And where there is none, for this process has too many open, that is known at once.
+	inBubble(t, nil, func(t *testing.T, b *bubbled) {
+		b.store.DialWith(func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("too many open files")
+		})
+		start := time.Now()
+		wantNotRead(t, b.store)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+	})
+}

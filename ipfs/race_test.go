@@ -1,0 +1,6 @@
+//go:build race
+
+package ipfs_test
+
+// Under the race detector every byte that is copied costs ten times as much.
+func init() { underRace = true }
