@@ -22,7 +22,9 @@ require (
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
 	golang.org/x/text v0.43.0
+	golang.org/x/time v0.15.0
 )
+
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

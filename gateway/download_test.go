@@ -46,7 +46,7 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-func TestFaults88Range(t *testing.T) {
+func TestFault88_Range(t *testing.T) {
 	f := newFixture(t, options{})
 	const size = 3<<20 + 77
 	content := noise(size)
@@ -124,7 +124,7 @@ func TestDownloadResumesElsewhere(t *testing.T) {
 	}
 }
 
-func TestFaults78Keys(t *testing.T) {
+func TestFault78_Keys(t *testing.T) {
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
@@ -158,7 +158,7 @@ func TestFaults78Keys(t *testing.T) {
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
 }
 
-func TestFaults95Tickets(t *testing.T) {
+func TestFault95_Tickets(t *testing.T) {
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	file := f.ticket(l)
@@ -180,7 +180,7 @@ func TestFaults95Tickets(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusGone)
 }
 
-func TestFaults84Names(t *testing.T) {
+func TestFault84_Names(t *testing.T) {
 	f := newFixture(t, options{})
 	long := strings.Repeat("ä", 500) + ".pdf"
 	for name, want := range map[string]string{
@@ -263,7 +263,7 @@ func flip(_ context.Context, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-func TestFaults85And86DamageBreaksTheConnection(t *testing.T) {
+func TestFault85_86_DamageBreaksTheConnection(t *testing.T) {
 	f := newFixture(t, options{})
 	content := noise(5 << 20)
 	l := f.put("report.pdf", content)
@@ -306,7 +306,7 @@ func hang(ctx context.Context, _ []byte) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-func TestFaults87StoreStalls(t *testing.T) {
+func TestFault87_StoreStalls(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(5<<20))
 	file := f.ticket(l)
@@ -326,7 +326,7 @@ func TestFaults87StoreStalls(t *testing.T) {
 	}
 }
 
-func TestFaults89ClientGoesAway(t *testing.T) {
+func TestFault89_ClientGoesAway(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(5<<20))
 	file := f.ticket(l)
@@ -350,7 +350,7 @@ func TestFaults89ClientGoesAway(t *testing.T) {
 	}
 }
 
-func TestFaults89SlowReader(t *testing.T) {
+func TestFault89_SlowReader(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(24<<20)) // more than the sockets' buffers hold
 	file := f.ticket(l)
@@ -431,7 +431,7 @@ func stream(t *testing.T, rec http.ResponseWriter, content io.ReadSeeker, size i
 	return w.stream(httptest.NewRequestWithContext(ctx, "GET", "/", nil), content, int64(size))
 }
 
-func TestFaults85ShortContentIsAnError(t *testing.T) {
+func TestFault85_ShortContentIsAnError(t *testing.T) {
 	if err := stream(t, httptest.NewRecorder(), strings.NewReader("only this"), 20); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
 	}

@@ -17,6 +17,7 @@ var (
 	errMethod  = errors.New("method not allowed")
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
+	errTooMany = errors.New("too many requests")
 )
 
 // failure is how an error looks from outside.
@@ -33,6 +34,7 @@ var failures = []failure{
 	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
+	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
@@ -84,13 +86,13 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 	for _, name := range describesBody {
 		w.Header().Del(name)
 	}
-	if f.status == http.StatusServiceUnavailable {
+	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	if w.machine {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(f.status)
-		_, _ = w.Write([]byte(g.pages.texts(r).Text("error."+f.key+".title") + "\n"))
+		_, _ = w.Write([]byte(g.pages.texts.preferred(r).Text("error."+f.key+".title") + "\n"))
 		return
 	}
 	m := message{Key: "error." + f.key, Field: f.field, Path: g.prefix + "/"}

@@ -39,6 +39,8 @@ type Vault interface {
 type Config struct {
 	// BaseURL is what links begin with: https://host, or https://host/prefix.
 	BaseURL string
+	// Brand is what the pages show of the operator. New panics if its Check fails.
+	Brand Brand
 	// StoreTimeout is how long the store may be silent within a request. Default 20 s: a person
 	// waits, and a browser shows nothing meanwhile.
 	StoreTimeout time.Duration
@@ -54,6 +56,7 @@ type gateway struct {
 	base   string // BaseURL without a slash at its end
 	prefix string // its path: "", or "/prefix"
 	pages  *pages
+	limits *limits
 }
 
 // New returns the gateway's handler. It sets read and write deadlines by progress and needs no
@@ -65,12 +68,12 @@ func New(cfg Config, v Vault, log *slog.Logger) http.Handler {
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 60 * time.Second
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/")}
+	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), limits: newLimits()}
 	var site string
 	if u, err := url.Parse(g.base); err == nil {
 		g.prefix, site = u.Path, u.Host
 	}
-	g.pages = newPages(site)
+	g.pages = newPages(site, cfg.Brand)
 	return g
 }
 
@@ -94,6 +97,9 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 // route finds the handler by hand. http.ServeMux would clean paths by redirects of its own, and
 // a pattern cannot say "CID, with a fragment that a scanner has escaped into the path".
 func (g *gateway) route(w *response, r *http.Request) error {
+	if !g.limits.allow(r) {
+		return errTooMany
+	}
 	path := r.URL.Path
 	if rest, ok := strings.CutPrefix(path, g.prefix); ok && (rest == "" || rest[0] == '/') {
 		path = rest // a proxy in front may also have taken the prefix off already

@@ -78,7 +78,7 @@ func surface(f *fixture) []answer {
 	}
 }
 
-func TestFaults83And94EveryAnswerHasTheHeaders(t *testing.T) {
+func TestFault83_94_EveryAnswerHasTheHeaders(t *testing.T) {
 	f := newFixture(t, options{})
 	for _, a := range surface(f) {
 		resp := f.request(a.method, a.path, a.body, a.headers...)
@@ -148,7 +148,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-func TestFaults91ReadingChangesNothing(t *testing.T) {
+func TestFault91_ReadingChangesNothing(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	for range 3 {
@@ -161,7 +161,7 @@ func TestFaults91ReadingChangesNothing(t *testing.T) {
 }
 
 // Links as scanners rewrite them: the # escaped once, twice, three times.
-func TestFaults78EscapedFragments(t *testing.T) {
+func TestFault78_EscapedFragments(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
@@ -176,7 +176,7 @@ func TestFaults78EscapedFragments(t *testing.T) {
 	}
 }
 
-func TestFaults90ExpiredRevokedForeign(t *testing.T) {
+func TestFault90_ExpiredRevokedForeign(t *testing.T) {
 	f := newFixture(t, options{retention: time.Hour})
 	old := f.put("old.pdf", noise(1000))
 	oldFile := f.ticket(old)
@@ -220,7 +220,7 @@ func TestFaults90ExpiredRevokedForeign(t *testing.T) {
 	}
 }
 
-func TestFaults87StoreOutOfReach(t *testing.T) {
+func TestFault87_StoreOutOfReach(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c, file := "/"+l.CID.String(), f.ticket(l)
@@ -237,7 +237,7 @@ func TestFaults87StoreOutOfReach(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusOK)
 }
 
-func TestFaults92And93Paths(t *testing.T) {
+func TestFault92_93_Paths(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c := l.CID.String()
@@ -282,7 +282,7 @@ func TestPrefixTakenOff(t *testing.T) {
 }
 
 // FAULTS 82: after every kind of request, the log has CIDs and no word of anything else.
-func TestFaults82NothingSecretInTheLog(t *testing.T) {
+func TestFault82_NothingSecretInTheLog(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("Kündigung Müller.pdf", noise(3<<20))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()

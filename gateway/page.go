@@ -21,23 +21,29 @@ import (
 // one request, and the policy allows these two blocks alone, by their hashes.
 type pages struct {
 	site      string // the host, as people know it from the link
-	languages map[string]texts
+	look      look
+	texts     *catalogue
 	templates *template.Template
 	style     template.CSS
 	script    template.JS
 	csp       string
 }
 
-// newPages panics if the embedded files are broken, like template.Must: no build with them passes a test.
-func newPages(site string) *pages {
-	languages, err := loadTexts()
+// newPages panics if the embedded files are broken, like template.Must, or the brand is.
+func newPages(site string, brand Brand) *pages {
+	texts, err := loadTexts()
 	if err != nil {
 		panic(err)
 	}
-	style, script := mustRead("page.css"), mustRead("page.js")
+	look, err := brand.look()
+	if err != nil {
+		panic(err) // whoever configures has to Check it
+	}
+	style, script := mustRead("page.css")+look.colors, mustRead("page.js")
 	return &pages{
 		site:      site,
-		languages: languages,
+		look:      look,
+		texts:     texts,
 		templates: template.Must(template.ParseFS(web, "web/page.html")),
 		style:     template.CSS(style),
 		script:    template.JS(script),
@@ -58,13 +64,11 @@ func cspHash(block string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// texts chooses the language of an answer.
-func (p *pages) texts(*http.Request) texts { return p.languages["en"] }
-
 // view is what the templates are given.
 type view struct {
 	texts
 	Site, Title string
+	Look        look
 	Style       template.CSS
 	Script      template.JS
 
@@ -88,14 +92,14 @@ type message struct {
 }
 
 func (p *pages) message(w *response, r *http.Request, status int, m message) error {
-	t := p.texts(r)
+	t := p.texts.preferred(r)
 	return p.write(w, status, "message", view{
 		texts: t, Title: t.Text(m.Key + ".title"), Message: t.Text(m.Key + ".text"), Field: m.Field, Path: m.Path,
 	})
 }
 
 func (p *pages) write(w *response, status int, name string, v view) error {
-	v.Site, v.Style, v.Script = p.site, p.style, p.script
+	v.Site, v.Look, v.Style, v.Script = p.site, p.look, p.style, p.script
 	var page bytes.Buffer
 	if err := p.templates.ExecuteTemplate(&page, name, v); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -103,6 +107,7 @@ func (p *pages) write(w *response, status int, name string, v view) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", p.csp)
 	h.Set("Content-Language", v.Text("lang"))
+	h.Set("Vary", "Accept-Language")
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	w.WriteHeader(status)
@@ -140,7 +145,7 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	t := g.pages.texts(r)
+	t := g.pages.texts.preferred(r)
 	v := view{
 		texts: t, Title: t.Text("page.title"), Path: g.path(c), CID: c.String(), Share: share.Encode(), Meta: meta,
 		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),

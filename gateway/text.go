@@ -4,10 +4,13 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"path"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/text/language"
 )
 
 //go:embed web
@@ -16,13 +19,20 @@ var web embed.FS
 // texts is everything the pages say in one language, from web/text/LANGUAGE.json.
 type texts map[string]string
 
-// loadTexts reads the catalogues, by language.
-func loadTexts() (map[string]texts, error) {
+// catalogue is the texts of every language there is a file for.
+type catalogue struct {
+	languages map[string]texts
+	tags      []language.Tag
+	matcher   language.Matcher
+}
+
+// loadTexts reads the files. English comes first, for those whose language there is none of.
+func loadTexts() (*catalogue, error) {
 	entries, err := web.ReadDir("web/text")
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[string]texts)
+	c := &catalogue{languages: make(map[string]texts), tags: []language.Tag{language.English}}
 	for _, e := range entries {
 		raw, err := web.ReadFile("web/text/" + e.Name())
 		if err != nil {
@@ -32,10 +42,28 @@ func loadTexts() (map[string]texts, error) {
 		if err := json.Unmarshal(raw, &t); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name(), err)
 		}
-		all[strings.TrimSuffix(e.Name(), path.Ext(e.Name()))] = t
+		code := strings.TrimSuffix(e.Name(), path.Ext(e.Name()))
+		c.languages[code] = t
+		if code != "en" {
+			c.tags = append(c.tags, language.Make(code))
+		}
 	}
-	return all, nil
+	c.matcher = language.NewMatcher(c.tags)
+	return c, nil
 }
+
+// preferred are the texts in the reader's language (RFC 9110, 12.5.4).
+func (c *catalogue) preferred(r *http.Request) texts {
+	wanted := r.Header.Get("Accept-Language")
+	if len(wanted) > maxAcceptLanguage {
+		wanted = ""
+	}
+	_, i := language.MatchStrings(c.matcher, wanted)
+	return c.languages[c.tags[i].String()]
+}
+
+// maxAcceptLanguage is more than any browser sends, and bounds what a stranger makes us parse.
+const maxAcceptLanguage = 200
 
 // Text returns the text of a key. A test holds that every key in use is there.
 func (t texts) Text(key string) string { return t[key] }

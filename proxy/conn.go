@@ -16,7 +16,10 @@ const (
 	// and more with extensions; Postfix takes 2,048. It is also all that an idle connection buffers.
 	lineSize = 4096
 	// dataSize is the buffer for message data, borrowed while a message passes.
-	dataSize = 64 << 10
+	dataSize = 32 << 10
+	// socketSize is how far a client may get ahead of us. The system would give it megabytes; while a slow store
+	// works through those, the client has sent its final dot and counts the seconds, and we do not yet.
+	socketSize = 256 << 10
 )
 
 // conn is a connection whose deadlines follow progress: a peer may take as long as it likes, but

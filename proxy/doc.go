@@ -46,7 +46,9 @@
 //
 // Deadlines follow progress, so a slow client is never cut while it sends something. When it is the
 // client that waits, because the store takes nothing more, or after its final dot, Postfix waits for
-// 100 s: we give up after Timeouts.Reply. A client that leaves before our final dot went out takes its
-// message back. One that closes its sending side has left, unless it has already said what comes
-// next (QUIT).
+// 100 s: we give up after Timeouts.Reply. So that its final dot does not lie unread for long before
+// that, a client gets no further ahead of the store than socketSize. A client that leaves before our
+// final dot went out takes its message back. One that closes its sending side has left, unless it has
+// already said what comes next (QUIT). If it leaves while the store takes nothing, its end lies behind
+// data that nobody reads: then it is found out when we give up.
 package proxy

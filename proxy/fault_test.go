@@ -123,6 +123,34 @@ func TestFault21_StoreFails(t *testing.T) {
 
 // The links are promised last of all: what the next hop has by then is abandoned, also where the
 // original could still have been passed on before.
+// While the store takes nothing, the client gets ahead of it by what one socket holds and no more, even when all went fast before.
+func TestFault52_ClientIsHeldBack(t *testing.T) {
+	const fast = 3 << 20
+	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 64 << 20 })
+	r.store.set(mood{failure: errStoreDown, failAfter: fast, hangs: true})
+	c := r.envelope()
+	if err := c.Conn.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	c.want("DATA", "354")
+	wire := []byte(writeDots(attachmentMail(12 << 20)))
+	sent := fast * 4 / 3
+	c.send(string(wire[:sent]))
+	var err error
+	for err == nil && sent < len(wire) {
+		var n int
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		n, err = c.Write(wire[sent:min(sent+4096, len(wire))])
+		sent += n
+	}
+	ahead := sent - fast*4/3
+	// The kernel doubles both buffers, for its own book-keeping; dataSize is read, and a scanner's buffer; and a line has its end.
+	if err == nil || ahead > 3<<20/2 {
+		t.Errorf("the client could send %d KiB ahead of the store", ahead>>10)
+	}
+	r.server.kill() // the store heeds nothing else
+}
+
 func TestCommitFails(t *testing.T) {
 	for name, onFailure := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
 		t.Run(name, func(t *testing.T) {

@@ -214,6 +214,13 @@ func (h *hop) delivered() []string {
 	return append([]string(nil), h.mails...)
 }
 
+// forget makes room.
+func (h *hop) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mails, h.said = nil, nil
+}
+
 // count is how often a command was said.
 func (h *hop) count(command string) (n int) {
 	for _, said := range h.commands() {

@@ -268,4 +268,7 @@ func (m *message) report(ctx context.Context, a answer, err error) {
 		attrs = append(attrs, "err", err)
 	}
 	m.log.Log(ctx, level, "message", attrs...)
+	if m.cfg.Observe != nil {
+		m.cfg.Observe(m.outcome(a, err))
+	}
 }

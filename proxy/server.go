@@ -46,6 +46,7 @@ type Config struct {
 	MaxSessions int    // beyond it clients are told 421; 0: 200
 	Hostname    string // names us in a 421; empty: localhost
 	Timeouts    Timeouts
+	Observe     func(Outcome) // called for each message, by several goroutines; nil: nobody asks
 }
 
 // Timeouts bound silence, not work: whoever makes progress is not cut. Zero means the default.
@@ -173,6 +174,9 @@ func passing(err error) bool {
 // start runs a session, or turns the client away when there are too many.
 func (s *Server) start(c net.Conn) {
 	client := &conn{Conn: c, idle: s.cfg.Timeouts.Client}
+	if b, ok := c.(interface{ SetReadBuffer(int) error }); ok {
+		b.SetReadBuffer(socketSize) // what it is without is no fault
+	}
 	select {
 	case s.slots <- struct{}{}:
 	default:

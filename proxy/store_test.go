@@ -27,7 +27,7 @@ type mood struct {
 	failAfter int64
 	commit    error         // of Commit
 	panics    bool          // in Detach
-	hangs     bool          // Detach returns only when ctx ends
+	hangs     bool          // Detach returns only when ctx ends; with failure, after failAfter bytes
 	slow      bool          // Commit returns only when ctx ends
 	begun     chan struct{} // receives at each Detach
 }
@@ -83,12 +83,12 @@ func (b *batch) Detach(ctx context.Context, _, _ string, r io.Reader) (link.Link
 	if err != nil {
 		return link.Link{}, fmt.Errorf("store: %w", err)
 	}
-	if b.failure != nil {
-		return link.Link{}, b.failure
-	}
 	if b.hangs {
 		<-ctx.Done()
 		return link.Link{}, ctx.Err()
+	}
+	if b.failure != nil {
+		return link.Link{}, b.failure
 	}
 	return link.Link{Base: "https://files.example", CID: testCID}, nil
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -255,4 +256,70 @@ func TestFault07_EverySplitThroughTheRelay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While the store takes nothing, nothing is read from the client: that it has left stands behind what it sent before, in its own
+// buffers or ours. So its mail lives on for as long as a client may wait, and then nothing of it is left.
+func TestFault17_ClientVanishesWhileTheStoreHangs(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		begun := make(chan struct{}, 1)
+		r.store.set(mood{failure: errStoreDown, failAfter: 1, hangs: true, begun: begun})
+		c := r.envelope()
+		c.want("DATA", "354")
+		half := writeDots(attachmentMail(1 << 20))[:1<<19]
+		go c.Write([]byte(half)) // more than anybody buffers
+		<-begun
+		synctest.Wait()
+		c.Close()
+		time.Sleep(90*time.Second - time.Millisecond)
+		if fate := r.store.last(); fate != "" {
+			t.Errorf("batch %q before the time", fate)
+		}
+		time.Sleep(time.Millisecond)
+		r.hop.await(t, "closed")
+		if fate := r.store.last(); fate != "discarded " || len(r.hop.delivered()) > 0 || r.hop.count("DATA") > 0 {
+			t.Errorf("batch %q, next hop saw %q", fate, r.hop.commands())
+		}
+	})
+}
+
+// A step of the wall clock moves no deadline: each has a monotonic reading, which is all that Go's timers look at.
+func TestFault99_DeadlinesAreMonotonic(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	noted := &notedDeadlines{Conn: ours}
+	c := &conn{Conn: noted, idle: time.Minute}
+	go io.Copy(theirs, theirs)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if len(noted.at) != 2 {
+		t.Fatalf("%d deadlines, want one each way", len(noted.at))
+	}
+	for _, at := range noted.at {
+		if !strings.Contains(at.String(), " m=") {
+			t.Errorf("the deadline %v is of the wall clock", at)
+		}
+	}
+}
+
+type notedDeadlines struct {
+	net.Conn
+	at []time.Time
+}
+
+func (n *notedDeadlines) SetReadDeadline(at time.Time) error {
+	n.at = append(n.at, at)
+	return n.Conn.SetReadDeadline(at)
+}
+
+func (n *notedDeadlines) SetWriteDeadline(at time.Time) error {
+	n.at = append(n.at, at)
+	return n.Conn.SetWriteDeadline(at)
 }

@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"sync"
 
-	"github.com/ipfs/go-cid"
-	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/proxy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -51,12 +50,12 @@ func (h *house) ready(w http.ResponseWriter, r *http.Request) {
 
 // metrics counts what an administrator asks after: how much comes, how much of it is detached, how much fails.
 type metrics struct {
-	registry       *prometheus.Registry
-	mails          *prometheus.CounterVec
-	objects, bytes prometheus.Counter
-	sessionsTotal  prometheus.Counter
-	sessionsOpen   prometheus.Gauge
-	gateway        *prometheus.CounterVec
+	registry           *prometheus.Registry
+	mails              *prometheus.CounterVec
+	attachments, bytes prometheus.Counter
+	sessionsTotal      prometheus.Counter
+	sessionsOpen       prometheus.Gauge
+	gateway            *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -66,10 +65,11 @@ func newMetrics() *metrics {
 	return &metrics{
 		registry: r,
 		mails: f.NewCounterVec(prometheus.CounterOpts{Name: "detach_mails_total",
-			Help: "Mails that may have attachments: detached (something was stored) or kept (nothing was), both counted before they are passed on; " +
-				"undone, counted in addition when a mail then was not delivered."}, []string{"outcome"}),
-		objects:       f.NewCounter(prometheus.CounterOpts{Name: "detach_objects_stored_total", Help: "Objects stored for mails that were passed on."}),
-		bytes:         f.NewCounter(prometheus.CounterOpts{Name: "detach_objects_stored_bytes_total", Help: "Bytes of these objects, before encryption."}),
+			Help: "Mails by what became of them and the code of the reply: delivered and detached (with links), unchanged (nothing to detach) or original " +
+				"(storing failed, and on_failure is deliver); refused by the next hop; rejected (too large, or a loop) or deferred (451) by Detach; abandoned by the client."},
+			[]string{"outcome", "reply"}),
+		attachments:   f.NewCounter(prometheus.CounterOpts{Name: "detach_attachments_total", Help: "Attachments detached from mails that were delivered."}),
+		bytes:         f.NewCounter(prometheus.CounterOpts{Name: "detach_attachments_bytes_total", Help: "Bytes of these attachments, decoded."}),
 		sessionsTotal: f.NewCounter(prometheus.CounterOpts{Name: "detach_smtp_sessions_total", Help: "SMTP connections accepted."}),
 		sessionsOpen:  f.NewGauge(prometheus.GaugeOpts{Name: "detach_smtp_sessions", Help: "SMTP connections open now."}),
 		gateway:       f.NewCounterVec(prometheus.CounterOpts{Name: "detach_gateway_requests_total", Help: "Requests to the gateway."}, []string{"code", "method"}),
@@ -80,54 +80,11 @@ func (m *metrics) requests(next http.Handler) http.Handler {
 	return promhttp.InstrumentHandlerCounter(m.gateway, next)
 }
 
-// count watches the attachments of one mail.
-func (m *metrics) count(b *vault.Batch) proxy.Batch {
-	return &countedBatch{Batch: b, m: m, sizes: map[cid.Cid]int64{}}
-}
-
-type countedBatch struct {
-	*vault.Batch
-	m     *metrics
-	sizes map[cid.Cid]int64
-}
-
-func (b *countedBatch) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
-	counted := &countedReader{Reader: r}
-	l, err := b.Batch.Detach(ctx, name, mediaType, counted)
-	if err == nil {
-		b.sizes[l.CID] = counted.n
-	}
-	return l, err
-}
-
-func (b *countedBatch) Commit(ctx context.Context) error {
-	if err := b.Batch.Commit(ctx); err != nil {
-		return err
-	}
-	outcome := "kept"
-	for _, c := range b.CIDs() { // without those that were dropped
-		outcome = "detached"
-		b.m.objects.Inc()
-		b.m.bytes.Add(float64(b.sizes[c]))
-	}
-	b.m.mails.WithLabelValues(outcome).Inc()
-	return nil
-}
-
-func (b *countedBatch) Discard(ctx context.Context) error {
-	b.m.mails.WithLabelValues("undone").Inc()
-	return b.Batch.Discard(ctx)
-}
-
-type countedReader struct {
-	io.Reader
-	n int64
-}
-
-func (r *countedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.n += int64(n)
-	return n, err
+// observe counts a mail.
+func (m *metrics) observe(o proxy.Outcome) {
+	m.mails.WithLabelValues(string(o.Result), strconv.Itoa(o.Reply)).Inc()
+	m.attachments.Add(float64(o.Attachments))
+	m.bytes.Add(float64(o.Bytes))
 }
 
 // sessions counts the connections of a proxy.
@@ -151,6 +108,14 @@ func (l countedListener) Accept() (net.Conn, error) {
 type countedConn struct {
 	net.Conn
 	closed func()
+}
+
+// SetReadBuffer is what the proxy asks of a socket.
+func (c *countedConn) SetReadBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok {
+		return b.SetReadBuffer(bytes)
+	}
+	return errors.ErrUnsupported
 }
 
 func (c *countedConn) Close() error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -36,6 +37,7 @@ type house struct {
 	cfg   config.Config
 	store ipfs.Store
 	vault *vault.Vault
+	brand gateway.Brand // of the pages that serve shows
 }
 
 // open opens what the configuration names. The store need not be reachable yet: mail without attachments passes all the same.
@@ -59,7 +61,7 @@ func open(cfg config.Config) (*house, error) {
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
-	return &house{cfg, store, v}, nil
+	return &house{cfg: cfg, store: store, vault: v}, nil
 }
 
 func openStore(cfg config.Config) (ipfs.Store, error) {
@@ -83,7 +85,7 @@ func openStore(cfg config.Config) (ipfs.Store, error) {
 
 func (h *house) Close() error { return h.store.Close() }
 
-func (h *house) newProxy(p config.Proxy, begin func() proxy.Batch, log *slog.Logger) *proxy.Server {
+func (h *house) newProxy(p config.Proxy, observe func(proxy.Outcome), log *slog.Logger) *proxy.Server {
 	failure := proxy.TempFail
 	if p.OnFailure == "deliver" {
 		failure = proxy.Deliver
@@ -95,7 +97,8 @@ func (h *house) newProxy(p config.Proxy, begin func() proxy.Batch, log *slog.Log
 		Policy:    policy(p),
 		MaxSize:   int64(p.MaxSize),
 		OnFailure: failure,
-	}, begin, log)
+		Observe:   observe,
+	}, func() proxy.Batch { return h.vault.Begin() }, log)
 }
 
 func policy(p config.Proxy) rewrite.Policy {

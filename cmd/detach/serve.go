@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/proxy"
 )
 
 const (
@@ -39,11 +39,16 @@ func (c *serveCmd) Run(e *env) (err error) {
 	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
 		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
 	}
+	brand, err := loadBrand(cfg.Gateway)
+	if err != nil {
+		return err
+	}
 	h, err := open(cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
+	h.brand = brand
 	l, err := listenAll(e.ctx, cfg)
 	if err != nil {
 		return err
@@ -58,6 +63,22 @@ func (c *serveCmd) Run(e *env) (err error) {
 	defer sweeping.Wait()
 	defer stop()
 	return h.serve(e.ctx, l, e.log)
+}
+
+// loadBrand reads what the pages show of the operator.
+func loadBrand(g config.Gateway) (gateway.Brand, error) {
+	b := gateway.Brand{Name: g.Name, Color: g.Color, Contact: g.Contact}
+	if g.Logo != "" {
+		logo, err := os.ReadFile(g.Logo)
+		if err != nil {
+			return b, usageError{fmt.Errorf("gateway.logo: %w: name an image that this user can read, or write \"\"", err)}
+		}
+		b.Logo = logo
+	}
+	if err := b.Check(); err != nil {
+		return b, usageError{errors.New("gateway." + strings.ReplaceAll(err.Error(), "\n", "\ngateway."))}
+	}
+	return b, nil
 }
 
 // sweep removes what mails have left that nobody got, now and then again.
@@ -131,13 +152,12 @@ type server interface {
 func (h *house) serve(ctx context.Context, l listeners, log *slog.Logger) error {
 	defer l.close() // of those that were never served
 	m := newMetrics()
-	begin := func() proxy.Batch { return m.count(h.vault.Begin()) }
 	servers := map[server]net.Listener{}
 	for i, p := range h.cfg.Proxy {
-		servers[h.newProxy(p, begin, log)] = m.sessions(l.proxy[i])
+		servers[h.newProxy(p, m.observe, log)] = m.sessions(l.proxy[i])
 	}
 	if l.gateway != nil {
-		handler := gateway.New(gateway.Config{BaseURL: h.cfg.Gateway.URL}, h.vault, log)
+		handler := gateway.New(gateway.Config{BaseURL: h.cfg.Gateway.URL, Brand: h.brand}, h.vault, log)
 		servers[newHTTP(m.requests(handler), log)] = l.gateway
 	}
 	failed := make(chan error, len(servers)+1)

@@ -76,6 +76,14 @@ type Gateway struct {
 	Listen string `toml:"listen"`
 	// URL is what links begin with, https://host or https://host/prefix; plain http:// only on a loopback address. No default.
 	URL string `toml:"url"`
+	// Name is who runs this, shown above each file. Default "": the host of URL.
+	Name string `toml:"name"`
+	// Logo is shown beside it: a PNG, JPEG, WebP or SVG file of at most 12 KiB. Default "": none.
+	Logo string `toml:"logo"`
+	// Color is the button's, as #1a56c4. Default "": blue.
+	Color string `toml:"color"`
+	// Contact is where recipients report misuse: a mail address or an https:// URL. Default "": nowhere.
+	Contact string `toml:"contact"`
 }
 
 // Admin is the listener for /metrics, /healthz, /readyz and /debug/pprof/.

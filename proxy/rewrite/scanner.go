@@ -9,7 +9,7 @@ import (
 
 const (
 	// scanBuffer is read at a time. It is also the longest content chunk.
-	scanBuffer = 64 << 10
+	scanBuffer = 32 << 10
 	// maxBoundary is Postfix's limit too; RFC 2046 section 5.1.1 says 70.
 	maxBoundary = 2048
 	// maxDelimiterLine leaves room for transport padding after a boundary

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -85,6 +86,11 @@ func (s *Spool) Truncate(size int64) error {
 	}
 	s.size = size
 	s.mem = s.mem[:min(int64(len(s.mem)), size)]
+	if len(s.mem) < cap(s.mem)/4 {
+		// An attachment stood there, which may take hours to arrive: its memory is not kept so long.
+		s.mem = bytes.Clone(s.mem)
+	}
+	s.tail = nil
 	if s.file != nil {
 		return s.file.Truncate(max(0, size-spoolMemory))
 	}

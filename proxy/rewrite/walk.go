@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -113,7 +114,7 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 		n := headerEnd(raw, searched)
 		if n >= 0 {
 			w.scan.unread(len(raw) - n)
-			raw = raw[:n]
+			raw = bytes.Clone(raw[:n]) // it lives as long as the message: not the whole chunk with it
 		}
 		if _, err := w.spool.Write(raw[searched:]); err != nil {
 			return nil, nil, err

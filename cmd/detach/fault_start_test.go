@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// refusal is a change that makes a good configuration, or what it names, a bad one; and what is said of it.
+type refusal struct {
+	change func(t *testing.T, dir string) (from, to string)
+	want   string
+}
+
+var refusals = map[string]refusal{
+	"bad URL":     {say(`url = "http://localhost:1"`, `url = "files.example.org"`), `^detach: gateway\.url: .*: write https://host`},
+	"plain HTTP":  {say(`url = "http://localhost:1"`, `url = "http://files.example.org"`), `^detach: gateway\.url: .* plain HTTP .* use https://`},
+	"missing key": {say(`reinject = "127.0.0.1:1"`, ``), `^detach: proxy\[0\]\.reinject: missing: name the next hop`},
+	"unknown key": {say(`reinject =`, `reinjekt =`), `^detach: proxy\.reinjekt: unknown key: did you mean`},
+	"no TOML":     {say(`[gateway]`, `[gateway`), `^detach: .*line \d+: `},
+	"wrong type":  {say(`restore = true`, `restore = "yes"`), `^detach: .*restore.*`},
+	"bad unit":    {say(`restore = true`, `max_size = "10 parsecs"`), `^detach: .*max_size.*`},
+	"no right": {say(`listen = "127.0.0.1:0" # proxy`, `listen = "203.0.113.1:25"`), // an address of nobody's
+		`^detach: proxy\[0\]\.listen: .*203\.0\.113\.1:25.* choose another address`},
+	"a key that all can read": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o644)
+		return "", ""
+	}, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
+	"a key that is none": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), "t0psecret\n", 0o600)
+		return "", ""
+	}, `^detach: data_dir: .*2026-11\.key .*malformed .*backup`},
+	"a token that all can read": {func(t *testing.T, dir string) (string, string) {
+		token := filepath.Join(dir, "token")
+		write(t, token, "bearer:t0psecret\n", 0o644)
+		return `[store]`, fmt.Sprintf("[store]\nkind = \"kubo\"\ntoken_file = %q", token)
+	}, `^detach: store\.token_file: .*0644.* chmod 0600`},
+	"no token": {say(`[store]`, "[store]\nkind = \"kubo\"\ntoken_file = \"/nowhere/at/all\""), `^detach: store\.token_file: .*/nowhere/at/all`},
+	"data_dir is a file": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data"), "", 0o600)
+		return "", ""
+	}, `^detach: data_dir: .*not a directory.*`},
+}
+
+// What is wrong with a configuration, or with what it names, is said in one line before anything is served, with the key and the
+// remedy, and the exit code is 2.
+func TestFault97_RefusesToStart(t *testing.T) {
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	refusals["port used"] = refusal{say(`listen = "127.0.0.1:0" # proxy`, fmt.Sprintf(`listen = %q`, used.Addr())),
+		`^detach: proxy\[0\]\.listen: .*in use.* choose another address`}
+	for name, c := range refusals {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			text := fmt.Sprintf("data_dir = %q\n[[proxy]]\nlisten = \"127.0.0.1:0\" # proxy\nreinject = \"127.0.0.1:1\"\nrestore = true\n[store]\n"+
+				"[gateway]\nlisten = \"127.0.0.1:0\"\nurl = \"http://localhost:1\"\n[admin]\nlisten = \"\"\n", filepath.Join(dir, "data"))
+			from, to := c.change(t, dir)
+			if !strings.Contains(text, from) {
+				t.Fatalf("the configuration has no %q", from)
+			}
+			file := filepath.Join(dir, "detach.toml")
+			write(t, file, strings.Replace(text, from, to, 1), 0o600)
+			var stdout, stderr bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in which one that starts after all ends
+			defer cancel()
+			if code := run(ctx, []string{"serve", "--config", file}, nil, &stdout, &stderr); code != exitUsage {
+				t.Errorf("exit code %d, want %d", code, exitUsage)
+			}
+			line, rest, _ := strings.Cut(stderr.String(), "\n")
+			if !regexp.MustCompile(c.want).MatchString(line) || rest != "" || stdout.Len() > 0 {
+				t.Errorf("said %q, want one line that matches %s", stderr.String()+stdout.String(), c.want)
+			}
+			if strings.Contains(stderr.String(), "t0psecret") {
+				t.Errorf("a secret is shown: %s", stderr.String())
+			}
+		})
+	}
+}
+
+func say(from, to string) func(*testing.T, string) (string, string) {
+	return func(*testing.T, string) (string, string) { return from, to }
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}

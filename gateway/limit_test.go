@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+func TestClientOf(t *testing.T) {
+	for _, c := range []struct {
+		peer string
+		hops []string
+		want string // "": nobody who is limited
+	}{
+		{"127.0.0.1:1", nil, ""},
+		{"[::1]:1", nil, ""},
+		{"@", nil, ""}, // a unix socket
+		{"192.0.2.1:1", nil, "192.0.2.1/32"},
+		{"192.0.2.1:1", []string{"203.0.113.9"}, "192.0.2.1/32"}, // not a web server of ours
+		{"[2001:db8:1:2:3:4:5:6]:1", nil, "2001:db8:1:2::/64"},
+		{"[::ffff:192.0.2.1]:1", nil, "192.0.2.1/32"},
+		{"127.0.0.1:1", []string{"203.0.113.9"}, "203.0.113.9/32"},
+		{"@", []string{"203.0.113.9:555"}, "203.0.113.9/32"},
+		{"127.0.0.1:1", []string{"10.0.0.1, 203.0.113.9"}, "203.0.113.9/32"}, // the first is the client's own claim
+		{"127.0.0.1:1", []string{"10.0.0.1", "2001:db8::1"}, "2001:db8::/64"},
+		{"127.0.0.1:1", []string{"127.0.0.1"}, ""},
+		{"127.0.0.1:1", []string{"garbage"}, ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.peer
+		r.Header["X-Forwarded-For"] = c.hops
+		got, ok := clientOf(r)
+		if ok != (c.want != "") || ok && got.String() != c.want {
+			t.Errorf("%s %q: got %v, %v, want %q", c.peer, c.hops, got, ok, c.want)
+		}
+	}
+}
+
+func TestFault95_TooManyRequests(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", []byte("x"))
+	path := "/" + l.CID.String()
+	const greedy, other = "203.0.113.1", "203.0.113.2"
+	refused := 0
+	for range requestsAtOnce + 50 {
+		resp := f.get("/robots.txt", "X-Forwarded-For", greedy)
+		if resp.StatusCode == http.StatusTooManyRequests {
+			refused++
+		}
+		resp.Body.Close()
+	}
+	if refused == 0 {
+		t.Fatalf("nothing refused of %d requests", requestsAtOnce+50)
+	}
+	for range requestsAtOnce { // however fast or slow this machine is
+		resp := f.get(path, "X-Forwarded-For", greedy)
+		if resp.StatusCode == http.StatusTooManyRequests {
+			if got := resp.Header.Get("Retry-After"); got == "" {
+				t.Error("no Retry-After")
+			}
+			break
+		}
+		resp.Body.Close()
+	}
+	wantStatus(t, f.get(path, "X-Forwarded-For", other), http.StatusOK)
+	wantStatus(t, f.get(path), http.StatusOK)
+}
+
+// The clients remembered are bounded.
+func TestLimitsForget(t *testing.T) {
+	l := newLimits()
+	r := httptest.NewRequest("GET", "/", nil)
+	for i := range maxClients + 100 {
+		r.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255)
+		if !l.allow(r) {
+			t.Fatalf("client %d refused", i)
+		}
+	}
+	if got := l.clients.Len(); got != maxClients {
+		t.Errorf("%d clients remembered, want %d", got, maxClients)
+	}
+}
