@@ -60,7 +60,7 @@ func withCRLF(mail []byte) []byte {
 
 // Every mail of the corpus goes in, with both of Postfix's ways with bare newlines. What comes out is, byte for byte, what
 // comes out without detach; or it has links in place of attachments, and each attachment is behind its link or still there.
-func TestCorpus(t *testing.T) {
+func TestFault103_Corpus(t *testing.T) {
 	samples := readCorpus(t)
 	onEachStore(t, func(t *testing.T, s store) {
 		bare := "normalize"

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,8 +22,13 @@ type detach struct {
 	tmp     string // its TMPDIR
 	proxy   string // host:port
 	url     string // of the gateway
+	admin   string // host:port; empty for none
 	logFile string
+	wrap    []string // what runs it, if not we
+	env     []string
+	hopless bool // its next hop is not there when it starts
 	cmd     *exec.Cmd
+	started holding
 }
 
 // setup is the configuration of a detach, in the words of a test.
@@ -31,31 +37,42 @@ type setup struct {
 	reinject string
 	kubo     string // the RPC's address; empty for the embedded store
 	policy   string // more lines for [[proxy]]
+	keys     string // lines for [keys]
+	dataDir  string // empty for one of the test's own
 }
 
 // configure writes a configuration file, and picks the gateway's address.
 func configure(t *testing.T, s setup) *detach {
 	t.Helper()
-	gateway := servers.FreeAddr(t)
+	gateway, admin := servers.FreeAddr(t), servers.FreeAddr(t)
 	store := `kind = "embedded"`
 	if s.kubo != "" {
 		store = fmt.Sprintf("kind = \"kubo\"\napi = %q", s.kubo)
 	}
 	dir := t.TempDir()
-	return writeConfig(t, dir, s.proxy, "http://"+gateway, fmt.Sprintf(`data_dir = %q
+	if s.dataDir == "" {
+		s.dataDir = filepath.Join(dir, "data")
+	}
+	d := writeConfig(t, dir, s.proxy, "http://"+gateway, fmt.Sprintf(`data_dir = %q
 [[proxy]]
 listen = %q
 reinject = %q
 %s
 [store]
 %s
+[keys]
+%s
 [gateway]
 listen = %q
 url = %q
 [admin]
-listen = ""
-`, filepath.Join(dir, "data"), s.proxy, s.reinject, s.policy, store, gateway, "http://"+gateway))
+listen = %q
+`, s.dataDir, s.proxy, s.reinject, s.policy, store, s.keys, gateway, "http://"+gateway, admin))
+	d.dataDir = s.dataDir
+	return d
 }
+
+var adminListen = regexp.MustCompile(`\[admin\]\nlisten = "([^"]+)"`)
 
 func writeConfig(t *testing.T, dir, proxy, url, text string) *detach {
 	t.Helper()
@@ -66,6 +83,9 @@ func writeConfig(t *testing.T, dir, proxy, url, text string) *detach {
 		logFile: filepath.Join(dir, "log"),
 		proxy:   proxy,
 		url:     url,
+	}
+	if m := adminListen.FindStringSubmatch(text); m != nil {
+		d.admin = m[1]
 	}
 	must(t, os.Mkdir(d.tmp, 0o700))
 	must(t, os.WriteFile(d.config, []byte(text), 0o600))
@@ -80,16 +100,18 @@ func serve(t *testing.T, s setup) *detach {
 	return d
 }
 
-func (d *detach) start(t *testing.T) {
+// start runs it. What comes out of died is how it ended; whoever takes that puts it back, for it is asked once more at the end.
+func (d *detach) start(t *testing.T) (died chan error) {
 	t.Helper()
 	log, err := os.Create(d.logFile)
 	must(t, err)
 	defer log.Close()
-	d.cmd = exec.Command(binary, "serve", "--config", d.config)
-	d.cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp)
+	args := append(d.wrap[:len(d.wrap):len(d.wrap)], binary, "serve", "--config", d.config)
+	d.cmd = exec.Command(args[0], args[1:]...)
+	d.cmd.Env = append(append(os.Environ(), "TMPDIR="+d.tmp), d.env...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	must(t, d.cmd.Start())
-	died := make(chan error, 1)
+	died = make(chan error, 1)
 	go func() { died <- d.cmd.Wait() }()
 	t.Cleanup(func() { d.stop(t, died) })
 
@@ -105,6 +127,9 @@ func (d *detach) start(t *testing.T) {
 			return false
 		}
 		resp.Body.Close()
+		if d.hopless {
+			return true
+		}
 		client, err := servers.Dial(d.proxy, "")
 		if err != nil {
 			return false
@@ -112,10 +137,18 @@ func (d *detach) start(t *testing.T) {
 		client.Cmd("QUIT")
 		return client.Close() == nil
 	})
+	d.started = d.atRest(t)
+	return died
 }
 
 func (d *detach) stop(t *testing.T, died chan error) {
 	t.Helper()
+	select {
+	case err := <-died: // by the test's will, if it did not fail
+		died <- err
+	default:
+		d.checkLeaks(t)
+	}
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case err := <-died:

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"io"
 	"math/rand/v2"
@@ -137,18 +136,4 @@ func TestServeOfAGigabyteInLittleMemory(t *testing.T) {
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
 // peakMemory is the most that the running detach ever had in memory.
-func (d *detach) peakMemory(t *testing.T) int64 {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
-	if os.IsNotExist(err) {
-		t.Skip("no /proc here to ask for a process's memory")
-	}
-	must(t, err)
-	m := highWater.FindSubmatch(status)
-	if m == nil {
-		t.Fatal("no VmHWM in /proc/PID/status")
-	}
-	kib, err := strconv.ParseInt(string(m[1]), 10, 64)
-	must(t, err)
-	return kib << 10
-}
+func (d *detach) peakMemory(t *testing.T) int64 { return d.status(t, highWater) << 10 }

@@ -2,11 +2,11 @@ package servers
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -27,7 +27,11 @@ func Dial(addr, from string) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{Conn: conn, r: bufio.NewReader(conn)}
-	if reply, err := c.Reply(); err != nil || reply[0] != '2' {
+	reply, err := c.Reply()
+	if err == nil && reply[0] != '2' {
+		err = errors.New("no welcome")
+	}
+	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("greeting %q: %w", reply, err)
 	}
@@ -65,26 +69,38 @@ type Message struct {
 	Data     io.Reader
 }
 
-// Send gives a mail to the server and returns the reply that decided its fate. An error is a broken connection.
-func (c *Client) Send(m Message) (string, error) {
+// Begin says everything before a mail's data. The last reply is that to DATA, 354 if all went well.
+func (c *Client) Begin(m Message) (reply string, err error) {
 	args := m.Args
 	if args != "" {
 		args = " " + args
 	}
 	for _, line := range []string{"EHLO client.example", "MAIL FROM:<" + m.From + ">" + args, "RCPT TO:<" + m.To + ">", "DATA"} {
-		reply, err := c.Cmd("%s", line)
+		reply, err = c.Cmd("%s", line)
 		if err != nil || reply[0] > '3' {
-			return reply, err
+			break
 		}
 	}
-	w := bufio.NewWriterSize(c, 256<<10)
-	if err := stuff(w, m.Data); err != nil {
-		return "", err
+	return reply, err
+}
+
+// Send gives a mail to the server and returns the reply that decided its fate. An error is a broken connection.
+func (c *Client) Send(m Message) (string, error) {
+	if reply, err := c.Begin(m); err != nil || reply[0] > '3' {
+		return reply, err
 	}
-	if err := w.Flush(); err != nil {
+	if err := c.Finish(m); err != nil {
 		return "", err
 	}
 	return c.Reply()
+}
+
+// Finish sends a mail's data and the final dot, whose reply is still to come. If m.Data fails, the server has got what was
+// read of it, and no dot.
+func (c *Client) Finish(m Message) error {
+	w := bufio.NewWriterSize(c, 256<<10)
+	err := stuff(w, m.Data)
+	return errors.Join(err, w.Flush())
 }
 
 // stuff writes a message whose lines end in CRLF, with its dots doubled, and the final dot.
@@ -115,7 +131,7 @@ func stuff(w *bufio.Writer, src io.Reader) error {
 }
 
 // Send dials, sends one mail and takes leave; a connection that breaks fails the test.
-func Send(t testing.TB, addr, from string, m Message) string {
+func Send(t T, addr, from string, m Message) string {
 	t.Helper()
 	c, err := Dial(addr, from)
 	must(t, err)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -19,7 +18,7 @@ import (
 type Dovecot struct {
 	LMTP, IMAP string // host:port
 
-	t   testing.TB
+	t   T
 	dir string
 	cmd *exec.Cmd
 }
@@ -65,7 +64,7 @@ protocol lmtp {
 `
 
 // StartDovecot starts an instance and stops it when the test ends. It needs root, as Postfix does.
-func StartDovecot(t testing.TB) *Dovecot {
+func StartDovecot(t T) *Dovecot {
 	t.Helper()
 	Need(t, "dovecot")
 	if os.Geteuid() != 0 {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -25,7 +24,7 @@ type KuboNode struct {
 	Bin  string // the ipfs command
 	Repo string // its IPFS_PATH
 
-	t       testing.TB
+	t       T
 	addr    string
 	cmd     *exec.Cmd
 	drained chan struct{} // closed when the daemon's output has ended
@@ -33,7 +32,7 @@ type KuboNode struct {
 
 // Kubo starts a node, which is stopped when the test ends. Where there is none to be had, the test
 // is skipped, or fails if CI is set.
-func Kubo(t testing.TB) *KuboNode {
+func Kubo(t T) *KuboNode {
 	t.Helper()
 	bin, err := kuboBinary()
 	if err != nil {
@@ -102,6 +101,19 @@ func (n *KuboNode) Stop() { n.end(syscall.SIGTERM) }
 
 // Kill ends the daemon as a crash does. It can be started again.
 func (n *KuboNode) Kill() { n.end(syscall.SIGKILL) }
+
+// Freeze stops the daemon as it stands, its connections open, until Thaw.
+func (n *KuboNode) Freeze() { n.signal(syscall.SIGSTOP) }
+
+// Thaw lets the daemon go on.
+func (n *KuboNode) Thaw() { n.signal(syscall.SIGCONT) }
+
+func (n *KuboNode) signal(sig os.Signal) {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(sig); err != nil {
+		n.t.Errorf("%v to the ipfs daemon: %v", sig, err)
+	}
+}
 
 func (n *KuboNode) end(sig os.Signal) {
 	n.t.Helper()

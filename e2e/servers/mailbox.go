@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -31,7 +30,7 @@ type Mailbox struct {
 }
 
 // NewMailbox starts one and stops it when the test ends.
-func NewMailbox(t testing.TB) *Mailbox {
+func NewMailbox(t T) *Mailbox {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -67,7 +66,7 @@ func (m *Mailbox) Mails() []Mail {
 }
 
 // Wait returns the mail that the Postfix before this mailbox had queued under id.
-func (m *Mailbox) Wait(t testing.TB, id string) Mail {
+func (m *Mailbox) Wait(t T, id string) Mail {
 	t.Helper()
 	if id == "" {
 		t.Fatal("no queue id to wait for")

@@ -7,8 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
-	"testing"
+	"syscall"
 	"time"
 )
 
@@ -37,8 +38,9 @@ type Postfix struct {
 	// "filter" is After itself: what it delivers shows what two Postfixes alone make of a mail.
 	Front, After, Control string
 
-	t   testing.TB
-	dir string
+	t       T
+	dir     string
+	running bool
 }
 
 // The after-filter listener answers for unknown recipients and the front one does not, so that a refusal which
@@ -112,7 +114,7 @@ smtpd_tls_security_level = none
 `
 
 // StartPostfix starts an instance and stops it when the test ends. It needs root, for master(8) does.
-func StartPostfix(t testing.TB, cfg PostfixConfig) *Postfix {
+func StartPostfix(t T, cfg PostfixConfig) *Postfix {
 	t.Helper()
 	Need(t, "postfix", "postqueue")
 	if os.Geteuid() != 0 {
@@ -131,8 +133,8 @@ func StartPostfix(t testing.TB, cfg PostfixConfig) *Postfix {
 	}
 	p.configure(cfg)
 	p.run("check")
-	t.Cleanup(p.stop)
-	p.start()
+	t.Cleanup(p.end)
+	p.Start()
 	return p
 }
 
@@ -163,10 +165,11 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
 }
 
-// start starts the daemons. On a busy machine master(8) may take longer than the 10 s after which its parent gives it up;
+// Start starts the daemons, as StartPostfix has done once. On a busy machine master(8) may take longer than the 10 s after which its parent gives it up;
 // it goes on all the same.
-func (p *Postfix) start() {
+func (p *Postfix) Start() {
 	p.t.Helper()
+	p.running = true // also if it starts only in part
 	out, err := p.control("start")
 	if err == nil {
 		return
@@ -207,7 +210,36 @@ func (p *Postfix) control(command string) ([]byte, error) {
 	return text, runErr
 }
 
-func (p *Postfix) stop() {
+// Stop ends it as an administrator does. What it has accepted stays in its queue, and it can be started again.
+func (p *Postfix) Stop() {
+	p.t.Helper()
+	p.run("stop")
+	p.running = false
+}
+
+// Kill ends all its processes as a crash does. It can be started again.
+func (p *Postfix) Kill() {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.dir, "queue/pid/master.pid"))
+	must(p.t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid < 2 {
+		p.t.Fatalf("the pid of Postfix's master is %q", text)
+	}
+	// The master leads a process group of its own, and all of its children are in it.
+	must(p.t, syscall.Kill(-pid, syscall.SIGKILL))
+	Eventually(p.t, 20*time.Second, "the killed Postfix to be gone", func() bool {
+		_, err := p.control("status")
+		return err != nil
+	})
+	p.running = false
+}
+
+// end stops it for good.
+func (p *Postfix) end() {
+	if !p.running {
+		return
+	}
 	if out, err := p.control("stop"); err != nil {
 		p.t.Errorf("postfix stop: %v\n%s", err, out)
 	}
@@ -249,17 +281,31 @@ func (p *Postfix) ClientLine(id string) string {
 	return p.WaitLog(`postfix/after/smtpd\[\d+\]: ` + id + `: client=`)
 }
 
+// Waiting counts the mails that are accepted but not delivered. What is half received does not count.
+func (p *Postfix) Waiting() int {
+	p.t.Helper()
+	waiting := 0
+	for _, file := range p.Queue() {
+		// A queue file that is complete is executable (MAIL_QUEUE_STAT_READY).
+		if info, err := os.Stat(filepath.Join(p.dir, "queue", file)); err == nil && info.Mode()&0o100 != 0 {
+			waiting++
+		}
+	}
+	return waiting
+}
+
 // Queue lists the files of every queue: what is accepted but not delivered, and what is half received.
 func (p *Postfix) Queue() []string {
 	p.t.Helper()
 	var files []string
+	root := filepath.Join(p.dir, "queue")
 	for _, queue := range []string{"incoming", "active", "deferred", "hold", "maildrop", "corrupt"} {
-		err := filepath.WalkDir(filepath.Join(p.dir, "queue", queue), func(path string, d os.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root, queue), func(path string, d os.DirEntry, err error) error {
 			if os.IsNotExist(err) {
 				return nil // delivered while we were looking
 			}
 			if err == nil && d.Type().IsRegular() {
-				files = append(files, filepath.Join(queue, d.Name()))
+				files = append(files, strings.TrimPrefix(path, root+"/"))
 			}
 			return err
 		})

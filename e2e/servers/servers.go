@@ -1,20 +1,39 @@
 package servers
 
 import (
+	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 )
+
+// T is what a server needs of whoever runs it: every testing.TB is one, and a program that is no test
+// can be one too. Fatal, Fatalf and Skipf end the goroutine that calls them.
+type T interface {
+	Helper()
+	Context() context.Context
+	TempDir() string
+	Cleanup(func())
+	Log(args ...any)
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Failed() bool
+}
 
 // systemPath finds the programs of a mail server also for a user whose PATH has no sbin.
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Need skips the test if one of the programs is not installed, and fails it in CI.
-func Need(t testing.TB, programs ...string) {
+func Need(t T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if LookPath(p) == "" {
@@ -24,7 +43,7 @@ func Need(t testing.TB, programs ...string) {
 }
 
 // Missing skips a test on a laptop. In CI everything is installed, and a skip there would hide a hole.
-func Missing(t testing.TB, what string) {
+func Missing(t T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("missing: %s", what)
@@ -46,18 +65,29 @@ func LookPath(program string) string {
 	return ""
 }
 
+// Linux takes the ports of outgoing connections from 32768 up: one of these might be taken while a
+// server that had it is being restarted.
+const firstPort, endOfPorts = 10000, 32768
+
 // FreeAddr is a loopback address that nobody listened on a moment ago, for servers that cannot say
-// which port they got.
-func FreeAddr(t testing.TB) string {
+// which port they got, or that want the same one again after a restart.
+func FreeAddr(t T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	var err error
+	for range 100 {
+		var l net.Listener
+		port := firstPort + rand.IntN(endOfPorts-firstPort)
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatalf("no free port: %v", err)
+	return ""
 }
 
 // Eventually waits for what another process is to bring about, and fails the test when it does not.
-func Eventually(t testing.TB, within time.Duration, what string, done func() bool) {
+func Eventually(t T, within time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for !done() {
@@ -68,7 +98,7 @@ func Eventually(t testing.TB, within time.Duration, what string, done func() boo
 	}
 }
 
-func must(t testing.TB, err error) {
+func must(t T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

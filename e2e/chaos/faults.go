@@ -1,0 +1,182 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// fault is something that goes wrong.
+type fault struct {
+	victim string
+	at     time.Duration // since the beginning
+	kind   string
+	lasts  time.Duration
+
+	way    direction // of a trap on a wire
+	after  int64     // bytes that still pass it
+	answer bool      // the answer to a final dot is what does not pass
+	share  float64   // of the letter that a client sends before it vanishes
+	direct bool      // the client speaks to Detach itself
+}
+
+func (f fault) String() string {
+	switch f.victim {
+	case toDetach, toPostfix, toKubo:
+		if f.answer {
+			return fmt.Sprintf("%s: to be %s before an answer to a dot", f.victim, f.kind)
+		}
+		return fmt.Sprintf("%s: to be %s after %d bytes %s", f.victim, f.kind, f.after, []string{"there", "back"}[f.way])
+	case client:
+		return fmt.Sprintf("client %s", f.kind)
+	}
+	return fmt.Sprintf("%s %s, for %v", f.victim, f.kind, f.lasts.Round(time.Millisecond))
+}
+
+// The victims beside the wires.
+const (
+	theDetach  = "Detach"
+	theKubo    = "kubo"
+	thePostfix = "Postfix"
+	client     = "client"
+)
+
+// What happens to them.
+const (
+	killed         = "killed"  // SIGKILL, then started again
+	stopped        = "stopped" // SIGTERM, then started again
+	frozen         = "frozen"  // SIGSTOP, then SIGCONT
+	vanishInData   = "gone inside DATA"
+	vanishAfterDot = "gone after its dot"
+)
+
+// acceptance is what Postfix says when it has taken a mail: the moment after which nobody but the client's side of the wire
+// does not know it yet.
+const acceptance = "queued as"
+
+// fortune is how often what happens to whom. A kind that stands there twice is twice as likely.
+type fortune struct {
+	victim      string
+	least, most time.Duration // from one fault to the next
+	kinds       []string
+	lasts       time.Duration // at most
+}
+
+var fortunes = []fortune{
+	{theDetach, 2 * time.Second, 9 * time.Second, []string{killed, killed, killed, stopped, frozen}, time.Second},
+	{theKubo, 4 * time.Second, 14 * time.Second, []string{killed, killed, stopped, frozen, frozen}, 2 * time.Second},
+	{thePostfix, 8 * time.Second, 24 * time.Second, []string{killed, killed, stopped}, time.Second},
+	{toDetach, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
+	{toPostfix, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
+	{toKubo, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
+	{client, time.Second, 5 * time.Second, []string{vanishInData, vanishInData, vanishAfterDot}, 0},
+}
+
+// plan draws what will happen. Each victim has a fortune of its own, so that it is the same whatever the others have.
+func plan(seed uint64, duration time.Duration, store string) map[string][]fault {
+	all := make(map[string][]fault)
+	for _, f := range fortunes {
+		if store != kubo && (f.victim == theKubo || f.victim == toKubo) {
+			continue
+		}
+		all[f.victim] = f.draw(seed, duration)
+	}
+	return all
+}
+
+func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
+	name := fnv.New64()
+	name.Write([]byte(f.victim))
+	r := rand.New(rand.NewPCG(seed, name.Sum64()))
+	for at := time.Duration(0); ; {
+		at += f.least + time.Duration(r.Int64N(int64(f.most-f.least)))
+		if at >= duration {
+			return faults
+		}
+		way := direction(r.IntN(2))
+		faults = append(faults, fault{
+			victim: f.victim,
+			at:     at,
+			kind:   f.kinds[r.IntN(len(f.kinds))],
+			lasts:  100*time.Millisecond + time.Duration(r.Int64N(int64(cmp.Or(f.lasts, time.Second)))),
+			way:    way,
+			after:  reach(r, f.victim, way),
+			answer: r.IntN(3) == 0 && way == back && (f.victim == toDetach || f.victim == toPostfix),
+			share:  r.Float64(),
+			direct: r.IntN(3) == 0,
+		})
+	}
+}
+
+// reach draws how many bytes still pass a wire before it breaks: about as many as there are in what is said on it. Replies are
+// short; the bytes of mails and of files come in all sizes.
+func reach(r *rand.Rand, victim string, way direction) int64 {
+	size := r.Float64()
+	switch {
+	case way == back:
+		return int64(1000 * size)
+	case victim == toPostfix:
+		return int64(math.Exp2(6 + 9*size)) // without its attachments a mail is small
+	}
+	return int64(math.Exp2(6 + 16*size))
+}
+
+// happen lets a fault happen, and what it has taken down come back.
+func (h *house) happen(ctx context.Context, f fault, l *load) {
+	var down, up func()
+	switch f.victim {
+	case theDetach:
+		down, up = h.harmDetach(f.kind)
+	case theKubo:
+		down, up = h.harmKubo(f.kind)
+	case thePostfix:
+		down, up = h.harmPostfix(f.kind)
+	case client:
+		l.vanish(ctx, f)
+		return
+	default:
+		t := trap{after: f.after, kind: f.kind, stall: f.lasts}
+		if f.answer {
+			t.words = acceptance
+		}
+		h.wires[f.victim].set(f.way, t)
+		return
+	}
+	down()
+	h.count(f.victim + " " + f.kind)
+	sleep(ctx, f.lasts)
+	if f.kind == frozen || h.st.Context().Err() == nil {
+		up()
+	}
+}
+
+func (h *house) harmDetach(kind string) (down, up func()) {
+	switch kind {
+	case frozen:
+		return h.detach.freeze, h.detach.thaw
+	case stopped:
+		return h.detach.terminate, h.detach.start
+	}
+	return h.detach.kill, h.detach.start
+}
+
+func (h *house) harmKubo(kind string) (down, up func()) {
+	switch kind {
+	case frozen:
+		return h.kubo.Freeze, h.kubo.Thaw
+	case stopped:
+		return h.kubo.Stop, h.kubo.Start
+	}
+	return h.kubo.Kill, h.kubo.Start
+}
+
+func (h *house) harmPostfix(kind string) (down, up func()) {
+	if kind == stopped {
+		return h.postfix.Stop, h.postfix.Start
+	}
+	return h.postfix.Kill, h.postfix.Start
+}

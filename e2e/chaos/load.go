@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// load is the senders and what they remember of each letter.
+type load struct {
+	st      *stage
+	h       *house
+	seed    uint64
+	senders int
+
+	mu       sync.Mutex
+	letters  map[int]*posted
+	tempfail int // times a sender was asked to come back: 4xx
+	lost     int // times a sender lost its connection
+	vanished int // the number of the next letter of a client that vanishes
+}
+
+// posted is a letter on its way, without its bytes.
+type posted struct {
+	letter
+	size   int
+	fate   fate
+	traces int // fields that Postfixes put on top of it on its whole way
+}
+
+// fate is what must become of a letter.
+type fate string
+
+const (
+	sending  fate = "not accepted yet" // it may arrive
+	accepted fate = "accepted"         // it must arrive
+	maybe    fate = "sent to its end by a client that did not wait for the answer"
+	never    fate = "left off in the middle"
+)
+
+// firstVanished: the letters of clients that vanish have numbers of their own.
+const firstVanished = 1_000_000
+
+// patience is how long a letter may take, from its first try on: much longer than any fault.
+const patience = 3 * time.Minute
+
+func newLoad(st *stage, h *house, o options) *load {
+	return &load{st: st, h: h, seed: o.seed, senders: o.senders, letters: make(map[int]*posted), vanished: firstVanished}
+}
+
+// run sends until ctx ends, and every letter that was begun until it is accepted.
+func (l *load) run(ctx context.Context) {
+	senders := make([]func(), l.senders)
+	for n := range senders {
+		senders[n] = func() {
+			r := rand.New(rand.NewPCG(l.seed, uint64(n)<<32))
+			for id := n; ctx.Err() == nil; id += l.senders {
+				l.insist(compose(l.seed, id), r)
+				sleep(ctx, time.Duration(r.IntN(400))*time.Millisecond)
+			}
+		}
+	}
+	l.st.together(senders...)
+}
+
+// post writes a letter down.
+func (l *load) post(m letter, f fate, traces int) *posted {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &posted{letter: m, size: len(m.data), fate: f, traces: traces}
+	p.data = nil
+	l.letters[m.id] = p
+	return p
+}
+
+// insist sends a letter as a mail server's queue does: after 4xx or a lost connection again, until it is accepted.
+func (l *load) insist(m letter, r *rand.Rand) {
+	p := l.post(m, sending, 2)
+	ctx, cancel := context.WithTimeout(l.st.Context(), patience)
+	defer cancel()
+	reply := ""
+	for ctx.Err() == nil {
+		var err error
+		reply, err = l.send(ctx, m)
+		l.mu.Lock()
+		switch {
+		case err != nil:
+			l.lost++
+		case reply[0] == '2':
+			p.fate = accepted
+			l.mu.Unlock()
+			return
+		case reply[0] == '4':
+			l.tempfail++
+		}
+		l.mu.Unlock()
+		if err == nil && reply[0] == '5' {
+			l.st.Errorf("letter %d was refused for good: %s", m.id, reply)
+			return
+		}
+		sleep(ctx, time.Duration(100+r.IntN(700))*time.Millisecond)
+	}
+	if l.st.Context().Err() == nil {
+		l.st.Errorf("letter %d was not accepted within %v; the last answer: %q", m.id, patience, reply)
+	}
+}
+
+// send tries once.
+func (l *load) send(ctx context.Context, m letter) (string, error) {
+	c, err := servers.Dial(l.h.postfix.Front, "")
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	release := context.AfterFunc(ctx, func() { c.Close() })
+	defer release()
+	reply, err := c.Send(envelope(paced(m)))
+	if err == nil {
+		c.Cmd("QUIT")
+	}
+	return reply, err
+}
+
+func envelope(data io.Reader) servers.Message {
+	return servers.Message{From: sender, To: recipient, Args: "BODY=8BITMIME", Data: data}
+}
+
+// paced reads a letter at its pace.
+func paced(m letter) io.Reader {
+	r := io.Reader(bytes.NewReader(m.data))
+	if m.pace > 0 {
+		r = &slow{r, m.pace / time.Duration(1+len(m.data)/slowChunk)}
+	}
+	return r
+}
+
+const slowChunk = 16 << 10
+
+type slow struct {
+	r    io.Reader
+	wait time.Duration
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	time.Sleep(s.wait)
+	return s.r.Read(p[:min(len(p), slowChunk)])
+}
+
+var errVanished = errors.New("the client has vanished")
+
+// failing is the reader of a client that vanishes.
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errVanished }
+
+// vanish is a client that sends a part of a letter, or all of it, and is gone before it gets an answer. Usually it talks to
+// Postfix, sometimes to Detach itself.
+func (l *load) vanish(ctx context.Context, f fault) {
+	l.mu.Lock()
+	id := l.vanished
+	l.vanished++
+	l.mu.Unlock()
+	m := compose(l.seed, id)
+	door, traces := l.h.postfix.Front, 2
+	if f.direct {
+		door, traces = l.h.wires[toDetach].addr, 1
+	}
+	p := l.post(m, never, traces)
+	c, err := servers.Dial(door, "")
+	if err != nil {
+		return // no server just now
+	}
+	defer c.Close()
+	release := context.AfterFunc(ctx, func() { c.Close() })
+	defer release()
+	data := paced(m)
+	if f.kind == vanishInData {
+		data = io.MultiReader(io.LimitReader(data, int64(f.share*float64(len(m.data)-1))), failing{})
+	}
+	if reply, err := c.Begin(envelope(nil)); err != nil || !strings.HasPrefix(reply, "354") {
+		return
+	}
+	if f.kind == vanishAfterDot {
+		l.mu.Lock()
+		p.fate = maybe
+		l.mu.Unlock()
+	}
+	c.Finish(envelope(data))
+	l.h.count("client " + f.kind)
+}
+
+// find returns a copy of what is known of a letter.
+func (l *load) find(id int) (posted, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.letters[id]
+	if !ok {
+		return posted{}, false
+	}
+	return *p, true
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+const (
+	domain    = "recipients.example"
+	recipient = "wilhelmina@" + domain
+	sender    = "bartholomew@senders.example"
+)
+
+// letter is one mail. It is made from the seed and its number alone, so it need not be kept.
+type letter struct {
+	id     int
+	data   []byte
+	sum    digest
+	files  []digest // of the attachments that are to be detached
+	ending string   // what even the rewritten mail ends with; empty if all of it is replaced
+	pace   time.Duration
+}
+
+type digest [sha256.Size]byte
+
+func (d digest) String() string { return hex.EncodeToString(d[:]) }
+
+const (
+	minFile = 100 << 10 // well over min_size, the size from which Detach takes files out
+	maxFile = 4 << 20
+)
+
+// compose makes a letter. About three in five have files that are taken out; the others pass as they are, some of them with
+// large parts that nobody may touch.
+func compose(seed uint64, id int) letter {
+	c := &composer{rand: rand.New(rand.NewPCG(seed, uint64(id))), letter: letter{id: id}}
+	c.header()
+	switch n := c.rand.IntN(100); {
+	case n < 13:
+		c.plain()
+	case n < 19:
+		c.alternative()
+	case n < 27:
+		c.signed()
+	case n < 34:
+		c.broken()
+	case n < 39:
+		c.small()
+	case n < 47:
+		c.scanned()
+	default:
+		c.mixed()
+	}
+	c.letter.data = c.buf.Bytes()
+	c.letter.sum = sha256.Sum256(c.letter.data)
+	if c.rand.IntN(5) < 2 {
+		// A slow client, so that faults find mails under way.
+		c.letter.pace = time.Duration(200+c.rand.IntN(2800)) * time.Millisecond
+	}
+	return c.letter
+}
+
+type composer struct {
+	rand   *rand.Rand
+	buf    bytes.Buffer
+	letter letter
+}
+
+func (c *composer) add(format string, args ...any) { fmt.Fprintf(&c.buf, format, args...) }
+
+func (c *composer) header() {
+	c.add("From: Bartholomew <%s>\r\nTo: <%s>\r\nSubject: letter %d\r\nDate: Sun, 22 Nov 2026 20:00:00 +0000\r\n", sender, recipient, c.letter.id)
+	c.add("Message-ID: <%d@chaos.example>\r\nMIME-Version: 1.0\r\n", c.letter.id)
+}
+
+var messageID = regexp.MustCompile(`(?m)^Message-ID: <(\d+)@chaos\.example>\r$`)
+
+// idOf finds out which letter a delivered mail is a copy of.
+func idOf(mail []byte) (int, bool) {
+	head, _, _ := bytes.Cut(mail, []byte("\r\n\r\n"))
+	m := messageID.FindSubmatch(append(head, '\r', '\n'))
+	if m == nil {
+		return 0, false
+	}
+	id, err := strconv.Atoi(string(m[1]))
+	return id, err == nil
+}
+
+// open begins a multipart, and next one of its parts.
+func (c *composer) open(subtype string) {
+	c.add("Content-Type: multipart/%s; boundary=\"=_%d\"\r\n\r\npreamble\r\n", subtype, c.letter.id)
+}
+
+func (c *composer) next(header string) { c.add("--=_%d\r\n%s\r\n", c.letter.id, header) }
+
+// end closes the multipart. What follows belongs to no part, so it arrives only if everything does.
+func (c *composer) end() {
+	c.letter.ending = fmt.Sprintf("--=_%d--\r\nend of letter %d\r\n", c.letter.id, c.letter.id)
+	c.add("%s", c.letter.ending)
+}
+
+const (
+	textHeader = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
+	htmlHeader = "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+)
+
+// text has what a mail server could stumble over: dots at the beginnings of lines, and empty lines.
+func (c *composer) text() {
+	c.add("Grüße,\r\n\r\n.\r\n..dots\r\n.\r\n\r\n")
+	for range c.rand.IntN(40) {
+		c.add("line %x\r\n", c.rand.Uint64())
+	}
+}
+
+func (c *composer) plain() {
+	c.add("%s\r\n", textHeader)
+	c.text()
+}
+
+func (c *composer) alternative() {
+	c.open("alternative")
+	c.next(textHeader)
+	c.text()
+	c.next(htmlHeader)
+	c.add("<p>Gr=C3=BC=C3=9Fe</p>\r\n")
+	c.end()
+}
+
+// signed has a file that the signature is over: it stays.
+func (c *composer) signed() {
+	c.open("signed; protocol=\"application/pgp-signature\"; micalg=pgp-sha256")
+	c.file(c.size())
+	c.next("Content-Type: application/pgp-signature; name=signature.asc\r\n")
+	c.add("-----BEGIN PGP SIGNATURE-----\r\n\r\n-----END PGP SIGNATURE-----\r\n")
+	c.end()
+}
+
+// broken has a file whose encoding goes wrong near its end, when most of it is stored already: it is put back.
+func (c *composer) broken() {
+	c.open("mixed")
+	c.next(textHeader)
+	c.text()
+	c.file(c.size())
+	c.add("!this is not base64!\r\n")
+	c.end()
+}
+
+// small has a file that is not worth a link.
+func (c *composer) small() {
+	c.open("mixed")
+	c.next(textHeader)
+	c.text()
+	c.file(1 + c.rand.IntN(30<<10))
+	c.end()
+}
+
+// mixed has one to three files, and sometimes a small one that stays.
+func (c *composer) mixed() {
+	c.open("mixed")
+	c.next(textHeader)
+	c.text()
+	if c.rand.IntN(4) == 0 {
+		c.file(1 + c.rand.IntN(2<<10))
+	}
+	for range 1 + max(0, c.rand.IntN(5)-2) {
+		c.letter.files = append(c.letter.files, c.file(c.size()))
+	}
+	c.end()
+}
+
+// scanned is nothing but a file.
+func (c *composer) scanned() {
+	c.add("%s\r\n", pdf)
+	c.letter.files = append(c.letter.files, c.base64(c.size()))
+}
+
+const pdf = "Content-Type: application/pdf; name=scan.pdf\r\nContent-Disposition: attachment; filename=scan.pdf\r\n" +
+	"Content-Transfer-Encoding: base64\r\n"
+
+func (c *composer) file(size int) digest {
+	c.next(pdf)
+	return c.base64(size)
+}
+
+// size draws the size of a file: many are small, some are large.
+func (c *composer) size() int {
+	return int(minFile * math.Exp(c.rand.Float64()*math.Log(float64(maxFile)/minFile)))
+}
+
+// base64 adds so many bytes of noise, in lines as mail programs write them.
+func (c *composer) base64(size int) digest {
+	noise := make([]byte, size)
+	var key [32]byte
+	for i := range key {
+		key[i] = byte(c.rand.Uint32())
+	}
+	rand.NewChaCha8(key).Read(noise)
+	text := base64.StdEncoding.EncodeToString(noise)
+	for len(text) > 76 {
+		c.buf.WriteString(text[:76] + "\r\n")
+		text = text[76:]
+	}
+	c.buf.WriteString(text + "\r\n")
+	return sha256.Sum256(noise)
+}

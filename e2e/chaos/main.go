@@ -1,0 +1,155 @@
+// Command chaos holds Detach to its first promise while everything around it breaks: no mail is lost, none is delivered
+// in part, and no link leads nowhere.
+//
+//	go run ./e2e/chaos [-seed N] [-duration 1m] [-store embedded|kubo|both] [-v]
+//
+// A mail that the front Postfix has accepted (250) arrives at least once. A copy without links is, byte for byte, what was
+// sent. A copy with links, and every copy of it, is whole: each link opens on the gateway and gives an attachment of that
+// mail, none is missing, and the original comes back exactly. A mail whose sender has vanished inside DATA arrives
+// nowhere. When all is over the store holds nothing that the ledger does not know.
+//
+// The house is a real one: senders → Postfix → Detach, built from this tree → Postfix → a mailbox that keeps every byte;
+// with the embedded store or a real kubo; and between Postfix and Detach, Detach and Postfix, Detach and kubo a wire of
+// ours that can be cut at any byte. As a mail server's queue does, the senders try again after 4xx or a lost connection until
+// they are told 250. The faults are drawn from the seed before the run: the same seed is the same schedule. What a fault hits
+// is up to the machine, so no two runs are the same.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	seed     uint64
+	duration time.Duration
+	store    string
+	senders  int
+	race     bool
+	verbose  bool
+}
+
+const (
+	embedded = "embedded"
+	kubo     = "kubo"
+	both     = "both"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run returns the exit code: 0 nothing was wrong, 1 something was, 2 wrong usage.
+func run(ctx context.Context, args []string) int {
+	var o options
+	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "what mails and faults are drawn from")
+	flags.DurationVar(&o.duration, "duration", time.Minute, "how long there is load, for each store")
+	flags.StringVar(&o.store, "store", both, "embedded, kubo or both")
+	flags.IntVar(&o.senders, "senders", 6, "how many send side by side")
+	flags.BoolVar(&o.race, "race", false, "build Detach with the race detector")
+	flags.BoolVar(&o.verbose, "v", false, "say every fault as it happens")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	stores := []string{o.store}
+	if o.store == both {
+		stores = []string{embedded, kubo}
+	}
+	if flags.NArg() > 0 || (o.store != both && o.store != embedded && o.store != kubo) || o.duration <= 0 || o.senders < 1 {
+		flags.Usage()
+		return 2
+	}
+	code := 0
+	for _, store := range stores {
+		if !play(ctx, o, store) {
+			code = 1
+		}
+		if ctx.Err() != nil {
+			return 1
+		}
+	}
+	return code
+}
+
+// play runs the whole play on one store, and tells whether all went well.
+func play(ctx context.Context, o options, store string) bool {
+	dir, err := os.MkdirTemp("", "chaos")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return false
+	}
+	fmt.Printf("seed %d, %v on the %s store\n", o.seed, o.duration, store)
+	st := newStage(ctx, dir, o.verbose)
+	st.run(func() { perform(st, o, store) })
+	if ctx.Err() != nil {
+		fmt.Println("interrupted")
+	}
+	findings := st.findings()
+	if len(findings) == 0 {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return false
+		}
+		return ctx.Err() == nil
+	}
+	for i, finding := range findings {
+		if i == maxShown {
+			fmt.Printf("… and %d more\n", len(findings)-i)
+			break
+		}
+		fmt.Println("WRONG:", finding)
+	}
+	fmt.Println("all that is left of the run is in", dir)
+	return false
+}
+
+// maxShown is how many findings are printed: the first tell more than the last.
+const maxShown = 20
+
+// perform is the play: the house is built, there is load and there are faults, all of it ends, and everything is looked at.
+func perform(st *stage, o options, store string) {
+	h := build(st, store, buildDetach(st, o.race))
+	l := newLoad(st, h, o)
+	d := newReader(st, h, l, o.seed)
+
+	st.began = time.Now()
+	during, end := context.WithTimeout(st.Context(), o.duration)
+	defer end()
+	st.together(
+		func() { l.run(during) },
+		func() { d.run(during) },
+		func() { h.suffer(during, plan(o.seed, o.duration, store), l) },
+	)
+	if st.Context().Err() != nil {
+		return
+	}
+	h.calmDown()
+	v := verify(st, h, l)
+	print(os.Stdout, o, store, h, l, d, v)
+}
+
+// buildDetach builds the command from this tree.
+func buildDetach(st *stage, race bool) string {
+	bin := filepath.Join(st.dir, "detach")
+	args := []string{"build", "-o", bin}
+	if race {
+		args = append(args, "-race")
+	}
+	args = append(args, "github.com/nkirchhoffer/detach-mta/cmd/detach")
+	if out, err := exec.CommandContext(st.Context(), "go", args...).CombinedOutput(); err != nil {
+		st.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}

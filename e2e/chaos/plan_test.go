@@ -1,0 +1,25 @@
+package main
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+// What a seed stands for is the same on every machine and every day: without it no finding could be looked for again.
+func TestSameSeed(t *testing.T) {
+	for seed := range uint64(20) {
+		one, two := plan(seed, 10*time.Minute, kubo), plan(seed, 10*time.Minute, kubo)
+		if !reflect.DeepEqual(one, two) {
+			t.Fatalf("seed %d: two plans", seed)
+		}
+		for victim, faults := range plan(seed, time.Minute, embedded) {
+			if want := one[victim][:len(faults)]; !reflect.DeepEqual(faults, want) {
+				t.Errorf("seed %d, %s: a shorter run on another store gets %v, want %v", seed, victim, faults, want)
+			}
+		}
+	}
+	if one, two := compose(1, 7), compose(1, 7); !reflect.DeepEqual(one, two) {
+		t.Error("two letters of one number")
+	}
+}

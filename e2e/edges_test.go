@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"testing"
+)
+
+// A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with the moments within them
+// that differ in what has been left where.
+//
+// Who stalls instead of dying is waited for with production's timeouts, so that is tried where time is not real: package
+// proxy has TestFault04_19_StallInDATA, TestIdleClient and TestFault20_SlowClient for the client, TestFault33_NextHopSilent
+// (greeting, MAIL, DATA, text, final dot), TestFault32_NextHopStopsReadingPassingMessage, TestNoopFails and
+// TestNoopKeepsTheNextHop for the next hop, TestStoreHangs and TestStoreHangsButMailFlows for the store. A real node
+// is stopped in kill_test.go, where nobody has to wait for it.
+type state int
+
+const (
+	atGreeting state = iota // S0
+	atEnvelope              // S1: the next hop has sender and recipient
+	atUpload                // S2: the first attachment is stored, the second is on its way
+	atImport                // S2, kubo only: all is read, and the node's answer to the last object has not come
+	atPin                   // S2, kubo only: an object is pinned, and detach has not heard of it
+	atStored                // S3: all is stored, DATA is said to the next hop
+	atSending               // S3: the next hop has the beginning of the message
+	atSent                  // S4: it has the final dot, and has not answered
+	atAnswered              // S5: detach has its 250, and the client has not read it
+)
+
+var stateNames = []string{"S0 connected", "S1 envelope", "S2 uploading", "S2 importing", "S2 pinning", "S3 stored", "S3 sending", "S4 sent", "S5 answered"}
+
+func (s state) String() string { return stateNames[s] }
+
+// fate is what becomes of a mail: the reply its client sees, and what the next hop and the store are left with.
+type fate struct {
+	reply string // its beginning; "lost" for a connection without one; "" for a client that is not there to see it
+	whole bool   // the next hop has the final dot
+	kept  bool   // what was stored stays
+}
+
+// The fates there are.
+var (
+	noLetter  = fate{}
+	unheard   = fate{reply: "lost"}
+	later     = fate{reply: "451 4.3.0 Temporary failure"}
+	closing   = fate{reply: "421 4.3"}
+	delivered = fate{reply: "250 2.0.0 Ok: queued as 4Xhop", whole: true, kept: true}
+	doubtful  = fate{reply: "451 4.3.0 Temporary failure", whole: true, kept: true}
+	orphaned  = fate{reply: "lost", whole: true, kept: true}
+	unseen    = fate{whole: true, kept: true}
+)
+
+// Up to its final dot a client takes its mail back by going. After it the next hop decides.
+func TestFault17_34_ClientVanishesInEachState(t *testing.T) {
+	vanish := map[string]func(c *net.TCPConn){
+		"closes":      func(c *net.TCPConn) { c.Close() },
+		"half-closes": func(c *net.TCPConn) { c.CloseWrite() },
+		"is reset":    func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
+	}
+	inEachState(t, map[state]fate{
+		atGreeting: noLetter, atEnvelope: noLetter, atUpload: noLetter, atImport: noLetter, atPin: noLetter,
+		atStored: noLetter, atSending: noLetter, atSent: unseen, atAnswered: unseen,
+	}, slices.Sorted(maps.Keys(vanish)), func(t *testing.T, s *scene, at state, way string, want fate) {
+		x := s.bring(t, at)
+		logged := s.waitLog(t, "msg=message")
+		vanish[way](x.client.Conn.(*net.TCPConn))
+		if at == atPin {
+			x.release() // the node is asked in the middle of the message, and meanwhile nothing is read of the client
+		}
+		if at >= atUpload && at <= atSending {
+			logged() // the next hop must not be faster now
+		}
+		x.release()
+		x.check("", want)
+		s.again(t)
+	})
+}
+
+// A next hop that is gone before the final dot has nothing. If it had the dot, it may have the mail, and the links work.
+func TestFault32_33_34_NextHopVanishesInEachState(t *testing.T) {
+	inEachState(t, map[state]fate{
+		atGreeting: closing, atEnvelope: later, atUpload: later, atImport: later, atPin: later,
+		atStored: later, atSending: later, atSent: doubtful, atAnswered: delivered,
+	}, []string{"closes", "is reset"}, func(t *testing.T, s *scene, at state, way string, want fate) {
+		x := s.bring(t, at)
+		s.hop.cut(way == "is reset")
+		x.release()
+		reply := x.finish()
+		x.client.Close()
+		x.check(reply, want)
+		s.again(t)
+	})
+}
+
+// A next hop that refuses is heard, and what was stored for the mail goes.
+func TestFault30_RefusedMailLeavesNothing(t *testing.T) {
+	const no = "550-5.7.1 We do not\r\n550 5.7.1 want this"
+	inEachState(t, map[state]fate{atStored: {}, atSent: {whole: true}}, []string{"refuses"}, func(t *testing.T, s *scene, at state, _ string, want fate) {
+		x := s.bring(t, at)
+		x.gate.open(no)
+		if reply := x.finish(); reply != no {
+			t.Errorf("the client got %q, want %q", reply, no)
+		}
+		x.client.Close()
+		x.hop.waitIdle(t)
+		if got := len(x.hop.letters()) - x.letters; got == 1 != want.whole {
+			t.Errorf("the next hop has %d whole mails, want one: %v", got, want.whole)
+		}
+		x.settled(x.before)
+		s.again(t)
+	})
+}

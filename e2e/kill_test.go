@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Detach is killed, and started again. What the mail had stored goes, unless the next hop has the mail, or may have it; and
+// the client, who was told nothing, sends it again.
+func TestFault25_34_KilledInEachState(t *testing.T) {
+	inEachState(t, map[state]fate{
+		atGreeting: unheard, atEnvelope: unheard, atUpload: unheard, atImport: unheard, atPin: unheard,
+		atStored: unheard, atSending: unheard, atSent: orphaned, atAnswered: unseen,
+	}, []string{"SIGKILL"}, func(t *testing.T, s *scene, at state, _ string, want fate) {
+		x := s.bring(t, at)
+		s.kill(t)
+		x.release()
+		reply := x.finish()
+		s.start(t)
+		x.check(reply, want)
+		s.again(t)
+	})
+}
+
+// SIGTERM sends away who has not begun, and lets the others finish.
+func TestFault24_TerminatedInEachState(t *testing.T) {
+	inEachState(t, map[state]fate{
+		atGreeting: closing, atEnvelope: closing, atUpload: delivered, atImport: delivered, atPin: delivered,
+		atStored: delivered, atSending: delivered, atSent: delivered, atAnswered: delivered,
+	}, []string{"SIGTERM"}, func(t *testing.T, s *scene, at state, _ string, want fate) {
+		x := s.bring(t, at)
+		draining := s.waitLog(t, "msg=draining")
+		must(t, s.cmd.Process.Signal(syscall.SIGTERM))
+		draining()
+		x.release()
+		var reply string
+		if at < atUpload {
+			reply = x.reply() // nobody asked for it
+		} else {
+			reply = x.finish()
+		}
+		s.ended(t)
+		s.start(t)
+		x.check(reply, want)
+	})
+}
+
+// The node dies, or the way to it is cut, or it is stopped. A mail that it has not wholly stored waits with its sender; one
+// that it has does not need it any more.
+func TestFault39_40_NodeDiesInEachState(t *testing.T) {
+	s := startScene(t, true, "")
+	ways := map[string]func(){"SIGKILL": s.kubo.Kill, "cut off": func() { s.wire.cut(true) }, "SIGSTOP": s.kubo.Freeze}
+	for at, want := range []fate{
+		atGreeting: later, atEnvelope: later, atUpload: later, atImport: later, atPin: later,
+		atStored: delivered, atSending: delivered, atSent: delivered, atAnswered: delivered,
+	} {
+		for way, die := range ways {
+			if way == "SIGSTOP" && want == later {
+				continue // it is given 40 s: see TestFault17_40_StoppedNodeAndNoClient
+			}
+			t.Run(state(at).String()+"/"+way, func(t *testing.T) {
+				x := s.bring(t, state(at))
+				die()
+				x.release()
+				reply := x.finish()
+				x.client.Close()
+				x.hop.waitIdle(t)
+				s.heal(t, way)
+				x.check(reply, want)
+				s.again(t)
+			})
+		}
+	}
+}
+
+// heal brings the store back. Detach would find out within a minute; started again it does at once.
+func (s *scene) heal(t *testing.T, way string) {
+	t.Helper()
+	switch way {
+	case "SIGKILL":
+		s.kubo.Start()
+	case "SIGSTOP":
+		s.kubo.Thaw()
+	}
+	s.wire.mend()
+	if len(s.pending(t)) > 0 {
+		s.terminate(t)
+		s.start(t)
+	}
+}
+
+// patience is how long a client may have to wait for a node that does not answer, when there is nothing left to wait for but
+// its deleting what was stored (5 s).
+const patience = 10 * time.Second
+
+// A mail fails while the node is gone: the next hop's refusal is passed on all the same, and what the node has is deleted later.
+func TestFault47_RefusedWhileNodeIsGone(t *testing.T) {
+	s := startScene(t, true, "")
+	for _, c := range []struct {
+		at  state
+		way string
+		die func()
+	}{
+		{atStored, "cut off", func() { s.wire.cut(true) }},
+		{atSent, "cut off", func() { s.wire.cut(true) }},
+		{atSent, "SIGSTOP", s.kubo.Freeze},
+	} {
+		t.Run(c.at.String()+"/"+c.way, func(t *testing.T) {
+			x := s.bring(t, c.at)
+			c.die()
+			began := time.Now()
+			x.gate.open("450 4.2.0 Not now")
+			if reply := x.finish(); reply != "450 4.2.0 Not now" {
+				t.Errorf("the client got %q, want the next hop's 450", reply)
+			}
+			if d := time.Since(began); d > patience {
+				t.Errorf("the client got its reply after %v", d)
+			}
+			x.client.Close()
+			x.hop.waitIdle(t)
+			if len(s.pending(t)) == 0 {
+				t.Error("nothing tells that the mail's objects are still to be deleted")
+			}
+			s.heal(t, c.way)
+			x.settled(x.before)
+			s.again(t)
+		})
+	}
+}
+
+// A client that goes while its mail is with a node that answers nothing: the session ends soon, and nothing stays.
+func TestFault17_40_StoppedNodeAndNoClient(t *testing.T) {
+	s := startScene(t, true, "")
+	x := s.bring(t, atUpload)
+	s.kubo.Freeze()
+	began := time.Now()
+	x.client.Close()
+	x.hop.waitIdle(t)
+	if d := time.Since(began); d > patience {
+		t.Errorf("the session ended after %v", d)
+	}
+	s.heal(t, "SIGSTOP")
+	x.check("", noLetter)
+	s.again(t)
+}
+
+// The embedded store's folder is taken away while an object is written there.
+func TestFault98_FolderGoesWhileStoring(t *testing.T) {
+	s := startScene(t, false, "")
+	x := s.bring(t, atUpload)
+	back := s.hide(t)
+	reply := x.finish()
+	x.client.Close()
+	back()
+	if len(s.pending(t)) > 0 {
+		s.terminate(t)
+		s.start(t)
+	}
+	x.check(reply, later)
+	if log := s.log(t); strings.Contains(reply, "objects") || !strings.Contains(log, "name object") {
+		t.Errorf("the reason is not in the log, or in the reply %q", reply)
+	}
+	s.again(t)
+}
