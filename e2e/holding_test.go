@@ -113,7 +113,11 @@ func TestFault102_LeaksAreSeen(t *testing.T) {
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr})
 	c, err := servers.Dial(d.proxy, "")
 	must(t, err)
-	now := d.holds(t)
+	var now holding
+	servers.Eventually(t, 10*time.Second, "the session to stand", func() bool {
+		now = d.holds(t)
+		return now.goroutines > d.started.goroutines && now.files >= d.started.files+2
+	})
 	if d.started.goroutines == 0 || now.goroutines <= d.started.goroutines {
 		t.Errorf("with a client there are %v, without %v", now, d.started)
 	}

@@ -228,12 +228,6 @@ func (h *hop) waitIdle(t *testing.T) {
 	})
 }
 
-func (h *hop) commands() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.said)
-}
-
 func (h *hop) letters() []letter {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -182,13 +182,6 @@ func (w *wire) mend() {
 	w.down, w.limit = false, 0
 }
 
-// breakAfter cuts the wire when so much more was sent.
-func (w *wire) breakAfter(n int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.limit = w.sent + n
-}
-
 func (w *wire) bytesSent() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -125,22 +125,23 @@ func TestFault21_StoreFails(t *testing.T) {
 // original could still have been passed on before.
 // While the store takes nothing, the client gets ahead of it by what one socket holds and no more, even when all went fast before.
 func TestFault52_ClientIsHeldBack(t *testing.T) {
-	const fast = 3 << 20
+	const fast = 2 << 20
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 64 << 20 })
 	r.store.set(mood{failure: errStoreDown, failAfter: fast, hangs: true})
 	c := r.envelope()
-	if err := c.Conn.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+	socket := c.Conn.(*patientConn).Conn.(*net.TCPConn)
+	if err := socket.SetWriteBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
 	c.want("DATA", "354")
-	wire := []byte(writeDots(attachmentMail(12 << 20)))
+	wire := []byte(writeDots(attachmentMail(8 << 20)))
 	sent := fast * 4 / 3
 	c.send(string(wire[:sent]))
 	var err error
 	for err == nil && sent < len(wire) {
 		var n int
-		c.SetWriteDeadline(time.Now().Add(time.Second))
-		n, err = c.Write(wire[sent:min(sent+4096, len(wire))])
+		socket.SetWriteDeadline(time.Now().Add(time.Second))
+		n, err = socket.Write(wire[sent:min(sent+4096, len(wire))])
 		sent += n
 	}
 	ahead := sent - fast*4/3

@@ -53,8 +53,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		return c
+		return &patientConn{conn{Conn: c, idle: 20 * time.Second}}
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -93,6 +92,11 @@ func newPipeRig(t *testing.T, change ...func(*Config)) *rig {
 	}
 	return r
 }
+
+// patientConn is a client's: a busy machine may take long, but not without any progress.
+type patientConn struct{ conn }
+
+func (c *patientConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 func (r *rig) shutdown() {
 	r.t.Helper()

@@ -71,7 +71,7 @@ var fortunes = []fortune{
 	{theKubo, 4 * time.Second, 14 * time.Second, []string{killed, killed, stopped, frozen, frozen}, 2 * time.Second},
 	{thePostfix, 8 * time.Second, 24 * time.Second, []string{killed, killed, stopped}, time.Second},
 	{toDetach, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
-	{toPostfix, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
+	{toPostfix, 500 * time.Millisecond, 4 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
 	{toKubo, 500 * time.Millisecond, 6 * time.Second, []string{cut, cut, reset, stalled}, 3 * time.Second},
 	{client, time.Second, 5 * time.Second, []string{vanishInData, vanishInData, vanishAfterDot}, 0},
 }
@@ -105,7 +105,7 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 			lasts:  100*time.Millisecond + time.Duration(r.Int64N(int64(cmp.Or(f.lasts, time.Second)))),
 			way:    way,
 			after:  reach(r, f.victim, way),
-			answer: r.IntN(3) == 0 && way == back && (f.victim == toDetach || f.victim == toPostfix),
+			answer: r.IntN(2) == 0 && way == back && (f.victim == toDetach || f.victim == toPostfix),
 			share:  r.Float64(),
 			direct: r.IntN(3) == 0,
 		})

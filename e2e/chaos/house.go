@@ -60,8 +60,12 @@ func build(st *stage, store, bin string) *house {
 
 func (h *house) lay(name, target string) {
 	h.wires[name] = newWire(h.st, target, func(t trap) {
-		h.count(name + " " + t.kind)
-		h.st.Logf("%s %s", name, t.kind)
+		what := name + " " + t.kind
+		if t.words != "" {
+			what += " at an answer to a dot"
+		}
+		h.count(what)
+		h.st.Log(what)
 	})
 }
 

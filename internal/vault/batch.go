@@ -221,10 +221,14 @@ func (b *Batch) Commit(ctx context.Context) error {
 }
 
 // Discard deletes all of the batch's objects, also after Commit: of a mail that was refused in
-// the end nothing stays but its lines in the ledger. It outlives ctx's cancellation. What could
-// not be deleted is tried again by the next Discard, and by [Vault.Sweep].
+// the end nothing stays but its lines in the ledger. It outlives ctx's cancellation, but not its
+// deadline. What could not be deleted is tried again by the next Discard, and by [Vault.Sweep].
 func (b *Batch) Discard(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	until := time.Now().Add(discardTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(until) {
+		until = d
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	var errs []error
 	if b.committed > 0 {

@@ -181,7 +181,7 @@ func (v objectVector) open(t *testing.T, vault *Vault) (got []byte, meta crypto.
 	return got, f.Meta, err
 }
 
-func TestObjectVectors(t *testing.T) {
+func TestFault105_ObjectVectors(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(vectorDir, "object-*.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +236,7 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	}
 }
 
-func TestLinkVectors(t *testing.T) {
+func TestFault105_LinkVectors(t *testing.T) {
 	var vectors []linkVector
 	readVector(t, "links.json", &vectors)
 	if len(vectors) == 0 {

@@ -90,7 +90,7 @@ func checkInserted(t *testing.T, before, after *inserter, n *notice) {
 
 // Every charset and transfer encoding that mail uses, with a name it can say and
 // one it cannot.
-func TestFault69_Charsets(t *testing.T) {
+func TestFault69_InsertCharsets(t *testing.T) {
 	texts := map[string]string{
 		"us-ascii": "Hello", "utf-8": "Grüße 你好", "iso-8859-1": "Grüße", "iso-8859-15": "Preis: 5 €", "iso-8859-2": "Zażółć", "iso-8859-5": "Привет",
 		"iso-8859-7": "Γειά", "iso-8859-8-i": "שלום", "windows-1250": "Zażółć", "windows-1251": "Привет", "windows-1252": "“Grüße”", "windows-1255": "שלום",
