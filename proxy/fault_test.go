@@ -385,6 +385,9 @@ func TestPanicEndsOnlyItsSession(t *testing.T) {
 	if !strings.Contains(log, "msg=panic") || strings.Contains(log, "a secret") {
 		t.Errorf("log is %s", log)
 	}
+	if !strings.Contains(log, "store_test.go:") || strings.Contains(log, "(0x") {
+		t.Errorf("the log does not say where it was, or with which arguments' bytes: %s", log)
+	}
 	if fate := r.store.last(); fate != "discarded " {
 		t.Errorf("batch %q, want discarded", fate)
 	}

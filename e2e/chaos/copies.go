@@ -30,8 +30,8 @@ type links struct {
 var linkForm = regexp.MustCompile(`/(bafy[a-z2-7]{55})#(z[1-9A-HJ-NP-Za-km-z]+)`)
 
 // linksOf finds the links to a gateway.
-func linksOf(gateway string, copy []byte) (links, error) {
-	m, err := mail.ReadMessage(bytes.NewReader(copy))
+func linksOf(gateway string, delivered []byte) (links, error) {
+	m, err := mail.ReadMessage(bytes.NewReader(delivered))
 	if err != nil {
 		return links{}, err
 	}
@@ -119,8 +119,8 @@ func open(ctx context.Context, link string) ([]byte, error) {
 }
 
 // check holds one delivered copy against the letter that was sent. It returns what the links lead to, and everything that is wrong.
-func check(ctx context.Context, gateway string, copy servers.Mail, sent posted) (found links, wrong error) {
-	stripped, err := servers.StripTrace(copy.Data, sent.traces)
+func check(ctx context.Context, gateway string, delivered servers.Mail, sent posted) (found links, wrong error) {
+	stripped, err := servers.StripTrace(delivered.Data, sent.traces)
 	if err != nil {
 		return found, err
 	}

@@ -137,7 +137,7 @@ func perform(st *stage, o options, store string) {
 	}
 	h.calmDown()
 	v := verify(st, h, l)
-	print(os.Stdout, o, store, h, l, d, v)
+	report(os.Stdout, o, store, h, l, d, v)
 }
 
 // buildDetach builds the command from this tree.

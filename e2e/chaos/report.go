@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// print writes the figures of a run.
-func print(w io.Writer, o options, store string, h *house, l *load, d *reader, v *verdict) {
+// report writes the figures of a run.
+func report(w io.Writer, o options, store string, h *house, l *load, d *reader, v *verdict) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
 	row("seed", o.seed)

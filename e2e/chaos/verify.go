@@ -108,16 +108,16 @@ func (v *verdict) take(found links, used map[string]bool) {
 }
 
 // checkCopy checks one copy: also that it may be there.
-func (h *house) checkCopy(st *stage, l *load, copy servers.Mail) (int, links, error) {
-	id, ok := idOf(copy.Data)
+func (h *house) checkCopy(st *stage, l *load, delivered servers.Mail) (int, links, error) {
+	id, ok := idOf(delivered.Data)
 	sent, known := l.find(id)
 	switch {
 	case !ok || !known:
-		return -1, links{}, fmt.Errorf("nobody has sent it: %.300q", copy.Data)
+		return -1, links{}, fmt.Errorf("nobody has sent it: %.300q", delivered.Data)
 	case sent.fate == never:
 		return id, links{}, fmt.Errorf("its client has vanished inside DATA, after a part of its %d bytes", sent.size)
 	}
-	found, err := check(st.Context(), h.detach.url, copy, sent)
+	found, err := check(st.Context(), h.detach.url, delivered, sent)
 	return id, found, err
 }
 
