@@ -41,7 +41,7 @@ type ledger struct {
 // digest is what tells one object's CID from another's: they are all of one form.
 type digest [32]byte
 
-// record is small: a million objects are about 100 MB of index.
+// record is small: a million objects are about 150 MB of index.
 type record struct {
 	size  int64
 	unix  int64
