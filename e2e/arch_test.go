@@ -13,13 +13,14 @@ const module = "github.com/nkirchhoffer/detach-mta/"
 var floors = map[string][]string{
 	"crypto":            {},
 	"ipfs":              {},
+	"internal/trace":    {},
 	"internal/link":     {"crypto", "ipfs"},
 	"internal/vault":    {"internal/link", "crypto", "ipfs"},
 	"internal/skeleton": {"internal/link"},
 	"internal/config":   {"internal/link", "crypto", "ipfs"},
 	"proxy/rewrite":     {"internal/skeleton", "internal/link"},
-	"proxy":             {"proxy/rewrite", "internal/link"},
-	"gateway":           {"internal/vault", "internal/skeleton", "internal/link", "crypto", "ipfs"},
+	"proxy":             {"proxy/rewrite", "internal/link", "internal/trace"},
+	"gateway":           {"internal/vault", "internal/skeleton", "internal/link", "internal/trace", "crypto", "ipfs"},
 	"cmd/detach":        {"proxy", "proxy/rewrite", "gateway", "internal/config", "internal/vault", "internal/skeleton", "internal/link", "crypto", "ipfs"},
 }
 

@@ -126,3 +126,14 @@ func TestFault102_LeaksAreSeen(t *testing.T) {
 	}
 	must(t, c.Close())
 }
+
+// takesMail tries whether a new client is served.
+func (d *detach) takesMail() bool {
+	c, err := servers.Dial(d.proxy, "")
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	reply, err := c.Send(message([]byte(textAndPDF)))
+	return err == nil && strings.HasPrefix(reply, "250 ")
+}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/trace"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -84,6 +86,16 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := newResponse(rw, g.cfg, cancel)
 	defer w.release()
 	r = r.WithContext(ctx)
+	defer func() {
+		// net/http would log the value and the arguments on the stack, which may hold what was decrypted.
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p)
+		default:
+			g.fail(w, r, fmt.Errorf("panic: %T at %s", p, trace.Stack()))
+		}
+	}()
 
 	err := g.route(w, r)
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {

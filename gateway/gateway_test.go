@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -318,5 +322,28 @@ func TestFault82_NothingSecretInTheLog(t *testing.T) {
 		if !strings.Contains(log, want) {
 			t.Errorf("%q is not in the log", want)
 		}
+	}
+}
+
+// panicky is a vault with a fault of ours in it.
+type panicky struct{ Vault }
+
+func (panicky) Stat(context.Context, cid.Cid) (vault.Stat, error) { panic("a secret") }
+
+// A fault of ours is a page and a log line, and what was at hand when it happened is in neither.
+func TestFault82_PanicTellsNothing(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("a.pdf", []byte("x"))
+	f.serve(panicky{f.vault}, Config{})
+	resp := f.get("/" + l.CID.String())
+	wantStatus(t, resp, http.StatusInternalServerError)
+	body, err := io.ReadAll(resp.Body)
+	check(t, err)
+	log := f.logs.String()
+	if strings.Contains(string(body)+log, "a secret") || strings.Contains(log, "(0x") {
+		t.Errorf("the panic's value or the arguments' bytes came out:\n%s\n%s", body, log)
+	}
+	if !strings.Contains(log, "gateway_test.go:") {
+		t.Errorf("the log does not say where it was: %s", log)
 	}
 }

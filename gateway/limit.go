@@ -40,27 +40,23 @@ func (l *limits) allow(r *http.Request) bool {
 	if !ok {
 		return true
 	}
-	fresh := rate.NewLimiter(requestsPerSecond, requestsAtOnce)
-	if known, found, _ := l.clients.PeekOrAdd(client, fresh); found {
-		l.clients.Get(client) // used just now
-		return known.Allow()
+	allowance, ok := l.clients.Get(client)
+	if !ok { // two requests at once may both find none: then one goes uncounted
+		allowance = rate.NewLimiter(requestsPerSecond, requestsAtOnce)
+		l.clients.Add(client, allowance)
 	}
-	return fresh.Allow()
+	return allowance.Allow()
 }
 
-// clientOf is who asks: whoever is connected, or if that is a web server on this machine, the last
-// address it has put into X-Forwarded-For. What stands before it the client may have written itself.
-func clientOf(r *http.Request) (netip.Prefix, bool) {
-	peer, local := parseAddr(r.RemoteAddr)
-	if !local {
-		return network(peer)
+// clientOf is who asks: whoever is connected, or if that is a web server on this machine or in its
+// private network, the last address that one has put into X-Forwarded-For. What stands before it the
+// client may have written itself.
+func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
+	addr, local := parseAddr(r.RemoteAddr)
+	if hops := r.Header.Values("X-Forwarded-For"); len(hops) > 0 && (local || addr.IsPrivate()) {
+		last := hops[len(hops)-1]
+		addr, local = parseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
 	}
-	hops := r.Header.Values("X-Forwarded-For")
-	if len(hops) == 0 {
-		return netip.Prefix{}, false
-	}
-	last := hops[len(hops)-1]
-	addr, local := parseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
 	if local {
 		return netip.Prefix{}, false
 	}

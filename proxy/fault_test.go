@@ -152,20 +152,6 @@ func TestFault52_ClientIsHeldBack(t *testing.T) {
 	r.server.kill() // the store heeds nothing else
 }
 
-func TestCommitFails(t *testing.T) {
-	for name, onFailure := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(cfg *Config) { cfg.OnFailure = onFailure })
-			r.store.set(mood{commit: errStoreDown})
-			r.envelope().data(attachmentMail(1000), "451 4.3.0")
-			r.hop.await(t, "closed")
-			if fate := r.store.last(); fate != "discarded " || len(r.hop.delivered()) != 0 {
-				t.Errorf("batch %q, next hop saw %q", fate, r.hop.commands())
-			}
-		})
-	}
-}
-
 func TestDeliverTheOriginal(t *testing.T) {
 	mail := attachmentMail(2<<20) + "..\r\n"
 	for _, after := range []int64{0, 1, 100000, 2 << 20} {

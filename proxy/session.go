@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
-	"runtime"
-	"strings"
 
 	"github.com/emersion/go-smtp"
+	"github.com/nkirchhoffer/detach-mta/internal/trace"
 )
 
 // state is how far a session's current mail has come. It decides what a failure means: before the
@@ -52,21 +50,6 @@ type session struct {
 	faults   int   // commands that were none
 }
 
-// stack names the functions and lines that led here. debug.Stack would also print their arguments' bytes,
-// and words of a key may be among them.
-func stack() string {
-	var calls [32]uintptr
-	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls[:])])
-	var b strings.Builder
-	for {
-		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s %s:%d\n", f.Function, filepath.Base(f.File), f.Line)
-		if !more {
-			return b.String()
-		}
-	}
-}
-
 // run relays the session. It ends with its client, its next hop, or ctx.
 func (s *session) run(ctx context.Context) {
 	defer s.client.Close()
@@ -74,7 +57,7 @@ func (s *session) run(ctx context.Context) {
 		// One session's fault must not take the others' mail down. The value may hold what was
 		// read, so only its type is logged. Closed without a reply, the client keeps the mail.
 		if p := recover(); p != nil {
-			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", stack())
+			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", trace.Stack())
 		}
 	}()
 	release := context.AfterFunc(ctx, func() { s.client.Close() })

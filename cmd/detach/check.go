@@ -40,6 +40,9 @@ func (c *checkCmd) Run(e *env) error {
 	r.address(e.ctx, "gateway.listen", cfg.Gateway.Listen, running)
 	r.address(e.ctx, "admin.listen", cfg.Admin.Listen, running)
 	r.url(e.ctx, cfg.Gateway.URL, running)
+	if _, err := loadBrand(cfg.Gateway); err != nil {
+		r.fail("gateway", "%v", err)
+	}
 	if r.failed > 0 {
 		return fmt.Errorf("%d to mend", r.failed)
 	}

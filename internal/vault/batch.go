@@ -231,7 +231,8 @@ func (b *Batch) Discard(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	var errs []error
-	if b.committed > 0 {
+	if b.pending != nil {
+		// Whatever the ledger says, or may say: a failed Commit can have written it.
 		errs = append(errs, b.note(refusedLine))
 	}
 	gone := func(c cid.Cid) bool {
@@ -244,6 +245,9 @@ func (b *Batch) Discard(ctx context.Context) error {
 	b.objects = slices.DeleteFunc(b.objects, func(o stored) bool { return gone(o.cid) })
 	b.doubtful = slices.DeleteFunc(b.doubtful, gone)
 	b.committed = 0
+	if len(b.objects)+len(b.doubtful) == 0 {
+		return nil // also if it could not be noted, as on a full disk
+	}
 	return errors.Join(errs...)
 }
 

@@ -15,7 +15,7 @@ import (
 
 const (
 	pendingPattern = "batch-*"
-	// refusedLine is that of a batch that is to go although it is in the ledger.
+	// refusedLine is that of a batch that is to go, be it in the ledger or not.
 	refusedLine = "refused"
 )
 

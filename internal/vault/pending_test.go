@@ -172,3 +172,25 @@ func TestNothingStoredUnnoted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The ledger was written, and only its sync failed: the mail was not passed on, so its objects go, later if need be.
+func TestFault47_98_PromiseThatMayBeWritten(t *testing.T) {
+	s := newSite(t)
+	store := &brokenStore{Store: s.store}
+	s.store = store
+	v := s.vault(t, nil)
+	b := v.Begin()
+	detach(t, b, []byte("x"))
+	if err := v.ledger.append(b.epoch, b.created, b.objects); err != nil { // as Commit, but it hears of an error
+		t.Fatal(err)
+	}
+	store.delete = ipfs.ErrUnavailable
+	if err := errors.Join(b.Discard(t.Context()), b.Close()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("Discard: got %v, want ErrUnavailable", err)
+	}
+	store.delete = nil
+	sweep(t, v, 1)
+	if n := s.objects(t); n != 0 {
+		t.Errorf("%d objects stay", n)
+	}
+}

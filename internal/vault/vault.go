@@ -52,8 +52,7 @@ type Vault struct {
 }
 
 // New opens the vault in dataDir, where the ledger, the deny list and the record of what is pending
-// live. The store and the
-// keyring stay the caller's to close.
+// live. The store and the keyring stay the caller's to close.
 func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*Vault, error) {
 	base, err := link.ParseBase(cfg.BaseURL)
 	if err != nil {
