@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,14 +70,20 @@ func LookPath(program string) string {
 // server that had it is being restarted.
 const firstPort, endOfPorts = 10000, 32768
 
-// FreeAddr is a loopback address that nobody listened on a moment ago, for servers that cannot say
-// which port they got, or that want the same one again after a restart.
+// portsGiven counts them from a random one up, so that a port given once, and not listened on yet or just now, is not given
+// again; and another process's begin elsewhere.
+var portsGiven atomic.Uint32
+
+func init() { portsGiven.Store(rand.Uint32N(endOfPorts - firstPort)) }
+
+// FreeAddr is a loopback address that nobody listened on a moment ago, and that no other call has returned, for servers that
+// cannot say which port they got, or that want the same one again after a restart.
 func FreeAddr(t T) string {
 	t.Helper()
 	var err error
 	for range 100 {
 		var l net.Listener
-		port := firstPort + rand.IntN(endOfPorts-firstPort)
+		port := firstPort + portsGiven.Add(1)%(endOfPorts-firstPort)
 		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			defer l.Close()
 			return l.Addr().String()
