@@ -123,6 +123,8 @@ func (g *gateway) route(w *response, r *http.Request) error {
 		return g.robots(w, r)
 	case "/favicon.ico":
 		return g.favicon(w, r)
+	case workerPath:
+		return g.worker(w, r)
 	}
 	if rest, ok := strings.CutPrefix(path, "/ipfs/"); ok {
 		return g.trustless(w, r, rest)

@@ -26,6 +26,7 @@ type pages struct {
 	templates *template.Template
 	style     template.CSS
 	script    template.JS
+	worker    string
 	csp       string
 }
 
@@ -39,7 +40,7 @@ func newPages(site string, brand Brand) *pages {
 	if err != nil {
 		panic(err) // whoever configures has to Check it
 	}
-	style, script := mustRead("page.css")+look.colors, mustRead("page.js")
+	style, script := mustRead("page.css")+look.colors, mustRead("link.js")+"\n"+mustRead("browser.js")+"\n"+mustRead("page.js")
 	return &pages{
 		site:      site,
 		look:      look,
@@ -47,6 +48,7 @@ func newPages(site string, brand Brand) *pages {
 		templates: template.Must(template.ParseFS(web, "web/page.html")),
 		style:     template.CSS(style),
 		script:    template.JS(script),
+		worker:    mustRead("worker.js"),
 		csp:       fmt.Sprintf(pageCSP, cspHash(script), cspHash(style)),
 	}
 }
@@ -75,9 +77,10 @@ type view struct {
 	Path string // where the form goes
 
 	// the page of a file
-	CID, Size     string
-	Share, Meta   string // for the script: with them and the fragment it opens the name, without another request
-	Until, Stored *moment
+	CID, Size      string
+	Share, Meta    string // for the script: with them and the fragment it opens the name, without another request
+	Source, Worker string // for decrypting in the browser: where the ciphertext is, and who does it
+	Until, Stored  *moment
 
 	// a message
 	Message string
@@ -148,6 +151,7 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
 	t := g.pages.texts.preferred(r)
 	v := view{
 		texts: t, Title: t.Text("page.title"), Path: g.path(c), CID: c.String(), Share: share.Encode(), Meta: meta,
+		Source: g.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.prefix + workerPath,
 		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),
 	}
 	if !stat.Expires.IsZero() {

@@ -1,10 +1,11 @@
 // Opens links as a recipient does, in the system's own Chromium: reads what the page shows, clicks Download,
 // keeps the file. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout.
 //
-//   visit:  {link, name (or "", any), device: "desktop" | "phone", javascript: true | false, screenshot: "path.png" | ""}
+//   visit:  {link, name (or "", any), device: "desktop" | "phone", javascript: true | false, here: true | false, screenshot: "path.png" | ""}
 //   seen:   {shown, text, file, size, sha256, requests, complaints, error}
 //
-// With javascript false the recipient does what the page then asks for: pastes the link into its field.
+// With javascript false the recipient does what the page then asks for: pastes the link into its field. With here true the
+// recipient decrypts in the browser.
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -36,7 +37,7 @@ function contextFor(browser, device, javascript) {
   return contexts.get(kind);
 }
 
-async function visit(browser, { link, name, device, javascript, screenshot }) {
+async function visit(browser, { link, name, device, javascript, here, screenshot }) {
   const seen = { shown: false, text: "", file: "", size: 0, sha256: "", requests: [], complaints: [], error: "" };
   let page;
   try {
@@ -47,7 +48,7 @@ async function visit(browser, { link, name, device, javascript, screenshot }) {
     page.on("pageerror", (error) => seen.complaints.push(String(error)));
 
     await page.goto(link);
-    const button = page.getByRole("button", { name: /download/i }).first();
+    const button = page.getByRole("button", { name: here ? /decrypt and download/i : /^download$/i });
     if (javascript && !name) {
       await page.locator("html[data-state=ready]").waitFor();
       seen.shown = true;
@@ -57,6 +58,7 @@ async function visit(browser, { link, name, device, javascript, screenshot }) {
     } else {
       await page.getByRole("textbox").first().fill(link);
     }
+    if (here) await page.getByText(/decrypt in this browser/i).click();
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
     seen.text = await page.locator("body").innerText();
 

@@ -1,55 +1,9 @@
 'use strict';
 (() => {
+	const { fragment, decode, openMeta, contentKey, cidBytes, shown, browser } = detach;
 	const root = document.documentElement;
-	const $ = id => document.getElementById(id);
-	const utf8 = s => new TextEncoder().encode(s);
-	const alphabet = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
-
-	// The fragment as a mail program may hand it on: escaped once or twice, wrapped, with the bracket or the full stop after it.
-	function fragment(text) {
-		for (let i = 0; i < 2; i++) try { text = decodeURIComponent(text); } catch { break; }
-		text = text.replace(/[\s\u200b\u00ad]+/g, '');
-		const found = /^z[1-9A-HJ-NP-Za-km-z]*/.exec(text.slice(text.indexOf('#') + 1));
-		return found ? found[0] : '';
-	}
-
-	// Multibase base58btc of exactly 32 bytes, or null.
-	function decode(text) {
-		let n = 0n, zeros = 0, bytes = [];
-		if (text[0] !== 'z' || text.length > 64) return null;
-		for (const c of text.slice(1)) {
-			const digit = alphabet.indexOf(c);
-			if (digit < 0) return null;
-			if (digit === 0 && n === 0n) zeros++;
-			n = n * 58n + BigInt(digit);
-		}
-		for (; n > 0n; n >>= 8n) bytes.unshift(Number(n & 255n));
-		bytes = [...Array(zeros).fill(0), ...bytes];
-		return bytes.length === 32 ? Uint8Array.from(bytes) : null;
-	}
-
-	const base64url = s => Uint8Array.from(atob(s.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
-
-	// Opens meta.jwe (RFC 7516: dir, A256GCM) under HKDF(A xor B). A wrong key fails in decrypt, with an OperationError.
-	async function openMeta(a, share, jwe) {
-		const b = decode(share);
-		const k = await crypto.subtle.importKey('raw', a.map((x, i) => x ^ b[i]), 'HKDF', false, ['deriveKey']);
-		const key = await crypto.subtle.deriveKey(
-			{ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info: utf8('detach/v1 meta') },
-			k, { name: 'AES-GCM', length: 256 }, false, ['decrypt']);
-		const [head, , iv, text, tag] = jwe.split('.');
-		const sealed = Uint8Array.from([...base64url(text), ...base64url(tag)]);
-		const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: base64url(iv), additionalData: utf8(head) }, key, sealed);
-		return JSON.parse(new TextDecoder().decode(plain));
-	}
-
-	// What the server makes of the name when it saves (name.go): no path, no control characters, no change of direction.
-	function shown(name) {
-		return name.split(/[/\\]/).pop().replace(/(?![\u200c\u200d])\p{Cf}/gu, '').replace(/\s+/g, ' ').replace(/\p{Cc}/gu, '')
-			.replace(/[<>:"|?*]/g, '_').trim().replace(/[. ]+$/, '').replace(/^\.+/, '_');
-	}
 
 	function describe(meta) {
 		const name = shown(String(meta.name || '')) || $('name').dataset.unnamed;
@@ -67,6 +21,29 @@
 		} else if (/^[0-9a-f]{64}$/.test(meta.sha256)) {
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
+		}
+		$('here').hidden = meta.type === skeleton || !browser.possible();
+	}
+
+	// The other way to download: the server gives ciphertext, and the rest happens here.
+	async function decryptHere() {
+		const say = (key, share) => {
+			$('progress').textContent = $('here').dataset[key].replace('{percent}', share);
+			$('decrypt').disabled = key === 'running';
+		};
+		say('running', 0);
+		try {
+			const { share, meta, cid, source, worker } = $('open').dataset;
+			const a = decode($('key').value);
+			const { name, size } = await openMeta(a, share, meta);
+			const job = { key: await contentKey(a, share), cid: cidBytes(cid), source, name: shown(name) || 'download', size };
+			await browser.start(worker, job, ({ written, done, failed }) => {
+				if (written) say('running', Math.floor(written / size * 100));
+				if (done) say('done');
+				if (failed) say('failed');
+			});
+		} catch {
+			say('unable'); // a private window, say: the button above works everywhere
 		}
 	}
 
@@ -109,6 +86,7 @@
 			time.textContent = new Intl.DateTimeFormat(locale, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time.dateTime));
 		}
 		$('key').addEventListener('input', pasted);
+		$('decrypt').addEventListener('click', decryptHere);
 		$('open').addEventListener('submit', () => { $('after').textContent = $('after').dataset.sent; });
 		show();
 	});
