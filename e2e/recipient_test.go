@@ -190,20 +190,21 @@ type visit struct {
 	Name       string `json:"name"`
 	Device     string `json:"device"`
 	JavaScript bool   `json:"javascript"`
+	Here       bool   `json:"here"` // decrypted in the browser
 	Screenshot string `json:"screenshot"`
 
-	fragment, sha256 string
+	fragment, sha256 string // without a sha256 the download must fail
 }
 
 type seen struct {
-	Shown                     bool
-	Text, File, SHA256, Error string
-	Size                      int64
-	Requests, Complaints      []string
+	Shown                                     bool
+	Text, After, File, SHA256, Failure, Error string
+	Size                                      int64
+	Requests, Complaints                      []string
 }
 
 // browse opens the links in a real browser and checks that each shows the file's name and gives the file.
-func browse(t *testing.T, visits []visit) {
+func browse(t *testing.T, visits []visit) []seen {
 	t.Helper()
 	servers.Need(t, "node", "chromium")
 	if !isDir("browser/node_modules/playwright-core") {
@@ -233,13 +234,19 @@ func browse(t *testing.T, visits []visit) {
 		t.Fatalf("%d visits, want %d", len(saw), len(visits))
 	}
 	for i, v := range visits {
-		t.Run(fmt.Sprintf("%d/%s/js=%v/%s", i, v.Device, v.JavaScript, v.Name), func(t *testing.T) { v.judge(t, saw[i]) })
+		t.Run(fmt.Sprintf("%d/%s/js=%v/here=%v/%s", i, v.Device, v.JavaScript, v.Here, v.Name), func(t *testing.T) { v.judge(t, saw[i]) })
 	}
+	return saw
 }
 
 func (v visit) judge(t *testing.T, s seen) {
 	if s.Error != "" {
 		t.Fatalf("in the browser: %s\nthe page said: %s\ncomplaints: %q", s.Error, s.Text, s.Complaints)
+	}
+	if v.sha256 == "" && s.Failure == "" {
+		t.Errorf("%d bytes were saved, and the browser says nothing of a failure", s.Size)
+	} else if v.sha256 != "" && s.Failure != "" {
+		t.Errorf("the download failed: %s", s.Failure)
 	}
 	if s.SHA256 != v.sha256 {
 		t.Errorf("saved file has SHA-256 %s, want %s", s.SHA256, v.sha256)

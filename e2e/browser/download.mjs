@@ -2,7 +2,7 @@
 // keeps the file. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout.
 //
 //   visit:  {link, name (or "", any), device: "desktop" | "phone", javascript: true | false, here: true | false, screenshot: "path.png" | ""}
-//   seen:   {shown, text, file, size, sha256, requests, complaints, error}
+//   seen:   {shown, text, after, file, size, sha256, failure, requests, complaints, error}
 //
 // With javascript false the recipient does what the page then asks for: pastes the link into its field. With here true the
 // recipient decrypts in the browser.
@@ -38,7 +38,7 @@ function contextFor(browser, device, javascript) {
 }
 
 async function visit(browser, { link, name, device, javascript, here, screenshot }) {
-  const seen = { shown: false, text: "", file: "", size: 0, sha256: "", requests: [], complaints: [], error: "" };
+  const seen = { shown: false, text: "", after: "", file: "", size: 0, sha256: "", failure: "", requests: [], complaints: [], error: "" };
   let page;
   try {
     page = await (await contextFor(browser, device, javascript)).newPage();
@@ -63,10 +63,15 @@ async function visit(browser, { link, name, device, javascript, here, screenshot
     seen.text = await page.locator("body").innerText();
 
     const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
-    const path = await download.path();
     seen.file = download.suggestedFilename();
-    seen.size = (await stat(path)).size;
-    seen.sha256 = await sha256(path);
+    seen.failure = (await download.failure()) || "";
+    if (!seen.failure) {
+      const path = await download.path();
+      seen.size = (await stat(path)).size;
+      seen.sha256 = await sha256(path);
+    }
+    if (here) await page.locator("#decrypt:enabled").waitFor(); // the page has heard how it ended
+    seen.after = await page.locator("body").innerText();
     if (screenshot) await page.screenshot({ path: screenshot.replace(/\.png$/, "-after.png"), fullPage: true });
   } catch (error) {
     seen.error = String(error);
