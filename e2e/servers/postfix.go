@@ -100,6 +100,7 @@ mynetworks = 127.0.0.0/8
 smtpd_peername_lookup = no
 local_header_rewrite_clients =
 smtpd_forbid_bare_newline = {{bare}}
+smtpd_forbid_bare_newline_exclusions =
 relay_domains = {{domain}}
 relay_recipient_maps = inline:{ {{users}} }
 relay_transport = smtp:[{{desthost}}]:{{destport}}
