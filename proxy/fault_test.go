@@ -271,6 +271,56 @@ func TestFault30_33_35_AnswersToDATAAndDot(t *testing.T) {
 	}
 }
 
+// What the next hop says before the final dot is no answer to it, so the dot is not sent: if it were, a mail could be accepted that
+// nobody has, or its files be deleted although somebody has it.
+func TestFault30_35_AnswersBeforeTheDot(t *testing.T) {
+	const ours = "451 4.3.0 Temporary failure, please try again later"
+	for said, want := range map[string]string{
+		"250 2.0.0 Ok: queued as 4X":        ours,
+		"354 go on":                         ours,
+		"garbage":                           ours,
+		hangUp:                              ours,
+		"452 4.3.1 full":                    "452 4.3.1 full",
+		"552-5.3.4 no\r\n552 5.3.4 too big": "552-5.3.4 no\r\n552 5.3.4 too big",
+		"421 4.4.2 next.example timeout, go away.": "421 4.4.2 next.example timeout, go away.",
+	} {
+		check := func(t *testing.T, r *rig, c *client) {
+			t.Helper()
+			c.expect(want + "\r\n")
+			if r.hop.count(".") > 0 {
+				t.Error("the next hop got the final dot")
+			}
+			if !strings.HasPrefix(want, "421") {
+				c.want("MAIL FROM:<a@example.org>", "421 4.3.0 filter.example")
+			}
+			c.expect("closed")
+		}
+		if said != hangUp {
+			t.Run("with 354, "+said, func(t *testing.T) {
+				r := newRig(t)
+				r.hop.script("DATA", "354 go ahead\r\n"+said)
+				c := r.envelope()
+				c.want("DATA", "354")
+				c.send(writeDots(attachmentMail(1000)))
+				check(t, r, c)
+				if fate := r.store.last(); fate != "committed discarded " {
+					t.Errorf("batch %q, want discarded", fate)
+				}
+			})
+		}
+		t.Run("in a passing mail, "+said, func(t *testing.T) {
+			r := newRig(t)
+			r.hop.script("data", said)
+			c := r.envelope()
+			c.want("DATA", "354")
+			c.send(halfMail)
+			r.hop.await(t, map[bool]string{true: "closed", false: "data"}[said == hangUp])
+			c.send(".\r\n")
+			check(t, r, c)
+		})
+	}
+}
+
 func TestQUITAfterNextHopIsLost(t *testing.T) {
 	r := newRig(t)
 	r.hop.script(".", hangUp)

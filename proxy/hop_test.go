@@ -12,7 +12,7 @@ import (
 )
 
 // hop is a next hop that answers as it is scripted: by verb, "greeting", "." for the final dot, and
-// "data", where silence means that it does not read.
+// "data", which is said after 354 by who does not wait for the dot; silence there means that it does not read.
 type hop struct {
 	mu      sync.Mutex
 	replies map[string]string
@@ -31,6 +31,8 @@ const (
 	hangUp  = "hang up"
 	silence = "silence"
 )
+
+const unscripted = "250 2.0.0 Ok"
 
 func newHop() *hop {
 	return &hop{saw: make(chan string, 100000), ended: make(chan struct{}), replies: map[string]string{
@@ -55,7 +57,7 @@ func (h *hop) scripted(key string) string {
 	if reply, ok := h.replies[key]; ok {
 		return reply
 	}
-	return "250 2.0.0 Ok"
+	return unscripted
 }
 
 func (h *hop) listen(t *testing.T) string {
@@ -117,6 +119,12 @@ func (h *hop) serve(c net.Conn) {
 			return
 		}
 		if verb == "DATA" && strings.HasPrefix(h.scripted(verb), "354") {
+			if h.scripted("data") != unscripted {
+				if !h.answer(c, "data") {
+					return
+				}
+				h.saw <- "data"
+			}
 			mail, err := h.readMail(r)
 			if err != nil {
 				return
@@ -182,6 +190,18 @@ func (h *hop) answer(c net.Conn, key string) bool {
 	default:
 		_, err := io.WriteString(c, reply+"\r\n")
 		return err == nil
+	}
+}
+
+// say says something that nobody has asked for.
+func (h *hop) say(t *testing.T, text string) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

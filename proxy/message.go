@@ -163,6 +163,9 @@ func (m *message) deliver(ctx context.Context, body io.WriterTo) (answer, error)
 	if ctx.Err() != nil {
 		return answer{}, context.Cause(ctx)
 	}
+	if refusal, err := m.next.unasked(); err != nil || refusal.negative() {
+		return refusal, err
+	}
 	m.enter(stateSent)
 	a, err := m.next.finish(w)
 	if err == nil {

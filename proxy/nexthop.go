@@ -56,7 +56,7 @@ func (n *nextHop) command(line []byte) (answer, error) {
 		return answer{}, n.lose(errors.New("command inside data"))
 	case n.lost:
 		return answer{}, errLost
-	case n.in.Buffered() > 0:
+	case n.speaks():
 		// Nobody asked for this answer. If it says why the next hop leaves, it is for this command
 		// too; any other would make each command get the answer of the one before.
 		a, err := n.answer()
@@ -70,6 +70,9 @@ func (n *nextHop) command(line []byte) (answer, error) {
 	}
 	return n.answer()
 }
+
+// speaks tells whether the next hop has said something that nobody has read, or has left.
+func (n *nextHop) speaks() bool { return n.in.Buffered() > 0 || heard(n.conn.Conn) }
 
 func (n *nextHop) answer() (answer, error) {
 	a, err := readAnswer(n.in)
@@ -105,6 +108,23 @@ func (n *nextHop) release(w *dotWriter) {
 	w.dst.Reset(nil)
 	dataWriters.Put(w.dst)
 	w.dst = nil
+}
+
+// unasked is what the next hop says to a message before its final dot: nothing, if all is well. A refusal is the answer, and the
+// message stays without an end. Anything else is none: taken for the answer to the dot, it would accept a mail that nobody has.
+func (n *nextHop) unasked() (answer, error) {
+	if !n.speaks() {
+		return answer{}, nil
+	}
+	a, err := n.answer()
+	if err == nil && !a.negative() {
+		err = errBadReply
+	}
+	if err != nil {
+		return answer{}, n.lose(err)
+	}
+	n.close()
+	return a, nil
 }
 
 // finish sends the final dot and returns the answer to it. After an error nobody knows whether the

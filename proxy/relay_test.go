@@ -394,4 +394,15 @@ func TestOneAnswerTooMany(t *testing.T) {
 			}
 		})
 	}
+	t.Run("later", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.connect()
+		cl.expect("220")
+		r.hop.say(t, "250 2.0.0 Ok\r\n")
+		cl.want("MAIL FROM:<a@example.org>", "421 4.3.0 filter.example")
+		cl.expect("closed")
+		if got := r.hop.commands(); len(got) > 0 {
+			t.Errorf("next hop saw %q", got)
+		}
+	})
 }

@@ -1,0 +1,29 @@
+//go:build unix
+
+package proxy
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+// heard tells whether a peer has said something that is not read yet, or has left. It does not wait for it.
+func heard(c net.Conn) bool {
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	c.SetReadDeadline(time.Time{}) // one that has passed would be the answer
+	var peeked error
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, peeked = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+		return true
+	})
+	return err == nil && peeked != syscall.EAGAIN && peeked != syscall.EINTR
+}
