@@ -70,24 +70,29 @@ func LookPath(program string) string {
 // server that had it is being restarted.
 const firstPort, endOfPorts = 10000, 32768
 
-// portsGiven counts them from a random one up, so that a port given once, and not listened on yet or just now, is not given
-// again; and another process's begin elsewhere.
+// portsGiven counts them from a random one up, so that a port that was given once does not come again soon.
 var portsGiven atomic.Uint32
 
 func init() { portsGiven.Store(rand.Uint32N(endOfPorts - firstPort)) }
 
-// FreeAddr is a loopback address that nobody listened on a moment ago, and that no other call has returned, for servers that
-// cannot say which port they got, or that want the same one again after a restart.
+// FreeAddr is a loopback address for a server that cannot say which port it got, or that wants the same one again after a restart.
+// Until the test ends no other call returns it, in this process or another: who holds the UDP port of a number has its TCP port.
 func FreeAddr(t T) string {
 	t.Helper()
 	var err error
-	for range 100 {
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+portsGiven.Add(1)%(endOfPorts-firstPort))
 		var l net.Listener
-		port := firstPort + portsGiven.Add(1)%(endOfPorts-firstPort)
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			defer l.Close()
-			return l.Addr().String()
+		var reserved net.PacketConn
+		if reserved, err = net.ListenPacket("udp", addr); err != nil {
+			continue
 		}
+		if l, err = net.Listen("tcp", addr); err == nil {
+			l.Close()
+			t.Cleanup(func() { reserved.Close() })
+			return addr
+		}
+		reserved.Close()
 	}
 	t.Fatalf("no free port: %v", err)
 	return ""
