@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,10 +16,7 @@ import (
 
 // Nobody listens: that is an error before anything is read.
 func TestFault38_NoNode(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := l.Addr().String()
-	must(t, l.Close())
+	const addr = "127.0.0.1:1" // tcpmux, which is nowhere
 	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
 		s := openKubo(t, ipfs.KuboConfig{API: api})
 		wantNotRead(t, s)

@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
 func TestMain(m *testing.M) {
@@ -46,7 +47,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
-			e.Values["world"] = &world{}
+			e.Values["world"] = &world{t: t}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 
 // world is what a script has set up.
 type world struct {
+	t   *testing.T // of all scripts
 	box *mailbox.Mailbox
 }
 
@@ -81,10 +83,7 @@ func nextHop(ts *testscript.TestScript, _ bool, _ []string) {
 
 func writeConfig(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range []string{"PROXY", "GATEWAY", "ADMIN"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Check(l.Close())
-		ts.Setenv(name, l.Addr().String())
+		ts.Setenv(name, servers.FreeAddr(ts.Value("world").(*world).t))
 	}
 	text := fmt.Sprintf("data_dir = %q\n[[proxy]]\nlisten = %q\nreinject = %q\nmin_size = \"1KB\"\n", ts.MkAbs("data"), ts.Getenv("PROXY"), ts.Getenv("NEXTHOP"))
 	for _, line := range args[1:] {
