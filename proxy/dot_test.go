@@ -111,7 +111,7 @@ func TestFault06_DotStuffing(t *testing.T) {
 		}
 	}
 	// Dots around the boundaries of every buffer in use.
-	for _, size := range []int{lineSize, 32 << 10, dataSize} {
+	for _, size := range []int{lineSize, dataSize, 2 * dataSize} {
 		for at := size - 5; at <= size+5; at++ {
 			body := strings.Repeat("x", at-2) + "\r\n.\r\n..\r\n.y\r\n"
 			got, err := io.ReadAll(newDotReader(bufio.NewReaderSize(strings.NewReader(writeDots(body)), dataSize)))

@@ -67,11 +67,11 @@ func newHouse(t *testing.T, mode OnFailure, change func(*house)) *house {
 	h.dial = func() net.Conn {
 		c, err := net.Dial("tcp", l.Addr().String())
 		noError(t, err)
-		c.SetDeadline(time.Now().Add(60 * time.Second))
+		c.SetDeadline(time.Now().Add(2 * patience))
 		return c
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		noError(t, h.server.Shutdown(ctx))
 		<-served

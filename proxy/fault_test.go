@@ -67,7 +67,7 @@ func TestFault17_ClientVanishes(t *testing.T) {
 			c.at(r, cl, begun)
 			cl.Close()
 			// All is settled when the sessions are over.
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if err := r.server.Shutdown(ctx); err != nil {
 				t.Fatal(err)
@@ -218,6 +218,35 @@ func TestFault30_Greeting(t *testing.T) {
 				t.Errorf("got %q, want closed", got)
 			}
 		})
+	}
+}
+
+// What the next hop refuses before DATA is refused in its words, and it is not asked for DATA then.
+func TestFault30_EnvelopeRefused(t *testing.T) {
+	steps := []string{"EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"}
+	for i := range steps {
+		for _, no := range []string{"450-4.7.1 not\r\n450 4.7.1 now", "550 5.7.1 never", "421 4.3.2 bye"} {
+			t.Run(steps[i][:4]+" "+no, func(t *testing.T) {
+				r := newRig(t)
+				r.hop.script(steps[i][:4], no)
+				c := r.connect()
+				c.expect("220")
+				for _, step := range steps[:i] {
+					c.want(step, "250")
+				}
+				if got := c.want(steps[i], ""); got != no+"\r\n" {
+					t.Errorf("got %q, want %q", got, no)
+				}
+				if no[:3] == "421" {
+					c.expect("closed")
+				} else {
+					c.want("DATA", "5")
+				}
+				if r.hop.count("DATA") > 0 || r.store.last() != "none" {
+					t.Errorf("next hop saw %q, batch %q", r.hop.commands(), r.store.last())
+				}
+			})
+		}
 	}
 }
 

@@ -208,7 +208,7 @@ func (h *hop) say(t *testing.T, text string) {
 // await waits until the next hop has seen what begins with prefix.
 func (h *hop) await(t *testing.T, prefix string) {
 	t.Helper()
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		select {

@@ -65,7 +65,7 @@ func TestFault23_101_AThousandIdle(t *testing.T) {
 	other := idle(l.Addr().String())
 	other.mail()
 	other.data(attachmentMail(10_000), "250")
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > patience { // the idle ones stay for five minutes
 		t.Errorf("another client waited %v", d)
 	}
 }

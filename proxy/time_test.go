@@ -323,3 +323,51 @@ func (n *notedDeadlines) SetWriteDeadline(at time.Time) error {
 	n.at = append(n.at, at)
 	return n.Conn.SetWriteDeadline(at)
 }
+
+// When a client vanishes before our final dot, all that was there for it is gone as soon as anything can be: no time passes.
+func TestFault17_NothingRunsOn(t *testing.T) {
+	wire := writeDots(attachmentMail(100_000))
+	for _, c := range []struct {
+		name string
+		sent string // of the message
+		hush string // what the next hop does not answer
+		slow bool   // the store, at the end
+	}{
+		{name: "before the message"},
+		{name: "in the header", sent: wire[:20]},
+		{name: "in the attachment", sent: wire[:len(wire)/2]},
+		{name: "before the dot", sent: wire[:len(wire)-3]},
+		{name: "in the dot", sent: wire[:len(wire)-1]},
+		{name: "while the next hop thinks about DATA", sent: wire, hush: "DATA"},
+		{name: "while the next hop reads nothing", sent: wire, hush: "data"},
+		{name: "while the links are promised", sent: wire, slow: true},
+	} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			if c.hush != "" {
+				r.hop.script(c.hush, silence)
+			}
+			r.store.set(mood{slow: c.slow})
+			cl := r.envelope()
+			cl.want("DATA", "354")
+			cl.send(c.sent)
+			synctest.Wait()
+			if running() == "" {
+				t.Errorf("%s: the session is not seen", c.name)
+			}
+			if d := took(func() { cl.Close(); synctest.Wait() }); d != 0 {
+				t.Errorf("%s: after %v", c.name, d)
+			}
+			if left := running(); left != "" {
+				t.Errorf("%s: goroutines left:\n%s", c.name, left)
+			}
+			if fate := r.store.last(); fate != "none" && fate != "discarded " {
+				t.Errorf("%s: batch %q", c.name, fate)
+			}
+			if got := r.hop.delivered(); len(got) > 0 {
+				t.Errorf("%s: delivered %q", c.name, got)
+			}
+		})
+	}
+}
