@@ -9,11 +9,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// put stores files without a mail server, and returns their links.
+// put stores files without a mail server, and returns their links. The configuration has restore = false.
 func (d *detach) put(t *testing.T, files ...attachment) []link {
 	t.Helper()
 	var found []link
 	for _, f := range files {
+		keepSecret(nameSecret, f.name)
 		mail := head("a file") + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhere\r\n--b\r\n" + f.header +
 			"Content-Transfer-Encoding: base64\r\n\r\n" + base64Lines(f.content) + "--b--\r\n"
 		out := d.pipe(t, "filter", []byte(mail))
