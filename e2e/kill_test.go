@@ -91,9 +91,9 @@ func (s *scene) heal(t *testing.T, way string) {
 	}
 }
 
-// patience is how long a client may have to wait for a node that does not answer, when there is nothing left to wait for but
-// its deleting what was stored (5 s).
-const patience = 10 * time.Second
+// undoing is how long a client may have to wait for a node that does not answer, when there is nothing left to wait for but its
+// deleting what was stored. It is given 5 s; the rest is for a busy machine, and less than the 40 s that it has otherwise.
+const undoing = 30 * time.Second
 
 // A mail fails while the node is gone: the next hop's refusal is passed on all the same, and what the node has is deleted later.
 func TestFault47_RefusedWhileNodeIsGone(t *testing.T) {
@@ -116,7 +116,7 @@ func TestFault47_RefusedWhileNodeIsGone(t *testing.T) {
 			if reply := x.finish(); reply != "450 4.2.0 Not now" {
 				t.Errorf("the client got %q, want the next hop's 450", reply)
 			}
-			if d := time.Since(began); d > patience {
+			if d := time.Since(began); d > undoing {
 				t.Errorf("the client got its reply after %v", d)
 			}
 			x.client.Close()

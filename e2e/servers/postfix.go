@@ -237,7 +237,7 @@ func (p *Postfix) Kill() {
 	}
 	// The master leads a process group of its own, and all of its children are in it.
 	must(p.t, syscall.Kill(-pid, syscall.SIGKILL))
-	Eventually(p.t, 20*time.Second, "the killed Postfix to be gone", func() bool {
+	Eventually(p.t, Patience, "the killed Postfix to be gone", func() bool {
 		_, err := p.control("status")
 		return err != nil
 	})
@@ -271,7 +271,7 @@ func (p *Postfix) WaitLog(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
 	var line string
-	Eventually(p.t, 20*time.Second, "a log line "+pattern, func() bool {
+	Eventually(p.t, Patience, "a log line "+pattern, func() bool {
 		for l := range strings.Lines(p.Log()) {
 			if re.MatchString(l) {
 				line = l

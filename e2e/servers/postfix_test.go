@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Two Postfixes and nothing between them: what the tests take for the work of a filter must not be theirs.
@@ -29,7 +28,7 @@ func TestPostfixAlone(t *testing.T) {
 	if line := p.ClientLine(QueueID(reply)); !strings.Contains(line, "orig_client=unknown[127.0.0.5]") {
 		t.Errorf("the after-filter Postfix logged %q, want the original client 127.0.0.5", line)
 	}
-	p.WaitEmpty(10 * time.Second)
+	p.WaitEmpty(Patience)
 
 	reply = Send(t, p.Control, "", Message{From: "a@b.example", To: "nobody@known.example", Data: strings.NewReader(mail)})
 	if !strings.HasPrefix(reply, "550 5.1.1") {
