@@ -11,7 +11,7 @@ const (
 	// then in an origin of its own, without scripts.
 	sandboxCSP = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 	// pageCSP allows the two inline blocks whose hashes follow, the favicon, and our form.
-	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; worker-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; worker-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 	// workerCSP is the service worker's own: it fetches ciphertext from here, and that is all.
 	workerCSP = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
