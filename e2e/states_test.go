@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	le "encoding/binary"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,15 +27,16 @@ type pageView struct {
 	Dark       bool   `json:"dark"`
 	Locale     string `json:"locale"`
 	Forwarded  string `json:"forwarded"`
+	View       bool   `json:"view"` // open the frame in which the file is shown
 	Screenshot string `json:"screenshot"`
 }
 
 // pageSeen is what was seen of it.
 type pageSeen struct {
-	Status, Bytes, Cookies                  int
-	Retry, Lang, Title, Text, Error         string
-	Wide                                    bool
-	Requests, Small, Violations, Complaints []string
+	Status, Bytes, Cookies                          int
+	Retry, Lang, Title, Text, Viewed, Origin, Error string
+	Wide                                            bool
+	Requests, Small, Violations, Complaints         []string
 }
 
 func lookAt(t *testing.T, views []pageView) []pageSeen {
@@ -201,6 +205,46 @@ func TestPagesInEveryLanguage(t *testing.T) {
 			t.Errorf("%s: the page says that it is in %q", locales[i], saw.Lang)
 		}
 	}
+}
+
+// Files can be looked at in the page, in a frame that has no origin. What is not what its name says is not shown, and no markup is
+// ever rendered.
+func TestFault83_LookingAtFiles(t *testing.T) {
+	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
+	var picture bytes.Buffer
+	must(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 321, 7))))
+	for name, tt := range map[string]struct{ content, want string }{
+		"picture.png": {picture.String(), "img 321"},
+		"tone.wav":    {wave(8000), "audio 1"},
+		"note.txt":    {"Grüße <b>an alle</b>\n", "Grüße <b>an alle</b>\n"},
+		"page.txt":    {"<!doctype html><script>document.title = 'run'</script>", "This file cannot be shown here"},
+		"drawing.png": {"<svg xmlns='http://www.w3.org/2000/svg' onload='document.title=1'/>", "<svg xmlns='http://www.w3.org/2000/svg' onload='document.title=1'/>"},
+	} {
+		l := d.put(t, fileOf(name, []byte(tt.content)))[0]
+		shot, err := filepath.Abs(filepath.Join(artefacts, "view-"+name+".png"))
+		must(t, err)
+		saw := lookAt(t, []pageView{{URL: l.url, State: "ready", Device: "phone", Locale: "en", View: true, Screenshot: shot}})[0]
+		if strings.TrimSpace(saw.Viewed) != strings.TrimSpace(tt.want) || saw.Origin != "null" || saw.Error != "" {
+			t.Errorf("%s: shown %q by the origin %q, %s: want %q", name, saw.Viewed, saw.Origin, saw.Error, tt.want)
+		}
+		if saw.Title != name || len(saw.Violations) > 0 {
+			t.Errorf("%s: the title is %q, axe finds %q", name, saw.Title, saw.Violations)
+		}
+	}
+}
+
+// wave is a second of silence.
+func wave(rate uint32) string {
+	b := []byte("RIFF\x00\x00\x00\x00WAVEfmt ")
+	b = le.LittleEndian.AppendUint32(b, 16)
+	b = append(b, 1, 0, 1, 0)
+	b = le.LittleEndian.AppendUint32(b, rate)
+	b = le.LittleEndian.AppendUint32(b, rate)
+	b = append(b, 1, 0, 8, 0)
+	b = le.LittleEndian.AppendUint32(append(b, "data"...), rate)
+	b = append(b, bytes.Repeat([]byte{128}, int(rate))...)
+	le.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
+	return string(b)
 }
 
 // age makes the ledger say that an object is a year old.

@@ -1,8 +1,8 @@
 // Looks at pages as recipients see them, in the system's own Chromium: what they say, whether they fit the screen, what they weigh,
 // and what axe finds wrong for who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
 //
-//   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), screenshot}
-//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, error}
+//   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), view (open the frame), screenshot}
+//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, viewed, origin, error}
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -11,8 +11,21 @@ import { chromium, devices } from "playwright-core";
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"], narrow: { viewport: { width: 320, height: 640 } } };
 
-async function look(browser, { url, state, device, dark, locale, forwarded, screenshot }) {
-  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], error: "" };
+// What the page's frame shows once it is loaded, and as whom.
+async function inFrame(page) {
+  await page.locator("#view summary").click();
+  const frame = await (await page.locator("iframe[name=view]").elementHandle()).contentFrame();
+  await frame.waitForURL(/\/v\//);
+  const viewed = await frame.waitForFunction(() => {
+    const e = document.querySelector("img, audio, video");
+    if (!e) return document.readyState === "complete" && document.body.innerText;
+    return e.naturalWidth ? `img ${e.naturalWidth}` : e.duration ? `${e.localName} ${e.duration}` : false;
+  });
+  return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
+}
+
+async function look(browser, { url, state, device, dark, locale, forwarded, view, screenshot }) {
+  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], viewed: "", origin: "", error: "" };
   const context = await browser.newContext({
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
   });
@@ -27,6 +40,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, scre
     seen.retry = (await response.allHeaders())["retry-after"] || "";
     seen.bytes = (await response.body()).length;
     if (state) await page.locator(`html[data-state=${state}]`).waitFor();
+    if (view) Object.assign(seen, await inFrame(page));
     seen.title = await page.title();
     seen.text = await page.locator("body").innerText();
     seen.lang = await page.locator("html").getAttribute("lang");
