@@ -180,6 +180,9 @@ func (f *File) UnmarshalJSON(b []byte) error {
 	if f.Size < 0 || f.Size > maxFile || len(f.Name) > maxText || len(f.Type) > maxText {
 		return errors.New("a size out of range")
 	}
+	if f.Size == 0 && f.CRC32 != 0 {
+		return errors.New("not the CRC-32 of an empty file")
+	}
 	return nil
 }
 

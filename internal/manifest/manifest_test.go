@@ -112,6 +112,7 @@ func vectors(t *testing.T) []vector {
 		edit("a size over all sizes", `"size":15`, `"size":1099511627777`),
 		edit("a CRC of seven digits", "a1b2c3d4", "a1b2c3d"),
 		edit("a CRC in capitals", "a1b2c3d4", "A1B2C3D4"),
+		edit("a CRC that no empty file has", "00000000", "00000001"),
 		edit("a CRC with a sign", "a1b2c3d4", "+1b2c3d4"),
 		edit("a name without end", "grüße", strings.Repeat("ü", maxText)),
 		edit("a type without end", "text/plain", strings.Repeat("x", maxText+1)),
