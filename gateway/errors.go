@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/archive"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -18,6 +20,7 @@ var (
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
 	errTooMany = errors.New("too many requests")
+	errAllGone = errors.New("none of the files is there any more")
 )
 
 // failure is how an error looks from outside.
@@ -38,6 +41,7 @@ var failures = []failure{
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
+	{err: errAllGone, status: http.StatusGone, key: "allgone"},
 	{err: vault.ErrTicket, status: http.StatusGone, key: "ticket", field: true},
 	{err: vault.ErrWrongKey, status: http.StatusForbidden, key: "wrong", field: true},
 	{err: vault.ErrExpired, status: http.StatusGone, key: "expired"},
@@ -45,6 +49,8 @@ var failures = []failure{
 	{err: vault.ErrNotFound, status: http.StatusNotFound, key: "missing", field: true},
 	{err: vault.ErrCorrupt, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: skeleton.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: manifest.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: archive.ErrEntry, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 
