@@ -17,11 +17,13 @@ var floors = map[string][]string{
 	"internal/link":     {"crypto", "ipfs"},
 	"internal/vault":    {"internal/link", "crypto", "ipfs"},
 	"internal/skeleton": {"internal/link"},
+	"internal/manifest": {"internal/link"},
+	"internal/archive":  {},
 	"internal/config":   {"internal/link", "crypto", "ipfs"},
-	"proxy/rewrite":     {"internal/skeleton", "internal/link"},
+	"proxy/rewrite":     {"internal/manifest", "internal/skeleton", "internal/link"},
 	"proxy":             {"proxy/rewrite", "internal/link", "internal/trace"},
-	"gateway":           {"internal/vault", "internal/skeleton", "internal/link", "internal/trace", "crypto", "ipfs"},
-	"cmd/detach":        {"proxy", "proxy/rewrite", "gateway", "internal/config", "internal/vault", "internal/skeleton", "internal/link", "crypto", "ipfs"},
+	"gateway":           {"internal/vault", "internal/archive", "internal/manifest", "internal/skeleton", "internal/link", "internal/trace", "crypto", "ipfs"},
+	"cmd/detach":        {"proxy", "proxy/rewrite", "gateway", "internal/config", "internal/vault", "internal/archive", "internal/manifest", "internal/skeleton", "internal/link", "crypto", "ipfs"},
 }
 
 // Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder

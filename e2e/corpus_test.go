@@ -170,6 +170,7 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	}
 	c.links.Add(int64(len(links)))
 
+	var behind []string
 	here := make(map[string]int) // what the recipient has: in the mail, and behind the links
 	for _, l := range after.Leaves {
 		here[l.SHA256]++
@@ -177,12 +178,14 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	for i, l := range links {
 		hash := fileHash(t, l)
 		here[hash]++
+		behind = append(behind, hash)
 		if at := leafWith(before.Leaves, hash); at == nil {
 			t.Errorf("%s: link %d of %d gives a file that is not in the mail", name, i+1, len(links))
 		} else {
 			c.visit(l, *at, countWith(before.Leaves, hash) == 1)
 		}
 	}
+	after.checkAll(t, behind)
 	for _, l := range before.Leaves {
 		if here[l.SHA256]--; here[l.SHA256] < 0 && !inserted(l, after.Leaves) {
 			t.Errorf("%s: a part is gone: %s, %d bytes", name, l.Type, l.Size)

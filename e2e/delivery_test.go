@@ -41,7 +41,8 @@ func TestHandMadeMails(t *testing.T) {
 				if len(got) > 8<<10 {
 					t.Errorf("%d bytes were delivered, want a mail without its attachments", len(got))
 				}
-				links := python.parse(t, got).links()
+				p := python.parse(t, got)
+				links := p.links()
 				if len(links) != len(mail.files) {
 					t.Fatalf("%d links, want %d:\n%s", len(links), len(mail.files), got)
 				}
@@ -56,6 +57,7 @@ func TestHandMadeMails(t *testing.T) {
 						Link: l.url, Name: mail.files[i].name, Device: "desktop", JavaScript: true, fragment: l.fragment, sha256: mail.files[i].sha256(),
 					})
 				}
+				p.checkAll(t, hashes(mail.files))
 				c.get(t, links[0], mail.files[0])
 				if s.kubo == nil {
 					c.get(t, links[0], mail.files[0], "--store", c.dataDir)
@@ -110,6 +112,13 @@ func (d *detach) get(t *testing.T, l link, want attachment, flags ...string) {
 	}
 }
 
+func hashes(files []attachment) (sums []string) {
+	for _, f := range files {
+		sums = append(sums, f.sha256())
+	}
+	return sums
+}
+
 func abridged(b []byte) []byte { return b[:min(len(b), 4000)] }
 
 // swaks, the administrator's tool, run as docs/postfix.md has it: text, HTML and two files.
@@ -133,7 +142,9 @@ func TestSwaks(t *testing.T) {
 	id := servers.QueueID(string(out))
 	got, err := servers.StripTrace(c.box.Wait(t, id).Data, 2)
 	must(t, err)
-	links := python.parse(t, got).links()
+	p := python.parse(t, got)
+	p.checkAll(t, hashes(files))
+	links := p.links()
 	if len(links) != len(files) {
 		t.Fatalf("%d links, want %d:\n%s", len(links), len(files), got)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"archive/zip"
 	"bufio"
 	"bytes"
 	"crypto/sha256"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,15 +89,65 @@ func (d *decoder) parse(t *testing.T, mail []byte) parsed {
 	return p
 }
 
-var linkPattern = regexp.MustCompile(`https?://[^\s"'<>]+/(baf[a-z2-7]+)#(z[1-9A-HJ-NP-Za-km-z]+)`)
+var linkPattern = regexp.MustCompile(`https?://[^\s"'<>]+/(baf[a-z2-7]+)(/all)?#(z[1-9A-HJ-NP-Za-km-z]+)`)
 
-// link is what a recipient finds in a mail.
-type link struct{ url, page, cid, fragment string }
+// link is what a recipient finds in a mail: to a file, or to all of the mail's.
+type link struct {
+	url, page, cid, fragment string
+	all                      bool
+}
 
 func (l link) String() string { return l.url }
 
-// links finds those in the text parts, each once, and notes their secrets.
+// links finds those to a file.
 func (p parsed) links() []link {
+	return slices.DeleteFunc(p.allLinks(), func(l link) bool { return l.all })
+}
+
+// checkAll holds the mail to having one link to all of its files if they are several, and none else; and that one to
+// leading to a ZIP of them, which are told by their hashes.
+func (p parsed) checkAll(t *testing.T, want []string) link {
+	t.Helper()
+	all := slices.DeleteFunc(p.allLinks(), func(l link) bool { return !l.all })
+	if len(want) < 2 && len(all) == 0 {
+		return link{}
+	}
+	if len(all) != 1 || len(want) < 2 {
+		t.Errorf("%d links to all of %d files", len(all), len(want))
+		return link{}
+	}
+	if got := zipHashes(t, all[0]); !slices.Equal(got, want) {
+		t.Errorf("the ZIP of all has files with SHA-256 %q, want %q", got, want)
+	}
+	return all[0]
+}
+
+// zipHashes downloads a ZIP and returns the SHA-256 of what is in it, in hex.
+func zipHashes(t *testing.T, l link) (hashes []string) {
+	t.Helper()
+	var content bytes.Buffer
+	if err := download(l, &content); err != nil {
+		t.Errorf("download all: %v", err)
+		return nil
+	}
+	z, err := zip.NewReader(bytes.NewReader(content.Bytes()), int64(content.Len()))
+	if err != nil {
+		t.Errorf("all files: %v", err)
+		return nil
+	}
+	for _, f := range z.File {
+		r, err := f.Open()
+		must(t, err)
+		h := sha256.New()
+		_, err = io.Copy(h, r)
+		must(t, err)
+		hashes = append(hashes, hex.EncodeToString(h.Sum(nil)))
+	}
+	return hashes
+}
+
+// allLinks finds those in the text parts, each once, and notes their secrets.
+func (p parsed) allLinks() []link {
 	var found []link
 	seen := make(map[string]bool)
 	for _, leaf := range p.Leaves {
@@ -110,9 +162,9 @@ func (p parsed) links() []link {
 }
 
 func newLink(m []string) link {
-	keepSecret(fragmentSecret, m[2])
+	keepSecret(fragmentSecret, m[3])
 	page, _, _ := strings.Cut(m[0], "#")
-	return link{url: m[0], page: page, cid: m[1], fragment: m[2]}
+	return link{url: m[0], page: page, cid: m[1], fragment: m[3], all: m[2] != ""}
 }
 
 var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

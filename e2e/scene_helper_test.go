@@ -288,7 +288,8 @@ func (x *exchange) settled(keep []string) {
 	}
 }
 
-// opens downloads everything a rewritten mail links to: its attachments, and itself as it was. It returns the CIDs.
+// opens downloads everything a rewritten mail links to: its attachments, each and as one, and itself as it was. It returns the
+// CIDs.
 func (x *exchange) opens(text string) []string {
 	x.t.Helper()
 	original := sha256.Sum256([]byte(x.mail))
@@ -297,9 +298,14 @@ func (x *exchange) opens(text string) []string {
 	var cids, got []string
 	for _, m := range linkPattern.FindAllStringSubmatch(text, -1) {
 		l := newLink(m)
-		if !slices.Contains(cids, l.cid) {
-			cids = append(cids, l.cid)
+		if slices.Contains(cids, l.cid) {
+			continue
+		}
+		cids = append(cids, l.cid)
+		if !l.all {
 			got = append(got, fileHash(x.t, l))
+		} else if got, want := zipHashes(x.t, l), hashes([]attachment{report, film}); !slices.Equal(got, want) {
+			x.t.Errorf("the ZIP of all has files with SHA-256 %q, want %q", got, want)
 		}
 	}
 	slices.Sort(got)

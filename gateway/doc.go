@@ -16,6 +16,9 @@
 //	                         sealed: there is no state here, so a broken download resumes after a
 //	                         restart, or on another gateway that has the same keyring.
 //
+// All of a mail's files have such a page as well, /CID/all, by the list of them, which is an object
+// itself. Its download is one ZIP, put together while it is sent ([gateway.archive]).
+//
 // The link in a mail's Detach-Restore field leads to such a page too. Its download is the whole
 // original message, put together while it is sent ([gateway.original]).
 //
@@ -23,6 +26,7 @@
 //
 //	GET  /CID/share
 //	GET  /CID/data, /CID/meta.jwe
+//	GET  /CID/all.json               the three of a list of files, for the script of a page
 //	GET  /ipfs/CID?format=raw|car
 //
 // Only objects of this installation's ledger are served, in whatever form.

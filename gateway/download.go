@@ -12,6 +12,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
@@ -107,8 +108,11 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	h.Set("Content-Disposition", disposition(cleanName(file.Meta.Name)))
 	// Never the sender's type: a browser that saves goes by the name, and must not get ideas.
 	h.Set("Content-Type", "application/octet-stream")
-	if file.Meta.Type == skeleton.Type {
+	switch file.Meta.Type {
+	case skeleton.Type:
 		return g.original(w, r, c, file)
+	case manifest.Type:
+		return g.archive(w, r, c, file)
 	}
 	h.Set("Etag", etag(c, "file")) // strong, the same on every gateway: with it a download resumes
 	if err := w.stream(r, file, file.Meta.Size); err != nil {

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/archive"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -19,6 +21,7 @@ var (
 	errFormat  = errors.New("no such format")
 	errNoView  = errors.New("not a kind of file that is shown")
 	errTooMany = errors.New("too many requests")
+	errAllGone = errors.New("none of the files is there any more")
 )
 
 // failure is how an error looks from outside.
@@ -40,6 +43,7 @@ var failures = []failure{
 	{err: errNoView, status: http.StatusUnsupportedMediaType, key: "noview"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
+	{err: errAllGone, status: http.StatusGone, key: "allgone"},
 	{err: vault.ErrTicket, status: http.StatusGone, key: "ticket", field: true},
 	{err: vault.ErrWrongKey, status: http.StatusForbidden, key: "wrong", field: true},
 	{err: vault.ErrExpired, status: http.StatusGone, key: "expired"},
@@ -47,6 +51,8 @@ var failures = []failure{
 	{err: vault.ErrNotFound, status: http.StatusNotFound, key: "missing", field: true},
 	{err: vault.ErrCorrupt, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: skeleton.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: manifest.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: archive.ErrEntry, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,15 +142,19 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	if err != nil {
 		return pathError(path, err)
 	}
-	if escaped && rest == "" {
-		return g.unescape(w, r, c, fragment)
+	all := rest == "all" || rest == "all/"
+	if escaped && (rest == "" || all) {
+		return g.unescape(w, r, g.pagePath(c, all)+"#"+fragment.Encode())
 	}
-	switch rest {
-	case "":
+	if rest == "" || all {
 		if r.Method == http.MethodPost {
 			return g.open(w, r, c)
 		}
-		return g.page(w, r, c)
+		return g.page(w, r, c, all)
+	}
+	switch rest {
+	case "all.json":
+		return g.list(w, r, c)
 	case "share":
 		return g.share(w, r, c)
 	case "data", "meta.jwe":
@@ -162,18 +167,24 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 		ticket, _, _ = strings.Cut(ticket, "/") // what follows is for the eyes of download managers
 		return g.file(w, r, c, ticket)
 	}
+	if strings.HasPrefix("all", rest) || cutAll.MatchString(rest) {
+		return link.ErrIncomplete
+	}
 	return errNothing
 }
 
+// cutAll is a link to all files that has lost its fragment, to the sentence around it.
+var cutAll = regexp.MustCompile(`^all[^0-9A-Za-z/]+$`)
+
 // unescape answers a link whose # was escaped into the path (/CID%23A): QUIRK of mail scanners
 // that rewrite links, and of some mail programs. The browser gets the link as it was.
-func (g *gateway) unescape(w *response, r *http.Request, c cid.Cid, f crypto.Fragment) error {
+func (g *gateway) unescape(w *response, r *http.Request, link string) error {
 	w.route = "unescape"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	// A Location of a path alone: the Host header, which anybody can set, has no say in it.
-	return g.seeOther(w, r, g.path(c)+"#"+f.Encode())
+	return g.seeOther(w, r, link)
 }
 
 func (g *gateway) seeOther(w *response, r *http.Request, location string) error {
@@ -185,6 +196,14 @@ func (g *gateway) seeOther(w *response, r *http.Request, location string) error 
 
 // path is the address of a file's page.
 func (g *gateway) path(c cid.Cid) string { return g.prefix + "/" + c.String() }
+
+// pagePath is that of a page to all of a mail's files, or of a file's.
+func (g *gateway) pagePath(c cid.Cid, all bool) string {
+	if all {
+		return g.path(c) + "/all"
+	}
+	return g.path(c)
+}
 
 // pathError tells a link that lost a piece from an address that never was one.
 func pathError(path string, err error) error {

@@ -38,6 +38,8 @@ func surface(f *fixture) []answer {
 	l := f.put("report.pdf", noise(1000))
 	c, file, key := "/"+l.CID.String(), f.ticket(l), l.Fragment.Encode()
 	revoked := f.put("old.pdf", noise(10))
+	list, _ := f.putAll(named{"a", noise(1)}, named{"b", noise(2)})
+	all, archive := "/"+list.CID.String()+"/all", f.zipTicket(list)
 	const foreign = "/bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
 	check(f.t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(revoked.CID.String()+"\n"), 0o600))
 	return []answer{
@@ -63,6 +65,21 @@ func surface(f *fixture) []answer {
 		{"POST", c, "key=z123", nil, 400, page},
 		{"POST", c, "key=" + strings.Repeat("z", 1<<20), nil, 413, page},
 		{"GET", c + "%23" + key, "", nil, 303, none},
+		{"GET", all, "", nil, 200, page},
+		{"HEAD", all, "", nil, 200, page},
+		{"PUT", all, "", nil, 405, page},
+		{"POST", all, "key=" + list.Fragment.Encode(), nil, 303, none},
+		{"POST", all, "key=" + key, nil, 403, page},
+		{"GET", all + "%23" + list.Fragment.Encode(), "", nil, 303, none},
+		{"GET", all + ".json", "", nil, 200, "application/json"},
+		{"POST", all + ".json", "", nil, 405, plain},
+		{"GET", c + "/all.json", "", nil, 200, "application/json"}, // small enough
+		{"GET", archive, "", nil, 200, sealed},
+		{"HEAD", archive, "", nil, 200, sealed},
+		{"GET", archive, "", []string{"Range", "bytes=3-7"}, 206, sealed},
+		{"GET", archive, "", []string{"Range", "bytes=1000000-"}, 416, plain},
+		{"GET", archive, "", []string{"If-None-Match", etag(list.CID, archiveForm)}, 304, none},
+		{"POST", archive, "", nil, 405, page},
 		{"GET", c + "/share", "", nil, 200, plain},
 		{"POST", c + "/share", "", nil, 405, plain},
 		{"GET", foreign + "/share", "", nil, 404, plain},

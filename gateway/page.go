@@ -40,7 +40,7 @@ func newPages(site string, brand Brand) *pages {
 	if err != nil {
 		panic(err) // whoever configures has to Check it
 	}
-	style, script := mustRead("page.css")+look.colors, mustRead("link.js")+"\n"+mustRead("browser.js")+"\n"+mustRead("page.js")
+	style, script := mustRead("page.css")+look.colors, scripts("link.js", "browser.js", "all.js", "page.js")
 	return &pages{
 		site:      site,
 		look:      look,
@@ -51,6 +51,13 @@ func newPages(site string, brand Brand) *pages {
 		worker:    mustRead("worker.js"),
 		csp:       fmt.Sprintf(pageCSP, cspHash(script), cspHash(style)),
 	}
+}
+
+func scripts(names ...string) string {
+	for i, name := range names {
+		names[i] = mustRead(name)
+	}
+	return strings.Join(names, "\n")
 }
 
 func mustRead(name string) string {
@@ -78,6 +85,8 @@ type view struct {
 
 	// the page of a file
 	CID, Size      string
+	Base           string // what the addresses of files begin with
+	All            bool   // the address says that it is the list of several
 	Share, Meta    string // for the script: with them and the fragment it opens the name, without another request
 	Source, Worker string // for decrypting in the browser: where the ciphertext is, and who does it
 	Until, Stored  *moment
@@ -130,8 +139,9 @@ func (g *gateway) home(w *response, r *http.Request) error {
 	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.prefix + "/"})
 }
 
-// page shows a file, or rather what is known of it here: its name is for the fragment to open.
-func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
+// page shows a file, or rather what is known of it here: its name is for the fragment to open. So is whether
+// it is the list of a mail's files; that its address says so changes what is shown until then.
+func (g *gateway) page(w *response, r *http.Request, c cid.Cid, all bool) error {
 	w.route = "page"
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
 		return err
@@ -144,13 +154,14 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	meta, err := g.readMeta(r.Context(), c)
+	meta, err := g.readSealed(r.Context(), c, "meta.jwe", crypto.MaxMeta)
 	if err != nil {
 		return err
 	}
 	t := g.pages.texts.preferred(r)
 	v := view{
-		texts: t, Title: t.Text("page.title"), Path: g.path(c), CID: c.String(), Share: share.Encode(), Meta: meta,
+		texts: t, Title: t.Text("page.title"), Path: g.pagePath(c, all), CID: c.String(), Share: share.Encode(), Meta: string(meta),
+		Base: g.prefix + "/", All: all,
 		Source: g.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.prefix + workerPath,
 		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),
 	}
@@ -164,14 +175,17 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid) error {
 	return nil
 }
 
-func (g *gateway) readMeta(ctx context.Context, c cid.Cid) (string, error) {
-	sealed, err := g.vault.Sealed(ctx, c, "meta.jwe")
+// readSealed reads a small entry of an object whole.
+func (g *gateway) readSealed(ctx context.Context, c cid.Cid, name string, limit int64) ([]byte, error) {
+	sealed, err := g.vault.Sealed(ctx, c, name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer sealed.Close()
-	meta, err := io.ReadAll(io.LimitReader(sealed, crypto.MaxMeta))
-	return string(meta), err
+	if sealed.Size() > limit {
+		return nil, errNothing
+	}
+	return io.ReadAll(sealed)
 }
 
 func (g *gateway) robots(w *response, r *http.Request) error {

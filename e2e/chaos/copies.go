@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -24,10 +25,11 @@ import (
 // links are those that stand in one delivered mail.
 type links struct {
 	files    []string // in the texts, each once
+	all      []string // to all of the files: one, if they are several
 	original string   // in the field Detach-Restore
 }
 
-var linkForm = regexp.MustCompile(`/(bafy[a-z2-7]{55})#(z[1-9A-HJ-NP-Za-km-z]+)`)
+var linkForm = regexp.MustCompile(`/(bafy[a-z2-7]{55})(/all)?#(z[1-9A-HJ-NP-Za-km-z]+)`)
 
 // linksOf finds the links to a gateway.
 func linksOf(gateway string, delivered []byte) (links, error) {
@@ -42,9 +44,13 @@ func linksOf(gateway string, delivered []byte) (links, error) {
 	}
 	form := regexp.MustCompile(regexp.QuoteMeta(gateway) + linkForm.String())
 	for _, text := range texts {
-		for _, link := range form.FindAllString(text, -1) {
-			if !slices.Contains(l.files, link) {
-				l.files = append(l.files, link)
+		for _, m := range form.FindAllStringSubmatch(text, -1) {
+			kind := &l.files
+			if m[2] != "" {
+				kind = &l.all
+			}
+			if !slices.Contains(*kind, m[0]) {
+				*kind = append(*kind, m[0])
 			}
 		}
 	}
@@ -156,7 +162,48 @@ func check(ctx context.Context, gateway string, delivered servers.Mail, sent pos
 	for _, sum := range missing {
 		errs = append(errs, fmt.Errorf("no link leads to the attachment with SHA-256 %v", sum))
 	}
-	return found, errors.Join(append(errs, checkOriginal(ctx, found.original, sent))...)
+	return found, errors.Join(append(errs, checkAll(ctx, found.all, sent), checkOriginal(ctx, found.original, sent))...)
+}
+
+// checkAll opens the link to all files, which is there if they are several.
+func checkAll(ctx context.Context, all []string, sent posted) error {
+	if want := min(1, len(sent.files)/2); len(all) != want {
+		return fmt.Errorf("%d links to all of %d files, want %d", len(all), len(sent.files), want)
+	}
+	for _, link := range all {
+		content, err := open(ctx, link)
+		if err != nil {
+			return fmt.Errorf("all files, object %s, do not open: %w", cidOf(link), err)
+		}
+		got, err := unzip(content)
+		if err != nil {
+			return fmt.Errorf("all files, object %s: %w", cidOf(link), err)
+		}
+		if !slices.Equal(got, sent.files) {
+			return fmt.Errorf("all files, object %s, are %v", cidOf(link), got)
+		}
+	}
+	return nil
+}
+
+// unzip finds out which files are in a ZIP.
+func unzip(content []byte) (files []digest, err error) {
+	z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			return nil, err
+		}
+		file, err := io.ReadAll(r)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, sha256.Sum256(file))
+	}
+	return files, nil
 }
 
 // checkOriginal opens the link of Detach-Restore. The original lacks the trace field of the Postfix behind Detach.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,7 +41,8 @@ func (d *reader) run(ctx context.Context) {
 		if err != nil || len(found.files) == 0 {
 			continue // what is wrong with the mail itself is found at the end
 		}
-		d.read(ctx, found.files[d.r.IntN(len(found.files))], sent)
+		links := slices.Concat(found.files, found.all)
+		d.read(ctx, links[d.r.IntN(len(links))], sent)
 	}
 }
 
@@ -53,6 +55,11 @@ func (d *reader) read(ctx context.Context, link string, sent posted) {
 		d.st.Errorf("letter %d: during the run %v for object %s, want the file or 5xx", sent.id, err, cidOf(link))
 	case err != nil:
 		d.failed++
+	case strings.Contains(link, "/all#"):
+		if files, err := unzip(content); err != nil || !slices.Equal(files, sent.files) {
+			d.st.Errorf("letter %d: during the run object %s was no ZIP of its attachments: %d bytes, %v", sent.id, cidOf(link), len(content), err)
+		}
+		d.opened++
 	case !slices.Contains(sent.files, sha256.Sum256(content)):
 		d.st.Errorf("letter %d: during the run object %s was none of its attachments: %d bytes", sent.id, cidOf(link), len(content))
 	default:

@@ -95,7 +95,7 @@ func (v *verdict) checkAll(st *stage, h *house, l *load, copies []servers.Mail, 
 
 // take counts what a copy has links to.
 func (v *verdict) take(found links, used map[string]bool) {
-	for _, link := range append(found.files, found.original) {
+	for _, link := range slices.Concat(found.files, found.all, []string{found.original}) {
 		if link != "" {
 			used[cidOf(link)] = true
 		}
@@ -103,7 +103,7 @@ func (v *verdict) take(found links, used map[string]bool) {
 	if len(found.files) > 0 {
 		v.withLinks++
 	}
-	v.opened += len(found.files)
+	v.opened += len(found.files) + len(found.all)
 	v.originals += min(1, len(found.original))
 }
 

@@ -69,5 +69,7 @@ const detach = (() => {
 			.replace(/[<>:"|?*]/g, '_').trim().replace(/[. ]+$/, '').replace(/^\.+/, '_');
 	}
 
-	return { fragment, decode, openMeta, contentKey, cidBytes, shown };
+	const extension = name => /[^.]\.([\p{L}\p{N}]{1,8})$/u.exec(name)?.[1] || '';
+
+	return { fragment, decode, openMeta, contentKey, cidBytes, shown, extension };
 })();

@@ -1,6 +1,6 @@
 'use strict';
 (() => {
-	const { fragment, decode, openMeta, contentKey, cidBytes, shown, browser } = detach;
+	const { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, browser, all } = detach;
 	const root = document.documentElement;
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
@@ -10,7 +10,7 @@
 
 	function describe(meta) {
 		const name = shown(String(meta.name || '')) || $('name').dataset.unnamed;
-		const ext = /[^.]\.([\p{L}\p{N}]{1,8})$/u.exec(name)?.[1] || '';
+		const ext = extension(name);
 		$('name').textContent = document.title = name;
 		$('name').className = name.length > 60 ? 'long' : '';
 		if (ext) {
@@ -18,15 +18,16 @@
 			$('ext').textContent = ext.length < 6 ? ext.toUpperCase() : '';
 		}
 		$('program').hidden = !programs.test(ext.toLowerCase());
-		if (meta.type === skeleton) {
-			// Size and checksum are those of what the message is put together from.
-			$('size').textContent = $('size').dataset.original;
+		const made = meta.type === skeleton || meta.type === all.type;
+		if (made) {
+			// Size and checksum are those of what the download is put together from.
+			$('size').textContent = meta.type === skeleton ? $('size').dataset.original : '';
 		} else if (/^[0-9a-f]{64}$/.test(meta.sha256)) {
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}
-		$('view').hidden = meta.type === skeleton || !shows.test(ext.toLowerCase());
-		$('here').hidden = meta.type === skeleton || !browser.possible();
+		$('view').hidden = made || !shows.test(ext.toLowerCase());
+		$('here').hidden = made || !browser.possible();
 	}
 
 	// The other way to download: the server gives ciphertext, and the rest happens here.
@@ -52,6 +53,7 @@
 	}
 
 	async function show() {
+		all.from(); // at once: the address is for copying
 		const key = fragment(location.hash);
 		const a = decode(key);
 		if (!a) {
@@ -62,8 +64,12 @@
 		$('key').value = key; // the button works from here on
 		let state = 'ready';
 		try {
-			const { share, meta } = $('open').dataset;
-			describe(await openMeta(a, share, meta));
+			const { share, meta, cid } = $('open').dataset;
+			const about = await openMeta(a, share, meta);
+			describe(about);
+			// The button works without the list, and a file's page without the others.
+			if (about.type === all.type) await all.show({ cid, key }).catch(() => {});
+			else all.show(null, cid).catch(() => {});
 		} catch (error) {
 			// Anything else, such as no WebCrypto over plain HTTP: the button still works, and the server knows the name.
 			if (error.name === 'OperationError') state = 'wrong';

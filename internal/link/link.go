@@ -24,10 +24,22 @@ type Link struct {
 	Base     string // as ParseBase returns it
 	CID      cid.Cid
 	Fragment crypto.Fragment
+	// All says that the object is the list of a mail's files. It is for whoever sees the link: what an
+	// object is, its metadata says.
+	All bool
 }
 
+// all is what a link to all files has after its CID.
+const all = "/all"
+
 // URL returns the link as it stands in a mail.
-func (l Link) URL() string { return l.Base + "/" + l.CID.String() + "#" + l.Fragment.Encode() }
+func (l Link) URL() string {
+	s := l.Base + "/" + l.CID.String()
+	if l.All {
+		s += all
+	}
+	return s + "#" + l.Fragment.Encode()
+}
 
 const redacted = "[redacted]"
 

@@ -29,11 +29,20 @@ func testLink(base string, seed byte) Link {
 	return Link{Base: base, CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
 }
 
+// toAll is the link to all of a mail's files.
+func toAll(l Link) Link {
+	l.All = true
+	return l
+}
+
 func TestURL(t *testing.T) {
 	l := testLink("https://files.example.org/d", 1)
 	want := "https://files.example.org/d/" + l.CID.String() + "#" + l.Fragment.Encode()
 	if l.URL() != want || len(l.CID.String()) != cidLength {
 		t.Errorf("got %s, want %s", l.URL(), want)
+	}
+	if got, want := toAll(l).URL(), "https://files.example.org/d/"+l.CID.String()+"/all#"+l.Fragment.Encode(); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, c := range strings.TrimPrefix(l.URL(), "https://files.example.org/d/") {
 		if c != '#' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
@@ -71,10 +80,18 @@ func TestParseBase(t *testing.T) {
 // What mail programs, scanners and people do to links.
 func TestParseRepairs(t *testing.T) {
 	l := testLink("https://files.example.org/d", 1)
+	testRepairs(t, l)
+	testRepairs(t, toAll(l))
+	// A prefix that looks like the end of such a link is a prefix.
+	testRepairs(t, testLink("https://files.example.org/all", 1))
+}
+
+func testRepairs(t *testing.T, l Link) {
+	t.Helper()
 	url := l.URL()
 	head, fragment, _ := strings.Cut(url, "#")
-	at := strings.LastIndex(url, "/") + 20 // in the CID
-	in := len(url) - 10                    // in the fragment
+	at := strings.Index(url, "bafybei") + 20 // in the CID
+	in := len(url) - 10                      // in the fragment
 	tests := map[string]string{
 		"as it is":                      url,
 		"# encoded":                     head + "%23" + fragment,
@@ -101,6 +118,8 @@ func TestParseRepairs(t *testing.T) {
 		"text after it":                 url + " is the link",
 		"text on the next line":         url + "\n\nBest regards",
 		"upper-cased scheme and host":   strings.Replace(url, "https://files.example.org", "HTTPS://FILES.EXAMPLE.ORG", 1),
+		"what our pages append":         url + "." + testLink("", 9).CID.String() + "." + testLink("", 9).Fragment.Encode(),
+		"wrapped before the last slash": strings.Replace(url, url[strings.LastIndex(url, "/"):], "\r\n"+url[strings.LastIndex(url, "/"):], 1),
 		"wrapped in the CID":            url[:at] + "\r\n" + url[at:],
 		"wrapped at the #":              head + "\r\n#" + fragment,
 		"wrapped in the fragment":       url[:in] + "\n" + url[in:],
@@ -121,7 +140,7 @@ func TestParseRepairs(t *testing.T) {
 	}
 	for name, s := range tests {
 		if got, err := Parse(s); err != nil || got != l {
-			t.Errorf("%s: another link, error %v", name, err)
+			t.Errorf("%s, all %v: another link, error %v", name, l.All, err)
 		}
 	}
 }
@@ -142,6 +161,15 @@ func TestParseRefuses(t *testing.T) {
 		{"fragment cut", url[:len(url)-5], ErrIncomplete},
 		{"fragment cut, text after it", url[:len(url)-20] + "... ", ErrIncomplete},
 		{"cut in the CID", head[:len(head)-7], ErrIncomplete},
+		{"cut after the CID's slash", head + "/", ErrIncomplete},
+		{"cut in all", head + "/al", ErrIncomplete},
+		{"cut after all", head + "/all", ErrIncomplete},
+		{"all, and the fragment cut", head + "/all#" + fragment[:20], ErrIncomplete},
+		{"all in part", head + "/al#" + fragment, ErrInvalid},
+		{"all twice", head + "/all/all#" + fragment, ErrInvalid},
+		{"all in capitals", head + "/ALL#" + fragment, ErrInvalid},
+		{"all, and something after it", head + "/all/x#" + fragment, ErrInvalid},
+		{"user information, and cut", strings.Replace(head[:len(head)-7], "//", "//me@", 1), ErrInvalid},
 		{"fragment too long", url + "22", ErrInvalid},
 		{"fragment of another base", head + "#m" + fragment[1:], ErrInvalid},
 		{"fragment upper-cased", head + "#" + strings.ToUpper(fragment), ErrInvalid},
@@ -195,6 +223,15 @@ func TestParsePath(t *testing.T) {
 		{"/" + c + "%2523" + fragment, "", true, nil},     // and again
 		{"/" + c + "#" + fragment + ">.", "", true, nil},  // with the sentence around it
 		{"/" + c + "#" + fragment + "/x", "x", true, nil}, //
+		{"/" + c + "/all", "all", false, nil},
+		{"/" + c + "/all/", "all/", false, nil},
+		{"/" + c + "/all#" + fragment, "all", true, nil},
+		{"/" + c + "/all%23" + fragment, "all", true, nil},
+		{"/" + c + "/all%2523" + fragment + "%3E", "all", true, nil},
+		{"/" + c + "/all#" + fragment[:20], "all", true, ErrIncomplete},
+		{"/" + c + "/all#", "all", true, ErrIncomplete},
+		{"/" + c + "/allx#" + fragment, "allx#" + fragment, false, nil},
+		{"/" + c + "/t/all#" + fragment, "t/all#" + fragment, false, nil},
 		{"/" + c + "#" + fragment[:20], "", true, ErrIncomplete},
 		{"/" + c + "#", "", true, ErrIncomplete},
 		{"/" + c + "#b" + fragment[1:], "", true, ErrInvalid},
@@ -257,6 +294,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if l.Fragment, err = crypto.FragmentFromBytes(sum[:]); err != nil {
 			t.Fatal(err)
 		}
+		l.All = sum[0]&1 == 1
 		if got, err := Parse(l.URL()); err != nil || got != l {
 			t.Errorf("%q: %v", base, err)
 		}
@@ -271,7 +309,7 @@ func FuzzRoundTrip(f *testing.F) {
 
 func FuzzParse(f *testing.F) {
 	url := testLink("https://files.example.org/d", 5).URL()
-	for _, s := range []string{"", url, "<" + url + ">", url[:70], strings.Replace(url, "#", "%2523", 1), "#", "/#", "&amp;amp;#35;", url + " x"} {
+	for _, s := range []string{"", url, toAll(testLink("https://files.example.org/all", 5)).URL(), "<" + url + ">", url[:70], strings.Replace(url, "#", "%2523", 1), "#", "/#", "&amp;amp;#35;", url + " x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

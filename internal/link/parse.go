@@ -25,7 +25,7 @@ func Parse(s string) (Link, error) {
 		return Link{}, ErrInvalid
 	}
 	head, tail, found := strings.Cut(wrap.ReplaceAllString(decode(s), " "), "#")
-	base, c, err := parseHead(strings.Join(strings.FieldsFunc(head, isBlank), ""))
+	l, err := parseHead(strings.Join(strings.FieldsFunc(head, isBlank), ""))
 	switch {
 	case err != nil && (found || !errors.Is(err, ErrIncomplete)):
 		return Link{}, ErrInvalid
@@ -37,9 +37,8 @@ func Parse(s string) (Link, error) {
 	pieces := strings.FieldsFunc(tail, isBlank)
 	err = ErrIncomplete
 	for n := min(len(pieces), maxPieces); n > 0; n-- {
-		var f crypto.Fragment
-		if f, err = parseFragment(strings.Join(pieces[:n], "")); err == nil {
-			return Link{Base: base, CID: c, Fragment: f}, nil
+		if l.Fragment, err = parseFragment(strings.Join(pieces[:n], "")); err == nil {
+			return l, nil
 		}
 	}
 	return Link{}, err
@@ -47,31 +46,39 @@ func Parse(s string) (Link, error) {
 
 var scheme = regexp.MustCompile(`(?i)https?://`)
 
-// parseHead reads BASE/CID, before which anything may stand: brackets, a quote, another link.
-func parseHead(s string) (base string, c cid.Cid, err error) {
+// parseHead reads BASE/CID or BASE/CID/all, before which anything may stand: brackets, a quote,
+// another link.
+func parseHead(s string) (l Link, err error) {
 	starts := scheme.FindAllStringIndex(s, -1)
 	if len(starts) == 0 {
-		return "", cid.Undef, ErrInvalid
+		return Link{}, ErrInvalid
 	}
 	s = s[starts[len(starts)-1][0]:]
 	s, _, _ = strings.Cut(s, "?") // QUIRK: click trackers add parameters
+	s, l.All = strings.CutSuffix(s, all)
 	slash := strings.LastIndexByte(s, '/')
-	if base, err = ParseBase(s[:slash]); err != nil {
-		return "", cid.Undef, ErrInvalid
+	cut := cutTail.FindStringIndex(s)
+	if cut != nil {
+		slash = cut[0]
 	}
-	if c, err = ParseCID(s[slash+1:]); err != nil && cutCID.MatchString(s[slash+1:]) {
-		err = ErrIncomplete
+	if l.Base, err = ParseBase(s[:slash]); err != nil {
+		return Link{}, ErrInvalid
 	}
-	return base, c, err
+	if cut != nil {
+		return Link{}, ErrIncomplete
+	}
+	l.CID, err = ParseCID(s[slash+1:])
+	return l, err
 }
 
-// cutCID is the beginning of an object's CID: all of them start alike, being of one prefix.
-var cutCID = regexp.MustCompile(`^bafybei[a-z2-7]{0,51}$`)
+// cutTail is the beginning of an object's CID, all of which start alike, being of one prefix; or a CID and
+// the beginning of "/all".
+var cutTail = regexp.MustCompile(`/bafybei(?:[a-z2-7]{0,51}|[a-z2-7]{52}/(?:al?)?)$`)
 
 // ParsePath reads the path of a request to the gateway, percent-decoded once and without the
 // prefix: an element CID, then the rest. Scanners re-encode "#", so that the fragment arrives
-// in the path: "CID#A", or "CID%23A" where they did it twice. When only the fragment is at
-// fault (ErrIncomplete, ErrInvalid) the CID is returned all the same.
+// in the path: "CID#A" or "CID/all#A", with "%23" where they did it twice. When only the fragment
+// is at fault (ErrIncomplete, ErrInvalid) the CID is returned all the same.
 func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragment bool, err error) {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if len(first) > maxInput {
@@ -81,10 +88,25 @@ func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragm
 	if c, err = ParseCID(head); err != nil {
 		return cid.Undef, "", f, false, err
 	}
+	if !hasFragment {
+		rest, tail, hasFragment = cutAll(rest)
+	}
 	if hasFragment {
 		f, err = parseFragment(tail)
 	}
 	return c, rest, f, hasFragment, err
+}
+
+// cutAll takes the fragment off "all#A". Any other rest stays as it is: names of files stand in it.
+func cutAll(rest string) (string, string, bool) {
+	if !strings.HasPrefix(rest, all[1:]) || len(rest) > maxInput {
+		return rest, "", false
+	}
+	head, tail, found := strings.Cut(decode(rest), "#")
+	if !found || head != all[1:] {
+		return rest, "", false
+	}
+	return head, tail, true
 }
 
 // parseFragment takes the letters and digits that s begins with. What follows them is the

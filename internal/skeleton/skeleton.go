@@ -165,6 +165,9 @@ func (h *Head) checkCuts() error {
 		if c.link, err = link.Parse(c.Link); err != nil {
 			return fmt.Errorf("link of an attachment: %w", err)
 		}
+		if c.link.All {
+			return errors.New("a link to all files, and not to an attachment")
+		}
 		if err := c.Layout.check(); err != nil {
 			return err
 		}

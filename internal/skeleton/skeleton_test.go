@@ -138,6 +138,7 @@ func vectors(t *testing.T) []vector {
 		edit("text for a tail", `"tail":"\r\n"`, `"tail":"x"`),
 		edit("one attachment twice", testLink(2).URL(), testLink(1).URL()),
 		edit("a link that is none", testLink(2).URL(), "https://files.example.org/"),
+		edit("the link of all files", testLink(2).URL(), strings.Replace(testLink(2).URL(), "#", "/all#", 1)),
 		{"an attachment that was another", []byte(head + rest), other, "invalid", nil},
 		{"an attachment that was longer", []byte(head + rest), short, "invalid", nil},
 		{"no head", []byte(rest), attachments, "invalid", nil},

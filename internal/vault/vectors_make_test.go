@@ -269,7 +269,12 @@ func linkVectors(split string) []linkVector {
 	}
 	head, fragment, _ := strings.Cut(split, "#")
 	good := func(comment, in string) linkVector {
-		return linkVector{comment, in, "ok", l.Base, l.CID.String(), l.Fragment.Encode()}
+		return linkVector{comment, in, "ok", l.Base, l.CID.String(), l.Fragment.Encode(), false}
+	}
+	all := func(comment, in string) linkVector {
+		v := good(comment, in)
+		v.All = true
+		return v
 	}
 	return []linkVector{
 		good("as it is written", split),
@@ -283,6 +288,13 @@ func linkVectors(split string) []linkVector {
 		good("wrapped, as quoted-printable does", split[:76]+"=\r\n"+split[76:]),
 		good("wrapped and quoted in a reply", "> "+split[:60]+"\r\n> "+split[60:]),
 		good("wrapped and indented", split[:100]+"\n    "+split[100:]),
+		good("another link appended, as on our pages", split+"."+l.CID.String()+"."+fragment),
+		all("all files, as it is written", head+"/all#"+fragment),
+		all("all files, # encoded", head+"/all%23"+fragment),
+		all("all files, wrapped before the last slash", head+"\n/all#"+fragment),
+		{Comment: "all files, no fragment", In: head + "/all", Expect: "incomplete"},
+		{Comment: "all files, cut in all", In: head + "/al", Expect: "incomplete"},
+		{Comment: "something else after the CID", In: head + "/data#" + fragment, Expect: "invalid"},
 		{Comment: "no fragment", In: head, Expect: "incomplete"},
 		{Comment: "fragment cut", In: split[:len(split)-4], Expect: "incomplete"},
 		{Comment: "cut in the CID", In: head[:len(head)-9], Expect: "incomplete"},
@@ -348,9 +360,9 @@ func TestVectorsAreCurrent(t *testing.T) {
 			t.Errorf("%s is not what -update would write (%v)", name, err)
 		}
 	}
-	// One more, skeleton.json, is internal/skeleton's.
-	if got, err := os.ReadDir(vectorDir); err != nil || len(got) != len(files)+1 {
-		t.Errorf("%s has %d files, want %d, %v", vectorDir, len(got), len(files)+1, err)
+	// Two more are others': skeleton.json is internal/skeleton's, files.json is internal/manifest's.
+	if got, err := os.ReadDir(vectorDir); err != nil || len(got) != len(files)+2 {
+		t.Errorf("%s has %d files, want %d, %v", vectorDir, len(got), len(files)+2, err)
 	}
 }
 

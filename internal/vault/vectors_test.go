@@ -52,6 +52,7 @@ type linkVector struct {
 	Base     string `json:"base,omitempty"`
 	CID      string `json:"cid,omitempty"`
 	Fragment string `json:"fragment,omitempty"`
+	All      bool   `json:"all,omitempty"`
 }
 
 type keystreamVector struct {
@@ -247,7 +248,7 @@ func TestFault105_LinkVectors(t *testing.T) {
 		l, err := link.Parse(v.In)
 		if !ok || !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %q", v.Comment, err, v.Expect)
-		} else if err == nil && (l.Base != v.Base || l.CID.String() != v.CID || l.Fragment.Encode() != v.Fragment) {
+		} else if err == nil && (l.Base != v.Base || l.CID.String() != v.CID || l.Fragment.Encode() != v.Fragment || l.All != v.All) {
 			t.Errorf("%s: another link", v.Comment)
 		}
 	}

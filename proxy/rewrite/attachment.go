@@ -3,8 +3,10 @@ package rewrite
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
@@ -59,8 +61,8 @@ func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err e
 // store hands the attachment over as it arrives.
 func (w *walk) store(v verdict, a *attachmentReader, off int64) (cut, error) {
 	mediaType := v.mimeType
-	if mediaType == skeleton.Type {
-		mediaType = "application/octet-stream" // what a sender wrote is not a skeleton
+	if mediaType == skeleton.Type || mediaType == manifest.Type {
+		mediaType = "application/octet-stream" // what a sender wrote is not one of ours
 	}
 	l, err := w.detacher.Detach(w.ctx, v.name, mediaType, a)
 	switch {
@@ -71,7 +73,7 @@ func (w *walk) store(v verdict, a *attachmentReader, off int64) (cut, error) {
 	case !a.done:
 		return cut{}, errors.New("store attachment: not read to its end")
 	}
-	return cut{off: off, name: v.name, size: a.size, link: l, layout: a.transfer.layout()}, nil
+	return cut{off: off, name: v.name, mediaType: mediaType, size: a.size, crc32: a.sum, link: l, layout: a.transfer.layout()}, nil
 }
 
 // putBack undoes store: the part went wrong after it had begun to stream away.
@@ -115,6 +117,7 @@ type attachmentReader struct {
 	decoded   []byte // and not read yet
 	space     []byte // decoded's memory
 	size      int64  // decoded so far
+	sum       uint32 // CRC-32 of what was read
 	done      bool   // nothing more will be decoded
 	whole     bool   // the body ended as it should
 	ended     bool   // the scanner is past the body
@@ -136,6 +139,7 @@ func (a *attachmentReader) Read(p []byte) (int, error) {
 		a.space = a.decoded
 	}
 	n := copy(p, a.decoded)
+	a.sum = crc32.Update(a.sum, crc32.IEEETable, p[:n])
 	a.decoded = a.decoded[n:]
 	return n, nil
 }

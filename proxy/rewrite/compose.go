@@ -17,6 +17,10 @@ func (w *walk) compose(h *header) ([]edit, error) {
 		return nil, nil
 	}
 	n := &notice{files: w.cuts, expires: w.detacher.Expires()}
+	var err error
+	if n.all, err = w.storeManifest(); err != nil {
+		return nil, err
+	}
 	texts, err := w.texts()
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	mh "github.com/multiformats/go-multihash"
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
@@ -39,7 +40,7 @@ func (m *memory) Detach(_ context.Context, name, mediaType string, r io.Reader) 
 		return link.Link{}, m.fail
 	}
 	l := fakeLink(append([]byte(name), content...))
-	if mediaType == skeleton.Type {
+	if mediaType == skeleton.Type || mediaType == manifest.Type {
 		l = fakeLink([]byte(name)) // so that no golden mail hangs on its form
 	}
 	for again := byte('#'); m.has(l); again++ { // as a real one, it stores every attachment for itself
@@ -80,11 +81,11 @@ func (m *memory) Drop(_ context.Context, l link.Link) error {
 
 func (m *memory) Expires() time.Time { return m.expires }
 
-// attachments are what was detached and not dropped, without skeletons.
+// attachments are what was detached and not dropped, without skeletons and lists of files.
 func (m *memory) attachments() []file {
 	var fs []file
 	for _, l := range m.order {
-		if f, ok := m.files[l.URL()]; ok && f.mediaType != skeleton.Type {
+		if f, ok := m.files[l.URL()]; ok && f.mediaType != skeleton.Type && f.mediaType != manifest.Type {
 			fs = append(fs, f)
 		}
 	}

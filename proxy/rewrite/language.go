@@ -21,6 +21,7 @@ type words struct {
 	tag          language.Tag
 	Heading      map[string]string `toml:"heading"`
 	HeadingUntil map[string]string `toml:"heading_until"`
+	All          map[string]string `toml:"all"`
 	Bytes        map[string]string `toml:"bytes"`
 	Size         struct {
 		DecimalSign string `toml:"decimal_sign"`

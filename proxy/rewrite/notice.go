@@ -6,13 +6,16 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
 // A notice is what stands in a mail in place of its attachments.
 type notice struct {
 	words   *words
 	files   []cut
-	expires time.Time // zero: never
+	all     *link.Link // nil: there is none
+	expires time.Time  // zero: never
 }
 
 func (n *notice) heading() string {
@@ -20,6 +23,11 @@ func (n *notice) heading() string {
 	if !n.expires.IsZero() {
 		texts, date = n.words.HeadingUntil, n.words.day(n.expires)
 	}
+	return n.fill(texts, date)
+}
+
+// fill chooses the form that goes with the number of files.
+func (n *notice) fill(texts map[string]string, date string) string {
 	return strings.NewReplacer("{count}", fmt.Sprint(len(n.files)), "{date}", date).Replace(n.words.form(texts, len(n.files)))
 }
 
@@ -36,26 +44,38 @@ func (n *notice) text(flowed bool) string {
 		}
 		fmt.Fprintf(&b, "\n\n%s (%s)\n%s", name, n.words.size(f.size), f.link.URL())
 	}
+	if n.all != nil {
+		fmt.Fprintf(&b, "\n\n%s\n%s", n.fill(n.words.All, ""), n.all.URL())
+	}
 	return b.String()
 }
 
 // boxStyle brings its own colours, both of each pair, so that it can be read on
 // any ground, and a mail program that darkens a mail turns them together.
-const boxStyle = "clear:both;margin:1em 0;padding:.7em 1em;border:1px solid #888;border-radius:6px;" +
-	"background:#f6f6f6;color:#222;font:14px/1.4 sans-serif;text-align:left;word-break:break-word"
+const boxStyle = "clear:both;margin:1em 0;padding:1em;border:1px solid #888;background:#eee;color:#222;" +
+	"font:14px sans-serif;word-break:break-word"
 
 // html is the notice in HTML, in ASCII, so that it can stand in any charset.
 // What can be clicked shows where it leads.
 func (n *notice) html() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s\n", boxStyle, asciiHTML(n.heading()))
+	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s", boxStyle, asciiHTML(n.heading()))
 	for _, f := range n.files {
-		url := asciiHTML(f.link.URL())
-		fmt.Fprintf(&b, "<p style=\"margin:.7em 0 0\"><b><bdi>%s</bdi></b> (%s)<br>\n<a style=\"color:#05c\" href=\"%s\">%s</a></p>\n",
-			htmlName(f.name), asciiHTML(n.words.size(f.size)), url, url)
+		fmt.Fprintf(&b, entry, "<b><bdi>"+htmlName(f.name)+"</bdi></b> ("+asciiHTML(n.words.size(f.size))+")", htmlLink(f.link))
+	}
+	if n.all != nil {
+		fmt.Fprintf(&b, entry, asciiHTML(n.fill(n.words.All, "")), htmlLink(*n.all))
 	}
 	b.WriteString("</div>")
 	return b.String()
+}
+
+// entry is what can be downloaded, and the link to it.
+const entry = "<br><br>\n%s<br>\n%s"
+
+func htmlLink(l link.Link) string {
+	url := asciiHTML(l.URL())
+	return `<a style="color:#05c" href="` + url + `">` + url + "</a>"
 }
 
 // maxHTMLName keeps the line that a name stands in under the 998 bytes of RFC

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNoticeSize(t *testing.T) {
@@ -29,18 +30,24 @@ func TestNoticeIsSmall(t *testing.T) {
 		field := "Content-Transfer-Encoding: " + encoding + "\r\n\r\n"
 		body := head + "--i\r\nContent-Type: text/plain\r\n" + field + "hi\r\n--i\r\nContent-Type: text/html\r\n" + field + "<p>hi</p>\r\n--i--\r\n"
 		without := len(body) + len("--o--\r\n")
-		for _, n := range []int{1, 5} {
+		for _, n := range []int{1, 2, 3, 5} {
 			mail := body
 			for range n {
 				mail += "--o\r\nContent-Type: application/pdf; name=\"quarterly report 2026.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"
 			}
 			mail += "--o--\r\n"
-			got, m, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, newMemory())
-			if err != nil || m.Stats().Detached != n {
-				t.Fatalf("%d detached, want %d (%v)", m.Stats().Detached, n, err)
-			}
-			if each := (len(got) - without) / n; each >= 1000 || each <= 0 {
-				t.Errorf("%s, %d attachments: %d bytes for each, want under 1,000", encoding, n, each)
+			for language := range catalogue() {
+				d := newMemory()
+				d.expires = time.Date(2027, 9, 30, 0, 0, 0, 0, time.UTC)
+				got, m, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Language: language}, d)
+				if err != nil || m.Stats().Detached != n {
+					t.Fatalf("%d detached, want %d (%v)", m.Stats().Detached, n, err)
+				}
+				each := (len(got) - without) / n
+				if each >= 1000 || each <= 0 {
+					t.Errorf("%s, %s, %d attachments: %d bytes for each, want under 1,000", encoding, language, n, each)
+				}
+				t.Logf("%s, %s, %d attachments: %d bytes for each", encoding, language, n, each)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
@@ -56,15 +57,17 @@ func TestRestoreThousandsOfAttachments(t *testing.T) {
 	checkRestored(t, mail, got, m, d)
 }
 
-// What a sender calls a skeleton is not one.
-func TestNoAttachmentIsASkeleton(t *testing.T) {
-	mail := strings.ReplaceAll(string(manyParts(1, func(int) string { return "QUJD\r\n" })), "application/pdf", skeleton.Type)
-	d := newMemory()
-	if _, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
-		t.Fatal(err)
-	}
-	if a := d.attachments(); len(a) != 1 || a[0].mediaType != "application/octet-stream" {
-		t.Errorf("got %+v, want one attachment of no type", a)
+// What a sender calls a skeleton is not one, nor is a list of files.
+func TestNoAttachmentIsOneOfOurs(t *testing.T) {
+	for _, ours := range []string{skeleton.Type, manifest.Type, strings.ToUpper(manifest.Type)} {
+		mail := strings.ReplaceAll(string(manyParts(1, func(int) string { return "QUJD\r\n" })), "application/pdf", ours)
+		d := newMemory()
+		if _, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
+			t.Fatal(err)
+		}
+		if a := d.attachments(); len(a) != 1 || a[0].mediaType != "application/octet-stream" {
+			t.Errorf("%s: got %+v, want one attachment of no type", ours, a)
+		}
 	}
 }
 

@@ -40,11 +40,13 @@ type walk struct {
 
 // A cut is a detached attachment.
 type cut struct {
-	off    int64 // in the spool, where its encoded body stood
-	name   string
-	size   int64 // bytes, decoded
-	link   link.Link
-	layout Layout
+	off       int64 // in the spool, where its encoded body stood
+	name      string
+	mediaType string
+	size      int64  // bytes, decoded
+	crc32     uint32 // of them
+	link      link.Link
+	layout    Layout
 }
 
 // A span is a piece of the spool.

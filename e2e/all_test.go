@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// album is a mail of three files, two of which have one name.
+var albumFiles = []attachment{
+	fileOf("harbour.jpeg", noise(81, 3<<20+5)), fileOf("notes.txt", noise(82, 999)), fileOf("harbour.jpeg", noise(83, 1<<20)),
+}
+
+func album() string {
+	mail := head("the harbour, in three files") + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhere they are\r\n"
+	for _, f := range albumFiles {
+		mail += "--b\r\n" + f.header + "Content-Transfer-Encoding: base64\r\n\r\n" + base64Lines(f.content)
+	}
+	return mail + "--b--\r\n"
+}
+
+// listed is a file in a list that a page shows.
+type listed struct{ Name, Size, Href string }
+
+// filePage is the page of a file that was come to from the list.
+type filePage struct {
+	Address, Title, Up string
+	Files              []listed
+}
+
+type seenAll struct {
+	Title, Button, Saved, SavedAgain, Menu, Error string
+	Files                                         []listed
+	File, Reloaded, Other, Tab                    filePage
+	Alone                                         struct {
+		All  bool
+		Text string
+	}
+	Requests, Complaints []string
+}
+
+// A mail with three files goes through two Postfixes. Its link to all opens a page that shows them; each leads to its own page,
+// from where the others can be seen, and both give one ZIP. The link to a single file shows that alone.
+func TestAllFilesInBrowser(t *testing.T) {
+	python := startDecoder(t)
+	c := startChain(t, "", "normalize")
+	p := python.parse(t, c.deliver(t, []byte(album())))
+	all, links := p.checkAll(t, hashes(albumFiles)), p.links()
+	if len(links) != len(albumFiles) || !strings.HasSuffix(all.page, "/all") {
+		t.Fatalf("%d links, and to all %.40s", len(links), all.page)
+	}
+	for _, device := range []string{"desktop", "phone"} {
+		t.Run(device, func(t *testing.T) {
+			dir := t.TempDir()
+			zips := []string{filepath.Join(dir, "one.zip"), filepath.Join(dir, "two.zip")}
+			s := walkAll(t, map[string]any{"all": all.url, "single": links[0].url, "device": device, "dark": device == "phone", "zip": zips[0], "again": zips[1]})
+			s.judge(t, all, links)
+			for _, path := range zips {
+				checkZIP(t, path)
+			}
+		})
+	}
+}
+
+// walkAll has Chromium go from page to page; see browser/all.mjs.
+func walkAll(t *testing.T, told map[string]any) (s seenAll) {
+	t.Helper()
+	servers.Need(t, "node", "chromium")
+	if !isDir("browser/node_modules/playwright-core") {
+		servers.Missing(t, "playwright-core: run npm ci in e2e/browser")
+	}
+	path, err := filepath.Abs(filepath.Join(artefacts, fmt.Sprint("files-", told["device"])))
+	must(t, err)
+	told["screenshots"] = path
+	in, err := json.Marshal(told)
+	must(t, err)
+	cmd := exec.Command("node", "all.mjs")
+	cmd.Dir, cmd.Stdin = "browser", bytes.NewReader(in)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("all.mjs: %v\n%s", err, stderr.Bytes())
+	}
+	must(t, json.Unmarshal(out, &s))
+	if s.Error != "" || len(s.Complaints) > 0 {
+		t.Fatalf("in the browser: %s\ncomplaints: %q", s.Error, s.Complaints)
+	}
+	return s
+}
+
+func (s seenAll) judge(t *testing.T, all link, links []link) {
+	t.Helper()
+	want := []listed{{"harbour.jpeg", "3.1\u00a0MB", links[0].url}, {"notes.txt", "999 bytes", links[1].url}, {"harbour.jpeg", "1\u00a0MB", links[2].url}}
+	if s.Title != "3 files" || s.Button != "Download all (ZIP, 4.2\u00a0MB)" || !slices.Equal(s.Files, want) {
+		t.Errorf("the page to all shows %q, %q and %q, want %q", s.Title, s.Button, s.Files, want)
+	}
+	if s.Saved != "files.zip" || s.SavedAgain != "files.zip" {
+		t.Errorf("saved as %q and %q", s.Saved, s.SavedAgain)
+	}
+	if s.Menu != links[2].url {
+		t.Errorf("the link that would be copied is not that of the file alone")
+	}
+	for name, tt := range map[string]struct {
+		page filePage
+		of   int
+	}{"clicked": {s.File, 2}, "reloaded": {s.Reloaded, 2}, "in a tab": {s.Tab, 2}, "from there": {s.Other, 0}} {
+		others := slices.Clone(want)
+		others[tt.of].Href = ""
+		if tt.page.Title != want[tt.of].Name || tt.page.Up != all.url || !slices.Equal(tt.page.Files, others) {
+			t.Errorf("%s: the page of file %d has the title %q and the list %q", name, tt.of, tt.page.Title, tt.page.Files)
+		}
+		if tt.page.Address != links[tt.of].url {
+			t.Errorf("%s: the page of file %d does not stand under the file's own link", name, tt.of)
+		}
+	}
+	if s.Alone.All || strings.Contains(s.Alone.Text, links[1].cid) || strings.Contains(s.Alone.Text, "notes.txt") || strings.Contains(s.Alone.Text, all.cid) {
+		t.Error("the page of a single file tells of the others")
+	}
+	for _, r := range s.Requests {
+		_, address, _ := strings.Cut(r, " ")
+		address, _, _ = strings.Cut(address, "#")
+		for _, l := range append(links, all) {
+			if strings.Contains(address, l.fragment) {
+				t.Error("a fragment went out in a request's URL")
+			}
+		}
+	}
+}
+
+// checkZIP has Info-ZIP take it apart.
+func checkZIP(t *testing.T, path string) {
+	t.Helper()
+	servers.Need(t, "unzip")
+	dir := t.TempDir()
+	if out, err := exec.Command("unzip", "-q", path, "-d", dir).CombinedOutput(); err != nil {
+		t.Fatalf("unzip: %v\n%s", err, out)
+	}
+	for i, name := range []string{"harbour.jpeg", "notes.txt", "harbour (2).jpeg"} {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if got, want := (attachment{content: content}).sha256(), albumFiles[i].sha256(); err != nil || got != want {
+			t.Errorf("%s: SHA-256 %s, want %s (%v)", name, got, want, err)
+		}
+	}
+}
+
+// The download of a ZIP breaks off when the gateway dies, and goes on where it was when it is back.
+func TestZIPResumesAfterRestart(t *testing.T) {
+	d := startMortal(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\""})
+	p := startDecoder(t).parse(t, d.pipe(t, "filter", []byte(album())))
+	all := p.checkAll(t, hashes(albumFiles))
+	var whole bytes.Buffer
+	must(t, download(all, &whole))
+
+	resp, err := noRedirects.PostForm(all.page, url.Values{"key": {all.fragment}})
+	must(t, err)
+	resp.Body.Close()
+	file, err := resp.Location()
+	must(t, err)
+	resp, err = http.Get(file.String())
+	must(t, err)
+	got := make([]byte, whole.Len()/2)
+	_, err = io.ReadFull(resp.Body, got)
+	must(t, err)
+	d.kill(t)
+	resp.Body.Close()
+	d.start(t)
+
+	req, err := http.NewRequest("GET", file.String(), nil)
+	must(t, err)
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-", len(got)))
+	req.Header.Set("If-Range", resp.Header.Get("Etag"))
+	resp, err = http.DefaultClient.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusPartialContent {
+		t.Fatalf("%s, want 206", resp.Status)
+	}
+	rest, err := io.ReadAll(resp.Body)
+	must(t, err)
+	sum, want := sha256.Sum256(append(got, rest...)), sha256.Sum256(whole.Bytes())
+	if sum != want {
+		t.Errorf("the resumed ZIP has SHA-256 %s, want %s", hex.EncodeToString(sum[:]), hex.EncodeToString(want[:]))
+	}
+}

@@ -1,0 +1,357 @@
+package gateway
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// named is a file of a mail.
+type named struct {
+	name    string
+	content []byte
+}
+
+// putAll stores a mail's files and the list of them, as a proxy does.
+func (f *fixture) putAll(files ...named) (all link.Link, each []link.Link) {
+	f.t.Helper()
+	return f.putAltered(func([]manifest.File) {}, files...)
+}
+
+// putAltered does so, and the list says something else.
+func (f *fixture) putAltered(alter func([]manifest.File), files ...named) (all link.Link, each []link.Link) {
+	f.t.Helper()
+	b := f.vault.Begin()
+	defer b.Close()
+	var list []manifest.File
+	for _, file := range files {
+		l, err := b.Detach(context.Background(), file.name, "application/pdf", bytes.NewReader(file.content))
+		check(f.t, err)
+		each = append(each, l)
+		list = append(list, manifest.File{Link: l, Name: file.name, Type: "application/pdf", Size: int64(len(file.content)), CRC32: crc32.ChecksumIEEE(file.content)})
+	}
+	alter(list)
+	text, err := manifest.Marshal(list)
+	check(f.t, err)
+	all, err = b.Detach(context.Background(), manifest.Name, manifest.Type, bytes.NewReader(text))
+	check(f.t, err)
+	check(f.t, b.Commit(context.Background()))
+	all.All = true
+	return all, each
+}
+
+// zipTicket opens the link to all as the page's button does, and returns the path of the ZIP.
+func (f *fixture) zipTicket(all link.Link) string {
+	f.t.Helper()
+	resp := f.post("/"+all.CID.String()+"/all", all.Fragment.Encode())
+	wantStatus(f.t, resp, http.StatusSeeOther)
+	return strings.TrimPrefix(resp.Header.Get("Location"), prefix)
+}
+
+func threeFiles() []named {
+	return []named{{"report.pdf", noise(3<<20 + 5)}, {"../Über.txt", noise(100)}, {"report.pdf", noise(2<<20 + 7)}}
+}
+
+// unzip is what is in a ZIP: names, and contents.
+func unzip(t *testing.T, b []byte) (names []string, contents [][]byte) {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	check(t, err)
+	for _, f := range z.File {
+		r, err := f.Open()
+		check(t, err)
+		content, err := io.ReadAll(r) // which compares the CRC
+		check(t, err)
+		names, contents = append(names, f.Name), append(contents, content)
+	}
+	return names, contents
+}
+
+// The button of the page to all gives one ZIP of them, whole, with its length and a strong ETag; HEAD says the same.
+func TestArchive(t *testing.T) {
+	f := newFixture(t, options{})
+	files := threeFiles()
+	all, _ := f.putAll(files...)
+	file := f.zipTicket(all)
+	if !strings.HasSuffix(file, "/files.zip") {
+		t.Errorf("the address of the download does not end in its name: %s", file)
+	}
+	resp := f.get(file)
+	wantStatus(t, resp, 200)
+	wantHeader(t, resp, "Content-Type", "application/octet-stream")
+	wantHeader(t, resp, "Content-Disposition", "attachment; filename=files.zip")
+	wantHeader(t, resp, "Accept-Ranges", "bytes")
+	wantHeader(t, resp, "Cache-Control", fileCache)
+	wantHeader(t, resp, "Etag", etag(all.CID, archiveForm))
+	whole := readAll(t, resp)
+	if resp.ContentLength != int64(len(whole)) {
+		t.Errorf("Content-Length %d, and %d bytes came", resp.ContentLength, len(whole))
+	}
+	names, contents := unzip(t, whole)
+	if got, want := fmt.Sprint(names), "[report.pdf Über.txt report (2).pdf]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for i, content := range contents {
+		if sum(content) != sum(files[i].content) {
+			t.Errorf("file %d has other bytes", i)
+		}
+	}
+	head := f.request("HEAD", file, "")
+	wantStatus(t, head, 200)
+	for name := range resp.Header {
+		if name != "Date" {
+			wantHeader(t, head, name, resp.Header.Get(name))
+		}
+	}
+	// The same without /all, and by the whole link on the home page and on another file's.
+	for _, path := range []string{"/" + all.CID.String(), "/", "/" + f.put("other.pdf", noise(3)).CID.String()} {
+		resp := f.post(path, all.URL())
+		wantStatus(t, resp, http.StatusSeeOther)
+		if got := readAll(t, f.get(strings.TrimPrefix(resp.Header.Get("Location"), prefix))); sum(got) != sum(whole) {
+			t.Errorf("%s: got another ZIP", path)
+		}
+	}
+}
+
+// From any byte on, and of the store no more than what is asked for.
+func TestArchiveRange(t *testing.T) {
+	f := newFixture(t, options{})
+	all, _ := f.putAll(threeFiles()...)
+	file, tag := f.zipTicket(all), etag(all.CID, archiveForm)
+	whole := readAll(t, f.get(file))
+	size := len(whole)
+	for _, tt := range []struct {
+		header, ifRange string
+		from, to        int
+		leaves          int // of 1 MiB, or the last of a file
+		status          int
+	}{
+		{"bytes=0-0", "", 0, 1, 1, 206}, // the header is not given out before the file can be
+		{"bytes=100-199", "", 100, 200, 1, 206},
+		{"bytes=2000000-2000009", "", 2000000, 2000010, 1, 206},
+		{fmt.Sprintf("bytes=%d-", size-100), "", size - 100, size, 0, 206},
+		{"bytes=-50", "", size - 50, size, 0, 206},
+		{"bytes=3145600-3146200", tag, 3145600, 3146201, 3, 206}, // over the end of the first file and all of the second
+		{"bytes=5-", `"other"`, 0, size, -1, 200},
+		{"bytes=0-1,5-6", "", 0, size, -1, 200},
+		{fmt.Sprintf("bytes=%d-", size), "", 0, 0, 0, 416},
+	} {
+		leaves := 0
+		f.store.fail(nil, func(_ context.Context, _ int, data []byte) ([]byte, error) {
+			if len(data) == 1<<20 || len(data) == 5 || len(data) == 100 || len(data) == 7 {
+				leaves++
+			}
+			return data, nil
+		})
+		headers := []string{"Range", tt.header}
+		if tt.ifRange != "" {
+			headers = append(headers, "If-Range", tt.ifRange)
+		}
+		resp := f.get(file, headers...)
+		wantStatus(t, resp, tt.status)
+		got := readAll(t, resp)
+		if tt.status == 416 {
+			continue
+		}
+		if !bytes.Equal(got, whole[tt.from:tt.to]) {
+			t.Errorf("%s: got other bytes", tt.header)
+		}
+		if tt.leaves >= 0 && leaves > tt.leaves+1 { // to open a file of one leaf is to read it
+			t.Errorf("%s: %d leaves were read, want %d", tt.header, leaves, tt.leaves)
+		}
+	}
+}
+
+// A broken download goes on after a restart, and on another gateway with the same keyring and ledger.
+func TestArchiveResumesElsewhere(t *testing.T) {
+	f := newFixture(t, options{})
+	all, _ := f.putAll(threeFiles()...)
+	file := f.zipTicket(all)
+	whole := readAll(t, f.get(file))
+	first := make([]byte, 4<<20)
+	resp := f.get(file)
+	_, err := io.ReadFull(resp.Body, first)
+	check(t, err)
+	resp.Body.Close()
+
+	v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
+	check(t, err)
+	f.srv.Close()
+	f.serve(v, Config{})
+	rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
+	wantStatus(t, rest, 206)
+	if got := append(first, readAll(t, rest)...); sum(got) != sum(whole) {
+		t.Error("the resumed ZIP is another")
+	}
+}
+
+// What was revoked or deleted is left out, and the ETag says so: half of the old ZIP does not go on as half of the new.
+func TestArchiveLeavesOut(t *testing.T) {
+	f := newFixture(t, options{})
+	all, each := f.putAll(threeFiles()...)
+	file, denied := f.zipTicket(all), filepath.Join(f.dir, "denied")
+	before := f.get(file)
+	whole := readAll(t, before)
+	tags := map[string]bool{before.Header.Get("Etag"): true}
+
+	check(t, os.WriteFile(denied, []byte(each[0].CID.String()+"\n"), 0o600))
+	resp := f.get(file, "Range", "bytes=1000-", "If-Range", before.Header.Get("Etag"))
+	wantStatus(t, resp, 200)
+	got := readAll(t, resp)
+	if names, _ := unzip(t, got); fmt.Sprint(names) != "[Über.txt report.pdf]" || len(got) >= len(whole) {
+		t.Errorf("one revoked: got %q", names)
+	}
+	tags[resp.Header.Get("Etag")] = true
+
+	check(t, os.WriteFile(denied, nil, 0o600))
+	check(t, f.store.Delete(context.Background(), each[2].CID))
+	resp = f.get(file)
+	if names, _ := unzip(t, readAll(t, resp)); fmt.Sprint(names) != "[report.pdf Über.txt]" {
+		t.Errorf("one deleted: got %q", names)
+	}
+	tags[resp.Header.Get("Etag")] = true
+	if len(tags) != 3 {
+		t.Errorf("%d ETags for three ZIPs", len(tags))
+	}
+
+	check(t, os.WriteFile(denied, []byte(each[0].CID.String()+"\n"+each[1].CID.String()+"\n"), 0o600))
+	resp = f.get(file)
+	wantStatus(t, resp, http.StatusGone)
+	wantHeader(t, resp, "Content-Type", page)
+	wantHeader(t, resp, "Etag", "")
+	if !strings.Contains(string(readAll(t, resp)), "no longer here") {
+		t.Error("nothing is left, and the page does not say so")
+	}
+	check(t, os.WriteFile(denied, []byte(all.CID.String()+"\n"), 0o600))
+	for _, path := range []string{file, "/" + all.CID.String() + "/all", "/" + all.CID.String() + "/all.json"} {
+		wantStatus(t, f.get(path), http.StatusGone)
+	}
+}
+
+// A file whose bytes are not what the store or the list says breaks the download off, and no ZIP comes out of it.
+func TestArchiveFails(t *testing.T) {
+	f := newFixture(t, options{})
+	files := threeFiles()
+	all, _ := f.putAll(files...)
+	file := f.zipTicket(all)
+	last := func(get func(context.Context, []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
+		return func(ctx context.Context, _ int, data []byte) ([]byte, error) {
+			if len(data) != 7 { // the last leaf of the last file
+				return data, nil
+			}
+			return get(ctx, data)
+		}
+	}
+	for name, get := range map[string]func(context.Context, []byte) ([]byte, error){
+		"flipped bit": flip,
+		"block gone":  func(context.Context, []byte) ([]byte, error) { return nil, ipfs.ErrNotFound },
+	} {
+		f.store.fail(nil, last(get))
+		resp := f.get(file)
+		wantStatus(t, resp, 200)
+		if got, err := io.ReadAll(resp.Body); err == nil || len(got) < 5<<20 {
+			t.Errorf("%s: %d bytes and error %v, want most of it and an error", name, len(got), err)
+		}
+	}
+	f.store.fail(nil, atLeaf(1, flip)) // where it shows before the first byte, the status says it
+	resp := f.get(file)
+	wantStatus(t, resp, http.StatusInternalServerError)
+	wantHeader(t, resp, "Etag", "")
+	f.store.fail(ipfs.ErrUnavailable, nil)
+	wantStatus(t, f.get(file), http.StatusServiceUnavailable)
+	f.store.fail(nil, nil)
+
+	for name, alter := range map[string]func([]manifest.File){
+		"another CRC": func(l []manifest.File) { l[2].CRC32++ },
+		"too short":   func(l []manifest.File) { l[2].Size++ },
+		"too long":    func(l []manifest.File) { l[2].Size-- },
+		"another key": func(l []manifest.File) { l[2].Link.Fragment = l[0].Link.Fragment },
+	} {
+		all, _ := f.putAltered(alter, files...)
+		resp := f.get(f.zipTicket(all))
+		wantStatus(t, resp, 200)
+		if got, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("%s: %d bytes without an error", name, len(got))
+		}
+	}
+	all, _ = f.putAltered(func(l []manifest.File) { l[1].Link = l[0].Link }, files...)
+	wantStatus(t, f.get(f.zipTicket(all)), http.StatusInternalServerError)
+	if log := f.logs.String(); strings.Contains(log, "report") || strings.Contains(log, all.Fragment.Encode()) {
+		t.Error("the log names a file or a key")
+	}
+}
+
+// The page to all is that of a file, with other words until the script has read what it is.
+func TestPageOfAll(t *testing.T) {
+	f := newFixture(t, options{})
+	all, each := f.putAll(threeFiles()...)
+	c := "/" + all.CID.String()
+	for _, path := range []string{c + "/all", c + "/all/"} {
+		html := string(readAll(t, f.get(path)))
+		for _, want := range []string{"Files were sent to you", "Download all (ZIP)", `action="/mail` + c + `/all"`, `data-base="/mail/"`} {
+			if !strings.Contains(html, want) {
+				t.Errorf("%s: the page does not say %q", path, want)
+			}
+		}
+		for _, never := range []string{"report.pdf", each[0].CID.String(), each[0].Fragment.Encode()} {
+			if strings.Contains(html, never) {
+				t.Errorf("%s: the page says %q, which the server cannot know", path, never)
+			}
+		}
+	}
+	if html := string(readAll(t, f.get("/"+each[0].CID.String()))); strings.Contains(html, all.CID.String()) || strings.Contains(html, each[1].CID.String()) {
+		t.Error("the page of a file names others of its mail")
+	}
+	key := all.Fragment.Encode()
+	for path, want := range map[string]string{
+		c + "/all%23" + key:           c + "/all#" + key,
+		c + "/all%2523" + key + "%3E": c + "/all#" + key,
+		c + "%23" + key:               c + "#" + key,
+	} {
+		resp := f.get(path)
+		wantStatus(t, resp, http.StatusSeeOther)
+		wantHeader(t, resp, "Location", prefix+want)
+	}
+	for path, want := range map[string]int{
+		c + "/all%23" + key[:20]: 400, c + "/all%23": 400, c + "/al": 400, c + "/a": 400, c + "/all%3E": 400, c + "/all.": 400,
+		c + "/all/x": 404, c + "/allx": 404,
+	} {
+		wantStatus(t, f.get(path), want)
+	}
+	if strings.Contains(f.logs.String(), key) {
+		t.Error("the log has a key")
+	}
+}
+
+// A page's script has the sealed list and what opens it in one answer; what is longer than a list has none.
+func TestSealedList(t *testing.T) {
+	f := newFixture(t, options{})
+	all, each := f.putAll(threeFiles()...)
+	resp := f.get("/" + all.CID.String() + "/all.json")
+	wantStatus(t, resp, 200)
+	wantHeader(t, resp, "Content-Type", "application/json")
+	var got sealedList
+	check(t, json.Unmarshal(readAll(t, resp), &got))
+	c := "/" + all.CID.String()
+	for name, piece := range map[string]string{"share": got.Share, "meta.jwe": got.Meta, "data": string(got.Data)} {
+		if want := string(readAll(t, f.get(c+"/"+name))); piece != want {
+			t.Errorf("%s is another", name)
+		}
+	}
+	wantStatus(t, f.get("/"+each[0].CID.String()+"/all.json"), 404)
+	wantStatus(t, f.request("POST", c+"/all.json", "x"), 405)
+}

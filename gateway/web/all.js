@@ -1,0 +1,94 @@
+'use strict';
+// All of a mail's files. Their list is an object like a file, and its link opens every one of them; the link to a file opens that
+// alone. So a page learns of the others only from a page that shows all: by what is appended to the key on a click, #KEY.CID.KEY,
+// which stands neither in a link that can be copied nor, once the page is there, in its address.
+detach.all = (() => {
+	const { decode, openMeta, contentKey, shown, extension } = detach;
+	const type = 'application/vnd.detach.files';
+	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
+	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
+
+	// Takes the list's link off the address and returns it, {cid, key}, or null. It lasts as long as this entry of the history.
+	function from() {
+		const found = appended.exec(location.hash);
+		if (found) history.replaceState({ cid: found[2], key: found[3] }, '', '#' + found[1]);
+		return history.state;
+	}
+
+	// Fetches the list and opens it. Nothing in it counts before its SHA-256 is that of the sealed metadata.
+	async function open(base, { cid, key }) {
+		const answer = await fetch(base + cid + '/all.json', { credentials: 'omit', redirect: 'error' });
+		const { share, meta, data } = await answer.json();
+		const a = decode(key);
+		const about = await openMeta(a, share, meta);
+		const sealed = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+		const plain = await crypto.subtle.decrypt({ name: 'AES-CTR', counter: new Uint8Array(16), length: 128 }, await contentKey(a, share), sealed);
+		const sum = Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', plain)), b => b.toString(16).padStart(2, '0')).join('');
+		if (about.type !== type || about.sha256 !== sum) throw new Error('not the list');
+		return JSON.parse(new TextDecoder().decode(plain)).files;
+	}
+
+	// A number of bytes as the server writes it (text.go).
+	function size(n) {
+		if (n < 1000) return n === 1 ? $('size').dataset.byte : $('size').dataset.bytes.replace('{n}', n);
+		let unit = -1;
+		do { n /= 1000; unit++; } while (n >= 999.5 && unit < 3);
+		const digits = { maximumFractionDigits: n < 9.95 ? 1 : 0, useGrouping: false };
+		return n.toLocaleString(document.documentElement.lang, digits) + '\u00a0' + ['KB', 'MB', 'GB', 'TB'][unit];
+	}
+
+	function element(name, text, ...children) {
+		const e = document.createElement(name);
+		e.append(text, ...children);
+		return e;
+	}
+
+	// A file in the list: the link to its page, but for the one whose page this is.
+	function line(file, base, list, current) {
+		const [, cid, key] = target.exec(file.link);
+		const name = shown(file.name) || $('name').dataset.unnamed;
+		const icon = document.querySelector('.icon').cloneNode(true);
+		const ext = extension(name);
+		const text = icon.querySelector('text');
+		text.removeAttribute('id');
+		text.textContent = ext.length < 6 ? ext.toUpperCase() : '';
+		const a = element(cid === current ? 'span' : 'a', icon, element('bdi', name), element('small', size(file.size)));
+		if (cid === current) {
+			a.setAttribute('aria-current', 'page');
+			return element('li', a);
+		}
+		a.href = base + cid + '#' + key;
+		for (const click of ['click', 'auxclick']) a.addEventListener(click, ({ button }) => {
+			if (button > 1) return; // the menu, with which links are copied
+			a.hash = [key, list.cid, list.key].join('.');
+			setTimeout(() => { a.hash = key; });
+		});
+		return element('li', a);
+	}
+
+	// Shows the list, on its own page or on that of a file that was come to from there.
+	async function show(own, cid) {
+		const list = own || from();
+		$('all').hidden = true;
+		if (!list) return;
+		const { base } = $('open').dataset;
+		const files = await open(base, list);
+		if (!own && !files.some(file => file.link.includes(cid))) return;
+		const say = text => text.replace('{count}', files.length).replace('{size}', size(files.reduce((sum, file) => sum + file.size, 0)));
+		$('files').replaceChildren(...files.map(file => line(file, base, list, own ? '' : cid)));
+		$('up').textContent = say($('up').dataset.text);
+		$('up').href = $('zip').action = base + list.cid + '/all';
+		$('up').hash = $('zip').key.value = list.key;
+		$('pack').textContent = say($('go').dataset.all);
+		$('up').parentNode.hidden = $('zip').hidden = Boolean(own);
+		if (own) {
+			$('name').textContent = document.title = say($('name').dataset.all);
+			$('size').textContent = say('{size}');
+			$('go').textContent = say($('go').dataset.all);
+			$('after').textContent = $('after').dataset.all;
+		}
+		$('all').hidden = false;
+	}
+
+	return { type, show, from };
+})();
