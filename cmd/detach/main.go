@@ -23,6 +23,9 @@ const (
 )
 
 func main() {
+	if err := writeNoCore(); err != nil {
+		os.Exit(complain(os.Stderr, fmt.Errorf("switch core dumps off: %w", err)))
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
