@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,7 +19,7 @@ import (
 )
 
 const (
-	// maxForm bounds a POST: a link is 120 characters and its prefix, and people paste what is around it.
+	// maxForm bounds a request's body: a link is 120 characters and its prefix, and people paste what is around it.
 	maxForm = 16 << 10
 	// formTimeout is for sending these few bytes.
 	formTimeout = 15 * time.Second
@@ -27,7 +29,7 @@ const (
 // undefined on the home page, where only a whole link will do.
 func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	w.route = "open"
-	c, fragment, err := g.readForm(w, r, c)
+	c, fragment, err := g.readForm(r, c)
 	if err != nil {
 		return err
 	}
@@ -50,21 +52,33 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	return g.seeOther(w, r, g.path(c)+"/t/"+ticket+"/"+url.PathEscape(name))
 }
 
-func (g *gateway) readForm(w *response, r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
+func (g *gateway) readForm(r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
+	// PostForm, and not Form: a key in the query would have been in every log on its way.
+	if r.ParseForm() != nil {
+		return c, crypto.Fragment{}, link.ErrIncomplete // and not its error, which may quote the body
+	}
+	return g.parseKey(r.PostForm.Get("key"), c)
+}
+
+// takeBody takes what comes with a request, before anything else: no more than a form has, and in a form's time. What a handler
+// leaves of a body the server reads, and would wait for it without end.
+func takeBody(w *response, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
 	w.stall.Stop() // here it is the client we wait for
 	_ = w.control.SetReadDeadline(time.Now().Add(formTimeout))
-	r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, maxForm)
-	// PostForm, and not Form: a key in the query would have been in every log on its way.
-	err := r.ParseForm()
+	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxForm))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return c, crypto.Fragment{}, errTooLong
+		return errTooLong
 	}
 	if err != nil {
-		return c, crypto.Fragment{}, link.ErrIncomplete // and not err, which may quote the body
+		return link.ErrIncomplete
 	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	_ = w.control.SetReadDeadline(time.Time{})
 	w.stall.Reset(w.cfg.StoreTimeout)
-	return g.parseKey(r.PostForm.Get("key"), c)
+	return nil
 }
 
 // parseKey reads what was posted: the fragment from the script, or a link, or a piece of one,

@@ -98,7 +98,10 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	err := g.route(w, r)
+	err := takeBody(w, r)
+	if err == nil {
+		err = g.route(w, r)
+	}
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {
 		err = context.Cause(ctx) // a store out of time, or a client gone: what it led to is its consequence
 	}
