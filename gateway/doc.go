@@ -15,6 +15,14 @@
 //	GET  /CID/t/TICKET/NAME  the file, decrypted while it is sent. The ticket is the fragment,
 //	                         sealed: there is no state here, so a broken download resumes after a
 //	                         restart, or on another gateway that has the same keyring.
+//	GET  /CID/v/TICKET       the same file to look at, in a frame without an origin, if its bytes
+//	                         say that it is of a kind that cannot run ([gateway.view]).
+//
+// Or the browser decrypts: the page's script hands the key to a service worker (web/worker.js),
+// which asks for the ciphertext, verifies every block and decrypts it, and answers the browser's
+// own download. Then no key ever comes here.
+//
+//	GET  /w/worker.js        the worker; the addresses below /w/ are its own, in the browser
 //
 // All of a mail's files have such a page as well, /CID/all, by the list of them, which is an object
 // itself. Its download is one ZIP, put together while it is sent ([gateway.archive]).
