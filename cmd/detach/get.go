@@ -11,6 +11,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
@@ -41,14 +42,19 @@ func (c *getCmd) Run(e *env) error {
 	}
 	var bones *rewrite.Spool
 	meta, err := fetch(e.ctx, l, func(m crypto.Meta) (io.Writer, error) {
-		if m.Type == skeleton.Type {
+		if m.Type == skeleton.Type || m.Type == manifest.Type {
 			bones = rewrite.NewSpool("")
 			return bones, nil
 		}
 		return begin(m.Name, m.Size)
 	})
+	what := "the whole original message"
 	if bones != nil {
-		if err == nil {
+		switch {
+		case err != nil:
+		case meta.Type == manifest.Type:
+			what, err = fetchAll(e.ctx, l, bones, meta.Created, begin)
+		default:
 			err = fetchOriginal(e.ctx, l, bones, begin)
 		}
 		err = errors.Join(err, bones.Close())
@@ -63,7 +69,7 @@ func (c *getCmd) Run(e *env) error {
 		return err
 	}
 	if bones != nil {
-		_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", out.path)
+		_, err = fmt.Fprintf(e.stderr, "%s: %s\n", out.path, what)
 		return err
 	}
 	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(meta.Size), meta.SHA256)
@@ -119,13 +125,18 @@ func fetchOriginal(ctx context.Context, l link.Link, bones *rewrite.Spool, begin
 		if part.Base != l.Base {
 			return nil, errors.New("an attachment of the message is said to be at another gateway")
 		}
-		r, pipe := io.Pipe()
-		go func() {
-			_, err := fetch(ctx, part, func(crypto.Meta) (io.Writer, error) { return pipe, nil })
-			pipe.CloseWithError(err)
-		}()
-		return r, nil
+		return fetching(ctx, part), nil
 	})
+}
+
+// fetching is a file that is fetched while it is read. What was read is the whole file only if it ends with io.EOF.
+func fetching(ctx context.Context, l link.Link) io.ReadCloser {
+	r, pipe := io.Pipe()
+	go func() {
+		_, err := fetch(ctx, l, func(crypto.Meta) (io.Writer, error) { return pipe, nil })
+		pipe.CloseWithError(err)
+	}()
+	return r
 }
 
 // openData finds the file in the object that arrives, and nothing is believed: neither the root the gateway says, nor a block.
@@ -179,13 +190,18 @@ func damaged(err error) error {
 	return err
 }
 
+var (
+	errNotFound = errors.New("the file is not found at this gateway: is the link complete?")
+	errGone     = errors.New("the link no longer works: the file has expired or was withdrawn; ask the sender for it")
+)
+
 // sentence is what an answer other than 200 means.
 func sentence(status int) error {
 	switch status {
 	case http.StatusNotFound:
-		return errors.New("the file is not found at this gateway: is the link complete?")
+		return errNotFound
 	case http.StatusGone:
-		return errors.New("the link no longer works: the file has expired or was withdrawn; ask the sender for it")
+		return errGone
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
 		return errors.New("the gateway cannot reach its storage, or is busy: try again later")
 	}
