@@ -72,6 +72,10 @@ func TestFault103_Corpus(t *testing.T) {
 		work := make(chan sample)
 		for range 4 {
 			wg.Go(func() {
+				defer func() {
+					for range work { // also after a mail that does not come, which ends this goroutine
+					}
+				}()
 				for s := range work {
 					run.pass(t, s)
 				}

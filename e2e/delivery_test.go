@@ -59,7 +59,11 @@ func TestHandMadeMails(t *testing.T) {
 				}
 				p.checkAll(t, hashes(mail.files))
 				c.get(t, links[0], mail.files[0])
-				if s.kubo != nil {
+				if s.kubo == nil {
+					c.get(t, links[0], mail.files[0], "--store", c.dataDir)
+				} else {
+					c.get(t, links[0], mail.files[0], "--api", s.api())
+					c.get(t, links[0], mail.files[0], "--api", s.api(), "--keys", filepath.Join(c.dataDir, "keys"))
 					s.openssl(t, links[0], mail.files[0].sha256())
 				}
 			})
@@ -95,11 +99,11 @@ func TestUntouchedMails(t *testing.T) {
 }
 
 // get opens a link with the command line, which decrypts by itself.
-func (d *detach) get(t *testing.T, l link, want attachment) {
+func (d *detach) get(t *testing.T, l link, want attachment, flags ...string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "got")
-	if out, err := exec.Command(binary, "get", "-o", path, l.url).CombinedOutput(); err != nil {
-		t.Fatalf("detach get: %v\n%s", err, out)
+	if out, err := exec.Command(binary, append([]string{"get", "-o", path, l.url}, flags...)...).CombinedOutput(); err != nil {
+		t.Fatalf("detach get %q: %v\n%s", flags, err, out)
 	}
 	content, err := os.ReadFile(path)
 	must(t, err)

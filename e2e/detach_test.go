@@ -115,7 +115,7 @@ func (d *detach) start(t *testing.T) (died chan error) {
 	go func() { died <- d.cmd.Wait() }()
 	t.Cleanup(func() { d.stop(t, died) })
 
-	servers.Eventually(t, 30*time.Second, "detach to listen", func() bool {
+	servers.Eventually(t, servers.Patience, "detach to listen", func() bool {
 		select {
 		case err := <-died:
 			died <- err
@@ -155,7 +155,7 @@ func (d *detach) stop(t *testing.T, died chan error) {
 		if err != nil {
 			t.Errorf("detach serve ended with %v\n%s", err, lastLines(d.log(t), 20))
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(servers.Patience):
 		d.cmd.Process.Kill()
 		t.Error("detach serve did not stop on SIGTERM")
 	}

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
@@ -134,7 +133,7 @@ func TestPostfixGuideAfterTheQueue(t *testing.T) {
 	t.Cleanup(func() { keepLog("postfix", pf.Log()) })
 	serve(t, setup{proxy: proxy, reinject: behind})
 	servers.Send(t, front, "127.0.0.9", message([]byte(textAndPDF)))
-	servers.Eventually(t, 30*time.Second, "the mail", func() bool { return len(box.Mails()) > 0 })
+	servers.Eventually(t, servers.Patience, "the mail", func() bool { return len(box.Mails()) > 0 })
 	links := python.parse(t, box.Mails()[0].Data).links()
 	if len(links) != 1 {
 		t.Fatalf("%d links, want 1", len(links))

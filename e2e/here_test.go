@@ -12,16 +12,18 @@ import (
 // put stores files without a mail server, and returns their links.
 func (d *detach) put(t *testing.T, files ...attachment) []link {
 	t.Helper()
+	python := startDecoder(t)
 	var found []link
 	for _, f := range files {
+		keepSecret(nameSecret, f.name)
 		mail := head("a file") + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhere\r\n--b\r\n" + f.header +
 			"Content-Transfer-Encoding: base64\r\n\r\n" + base64Lines(f.content) + "--b--\r\n"
 		out := d.pipe(t, "filter", []byte(mail))
-		m := linkPattern.FindStringSubmatch(string(out))
-		if m == nil {
-			t.Fatalf("no link for %s in %.500s", f.name, out)
+		links := python.parse(t, out).links()
+		if len(links) != 1 {
+			t.Fatalf("%d links for %s in %.500s", len(links), f.name, out)
 		}
-		found = append(found, newLink(m))
+		found = append(found, links[0])
 	}
 	return found
 }

@@ -31,7 +31,7 @@ func (d *detach) checkLeaks(t *testing.T) {
 	// Ours for the gateway, kept open for another request. To detach they are clients.
 	http.DefaultClient.CloseIdleConnections()
 	var now holding
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(servers.Patience); ; time.Sleep(20 * time.Millisecond) {
 		if now = d.holds(t); now.files <= d.started.files && now.goroutines <= d.started.goroutines {
 			return
 		}
@@ -114,7 +114,7 @@ func TestFault102_LeaksAreSeen(t *testing.T) {
 	c, err := servers.Dial(d.proxy, "")
 	must(t, err)
 	var now holding
-	servers.Eventually(t, 10*time.Second, "the session to stand", func() bool {
+	servers.Eventually(t, servers.Patience, "the session to stand", func() bool {
 		now = d.holds(t)
 		return now.goroutines > d.started.goroutines && now.files >= d.started.files+2
 	})

@@ -106,7 +106,7 @@ func (g *gate) wait() {
 	g.t.Helper()
 	select {
 	case <-g.reached:
-	case <-time.After(30 * time.Second):
+	case <-time.After(servers.Patience):
 		g.t.Fatal("the next hop was not asked for the answer that is held")
 	}
 }
@@ -221,7 +221,7 @@ func (h *hop) cut(crash bool) {
 // waitIdle waits until no connection is open: the sessions before have cleaned up by then.
 func (h *hop) waitIdle(t *testing.T) {
 	t.Helper()
-	servers.Eventually(t, 20*time.Second, "the sessions to end", func() bool {
+	servers.Eventually(t, servers.Patience, "the sessions to end", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return len(h.conns) == 0

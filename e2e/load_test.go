@@ -95,7 +95,7 @@ func TestFault17_101_TwoHundredOpenMails(t *testing.T) {
 		})
 	}
 	open.Wait()
-	servers.Eventually(t, 30*time.Second, "every attachment to be on its way", func() bool { return len(d.objects(t)) == sessions })
+	servers.Eventually(t, servers.Patience, "every attachment to be on its way", func() bool { return len(d.objects(t)) == sessions })
 	most := d.peakMemory(t)
 	close(goOn)
 	all.Wait()
@@ -103,7 +103,7 @@ func TestFault17_101_TwoHundredOpenMails(t *testing.T) {
 	if most >= openMemory {
 		t.Errorf("serve had %d MiB, want less than %d", most>>20, openMemory>>20)
 	}
-	servers.Eventually(t, 10*time.Second, "the other clients' objects to go", func() bool { return len(d.objects(t)) == sessions/every })
+	servers.Eventually(t, servers.Patience, "the other clients' objects to go", func() bool { return len(d.objects(t)) == sessions/every })
 	mails := byNumber(t, box)
 	if len(mails) != sessions/every {
 		t.Errorf("%d mails were delivered, want %d", len(mails), sessions/every)

@@ -26,6 +26,7 @@ func startMortal(t *testing.T, s setup) *mortal {
 	m := &mortal{detach: configure(t, s), t: t}
 	t.Cleanup(func() {
 		if m.cmd != nil {
+			m.checkLeaks(t)
 			m.terminate(t)
 		}
 		if err := keepLogFile("detach", m.logFile); err != nil {
@@ -52,13 +53,14 @@ func (m *mortal) start(t *testing.T) {
 	m.died = make(chan error, 1)
 	go func(cmd *exec.Cmd, died chan error) { died <- cmd.Wait() }(m.cmd, m.died)
 	// All listeners are open before the first of them is served, so this one stands for the proxy's too.
-	servers.Eventually(t, 30*time.Second, "detach to serve", func() bool {
+	servers.Eventually(t, servers.Patience, "detach to serve", func() bool {
 		resp, err := http.Get(m.url + "/")
 		if err == nil {
 			resp.Body.Close()
 		}
 		return err == nil
 	})
+	m.started = m.atRest(t)
 }
 
 // kill ends it as a crash does.
@@ -84,7 +86,7 @@ func (m *mortal) ended(t *testing.T) {
 		if err != nil {
 			t.Errorf("detach serve ended with %v", err)
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(servers.Patience):
 		m.cmd.Process.Kill()
 		t.Error("detach serve did not stop on SIGTERM")
 	}
@@ -97,7 +99,7 @@ func (m *mortal) waitLog(t *testing.T, text string) func() {
 	before := strings.Count(m.log(t), text)
 	return func() {
 		t.Helper()
-		servers.Eventually(t, 20*time.Second, "a log line with "+text, func() bool { return strings.Count(m.log(t), text) > before })
+		servers.Eventually(t, servers.Patience, "a log line with "+text, func() bool { return strings.Count(m.log(t), text) > before })
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
@@ -128,8 +127,8 @@ func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 		if !strings.HasPrefix(reply, "250 ") {
 			t.Fatalf("the sender got %q", reply)
 		}
-		servers.Eventually(t, 30*time.Second, "the mail in Dovecot", func() bool { return len(dovecot.Files("wilhelmina")) == i+1 })
-		pf.WaitEmpty(10 * time.Second)
+		servers.Eventually(t, servers.Patience, "the mail in Dovecot", func() bool { return len(dovecot.Files("wilhelmina")) == i+1 })
+		pf.WaitEmpty(servers.Patience)
 		read := dovecot.Fetch("wilhelmina", i+1)
 		if !bytes.HasPrefix(read, []byte("Return-Path: ")) || !bytes.Contains(read, []byte("\r\nDelivered-To: ")) {
 			t.Errorf("Dovecot added no fields of its own:\n%.500s", read)

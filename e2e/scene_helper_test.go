@@ -155,7 +155,7 @@ func (x *exchange) overTheDot() {
 		wait := x.wire.catch(x.t, "pin/add")
 		x.say(6)
 		wait()
-		servers.Eventually(x.t, 20*time.Second, "the second pin", func() bool { return len(x.objects(x.t)) == len(x.before)+2 })
+		servers.Eventually(x.t, servers.Patience, "the second pin", func() bool { return len(x.objects(x.t)) == len(x.before)+2 })
 	case atStored, atSending, atSent:
 		x.say(6)
 		x.gate.wait()
@@ -222,7 +222,7 @@ func (x *exchange) release() {
 // awaitUpload waits until the first attachment is stored, and a good part of the second has come to the store.
 func (x *exchange) awaitUpload() {
 	x.t.Helper()
-	servers.Eventually(x.t, 30*time.Second, "an upload under way", func() bool {
+	servers.Eventually(x.t, servers.Patience, "an upload under way", func() bool {
 		if len(x.objects(x.t)) == len(x.before) {
 			return false
 		}
@@ -265,7 +265,7 @@ func (x *exchange) check(reply string, want fate) {
 func (x *exchange) settled(keep []string) {
 	x.t.Helper()
 	var objects, pending []string
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(servers.Patience)
 	for {
 		objects, pending = x.objects(x.t), x.pending(x.t)
 		if slices.Equal(objects, keep) && len(pending) == 0 {

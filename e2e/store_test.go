@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
@@ -80,7 +79,7 @@ func refusesOnlyAttachments(t *testing.T, c *chain) {
 	if got := len(c.box.Mails()); got != 1 {
 		t.Errorf("%d mails were delivered, want the one without an attachment", got)
 	}
-	c.postfix.WaitEmpty(10 * time.Second)
+	c.postfix.WaitEmpty(servers.Patience)
 }
 
 // A client that vanishes inside DATA leaves nothing anywhere, whether it talks to Postfix or to detach itself.
@@ -97,15 +96,15 @@ func TestClientVanishes(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				vanish(t, server, half, func() {
 					if s.kubo == nil {
-						servers.Eventually(t, 20*time.Second, "the upload to begin", func() bool { return len(c.objects(t)) > 0 })
+						servers.Eventually(t, servers.Patience, "the upload to begin", func() bool { return len(c.objects(t)) > 0 })
 					}
 				})
-				servers.Eventually(t, 20*time.Second, "an empty store", func() bool { return len(c.objects(t)) == 0 })
-				servers.Eventually(t, 20*time.Second, "detach to end the session", func() bool { return c.sessions() == 0 })
+				servers.Eventually(t, servers.Patience, "an empty store", func() bool { return len(c.objects(t)) == 0 })
+				servers.Eventually(t, servers.Patience, "detach to end the session", func() bool { return c.sessions() == 0 })
 			})
 		}
 		if s.kubo != nil {
-			servers.Eventually(t, 20*time.Second, "no pin in kubo", func() bool { return slices.Equal(s.pins(), pins) })
+			servers.Eventually(t, servers.Patience, "no pin in kubo", func() bool { return slices.Equal(s.pins(), pins) })
 		}
 		for _, dir := range []string{c.tmp, filepath.Join(c.dataDir, "ledger")} {
 			if left, err := os.ReadDir(dir); err != nil && !os.IsNotExist(err) || len(left) > 0 {

@@ -148,7 +148,7 @@ func (w *wire) catch(t *testing.T, command string) (wait func()) {
 		t.Helper()
 		select {
 		case <-h.came:
-		case <-time.After(30 * time.Second):
+		case <-time.After(servers.Patience):
 			t.Fatal("the node has not answered " + command)
 		}
 	}

@@ -19,6 +19,7 @@ var (
 	errMethod  = errors.New("method not allowed")
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
+	errNoView  = errors.New("not a kind of file that is shown")
 	errTooMany = errors.New("too many requests")
 	errAllGone = errors.New("none of the files is there any more")
 )
@@ -39,6 +40,7 @@ var failures = []failure{
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
+	{err: errNoView, status: http.StatusUnsupportedMediaType, key: "noview"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: errAllGone, status: http.StatusGone, key: "allgone"},

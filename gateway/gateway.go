@@ -160,6 +160,9 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	case "data", "meta.jwe":
 		return g.sealed(w, r, c, rest)
 	}
+	if ticket, ok := strings.CutPrefix(rest, "v/"); ok {
+		return g.view(w, r, c, ticket)
+	}
 	if ticket, ok := strings.CutPrefix(rest, "t/"); ok {
 		ticket, _, _ = strings.Cut(ticket, "/") // what follows is for the eyes of download managers
 		return g.file(w, r, c, ticket)

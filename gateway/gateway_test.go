@@ -20,6 +20,7 @@ import (
 const (
 	page   = "text/html; charset=utf-8"
 	plain  = "text/plain; charset=utf-8"
+	script = "text/javascript; charset=utf-8"
 	sealed = "application/octet-stream"
 	none   = ""
 )
@@ -49,6 +50,9 @@ func surface(f *fixture) []answer {
 		{"GET", "/robots.txt", "", nil, 200, plain},
 		{"GET", "/favicon.ico", "", nil, 204, none},
 		{"GET", "/elsewhere", "", nil, 404, page},
+		{"GET", workerPath, "", nil, 200, script},
+		{"POST", workerPath, "", nil, 405, plain},
+		{"GET", "/w/elsewhere", "", nil, 404, page},
 		{"GET", c, "", nil, 200, page},
 		{"HEAD", c, "", nil, 200, page},
 		{"GET", c + "/", "", nil, 200, page},
@@ -121,7 +125,7 @@ func TestFault83_94_EveryAnswerHasTheHeaders(t *testing.T) {
 		if !strings.HasPrefix(csp, "default-src 'none'; ") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s %s: policy %q", a.method, a.path, csp)
 		}
-		if strings.Contains(csp, "; sandbox;") == (a.contentType == page) {
+		if strings.Contains(csp, "; sandbox;") == (a.contentType == page || a.contentType == script) {
 			t.Errorf("%s %s: policy %q for %q", a.method, a.path, csp, a.contentType)
 		}
 		ciphertext := strings.HasPrefix(a.path, "/ipfs") || strings.HasSuffix(a.path, "/data") || strings.HasSuffix(a.path, ".jwe")

@@ -10,9 +10,9 @@ const (
 	// sandboxCSP is for everything that is not a page of ours: should a browser ever render it,
 	// then in an origin of its own, without scripts.
 	sandboxCSP = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-	// pageCSP allows the two inline blocks whose hashes follow, the favicon, our form, and asking us for a
-	// list of files.
-	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; connect-src 'self'; worker-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+	// pageCSP allows the two inline blocks whose hashes follow, the favicon, our form, a frame of ours, and
+	// asking us for a list of files.
+	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 	// workerCSP is the service worker's own: it fetches ciphertext from here, and that is all.
 	workerCSP = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )

@@ -87,6 +87,29 @@ func TestTrustless(t *testing.T) {
 	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // a part of an object is not in the ledger
 }
 
+// entity-bytes leaves out what ends before them, and no block that a reader from there on needs.
+func TestTrustlessFrom(t *testing.T) {
+	f := newFixture(t, options{})
+	l := f.put("report.pdf", noise(3<<20))
+	at := "/ipfs/" + l.CID.String() + "/data?format=car&dag-scope=entity&entity-bytes="
+	whole := f.get(at + "0:*")
+	all := readAll(t, whole)
+	for _, scope := range []string{"2097152:*", "2500000:2500001"} {
+		resp := f.get(at + scope)
+		if got, want := len(readAll(t, resp)), len(all)-2<<20; got > want || got < want-200 {
+			t.Errorf("%s: got %d bytes, want about %d", scope, got, want)
+		}
+		if resp.Header.Get("Etag") == whole.Header.Get("Etag") {
+			t.Errorf("%s: has the ETag of the whole", scope)
+		}
+	}
+	for _, scope := range []string{"", "x", "-5:*", ":", "*:*", "99999999999999999999:*"} {
+		if got := readAll(t, f.get(at+scope)); !bytes.Equal(got, all) {
+			t.Errorf("%q: got %d bytes, want the whole", scope, len(got))
+		}
+	}
+}
+
 // A CAR of an entry begins with the block that proves that it is in the object.
 func TestTrustlessPath(t *testing.T) {
 	f := newFixture(t, options{})

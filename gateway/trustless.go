@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -143,13 +144,18 @@ func (t *target) serveBlock(w *response, r *http.Request) error {
 }
 
 // serveCAR sends everything below the target, and the block above it, which proves that it is
-// where the path says. Narrower scopes get the same: more blocks than asked for do no harm.
+// where the path says. Of a file it may be only what is needed from some byte on (entity-bytes).
+// Other scopes get everything: more blocks than asked for do no harm.
 func (t *target) serveCAR(w *response, r *http.Request) error {
+	from, scope := entityFrom(r), "car"
+	if from > 0 {
+		scope += strconv.FormatInt(from, 10)
+	}
 	h := w.Header()
 	h.Set("Accept-Ranges", "none")
 	h.Set("Content-Disposition", `attachment; filename="`+t.c.String()+`.car"`)
 	h.Set("Content-Type", typeCAR+"; version=1; order=dfs; dups=y")
-	h.Set("Etag", `W/`+etag(t.c, "car")) // weak, as the spec asks: another server may order blocks otherwise
+	h.Set("Etag", `W/`+etag(t.c, scope)) // weak, as the spec asks: another server may order blocks otherwise
 	if r.Header.Get("If-None-Match") == h.Get("Etag") {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -162,7 +168,18 @@ func (t *target) serveCAR(w *response, r *http.Request) error {
 	if t.above != nil {
 		out.section = section(t.root, t.above)
 	}
-	return ipfs.ExportCAR(r.Context(), out, t.blocks, t.c)
+	return ipfs.ExportCAR(r.Context(), out, t.blocks, t.c, from)
+}
+
+// entityFrom is the first byte that entity-bytes=FROM:TO asks for; 0 if it says so or counts from the
+// end, which costs whoever asks no more than a longer answer.
+func entityFrom(r *http.Request) int64 {
+	from, _, _ := strings.Cut(r.URL.Query().Get("entity-bytes"), ":")
+	n, err := strconv.ParseInt(from, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }
 
 // carWriter puts one more section behind a CAR's header.

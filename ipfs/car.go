@@ -98,27 +98,29 @@ func (cw *carWriter) write(b Block) error {
 // ExportCAR writes an object as a CARv1, depth first, every block verified: the order in which
 // OpenDirectory and OpenFile read it back. A block that stands in several places of the object is
 // written at each of them ("dups=y" in the terms of trustless gateways), so nobody has to
-// remember blocks. After an error the CAR is incomplete.
-func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid) error {
+// remember blocks. Of a file, blocks that end before its byte at from are left out: what is left
+// is what a File reads that was moved there. After an error the CAR is incomplete.
+func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, from int64) error {
 	if !isRaw(root) && !isNode(root) {
 		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, root)
 	}
 	if _, err := w.Write(carHeader(root)); err != nil {
 		return fmt.Errorf("write CAR: %w", err)
 	}
-	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b}
-	return x.export(root, -1, 0)
+	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b, from: from}
+	return x.export(root, child{size: -1}, 0)
 }
 
 type exporter struct {
 	ctx    context.Context
 	car    *carWriter
 	blocks Blocks
+	from   int64
 }
 
 // export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
 // lie itself into more output than its root admits to.
-func (x *exporter) export(c cid.Cid, want int64, depth int) error {
+func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	data, err := x.blocks.Get(x.ctx, c)
 	if err != nil {
 		return err
@@ -127,7 +129,7 @@ func (x *exporter) export(c cid.Cid, want int64, depth int) error {
 		return err
 	}
 	if isRaw(c) {
-		if err := checkSize(c, int64(len(data)), want); err != nil {
+		if err := checkSize(c, int64(len(data)), as.size); err != nil {
 			return err
 		}
 		return x.write(Block{c, data})
@@ -135,7 +137,7 @@ func (x *exporter) export(c cid.Cid, want int64, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%w: object nested too deeply", ErrCorrupt)
 	}
-	children, err := decodeChildren(c, data, want)
+	children, err := decodeChildren(c, data, as)
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,10 @@ func (x *exporter) export(c cid.Cid, want int64, depth int) error {
 		return err
 	}
 	for _, child := range children {
-		if err := x.export(child.c, child.size, depth+1); err != nil {
+		if child.size >= 0 && child.start+child.size <= x.from {
+			continue
+		}
+		if err := x.export(child.c, child, depth+1); err != nil {
 			return err
 		}
 	}
@@ -158,24 +163,26 @@ func (x *exporter) write(b Block) error {
 	return nil
 }
 
-// child is a link with the size that the parent gives it; -1 in a directory, which gives none.
+// child is a link, with where in the file it starts and the size that the parent gives it; -1 in a
+// directory, which gives none.
 type child struct {
-	c    cid.Cid
-	size int64
+	c     cid.Cid
+	start int64
+	size  int64
 }
 
-func decodeChildren(c cid.Cid, data []byte, want int64) ([]child, error) {
+func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 	pb, fs, err := decodeNode(data)
 	if err != nil {
 		return nil, err
 	}
 	var children []child
-	if fs.IsDir() && want < 0 {
+	if fs.IsDir() && as.size < 0 {
 		if _, err := decodeDirectory(pb, fs); err != nil {
 			return nil, err
 		}
 		for _, l := range pb.Links() {
-			children = append(children, child{l.Cid, -1})
+			children = append(children, child{c: l.Cid, size: -1})
 		}
 		return children, nil
 	}
@@ -185,15 +192,15 @@ func decodeChildren(c cid.Cid, data []byte, want int64) ([]child, error) {
 	}
 	start := int64(0)
 	for i, l := range node.links {
-		children = append(children, child{l, node.ends[i] - start})
+		children = append(children, child{l, as.start + start, node.ends[i] - start})
 		start = node.ends[i]
 	}
-	return children, checkSize(c, node.size(), want)
+	return children, checkSize(c, node.size(), as.size)
 }
 
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
 // of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
-// ends early. An error of r is kept. Closing it does not close r.
+// ends early, which is an io.ErrUnexpectedEOF too. An error of r is kept. Closing it does not close r.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, carHeaderLen)
@@ -243,7 +250,7 @@ func (s *carStream) Close() error { return nil }
 
 func carReadError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: CAR ends early", ErrCorrupt)
+		return fmt.Errorf("%w: CAR ends early: %w", ErrCorrupt, io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("read CAR: %w", err)
 }

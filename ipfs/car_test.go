@@ -28,7 +28,7 @@ func addObject(t testing.TB, m *memory, data []byte) (root cid.Cid, order []cid.
 func exportCAR(t testing.TB, m *memory, root cid.Cid) []byte {
 	t.Helper()
 	var car bytes.Buffer
-	must(t, ipfs.ExportCAR(t.Context(), &car, m, root))
+	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, 0))
 	return car.Bytes()
 }
 
@@ -120,11 +120,11 @@ func TestExportCARVerifies(t *testing.T) {
 	m := newMemory()
 	root, files := addObject(t, m, content(96, 2<<20))
 	m.blocks[files[1]] = []byte("atem")
-	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root); !errors.Is(err, ipfs.ErrCorrupt) {
+	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root, 0); !errors.Is(err, ipfs.ErrCorrupt) {
 		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 	full := errors.New("full")
-	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root); !errors.Is(err, full) {
+	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root, 0); !errors.Is(err, full) {
 		t.Errorf("got %v, want the writer's error", err)
 	}
 }
@@ -154,7 +154,36 @@ func BenchmarkExportCAR(b *testing.B) {
 	b.SetBytes(64 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
-		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root))
+		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, 0))
 		m.asked = slices.Clip(m.asked[:0])
+	}
+}
+
+// From any byte on, a CAR has the blocks that a File reads which was moved there, and no other leaf.
+func TestExportCARFrom(t *testing.T) {
+	m := newMemory()
+	data := content(90, 3<<20+5)
+	f, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	for _, from := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 4, 3<<20 + 5, 9 << 20} {
+		var car bytes.Buffer
+		must(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, from))
+		leaves := max(0, 4-from>>20)
+		if from >= int64(len(data)) {
+			leaves = 0
+		}
+		if got := int64(car.Len()) / (1 << 20); leaves > 0 && got != leaves-1 || leaves == 0 && car.Len() > 4096 {
+			t.Errorf("from %d: the CAR has %d bytes, want %d leaves", from, car.Len(), leaves)
+		}
+		_, blocks, err := ipfs.ReadCAR(&car)
+		must(t, err)
+		file, err := ipfs.OpenFile(t.Context(), blocks, f.CID)
+		must(t, err)
+		_, err = file.Seek(from, io.SeekStart)
+		must(t, err)
+		got, err := io.ReadAll(file)
+		if want := data[min(from, int64(len(data))):]; err != nil || !bytes.Equal(got, want) {
+			t.Errorf("from %d: read %d bytes, %v, want %d", from, len(got), err, len(want))
+		}
 	}
 }

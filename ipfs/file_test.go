@@ -215,7 +215,7 @@ func TestFault77_HostileShapes(t *testing.T) {
 		if len(m.asked) > 20 {
 			t.Errorf("%s: asked for %d blocks", name, len(m.asked))
 		}
-		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c); err == nil && !strings.Contains(name, "directory") {
+		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c, 0); err == nil && !strings.Contains(name, "directory") {
 			t.Errorf("%s: exported", name)
 		}
 	}
@@ -321,6 +321,6 @@ func FuzzNode(f *testing.F) {
 			}
 		}
 		_, _ = ipfs.OpenDirectory(t.Context(), m, c)
-		_ = ipfs.ExportCAR(t.Context(), io.Discard, m, c)
+		_ = ipfs.ExportCAR(t.Context(), io.Discard, m, c, 0)
 	})
 }

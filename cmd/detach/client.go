@@ -1,12 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
@@ -54,20 +54,38 @@ func (g *gatewayClient) open(ctx context.Context, path, accept string) (io.ReadC
 	}
 	body := &download{resp.Body, ctx, cancel, time.AfterFunc(stallTimeout, func() { cancel(errStalled) })}
 	if resp.StatusCode != http.StatusOK {
-		return nil, errors.Join(sentence(resp.StatusCode), body.Close())
+		return nil, errors.Join(badStatus(resp.StatusCode), body.Close())
 	}
 	return body, nil
 }
 
 // read gets something small.
-func (g *gatewayClient) read(ctx context.Context, path string) (string, error) {
+func (g *gatewayClient) read(ctx context.Context, path string) ([]byte, error) {
 	body, err := g.open(ctx, path, "*/*")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer body.Close()
 	b, err := io.ReadAll(io.LimitReader(body, crypto.MaxMeta+1))
-	return strings.TrimSpace(string(b)), err
+	return bytes.TrimSpace(b), err
+}
+
+// badStatus is an answer other than 200, by its status.
+type badStatus int
+
+// passing tells whether the same request may be answered later.
+func (r badStatus) passing() bool { return r >= 500 || r == http.StatusTooManyRequests }
+
+func (r badStatus) Error() string {
+	switch r {
+	case http.StatusNotFound:
+		return "the file is not found at this gateway: is the link complete?"
+	case http.StatusGone:
+		return "the link no longer works: the file has expired or was withdrawn; ask the sender for it"
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
+		return "the gateway cannot reach its storage, or is busy: try again later"
+	}
+	return fmt.Sprintf("the gateway answered %d %s", int(r), http.StatusText(int(r)))
 }
 
 type download struct {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
-	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
@@ -155,7 +154,7 @@ func (d *demo) compare(ctx context.Context, w io.Writer, l link.Link, want []byt
 	defer cancel()
 	sum := sha256.New()
 	began := time.Now()
-	meta, err := fetch(ctx, l, func(crypto.Meta) (io.Writer, error) { return sum, nil })
+	meta, err := fetcher{}.fetch(ctx, l, sum)
 	if err != nil {
 		return fmt.Errorf("download: %w", err)
 	}

@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/cipher"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"os"
+	"path/filepath"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -18,11 +18,15 @@ import (
 )
 
 type getCmd struct {
-	Output string `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
-	Link   string `arg:"" help:"The link, as it stands in the mail. Put it in quotes."`
+	Output    string `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
+	Store     string `placeholder:"DIR" xor:"store" help:"Take the ciphertext from the embedded store in DIR, a data_dir or its objects folder, and not from the link's gateway. With a data_dir its keyring is used too, and no gateway is asked at all."`
+	API       string `name:"api" placeholder:"ADDR" xor:"store" help:"Take the ciphertext from the kubo node with its RPC there: /ip4/127.0.0.1/tcp/5001, /unix/PATH, http(s)://HOST:PORT."`
+	TokenFile string `placeholder:"FILE" help:"What the node's API.Authorizations asks for, as in the configuration."`
+	Keys      string `placeholder:"DIR" help:"Take the gateway's half of the key from the keyring in DIR."`
+	Link      string `arg:"" help:"The link, as it stands in the mail. Put it in quotes."`
 }
 
-// Run downloads one file. Only verified bytes are written, and only a whole file gets its name.
+// Run downloads what a link names. Only verified bytes are written, and only what is whole gets its name.
 func (c *getCmd) Run(e *env) error {
 	l, err := link.Parse(c.Link)
 	if errors.Is(err, link.ErrIncomplete) {
@@ -31,179 +35,147 @@ func (c *getCmd) Run(e *env) error {
 	if err != nil {
 		return usageError{errors.New("this is no link to a detached file: it looks like https://HOST/bafy…#z…")}
 	}
-	var out *output
-	var bar *progress
-	begin := func(name string, size int64) (w io.Writer, err error) {
-		if out, err = create(c.Output, cleanName(name), e.stdout); err != nil {
-			return nil, err
-		}
-		bar = newProgress(e.stderr, size)
-		return io.MultiWriter(out, bar), nil
+	f, err := c.fetcher()
+	if err != nil {
+		return usageError{err}
 	}
-	var bones *rewrite.Spool
-	meta, err := fetch(e.ctx, l, func(m crypto.Meta) (io.Writer, error) {
-		if m.Type == skeleton.Type || m.Type == manifest.Type {
-			bones = rewrite.NewSpool("")
-			return bones, nil
-		}
-		return begin(m.Name, m.Size)
-	})
-	what := "the whole original message"
-	if bones != nil {
-		switch {
-		case err != nil:
-		case meta.Type == manifest.Type:
-			what, err = fetchAll(e.ctx, l, bones, meta.Created, begin)
-		default:
-			err = fetchOriginal(e.ctx, l, bones, begin)
-		}
-		err = errors.Join(err, bones.Close())
-	}
-	if bar != nil {
-		bar.clear()
-	}
-	if out != nil {
-		err = out.finish(err)
-	}
-	if err != nil || out.path == "" {
+	defer f.close()
+	r, err := f.open(e.ctx, l)
+	if err != nil {
 		return err
 	}
-	if bones != nil {
-		_, err = fmt.Fprintf(e.stderr, "%s: %s\n", out.path, what)
+	defer r.close()
+	switch r.meta.Type {
+	case skeleton.Type:
+		return c.original(e, r)
+	case manifest.Type:
+		return c.all(e, r)
+	}
+	return c.file(e, r)
+}
+
+// file downloads one file, and goes on where an earlier attempt ended.
+func (c *getCmd) file(e *env, r *remote) error {
+	out, err := create(c.Output, cleanName(r.meta.Name), e.stdout)
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(meta.Size), meta.SHA256)
+	sum := newSum()
+	if err := out.resume(sum, r.meta.Size); err != nil {
+		return out.finish(err, sum.n)
+	}
+	if sum.n > 0 {
+		fmt.Fprintf(e.stderr, "going on after the first %s, which are there\n", bytesOf(sum.n))
+	}
+	began := sum.n
+	err = c.watched(e, out, sum.n, r.meta.Size, func(w io.Writer) error { return r.copy(e.ctx, w, sum) })
+	if errors.Is(err, errOtherSum) && began > 0 {
+		// Every byte that came was verified. So what was there is of another file.
+		fmt.Fprintln(e.stderr, "what was there is not the beginning of this file: beginning anew")
+		if err = out.restart(); err == nil {
+			sum = newSum()
+			err = c.watched(e, out, 0, r.meta.Size, func(w io.Writer) error { return r.copy(e.ctx, w, sum) })
+		}
+	}
+	if err = out.finish(err, sum.n); err != nil || out.path == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(r.meta.Size), r.meta.SHA256)
 	return err
 }
 
-// fetch gets, verifies and decrypts what l names. It asks for the destination once the key is proved right, and writes to it only bytes
-// of blocks that match their CIDs. What was written is the whole file only if the error is nil.
-func fetch(ctx context.Context, l link.Link, destination func(crypto.Meta) (io.Writer, error)) (crypto.Meta, error) {
-	g := newGatewayClient(l.Base)
-	defer g.close()
-	key, meta, err := g.unlock(ctx, l)
-	if err != nil {
-		return meta, err
+// original downloads the whole message that a skeleton and its attachments make.
+func (c *getCmd) original(e *env, r *remote) (err error) {
+	bones := rewrite.NewSpool("")
+	defer func() { err = errors.Join(err, bones.Close()) }()
+	if err := r.copy(e.ctx, bones, newSum()); err != nil {
+		return err
 	}
-	body, err := g.open(ctx, "/ipfs/"+l.CID.String()+"?format=car", "application/vnd.ipld.car")
-	if err != nil {
-		return meta, err
-	}
-	defer body.Close()
-	file, err := openData(ctx, l, body)
-	if err != nil {
-		return meta, damaged(err)
-	}
-	if file.Size() != meta.Size {
-		return meta, damaged(fmt.Errorf("%d bytes are stored of %d", file.Size(), meta.Size))
-	}
-	w, err := destination(meta)
-	if err != nil {
-		return meta, err
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(w, sum), cipher.StreamReader{S: key.Stream(0), R: file}); err != nil {
-		return meta, damaged(err)
-	}
-	if [sha256.Size]byte(sum.Sum(nil)) != meta.SHA256 {
-		return meta, damaged(errors.New("its SHA-256 is another"))
-	}
-	return meta, nil
-}
-
-// fetchOriginal puts a message together from its skeleton and what the skeleton names, all of it from the gateway of l.
-func fetchOriginal(ctx context.Context, l link.Link, bones *rewrite.Spool, begin func(name string, size int64) (io.Writer, error)) error {
 	m, err := skeleton.Open(bones.Section(0, bones.Size()))
 	if err != nil {
 		return err
 	}
-	w, err := begin(skeleton.Name, m.Size())
+	out, err := create(c.Output, skeleton.Name, e.stdout)
 	if err != nil {
 		return err
 	}
-	return m.Restore(ctx, w, func(ctx context.Context, part link.Link) (io.ReadCloser, error) {
-		if part.Base != l.Base {
-			return nil, errors.New("an attachment of the message is said to be at another gateway")
-		}
-		return fetching(ctx, part), nil
-	})
-}
-
-// fetching is a file that is fetched while it is read. What was read is the whole file only if it ends with io.EOF.
-func fetching(ctx context.Context, l link.Link) io.ReadCloser {
-	r, pipe := io.Pipe()
-	go func() {
-		_, err := fetch(ctx, l, func(crypto.Meta) (io.Writer, error) { return pipe, nil })
-		pipe.CloseWithError(err)
-	}()
-	return r
-}
-
-// openData finds the file in the object that arrives, and nothing is believed: neither the root the gateway says, nor a block.
-func openData(ctx context.Context, l link.Link, car io.Reader) (*ipfs.File, error) {
-	root, blocks, err := ipfs.ReadCAR(car)
-	if err != nil {
-		return nil, err
+	if err := out.restart(); err != nil {
+		return out.finish(err, 0)
 	}
-	if !root.Equals(l.CID) {
-		return nil, fmt.Errorf("%w: the gateway sent another object", ipfs.ErrCorrupt)
+	err = c.watched(e, out, 0, m.Size(), func(w io.Writer) error { return m.Restore(e.ctx, w, r.part) })
+	if err = out.finish(err, 0); err != nil || out.path == "" {
+		return err
 	}
-	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
-	if err != nil {
-		return nil, err
-	}
-	data, ok := entries["data"]
-	if !ok {
-		return nil, fmt.Errorf("%w: the object has no data", ipfs.ErrCorrupt)
-	}
-	return ipfs.OpenFile(ctx, blocks, data)
-}
-
-// unlock joins the key and proves it.
-func (g *gatewayClient) unlock(ctx context.Context, l link.Link) (key crypto.Key, meta crypto.Meta, err error) {
-	text, err := g.read(ctx, "/"+l.CID.String()+"/share")
-	if err != nil {
-		return key, meta, err
-	}
-	share, err := crypto.ParseShare(text)
-	if err != nil {
-		return key, meta, errors.New("the gateway's answer is not one of Detach: is the link's address right?")
-	}
-	key = crypto.Join(l.Fragment, share)
-	jwe, err := g.read(ctx, "/"+l.CID.String()+"/meta.jwe")
-	if err != nil {
-		return key, meta, err
-	}
-	meta, err = key.OpenMeta([]byte(jwe))
-	if errors.Is(err, crypto.ErrWrongKey) {
-		err = errors.New("the link does not open this file: it was cut short or changed on its way; copy all of it, to the last letter after #")
-	}
-	return key, meta, err
-}
-
-// damaged puts before an error what it means to whoever waits for a file.
-func damaged(err error) error {
-	switch {
-	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
-		return fmt.Errorf("the file did not arrive whole, so nothing is kept of it; try again: %w", err)
-	}
+	_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", out.path)
 	return err
 }
 
-var (
-	errNotFound = errors.New("the file is not found at this gateway: is the link complete?")
-	errGone     = errors.New("the link no longer works: the file has expired or was withdrawn; ask the sender for it")
-)
-
-// sentence is what an answer other than 200 means.
-func sentence(status int) error {
-	switch status {
-	case http.StatusNotFound:
-		return errNotFound
-	case http.StatusGone:
-		return errGone
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
-		return errors.New("the gateway cannot reach its storage, or is busy: try again later")
+// part opens an attachment of a message, or a file of its list, at the message's own gateway.
+func (r *remote) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+	if l.Base != r.link.Base {
+		return nil, errors.New("a file of the message is said to be at another gateway")
 	}
-	return fmt.Errorf("the gateway answered %d %s", status, http.StatusText(status))
+	in, pipe := io.Pipe()
+	go func() {
+		_, err := r.fetch(ctx, l, pipe)
+		pipe.CloseWithError(err)
+	}()
+	return in, nil
+}
+
+// watched runs a download with its progress shown.
+func (c *getCmd) watched(e *env, out *output, done, total int64, run func(io.Writer) error) error {
+	bar := newProgress(e.stderr, done, total)
+	defer bar.clear()
+	return run(io.MultiWriter(out, bar))
+}
+
+// fetcher opens what the flags name. Of a store, nothing is made that is not there.
+func (c *getCmd) fetcher() (f fetcher, err error) {
+	keys := c.Keys
+	switch {
+	case c.Store != "":
+		dir := c.Store
+		if objects := filepath.Join(dir, "objects"); isDir(objects) {
+			if dir = objects; keys == "" && isDir(filepath.Join(c.Store, "keys")) {
+				keys = filepath.Join(c.Store, "keys")
+			}
+		}
+		if !isDir(dir) {
+			return f, fmt.Errorf("--store: %s is no directory: name a data_dir, or its objects folder", c.Store)
+		}
+		if f.store, err = ipfs.OpenEmbedded(dir); err != nil {
+			return f, fmt.Errorf("--store: %w", err)
+		}
+	case c.API != "":
+		token, err := (&config.Store{TokenFile: c.TokenFile}).Token()
+		if err != nil {
+			return f, fmt.Errorf("--token-file: %w", err)
+		}
+		if f.store, err = ipfs.NewKubo(ipfs.KuboConfig{API: c.API, Token: token}); err != nil {
+			return f, fmt.Errorf("--api: %w", err)
+		}
+	}
+	if keys == "" {
+		return f, nil
+	}
+	if !isDir(keys) {
+		return f, errors.Join(fmt.Errorf("--keys: %s is no directory: name the keys folder of a data_dir", keys), f.close())
+	}
+	if f.keys, err = crypto.OpenKeyring(keys); err != nil {
+		return f, errors.Join(fmt.Errorf("--keys: %w", err), f.close())
+	}
+	return f, nil
+}
+
+func (f fetcher) close() error {
+	if f.store == nil {
+		return nil
+	}
+	return f.store.Close()
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }

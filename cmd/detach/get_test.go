@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,12 +14,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
+
+// dataDirs are those of the vaults that stored makes.
+var dataDirs = map[link.Link]string{}
 
 // stored is a file in a vault behind a real gateway, whose answers spoil may change.
 func stored(t *testing.T, content []byte, spoil func(path string, answer []byte) []byte) link.Link {
@@ -32,6 +37,7 @@ func stored(t *testing.T, content []byte, spoil func(path string, answer []byte)
 	if err := batch.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	dataDirs[l] = h.cfg.DataDir
 	return l
 }
 
@@ -89,8 +95,8 @@ func TestFetchTrustsNoGateway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := stored(t, content, spoil)
 			var got bytes.Buffer
-			_, err := fetch(t.Context(), l, func(crypto.Meta) (io.Writer, error) { return &got, nil })
-			if err == nil {
+			_, err := fetcher{pause: time.Millisecond}.fetch(t.Context(), l, &got)
+			if err == nil && !bytes.Equal(got.Bytes(), content) {
 				t.Error("no error")
 			}
 			if !bytes.HasPrefix(content, got.Bytes()) {
@@ -116,7 +122,7 @@ func TestFetch(t *testing.T) {
 		_, _ = rand.Read(content)
 		l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
 		var got bytes.Buffer
-		meta, err := fetch(t.Context(), l, func(crypto.Meta) (io.Writer, error) { return &got, nil })
+		meta, err := fetcher{pause: time.Millisecond}.fetch(t.Context(), l, &got)
 		if err != nil || !bytes.Equal(got.Bytes(), content) || meta.Name != "a.bin" || meta.Size != int64(size) {
 			t.Errorf("%d bytes: got %d bytes, %v", size, got.Len(), err)
 		}
@@ -126,14 +132,18 @@ func TestFetch(t *testing.T) {
 func TestFetchEndsWithItsContext(t *testing.T) {
 	l := stored(t, make([]byte, 3<<20), func(_ string, answer []byte) []byte { return answer })
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := fetch(ctx, l, func(crypto.Meta) (io.Writer, error) {
+	_, err := fetcher{pause: time.Millisecond}.fetch(ctx, l, writerFunc(func(p []byte) (int, error) {
 		cancel()
-		return io.Discard, nil
-	})
+		return len(p), nil
+	}))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v, want the context's", err)
 	}
 }
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestCleanName(t *testing.T) {
 	for name, want := range map[string]string{
@@ -169,7 +179,7 @@ func TestOutput(t *testing.T) {
 			return err
 		}
 		_, err = io.WriteString(o, "new")
-		return o.finish(errors.Join(err, outcome))
+		return o.finish(errors.Join(err, outcome), 0)
 	}
 	read := func(name string) string {
 		b, _ := os.ReadFile(name)
@@ -197,9 +207,11 @@ func TestOutput(t *testing.T) {
 	if err := write("name", nil); err != nil || read("name") != "new" {
 		t.Errorf("-o did not replace: %q, %v", read("name"), err)
 	}
-	if err := os.WriteFile("running.part", nil, 0o600); err != nil {
+	running, err := create("running", "", io.Discard)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer running.finish(broken, 0)
 	if err := write("running", nil); err == nil || !strings.Contains(err.Error(), "running.part") {
 		t.Errorf("err = %v, want one that names running.part", err)
 	}
@@ -212,7 +224,127 @@ func TestOutput(t *testing.T) {
 	if err := os.WriteFile("late", []byte("theirs"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.finish(nil); err == nil || read("late") != "theirs" {
+	if err := o.finish(nil, 0); err == nil || read("late") != "theirs" {
 		t.Errorf("wrote over a file that appeared: %q, %v", read("late"), err)
+	}
+}
+
+// runGet is the command, in the current directory.
+func runGet(t *testing.T, args ...string) (stderr string, code int) {
+	t.Helper()
+	var b bytes.Buffer
+	code = run(t.Context(), append([]string{"get"}, args...), nil, io.Discard, &b)
+	return b.String(), code
+}
+
+// Broken anywhere, a download goes on where it ended, and what comes of it is the file.
+func TestGetResumes(t *testing.T) {
+	content := make([]byte, 4<<20+99)
+	_, _ = rand.Read(content)
+	var asked []string
+	l := stored(t, content, func(path string, answer []byte) []byte {
+		if strings.HasSuffix(path, "/data") {
+			asked = append(asked, fmt.Sprint(len(answer)>>20))
+		}
+		return answer
+	})
+	for _, have := range []int{1, 1<<20 - 1, 1 << 20, 3<<20 + 5, len(content)} {
+		t.Chdir(t.TempDir())
+		asked = nil
+		if err := os.WriteFile("a.bin.part", content[:have], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stderr, code := runGet(t, l.URL())
+		got, _ := os.ReadFile("a.bin")
+		if code != 0 || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes were there: exit code %d, %d bytes, %s", have, code, len(got), stderr)
+		}
+		if want := fmt.Sprint((len(content) - have>>20<<20) >> 20); len(asked) != 1 || asked[0] != want && have < len(content) {
+			t.Errorf("%d bytes were there: asked for %s MiB, want %s", have, asked, want)
+		}
+		if left, _ := filepath.Glob("*.part"); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	}
+}
+
+// What is there may be another file's: then the download begins anew.
+func TestGetForeignPart(t *testing.T) {
+	content := make([]byte, 2<<20)
+	_, _ = rand.Read(content)
+	l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
+	for name, part := range map[string][]byte{"another": make([]byte, 1<<20+7), "longer": make([]byte, 3<<20)} {
+		t.Chdir(t.TempDir())
+		if err := os.WriteFile("a.bin.part", part, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stderr, code := runGet(t, l.URL())
+		if got, _ := os.ReadFile("a.bin"); code != 0 || !bytes.Equal(got, content) {
+			t.Errorf("%s: exit code %d, %d bytes, %s", name, code, len(got), stderr)
+		}
+	}
+}
+
+// A connection that breaks is made again, and asked only for the rest. What cannot be got at all leaves what came, and says so.
+func TestGetBreaksOff(t *testing.T) {
+	content := make([]byte, 6<<20)
+	_, _ = rand.Read(content)
+	broken := 2
+	l := stored(t, content, func(path string, answer []byte) []byte {
+		if strings.HasSuffix(path, "/data") && broken > 0 {
+			broken--
+			return answer[:2<<20]
+		}
+		return answer
+	})
+	t.Chdir(t.TempDir())
+	if stderr, code := runGet(t, l.URL()); code != 0 {
+		t.Errorf("broken twice: exit code %d, %s", code, stderr)
+	}
+	if got, _ := os.ReadFile("a.bin"); !bytes.Equal(got, content) {
+		t.Errorf("broken twice: got %d bytes", len(got))
+	}
+
+	t.Chdir(t.TempDir())
+	var got bytes.Buffer
+	broken = 100
+	if _, err := (fetcher{pause: time.Millisecond}).fetch(t.Context(), l, &got); err == nil || !bytes.HasPrefix(content, got.Bytes()) {
+		t.Errorf("broken for good: %d bytes, error %v", got.Len(), err)
+	}
+}
+
+// With the data directory at hand, no gateway is asked; with the store alone, it is asked for the share.
+func TestGetFromTheStore(t *testing.T) {
+	content := make([]byte, 2<<20+1)
+	_, _ = rand.Read(content)
+	var asked []string
+	l := stored(t, content, func(path string, answer []byte) []byte {
+		asked = append(asked, path[strings.LastIndexByte(path, '/'):])
+		return answer
+	})
+	dir := dataDirs[l]
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--store", dir}, "[]"},
+		{[]string{"--store", filepath.Join(dir, "objects")}, "[/share]"},
+		{[]string{"--store", filepath.Join(dir, "objects"), "--keys", filepath.Join(dir, "keys")}, "[]"},
+		{[]string{"--keys", filepath.Join(dir, "keys")}, "[/meta.jwe /data]"},
+	} {
+		t.Chdir(t.TempDir())
+		asked = nil
+		stderr, code := runGet(t, append(tt.args, l.URL())...)
+		if got, _ := os.ReadFile("a.bin"); code != 0 || !bytes.Equal(got, content) {
+			t.Errorf("%q: exit code %d, %d bytes, %s", tt.args, code, len(got), stderr)
+		}
+		if fmt.Sprint(asked) != tt.want {
+			t.Errorf("%q: the gateway was asked for %v, want %s", tt.args, asked, tt.want)
+		}
+	}
+	for _, args := range [][]string{{"--store", "/nowhere"}, {"--keys", "/nowhere"}, {"--api", "nonsense"}, {"--store", dir, "--api", "/ip4/127.0.0.1/tcp/1"}} {
+		if stderr, code := runGet(t, append(args, l.URL())...); code != 2 || !strings.Contains(stderr, args[0]) {
+			t.Errorf("%q: exit code %d, %q, want 2 and the flag's name", args, code, stderr)
+		}
 	}
 }

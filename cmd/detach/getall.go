@@ -1,29 +1,84 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"time"
+	"net/http"
 
 	"github.com/nkirchhoffer/detach-mta/internal/archive"
-	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/manifest"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// fetchAll puts a ZIP together from the list of a mail's files, all of which are fetched, verified and decrypted here. It says what came
-// of it. Files that are no longer there are left out, as the gateway does.
-func fetchAll(ctx context.Context, l link.Link, list *rewrite.Spool, created time.Time, begin func(name string, size int64) (io.Writer, error)) (string, error) {
-	m, err := manifest.Read(list.Section(0, list.Size()))
+// all downloads a ZIP of the files in a list. It is put together here, from files that are fetched, verified and decrypted one after the
+// other. Those that are no longer there are left out, as by the gateway.
+func (c *getCmd) all(e *env, r *remote) error {
+	list, err := r.list(e.ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
-	files, err := left(ctx, l, m.Files)
+	files, err := r.left(e.ctx, list.Files)
 	if err != nil {
-		return "", err
+		return err
 	}
+	zip := archive.New(entries(files), r.meta.Created, func(i int, _ int64) (io.ReadCloser, error) { // always from its beginning
+		return r.part(e.ctx, files[i].Link)
+	})
+	defer zip.Close()
+	out, err := create(c.Output, manifest.Name, e.stdout)
+	if err != nil {
+		return err
+	}
+	if err := out.restart(); err != nil {
+		return out.finish(err, 0)
+	}
+	err = c.watched(e, out, 0, zip.Size(), func(w io.Writer) error {
+		_, err := io.Copy(w, zip)
+		return err
+	})
+	if err = out.finish(err, 0); err != nil || out.path == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stderr, "%s: %d files of %d, each checked against its SHA-256\n", out.path, len(files), len(list.Files))
+	return err
+}
+
+// list reads the list that r is.
+func (r *remote) list(ctx context.Context) (manifest.List, error) {
+	if r.meta.Size > manifest.MaxSize {
+		return manifest.List{}, manifest.ErrTooMany
+	}
+	var text bytes.Buffer
+	if err := r.copy(ctx, &text, newSum()); err != nil {
+		return manifest.List{}, err
+	}
+	return manifest.Read(&text)
+}
+
+// left are the files that can still be opened.
+func (r *remote) left(ctx context.Context, all []manifest.File) (files []manifest.File, err error) {
+	for _, f := range all {
+		file, err := r.open(ctx, f.Link)
+		switch {
+		case errors.Is(err, badStatus(http.StatusNotFound)), errors.Is(err, badStatus(http.StatusGone)), errors.Is(err, ipfs.ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		file.close()
+		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return nil, badStatus(http.StatusGone)
+	}
+	return files, nil
+}
+
+// entries are the files under the names that they would be saved by, each its own.
+func entries(files []manifest.File) []archive.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
 		names[i] = cleanName(f.Name)
@@ -32,43 +87,5 @@ func fetchAll(ctx context.Context, l link.Link, list *rewrite.Spool, created tim
 	for i, name := range archive.Names(names) {
 		entries[i] = archive.Entry{Name: name, Size: files[i].Size, CRC32: files[i].CRC32}
 	}
-	zip := archive.New(entries, created, func(i int, _ int64) (io.ReadCloser, error) { // always from its beginning
-		return fetching(ctx, files[i].Link), nil
-	})
-	defer zip.Close()
-	w, err := begin(manifest.Name, zip.Size())
-	if err != nil {
-		return "", err
-	}
-	if _, err := io.Copy(w, zip); err != nil {
-		return "", err
-	}
-	what := fmt.Sprintf("%d files, each checked against its SHA-256", len(files))
-	if gone := len(m.Files) - len(files); gone > 0 {
-		what += fmt.Sprintf("; left out, expired or withdrawn: %d", gone)
-	}
-	return what, nil
-}
-
-// left are the files that the gateway still serves.
-func left(ctx context.Context, l link.Link, all []manifest.File) (files []manifest.File, err error) {
-	g := newGatewayClient(l.Base)
-	defer g.close()
-	for _, f := range all {
-		if f.Link.Base != l.Base {
-			return nil, errors.New("the files are said to be at another gateway")
-		}
-		_, err := g.read(ctx, "/"+f.Link.CID.String()+"/share")
-		switch {
-		case errors.Is(err, errNotFound), errors.Is(err, errGone):
-		case err != nil:
-			return nil, err
-		default:
-			files = append(files, f)
-		}
-	}
-	if len(files) == 0 {
-		return nil, errGone
-	}
-	return files, nil
+	return entries
 }

@@ -55,18 +55,22 @@ func TestGetAll(t *testing.T) {
 		return stderr.String(), err
 	}
 	said, err := get()
-	if err != nil || said != "files.zip: 3 files, each checked against its SHA-256\n" {
+	if err != nil || said != "files.zip: 3 files of 3, each checked against its SHA-256\n" {
 		t.Errorf("said %q, %v", said, err)
 	}
 	if names := unzipped(t, contents[0], contents[1], contents[2]); names != "[a.pdf notes.txt a (2).pdf]" {
 		t.Errorf("got %s", names)
 	}
+	if err := (&getCmd{Link: all.URL(), Store: h.cfg.DataDir}).Run(&env{ctx: t.Context(), stdout: io.Discard, stderr: io.Discard}); err != nil {
+		t.Errorf("from the store: %v", err)
+	}
+	unzipped(t, contents...)
 	denied := filepath.Join(h.cfg.DataDir, "denied")
 	if err := os.WriteFile(denied, []byte(files[0].Link.CID.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	said, err = get()
-	if err != nil || said != "files.zip: 2 files, each checked against its SHA-256; left out, expired or withdrawn: 1\n" {
+	if err != nil || said != "files.zip: 2 files of 3, each checked against its SHA-256\n" {
 		t.Errorf("with one revoked: said %q, %v", said, err)
 	}
 	if names := unzipped(t, contents[1], contents[2]); names != "[notes.txt a.pdf]" {

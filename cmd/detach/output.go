@@ -40,38 +40,83 @@ func create(option, name string, stdout io.Writer) (*output, error) {
 	if _, err := os.Lstat(o.path); err == nil && !o.replace {
 		return nil, o.exists()
 	}
-	o.part, err = os.OpenFile(o.path+".part", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if errors.Is(err, fs.ErrExist) {
-		err = fmt.Errorf("%s.part is left of another download, or one is running: remove it", o.path)
-	}
+	o.part, err = openPart(o.path + ".part")
 	o.Writer = o.part
 	return o, err
+}
+
+// openPart opens what is to become a file, for one process at a time. What an earlier one has left is kept.
+func openPart(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file: remove it", path)
+	}
+	if err == nil && lock(f) != nil {
+		err = fmt.Errorf("%s is being downloaded by another process", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// resume reads what an earlier attempt has left into sum, and goes on behind it; more than most cannot be of this file. What is
+// written straight begins at its beginning.
+func (o *output) resume(sum io.Writer, most int64) error {
+	if o.path == "" {
+		return nil
+	}
+	info, err := o.part.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > most {
+		return o.restart()
+	}
+	_, err = io.Copy(sum, o.part)
+	return err
+}
+
+// restart forgets what was written.
+func (o *output) restart() error {
+	if o.path == "" {
+		return nil
+	}
+	_, err := o.part.Seek(0, io.SeekStart)
+	return errors.Join(err, o.part.Truncate(0))
 }
 
 func (o *output) exists() error {
 	return fmt.Errorf("%s exists already: name another file with -o", o.path)
 }
 
-// finish gives the file its name if err is nil, and removes it otherwise.
-func (o *output) finish(err error) error {
+// finish gives the file its name if err is nil. Otherwise what is there stays for a next attempt, if it is of use to one.
+func (o *output) finish(err error, useful int64) error {
 	if o.part == nil {
 		return err
 	}
-	err = errors.Join(err, o.part.Close())
 	if o.path == "" {
-		return err
+		return errors.Join(err, o.part.Close())
 	}
+	defer o.part.Close() // and not before: it is locked
 	part := o.part.Name()
-	if err == nil && o.replace {
+	switch {
+	case err != nil && useful > 0 && !errors.Is(err, errOtherSum):
+		return fmt.Errorf("%w\n%s of it are in %s: the same command goes on from there", err, bytesOf(useful), part)
+	case err != nil:
+		return errors.Join(err, os.Remove(part))
+	case o.replace:
 		return os.Rename(part, o.path)
 	}
-	if err == nil {
-		// A rename would replace what another program has put there meanwhile; a link does not.
-		if err = os.Link(part, o.path); errors.Is(err, fs.ErrExist) {
-			err = o.exists()
-		} else if err != nil {
-			return os.Rename(part, o.path) // a file system without hard links
-		}
+	// A rename would replace what another program has put there meanwhile; a link does not.
+	if err = os.Link(part, o.path); errors.Is(err, fs.ErrExist) {
+		err = o.exists()
+	} else if err != nil {
+		return os.Rename(part, o.path) // a file system without hard links
 	}
 	return errors.Join(err, os.Remove(part))
 }

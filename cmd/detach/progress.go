@@ -15,12 +15,13 @@ type progress struct {
 	to          io.Writer // the terminal, or nil
 	width       func() int
 	total, done int64
+	before      int64 // done by an earlier attempt: it says nothing of the rate
 	began, last time.Time
 	now         func() time.Time
 }
 
-func newProgress(stderr io.Writer, total int64) *progress {
-	p := &progress{total: total, now: time.Now}
+func newProgress(stderr io.Writer, done, total int64) *progress {
+	p := &progress{total: total, done: done, before: done, now: time.Now}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.to = stderr
 		p.width = func() int { w, _, _ := term.GetSize(int(f.Fd())); return w }
@@ -48,7 +49,7 @@ func (p *progress) clear() {
 func (p *progress) line(width int) string {
 	const left = 52 // columns for the words beside the bar
 	seconds := p.now().Sub(p.began).Seconds()
-	rate := float64(p.done) / max(seconds, 1e-3)
+	rate := float64(p.done-p.before) / max(seconds, 1e-3)
 	remaining := time.Duration(float64(p.total-p.done) / max(rate, 1) * float64(time.Second)).Round(time.Second)
 	words := fmt.Sprintf("%s of %s, %s/s, %v left", bytesOf(p.done), bytesOf(p.total), bytesOf(int64(rate)), remaining)
 	cells := min(width-left, 40)

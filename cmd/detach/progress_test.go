@@ -37,7 +37,7 @@ func TestProgressLine(t *testing.T) {
 // What is no terminal gets no progress: a pipe, a file, a test.
 func TestNoProgressWithoutTerminal(t *testing.T) {
 	var b strings.Builder
-	p := newProgress(&b, 10)
+	p := newProgress(&b, 0, 10)
 	p.last = time.Time{}
 	if _, err := p.Write(make([]byte, 10)); err != nil || p.done != 10 {
 		t.Errorf("done = %d, %v", p.done, err)

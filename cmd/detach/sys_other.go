@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -13,3 +14,7 @@ func ownedByUs(fs.FileInfo) bool { return true }
 // The numbers of Windows Sockets.
 func isInUse(err error) bool   { return errors.Is(err, syscall.Errno(10048)) }
 func isRefused(err error) bool { return errors.Is(err, syscall.Errno(10061)) }
+
+const noFollow = 0
+
+func lock(*os.File) error { return nil }

@@ -18,7 +18,7 @@ type Client struct {
 
 // Dial connects from the given loopback address ("" for the usual one) and reads the greeting.
 func Dial(addr, from string) (*Client, error) {
-	d := net.Dialer{Timeout: 10 * time.Second}
+	d := net.Dialer{Timeout: Patience}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}

@@ -96,7 +96,7 @@ func StartDovecot(t T) *Dovecot {
 			t.Log(d.Log())
 		}
 	})
-	Eventually(t, 20*time.Second, "Dovecot to listen", func() bool {
+	Eventually(t, Patience, "Dovecot to listen", func() bool {
 		for _, addr := range []string{d.LMTP, d.IMAP} {
 			c, err := net.Dial("tcp", addr)
 			if err != nil {

@@ -71,7 +71,7 @@ func (m *Mailbox) Wait(t T, id string) Mail {
 	if id == "" {
 		t.Fatal("no queue id to wait for")
 	}
-	timeout := time.After(60 * time.Second)
+	timeout := time.After(Patience)
 	for {
 		m.mu.Lock()
 		i, ok := m.byID[id]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -162,6 +163,13 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	for _, sub := range []string{"etc", "queue", "log"} {
 		must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
 	}
+	// Made by its daemon, the log would be root's, and not every program of Postfix that writes to it is run by root.
+	postfix, err := user.Lookup("postfix")
+	must(p.t, err)
+	uid, err := strconv.Atoi(postfix.Uid)
+	must(p.t, err)
+	must(p.t, os.WriteFile(p.LogFile(), nil, 0o644))
+	must(p.t, os.Chown(p.LogFile(), uid, -1))
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
 }
@@ -229,7 +237,7 @@ func (p *Postfix) Kill() {
 	}
 	// The master leads a process group of its own, and all of its children are in it.
 	must(p.t, syscall.Kill(-pid, syscall.SIGKILL))
-	Eventually(p.t, 20*time.Second, "the killed Postfix to be gone", func() bool {
+	Eventually(p.t, Patience, "the killed Postfix to be gone", func() bool {
 		_, err := p.control("status")
 		return err != nil
 	})
@@ -263,7 +271,7 @@ func (p *Postfix) WaitLog(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
 	var line string
-	Eventually(p.t, 20*time.Second, "a log line "+pattern, func() bool {
+	Eventually(p.t, Patience, "a log line "+pattern, func() bool {
 		for l := range strings.Lines(p.Log()) {
 			if re.MatchString(l) {
 				line = l

@@ -2,9 +2,11 @@ package servers
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 )
 
 // Two Postfixes and nothing between them: what the tests take for the work of a filter must not be theirs.
@@ -26,7 +28,7 @@ func TestPostfixAlone(t *testing.T) {
 	if line := p.ClientLine(QueueID(reply)); !strings.Contains(line, "orig_client=unknown[127.0.0.5]") {
 		t.Errorf("the after-filter Postfix logged %q, want the original client 127.0.0.5", line)
 	}
-	p.WaitEmpty(10 * time.Second)
+	p.WaitEmpty(Patience)
 
 	reply = Send(t, p.Control, "", Message{From: "a@b.example", To: "nobody@known.example", Data: strings.NewReader(mail)})
 	if !strings.HasPrefix(reply, "550 5.1.1") {
@@ -43,4 +45,25 @@ func TestStripTrace(t *testing.T) {
 	if _, err := StripTrace(mail, 3); err == nil {
 		t.Error("want an error for a missing Received field")
 	}
+}
+
+// A killed Postfix leaves temporary files, about which postsuper(1), which is nobody special, writes to the log before the next start.
+func TestPostfixStartsAfterACrash(t *testing.T) {
+	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: "127.0.0.1:9", Domain: "known.example", Users: []string{"user"}})
+	p.Kill()
+	leftover := filepath.Join(p.dir, "queue/incoming/877162.30026")
+	must(t, os.WriteFile(leftover, nil, 0o600))
+	owner := ownerOf(t, filepath.Join(p.dir, "queue/incoming"))
+	must(t, os.Chown(leftover, owner, -1))
+	p.Start()
+	if _, err := p.control("status"); err != nil {
+		t.Errorf("status: %v\n%s", err, p.Log())
+	}
+}
+
+func ownerOf(t *testing.T, path string) int {
+	t.Helper()
+	info, err := os.Stat(path)
+	must(t, err)
+	return int(info.Sys().(*syscall.Stat_t).Uid)
 }

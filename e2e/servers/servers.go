@@ -98,6 +98,9 @@ func FreeAddr(t T) string {
 	return ""
 }
 
+// Patience is for what must happen. It is much longer than anything takes: a busy machine is slow, and only that.
+const Patience = 2 * time.Minute
+
 // Eventually waits for what another process is to bring about, and fails the test when it does not.
 func Eventually(t T, within time.Duration, what string, done func() bool) {
 	t.Helper()

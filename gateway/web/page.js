@@ -5,6 +5,9 @@
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
 
+	// By the name alone: what the file really is, the server looks up before it shows it.
+	const shows = /^(png|jpe?g|gif|webp|avif|mp3|wav|ogg|oga|mp4|m4v|webm|txt|log|csv|md)$/;
+
 	function describe(meta) {
 		const name = shown(String(meta.name || '')) || $('name').dataset.unnamed;
 		const ext = extension(name);
@@ -23,6 +26,7 @@
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}
+		$('view').hidden = made || !shows.test(ext.toLowerCase());
 		$('here').hidden = made || !browser.possible();
 	}
 
@@ -92,6 +96,11 @@
 			time.textContent = new Intl.DateTimeFormat(locale, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time.dateTime));
 		}
 		$('key').addEventListener('input', pasted);
+		$('view').addEventListener('toggle', () => {
+			if (!$('view').open) return;
+			$('viewkey').value = $('key').value;
+			$('view').querySelector('form').submit();
+		}, { once: true });
 		$('decrypt').addEventListener('click', decryptHere);
 		$('open').addEventListener('submit', () => { $('after').textContent = $('after').dataset.sent; });
 		show();

@@ -1,0 +1,73 @@
+// Looks at pages as recipients see them, in the system's own Chromium: what they say, whether they fit the screen, what they weigh,
+// and what axe finds wrong for who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
+//
+//   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), view (open the frame), screenshot}
+//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, viewed, origin, error}
+
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { chromium, devices } from "playwright-core";
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"], narrow: { viewport: { width: 320, height: 640 } } };
+
+// What the page's frame shows once it is loaded, and as whom.
+async function inFrame(page) {
+  await page.locator("#view summary").click();
+  const frame = await (await page.locator("iframe[name=view]").elementHandle()).contentFrame();
+  await frame.waitForURL(/\/v\//);
+  const viewed = await frame.waitForFunction(() => {
+    const e = document.querySelector("img, audio, video");
+    if (!e) return document.readyState === "complete" && document.body.innerText;
+    return e.naturalWidth ? `img ${e.naturalWidth}` : e.duration ? `${e.localName} ${e.duration}` : false;
+  });
+  return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
+}
+
+async function look(browser, { url, state, device, dark, locale, forwarded, view, screenshot }) {
+  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], viewed: "", origin: "", error: "" };
+  const context = await browser.newContext({
+    ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
+  });
+  try {
+    const page = await context.newPage();
+    page.setDefaultTimeout(60_000);
+    page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
+    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
+    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    const response = await page.goto(url);
+    seen.status = response.status();
+    seen.retry = (await response.allHeaders())["retry-after"] || "";
+    seen.bytes = (await response.body()).length;
+    if (state) await page.locator(`html[data-state=${state}]`).waitFor();
+    if (view) Object.assign(seen, await inFrame(page));
+    seen.title = await page.title();
+    seen.text = await page.locator("body").innerText();
+    seen.lang = await page.locator("html").getAttribute("lang");
+    seen.cookies = (await context.cookies()).length;
+    seen.wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+    seen.small = await page.evaluate(() => [...document.querySelectorAll("button, input, summary, a")].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 24).map((e) => e.textContent));
+    if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+    seen.violations = found.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html).join(" | ").slice(0, 300));
+  } catch (error) {
+    seen.error = String(error);
+  } finally {
+    await context.close();
+  }
+  return seen;
+}
+
+const looks = JSON.parse(await readFile("/dev/stdin", "utf8"));
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
+});
+const seen = [];
+try {
+  for (const l of looks) seen.push(await look(browser, l));
+} finally {
+  await browser.close();
+}
+process.stdout.write(JSON.stringify(seen));

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// viewed opens a file as the page's frame does.
+func (f *fixture) viewed(l link.Link) (frame *http.Response, at string) {
+	f.t.Helper()
+	resp := f.request(http.MethodPost, "/"+l.CID.String(), url.Values{"key": {l.Fragment.Encode()}, "view": {"1"}}.Encode())
+	wantStatus(f.t, resp, http.StatusSeeOther)
+	at = strings.TrimPrefix(resp.Header.Get("Location"), prefix)
+	if !strings.Contains(at, "/v/") {
+		f.t.Fatalf("the frame is sent to %s", at)
+	}
+	return f.get(at), at
+}
+
+func (f *fixture) wantFile(resp *http.Response, contentType, content string) {
+	f.t.Helper()
+	wantStatus(f.t, resp, http.StatusOK)
+	wantHeader(f.t, resp, "Content-Type", contentType)
+	wantHeader(f.t, resp, "Content-Disposition", "inline")
+	if got := readAll(f.t, resp); string(got) != content {
+		f.t.Errorf("%s: %d bytes", contentType, len(got))
+	}
+}
+
+// What is shown, the bytes decide; what a browser might run is not shown, whatever it is called.
+func TestFault83_View(t *testing.T) {
+	f := newFixture(t, options{})
+	const refused = ""
+	for _, tt := range []struct{ name, content, want string }{
+		{"a.png", "\x89PNG\r\n\x1a\n rest", "image/png"},
+		{"a.jpg", "\xff\xd8\xff rest", "image/jpeg"},
+		{"a.gif", "GIF89a rest", "image/gif"},
+		{"a.webp", "RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"},
+		{"a.avif", "\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1miaf", "image/avif"},
+		{"a.mp3", "ID3 rest", "audio/mpeg"},
+		{"a.wav", "RIFF\x00\x00\x00\x00WAVEfmt ", "audio/wav"},
+		{"a.mp4", "\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "video/mp4"},
+		{"a.webm", "\x1a\x45\xdf\xa3 rest", "video/webm"},
+		{"a.txt", "grüße\n", "text/plain; charset=utf-8"},
+		{"cut.txt", strings.Repeat("a", sniffed-1) + "ü", "text/plain; charset=utf-8"},
+		{"latin1.txt", "gr\xfc\xdfe\n", "text/plain; charset=windows-1252"},
+		{"empty.txt", "", "text/plain; charset=utf-8"},
+		{"named.exe", "GIF89a rest", "image/gif"},
+		{"page.png", "<!doctype html><script>alert(1)</script>", refused},
+		{"page.txt", "  <script>alert(1)</script>", refused},
+		{"drawing.png", "<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", refused},
+		{"paper.pdf", "%PDF-1.7", refused},
+		{"program.txt", "MZ\x90\x00\x03", refused},
+		{"archive.zip", "PK\x03\x04", refused},
+	} {
+		frame, at := f.viewed(f.put(tt.name, []byte(tt.content)))
+		answers := []*http.Response{frame}
+		switch kind, _, _ := strings.Cut(tt.want, "/"); kind {
+		case refused:
+			wantStatus(t, frame, http.StatusUnsupportedMediaType)
+			wantHeader(t, frame, "Content-Type", plain)
+			wantHeader(t, frame, "Content-Disposition", "")
+		case "text":
+			f.wantFile(frame, tt.want, tt.content)
+		default:
+			wantStatus(t, frame, http.StatusOK)
+			wantHeader(t, frame, "Content-Type", page)
+			if body := string(readAll(t, frame)); !strings.Contains(body, `src="`+prefix+at+`/file"`) || !strings.Contains(body, "<style>"+viewStyle+"</style>") {
+				t.Errorf("%s: the frame is %s", tt.name, body)
+			}
+			file := f.get(at + "/file")
+			f.wantFile(file, tt.want, tt.content)
+			answers = append(answers, file)
+		}
+		for _, resp := range answers {
+			for name, want := range map[string]string{
+				"Content-Security-Policy": fmt.Sprintf(viewCSP, cspHash(viewStyle)), "X-Content-Type-Options": "nosniff",
+				"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "no-referrer",
+			} {
+				wantHeader(t, resp, name, want)
+			}
+			if !strings.HasPrefix(resp.Header.Get("Cache-Control"), noStore) {
+				t.Errorf("%s: Cache-Control %q", tt.name, resp.Header.Get("Cache-Control"))
+			}
+		}
+	}
+	// A player asks for pieces.
+	_, at := f.viewed(f.put("a.mp3", []byte("ID3 rest")))
+	wantStatus(t, f.get(at+"/file", "Range", "bytes=2-4"), http.StatusPartialContent)
+	l := f.put("a.txt", []byte("a"))
+	wantStatus(t, f.get("/"+l.CID.String()+"/v/2026-01.AAAA"), http.StatusGone)
+	wantStatus(t, f.request(http.MethodPost, "/"+l.CID.String()+"/v/2026-01.AAAA", ""), http.StatusMethodNotAllowed)
+}
