@@ -355,3 +355,14 @@ func TestSealedList(t *testing.T) {
 	wantStatus(t, f.get("/"+each[0].CID.String()+"/all.json"), 404)
 	wantStatus(t, f.request("POST", c+"/all.json", "x"), 405)
 }
+
+// A list is not what is downloaded, nor is a skeleton: neither is looked at.
+func TestListIsNotViewed(t *testing.T) {
+	f := newFixture(t, options{})
+	all, _ := f.putAll(threeFiles()...)
+	_, original, _ := f.putOriginal([]byte("x"), 1)
+	for _, l := range []link.Link{all, original} {
+		resp, _ := f.viewed(l)
+		wantStatus(t, resp, http.StatusUnsupportedMediaType)
+	}
+}

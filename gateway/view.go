@@ -11,6 +11,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
@@ -62,6 +64,9 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 		return err
 	}
 	defer file.Close()
+	if file.Meta.Type == skeleton.Type || file.Meta.Type == manifest.Type {
+		return errNoView // it is not what is downloaded
+	}
 	contentType, err := sniff(file)
 	if err != nil {
 		return err

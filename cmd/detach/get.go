@@ -11,6 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
@@ -44,8 +45,11 @@ func (c *getCmd) Run(e *env) error {
 		return err
 	}
 	defer r.close()
-	if r.meta.Type == skeleton.Type {
+	switch r.meta.Type {
+	case skeleton.Type:
 		return c.original(e, r)
+	case manifest.Type:
+		return c.all(e, r)
 	}
 	return c.file(e, r)
 }
@@ -106,10 +110,10 @@ func (c *getCmd) original(e *env, r *remote) (err error) {
 	return err
 }
 
-// part opens an attachment of a message, at the message's own gateway.
+// part opens an attachment of a message, or a file of its list, at the message's own gateway.
 func (r *remote) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	if l.Base != r.link.Base {
-		return nil, errors.New("an attachment of the message is said to be at another gateway")
+		return nil, errors.New("a file of the message is said to be at another gateway")
 	}
 	in, pipe := io.Pipe()
 	go func() {

@@ -28,6 +28,22 @@ var dataDirs = map[link.Link]string{}
 // stored is a file in a vault behind a real gateway, whose answers spoil may change.
 func stored(t *testing.T, content []byte, spoil func(path string, answer []byte) []byte) link.Link {
 	t.Helper()
+	h := served(t, spoil)
+	batch := h.vault.Begin()
+	l, err := batch.Detach(t.Context(), "a.bin", "application/octet-stream", bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := batch.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dataDirs[l] = h.cfg.DataDir
+	return l
+}
+
+// served is a vault behind a real gateway, whose answers spoil may change.
+func served(t *testing.T, spoil func(path string, answer []byte) []byte) *house {
+	t.Helper()
 	var handler http.Handler
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := httptest.NewRecorder()
@@ -44,16 +60,7 @@ func stored(t *testing.T, content []byte, spoil func(path string, answer []byte)
 	}
 	t.Cleanup(func() { _ = h.Close() })
 	handler = gateway.New(gateway.Config{BaseURL: server.URL}, h.vault, slog.New(slog.DiscardHandler))
-	batch := h.vault.Begin()
-	l, err := batch.Detach(t.Context(), "a.bin", "application/octet-stream", bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := batch.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	dataDirs[l] = cfg.DataDir
-	return l
+	return h
 }
 
 // Nothing that a gateway may answer brings out a byte that was not in the file, or a short success.

@@ -53,10 +53,11 @@ const [rawPrefix, dagPBPrefix] = ['01551220', '01701220']
 const prefix = cid => cid.subarray(0, 4).toString('hex')
 
 function parseLink(link) {
-  const [head, fragment = ''] = link.split('#')
+  const [whole, fragment = ''] = link.split('#')
+  const all = whole.endsWith('/all'), head = all ? whole.slice(0, -4) : whole
   const cid = decodeCID(head.slice(head.lastIndexOf('/') + 1))
   if (prefix(cid) !== dagPBPrefix) refuse('invalid')
-  return { cid, fragment: decodeMultibase58(fragment) }
+  return { cid, fragment: decodeMultibase58(fragment), all, base: head.slice(0, head.lastIndexOf('/')) }
 }
 
 // Section "Object": no byte of a block before its hash.
@@ -251,7 +252,7 @@ function restore(skeleton, attachments) {
     let id
     try {
       id = link.slice(link.lastIndexOf('/') + 1).split('#')[0]
-      parseLink(link)
+      if (parseLink(link).all) refuse('invalid')
     } catch {
       refuse('invalid')
     }
@@ -277,6 +278,42 @@ function checkSkeleton({ why, skeleton, attachments, expect, message = '' }) {
   }
 }
 
+// Section "The list of a mail's files".
+function readList(text) {
+  const size = s => new TextEncoder().encode(s).length
+  if (size(text) > 1 << 20) refuse('invalid')
+  let list
+  try {
+    list = JSON.parse(text)
+  } catch {
+    refuse('invalid')
+  }
+  if (list.version !== 1 || !Array.isArray(list.files) || list.files.length < 2 || list.files.length > 1000) refuse('invalid')
+  const seen = new Set(), bases = new Set()
+  return list.files.map(({ link, name, type, size: bytes, crc32 }) => {
+    if (typeof name !== 'string' || typeof type !== 'string' || size(name) > 1024 || size(type) > 1024) refuse('invalid')
+    whole(bytes, 0)
+    if (bytes > 2 ** 40 || !/^[0-9a-f]{8}$/.test(crc32) || bytes === 0 && crc32 !== '00000000') refuse('invalid')
+    if (!/^https?:\/\/[^#?%\s]+#z[1-9A-HJ-NP-Za-km-z]+$/.test(link)) refuse('invalid')
+    const { cid, all, base } = parseLink(link)
+    const id = cid.toString('hex')
+    if (all || seen.has(id) || bases.add(base).size > 1) refuse('invalid')
+    seen.add(id)
+    return { cid: link.slice(base.length + 1).split('#')[0], fragment: link.split('#')[1], name, type, size: bytes, crc32: parseInt(crc32, 16) }
+  })
+}
+
+function checkList({ why, list, expect, files }) {
+  try {
+    const got = readList(list)
+    want(`list, ${why}`, 'ok', expect)
+    want(`list, ${why}: files`, JSON.stringify(got), JSON.stringify(files))
+  } catch (e) {
+    if (!(e instanceof Refused)) throw e
+    want(`list, ${why}`, e.message, expect)
+  }
+}
+
 const objects = readdirSync(dir).filter(name => name.startsWith('object-'))
 for (const name of objects) await checkObject(name)
 checkKeystream(read('keystream.json'))
@@ -284,12 +321,17 @@ checkData(read('data.json'))
 checkTicket(read('ticket.json'))
 for (const kid of read('kid.json').valid) want(`kid ${kid}`, kid === 'link' || isEpoch(kid), true)
 for (const kid of read('kid.json').invalid) want(`kid ${kid}`, kid === 'link' || isEpoch(kid), false)
-for (const v of read('links.json').filter(v => v.comment === 'as it is written')) {
-  want('link', parseLink(v.in).fragment.toString('hex'), decodeMultibase58(v.fragment).toString('hex'))
+for (const v of read('links.json').filter(v => v.comment.endsWith('as it is written'))) {
+  const { fragment, all } = parseLink(v.in)
+  want('link', fragment.toString('hex'), decodeMultibase58(v.fragment).toString('hex'))
+  want('link: all', all, v.all ?? false)
 }
+const lists = read('files.json')
+lists.forEach(checkList)
+if (lists.length === 0) want('vectors of lists', 0, 'some')
 const skeletons = read('skeleton.json')
 skeletons.forEach(checkSkeleton)
 if (skeletons.length === 0) want('skeleton vectors', 0, 'some')
 if (objects.length === 0) want('object vectors', 0, 'some')
-console.log(`${objects.length} objects, ${skeletons.length} skeletons, ${failures} failures`)
+console.log(`${objects.length} objects, ${skeletons.length} skeletons, ${lists.length} lists, ${failures} failures`)
 process.exitCode = failures === 0 ? 0 : 1

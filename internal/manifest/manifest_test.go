@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -156,6 +157,17 @@ func TestVectors(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), testLink(1).Fragment.Encode()) {
 			t.Errorf("%s: the error quotes a link", v.Why)
 		}
+	}
+}
+
+// The example in the specification is the first of the vectors.
+func TestExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if joined := regexp.MustCompile(`\n +`).ReplaceAllString(string(text), ""); !strings.Contains(joined, marshal(t, good())) {
+		t.Error("docs/format.md has another example")
 	}
 }
 
