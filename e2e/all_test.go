@@ -75,6 +75,33 @@ func TestAllFilesInBrowser(t *testing.T) {
 	}
 }
 
+// The page to all fits every screen and speaks every language; it weighs little, asks for the list and nothing else, and axe finds nothing.
+func TestPageOfAllFiles(t *testing.T) {
+	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false", keys: "retention = \"48h\""})
+	all := startDecoder(t).parse(t, d.pipe(t, "filter", []byte(album()))).checkAll(t, hashes(albumFiles))
+	says := map[string]string{"en-GB": "Download all (ZIP, 4.2\u00a0MB)", "fr-FR": "Tout télécharger (ZIP, 4,2\u00a0MB)", "de-DE": "Alle herunterladen (ZIP, 4,2\u00a0MB)", "es-ES": "Descargar todo (ZIP, 4,2\u00a0MB)"}
+	var views []pageView
+	for locale := range says {
+		for _, device := range []string{"desktop", "phone", "narrow"} {
+			shot, err := filepath.Abs(filepath.Join(artefacts, fmt.Sprintf("all-%s-%s.png", locale, device)))
+			must(t, err)
+			views = append(views, pageView{URL: all.url, State: "ready", Device: device, Dark: device == "phone", Locale: locale, Screenshot: shot})
+		}
+	}
+	for i, saw := range lookAt(t, views) {
+		v := views[i]
+		if saw.Error != "" || saw.Status != 200 || !strings.Contains(saw.Text, says[v.Locale]) || !strings.Contains(saw.Text, "notes.txt") {
+			t.Errorf("%s, %s: %s %q, want %q", v.Locale, v.Device, saw.Error, saw.Text, says[v.Locale])
+		}
+		if saw.Bytes >= maxPage || len(saw.Requests) != 2 || saw.Cookies > 0 {
+			t.Errorf("%s, %s: %d bytes, requests %d, %d cookies: want under %d, 2, none", v.Locale, v.Device, saw.Bytes, len(saw.Requests), saw.Cookies, maxPage)
+		}
+		if saw.Wide || len(saw.Small) > 0 || len(saw.Violations) > 0 || len(saw.Complaints) > 0 {
+			t.Errorf("%s, %s: wider than the screen: %v; too small for a finger: %q; axe finds %q; complaints %q", v.Locale, v.Device, saw.Wide, saw.Small, saw.Violations, saw.Complaints)
+		}
+	}
+}
+
 // walkAll has Chromium go from page to page; see browser/all.mjs.
 func walkAll(t *testing.T, told map[string]any) (s seenAll) {
 	t.Helper()
