@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // ErrNoEpoch: the epoch has no secret here. Either it was never made, or it was destroyed, and
@@ -22,6 +23,9 @@ var ErrNoEpoch = errors.New("epoch has no secret")
 
 const (
 	keySuffix = ".key"
+	newPrefix = ".new-" // of a secret that has no name yet
+	// makingTime is much longer than it takes to give it one.
+	makingTime = time.Minute
 	// keyFileSize is 64 hex digits and a newline.
 	keyFileSize = 2*SecretSize + 1
 
@@ -42,6 +46,9 @@ type Keyring struct {
 // that are malformed or that others can read, naming the file and what to do.
 func OpenKeyring(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open keyring: %w", err)
+	}
+	if err := removeLeftovers(dir); err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -93,11 +100,14 @@ func (r *Keyring) Ensure(e Epoch) error {
 // create writes a secret under a name of its own, and links that to the epoch's name. link(2)
 // never replaces: of several processes one wins, and none sees half a file.
 func (r *Keyring) create(e Epoch) error {
+	if err := removeLeftovers(r.dir); err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
 	s, err := randomSecret(rand.Reader)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	tmp, err := os.CreateTemp(r.dir, ".new-*") // 0600
+	tmp, err := os.CreateTemp(r.dir, newPrefix+"*") // 0600
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -109,6 +119,28 @@ func (r *Keyring) create(e Epoch) error {
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("keyring: %w", err)
+	}
+	return nil
+}
+
+// removeLeftovers removes what a crash in create has left: it may be a secret's second name, and
+// so keep the secret when the first is removed.
+func removeLeftovers(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), newPrefix) {
+			continue
+		}
+		info, err := entry.Info()
+		if err == nil && time.Since(info.ModTime()) > makingTime {
+			err = os.Remove(filepath.Join(dir, entry.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const testEpoch Epoch = "2026-11"
@@ -223,17 +224,40 @@ func TestFault82_97_KeyringRefuses(t *testing.T) {
 	})
 }
 
-// A process that dies between making its file and naming it leaves a file that nobody reads.
+// A process that dies between making its file and naming it leaves half of a secret; one that dies just after it, the secret under
+// a second name, which would outlive the first when that is destroyed. Both go when the keyring is opened, or has a new epoch.
 func TestKeyringLeftovers(t *testing.T) {
 	r, dir := openTestKeyring(t)
-	if err := os.WriteFile(filepath.Join(dir, ".new-123"), []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := r.Ensure(testEpoch); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenKeyring(dir); err != nil {
-		t.Fatal(err)
+	half, second, young := filepath.Join(dir, ".new-123"), filepath.Join(dir, ".new-456"), filepath.Join(dir, ".new-789")
+	for _, forget := range []func() error{
+		func() error { return r.Ensure("2026-12") },
+		func() error { _, err := OpenKeyring(dir); return err },
+	} {
+		old := time.Now().Add(-time.Hour)
+		if err := errors.Join(
+			os.WriteFile(half, []byte("half"), 0o600), os.Link(r.path(testEpoch), second),
+			os.Chtimes(half, old, old), os.Chtimes(second, old, old),
+			os.WriteFile(young, []byte("being made"), 0o600),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if err := forget(); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{half, second} {
+			if _, err := os.Lstat(name); err == nil {
+				t.Errorf("%s is still there", filepath.Base(name))
+			}
+		}
+		if _, err := os.Lstat(young); err != nil {
+			t.Errorf("what is being made is gone: %v", err)
+		}
+	}
+	if _, err := r.Share(testEpoch, nil); err != nil {
+		t.Error(err)
 	}
 }
 
