@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
@@ -20,7 +21,7 @@ const (
 	// maxIndexes bounds the indexes kept for objects read lately: 24 bytes for each MiB of them.
 	maxIndexes = 256
 
-	tempPattern = "put-*.tmp"
+	tempPrefix, tempSuffix = "put-", ".tmp"
 )
 
 // Embedded is the Store that needs no node: one CARv1 file for each object in one directory,
@@ -43,20 +44,31 @@ func OpenEmbedded(dir string) (*Embedded, error) {
 	if err := syncDir(filepath.Dir(dir)); err != nil {
 		return nil, unavailable("open store", err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, tempPattern))
-	if err != nil {
-		return nil, unavailable("open store", err)
-	}
-	for _, name := range left {
-		if err := removeAbandoned(name); err != nil {
-			return nil, unavailable("clean store", err)
-		}
+	if err := clean(dir); err != nil {
+		return nil, unavailable("clean store", err)
 	}
 	indexes, err := lru.New[cid.Cid, *index](maxIndexes)
 	if err != nil {
 		return nil, err
 	}
 	return &Embedded{dir: dir, indexes: indexes}, nil
+}
+
+// clean removes what crashed writers have left.
+func clean(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), tempPrefix) || !strings.HasSuffix(entry.Name(), tempSuffix) {
+			continue
+		}
+		if err := removeAbandoned(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeAbandoned removes a temporary file unless its writer lives.
@@ -198,7 +210,7 @@ func (e *Embedded) create() (*carTemp, error) {
 // opens the store may take it for abandoned and remove it: then there is another try.
 func createLocked(dir string) (*os.File, error) {
 	for {
-		f, err := os.CreateTemp(dir, tempPattern)
+		f, err := os.CreateTemp(dir, tempPrefix+"*"+tempSuffix)
 		if err != nil {
 			return nil, err
 		}

@@ -120,7 +120,7 @@ func TestFault77_EmbeddedGarbage(t *testing.T) {
 
 // A process that opens the store removes what a crash has left, and nothing else.
 func TestFault46_EmbeddedLeftovers(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "objects[1] *?") // any name will do
 	s := openEmbedded(t, dir)
 	kept := putFile(t, s, strings.NewReader("kept"))
 	dead := filepath.Join(dir, "put-123.tmp")

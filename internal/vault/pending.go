@@ -8,13 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
 const (
-	pendingPattern = "batch-*"
+	pendingPrefix = "batch-"
 	// refusedLine is that of a batch that is to go, be it in the ledger or not.
 	refusedLine = "refused"
 )
@@ -39,7 +40,7 @@ func openPending(dir string) (pendingDir, error) {
 // remove it: then there is another try.
 func (p pendingDir) create() (*os.File, error) {
 	for {
-		f, err := os.CreateTemp(string(p), pendingPattern)
+		f, err := os.CreateTemp(string(p), pendingPrefix+"*")
 		if err != nil {
 			return nil, err
 		}
@@ -62,13 +63,16 @@ func (v *Vault) Sweep(ctx context.Context) (gone []cid.Cid, err error) {
 	if !locks {
 		return nil, nil
 	}
-	names, err := filepath.Glob(filepath.Join(string(v.pending), pendingPattern))
+	entries, err := os.ReadDir(string(v.pending))
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
 	var errs []error
-	for _, name := range names {
-		some, err := v.sweepBatch(ctx, name)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), pendingPrefix) {
+			continue
+		}
+		some, err := v.sweepBatch(ctx, filepath.Join(string(v.pending), entry.Name()))
 		gone = append(gone, some...)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("sweep: %w", err))

@@ -72,6 +72,24 @@ func TestFault25_46_Sweep(t *testing.T) {
 	}
 }
 
+// The data directory may have any name, also one that means something to a shell; and a record that cannot be looked for is no record
+// that is not there.
+func TestSweepFindsItsDirectory(t *testing.T) {
+	s := newSite(t)
+	s.dir = filepath.Join(s.dir, "data[1] *?")
+	v := s.vault(t, nil)
+	b := v.Begin()
+	detach(t, b, []byte("one"))
+	killed(t, b)
+	sweep(t, v, 1)
+	if err := os.Remove(filepath.Join(s.dir, "pending")); err != nil { // nothing is left in it
+		t.Fatal(err)
+	}
+	if _, err := v.Sweep(t.Context()); err == nil {
+		t.Error("nothing was found where nothing could be looked for")
+	}
+}
+
 // A batch that ends well leaves no entry, and takes none before it stores.
 func TestCloseForgets(t *testing.T) {
 	s := newSite(t)
