@@ -16,6 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 const (
@@ -107,11 +108,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	fragment, err := g.vault.OpenTicket(c, ticket)
-	if err != nil {
-		return err
-	}
-	file, err := g.vault.Open(r.Context(), c, fragment)
+	file, err := g.openTicket(r, c, ticket)
 	if err != nil {
 		return err
 	}
@@ -134,6 +131,15 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	}
 	g.done(w, r)
 	return nil
+}
+
+// openTicket opens the file that a ticket stands for. The caller closes it.
+func (g *gateway) openTicket(r *http.Request, c cid.Cid, ticket string) (*vault.File, error) {
+	fragment, err := g.vault.OpenTicket(c, ticket)
+	if err != nil {
+		return nil, err
+	}
+	return g.vault.Open(r.Context(), c, fragment)
 }
 
 // etag is strong: the CID says every byte.

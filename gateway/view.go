@@ -55,11 +55,7 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 		return err
 	}
 	ticket, below, _ := strings.Cut(rest, "/")
-	fragment, err := g.vault.OpenTicket(c, ticket)
-	if err != nil {
-		return err
-	}
-	file, err := g.vault.Open(r.Context(), c, fragment)
+	file, err := g.openTicket(r, c, ticket)
 	if err != nil {
 		return err
 	}
