@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -306,26 +304,6 @@ func hang(ctx context.Context, _ []byte) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-func TestFault87_StoreStalls(t *testing.T) {
-	f := newFixture(t, options{})
-	l := f.put("report.pdf", noise(5<<20))
-	file := f.ticket(l)
-	f.serve(f.vault, Config{StoreTimeout: 20 * time.Millisecond})
-	for _, size := range []int{0, 1 << 20} { // at the directory, at the first leaf
-		f.store.fail(nil, atBlock(1, size, hang))
-		resp := f.get(file)
-		wantStatus(t, resp, http.StatusServiceUnavailable)
-		wantHeader(t, resp, "Retry-After", retryAfter)
-	}
-	f.serve(f.vault, Config{StoreTimeout: 500 * time.Millisecond}) // enough for what does answer
-	f.store.fail(nil, atLeaf(2, hang))
-	resp := f.get(file)
-	wantStatus(t, resp, 200)
-	if _, err := io.ReadAll(resp.Body); err == nil {
-		t.Error("the download ended as if it were whole")
-	}
-}
-
 func TestFault89_ClientGoesAway(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(5<<20))
@@ -347,56 +325,6 @@ func TestFault89_ClientGoesAway(t *testing.T) {
 	f.srv.Close() // waits for the handler, which waits for the store, which waits for its context
 	if !strings.Contains(f.logs.String(), "client gone") {
 		t.Errorf("got log %s", f.logs.String())
-	}
-}
-
-func TestFault89_SlowReader(t *testing.T) {
-	f := newFixture(t, options{})
-	l := f.put("report.pdf", noise(24<<20)) // more than the sockets' buffers hold
-	file := f.ticket(l)
-	f.serve(f.vault, Config{WriteTimeout: 200 * time.Millisecond})
-	var blocks atomic.Int32
-	f.store.fail(nil, func(_ context.Context, _ int, data []byte) ([]byte, error) {
-		blocks.Add(1)
-		return data, nil
-	})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(f.srv.URL, "http://"))
-	check(t, err)
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET %s%s HTTP/1.1\r\nHost: x\r\n\r\n", prefix, file)
-	var one [1]byte
-	_, err = conn.Read(one[:])
-	check(t, err)
-	f.srv.Close() // waits for the handler
-	if got := blocks.Load(); got > 24 {
-		t.Errorf("%d blocks were read for a client that does not", got)
-	}
-	if !strings.Contains(f.logs.String(), "client gone") {
-		t.Errorf("got log %s", f.logs.String())
-	}
-}
-
-// The server's own timeouts, which know no progress, must not end a download.
-func TestServerTimeoutsDoNotEndADownload(t *testing.T) {
-	f := newFixture(t, options{})
-	content := noise(4 << 20)
-	l := f.put("report.pdf", content)
-	file := f.ticket(l)
-	f.srv = httptest.NewUnstartedServer(f.srv.Config.Handler)
-	f.srv.Config.ReadTimeout = 250 * time.Millisecond
-	f.srv.Config.WriteTimeout = 250 * time.Millisecond
-	f.srv.Start()
-	t.Cleanup(f.srv.Close)
-	f.store.fail(nil, atLeaf(1, func(ctx context.Context, data []byte) ([]byte, error) {
-		select {
-		case <-time.After(100 * time.Millisecond):
-			return data, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}))
-	if got := readAll(t, f.get(file)); sum(got) != sum(content) {
-		t.Error("got other bytes")
 	}
 }
 

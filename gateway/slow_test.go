@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -12,9 +13,109 @@ import (
 	"time"
 )
 
-// Who begins a request and does not end it is cut off, whatever is asked for and however slowly it goes on. The time is that of a
-// bubble, with the timeouts of production.
+// These tests run in synctest bubbles, over pipes, with the timeouts that production has.
+
+// A store that stalls before the first byte is a 503, and later a broken download.
+func TestFault87_StoreStalls(t *testing.T) {
+	f := newFixture(t, options{})
+	file := f.ticket(f.put("report.pdf", noise(5<<20)))
+	for _, c := range []struct {
+		name string
+		get  func(context.Context, int, []byte) ([]byte, error)
+		want int
+	}{
+		{"at the directory", atBlock(1, 0, hang), http.StatusServiceUnavailable},
+		{"at the first leaf", atLeaf(1, hang), http.StatusServiceUnavailable},
+		{"at the second leaf", atLeaf(2, hang), http.StatusOK},
+	} {
+		f.store.fail(nil, c.get)
+		synctest.Test(t, func(t *testing.T) {
+			conn, end := f.onPipe(&http.Server{})
+			defer end()
+			began := time.Now()
+			resp := ask(t, conn, file)
+			wantStatus(t, resp, c.want)
+			_, err := io.ReadAll(resp.Body)
+			if took := time.Since(began); took != 20*time.Second {
+				t.Errorf("%s: after %v", c.name, took)
+			}
+			if c.want == http.StatusOK && err == nil {
+				t.Errorf("%s: the download ended as if it were whole", c.name)
+			}
+			if c.want != http.StatusOK {
+				wantHeader(t, resp, "Retry-After", retryAfter)
+			}
+		})
+	}
+}
+
+// Somebody who does not read what he has asked for is sent away, and the store is asked for no more than a buffer ahead of him.
+func TestFault89_SlowReader(t *testing.T) {
+	f := newFixture(t, options{})
+	file := f.ticket(f.put("report.pdf", noise(24<<20)))
+	blocks := 0
+	f.store.fail(nil, func(_ context.Context, _ int, data []byte) ([]byte, error) {
+		blocks++
+		return data, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		conn, end := f.onPipe(&http.Server{})
+		defer end()
+		io.WriteString(conn, "GET "+prefix+file+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err := conn.Read(make([]byte, 1))
+		check(t, err)
+		time.Sleep(60*time.Second - time.Millisecond)
+		synctest.Wait()
+		if strings.Contains(f.logs.String(), "client gone") {
+			t.Error("sent away before the time")
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if !strings.Contains(f.logs.String(), "client gone") {
+			t.Errorf("got log %s", f.logs.String())
+		}
+	})
+	if blocks > 5 {
+		t.Errorf("%d blocks were read for a client that does not", blocks)
+	}
+}
+
+// The server's own timeouts, which know no progress, must not end a download.
+func TestServerTimeoutsDoNotEndADownload(t *testing.T) {
+	f := newFixture(t, options{})
+	content := noise(4 << 20)
+	file := f.ticket(f.put("report.pdf", content))
+	f.store.fail(nil, atLeaf(1, func(ctx context.Context, data []byte) ([]byte, error) {
+		select {
+		case <-time.After(10 * time.Second):
+			return data, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}))
+	synctest.Test(t, func(t *testing.T) {
+		conn, end := f.onPipe(&http.Server{ReadTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second})
+		defer end()
+		if got := readAll(t, ask(t, conn, file)); sum(got) != sum(content) {
+			t.Error("got other bytes")
+		}
+	})
+}
+
+// ask sends one request and reads the beginning of its answer.
+func ask(t *testing.T, conn net.Conn, path string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, prefix+path, nil)
+	check(t, err)
+	go req.Write(conn)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	check(t, err)
+	return resp
+}
+
+// Who begins a request and does not end it is cut off, whatever is asked for and however slowly it goes on.
 func TestFault89_RequestWithoutEnd(t *testing.T) {
+	f := newFixture(t, options{})
 	const host = " HTTP/1.1\r\nHost: files.example.org\r\n"
 	for _, head := range []string{
 		"GET /mail/" + host + "Content-Length: 1000\r\n\r\n",
@@ -27,7 +128,7 @@ func TestFault89_RequestWithoutEnd(t *testing.T) {
 	} {
 		for _, drip := range []string{"", "x"} {
 			synctest.Test(t, func(t *testing.T) {
-				c, end := onPipe(New(Config{BaseURL: "https://files.example.org" + prefix}, nil, slog.New(slog.DiscardHandler)))
+				c, end := f.onPipe(&http.Server{ReadHeaderTimeout: 10 * time.Second})
 				defer end()
 				go func() {
 					_, err := io.WriteString(c, head)
@@ -49,8 +150,9 @@ func TestFault89_RequestWithoutEnd(t *testing.T) {
 
 // A body that is of no use is no harm, if it ends.
 func TestBodyOfNoUse(t *testing.T) {
+	f := newFixture(t, options{})
 	synctest.Test(t, func(t *testing.T) {
-		c, end := onPipe(New(Config{BaseURL: "https://files.example.org" + prefix}, nil, slog.New(slog.DiscardHandler)))
+		c, end := f.onPipe(&http.Server{})
 		defer end()
 		const one = "GET /mail/robots.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 		const last = "GET /mail/robots.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -62,11 +164,12 @@ func TestBodyOfNoUse(t *testing.T) {
 	})
 }
 
-// onPipe serves one connection as the command does, and returns the client's end of it.
-func onPipe(handler http.Handler) (c net.Conn, end func()) {
+// onPipe serves one connection, and returns the client's end of it.
+func (f *fixture) onPipe(srv *http.Server) (c net.Conn, end func()) {
+	log := slog.New(slog.NewJSONHandler(f.logs, nil))
+	srv.Handler = New(Config{BaseURL: "https://files.example.org" + prefix}, f.vault, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ours, theirs := net.Pipe()
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	conns := make(chan net.Conn, 1)
 	conns <- theirs
 	go srv.Serve(&pipeListener{conns, ctx})
