@@ -18,6 +18,7 @@
 //     the spool with the detached bodies put back at their places (restore.go);
 //     the rewritten mail is the spool with a few edits (compose.go): parts that
 //     went, the notice, one header field.
+//   - manifest.go stores the list of the mail's files, if they are several.
 //   - notice.go says the notice, in a language of languages/ (language.go);
 //     place.go and placehtml.go find its place in a text, which insert.go puts it
 //     into through its charset and transfer encoding (charset.go, transport.go).
