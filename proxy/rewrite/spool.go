@@ -5,11 +5,19 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 )
 
 // spoolMemory is how much of a spool stays in memory. Nine mails in ten are
 // smaller without their attachments and never touch the disk.
 const spoolMemory = 1 << 20
+
+// spoolStart is how large a spool's memory grows by itself. Few mails without their attachments are larger.
+const spoolStart = 32 << 10
+
+// slabs are the memory of larger spools. A spool that grew by itself to its full size would allocate, and copy, several times
+// as much.
+var slabs = sync.Pool{New: func() any { return new([spoolMemory]byte) }}
 
 // spoolBuffer gathers small writes to the file.
 const spoolBuffer = 64 << 10
@@ -20,6 +28,7 @@ const spoolBuffer = 64 << 10
 type Spool struct {
 	dir  string
 	mem  []byte
+	slab *[spoolMemory]byte // what mem is in; nil: memory of its own
 	file *os.File
 	tail []byte // the end of the file's part, not in the file yet
 	size int64
@@ -35,6 +44,10 @@ func (s *Spool) Size() int64 { return s.size }
 // Write appends p.
 func (s *Spool) Write(p []byte) (int, error) {
 	n := min(len(p), spoolMemory-len(s.mem))
+	if s.slab == nil && len(s.mem)+n > max(spoolStart, cap(s.mem)) {
+		s.slab = slabs.Get().(*[spoolMemory]byte)
+		s.mem = append(s.slab[:0], s.mem...)
+	}
 	s.mem = append(s.mem, p[:n]...)
 	s.size += int64(n)
 	if n == len(p) {
@@ -89,6 +102,7 @@ func (s *Spool) Truncate(size int64) error {
 	if len(s.mem) < cap(s.mem)/4 {
 		// An attachment stood there, which may take hours to arrive: its memory is not kept so long.
 		s.mem = bytes.Clone(s.mem)
+		s.release()
 	}
 	s.tail = nil
 	if s.file != nil {
@@ -153,9 +167,18 @@ func (s *Spool) writeSection(w io.Writer, off, end int64) (int64, error) {
 	return int64(n) + m, err
 }
 
+// release gives the slab back, which nothing is in any more.
+func (s *Spool) release() {
+	if s.slab != nil {
+		slabs.Put(s.slab)
+		s.slab = nil
+	}
+}
+
 // Close gives the memory and the file back.
 func (s *Spool) Close() error {
 	s.mem, s.tail = nil, nil
+	s.release()
 	if s.file == nil {
 		return nil
 	}
