@@ -14,15 +14,16 @@ var floors = map[string][]string{
 	"crypto":            {},
 	"ipfs":              {},
 	"internal/trace":    {},
+	"internal/ahead":    {},
 	"internal/link":     {"crypto", "ipfs"},
-	"internal/vault":    {"internal/link", "crypto", "ipfs"},
+	"internal/vault":    {"internal/link", "internal/ahead", "crypto", "ipfs"},
 	"internal/skeleton": {"internal/link"},
 	"internal/manifest": {"internal/link"},
 	"internal/archive":  {},
 	"internal/config":   {"internal/link", "crypto", "ipfs"},
 	"proxy/rewrite":     {"internal/manifest", "internal/skeleton", "internal/link"},
 	"proxy":             {"proxy/rewrite", "internal/link", "internal/trace"},
-	"gateway":           {"internal/vault", "internal/archive", "internal/manifest", "internal/skeleton", "internal/link", "internal/trace", "crypto", "ipfs"},
+	"gateway":           {"internal/vault", "internal/ahead", "internal/archive", "internal/manifest", "internal/skeleton", "internal/link", "internal/trace", "crypto", "ipfs"},
 	"cmd/detach":        {"proxy", "proxy/rewrite", "gateway", "internal/config", "internal/vault", "internal/archive", "internal/manifest", "internal/skeleton", "internal/link", "crypto", "ipfs"},
 }
 

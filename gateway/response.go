@@ -7,18 +7,16 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/ahead"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// bufferSize is what one download holds. It is also the unit of a slow reader's deadline.
-const bufferSize = 128 << 10
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+// bufferSize is sent at once: the unit of a slow reader's deadline.
+const bufferSize = ahead.BufferSize
 
 var (
 	errStalled = fmt.Errorf("no answer within the time allowed: %w", vault.ErrUnavailable)
@@ -165,17 +163,19 @@ func (b *body) Write(p []byte) (int, error) {
 }
 
 // ReadFrom is what http.ServeContent's io.CopyN calls, once, with a reader limited to the range.
+//
+// The next bytes are read, verified and decrypted while the last ones are sent.
 func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	defer func() { b.err = err }()
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	source := ahead.NewReader(src)
+	defer source.Close()
 	for {
 		if err := b.ctx.Err(); err != nil {
 			return n, err
 		}
-		got, readErr := b.waitFor(src, *buf)
-		if got > 0 {
-			sent, err := b.Write((*buf)[:got])
+		got, readErr := b.waitFor(source)
+		if len(got) > 0 {
+			sent, err := b.Write(got)
 			n += int64(sent)
 			if err != nil {
 				return n, err
@@ -191,10 +191,10 @@ func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 }
 
 // waitFor reads from the store. Its clock runs meanwhile, and stands still while a slow client is served.
-func (b *body) waitFor(src io.Reader, p []byte) (int, error) {
+func (b *body) waitFor(source *ahead.Reader) ([]byte, error) {
 	b.stall.Reset(b.cfg.StoreTimeout)
 	defer b.stall.Stop()
-	return src.Read(p)
+	return source.Next()
 }
 
 func (b *body) finish() error {

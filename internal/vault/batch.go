@@ -17,6 +17,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/ahead"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -109,7 +110,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 // seal hands over the blocks of one object, data first: what the metadata says of it is known
 // when it has been read.
 func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
-	data, err := ipfs.AddFile(add, s)
+	data, err := s.store(add)
 	if err != nil {
 		return cid.Undef, err
 	}
@@ -156,6 +157,15 @@ type sealer struct {
 	stream cipher.Stream
 	sum    hash.Hash
 	n      int64
+}
+
+// store makes the file. Decoding goes on while what was decoded is hashed, encrypted and stored. It begins here and not
+// earlier, for of a store that is out of reach nothing should be read.
+func (s *sealer) store(add ipfs.AddFunc) (ipfs.Node, error) {
+	source := ahead.NewReader(s.r)
+	defer source.Close()
+	s.r = source
+	return ipfs.AddFile(add, s)
 }
 
 func (s *sealer) Read(p []byte) (int, error) {
