@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	format "github.com/ipfs/go-ipld-format"
 	"github.com/ipfs/kubo/client/rpc"
 )
 
@@ -73,7 +71,7 @@ func NewKubo(cfg KuboConfig) (*Kubo, error) {
 // Open implements Store. It gets the root block. It does not look at pins: the node that is read
 // from need not be the one that pinned.
 func (k *Kubo) Open(ctx context.Context, root cid.Cid) (Blocks, error) {
-	b := &kuboBlocks{k: k}
+	b := &kuboBlocks{k: k, last: -1}
 	if _, err := b.Get(ctx, root); err != nil {
 		return nil, err
 	}
@@ -192,60 +190,3 @@ func fail(ctx, watched context.Context, what string, err error) error {
 	}
 	return unavailable("kubo "+what, err)
 }
-
-// kuboBlocks reads blocks one by one, from what the node has itself.
-type kuboBlocks struct {
-	k    *Kubo
-	buf  []byte
-	have cid.Cid // what buf holds
-}
-
-func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if b.have.Defined() && c == b.have {
-		return b.buf, nil // the root, when the object has just been opened
-	}
-	b.have = cid.Undef
-	watched, watch := b.k.watch(ctx)
-	defer watch.end()
-	req := b.k.api.Request("block/get", c.String()).Option("offline", true)
-	err := receive(watched, req, func(r io.Reader) (err error) {
-		b.buf, err = readBlock(r, b.buf)
-		return err
-	})
-	switch {
-	case err == nil:
-		b.have = c
-		return b.buf, nil
-	case errors.Is(err, ErrCorrupt):
-		return nil, err
-	case ctx.Err() == nil && strings.Contains(err.Error(), format.ErrNotFound{Cid: c}.Error()):
-		return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
-	case ctx.Err() == nil && strings.Contains(err.Error(), hashOnReadError):
-		return nil, fmt.Errorf("%w: block %s: %w", ErrCorrupt, c, err)
-	}
-	return nil, fail(ctx, watched, "block/get", err)
-}
-
-// hashOnReadError is what a node with Datastore.HashOnRead says about a damaged block.
-const hashOnReadError = "block in storage has different hash than requested"
-
-// readBlock reads r to its end into buf, which it makes larger only if it must.
-func readBlock(r io.Reader, buf []byte) ([]byte, error) {
-	buf = slices.Grow(buf[:0], chunkSize+1) // one byte more than a leaf, to see its end
-	for {
-		n, err := r.Read(buf[len(buf):min(cap(buf), MaxBlock+1)])
-		buf = buf[:len(buf)+n]
-		switch {
-		case len(buf) > MaxBlock:
-			return buf, fmt.Errorf("%w: the node's block is larger than any", ErrCorrupt)
-		case err == io.EOF:
-			return buf, nil
-		case err != nil:
-			return buf, err
-		case len(buf) == cap(buf):
-			buf = slices.Grow(buf, chunkSize)
-		}
-	}
-}
-
-func (b *kuboBlocks) Close() error { return nil }

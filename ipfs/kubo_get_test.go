@@ -1,10 +1,15 @@
 package ipfs_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -40,4 +45,79 @@ func TestFault42_BlockAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// nodeWith is a script for a node that has the blocks.
+func nodeWith(m *memory) map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{"block/get": func(w http.ResponseWriter, r *http.Request) {
+		c, err := cid.Decode(r.URL.Query().Get("arg"))
+		if data, ok := m.blocks[c]; err == nil && ok {
+			w.Write(data)
+			return
+		}
+		http.Error(w, `{"Message":"ipld: could not find `+c.String()+`","Code":0,"Type":"error"}`, http.StatusInternalServerError)
+	}}
+}
+
+// Whoever reads a file from front to back has the next blocks on their way, and gets each of them once.
+func TestBlocksAreAskedForAhead(t *testing.T) {
+	m, data := newMemory(), content(3, 10<<20)
+	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
+		blocks, err := b.store.Open(t.Context(), file.CID)
+		must(t, err)
+		f, err := ipfs.OpenFile(t.Context(), blocks, file.CID)
+		must(t, err)
+		for _, step := range []struct {
+			leaf  int64
+			calls int
+			why   string
+		}{
+			{0, 2, "the root and the first leaf"},
+			{1, 6, "another leaf, and the three after it"},
+			{2, 7, "one more after these"},
+			{8, 8, "the reader has gone elsewhere"},
+			{5, 9, "and elsewhere again"},
+			{6, 13, "and reads on from there"},
+		} {
+			_, err := f.Seek(step.leaf<<20, io.SeekStart)
+			must(t, err)
+			got := make([]byte, 1)
+			if _, err := io.ReadFull(f, got); err != nil || got[0] != data[step.leaf<<20] {
+				t.Fatalf("leaf %d: got %q, %v", step.leaf, got, err)
+			}
+			synctest.Wait()
+			if calls := b.called("block/get"); calls != step.calls {
+				t.Errorf("leaf %d: %d blocks asked for so far, want %d: %s", step.leaf, calls, step.calls, step.why)
+			}
+		}
+		must(t, blocks.Close())
+	})
+	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
+		if got, err := readFile(t, b.store, file.CID); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		if calls := b.called("block/get"); calls != 11 {
+			t.Errorf("%d blocks asked for, want 10 leaves and their root", calls)
+		}
+	})
+}
+
+// A block that is missing is an error when it is due, and not before.
+func TestMissingBlockAhead(t *testing.T) {
+	m, data := newMemory(), content(4, 6<<20)
+	var leaves []cid.Cid
+	file, err := ipfs.AddFile(func(b ipfs.Block) error {
+		leaves = append(leaves, b.CID)
+		return m.add(b)
+	}, bytes.NewReader(data))
+	must(t, err)
+	delete(m.blocks, leaves[3])
+	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
+		got, err := readFile(t, b.store, file.CID)
+		if !errors.Is(err, ipfs.ErrNotFound) || !bytes.Equal(got, data[:3<<20]) {
+			t.Errorf("got %d bytes, %v, want the three blocks before it and %v", len(got), err, ipfs.ErrNotFound)
+		}
+	})
 }
