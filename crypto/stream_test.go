@@ -165,6 +165,7 @@ func BenchmarkStream(b *testing.B) {
 	buf := make([]byte, 1<<20)
 	s := Key{testSecret(1)}.Stream(0)
 	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
 	for b.Loop() {
 		s.XORKeyStream(buf, buf)
 	}

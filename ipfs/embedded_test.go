@@ -236,6 +236,7 @@ func BenchmarkEmbeddedPutSmall(b *testing.B) {
 	s := openEmbedded(b, b.TempDir())
 	data := content(9, 100<<10)
 	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
 	for b.Loop() {
 		putFile(b, s, bytes.NewReader(data))
 	}

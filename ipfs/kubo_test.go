@@ -164,6 +164,7 @@ func BenchmarkKubo(b *testing.B) {
 	i := uint64(0)
 	b.Run("Put", func(b *testing.B) {
 		b.SetBytes(64 << 20)
+		b.ReportAllocs()
 		for b.Loop() {
 			i++
 			root := putFile(b, s, io.LimitReader(chacha(1000+i), 64<<20))

@@ -247,6 +247,7 @@ func BenchmarkDotReader(b *testing.B) {
 		b.Run(fmt.Sprint(length), func(b *testing.B) {
 			wire := lines(length) + ".\r\n"
 			b.SetBytes(int64(len(wire)))
+			b.ReportAllocs()
 			src := bufio.NewReaderSize(nil, dataSize)
 			buf := make([]byte, dataSize)
 			for b.Loop() {
@@ -264,6 +265,7 @@ func BenchmarkDotWriter(b *testing.B) {
 		b.Run(fmt.Sprint(length), func(b *testing.B) {
 			data := []byte(lines(length))
 			b.SetBytes(int64(len(data)))
+			b.ReportAllocs()
 			dst := bufio.NewWriterSize(struct{ io.Writer }{io.Discard}, dataSize)
 			for b.Loop() {
 				w := newDotWriter(dst)

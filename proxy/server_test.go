@@ -148,6 +148,7 @@ func BenchmarkMessage(b *testing.B) {
 	defer c.Close()
 	wire := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<20/78) + ".\r\n")
 	b.SetBytes(int64(len(wire)))
+	b.ReportAllocs()
 	buf := make([]byte, 1000)
 	c.Read(buf)
 	for b.Loop() {

@@ -285,6 +285,7 @@ func BenchmarkDetach(b *testing.B) {
 	v := newSite(b).vault(b, nil)
 	content := pattern(64 << 20)
 	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
 	for b.Loop() {
 		batch := v.Begin()
 		detach(b, batch, content)
@@ -299,6 +300,7 @@ func BenchmarkOpen(b *testing.B) {
 	content := pattern(64 << 20)
 	l := detached(b, v, content)
 	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
 	for b.Loop() {
 		f, err := v.Open(b.Context(), l.CID, l.Fragment)
 		if err != nil {

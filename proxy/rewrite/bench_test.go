@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -32,13 +33,18 @@ func mixed(size int) []byte {
 type discard struct{ memory }
 
 func (discard) Detach(_ context.Context, _, _ string, r io.Reader) (link.Link, error) {
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 1<<20))
+	buf := discardBuffers.Get().(*[1 << 20]byte)
+	defer discardBuffers.Put(buf)
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, buf[:])
 	return link.Link{}, err
 }
+
+var discardBuffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
 
 func BenchmarkDetach(b *testing.B) {
 	mail := mixed(32 << 20)
 	b.SetBytes(int64(len(mail)))
+	b.ReportAllocs()
 	for b.Loop() {
 		m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
 		if err != nil {
@@ -51,9 +57,45 @@ func BenchmarkDetach(b *testing.B) {
 	}
 }
 
-func BenchmarkKeep(b *testing.B) {
+// BenchmarkRewrite is what most mails with an attachment are: 100 KB, rewritten and written.
+func BenchmarkRewrite(b *testing.B) {
+	mail := mixed(100 << 10)
+	b.SetBytes(int64(len(mail)))
+	b.ReportAllocs()
+	for b.Loop() {
+		benchmarkPass(b, mail, &discard{})
+	}
+}
+
+// BenchmarkWalk is a mail of 800 KB of which everything is looked at and kept.
+func BenchmarkWalk(b *testing.B) {
+	mail := bytes.Replace(mixed(600<<10), []byte("application/pdf; name=r.pdf"), []byte("text/calendar; name=r.ics"), 1)
+	b.SetBytes(int64(len(mail)))
+	b.ReportAllocs()
+	for b.Loop() {
+		benchmarkPass(b, mail, nil)
+	}
+}
+
+func benchmarkPass(b *testing.B, mail []byte, d Detacher) {
+	m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := m.Detach(b.Context(), d); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
+		b.Fatal(err)
+	}
+	m.Close()
+}
+
+// BenchmarkScan is the search for delimiters alone.
+func BenchmarkScan(b *testing.B) {
 	mail := mixed(32 << 20)
 	b.SetBytes(int64(len(mail)))
+	b.ReportAllocs()
 	for b.Loop() {
 		s := newScanner(bytes.NewReader(mail))
 		s.push("b1")
@@ -69,6 +111,7 @@ func BenchmarkBase64(b *testing.B) {
 	text := wrapBase64(make([]byte, 1<<20), "\r\n")
 	out := make([]byte, 0, 1<<20)
 	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
 	for b.Loop() {
 		t := &base64Transfer{}
 		var err error
@@ -88,6 +131,7 @@ func BenchmarkWorst(b *testing.B) {
 	for name, mail := range worst() {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(mail)))
+			b.ReportAllocs()
 			for b.Loop() {
 				if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 64 << 10}, newMemory()); err != nil {
 					b.Fatal(err)
