@@ -26,6 +26,7 @@ type KuboNode struct {
 
 	t       T
 	addr    string
+	gateway string
 	cmd     *exec.Cmd
 	drained chan struct{} // closed when the daemon's output has ended
 }
@@ -34,28 +35,33 @@ type KuboNode struct {
 // is skipped, or fails if CI is set.
 func Kubo(t T) *KuboNode {
 	t.Helper()
-	bin, err := kuboBinary()
+	bin, err := KuboBinary()
 	if err != nil {
 		Missing(t, fmt.Sprintf("an IPFS node: %v", err))
 	}
-	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: FreeAddr(t)}
+	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: FreeAddr(t), gateway: FreeAddr(t)}
 	n.Run("init", "--profile=test")
-	host, port, _ := net.SplitHostPort(n.addr)
-	// A fixed port, so that the address outlives a restart.
-	n.Run("config", "Addresses.API", "/ip4/"+host+"/tcp/"+port)
+	// Fixed ports, so that the addresses outlive a restart.
+	n.Run("config", "Addresses.API", multiaddr(n.addr))
+	n.Run("config", "Addresses.Gateway", multiaddr(n.gateway))
 	n.Start()
 	t.Cleanup(n.Stop)
 	return n
 }
 
 // API returns the address of the node's RPC, as Detach's configuration takes it.
-func (n *KuboNode) API() string {
-	host, port, _ := net.SplitHostPort(n.addr)
+func (n *KuboNode) API() string { return multiaddr(n.addr) }
+
+func multiaddr(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
 	return "/ip4/" + host + "/tcp/" + port
 }
 
 // URL returns what the node's RPC requests begin with: http://HOST:PORT.
 func (n *KuboNode) URL() string { return "http://" + n.addr }
+
+// Gateway returns what the node's own gateway's addresses begin with: http://HOST:PORT.
+func (n *KuboNode) Gateway() string { return "http://" + n.gateway }
 
 // Start starts the daemon, which is not running, and waits until it is ready.
 func (n *KuboNode) Start() {

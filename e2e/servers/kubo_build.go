@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// kuboBinary finds the ipfs command: the one that DETACH_TEST_IPFS names, or that of the PATH, or
+// KuboBinary finds the ipfs command: the one that DETACH_TEST_IPFS names, or that of the PATH, or
 // one built from e2e/kubo, which is kept for the next time.
-func kuboBinary() (string, error) {
+func KuboBinary() (string, error) {
 	if bin := os.Getenv("DETACH_TEST_IPFS"); bin != "" {
 		if _, err := os.Stat(bin); err != nil {
 			return "", fmt.Errorf("DETACH_TEST_IPFS: %w", err)

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A contest is a row that is ready: what it needs is running.
+type contest struct {
+	prepare func()         // makes what a round works on; nil: nothing. It is not measured
+	ours    func() float64 // one round's figure, in the row's unit
+	theirs  func() float64 // nil: the bar is absolute
+	detach  *detach        // whose profile can be taken, if any
+}
+
+// round is what both sides have reached.
+type round struct{ ours, theirs float64 }
+
+func (r round) ratio() float64 { return r.ours / r.theirs }
+
+// measure plays a row's rounds.
+func (l *lab) measure(r row, o options) (rounds []round) {
+	c := r.begin(l)
+	warmUps := 1
+	if o.quick {
+		warmUps = 0
+	}
+	for i := range warmUps + o.rounds {
+		got := c.play(i%2 == 1)
+		l.Logf("%s: ours %s, theirs %s", r.name, r.unit.format(got.ours), r.unit.format(got.theirs))
+		if i >= warmUps {
+			rounds = append(rounds, got)
+		}
+	}
+	if o.profile != "" && c.detach != nil {
+		l.profile(c, o.profile, r.name)
+	}
+	return rounds
+}
+
+// play is one round. swapped: they begin.
+func (c contest) play(swapped bool) (got round) {
+	if c.prepare != nil {
+		c.prepare()
+	}
+	turns := []func(){func() { got.ours = c.ours() }}
+	if c.theirs != nil {
+		turns = append(turns, func() { got.theirs = c.theirs() })
+	}
+	if swapped {
+		slices.Reverse(turns)
+	}
+	for _, turn := range turns {
+		unix.Sync() // or one side would have to write what the other has left
+		turn()
+	}
+	return got
+}
+
+// seconds is how long f takes.
+func seconds(f func()) float64 {
+	began := time.Now()
+	f()
+	return time.Since(began).Seconds()
+}
+
+// rate is for n bytes in so many seconds: MB/s.
+func rate(n int64, seconds float64) float64 { return float64(n) / 1e6 / seconds }
+
+// unit is that of a row's figures.
+type unit string
+
+func (u unit) format(v float64) string {
+	switch {
+	case v == 0:
+		return "–"
+	case v >= 100:
+		return fmt.Sprintf("%.0f %s", v, u)
+	case v >= 10:
+		return fmt.Sprintf("%.1f %s", v, u)
+	}
+	return fmt.Sprintf("%.2f %s", v, u)
+}
+
+// bar is what a ratio, or a figure that nobody else has, must not be beyond.
+type bar struct {
+	sign  string
+	limit float64
+}
+
+func atMost(limit float64) bar  { return bar{"≤", limit} }
+func atLeast(limit float64) bar { return bar{"≥", limit} }
+
+func (b bar) met(v float64) bool {
+	if b.sign == "≤" {
+		return v <= b.limit
+	}
+	return v >= b.limit
+}
+
+// result is a row with what was measured.
+type result struct {
+	row
+	rounds  []round
+	failure error
+}
+
+// figures are those that the bar is for, one for each round.
+func (r result) figures() []float64 {
+	var all []float64
+	for _, one := range r.rounds {
+		if one.theirs == 0 {
+			all = append(all, one.ours)
+		} else {
+			all = append(all, one.ratio())
+		}
+	}
+	return all
+}
+
+// compared tells whether there is another side.
+func (r result) compared() bool { return len(r.rounds) > 0 && r.rounds[0].theirs != 0 }
+
+// median of the values, which are not empty.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+// percentile is the smallest value that p of 100 values do not exceed.
+func percentile(values []float64, p int) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}
+
+// dashed is a size as a part of a row's name.
+func dashed(n int64) string { return strings.ReplaceAll(bytesOf(n), " ", "") }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	crypto "crypto/rand"
+	"encoding/base64"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// letter is a mail with one attachment, whose bytes are random and nobody else's. They are made anew wherever they are needed.
+type letter struct {
+	size int64
+	seed [32]byte
+}
+
+func newLetter(size int64) letter {
+	m := letter{size: size}
+	crypto.Read(m.seed[:]) // never fails
+	return m
+}
+
+// content is the attachment.
+func (m letter) content() io.Reader { return io.LimitReader(rand.NewChaCha8(m.seed), m.size) }
+
+const (
+	letterHead = "From: a@senders.example\r\nTo: b@recipients.example\r\nSubject: report\r\nMIME-Version: 1.0\r\n" +
+		"Content-Type: multipart/mixed; boundary=outer\r\n\r\n" +
+		"--outer\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nHere is the report.\r\n" +
+		"--outer\r\nContent-Type: application/pdf; name=report.pdf\r\nContent-Disposition: attachment; filename=report.pdf\r\n" +
+		"Content-Transfer-Encoding: base64\r\n\r\n"
+	letterTail = "--outer--\r\n"
+)
+
+// mail saves the whole mail as it goes over the wire, with its final dot, and returns the file. No line of it begins with a dot.
+func (l *lab) mail(m letter) string {
+	return l.save("mail", func(w io.Writer) error {
+		if _, err := io.WriteString(w, letterHead); err != nil {
+			return err
+		}
+		if err := encode(w, m.content(), "\r\n"); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, letterTail+".\r\n")
+		return err
+	})
+}
+
+// plain saves the attachment as it is.
+func (l *lab) plain(m letter) string {
+	return l.save("plain", func(w io.Writer) error {
+		_, err := io.Copy(w, m.content())
+		return err
+	})
+}
+
+// lines saves the attachment in base64, in lines as the tools of Unix want them.
+func (l *lab) lines(m letter) string {
+	return l.save("lines", func(w io.Writer) error { return encode(w, m.content(), "\n") })
+}
+
+// save writes a file in memory, over the one of the round before.
+func (l *lab) save(name string, write func(io.Writer) error) string {
+	l.Helper()
+	path := filepath.Join(l.bench, name)
+	f, err := os.Create(path)
+	l.must(err)
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	l.must(write(w))
+	l.must(w.Flush())
+	return path
+}
+
+// encode writes base64 in lines of 76 characters.
+func encode(w io.Writer, r io.Reader, lineEnd string) error {
+	const line = 57 // bytes
+	in, out := make([]byte, 1000*line), []byte(nil)
+	for {
+		n, err := io.ReadFull(r, in)
+		out = out[:0]
+		for piece := range slices.Chunk(in[:n], line) {
+			out = append(base64.StdEncoding.AppendEncode(out, piece), lineEnd...)
+		}
+		if _, err := w.Write(out); err != nil {
+			return err
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ahead is how much a client's system takes off its hands before the server has it. What is sent is then nearly received.
+const ahead = 64 << 10
+
+// send gives a mail in a file to an SMTP server. It returns how many seconds it took from the connection to the reply, and how
+// many of them were between the last byte and the reply. The file goes from memory into the socket by sendfile(2): next
+// to nothing of what is measured is the client's.
+func (l *lab) send(addr, file string) (all, waited float64) {
+	l.Helper()
+	f, err := os.Open(file)
+	l.must(err)
+	defer f.Close()
+	began := time.Now()
+	c, err := servers.Dial(addr, "")
+	l.must(err)
+	defer c.Close()
+	conn := c.Conn.(*net.TCPConn)
+	l.must(conn.SetWriteBuffer(ahead))
+	reply, err := c.Begin(servers.Message{From: "a@senders.example", To: "b@recipients.example"})
+	l.must(err)
+	if reply[0] != '3' {
+		l.Fatalf("%s: DATA got %q", addr, reply)
+	}
+	_, err = conn.ReadFrom(f)
+	l.must(err)
+	sent := time.Now()
+	reply, err = c.Reply()
+	l.must(err)
+	if reply[0] != '2' {
+		l.Fatalf("%s: a mail got %q", addr, reply)
+	}
+	waited, all = time.Since(sent).Seconds(), time.Since(began).Seconds()
+	c.Cmd("QUIT")
+	return all, waited
+}

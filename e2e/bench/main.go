@@ -1,0 +1,122 @@
+// Command bench measures Detach against what stands in its place without it, on this machine, and prints a table in Markdown.
+//
+//	go run ./e2e/bench [-rows REGEXP] [-rounds N] [-quick] [-profile DIR]
+//
+// It builds Detach from this tree and starts the peers itself: Postfix and its smtp-sink, an IPFS node, nginx, proxsmtp. Each
+// row of the table is measured in rounds. In a round both sides do the same work on the same bytes, one after the other, and
+// who begins changes from round to round; before each of them what the other has left to write is written. What counts is
+// the median of the rounds' ratios, so what the machine does besides slows both. The first round, in which everything is
+// loaded, does not count. What a round works on is made before it, in memory, of new random bytes: a store that has
+// had them before would not store them again.
+//
+// rows.go is the list; each of the files after it has one theme, and shows how its figures are made.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+)
+
+// options are the command line.
+type options struct {
+	rows    *regexp.Regexp
+	rounds  int
+	quick   bool
+	profile string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run returns the exit code: 0 every row was measured, 1 one was not, 2 wrong usage. That a bar is missed is no failure: a
+// machine may be busy.
+func run(ctx context.Context, args []string) int {
+	o, err := parse(args)
+	if err != nil {
+		return 2
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	var results []result
+	before := load()
+	err = perform(ctx, dir, func(st *stage) { results = measureAll(st, o) })
+	report(os.Stdout, o, before, results)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string) (o options, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	rows := flags.String("rows", ".", "the rows whose names match this regular `expression`")
+	flags.IntVar(&o.rounds, "rounds", 7, "how often each row is measured, after a round that does not count")
+	flags.BoolVar(&o.quick, "quick", false, "small sizes and one round: to try this program, not Detach")
+	flags.StringVar(&o.profile, "profile", "", "also take CPU and heap profiles of Detach, into this `directory`")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.rows, err = regexp.Compile(*rows)
+	if err == nil && (flags.NArg() > 0 || o.rounds < 1) {
+		err = flag.ErrHelp
+	}
+	if err != nil {
+		flags.Usage()
+	}
+	if o.quick {
+		o.rounds = 1
+	}
+	return o, err
+}
+
+// measureAll measures the rows that are asked for, each on a stage of its own: what one has started is gone before the next.
+func measureAll(st *stage, o options) (results []result) {
+	size := full
+	if o.quick {
+		size = quick
+	}
+	rows := selectRows(rows(size), o.rows)
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			st.Fatal(err)
+		}
+	}
+	l := newLab(st, size, rows)
+	for _, r := range rows {
+		res := result{row: r}
+		err := perform(st.Context(), st.dir, func(st *stage) { res.rounds = l.on(st).measure(r, o) })
+		if st.Context().Err() != nil {
+			break
+		}
+		if res.failure = err; err != nil {
+			st.Errorf("%s: %v", r.name, err)
+		}
+		results = append(results, res)
+	}
+	return results
+}
+
+// buildDetach builds the command from this tree.
+func buildDetach(ctx context.Context, dir string) (string, error) {
+	bin := filepath.Join(dir, "detach")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/nkirchhoffer/detach-mta/cmd/detach")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// mailMemory: the most memory that a new process ever had, which has taken one large mail. In MiB.
+func mailMemory(store string) func(*lab) contest {
+	return func(l *lab) contest {
+		sink := l.sink()
+		mail := l.mail(newLetter(l.size.huge))
+		return contest{ours: func() float64 {
+			d := l.serve(sink, store)
+			defer leave(d)
+			l.send(d.proxy, mail)
+			return d.peak()
+		}}
+	}
+}
+
+// leave stops a Detach and removes what it has stored.
+func leave(d *detach) {
+	d.stop()
+	if err := os.RemoveAll(d.dataDir); err != nil {
+		d.l.Error(err)
+	}
+}
+
+// parallelMemory: the same for many mails at once.
+func parallelMemory(l *lab) contest {
+	sink := l.sink()
+	mail := l.mail(newLetter(l.size.parallel))
+	return contest{ours: func() float64 {
+		d := l.serve(sink, embedded)
+		defer leave(d)
+		var senders sync.WaitGroup
+		for range 40 {
+			senders.Go(func() { l.send(d.proxy, mail) })
+		}
+		senders.Wait()
+		return d.peak()
+	}}
+}
+
+// downloadMemory: the same for a large download. The process is another one than that which took the mail.
+func downloadMemory(l *lab) contest {
+	p := l.publish(embedded, newLetter(l.size.huge))
+	return contest{ours: func() float64 {
+		p.stop()
+		p.start()
+		l.get(p.url, -1, p.size)
+		return p.peak()
+	}}
+}
+
+// growthOfSize: nanoseconds per byte of one large mail, and of as many smaller ones as have as many bytes.
+func growthOfSize(l *lab) contest {
+	d := l.serve(l.sink(), embedded)
+	const parts = 64
+	perByte := func(size int64, times int) func() float64 {
+		return func() float64 {
+			mail, all := l.mail(newLetter(size)), 0.0
+			for range times {
+				took, _ := l.send(d.proxy, mail)
+				all += took
+			}
+			l.forget(d)
+			return all * 1e9 / float64(size*int64(times))
+		}
+	}
+	return contest{ours: perByte(l.size.huge, 1), theirs: perByte(l.size.huge/parts, parts), detach: d}
+}
+
+// growthOfObjects: milliseconds per mail of a Detach whose store is full, and of one whose store is empty at first.
+func growthOfObjects(l *lab) contest {
+	sink := l.sink()
+	crowded := l.configure(servers.FreeAddr(l), sink, embedded)
+	l.fill(crowded.dataDir, l.size.objects)
+	crowded.start()
+	alone := l.serve(sink, embedded)
+	mail := l.mail(newLetter(l.size.little))
+	perMail := func(d *detach) func() float64 {
+		return func() float64 {
+			all := 0.0
+			for range l.size.stored {
+				took, _ := l.send(d.proxy, mail)
+				all += took
+			}
+			return 1000 * all / float64(l.size.stored)
+		}
+	}
+	return contest{ours: perMail(crowded), theirs: perMail(alone), detach: crowded}
+}
+
+// fill makes a data directory as if it had taken so many attachments: their lines in the ledger, and their files. What is
+// in the files nobody will ask.
+func (l *lab) fill(dataDir string, objects int) {
+	l.Helper()
+	stored, ledger := filepath.Join(dataDir, "objects"), filepath.Join(dataDir, "ledger")
+	l.must(os.MkdirAll(stored, 0o700))
+	l.must(os.MkdirAll(ledger, 0o700))
+	now := time.Now().UTC().Truncate(time.Second)
+	lines, err := os.Create(filepath.Join(ledger, now.Format("2006-01")+".jsonl"))
+	l.must(err)
+	defer lines.Close()
+	content := make([]byte, 1000)
+	enc := json.NewEncoder(lines)
+	for range objects {
+		c := someCID()
+		l.must(os.WriteFile(filepath.Join(stored, c+".car"), content, 0o600))
+		l.must(enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now}))
+	}
+}
+
+// someCID is the CID of a directory that nobody knows.
+func someCID() string {
+	digest := sha256.Sum256(fmt.Append(nil, rand.Uint64(), rand.Uint64()))
+	return cid.NewCidV1(cid.DagProtobuf, append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)).String()
+}
+
+// startTime: from the start of a process to the reply to its first mail, which has an attachment, in ms.
+func startTime(l *lab) contest {
+	sink := l.sink()
+	mail := l.mail(newLetter(l.size.little))
+	return contest{ours: func() float64 {
+		d := l.configure(servers.FreeAddr(l), sink, embedded)
+		defer d.stop()
+		return 1000 * seconds(func() {
+			d.launch()
+			l.await(d.program, d.proxy)
+			l.send(d.proxy, mail)
+		})
+	}}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+)
+
+// walkTimes is how often a mail is walked for one figure.
+const walkTimes = 200
+
+// mimeWalk: a mail that must be looked at to its end, because a part that could be detached may come until then, but of which
+// all is kept; and its bytes copied from the same reader, in pieces of the same size, into the same kind of spool and
+// out of it again. Both in this process.
+func mimeWalk(l *lab) contest {
+	mail := newsletter()
+	return contest{
+		ours: func() float64 {
+			return rate(walkTimes*int64(len(mail)), seconds(func() {
+				for range walkTimes {
+					l.walk(mail)
+				}
+			}))
+		},
+		theirs: func() float64 {
+			buf := make([]byte, 32<<10)
+			return rate(walkTimes*int64(len(mail)), seconds(func() {
+				for range walkTimes {
+					l.copy(mail, buf)
+				}
+			}))
+		},
+	}
+}
+
+// plainReader and plainWriter can do nothing but read and write, as a socket seen through SMTP.
+type (
+	plainReader struct{ io.Reader }
+	plainWriter struct{ io.Writer }
+)
+
+func (l *lab) walk(mail []byte) {
+	m, err := rewrite.Read(plainReader{bytes.NewReader(mail)}, rewrite.Policy{MinSize: 64 << 10})
+	l.must(err)
+	defer m.Close()
+	if m.Passes() {
+		l.Fatal("the mail passes without a walk")
+	}
+	// There is no Detacher: nothing is to be detached.
+	l.must(m.Detach(l.Context(), nil))
+	n, err := m.WriteTo(plainWriter{io.Discard})
+	l.must(err)
+	if n != int64(len(mail)) {
+		l.Fatalf("of a mail of %d bytes came %d", len(mail), n)
+	}
+}
+
+func (l *lab) copy(mail, buf []byte) {
+	s := rewrite.NewSpool("")
+	defer s.Close()
+	_, err := io.CopyBuffer(plainWriter{s}, plainReader{bytes.NewReader(mail)}, buf)
+	l.must(err)
+	_, err = s.WriteTo(plainWriter{io.Discard})
+	l.must(err)
+}
+
+// newsletter is about 800 KB: a text, its HTML and the pictures that the HTML shows.
+func newsletter() []byte {
+	const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
+	var b bytes.Buffer
+	b.WriteString("From: a@senders.example\r\nTo: b@recipients.example\r\nSubject: news\r\nMIME-Version: 1.0\r\n" +
+		"Content-Type: multipart/mixed; boundary=mixed\r\n\r\n--mixed\r\nContent-Type: multipart/related; boundary=related\r\n\r\n" +
+		"--related\r\nContent-Type: multipart/alternative; boundary=alternative\r\n\r\n" +
+		"--alternative\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat(line, 100) +
+		"--alternative\r\nContent-Type: text/html; charset=utf-8\r\n\r\n")
+	names := strings.Split("abcdefgh", "")
+	for _, name := range names {
+		b.WriteString("<p>" + strings.Repeat(line, 20) + `<img src="cid:` + name + "\"></p>\r\n")
+	}
+	b.WriteString("--alternative--\r\n")
+	for i, name := range names {
+		b.WriteString("--related\r\nContent-Type: image/jpeg\r\nContent-ID: <" + name + ">\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+		picture := make([]byte, 70<<10)
+		rand.NewChaCha8([32]byte{byte(i)}).Read(picture)
+		for text := base64.StdEncoding.EncodeToString(picture); text != ""; {
+			n := min(76, len(text))
+			b.WriteString(text[:n] + "\r\n")
+			text = text[n:]
+		}
+	}
+	b.WriteString("--related--\r\n--mixed--\r\n")
+	return b.Bytes()
+}
