@@ -152,7 +152,7 @@ func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 		if m == nil {
 			t.Fatal("no Detach-Restore field")
 		}
-		l := newLink([]string{string(m[1]), string(m[2]), string(m[3])})
+		l := newLink(linkPattern.FindStringSubmatch(string(m[1])))
 		want := attachment{content: d.pipe(t, "restore", read)}.sha256()
 		visits = append(visits, visit{Link: l.url, Name: "original.eml", Device: "desktop", JavaScript: i > 0, fragment: l.fragment, sha256: want})
 	}

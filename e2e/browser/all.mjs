@@ -17,6 +17,8 @@ const seen = { requests: [], complaints: [] };
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  // Where the locale knows ASCII alone, as in a bare container, it saves all other names as "download".
+  env: { ...process.env, LC_ALL: "C.UTF-8" },
   // Chromium's sandbox refuses to run as root, which a container's tests are.
   args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
 });

@@ -62,6 +62,8 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
 const looks = JSON.parse(await readFile("/dev/stdin", "utf8"));
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  // Where the locale knows ASCII alone, as in a bare container, it saves all other names as "download".
+  env: { ...process.env, LC_ALL: "C.UTF-8" },
   args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
 });
 const seen = [];

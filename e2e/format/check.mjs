@@ -3,8 +3,10 @@
 // has to come to the same end with each of them.
 
 import { readdirSync, readFileSync } from 'node:fs'
-import { createDecipheriv, createHash, hkdfSync } from 'node:crypto'
+import { createDecipheriv, createHash, hkdfSync, webcrypto } from 'node:crypto'
 import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
+
+globalThis.crypto ??= webcrypto // which jose uses, and Node 18, as Debian 12 has it, does not show by itself
 
 const dir = new URL('../../docs/vectors/', import.meta.url)
 const read = name => JSON.parse(readFileSync(new URL(name, dir), 'utf8'))

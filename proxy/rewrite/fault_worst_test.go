@@ -138,6 +138,7 @@ func bombs(size int) map[string][]byte {
 		return repeat(head, one, "--b--\r\n")
 	}
 	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
+	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 	return map[string][]byte{
 		"part field":               repeat(part("\r\n x="), "x", bodyEnd),
 		"part fields":              repeat(head+"--b\r\n", "a: b\r\n", bodyEnd),
@@ -155,6 +156,8 @@ func bombs(size int) map[string][]byte {
 		"many long boundaries":     repeat(head, "--b\r\nContent-Type: multipart/mixed; boundary="+strings.Repeat("x", maxBoundary)+"\r\n\r\n", ""),
 		"references":               []byte(html + strings.Repeat("cid:a ", 600_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"references in references": []byte(html + strings.Repeat("cid:", maxHTML/4-1) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", maxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"small attachments":        repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
 		"line ends":                repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
 		"many line ends":           repeat(head, "--b\r\n"+pdf(strings.Repeat("\n\r\n", 2_000)+abc), "--b--\r\n"),

@@ -131,6 +131,7 @@ func (q *quotedText) escape(text []byte) (int, bool) {
 	if end == 0 {
 		return 0, ok
 	}
+	q.literal(nil) // it is this break that may be the delimiter's, and not the line end before it
 	return n + end, true
 }
 

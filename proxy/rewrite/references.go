@@ -14,8 +14,9 @@ const (
 	// maxHTML is how much of an HTML text is searched for references. In a
 	// longer one everything counts as referred to.
 	maxHTML = 4 << 20
-	// maxReferences bounds what is remembered; with more, everything counts as
-	// referred to. Newsletters have a hundred.
+	// maxReferences bounds what is read and remembered, the same one again and
+	// again included; with more, everything counts as referred to. Newsletters
+	// have a hundred.
 	maxReferences = 10_000
 	// maxContentID is the longest line of a mail (RFC 5322 section 2.1.1).
 	maxContentID = 998
@@ -25,6 +26,7 @@ const (
 // pictures in the text, not attachments to it.
 type references struct {
 	ids     map[string]bool
+	read    int  // one may stand in the HTML more than once
 	any     bool // the HTML could not be read: it may refer to anything
 	hasHTML bool
 }
@@ -74,7 +76,8 @@ func (r *references) add(id string) {
 	if id, err := url.PathUnescape(id); err == nil {
 		r.ids[id] = true
 	}
-	r.any = len(r.ids) > maxReferences
+	r.read++
+	r.any = r.read > maxReferences
 }
 
 // refersTo reports whether the HTML refers, or may refer, to the part.

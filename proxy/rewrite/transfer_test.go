@@ -134,6 +134,7 @@ func TestQuotedPrintable(t *testing.T) {
 		{name: "escapes", in: "=C3=A9=c3=a9\r\n", want: "éé"},
 		{name: "soft breaks", in: "ab=\r\ncd= \t\r\ne\r\n", want: "abcde"},
 		{name: "soft break at the end", in: "ab=\r\n", want: "ab"},
+		{name: "soft break at the end, on a line of its own", in: "ab\r\n=\r\n", want: "ab\r\n"},
 		{name: "escaped blank at the end of a line", in: "ab=20\r\ncd\r\n", want: "ab \r\ncd"},
 		{name: "blanks within", in: "a b\tc\r\n", want: "a b\tc"},
 		{name: "line feeds", in: "a\nb\n", want: "a\nb"},

@@ -44,12 +44,14 @@ func decodeQuoted(raw []byte, limit int) (content []byte, n int, ok bool) {
 			}
 			content, n = append(content, b...), n+taken
 		case c == ' ' || c == '\t':
-			run := blanks(rest)
-			if run == len(rest) || rest[run] == '\n' || bytes.HasPrefix(rest[run:], []byte("\r\n")) {
-				n += run // added in transport
-				continue
-			}
-			content, n = append(content, c), n+1
+			run := rest[:blanks(rest)]
+			if after := rest[len(run):]; len(after) > 0 && after[0] != '\n' && !bytes.HasPrefix(after, []byte("\r\n")) {
+				if limit >= 0 {
+					run = run[:min(len(run), limit-len(content))]
+				}
+				content = append(content, run...)
+			} // else they were added in transport
+			n += len(run)
 		default:
 			content, n = append(content, c), n+1
 		}
