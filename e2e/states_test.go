@@ -145,7 +145,7 @@ func crowdIn(t *testing.T, gateway, from string) {
 	t.Cleanup(func() { close(stop); <-done })
 	go func() {
 		defer close(done)
-		for tick := time.NewTicker(10 * time.Millisecond); ; {
+		for tick := time.NewTicker(2 * time.Millisecond); ; {
 			select {
 			case <-stop:
 				tick.Stop()
