@@ -170,8 +170,10 @@ func newLink(m []string) link {
 var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // download does what the page's button does: POST the fragment, follow the 303, read the file.
-func download(l link, w io.Writer) error {
-	resp, err := noRedirects.PostForm(l.page, url.Values{"key": {l.fragment}})
+func download(l link, w io.Writer) error { return downloadBy(noRedirects, l, w) }
+
+func downloadBy(client *http.Client, l link, w io.Writer) error {
+	resp, err := client.PostForm(l.page, url.Values{"key": {l.fragment}})
 	if err != nil {
 		return err
 	}
@@ -187,7 +189,7 @@ func download(l link, w io.Writer) error {
 		ticket, _, _ := strings.Cut(rest, "/")
 		keepSecret(ticketSecret, ticket)
 	}
-	resp, err = noRedirects.Get(where.String())
+	resp, err = client.Get(where.String())
 	if err != nil {
 		return err
 	}

@@ -229,11 +229,11 @@ type faultyBlocks struct {
 	get func(ctx context.Context, n int, data []byte) ([]byte, error)
 }
 
-func (b *faultyBlocks) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	data, err := b.Blocks.Get(ctx, c)
+func (b *faultyBlocks) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	data, err := b.Blocks.Get(ctx, c, buf)
 	if err != nil {
 		return nil, err
 	}
 	b.n++
-	return b.get(ctx, b.n, bytes.Clone(data))
+	return b.get(ctx, b.n, data)
 }

@@ -57,6 +57,7 @@ func (g *gateway) serveBlocks(w *response, r *http.Request, c cid.Cid, entry str
 	if err != nil {
 		return err
 	}
+	defer t.close()
 
 	h := w.Header()
 	h.Set("Vary", "Accept")
@@ -94,19 +95,20 @@ func blockFormat(r *http.Request) string {
 // target is where a path ends, with the blocks that lead there.
 type target struct {
 	blocks ipfs.Blocks
-	root   cid.Cid // the first element of the path
-	c      cid.Cid // the last one
-	first  []byte  // the block of c, verified: proof, before any status, that the store answers
-	above  []byte  // the block of root, if c is below it
+	root   cid.Cid    // the first element of the path
+	c      cid.Cid    // the last one
+	node   []byte     // the block of c, verified: proof, before any status, that the store answers
+	leaf   *ipfs.File // the same, if it is one of a file's leaves, which are large
+	above  []byte     // the block of root, if c is below it
 }
 
 func resolve(ctx context.Context, blocks ipfs.Blocks, root cid.Cid, entry string) (*target, error) {
 	t := &target{blocks: blocks, root: root, c: root}
 	var err error
-	if t.first, err = verified(ctx, blocks, root); err != nil || entry == "" {
+	if t.node, err = verified(ctx, blocks, root); err != nil || entry == "" {
 		return t, err
 	}
-	t.above = t.first
+	t.above = t.node
 	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
 	if err != nil {
 		return nil, err
@@ -115,17 +117,26 @@ func resolve(ctx context.Context, blocks ipfs.Blocks, root cid.Cid, entry string
 	if t.c, ok = entries[entry]; !ok {
 		return nil, ipfs.ErrNotFound
 	}
-	t.first, err = verified(ctx, blocks, t.c)
+	if t.c.Type() == cid.Raw {
+		t.leaf, err = ipfs.OpenFile(ctx, blocks, t.c)
+	} else {
+		t.node, err = verified(ctx, blocks, t.c)
+	}
 	return t, err
 }
 
-// verified returns a copy: a block is valid until the next one is asked for.
+func (t *target) close() {
+	if t.leaf != nil {
+		_ = t.leaf.Close() // which gives memory back, and cannot fail
+	}
+}
+
 func verified(ctx context.Context, blocks ipfs.Blocks, c cid.Cid) ([]byte, error) {
-	data, err := blocks.Get(ctx, c)
+	data, err := blocks.Get(ctx, c, nil)
 	if err != nil {
 		return nil, err
 	}
-	return bytes.Clone(data), ipfs.Verify(c, data)
+	return data, ipfs.Verify(c, data)
 }
 
 func (t *target) roots() string {
@@ -140,7 +151,10 @@ func (t *target) serveBlock(w *response, r *http.Request) error {
 	h.Set("Content-Disposition", `attachment; filename="`+t.c.String()+`.bin"`)
 	h.Set("Content-Type", typeRaw)
 	h.Set("Etag", etag(t.c, "raw"))
-	return w.stream(r, bytes.NewReader(t.first), int64(len(t.first)))
+	if t.leaf != nil {
+		return w.stream(r, t.leaf, t.leaf.Size())
+	}
+	return w.stream(r, bytes.NewReader(t.node), int64(len(t.node)))
 }
 
 // serveCAR sends everything below the target, and the block above it, which proves that it is
@@ -168,6 +182,7 @@ func (t *target) serveCAR(w *response, r *http.Request) error {
 	if t.above != nil {
 		out.section = section(t.root, t.above)
 	}
+	t.close()
 	return ipfs.ExportCAR(r.Context(), out, t.blocks, t.c, from)
 }
 
@@ -223,8 +238,8 @@ type patient struct {
 	w *response
 }
 
-func (p patient) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (p patient) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	p.w.stall.Reset(p.w.cfg.StoreTimeout)
 	defer p.w.stall.Stop()
-	return p.Blocks.Get(ctx, c)
+	return p.Blocks.Get(ctx, c, buf)
 }

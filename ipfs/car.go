@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/ipfs/go-cid"
 )
@@ -81,9 +80,7 @@ func checkBlock(b Block) error {
 }
 
 func (cw *carWriter) write(b Block) error {
-	cw.head = binary.AppendUvarint(cw.head[:0], uint64(cidLen+len(b.Data)))
-	cw.head = append(cw.head, b.CID.KeyString()...)
-	if _, err := cw.w.Write(cw.head); err != nil {
+	if err := cw.writeHead(b.CID, len(b.Data)); err != nil {
 		return err
 	}
 	if _, err := cw.w.Write(b.Data); err != nil {
@@ -93,6 +90,14 @@ func (cw *carWriter) write(b Block) error {
 	cw.bytes += uint64(len(b.Data))
 	cw.last = b.CID
 	return nil
+}
+
+// writeHead writes what stands before the size bytes of a block.
+func (cw *carWriter) writeHead(c cid.Cid, size int) error {
+	cw.head = binary.AppendUvarint(cw.head[:0], uint64(cidLen+size))
+	cw.head = append(cw.head, c.KeyString()...)
+	_, err := cw.w.Write(cw.head)
+	return err
 }
 
 // ExportCAR writes an object as a CARv1, depth first, every block verified: the order in which
@@ -105,34 +110,37 @@ func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, from in
 		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, root)
 	}
 	if _, err := w.Write(carHeader(root)); err != nil {
-		return fmt.Errorf("write CAR: %w", err)
+		return writeError(err)
 	}
-	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b, from: from}
+	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b, from: from, leaf: leaf{blocks: b}}
+	defer x.leaf.release()
 	return x.export(root, child{size: -1}, 0)
 }
+
+// exportPiece is written at once: whoever is slow to take it does not hold the leaf meanwhile.
+const exportPiece = 64 << 10
 
 type exporter struct {
 	ctx    context.Context
 	car    *carWriter
 	blocks Blocks
 	from   int64
+	leaf   leaf
+	piece  []byte // of leaf
 }
 
 // export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
 // lie itself into more output than its root admits to.
 func (x *exporter) export(c cid.Cid, as child, depth int) error {
-	data, err := x.blocks.Get(x.ctx, c)
+	if isRaw(c) {
+		return x.exportLeaf(c, as.size)
+	}
+	data, err := x.blocks.Get(x.ctx, c, nil)
 	if err != nil {
 		return err
 	}
 	if err := Verify(c, data); err != nil {
 		return err
-	}
-	if isRaw(c) {
-		if err := checkSize(c, int64(len(data)), as.size); err != nil {
-			return err
-		}
-		return x.write(Block{c, data})
 	}
 	if depth > maxDepth {
 		return fmt.Errorf("%w: object nested too deeply", ErrCorrupt)
@@ -141,9 +149,8 @@ func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	if err != nil {
 		return err
 	}
-	// data is not valid any more when the first child has been got.
-	if err := x.write(Block{c, data}); err != nil {
-		return err
+	if err := x.car.write(Block{c, data}); err != nil {
+		return writeError(err)
 	}
 	for _, child := range children {
 		if child.size >= 0 && child.start+child.size <= x.from {
@@ -156,12 +163,30 @@ func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	return nil
 }
 
-func (x *exporter) write(b Block) error {
-	if err := x.car.write(b); err != nil {
-		return fmt.Errorf("write CAR: %w", err)
+func (x *exporter) exportLeaf(c cid.Cid, want int64) error {
+	if err := x.leaf.move(x.ctx, c, want); err != nil {
+		return err
+	}
+	if err := x.car.writeHead(c, int(x.leaf.size)); err != nil {
+		return writeError(err)
+	}
+	if x.piece == nil {
+		x.piece = make([]byte, exportPiece)
+	}
+	for off := int64(0); off < x.leaf.size; {
+		n, err := x.leaf.read(x.ctx, x.piece, off)
+		if err != nil {
+			return err
+		}
+		if _, err := x.car.w.Write(x.piece[:n]); err != nil {
+			return writeError(err)
+		}
+		off += int64(n)
 	}
 	return nil
 }
+
+func writeError(err error) error { return fmt.Errorf("write CAR: %w", err) }
 
 // child is a link, with where in the file it starts and the size that the parent gives it; -1 in a
 // directory, which gives none.
@@ -201,6 +226,8 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
 // of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
 // ends early, which is an io.ErrUnexpectedEOF too. An error of r is kept. Closing it does not close r.
+//
+// A stream does not go back: of more than maxLeaves that are read at once, slow ones fail.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, carHeaderLen)
@@ -215,11 +242,10 @@ func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 
 // carStream is a Blocks over a CAR that is still arriving.
 type carStream struct {
-	r   *bufio.Reader
-	buf []byte
+	r *bufio.Reader
 }
 
-func (s *carStream) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -239,11 +265,11 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 	if _, err := s.r.Discard(start); err != nil {
 		return nil, carReadError(err)
 	}
-	s.buf = slices.Grow(s.buf[:0], size)[:size]
-	if _, err := io.ReadFull(s.r, s.buf); err != nil {
+	data := resize(buf, size)
+	if _, err := io.ReadFull(s.r, data); err != nil {
 		return nil, carReadError(err)
 	}
-	return s.buf, nil
+	return data, nil
 }
 
 func (s *carStream) Close() error { return nil }

@@ -17,7 +17,7 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	if !isNode(root) {
 		return nil, fmt.Errorf("%w: %s is not a directory", ErrCorrupt, root)
 	}
-	data, err := b.Get(ctx, root)
+	data, err := b.Get(ctx, root, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +35,9 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 // parent said, before a byte of it is returned; what fails the check is an error that wraps
 // ErrCorrupt, what is not there one that wraps ErrNotFound.
 //
-// Read from front to back it gets each block exactly once, depth first, none before it is needed.
-// It keeps one leaf, which it owns, and one node for each level.
+// Read from front to back it gets each block exactly once, depth first, none before it is needed,
+// unless it is so slow that others need its leaf's memory: then that leaf is got again. Besides a
+// leaf it keeps one node for each level.
 type File struct {
 	ctx    context.Context // the request that the file is read for
 	blocks Blocks
@@ -44,8 +45,9 @@ type File struct {
 	off    int64
 
 	path      []frame // the nodes from the root down to the parent of leaf
-	leaf      []byte  // verified bytes, those of the file from leafStart
+	leaf      leaf    // the file from leafStart to leafEnd
 	leafStart int64
+	leafEnd   int64
 }
 
 // frame is a node on the path, and where in the file it starts.
@@ -58,12 +60,14 @@ type frame struct {
 // the size. ctx is used for every block read later; b stays the caller's to close. Files over the
 // same Blocks may be read in turns.
 func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
-	f := &File{ctx: ctx, blocks: b}
+	f := &File{ctx: ctx, blocks: b, leaf: leaf{blocks: b}}
 	if isRaw(c) {
-		if err := f.loadLeaf(c, 0, -1); err != nil {
+		if err := f.moveLeaf(c, 0, -1); err != nil {
 			return nil, err
 		}
-		f.size = int64(len(f.leaf))
+		if f.size = f.leaf.size; f.size == 0 {
+			f.leaf.release()
+		}
 		return f, nil
 	}
 	if err := f.descend(c, 0, -1); err != nil {
@@ -71,6 +75,12 @@ func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
 	}
 	f.size = f.path[0].size()
 	return f, nil
+}
+
+// Close gives back the file's memory. It does not close its Blocks, and does not fail.
+func (f *File) Close() error {
+	f.leaf.release()
+	return nil
 }
 
 // Size returns the size of the file. The root is verified and its children's sizes agree with it;
@@ -85,14 +95,16 @@ func (f *File) Read(p []byte) (int, error) {
 	if f.off >= f.size {
 		return 0, io.EOF
 	}
-	if f.off < f.leafStart || f.off >= f.leafStart+int64(len(f.leaf)) {
-		if err := f.load(); err != nil {
+	if f.off < f.leafStart || f.off >= f.leafEnd {
+		if err := f.find(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(p, f.leaf[f.off-f.leafStart:])
-	f.off += int64(n)
-	return n, nil
+	n, err := f.leaf.read(f.ctx, p, f.off-f.leafStart)
+	if f.off += int64(n); f.off == f.size {
+		f.leaf.release()
+	}
+	return n, err
 }
 
 // Seek implements io.Seeker. It reads nothing.
@@ -113,8 +125,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// load gets the leaf that holds the byte at f.off: up to the first node that covers it, then down.
-func (f *File) load() error {
+// find gets the leaf that holds the byte at f.off: up to the first node that covers it, then down.
+func (f *File) find() error {
 	for f.off < f.top().start || f.off >= f.top().start+f.top().size() {
 		f.path = f.path[:len(f.path)-1] // never the root, which covers the whole file
 	}
@@ -123,7 +135,7 @@ func (f *File) load() error {
 		c, start, size := node.child(f.off - node.start)
 		start += node.start
 		if isRaw(c) {
-			return f.loadLeaf(c, start, size)
+			return f.moveLeaf(c, start, size)
 		}
 		if err := f.descend(c, start, size); err != nil {
 			return err
@@ -141,7 +153,7 @@ func (f *File) descend(c cid.Cid, start, want int64) error {
 	if !isNode(c) {
 		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c)
 	}
-	data, err := f.blocks.Get(f.ctx, c)
+	data, err := f.blocks.Get(f.ctx, c, nil)
 	if err != nil {
 		return err
 	}
@@ -163,22 +175,12 @@ func (f *File) descend(c cid.Cid, start, want int64) error {
 	return nil
 }
 
-// loadLeaf gets a leaf. It is copied before it is verified: the slice from Get is valid only until
-// someone gets another block, and verified bytes must not change.
-func (f *File) loadLeaf(c cid.Cid, start, want int64) error {
-	f.leaf = f.leaf[:0]
-	data, err := f.blocks.Get(f.ctx, c)
-	if err != nil {
+func (f *File) moveLeaf(c cid.Cid, start, want int64) error {
+	f.leafEnd = f.leafStart // it covers nothing if this fails
+	if err := f.leaf.move(f.ctx, c, want); err != nil {
 		return err
 	}
-	if err := checkSize(c, int64(len(data)), want); err != nil {
-		return err
-	}
-	leaf := append(f.leaf, data...)
-	if err := Verify(c, leaf); err != nil {
-		return err
-	}
-	f.leaf, f.leafStart = leaf, start
+	f.leafStart, f.leafEnd = start, start+f.leaf.size
 	return nil
 }
 

@@ -65,12 +65,10 @@ func readFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	return data[:n], err
 }
 
-// memory is a Blocks that also records what has been asked for. Like a real one it hands out the
-// same buffer again.
+// memory is a Blocks that also records what has been asked for.
 type memory struct {
 	blocks map[cid.Cid][]byte
 	asked  []cid.Cid
-	buf    []byte
 }
 
 func newMemory() *memory { return &memory{blocks: map[cid.Cid][]byte{}} }
@@ -80,15 +78,13 @@ func (m *memory) add(b ipfs.Block) error {
 	return nil
 }
 
-func (m *memory) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+func (m *memory) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	m.asked = append(m.asked, c)
 	data, ok := m.blocks[c]
 	if !ok {
 		return nil, fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
 	}
-	clear(m.buf)
-	m.buf = append(m.buf[:0], data...)
-	return m.buf, nil
+	return append(buf[:0], data...), nil
 }
 
 func (m *memory) Close() error { return nil }

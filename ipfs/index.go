@@ -104,10 +104,9 @@ func readAt(f io.ReaderAt, p []byte, off int64) error {
 type carFile struct {
 	f *os.File
 	*index
-	buf []byte
 }
 
-func (b *carFile) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (b *carFile) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -115,13 +114,15 @@ func (b *carFile) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
 		return nil, fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c)
 	}
 	for _, s := range b.find(c) {
-		b.buf = slices.Grow(b.buf[:0], int(s.size))[:s.size]
-		if err := readAt(b.f, b.buf, s.off); err != nil {
+		var name [cidLen]byte
+		if err := readAt(b.f, name[:], s.off); err != nil {
 			return nil, err
 		}
-		if string(b.buf[:cidLen]) == c.KeyString() {
-			return b.buf[cidLen:], nil
+		if string(name[:]) != c.KeyString() {
+			continue
 		}
+		data := resize(buf, int(s.size)-cidLen)
+		return data, readAt(b.f, data, s.off+cidLen)
 	}
 	return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
 }

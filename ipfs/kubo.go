@@ -43,10 +43,15 @@ type KuboConfig struct {
 // The node is asked to look at its own blocks only: a block that it does not have is not there,
 // and nothing waits for the network.
 type Kubo struct {
-	api  *rpc.HttpApi
-	http *transport
-	idle time.Duration
+	api   *rpc.HttpApi
+	http  *transport
+	idle  time.Duration
+	reads chan struct{} // has one in it for each block on its way
 }
+
+// maxReads bounds the connections that blocks come over, and so their buffers. A node that is asked for more at once answers
+// none of them sooner.
+const maxReads = 64
 
 // NewKubo does not connect; Check does.
 func NewKubo(cfg KuboConfig) (*Kubo, error) {
@@ -65,17 +70,17 @@ func NewKubo(cfg KuboConfig) (*Kubo, error) {
 	if cfg.Token != "" {
 		api.Headers.Set("Authorization", authorization(cfg.Token))
 	}
-	return &Kubo{api: api, http: t, idle: idle}, nil
+	return &Kubo{api: api, http: t, idle: idle, reads: make(chan struct{}, maxReads)}, nil
 }
 
 // Open implements Store. It gets the root block. It does not look at pins: the node that is read
 // from need not be the one that pinned.
 func (k *Kubo) Open(ctx context.Context, root cid.Cid) (Blocks, error) {
-	b := &kuboBlocks{k: k, last: -1}
-	if _, err := b.Get(ctx, root); err != nil {
+	data, err := k.getBlock(ctx, root, nil)
+	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	return &kuboBlocks{k: k, root: Block{root, data}, last: -1}, nil
 }
 
 // Delete implements Store. The blocks go with the node's next garbage collection.
@@ -103,10 +108,11 @@ func (k *Kubo) Check(ctx context.Context) error {
 		return err
 	}
 	defer blocks.Close()
-	if _, err := OpenFile(ctx, blocks, root); err != nil {
+	f, err := OpenFile(ctx, blocks, root)
+	if err != nil {
 		return err
 	}
-	return k.Delete(ctx, root)
+	return errors.Join(f.Close(), k.Delete(ctx, root))
 }
 
 // Warnings names settings of the node that put objects at risk. A node that does not let us see

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	format "github.com/ipfs/go-ipld-format"
@@ -16,20 +17,26 @@ import (
 // longer for a request than for its bytes.
 const maxAhead = 3
 
+// slowLeaf is how long a reader may have been busy with a leaf and still have others asked for ahead. For one who takes longer
+// the node is quick enough.
+const slowLeaf = 50 * time.Millisecond
+
+// aheadRoom bounds the memory of what all readers together have asked for ahead, to 16 MiB. Who finds no room does without.
+var aheadRoom = make(chan struct{}, 16)
+
 // kuboBlocks reads blocks one by one, from what the node has itself. When one leaf has followed another, as the node above
 // them has it, those after them are asked for as well.
 type kuboBlocks struct {
 	k    *Kubo
-	buf  []byte
-	have cid.Cid // what buf holds
+	root Block // when the object has just been opened
 
 	leaves []cid.Cid // of the last node, in their order
 	last   int       // which of them was got last; -1: none
+	got    time.Time // when the last block was
 	ahead  []*fetch  // of those after it, in their order
-	spare  [][]byte  // buffers of fetches that are over
 }
 
-// fetch is a block on its way.
+// fetch is a block on its way. It has its place in aheadRoom until it is over.
 type fetch struct {
 	c      cid.Cid
 	cancel context.CancelFunc
@@ -38,28 +45,26 @@ type fetch struct {
 	err    error
 }
 
-func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid) ([]byte, error) {
-	if b.have.Defined() && c == b.have {
-		return b.buf, nil // the root, when the object has just been opened
-	}
-	b.have = cid.Undef
-	if !b.take(ctx, c) {
+func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
+	slow := time.Since(b.got) > slowLeaf
+	if c == b.root.CID {
+		data = append(buf[:0], b.root.Data...)
+	} else if data = b.take(ctx, c, buf); data == nil {
 		b.drop()
-		var err error
-		if b.buf, err = b.k.getBlock(ctx, c, b.buf); err != nil {
+		if data, err = b.k.getBlock(ctx, c, buf); err != nil {
 			return nil, err
 		}
 	}
-	b.have = c
-	b.lookAhead(ctx, c)
-	return b.buf, nil
+	b.got = time.Now()
+	b.lookAhead(ctx, c, data, slow)
+	return data, nil
 }
 
-// take waits for a block that was asked for ahead, if it is the one that is due. One that has failed is asked for again: then
-// the error is that of the caller's own context.
-func (b *kuboBlocks) take(ctx context.Context, c cid.Cid) bool {
+// take waits for a block that was asked for ahead, if it is the one that is due, and keeps buf for another. One that has failed
+// is asked for again: then the error is that of the caller's own context.
+func (b *kuboBlocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
 	if len(b.ahead) == 0 || b.ahead[0].c != c {
-		return false
+		return nil
 	}
 	f := b.ahead[0]
 	b.ahead = b.ahead[1:]
@@ -67,17 +72,19 @@ func (b *kuboBlocks) take(ctx context.Context, c cid.Cid) bool {
 	case <-f.done:
 	case <-ctx.Done():
 	}
-	f.cancel()
-	<-f.done
-	b.buf, f.buf = f.buf, b.buf
-	b.spare = append(b.spare, f.buf)
-	return f.err == nil
+	data, err := f.end()
+	if err != nil {
+		keepChunk(data)
+		return nil
+	}
+	keepChunk(buf)
+	return data
 }
 
-// lookAhead follows where the reader is, and asks for what it will want next.
-func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid) {
+// lookAhead follows where the reader is, and asks for what it will want next, unless it is slow.
+func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow bool) {
 	if isNode(c) {
-		b.leaves, b.last = leavesOf(b.buf), -1
+		b.leaves, b.last = leavesOf(data), -1
 		return
 	}
 	next := b.last + 1
@@ -86,8 +93,13 @@ func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid) {
 		return
 	}
 	b.last = next
-	for len(b.ahead) < maxAhead && next+len(b.ahead)+1 < len(b.leaves) {
-		b.ahead = append(b.ahead, b.fetch(ctx, b.leaves[next+len(b.ahead)+1]))
+	for !slow && len(b.ahead) < maxAhead && next+len(b.ahead)+1 < len(b.leaves) {
+		select {
+		case aheadRoom <- struct{}{}:
+			b.ahead = append(b.ahead, b.fetch(ctx, b.leaves[next+len(b.ahead)+1]))
+		default:
+			return
+		}
 	}
 }
 
@@ -108,15 +120,23 @@ func leavesOf(node []byte) (leaves []cid.Cid) {
 
 func (b *kuboBlocks) fetch(ctx context.Context, c cid.Cid) *fetch {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &fetch{c: c, cancel: cancel, done: make(chan struct{})}
-	if n := len(b.spare); n > 0 {
-		f.buf, b.spare = b.spare[n-1], b.spare[:n-1]
-	}
+	f := &fetch{c: c, cancel: cancel, done: make(chan struct{}), buf: chunks.Get().(*[chunkSize]byte)[:]}
 	go func() {
 		defer close(f.done)
-		f.buf, f.err = b.k.getBlock(ctx, c, f.buf)
+		var data []byte
+		if data, f.err = b.k.getBlock(ctx, c, f.buf); f.err == nil {
+			f.buf = data
+		}
 	}()
 	return f
+}
+
+// end gives up the fetch if it is still under way.
+func (f *fetch) end() ([]byte, error) {
+	f.cancel()
+	<-f.done
+	<-aheadRoom
+	return f.buf, f.err
 }
 
 // drop gives up what was asked for ahead: the reader went elsewhere.
@@ -125,8 +145,8 @@ func (b *kuboBlocks) drop() {
 		f.cancel()
 	}
 	for _, f := range b.ahead {
-		<-f.done
-		b.spare = append(b.spare, f.buf)
+		buf, _ := f.end()
+		keepChunk(buf)
 	}
 	b.ahead = nil
 }
@@ -138,24 +158,31 @@ func (b *kuboBlocks) Close() error {
 
 // getBlock reads a block into buf, or into a larger one.
 func (k *Kubo) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	select {
+	case k.reads <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-k.reads }()
 	watched, watch := k.watch(ctx)
 	defer watch.end()
 	req := k.api.Request("block/get", c.String()).Option("offline", true)
+	var data []byte
 	err := receive(watched, req, func(r io.Reader) (err error) {
-		buf, err = readBlock(r, buf)
+		data, err = readBlock(r, buf)
 		return err
 	})
 	switch {
 	case err == nil:
-		return buf, nil
+		return data, nil
 	case errors.Is(err, ErrCorrupt):
-		return buf, err
+		return nil, err
 	case ctx.Err() == nil && strings.Contains(err.Error(), format.ErrNotFound{Cid: c}.Error()):
-		return buf, fmt.Errorf("%w: block %s", ErrNotFound, c)
+		return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
 	case ctx.Err() == nil && strings.Contains(err.Error(), hashOnReadError):
-		return buf, fmt.Errorf("%w: block %s: %w", ErrCorrupt, c, err)
+		return nil, fmt.Errorf("%w: block %s: %w", ErrCorrupt, c, err)
 	}
-	return buf, fail(ctx, watched, "block/get", err)
+	return nil, fail(ctx, watched, "block/get", err)
 }
 
 // hashOnReadError is what a node with Datastore.HashOnRead says about a damaged block.
@@ -163,19 +190,25 @@ const hashOnReadError = "block in storage has different hash than requested"
 
 // readBlock reads r to its end into buf, which it makes larger only if it must.
 func readBlock(r io.Reader, buf []byte) ([]byte, error) {
-	buf = slices.Grow(buf[:0], chunkSize+1) // one byte more than a leaf, to see its end
+	buf = buf[:0]
 	for {
-		n, err := r.Read(buf[len(buf):min(cap(buf), MaxBlock+1)])
-		buf = buf[:len(buf)+n]
+		var n int
+		var err error
+		if len(buf) < cap(buf) {
+			n, err = r.Read(buf[len(buf):min(cap(buf), MaxBlock+1)])
+			buf = buf[:len(buf)+n]
+		} else { // a leaf has filled it, and there should be no more
+			var more [512]byte
+			n, err = r.Read(more[:])
+			buf = append(buf, more[:n]...)
+		}
 		switch {
 		case len(buf) > MaxBlock:
-			return buf, fmt.Errorf("%w: the node's block is larger than any", ErrCorrupt)
+			return nil, fmt.Errorf("%w: the node's block is larger than any", ErrCorrupt)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:
-			return buf, err
-		case len(buf) == cap(buf):
-			buf = slices.Grow(buf, chunkSize)
+			return nil, err
 		}
 	}
 }

@@ -34,7 +34,7 @@ func dialer(api string) (string, *transport, error) {
 	base := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
-		MaxIdleConnsPerHost:    32,
+		MaxIdleConnsPerHost:    maxReads,
 		IdleConnTimeout:        time.Minute,
 		MaxResponseHeaderBytes: 64 << 10,
 		WriteBufferSize:        64 << 10,

@@ -55,8 +55,9 @@ type Store interface {
 // Blocks reads the blocks of one object. It is for one goroutine. What it returns is not
 // trusted: every caller in this package verifies it, and so must any other ([Verify]).
 type Blocks interface {
-	// Get returns one block of at most MaxBlock bytes. The slice is valid until the next Get or
-	// Close. Errors: ErrNotFound, ErrUnavailable, ErrCorrupt.
-	Get(ctx context.Context, c cid.Cid) ([]byte, error)
+	// Get returns one block of at most MaxBlock bytes. It gives the caller a buffer for buf, which may
+	// be nil: the same one, a larger one, or one that has the block already. Only if it fails buf
+	// is still the caller's. Errors: ErrNotFound, ErrUnavailable, ErrCorrupt.
+	Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 	Close() error
 }

@@ -87,11 +87,11 @@ func (r *remote) sealedMeta(ctx context.Context) ([]byte, error) {
 	if r.store == nil {
 		return r.gateway.read(ctx, "/"+r.link.CID.String()+"/meta.jwe")
 	}
-	blocks, file, err := r.entry(ctx, "meta.jwe", 0)
+	file, err := r.entry(ctx, "meta.jwe", 0)
 	if err != nil {
 		return nil, damaged(err)
 	}
-	defer blocks.Close()
+	defer file.Close()
 	return io.ReadAll(io.LimitReader(file, crypto.MaxMeta+1))
 }
 
@@ -118,20 +118,29 @@ func (r *remote) share(ctx context.Context, kid string) (crypto.Share, error) {
 	return share, nil
 }
 
+// entry is one of the object's two files, with the blocks that it is read from.
+type entry struct {
+	*ipfs.File
+	blocks ipfs.Blocks
+}
+
+func (e entry) Close() error { return errors.Join(e.File.Close(), e.blocks.Close()) }
+
 // entry opens one of the object's two files at a byte. Nothing is believed: neither the root that a gateway says, nor a block.
-func (r *remote) entry(ctx context.Context, name string, from int64) (io.Closer, *ipfs.File, error) {
+func (r *remote) entry(ctx context.Context, name string, from int64) (entry, error) {
 	blocks, err := r.blocks(ctx, name, from)
 	if err != nil {
-		return nil, nil, err
+		return entry{}, err
 	}
 	file, err := openEntry(ctx, blocks, r.link, name)
-	if err == nil {
-		_, err = file.Seek(from, io.SeekStart)
-	}
 	if err != nil {
-		return nil, nil, errors.Join(err, blocks.Close())
+		return entry{}, errors.Join(err, blocks.Close())
 	}
-	return blocks, file, nil
+	e := entry{file, blocks}
+	if _, err := e.Seek(from, io.SeekStart); err != nil {
+		return entry{}, errors.Join(err, e.Close())
+	}
+	return e, nil
 }
 
 func openEntry(ctx context.Context, blocks ipfs.Blocks, l link.Link, name string) (*ipfs.File, error) {
@@ -220,11 +229,11 @@ func passing(err error) bool {
 var errLocal = errors.New("cannot write")
 
 func (r *remote) copyOnce(ctx context.Context, w io.Writer, from int64) error {
-	blocks, file, err := r.entry(ctx, "data", from)
+	file, err := r.entry(ctx, "data", from)
 	if err != nil {
 		return err
 	}
-	defer blocks.Close()
+	defer file.Close()
 	if file.Size() != r.meta.Size {
 		return fmt.Errorf("%w: %d bytes are stored of %d", ipfs.ErrCorrupt, file.Size(), r.meta.Size)
 	}

@@ -15,8 +15,52 @@ func content(n int) []byte {
 	return b
 }
 
+// aloneAndInACrowd runs a test with room to read ahead and without, and sees that the room is given back.
+func aloneAndInACrowd(t *testing.T, test func(*testing.T)) {
+	t.Run("alone", test)
+	for range maxReaders {
+		room <- struct{}{}
+	}
+	t.Run("in a crowd", test)
+	if len(room) != maxReaders {
+		t.Errorf("%d read ahead, want %d", len(room), maxReaders)
+	}
+	for range maxReaders {
+		<-room
+	}
+}
+
+// In a crowd there is one buffer, and nothing is read before it is due.
+func TestCrowd(t *testing.T) {
+	var readers []*Reader
+	var sources []*counting
+	for range maxReaders + 3 {
+		c := &counting{}
+		sources = append(sources, c)
+		readers = append(readers, NewReader(c))
+	}
+	for _, r := range readers {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, c := range sources[maxReaders:] {
+		if c.reads != 1 {
+			t.Errorf("%d reads by reader %d, want one for one buffer", c.reads, i)
+		}
+	}
+	for _, r := range readers {
+		r.Close()
+	}
+	if len(room) != 0 {
+		t.Errorf("%d still read ahead", len(room))
+	}
+}
+
 // What comes out is what the source gave, whatever its reads and ours are like.
-func TestReaderGivesWhatItWasGiven(t *testing.T) {
+func TestReaderGivesWhatItWasGiven(t *testing.T) { aloneAndInACrowd(t, testGives) }
+
+func testGives(t *testing.T) {
 	for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 10*BufferSize + 7} {
 		want := content(size)
 		for name, src := range map[string]io.Reader{
@@ -51,7 +95,9 @@ func TestReaderGivesWhatItWasGiven(t *testing.T) {
 }
 
 // An error comes after the bytes before it, and stays.
-func TestErrorStays(t *testing.T) {
+func TestErrorStays(t *testing.T) { aloneAndInACrowd(t, testErrorStays) }
+
+func testErrorStays(t *testing.T) {
 	broken := errors.New("broken")
 	r := NewReader(io.MultiReader(bytes.NewReader(content(BufferSize+5)), iotest.ErrReader(broken)))
 	defer r.Close()
@@ -63,7 +109,9 @@ func TestErrorStays(t *testing.T) {
 	}
 }
 
-func TestNoProgress(t *testing.T) {
+func TestNoProgress(t *testing.T) { aloneAndInACrowd(t, testNoProgress) }
+
+func testNoProgress(t *testing.T) {
 	r := NewReader(iotest.ErrReader(nil))
 	defer r.Close()
 	if _, err := r.Read(make([]byte, 1)); err != io.ErrNoProgress {
@@ -98,7 +146,9 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("in the source") }
 
 // A panic of the source reaches who reads, as it would without the goroutine between.
-func TestPanicComesBack(t *testing.T) {
+func TestPanicComesBack(t *testing.T) { aloneAndInACrowd(t, testPanicComesBack) }
+
+func testPanicComesBack(t *testing.T) {
 	r := NewReader(panicking{})
 	defer r.Close()
 	defer func() {

@@ -88,6 +88,7 @@ func readMeta(ctx context.Context, blocks ipfs.Blocks, c cid.Cid) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
+	defer f.Close()
 	if f.Size() > crypto.MaxMeta {
 		return nil, fmt.Errorf("open metadata: %w: %d bytes", ErrCorrupt, f.Size())
 	}
@@ -139,14 +140,15 @@ func (v *Vault) open(ctx context.Context, c cid.Cid, f crypto.Fragment, epoch cr
 		return nil, fmt.Errorf("open data: %w", err)
 	}
 	if data.Size() != meta.Size {
+		_ = data.Close()
 		return nil, fmt.Errorf("open data: %w: %d bytes, and the metadata says %d", ErrCorrupt, data.Size(), meta.Size)
 	}
-	return &File{meta, &plaintext{data: data, key: key, Closer: o}}, nil
+	return &File{meta, &plaintext{data: data, key: key, object: o}}, nil
 }
 
 // plaintext decrypts a verified file where it stands.
 type plaintext struct {
-	io.Closer
+	object *object
 	data   *ipfs.File
 	key    crypto.Key
 	offset int64         // where data stood when stream was last dropped
@@ -170,6 +172,8 @@ func (p *plaintext) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
+func (p *plaintext) Close() error { return errors.Join(p.data.Close(), p.object.Close()) }
+
 // Sealed is one entry of an object as it is stored: ciphertext, verified.
 type Sealed struct {
 	*ipfs.File
@@ -177,7 +181,7 @@ type Sealed struct {
 }
 
 // Close closes the object.
-func (s *Sealed) Close() error { return s.blocks.Close() }
+func (s *Sealed) Close() error { return errors.Join(s.File.Close(), s.blocks.Close()) }
 
 // Sealed opens the entry "data" or "meta.jwe"; ErrNotFound for any other name.
 func (v *Vault) Sealed(ctx context.Context, c cid.Cid, name string) (_ *Sealed, err error) {

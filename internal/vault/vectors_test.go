@@ -136,9 +136,9 @@ type blockStore struct {
 
 func (s blockStore) Open(context.Context, cid.Cid) (ipfs.Blocks, error) { return s, nil }
 func (s blockStore) Close() error                                       { return nil }
-func (s blockStore) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+func (s blockStore) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.blocks[c.String()]; ok {
-		return data, nil
+		return append(buf[:0], data...), nil
 	}
 	return nil, ipfs.ErrNotFound
 }

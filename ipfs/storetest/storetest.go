@@ -228,7 +228,7 @@ func testMissing(t *testing.T, b Backend) {
 		t.Fatal(err)
 	}
 	defer blocks.Close()
-	if _, err := blocks.Get(t.Context(), never); !errors.Is(err, ipfs.ErrNotFound) {
+	if _, err := blocks.Get(t.Context(), never, nil); !errors.Is(err, ipfs.ErrNotFound) {
 		t.Errorf("get: got %v, want ErrNotFound", err)
 	}
 }

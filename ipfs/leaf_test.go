@@ -1,0 +1,196 @@
+package ipfs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Whatever the tests of this package did, nothing is held after them.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if inMemory, parked := ipfs.LeavesInUse(); inMemory+parked > 0 && code == 0 {
+		fmt.Fprintf(os.Stderr, "%d leaves are still in memory and %d parked: a File was not closed\n", inMemory, parked)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Three times as many files as may be in memory, all in the middle of a leaf at the same time. Each is read right, and each of its
+// blocks is got once.
+func TestCrowdOfReaders(t *testing.T) {
+	m := newMemory()
+	data := content(301, 2<<20+5)
+	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	var files []*ipfs.File
+	var stores []*tallied
+	for range 3 * ipfs.MaxKept {
+		s := &tallied{blocks: m.blocks}
+		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
+		must(t, err)
+		defer f.Close()
+		files, stores = append(files, f), append(stores, s)
+	}
+	for from := 0; from < len(data); from += 700_000 {
+		want := data[from:min(from+700_000, len(data))]
+		var all sync.WaitGroup
+		for i, f := range files {
+			all.Go(func() {
+				got := make([]byte, len(want))
+				if n, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("file %d at %d: %d bytes, %v", i, from, n, err)
+				}
+			})
+		}
+		all.Wait()
+		if inMemory, parked := ipfs.LeavesInUse(); from == 0 && (inMemory != ipfs.MaxKept || parked != len(files)-ipfs.MaxKept) {
+			t.Errorf("%d leaves in memory and %d parked, want %d and all others", inMemory, parked, ipfs.MaxKept)
+		}
+	}
+	for i, s := range stores {
+		if s.gets != 4 {
+			t.Errorf("file %d: %d blocks were got, want a node and three leaves", i, s.gets)
+		}
+	}
+}
+
+// tallied are the blocks of a memory, for one of many readers.
+type tallied struct {
+	blocks map[cid.Cid][]byte
+	gets   int
+}
+
+func (c *tallied) Get(_ context.Context, name cid.Cid, buf []byte) ([]byte, error) {
+	c.gets++
+	return append(buf[:0], c.blocks[name]...), nil
+}
+
+func (c *tallied) Close() error { return nil }
+
+// crowd has all the memory for leaves that are being read, until the test ends.
+func crowd(t *testing.T) {
+	t.Helper()
+	m := newMemory()
+	n := m.leaf("of a crowd")
+	for range ipfs.MaxKept {
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must(t, err)
+		t.Cleanup(func() { f.Close() })
+	}
+}
+
+// What is parked was verified before.
+func TestFault77_DamagedInACrowd(t *testing.T) {
+	crowd(t)
+	m := newMemory()
+	data := content(302, 3<<20)
+	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	for c, b := range m.blocks {
+		if bytes.Equal(b, data[1<<20:2<<20]) {
+			m.blocks[c] = append([]byte{b[0] ^ 1}, b[1:]...)
+		}
+	}
+	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+	must(t, err)
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	if !errors.Is(err, ipfs.ErrCorrupt) || !bytes.Equal(got, data[:1<<20]) {
+		t.Errorf("%d bytes, %v; want those of the first leaf, and ErrCorrupt", len(got), err)
+	}
+}
+
+// In a crowd a file may be read anywhere, by any pieces.
+func TestFileInACrowd(t *testing.T) {
+	crowd(t)
+	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
+		data := content(uint64(310+i), size)
+		m := newMemory()
+		n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+		must(t, err)
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must(t, err)
+		if err := iotest.TestReader(f, data); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		must(t, f.Close())
+	}
+}
+
+// Without a directory for temporary files there is only memory, and that goes round.
+func TestCrowdWithoutDisk(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
+	crowd(t)
+	m := newMemory()
+	data := content(303, 2<<20)
+	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	var all sync.WaitGroup
+	for range 3 * ipfs.MaxLeaves {
+		all.Go(func() {
+			f, err := ipfs.OpenFile(t.Context(), &tallied{blocks: m.blocks}, n.CID)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// While a store does not answer, its readers keep the memory that they wait for blocks with. Who waits for memory stops when the
+// request ends.
+func TestCancelledWhileWaiting(t *testing.T) {
+	m := newMemory()
+	n, err := ipfs.AddFile(m.add, bytes.NewReader(content(303, 1<<20)))
+	must(t, err)
+	s := &silent{tallied{blocks: m.blocks}, make(chan struct{}), make(chan struct{})}
+	var all sync.WaitGroup
+	for range ipfs.MaxLeaves {
+		all.Go(func() {
+			if f, err := ipfs.OpenFile(t.Context(), s, n.CID); err != nil {
+				t.Error(err)
+			} else {
+				f.Close()
+			}
+		})
+		<-s.asked
+	}
+	gone := errors.New("client gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(300*time.Millisecond, func() { cancel(gone) })
+	if _, err := ipfs.OpenFile(ctx, m, n.CID); !errors.Is(err, gone) {
+		t.Errorf("got %v, want %v", err, gone)
+	}
+	close(s.answer)
+	all.Wait()
+}
+
+// silent is a store that answers when it is told to.
+type silent struct {
+	tallied
+	asked, answer chan struct{}
+}
+
+func (s *silent) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	s.asked <- struct{}{}
+	<-s.answer
+	return append(buf[:0], s.blocks[c]...), nil
+}
