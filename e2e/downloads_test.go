@@ -128,7 +128,7 @@ func (h *hesitant) Write(p []byte) (int, error) {
 }
 
 // Who goes away in the middle of a download costs no more: the store is not read for them any longer.
-func TestFault52_CancelledDownloadsStopReading(t *testing.T) {
+func TestFault89_CancelledDownloadsStopReading(t *testing.T) {
 	const clients = 20
 	onEachStore(t, func(t *testing.T, s store) {
 		d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, kubo: s.api(), policy: `restore = false`})
