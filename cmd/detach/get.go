@@ -56,12 +56,17 @@ func (c *getCmd) Run(e *env) error {
 
 // file downloads one file, and goes on where an earlier attempt ended.
 func (c *getCmd) file(e *env, r *remote) error {
-	out, err := create(c.Output, cleanName(r.meta.Name), e.stdout)
+	out, err := create(c.Output, cleanName(r.meta.Name), r.link.CID, e.stdout)
 	if err != nil {
 		return err
 	}
 	sum := newSum()
-	if err := out.resume(sum, r.meta.Size); err != nil {
+	err = out.resume(sum, r.meta.Size)
+	if errors.Is(err, errLonger) {
+		fmt.Fprintf(e.stderr, "%v: beginning anew\n", err)
+		err = out.restart()
+	}
+	if err != nil {
 		return out.finish(err, sum.n)
 	}
 	if sum.n > 0 {
@@ -95,7 +100,7 @@ func (c *getCmd) original(e *env, r *remote) (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := create(c.Output, skeleton.Name, e.stdout)
+	out, err := create(c.Output, skeleton.Name, r.link.CID, e.stdout)
 	if err != nil {
 		return err
 	}

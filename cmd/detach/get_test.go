@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
@@ -170,11 +172,13 @@ func TestCleanName(t *testing.T) {
 	}
 }
 
+var aCID = cid.MustParse("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+
 // A name is given only to what is whole, and only where there is nothing.
 func TestOutput(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write := func(option string, outcome error) error {
-		o, err := create(option, "name", io.Discard)
+		o, err := create(option, "name", aCID, io.Discard)
 		if err != nil {
 			return err
 		}
@@ -207,17 +211,17 @@ func TestOutput(t *testing.T) {
 	if err := write("name", nil); err != nil || read("name") != "new" {
 		t.Errorf("-o did not replace: %q, %v", read("name"), err)
 	}
-	running, err := create("running", "", io.Discard)
+	running, err := create("running", "", aCID, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer running.finish(broken, 0)
-	if err := write("running", nil); err == nil || !strings.Contains(err.Error(), "running.part") {
-		t.Errorf("err = %v, want one that names running.part", err)
+	if err := write("running", nil); err == nil || !strings.Contains(err.Error(), "running.nxquvyku.part") {
+		t.Errorf("err = %v, want one that names running.nxquvyku.part", err)
 	}
 
 	// A file that appears meanwhile is somebody's.
-	o, err := create("", "late", io.Discard)
+	o, err := create("", "late", aCID, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,9 +255,7 @@ func TestGetResumes(t *testing.T) {
 	for _, have := range []int{1, 1<<20 - 1, 1 << 20, 3<<20 + 5, len(content)} {
 		t.Chdir(t.TempDir())
 		asked = nil
-		if err := os.WriteFile("a.bin.part", content[:have], 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, partOf("a.bin", l), string(content[:have]), 0o600)
 		stderr, code := runGet(t, l.URL())
 		got, _ := os.ReadFile("a.bin")
 		if code != 0 || !bytes.Equal(got, content) {
@@ -268,19 +270,61 @@ func TestGetResumes(t *testing.T) {
 	}
 }
 
-// What is there may be another file's: then the download begins anew.
-func TestGetForeignPart(t *testing.T) {
+// partOf is where a download of a link to a file is kept until it is whole.
+func partOf(file string, l link.Link) string {
+	c := l.CID.String()
+	return file + "." + c[len(c)-8:] + ".part"
+}
+
+// What is there may not be this file's beginning after all: then the download begins anew, and says so.
+func TestGetWrongPart(t *testing.T) {
 	content := make([]byte, 2<<20)
 	_, _ = rand.Read(content)
 	l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
-	for name, part := range map[string][]byte{"another": make([]byte, 1<<20+7), "longer": make([]byte, 3<<20)} {
+	for name, tt := range map[string]struct {
+		part []byte
+		want string
+	}{
+		"other bytes":         {make([]byte, 1<<20+7), "what was there is not the beginning of this file: beginning anew\n"},
+		"as long, other ones": {make([]byte, 2<<20), "what was there is not the beginning of this file: beginning anew\n"},
+		"longer":              {append(bytes.Clone(content), 0), "what was there is longer than the file: beginning anew\n"},
+	} {
 		t.Chdir(t.TempDir())
-		if err := os.WriteFile("a.bin.part", part, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, partOf("a.bin", l), string(tt.part), 0o600)
 		stderr, code := runGet(t, l.URL())
 		if got, _ := os.ReadFile("a.bin"); code != 0 || !bytes.Equal(got, content) {
 			t.Errorf("%s: exit code %d, %d bytes, %s", name, code, len(got), stderr)
+		}
+		if !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: said %q, want %q in it", name, stderr, tt.want)
+		}
+		if left, _ := filepath.Glob("*.part"); len(left) > 0 {
+			t.Errorf("%s: left %q", name, left)
+		}
+	}
+}
+
+// Senders choose the names. What is there of another link's file of the same name is neither continued nor lost.
+func TestGetSameNameOtherLink(t *testing.T) {
+	straight := func(_ string, answer []byte) []byte { return answer }
+	one, other := make([]byte, 2<<20), make([]byte, 3<<20)
+	_, _ = rand.Read(one)
+	_, _ = rand.Read(other)
+	first, second := stored(t, one, straight), stored(t, other, straight)
+	t.Chdir(t.TempDir())
+	write(t, partOf("a.bin", first), string(one[:1<<20]), 0o600)
+	if stderr, code := runGet(t, second.URL()); code != 0 || strings.Contains(stderr, "going on") || strings.Contains(stderr, "anew") {
+		t.Errorf("the other link: exit code %d, %s", code, stderr)
+	}
+	if err := os.Rename("a.bin", "other.bin"); err != nil {
+		t.Fatal(err)
+	}
+	if stderr, code := runGet(t, first.URL()); code != 0 || !strings.Contains(stderr, "going on after the first 1.05 MB") {
+		t.Errorf("the first link: exit code %d, %s", code, stderr)
+	}
+	for name, want := range map[string][]byte{"a.bin": one, "other.bin": other} {
+		if got, _ := os.ReadFile(name); !bytes.Equal(got, want) {
+			t.Errorf("%s is not the file of its link", name)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func (c *getCmd) all(e *env, r *remote) error {
 		return r.part(e.ctx, files[i].Link)
 	})
 	defer zip.Close()
-	out, err := create(c.Output, manifest.Name, e.stdout)
+	out, err := create(c.Output, manifest.Name, r.link.CID, e.stdout)
 	if err != nil {
 		return err
 	}

@@ -20,3 +20,7 @@ func isRefused(err error) bool { return errors.Is(err, syscall.Errno(10061)) }
 const noFollow = 0
 
 func lock(*os.File) error { return nil }
+
+func hasOtherName(fs.FileInfo) bool { return false }
+
+func umask() fs.FileMode { return 0 }

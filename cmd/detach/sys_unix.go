@@ -25,3 +25,16 @@ func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|
 
 func isInUse(err error) bool   { return errors.Is(err, syscall.EADDRINUSE) }
 func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// hasOtherName tells whether a file has more names than the one it was opened by.
+func hasOtherName(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink > 1
+}
+
+// umask can be read only by setting it: for that moment to the strictest.
+func umask() fs.FileMode {
+	mask := syscall.Umask(0o077)
+	syscall.Umask(mask)
+	return fs.FileMode(mask)
+}
