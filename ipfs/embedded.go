@@ -30,9 +30,12 @@ const (
 //
 // Several processes may share the directory.
 type Embedded struct {
-	dir     string
-	indexes *lru.Cache[cid.Cid, *index]
+	dir      string
+	readOnly bool
+	indexes  *lru.Cache[cid.Cid, *index]
 }
+
+var errReadOnly = errors.New("it is open for reading only")
 
 // OpenEmbedded opens the store in dir, makes the directory if it is not there, and removes what
 // crashed writers have left.
@@ -47,11 +50,24 @@ func OpenEmbedded(dir string) (*Embedded, error) {
 	if err := clean(dir); err != nil {
 		return nil, unavailable("clean store", err)
 	}
+	return newEmbedded(dir, false)
+}
+
+// ReadEmbedded opens the store in dir for who only reads: somebody else's, a copy, a snapshot. Nothing
+// in the directory changes, and one that is not there is an error. Put, Delete and Check fail.
+func ReadEmbedded(dir string) (*Embedded, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, unavailable("open store", err)
+	}
+	return newEmbedded(dir, true)
+}
+
+func newEmbedded(dir string, readOnly bool) (*Embedded, error) {
 	indexes, err := lru.New[cid.Cid, *index](maxIndexes)
 	if err != nil {
 		return nil, err
 	}
-	return &Embedded{dir: dir, indexes: indexes}, nil
+	return &Embedded{dir: dir, readOnly: readOnly, indexes: indexes}, nil
 }
 
 // clean removes what crashed writers have left.
@@ -148,6 +164,9 @@ func (e *Embedded) index(f *os.File, root cid.Cid) (*index, error) {
 
 // Delete implements Store. Readers that have the object open go on reading.
 func (e *Embedded) Delete(ctx context.Context, root cid.Cid) error {
+	if e.readOnly {
+		return unavailable("delete object", errReadOnly)
+	}
 	e.indexes.Remove(root)
 	err := os.Remove(e.path(root))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,6 +212,9 @@ type carTemp struct {
 }
 
 func (e *Embedded) create() (*carTemp, error) {
+	if e.readOnly {
+		return nil, unavailable("create object", errReadOnly)
+	}
 	f, err := createLocked(e.dir)
 	if err != nil {
 		return nil, unavailable("create object", err)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,6 +149,40 @@ func TestFault46_EmbeddedLeftovers(t *testing.T) {
 	}
 	if got := len(names(t, dir)); got != 3 {
 		t.Errorf("%d files, want 3: %v", got, names(t, dir))
+	}
+}
+
+// Who only reads changes nothing: not what a crash has left, and not a folder that is not there.
+func TestReadEmbedded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "objects")
+	data := content(5, 1<<20+5)
+	root := putFile(t, openEmbedded(t, dir), bytes.NewReader(data))
+	must(t, os.WriteFile(filepath.Join(dir, "put-123.tmp"), []byte("half"), 0o600))
+	before := names(t, dir)
+	s, err := ipfs.ReadEmbedded(dir)
+	must(t, err)
+	defer s.Close()
+	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	_, err = s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, strings.NewReader("x"))
+		return n.CID, err
+	})
+	for what, err := range map[string]error{"Put": err, "Delete": s.Delete(t.Context(), root), "Check": s.Check(t.Context())} {
+		if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), "reading only") {
+			t.Errorf("%s: %v, want ErrUnavailable and the reason", what, err)
+		}
+	}
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("there is now %q, was %q", after, before)
+	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	if _, err := ipfs.ReadEmbedded(missing); err == nil || !strings.Contains(err.Error(), missing) {
+		t.Errorf("of a missing folder: %v, want an error that names it", err)
+	}
+	if _, err := os.Lstat(missing); err == nil {
+		t.Error("it was made")
 	}
 }
 

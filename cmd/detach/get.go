@@ -135,7 +135,7 @@ func (c *getCmd) watched(e *env, out *output, done, total int64, run func(io.Wri
 	return run(io.MultiWriter(out, bar))
 }
 
-// fetcher opens what the flags name. Of a store, nothing is made that is not there.
+// fetcher opens what the flags name. Store and keyring may be another user's, who is writing there, or a copy: nothing in them changes.
 func (c *getCmd) fetcher() (f fetcher, err error) {
 	keys := c.Keys
 	switch {
@@ -147,9 +147,9 @@ func (c *getCmd) fetcher() (f fetcher, err error) {
 			}
 		}
 		if !isDir(dir) {
-			return f, fmt.Errorf("--store: %s is no directory: name a data_dir, or its objects folder", c.Store)
+			return f, fmt.Errorf("--store: %s is no directory, or not there: name a data_dir, or its objects folder", c.Store)
 		}
-		if f.store, err = ipfs.OpenEmbedded(dir); err != nil {
+		if f.store, err = ipfs.ReadEmbedded(dir); err != nil {
 			return f, fmt.Errorf("--store: %w", err)
 		}
 	case c.API != "":
@@ -165,9 +165,9 @@ func (c *getCmd) fetcher() (f fetcher, err error) {
 		return f, nil
 	}
 	if !isDir(keys) {
-		return f, errors.Join(fmt.Errorf("--keys: %s is no directory: name the keys folder of a data_dir", keys), f.close())
+		return f, errors.Join(fmt.Errorf("--keys: %s is no directory, or not there: name the keys folder of a data_dir", keys), f.close())
 	}
-	if f.keys, err = crypto.OpenKeyring(keys); err != nil {
+	if f.keys, err = crypto.ReadKeyring(keys); err != nil {
 		return f, errors.Join(fmt.Errorf("--keys: %w", err), f.close())
 	}
 	return f, nil
