@@ -42,11 +42,15 @@ type Keyring struct {
 	synced map[Epoch]bool // epochs whose directory entry this process has synced
 }
 
-// OpenKeyring opens the directory, and makes it (0700) if it is not there. It refuses key files
-// that are malformed or that others can read, naming the file and what to do.
+// OpenKeyring opens the directory, and makes it (0700) if it is not there. It refuses a directory
+// that others can use, and key files that are malformed or that others can read, naming the path and
+// what to do.
 func OpenKeyring(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
+	}
+	if err := refuseShared(dir); err != nil {
+		return nil, err
 	}
 	if err := removeLeftovers(dir); err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
@@ -57,6 +61,9 @@ func OpenKeyring(dir string) (*Keyring, error) {
 // ReadKeyring is OpenKeyring for who makes no secrets: nothing in the directory changes, and one that
 // is not there is an error.
 func ReadKeyring(dir string) (*Keyring, error) {
+	if err := refuseShared(dir); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
@@ -77,6 +84,18 @@ func ReadKeyring(dir string) (*Keyring, error) {
 		}
 	}
 	return r, nil
+}
+
+// refuseShared: who may write in the directory can put a secret of theirs in the place of ours.
+func refuseShared(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("open keyring: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("keyring %s can be used by others (mode %04o): run chmod 700 on it", dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 // Ensure makes the epoch's secret if there is none. When it returns nil the secret is on disk,

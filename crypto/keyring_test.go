@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -199,6 +200,22 @@ func TestFault82_97_KeyringRefuses(t *testing.T) {
 					t.Errorf("%s: got %v, want the file and %q", what, err, tt.says)
 				} else if strings.Contains(err.Error(), digits[2:]) {
 					t.Errorf("%s: the error quotes the key", what)
+				}
+			}
+		})
+	}
+	for _, mode := range []os.FileMode{0o770, 0o750, 0o705, 0o720, 0o701} {
+		t.Run(fmt.Sprintf("directory %04o", mode), func(t *testing.T) {
+			_, dir := openTestKeyring(t)
+			writeKey(t, dir, testEpoch, digits+"\n")
+			if err := os.Chmod(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+			_, openErr := OpenKeyring(dir)
+			_, readErr := ReadKeyring(dir)
+			for what, err := range map[string]error{"OpenKeyring": openErr, "ReadKeyring": readErr} {
+				if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "chmod 700") {
+					t.Errorf("%s: got %v, want the directory and chmod 700", what, err)
 				}
 			}
 		})

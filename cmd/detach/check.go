@@ -21,10 +21,14 @@ type checkCmd struct {
 	configFlag
 }
 
-// Run tries everything the configuration names, in the order in which a mail needs it.
+// Run tries everything the configuration names, in the order in which a mail needs it. With what serve would not start with, the exit
+// code is serve's.
 func (c *checkCmd) Run(e *env) error {
 	cfg, err := c.load()
 	if err != nil {
+		return err
+	}
+	if err := refuseIdle(cfg); err != nil {
 		return err
 	}
 	r := &report{w: e.stdout}
@@ -41,9 +45,12 @@ func (c *checkCmd) Run(e *env) error {
 	r.address(e.ctx, "admin.listen", cfg.Admin.Listen, running)
 	r.url(e.ctx, cfg.Gateway.URL, running)
 	if _, err := loadBrand(cfg.Gateway); err != nil {
-		r.fail("gateway", "%v", err)
+		r.refuse("gateway", "%v", err)
 	}
-	if r.failed > 0 {
+	switch {
+	case r.refused > 0:
+		return usageError{fmt.Errorf("%d to mend, before detach serve starts", r.failed)}
+	case r.failed > 0:
 		return fmt.Errorf("%d to mend", r.failed)
 	}
 	return nil
@@ -51,8 +58,9 @@ func (c *checkCmd) Run(e *env) error {
 
 // report writes a line for each thing tried.
 type report struct {
-	w      io.Writer
-	failed int
+	w       io.Writer
+	failed  int
+	refused int // of those, what serve would not start with
 }
 
 func (r *report) line(result, what, format string, args ...any) {
@@ -67,6 +75,11 @@ func (r *report) fail(what, format string, args ...any) {
 	r.line("FAIL", what, format, args...)
 }
 
+func (r *report) refuse(what, format string, args ...any) {
+	r.refused++
+	r.fail(what, format, args...)
+}
+
 // dataDir reports whether it is there and ours. To make it, or to write there as somebody else, would leave files that the service
 // cannot use afterwards.
 func (r *report) dataDir(dir string) bool {
@@ -74,16 +87,20 @@ func (r *report) dataDir(dir string) bool {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.fail(key, "%s does not exist: make it, mode 0700, for the user that runs Detach", dir)
+		say := r.fail
+		if mayWrite(existing(dir)) != nil { // else serve makes it
+			say = r.refuse
+		}
+		say(key, "%s does not exist: make it, mode 0700, for the user that runs Detach", dir)
 		return false
 	case err != nil:
-		r.fail(key, "%v: let this user use it", err)
+		r.refuse(key, "%v: let this user use it, or name another", err)
 		return false
 	case !info.IsDir():
-		r.fail(key, "%s is no directory: name another", dir)
+		r.refuse(key, "%s is no directory: name another", dir)
 		return false
 	case !ownedByUs(info):
-		r.fail(key, "%s belongs to another user: run this as the user that runs Detach", dir)
+		r.refuse(key, "%s belongs to another user: run this as the user that runs Detach", dir)
 		return false
 	case info.Mode().Perm()&0o077 != 0:
 		r.warn(key, "others may enter %s (mode %04o): chmod 0700 %[1]s", dir, info.Mode().Perm())
@@ -104,13 +121,13 @@ func (r *report) dataDir(dir string) bool {
 // house opens keyring, store and ledger, and has the store take something.
 func (r *report) house(ctx context.Context, cfg config.Config) {
 	if _, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys")); err != nil {
-		r.fail("keys", "%v", err)
+		r.refuse("keys", "data_dir: %v", err)
 		return
 	}
 	r.ok("keys", "the keyring is readable by us alone; back it up, for without it no link opens")
 	h, err := open(cfg)
 	if err != nil {
-		r.fail("store", "%v", err)
+		r.refuse("store", "%v: let this user use it", err)
 		return
 	}
 	defer h.Close()
@@ -162,8 +179,7 @@ func (r *report) address(ctx context.Context, key, address string, running bool)
 		if err == nil {
 			c.Close()
 		}
-		_, dirErr := os.Stat(filepath.Dir(addr))
-		r.taken(key, address, err == nil, running, dirErr)
+		r.taken(key, address, err == nil, running, cannotBind(addr))
 		return
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, network, addr)
@@ -177,16 +193,44 @@ func (r *report) address(ctx context.Context, key, address string, running bool)
 	r.taken(key, address, used, running, err)
 }
 
+// cannotBind tells why a unix socket could not be made.
+func cannotBind(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is there, and no socket", path)
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("%s is too long for a socket", path)
+	}
+	if err := mayWrite(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Dir(path), err)
+	}
+	return nil
+}
+
+// maxSocketPath is sun_path of Linux without the zero at its end (unix(7)).
+const maxSocketPath = 107
+
+// existing is the path, or the nearest above that is there.
+func existing(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
 func (r *report) taken(key, address string, used, running bool, err error) {
 	switch {
 	case err != nil:
-		r.fail(key, "%v: choose another address", err)
+		r.refuse(key, "%v: choose another address", err)
 	case !used:
 		r.ok(key, "%s is free", address)
 	case running:
 		r.ok(key, "%s is in use, and Detach is running", address)
 	default:
-		r.fail(key, "%s is in use by another program: stop it, or choose another address", address)
+		r.refuse(key, "%s is in use by another program: stop it, or choose another address", address)
 	}
 }
 

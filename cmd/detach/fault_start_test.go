@@ -33,6 +33,32 @@ var refusals = map[string]refusal{
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o644)
 		return "", ""
 	}, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
+	"a keyring that all can use": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o600)
+		if err := os.Chmod(filepath.Join(dir, "data", "keys"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return "", ""
+	}, `^detach: data_dir: keyring .*data/keys .*0755.* chmod 700`},
+	"a file where a socket should be": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "in-the-way"), "", 0o600)
+		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "in-the-way"))
+	}, `^detach: proxy\[0\]\.listen: .*in-the-way.* choose another address`},
+	"a socket in no folder": {func(t *testing.T, dir string) (string, string) {
+		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "none", "socket"))
+	}, `^detach: proxy\[0\]\.listen: .*none/socket.* choose another address`},
+	"a socket with a long name": {func(t *testing.T, dir string) (string, string) {
+		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, strings.Repeat("x", 108)))
+	}, `^detach: proxy\[0\]\.listen: .*xxx.* choose another address`},
+	"no logo": {say(`[gateway]`, "[gateway]\nlogo = \"/nowhere/at/all\""), `^detach: gateway\.logo: .*/nowhere/at/all.* name an image`},
+	"the store is a file": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data", "objects"), "", 0o600)
+		return "", ""
+	}, `^detach: data_dir: .*objects.* not a directory`},
+	"the ledger is a file": {func(t *testing.T, dir string) (string, string) {
+		write(t, filepath.Join(dir, "data", "ledger"), "", 0o600)
+		return "", ""
+	}, `^detach: data_dir: .*ledger.* not a directory`},
 	"a key that is none": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), "t0psecret\n", 0o600)
 		return "", ""
@@ -80,8 +106,16 @@ func TestFault97_RefusesToStart(t *testing.T) {
 			if !regexp.MustCompile(c.want).MatchString(line) || rest != "" || stdout.Len() > 0 {
 				t.Errorf("said %q, want one line that matches %s", stderr.String()+stdout.String(), c.want)
 			}
-			if strings.Contains(stderr.String(), "t0psecret") {
-				t.Errorf("a secret is shown: %s", stderr.String())
+			// check ends with the same code, and names the key in what it counts as wrong.
+			key, _, _ := strings.Cut(strings.TrimPrefix(c.want, "^detach: "), ": ")
+			var checked, said bytes.Buffer
+			code := run(ctx, []string{"check", "--config", file}, nil, &checked, &said)
+			wrong := strings.Join(regexp.MustCompile(`(?m)^FAIL .*`).FindAllString(checked.String(), -1), "\n") + said.String()
+			if code != exitUsage || !regexp.MustCompile(key).MatchString(wrong) {
+				t.Errorf("check: exit code %d, want %d, and %s in %q", code, exitUsage, key, wrong)
+			}
+			if strings.Contains(stderr.String()+checked.String()+said.String(), "t0psecret") {
+				t.Errorf("a secret is shown: %s%s%s", stderr.String(), checked.String(), said.String())
 			}
 		})
 	}

@@ -37,8 +37,8 @@ func (c *serveCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
-		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
+	if err := refuseIdle(cfg); err != nil {
+		return err
 	}
 	brand, err := loadBrand(cfg.Gateway)
 	if err != nil {
@@ -73,6 +73,13 @@ func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
+}
+
+func refuseIdle(cfg config.Config) error {
+	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
+		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
+	}
+	return nil
 }
 
 // loadBrand reads what the pages show of the operator.

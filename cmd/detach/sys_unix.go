@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // writeNoCore: a core has all the keys that are in memory.
@@ -38,3 +40,6 @@ func umask() fs.FileMode {
 	syscall.Umask(mask)
 	return fs.FileMode(mask)
 }
+
+// mayWrite tells whether files can be made in a directory, without making one.
+func mayWrite(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
