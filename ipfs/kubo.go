@@ -2,6 +2,7 @@ package ipfs
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -191,8 +192,17 @@ func fail(ctx, watched context.Context, what string, err error) error {
 	if ue := new(url.Error); errors.As(err, &ue) {
 		err = ue.Err
 	}
+	err = explainCertificate(err)
 	if text := err.Error(); len(text) > 2*maxReason {
 		err = errors.New(clip(text))
 	}
 	return unavailable("kubo "+what, err)
+}
+
+// explainCertificate says what to do about a certificate that is in order, but for who signed it.
+func explainCertificate(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fmt.Errorf("%w: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE", err)
+	}
+	return err
 }

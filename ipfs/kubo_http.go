@@ -93,6 +93,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	case resp.StatusCode >= 400 && (kind == "application/json" || kind == "text/plain"):
 		err = refusal(resp, kind)
+	case resp.StatusCode == http.StatusBadRequest && req.URL.Scheme == "http":
+		// QUIRK: nginx with a page, and Go without a type, when plain HTTP comes to a port for TLS.
+		err = fmt.Errorf("no kubo RPC there: it answers 400 with %q: does it want https://?", clip(kind))
 	default:
 		err = fmt.Errorf("no kubo RPC there: it answers %d with %q", resp.StatusCode, clip(kind))
 	}

@@ -54,6 +54,7 @@ type Store struct {
 	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
 	Kind string `toml:"kind"`
 	// API is kubo's RPC: a multiaddr (/ip4/…/tcp/5001, /unix/path) or an http(s):// URL. Default /ip4/127.0.0.1/tcp/5001.
+	// For https the CAs are the system's, or those in the file that SSL_CERT_FILE in the environment names.
 	API string `toml:"api"`
 	// TokenFile holds the secret of kubo's API.Authorizations, "bearer:TOKEN", "basic:USER:PASSWORD" or a bare bearer token.
 	// Only its owner (and group) may read it. Default "": no authorization.

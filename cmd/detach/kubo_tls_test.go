@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// A node behind a web server with TLS, whose certificate a CA of one's own has signed: SSL_CERT_FILE names it, as for any program.
+// Only the real binary can show that, for a process reads the CAs once.
+func TestKuboOverTLS(t *testing.T) {
+	node, err := url.Parse(servers.Kubo(t).URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ours, other := newCA(t, filepath.Join(dir, "ours.pem")), newCA(t, filepath.Join(dir, "other.pem"))
+	serve := func(c tls.Certificate) string {
+		s := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(node))
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes are what is tested
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	good := serve(ours.sign(t, "127.0.0.1", time.Hour))
+	detach := func(api, ca string, stdin []byte, args ...string) (stdout, stderr string, code int) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "detach", args...)
+		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+ca, "SSL_CERT_DIR="+filepath.Join(dir, "none"), "DETACH_STORE_API="+api,
+			"DETACH_STORE_KIND=kubo", "DETACH_DATA_DIR="+filepath.Join(dir, "data"), "DETACH_GATEWAY_URL=http://localhost:1",
+			"DETACH_GATEWAY_LISTEN=127.0.0.1:0", "DETACH_ADMIN_LISTEN=", "DETACH_CONFIG="+filepath.Join(dir, "detach.toml"))
+		cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
+		var out, err bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &err
+		_ = cmd.Run() // the exit code tells
+		return out.String(), err.String(), cmd.ProcessState.ExitCode()
+	}
+	write(t, filepath.Join(dir, "detach.toml"), "", 0o600)
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	stdout, stderr, code := detach(good, ours.file, nil, "check")
+	if code != 0 || !strings.Contains(stdout, "kubo: written, read and deleted") {
+		t.Fatalf("check: exit code %d, %s%s", code, stdout, stderr)
+	}
+	content := make([]byte, 3<<20+1)
+	_, _ = rand.Read(content)
+	var mail bytes.Buffer
+	if err := writeMail(&mail, "<1@example.org>", "x", "a.bin", bytes.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	rewritten, stderr, code := detach(good, ours.file, mail.Bytes(), "filter")
+	if code != 0 {
+		t.Fatalf("filter: exit code %d, %s", code, stderr)
+	}
+	l, err := detachLink(&mailbox.Mail{Raw: []byte(rewritten)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, stderr, code := detach("", ours.file, nil, "get", "--api", good, "--keys", "data/keys", "-o", "-", l.URL())
+	if code != 0 || got != string(content) {
+		t.Errorf("get: exit code %d, %d bytes, %s", code, len(got), stderr)
+	}
+
+	for name, tt := range map[string]struct{ api, ca, want string }{
+		"another CA":     {good, other.file, "if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE"},
+		"no CA":          {good, filepath.Join(dir, "none"), "signed by unknown authority: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE"},
+		"another host":   {serve(ours.sign(t, "node.example.org", time.Hour)), ours.file, "cannot validate certificate for 127.0.0.1"},
+		"expired":        {serve(ours.sign(t, "127.0.0.1", -time.Minute)), ours.file, "expired"},
+		"no TLS spoken":  {strings.Replace(good, "https", "http", 1), ours.file, "does it want https://?"},
+		"no TLS offered": {"https://" + node.Host, ours.file, "HTTP response to HTTPS client"},
+	} {
+		stdout, stderr, code := detach(tt.api, tt.ca, nil, "check")
+		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !strings.Contains(stdout, tt.want) || !strings.Contains(stdout, "store.api") {
+			t.Errorf("%s: check: exit code %d, want %d and %q in\n%s%s", name, code, exitFailed, tt.want, stdout, stderr)
+		}
+		got, stderr, code := detach("", tt.ca, nil, "get", "--api", tt.api, "--keys", "data/keys", "-o", "-", l.URL())
+		if code != exitFailed || got != "" || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: get: exit code %d, want %d and %q in\n%s", name, code, exitFailed, tt.want, stderr)
+		}
+	}
+}
+
+// certAuthority is a CA with its certificate in file.
+type certAuthority struct {
+	file string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newCA(t *testing.T, file string) certAuthority {
+	t.Helper()
+	now := time.Now()
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	key := newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o600)
+	return certAuthority{file, ca, key}
+}
+
+func (ca certAuthority) sign(t *testing.T, host string, validFor time.Duration) tls.Certificate {
+	t.Helper()
+	now := time.Now()
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(validFor)}
+	if ip := net.ParseIP(host); ip != nil {
+		c.IPAddresses = []net.IP{ip}
+	} else {
+		c.DNSNames = []string{host}
+	}
+	key := newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, c, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(fmt.Errorf("sign for %s: %w", host, err))
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
