@@ -158,7 +158,11 @@ func openEntry(ctx context.Context, blocks ipfs.Blocks, l link.Link, name string
 // blocks are those that a File needs which was moved to from; a gateway sends them in that order.
 func (r *remote) blocks(ctx context.Context, name string, from int64) (ipfs.Blocks, error) {
 	if r.store != nil {
-		return r.store.Open(ctx, r.link.CID)
+		blocks, err := r.store.Open(ctx, r.link.CID)
+		if errors.Is(err, ipfs.ErrNotFound) {
+			err = errAbsent
+		}
+		return blocks, err
 	}
 	path := fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:*", r.link.CID, name, from)
 	body, err := r.gateway.open(ctx, path, "application/vnd.ipld.car")
@@ -171,6 +175,8 @@ func (r *remote) blocks(ctx context.Context, name string, from int64) (ipfs.Bloc
 	}
 	return arriving{blocks, body}, nil
 }
+
+var errAbsent = fmt.Errorf("the file is not in this store: it has expired or was withdrawn, or never was there: %w", ipfs.ErrNotFound)
 
 // arriving are blocks that end with the answer they come in.
 type arriving struct {
@@ -268,6 +274,8 @@ func (s *progressSum) Write(p []byte) (int, error) {
 // damaged puts before an error what it means to whoever waits for a file.
 func damaged(err error) error {
 	switch {
+	case errors.Is(err, errAbsent):
+		return err
 	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
 		return fmt.Errorf("the file did not arrive whole; try again: %w", err)
 	}

@@ -357,6 +357,68 @@ func TestGetBreaksOff(t *testing.T) {
 	}
 }
 
+// A link may be withdrawn while its file is on its way. Then nothing can go on, and nothing is said to; what had come is gone too.
+func TestGetGoneMeanwhile(t *testing.T) {
+	content := make([]byte, 4<<20)
+	_, _ = rand.Read(content)
+	var withdraw func()
+	l := stored(t, content, func(path string, answer []byte) []byte {
+		if strings.HasSuffix(path, "/data") {
+			withdraw()
+			return answer[:min(len(answer), 2<<20)]
+		}
+		return answer
+	})
+	withdraw = func() { write(t, filepath.Join(dataDirs[l], "denied"), l.CID.String()+"\n", 0o600) }
+	const want = "detach: the link no longer works: the file has expired or was withdrawn; ask the sender for it\n"
+	t.Chdir(t.TempDir())
+	for _, when := range []string{"meanwhile", "before"} {
+		if stderr, code := runGet(t, l.URL()); code != exitFailed || stderr != want {
+			t.Errorf("%s: exit code %d, said %q, want %q", when, code, stderr, want)
+		}
+		if left, _ := filepath.Glob("*"); len(left) > 0 {
+			t.Errorf("%s: left %q", when, left)
+		}
+	}
+}
+
+// With no gateway that says so, the store or the file itself does.
+func TestGetGoneFromTheStore(t *testing.T) {
+	l := stored(t, []byte("content"), func(_ string, answer []byte) []byte { return answer })
+	h := served(t, func(_ string, answer []byte) []byte { return answer })
+	h.cfg.Keys.Retention = 1 // a nanosecond
+	expiring, err := open(h.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer expiring.Close()
+	batch := expiring.vault.Begin()
+	expired, err := batch.Detach(t.Context(), "a.bin", "text/plain", strings.NewReader("content"))
+	if err := errors.Join(err, batch.Commit(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dataDirs[l], "objects", l.CID.String()+".car")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for name, tt := range map[string]struct {
+		dir  string
+		link link.Link
+		want string
+	}{
+		"expired": {h.cfg.DataDir, expired, "detach: the link no longer works: the file has expired or was withdrawn; ask the sender for it\n"},
+		"gone":    {dataDirs[l], l, "detach: the file is not in this store: it has expired or was withdrawn, or never was there"},
+	} {
+		stderr, code := runGet(t, "--store", tt.dir, tt.link.URL())
+		if code != exitFailed || !strings.HasPrefix(stderr, tt.want) || strings.Contains(stderr, "try again") {
+			t.Errorf("%s: exit code %d, said %q, want %q", name, code, stderr, tt.want)
+		}
+		if left, _ := filepath.Glob("*"); len(left) > 0 {
+			t.Errorf("%s: left %q", name, left)
+		}
+	}
+}
+
 // With the data directory at hand, no gateway is asked; with the store alone, it is asked for the share.
 func TestGetFromTheStore(t *testing.T) {
 	content := make([]byte, 2<<20+1)

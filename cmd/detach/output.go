@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,7 +161,7 @@ func (o *output) finish(err error, useful int64) error {
 		_ = o.part.Chmod(0o666 &^ umask()) // see claim
 	}
 	switch {
-	case err != nil && useful > 0 && !errors.Is(err, errOtherSum):
+	case err != nil && useful > 0 && !errors.Is(err, errOtherSum) && !errors.Is(err, badStatus(http.StatusGone)):
 		return fmt.Errorf("%w\n%s of it are in %s: the same command goes on from there", err, bytesOf(useful), part)
 	case err != nil:
 		return errors.Join(err, os.Remove(part))

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+const brokenSize = 6<<20 + 99
+
+// A download that is killed, interrupted or cut off goes on where it was, wherever its bytes come from.
+func TestGetBrokenOff(t *testing.T) {
+	content := make([]byte, brokenSize)
+	_, _ = rand.Read(content)
+	l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
+	dir, gateway := dataDirs[l], l.Base
+	t.Run("gateway", func(t *testing.T) {
+		t.Parallel()
+		testBrokenOff(t, content, l, gateway, func(url string, l link.Link) []string {
+			l.Base = url
+			return []string{l.URL()}
+		})
+	})
+	t.Run("node", func(t *testing.T) {
+		t.Parallel()
+		node := servers.Kubo(t)
+		node.Run("dag", "import", filepath.Join(dir, "objects", l.CID.String()+".car"))
+		testBrokenOff(t, content, l, node.URL(), func(url string, l link.Link) []string {
+			return []string{"--api", url, "--keys", filepath.Join(dir, "keys"), l.URL()}
+		})
+	})
+	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT} {
+		t.Run("store, "+name, func(t *testing.T) {
+			// A folder never keeps anybody waiting. A terminal does that does not take the progress.
+			_, tty := openTerminal(t, 80)
+			hold(t, tty)
+			get := startGet(t, tty, "--store", dir, l.URL())
+			get.reaches(t, partOf("a.bin", l), 1)
+			get.signal(t, signal)
+			release(t, tty)
+			get.ends(t, signal)
+			goesOn(t, get.cmd.Dir, content, "--store", dir, l.URL())
+		})
+	}
+}
+
+// testBrokenOff downloads through a server that gives a part of the file, and then nothing.
+func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args func(url string, l link.Link) []string) {
+	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // to be cut off takes a while: it is tried again
+			door := newDoor(t, from, brokenSize/2)
+			get := startGet(t, nil, args(door.url, l)...)
+			get.reaches(t, partOf("a.bin", l), 1<<20)
+			if signal == 0 {
+				door.shut()
+			}
+			get.signal(t, signal)
+			get.ends(t, signal)
+			have := get.size(partOf("a.bin", l))
+			door.open()
+			goesOn(t, get.cmd.Dir, content, args(door.url, l)...)
+			// Blocks are of 1 MiB; beside them comes what is around them.
+			if most := brokenSize - have + 1<<20 + 64<<10; door.gave() > most {
+				t.Errorf("with %d bytes there, %d of %d came again", have, door.gave(), brokenSize)
+			}
+		})
+	}
+}
+
+// goesOn runs the command again, in dir.
+func goesOn(t *testing.T, dir string, content []byte, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "detach", append([]string{"get"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "going on after the first ") || !strings.Contains(string(out), "checked against SHA-256") {
+		t.Errorf("again: %v, %s", err, out)
+	}
+	if got, _ := os.ReadFile(filepath.Join(dir, "a.bin")); !bytes.Equal(got, content) {
+		t.Errorf("got another file, of %d bytes", len(got))
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.part")); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// aGet is a process that downloads.
+type aGet struct {
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	ended  chan error
+}
+
+// startGet starts it in a folder of its own, on a terminal if there is one.
+func startGet(t *testing.T, tty *os.File, args ...string) *aGet {
+	t.Helper()
+	g := &aGet{cmd: exec.Command("detach", append([]string{"get"}, args...)...), ended: make(chan error, 1)}
+	g.cmd.Dir, g.cmd.Stderr = t.TempDir(), &g.stderr
+	if tty != nil {
+		g.cmd.Stderr = tty
+	}
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { g.ended <- g.cmd.Wait() }()
+	t.Cleanup(func() { _ = g.cmd.Process.Kill() })
+	return g
+}
+
+func (g *aGet) size(file string) int64 {
+	info, err := os.Stat(filepath.Join(g.cmd.Dir, file))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// reaches waits until a file has a size. Its writer has no other way to tell.
+func (g *aGet) reaches(t *testing.T, file string, size int64) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); g.size(file) < size; time.Sleep(5 * time.Millisecond) {
+		if len(g.ended) > 0 || time.Now().After(deadline) {
+			t.Fatalf("%s has %d bytes, want %d: %s", file, g.size(file), size, g.stderr.String())
+		}
+	}
+}
+
+func (g *aGet) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if s == 0 {
+		return
+	}
+	if err := g.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ends waits for the end that the signal makes. Whoever can still speak says how to go on.
+func (g *aGet) ends(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	exit, ok := errors.AsType[*exec.ExitError](<-g.ended)
+	switch {
+	case !ok:
+		t.Fatal("it did not fail")
+	case s == syscall.SIGKILL:
+		if exit.ExitCode() != -1 {
+			t.Errorf("exit code %d", exit.ExitCode())
+		}
+	case exit.ExitCode() != exitFailed:
+		t.Errorf("exit code %d, want %d: %s", exit.ExitCode(), exitFailed, g.stderr.String())
+	case g.cmd.Stderr == &g.stderr && !strings.Contains(g.stderr.String(), ".part: the same command goes on from there"):
+		t.Errorf("said %q", g.stderr.String())
+	}
+}
+
+// door is a server in front of another, which lets so many bytes through, and then keeps who asks waiting.
+type door struct {
+	url string
+
+	mu    sync.Mutex
+	left  int64
+	given int64
+	cut   chan struct{} // closed: who waits, and who comes, is sent away
+}
+
+func newDoor(t *testing.T, to string, left int64) *door {
+	t.Helper()
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{left: left, cut: make(chan struct{})}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.FlushInterval = -1
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proxy.ServeHTTP(&throughDoor{w, d, r}, r)
+	}))
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	d.url = s.URL
+	return d
+}
+
+func (d *door) shut() { close(d.cut) }
+
+func (d *door) open() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left, d.given, d.cut = 1<<40, 0, make(chan struct{})
+}
+
+func (d *door) gave() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.given
+}
+
+// pass takes what may go through of n bytes.
+func (d *door) pass(n int) (int, chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n = int(min(int64(n), d.left))
+	d.left -= int64(n)
+	d.given += int64(n)
+	return n, d.cut
+}
+
+type throughDoor struct {
+	http.ResponseWriter
+	d *door
+	r *http.Request
+}
+
+func (w *throughDoor) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *throughDoor) Write(p []byte) (int, error) {
+	n, cut := w.d.pass(len(p))
+	if m, err := w.ResponseWriter.Write(p[:n]); err != nil || n == len(p) {
+		return m, err
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	select {
+	case <-cut:
+	case <-w.r.Context().Done():
+	}
+	panic(http.ErrAbortHandler)
+}
