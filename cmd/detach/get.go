@@ -85,7 +85,7 @@ func (c *getCmd) file(e *env, r *remote) error {
 	if err = out.finish(err, sum.n); err != nil || out.path == "" {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", out.path, bytesOf(r.meta.Size), r.meta.SHA256)
+	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", plain(out.path), bytesOf(r.meta.Size), r.meta.SHA256)
 	return err
 }
 
@@ -111,7 +111,7 @@ func (c *getCmd) original(e *env, r *remote) (err error) {
 	if err = out.finish(err, 0); err != nil || out.path == "" {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", out.path)
+	_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", plain(out.path))
 	return err
 }
 

@@ -42,7 +42,7 @@ func (c *getCmd) all(e *env, r *remote) error {
 	if err = out.finish(err, 0); err != nil || out.path == "" {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "%s: %d files of %d, each checked against its SHA-256\n", out.path, len(files), len(list.Files))
+	_, err = fmt.Fprintf(e.stderr, "%s: %d files of %d, each checked against its SHA-256\n", plain(out.path), len(files), len(list.Files))
 	return err
 }
 

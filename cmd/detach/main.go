@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -86,10 +88,21 @@ func complain(stderr io.Writer, err error) int {
 		return 0
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(stderr, "detach: %s\n", line)
+		fmt.Fprintf(stderr, "detach: %s\n", plain(line))
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// plain is what a terminal may show of what strangers wrote: a certificate's names in an error, the name of a file. Nothing in it moves
+// the cursor or turns the writing direction.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.C, r) && r != '\t' {
+			return utf8.RuneError
+		}
+		return r // of bytes that are no UTF-8, too, RuneError
+	}, s)
 }

@@ -24,10 +24,18 @@ func newProgress(stderr io.Writer, done, total int64) *progress {
 	p := &progress{total: total, done: done, before: done, now: time.Now}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.to = stderr
-		p.width = func() int { w, _, _ := term.GetSize(int(f.Fd())); return w }
+		p.width = func() int { return widthOf(int(f.Fd())) }
 	}
 	p.began = p.now()
 	return p
+}
+
+// widthOf is 80 where the terminal does not know: a serial line, a container's.
+func widthOf(terminal int) int {
+	if w, _, err := term.GetSize(terminal); err == nil && w > 0 {
+		return w
+	}
+	return 80
 }
 
 func (p *progress) Write(b []byte) (int, error) {
@@ -50,14 +58,33 @@ func (p *progress) line(width int) string {
 	const left = 52 // columns for the words beside the bar
 	seconds := p.now().Sub(p.began).Seconds()
 	rate := float64(p.done-p.before) / max(seconds, 1e-3)
-	remaining := time.Duration(float64(p.total-p.done) / max(rate, 1) * float64(time.Second)).Round(time.Second)
-	words := fmt.Sprintf("%s of %s, %s/s, %v left", bytesOf(p.done), bytesOf(p.total), bytesOf(int64(rate)), remaining)
+	words := fmt.Sprintf("%s of %s, %s/s, %s left", bytesOf(p.done), bytesOf(p.total), bytesOf(int64(rate)), timeFor(float64(p.total-p.done)/max(rate, 1)))
 	cells := min(width-left, 40)
 	if cells < 10 || p.total == 0 {
-		return words[:min(len(words), max(width-1, 0))]
+		return fit(words, max(width-1, 0))
 	}
 	full := int(int64(cells) * min(p.done, p.total) / p.total)
 	return "[" + strings.Repeat("#", full) + strings.Repeat(" ", cells-full) + "] " + words
+}
+
+// fit leaves out what has no room: the time first, then the rate.
+func fit(words string, width int) string {
+	for len(words) > width {
+		i := strings.LastIndex(words, ", ")
+		if i < 0 {
+			return words[:width]
+		}
+		words = words[:i]
+	}
+	return words
+}
+
+// timeFor writes seconds as people read them. Beyond some days it is no forecast, and beyond 292 years no Duration.
+func timeFor(seconds float64) string {
+	if seconds >= 100*time.Hour.Seconds() {
+		return "more than 100h"
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
 }
 
 // bytesOf writes a size as people read it.

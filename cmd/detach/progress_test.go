@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -25,12 +26,34 @@ func TestProgressLine(t *testing.T) {
 	if got := p.line(40); got != "500 MB of 2 GB, 50 MB/s, 30s left" {
 		t.Errorf("on a narrow terminal: %q", got)
 	}
+	if got := p.line(33); got != "500 MB of 2 GB, 50 MB/s" {
+		t.Errorf("on a narrower one: %q", got)
+	}
 	if got := p.line(10); got != "500 MB of" {
 		t.Errorf("on a tiny terminal: %q", got)
 	}
 	p.total, p.done = 0, 0
 	if got := p.line(80); !strings.HasPrefix(got, "0 B of 0 B") {
 		t.Errorf("of an empty file: %q", got)
+	}
+}
+
+// Of what hardly moves there is no forecast.
+func TestTimeFor(t *testing.T) {
+	for seconds, want := range map[float64]string{0: "0s", 0.6: "1s", 90: "1m30s", 359_999: "99h59m59s", 360_000: "more than 100h", 1e300: "more than 100h"} {
+		if got := timeFor(seconds); got != want {
+			t.Errorf("timeFor(%v) = %q, want %q", seconds, got, want)
+		}
+	}
+}
+
+// What is said on a terminal may quote what strangers wrote, a certificate's names or a file's. It moves no cursor and turns no line.
+func TestComplainIsPlain(t *testing.T) {
+	var b strings.Builder
+	complain(&b, errors.New("valid for \x1b]0;owned\a, not \u202egro.elpmaxe\r\x9b2J\xff é\nnext"))
+	want := "detach: valid for \ufffd]0;owned\ufffd, not \ufffdgro.elpmaxe\ufffd\ufffd2J\ufffd é\ndetach: next\n"
+	if b.String() != want {
+		t.Errorf("got  %q\nwant %q", b.String(), want)
 	}
 }
 

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// On a terminal a line is drawn, as wide as that is, again and again in its place; in the end it is gone. No name writes anything else
+// there.
+func TestProgressOnTerminal(t *testing.T) {
+	content := make([]byte, 4<<20)
+	_, _ = rand.Read(content)
+	l := storedAs(t, "in\x1b[2J\u202evoice\r\x9b.bin", content)
+	l.Base = slowly(t, l.Base)
+	screen, tty := openTerminal(t, 100)
+	get := startGet(t, tty, l.URL())
+	if err := tty.Close(); err != nil { // the screen ends with the process
+		t.Fatal(err)
+	}
+	var shown bytes.Buffer
+	resized := false
+	for buf := make([]byte, 4096); ; {
+		n, err := screen.Read(buf)
+		shown.Write(buf[:n])
+		if !resized && strings.Contains(shown.String(), "] ") {
+			resize(t, screen, 30)
+			resized = true
+		}
+		if err != nil { // EIO, when nobody has the terminal any more
+			break
+		}
+	}
+	if err := <-get.ended; err != nil {
+		t.Fatalf("%v: %q", err, shown.String())
+	}
+	drawn := regexp.MustCompile(`^\r(\[#* *\] )?[\d.]+ [kM]?B of 4\.19 MB(, [\d.]+ [kM]?B/s(, [\dms]+ left)?)?\x1b\[K`)
+	text, lines, wide, slim := shown.String(), 0, 0, 0
+	for ; drawn.MatchString(text); lines++ {
+		line := drawn.FindString(text)
+		text = text[len(line):]
+		switch width := len(line) - len("\r\x1b[K"); {
+		case width > 99:
+			t.Errorf("a line of %d columns: %q", width, line)
+		case strings.Contains(line, "] "):
+			wide++
+		case width < 30:
+			slim++
+		}
+	}
+	if wide == 0 || slim == 0 {
+		t.Errorf("%d lines: %d wide ones, %d narrow ones, want some of both: %q", lines, wide, slim, shown.String())
+	}
+	if !regexp.MustCompile(`^\r\x1b\[Kin\[2Jvoice\.bin: 4\.19 MB, checked against SHA-256 [0-9a-f]{64}\r\n$`).MatchString(text) {
+		t.Errorf("after them comes %q", text)
+	}
+
+	// In a file there is none of it.
+	cmd := exec.CommandContext(t.Context(), "detach", "get", "-o", "a\x1b[2Jb", l.URL())
+	cmd.Dir = t.TempDir()
+	said, err := os.Create(filepath.Join(cmd.Dir, "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	cmd.Stderr = said
+	err = cmd.Run()
+	got, _ := os.ReadFile(said.Name())
+	if err != nil || !regexp.MustCompile("^a\ufffd\\[2Jb: 4\\.19 MB, checked [^\r\x1b]*\n$").Match(got) {
+		t.Errorf("without a terminal: %v, %q", err, got)
+	}
+}
+
+// storedAs is a file in a vault behind a real gateway.
+func storedAs(t *testing.T, name string, content []byte) link.Link {
+	t.Helper()
+	batch := served(t, func(_ string, answer []byte) []byte { return answer }).vault.Begin()
+	l, err := batch.Detach(t.Context(), name, "application/octet-stream", bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := batch.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// slowly is a server in front of another, which gives 2 MiB in a second.
+func slowly(t *testing.T, to string) string {
+	t.Helper()
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.FlushInterval = -1
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		resp.Body = slowBody{resp.Body}
+		return nil
+	}
+	s := httptest.NewServer(proxy)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+type slowBody struct{ io.ReadCloser }
+
+func (b slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	time.Sleep(time.Duration(n) * time.Second / (2 << 20))
+	return n, err
+}
+
+// A terminal that does not know its width has the usual one.
+func TestWidthOf(t *testing.T) {
+	for columns, want := range map[uint16]int{0: 80, 44: 44} {
+		_, tty := openTerminal(t, columns)
+		if got := widthOf(int(tty.Fd())); got != want {
+			t.Errorf("of %d columns: got %d, want %d", columns, got, want)
+		}
+	}
+}
