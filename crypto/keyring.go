@@ -43,7 +43,7 @@ type Keyring struct {
 }
 
 // OpenKeyring opens the directory, and makes it (0700) if it is not there. It refuses a directory
-// that others can use, and key files that are malformed or that others can read, naming the path and
+// that others can write, and key files that are malformed or that others can read, naming the path and
 // what to do.
 func OpenKeyring(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -86,14 +86,15 @@ func ReadKeyring(dir string) (*Keyring, error) {
 	return r, nil
 }
 
-// refuseShared: who may write in the directory can put a secret of theirs in the place of ours.
+// refuseShared: who may write in the directory can put a secret of theirs in the place of ours. Who may read it
+// sees what epochs there are, and no secret.
 func refuseShared(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("open keyring: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("keyring %s can be used by others (mode %04o): run chmod 700 on it", dir, info.Mode().Perm())
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("keyring %s can be written by others (mode %04o): run chmod 700 on it", dir, info.Mode().Perm())
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 	if err != nil {
 		return secret{}, fmt.Errorf("keyring: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm()&0o022 != 0 {
 		return secret{}, fmt.Errorf("key file %s can be read by others (mode %04o): run chmod 600 on it", f.Name(), info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, keyFileSize+1))

@@ -204,7 +204,7 @@ func TestFault82_97_KeyringRefuses(t *testing.T) {
 			}
 		})
 	}
-	for _, mode := range []os.FileMode{0o770, 0o750, 0o705, 0o720, 0o701} {
+	for _, mode := range []os.FileMode{0o777, 0o770, 0o720, 0o702} {
 		t.Run(fmt.Sprintf("directory %04o", mode), func(t *testing.T) {
 			_, dir := openTestKeyring(t)
 			writeKey(t, dir, testEpoch, digits+"\n")

@@ -33,13 +33,13 @@ var refusals = map[string]refusal{
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o644)
 		return "", ""
 	}, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
-	"a keyring that all can use": {func(t *testing.T, dir string) (string, string) {
+	"a keyring that others can write": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o600)
-		if err := os.Chmod(filepath.Join(dir, "data", "keys"), 0o755); err != nil {
+		if err := os.Chmod(filepath.Join(dir, "data", "keys"), 0o775); err != nil {
 			t.Fatal(err)
 		}
 		return "", ""
-	}, `^detach: data_dir: keyring .*data/keys .*0755.* chmod 700`},
+	}, `^detach: data_dir: keyring .*data/keys .*0775.* chmod 700`},
 	"a file where a socket should be": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "in-the-way"), "", 0o600)
 		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "in-the-way"))
