@@ -33,7 +33,7 @@ func album() string {
 }
 
 // listed is a file in a list that a page shows.
-type listed struct{ Name, Size, Href string }
+type listed struct{ Name, Size, Kind, Href string }
 
 // filePage is the page of a file that was come to from the list.
 type filePage struct {
@@ -131,7 +131,7 @@ func walkAll(t *testing.T, told map[string]any) (s seenAll) {
 
 func (s seenAll) judge(t *testing.T, all link, links []link) {
 	t.Helper()
-	want := []listed{{"harbour.jpeg", "3.1\u00a0MB", links[0].url}, {"notes.txt", "999 bytes", links[1].url}, {"harbour.jpeg", "1\u00a0MB", links[2].url}}
+	want := []listed{{"harbour.jpeg", "3.1\u00a0MB", "image", links[0].url}, {"notes.txt", "999 bytes", "text", links[1].url}, {"harbour.jpeg", "1\u00a0MB", "image", links[2].url}}
 	if s.Title != "3 files" || s.Button != "Download all (ZIP, 4.2\u00a0MB)" || !slices.Equal(s.Files, want) {
 		t.Errorf("the page to all shows %q, %q and %q, want %q", s.Title, s.Button, s.Files, want)
 	}

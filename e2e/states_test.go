@@ -37,6 +37,10 @@ type pageSeen struct {
 	Retry, Lang, Title, Text, Viewed, Origin, Error string
 	Wide                                            bool
 	Requests, Small, Violations, Complaints         []string
+	Icon                                            struct {
+		Kind, Drawing string
+		Fits, Hidden  bool
+	}
 }
 
 func lookAt(t *testing.T, views []pageView) []pageSeen {
@@ -203,6 +207,38 @@ func TestPagesInEveryLanguage(t *testing.T) {
 		}
 		if base, _, _ := strings.Cut(locales[i], "-"); base != "pt" && saw.Lang != base {
 			t.Errorf("%s: the page says that it is in %q", locales[i], saw.Lang)
+		}
+	}
+}
+
+// A file's page shows of what kind it is, by the ending of its name, in a drawing of the page's own.
+func TestIconOfEachKind(t *testing.T) {
+	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
+	names := map[string]string{
+		"image": "harbour.JPG", "audio": "tune.mp3", "video": "film.mov", "pdf": "paper.pdf", "text": "notes.txt", "archive": "all.tar.gz", "sheet": "costs.xlsx",
+		"document": "letter.docx", "slides": "talk.pptx", "mail": "forwarded.eml", "other": "model.stl",
+	}
+	var kinds []string
+	var views []pageView
+	for kind, name := range names {
+		kinds = append(kinds, kind)
+		l := d.put(t, fileOf(name, noise(96, 10)))[0]
+		shot, err := filepath.Abs(filepath.Join(artefacts, "icon-"+kind+".png"))
+		must(t, err)
+		views = append(views, pageView{URL: l.url, State: "ready", Device: []string{"desktop", "phone"}[len(kinds)%2], Dark: len(kinds)%4 < 2, Locale: "en", Screenshot: shot})
+	}
+	drawn := make(map[string]string)
+	for i, saw := range lookAt(t, views) {
+		icon := saw.Icon
+		if saw.Error != "" || icon.Kind != kinds[i] || icon.Drawing == "" || !icon.Fits || !icon.Hidden {
+			t.Errorf("%s: %+v, %s", names[kinds[i]], icon, saw.Error)
+		}
+		if same, ok := drawn[icon.Drawing]; ok {
+			t.Errorf("%s and %s look alike", same, kinds[i])
+		}
+		drawn[icon.Drawing] = kinds[i]
+		if saw.Bytes >= maxPage || len(saw.Requests) != 1 || len(saw.Violations) > 0 || len(saw.Complaints) > 0 {
+			t.Errorf("%s: %d bytes, requests %d, axe finds %q, complaints %q", kinds[i], saw.Bytes, len(saw.Requests), saw.Violations, saw.Complaints)
 		}
 	}
 }

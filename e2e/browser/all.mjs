@@ -3,7 +3,7 @@
 //
 //   told:  {all, single (the link to one of the files), device: "desktop" | "phone", dark: true | false, zip, again (where to
 //          save what is downloaded), screenshots (the beginning of their paths)}
-//   seen:  {title, button, files: [{name, size, href}] on the page to all; file: {address, title, up, files, program} on the page
+//   seen:  {title, button, files: [{name, size, kind, href}] on the page to all; file: {address, title, up, files, program} on the page
 //          of the last file, come to by a click; reloaded, other, tab: the same after a reload, from there to the first file, and
 //          in a tab of its own; menu: the address that the menu would copy; alone: {all, text} of the single file's page;
 //          requests, complaints}
@@ -38,6 +38,7 @@ const files = (page) =>
     lines.map((line) => ({
       name: line.querySelector("bdi").textContent,
       size: line.querySelector("small").textContent,
+      kind: line.querySelector(".icon").dataset.kind,
       href: line.querySelector("a")?.href ?? "",
     })),
   );

@@ -2,7 +2,7 @@
 // and what axe finds wrong for who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), view (open the frame), screenshot}
-//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, viewed, origin, error}
+//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed, origin, error}
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -24,8 +24,18 @@ async function inFrame(page) {
   return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
 }
 
+// The icon of the page's file: its kind, what is drawn for that, and whether it stays on its sheet and out of what is read aloud.
+function drawn() {
+  const icon = document.querySelector(".icon");
+  if (!icon) return null;
+  const [sheet, , kind, text] = icon.children;
+  const [outer, ...inner] = [sheet, kind, text].map((e) => e.getBBox());
+  const fits = inner.every((b) => b.x >= outer.x && b.y >= outer.y && b.x + b.width <= outer.x + outer.width && b.y + b.height <= outer.y + outer.height || b.width === 0);
+  return { kind: icon.dataset.kind || "", drawing: kind.getAttribute("d") + text.textContent, fits, hidden: icon.getAttribute("aria-hidden") === "true" };
+}
+
 async function look(browser, { url, state, device, dark, locale, forwarded, view, screenshot }) {
-  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], viewed: "", origin: "", error: "" };
+  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], icon: null, viewed: "", origin: "", error: "" };
   const context = await browser.newContext({
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
   });
@@ -49,6 +59,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     seen.title = await page.title();
     seen.text = await page.locator("body").innerText();
     seen.lang = await page.locator("html").getAttribute("lang");
+    seen.icon = await page.evaluate(drawn);
     seen.cookies = (await context.cookies()).length;
     seen.wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
     seen.small = await page.evaluate(() => [...document.querySelectorAll("button, input, summary, a")].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 24).map((e) => e.textContent));

@@ -3,7 +3,7 @@
 // alone. So a page learns of the others only from a page that shows all: by what is appended to the key on a click, #KEY.CID.KEY,
 // which stands neither in a link that can be copied nor, once the page is there, in its address.
 detach.all = (() => {
-	const { decode, openMeta, contentKey, shown, extension } = detach;
+	const { decode, openMeta, contentKey, shown, extension, draw } = detach;
 	const type = 'application/vnd.detach.files';
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
 	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
@@ -48,10 +48,7 @@ detach.all = (() => {
 		const [, cid, key] = target.exec(file.link);
 		const name = shown(file.name) || $('name').dataset.unnamed;
 		const icon = document.querySelector('.icon').cloneNode(true);
-		const ext = extension(name);
-		const text = icon.querySelector('text');
-		text.removeAttribute('id');
-		text.textContent = ext.length < 6 ? ext.toUpperCase() : '';
+		draw(icon, extension(name));
 		const a = element(cid === current ? 'span' : 'a', icon, element('bdi', name), element('small', size(file.size)));
 		if (cid === current) {
 			a.setAttribute('aria-current', 'page');

@@ -71,5 +71,27 @@ const detach = (() => {
 
 	const extension = name => /[^.]\.([\p{L}\p{N}]{1,8})$/u.exec(name)?.[1] || '';
 
-	return { fragment, decode, openMeta, contentKey, cidBytes, shown, extension };
+	// Kinds of files, by the endings of their names, with what is drawn on the sheet for them.
+	const kinds = {
+		image: [/^(png|jpe?g|gif|webp|avif|heic|heif|tiff?|bmp|svg|ico|psd|raw|dng|cr2|nef)$/, 'M11 25h24v21H11zM11 42l7-8 6 6 4-4 7 7M27 31a1 1 0 1 0 3 0a1 1 0 1 0-3 0'],
+		audio: [/^(mp3|m4a|aac|wav|og[ga]|opus|flac|wma|aiff?|midi?|amr)$/, 'M18 44V28l13-3v16M18 44a3 3 0 1 1-6 0a3 3 0 1 1 6 0M31 41a3 3 0 1 1-6 0a3 3 0 1 1 6 0'],
+		video: [/^(mp4|m4v|mov|avi|mkv|webm|ogv|wmv|mpe?g|3gp|mts)$/, 'M16 25l17 11-17 11z'],
+		pdf: [/^pdf$/, 'M4 31h38v17H4z'],
+		text: [/^(txt|md|log|rtf|tex|html?|xml|json|ya?ml|ini|conf|srt)$/, 'M12 25h22M12 32h22M12 39h22M12 46h12'],
+		archive: [/^(zip|7z|rar|t?gz|tar|bz2|xz|zst|cab)$/, 'M21 16h4M21 22h4M21 28h4M20 34h6l2 8a5 4 0 1 1-10 0z'],
+		sheet: [/^(xls[xmb]?|ods|fods|csv|tsv|numbers)$/, 'M11 25h24v21H11zM11 32h24M11 39h24M20 25v21'],
+		document: [/^(docx?|docm|dotx?|odt|fodt|pages|epub)$/, 'M12 25h9v9h-9zM26 26h8M26 33h8M12 40h22M12 47h22'],
+		slides: [/^(pp[ts]x?|pptm|odp|fodp)$/, 'M11 25h24v16H11zM17 37v-4M23 37v-8M29 37v-6M17 48l6-7 6 7'],
+		mail: [/^(eml|msg|mbox)$/, 'M11 27h24v18H11zl12 10 12-10'],
+	};
+
+	// Draws the kind on an icon; where there is none for it, the ending itself.
+	function draw(icon, ext) {
+		const [kind, [, d]] = Object.entries(kinds).find(([, [endings]]) => endings.test(ext.toLowerCase())) || ['other', [, '']];
+		icon.dataset.kind = kind;
+		icon.querySelector('.kind').setAttribute('d', d);
+		icon.querySelector('text').textContent = (!d || kind === 'pdf') && ext.length < 5 ? ext.toUpperCase() : '';
+	}
+
+	return { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, draw };
 })();

@@ -1,6 +1,6 @@
 'use strict';
 (() => {
-	const { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, browser, all } = detach;
+	const { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, draw, browser, all } = detach;
 	const root = document.documentElement;
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
@@ -13,10 +13,8 @@
 		const ext = extension(name);
 		$('name').textContent = document.title = name;
 		$('name').className = name.length > 60 ? 'long' : '';
-		if (ext) {
-			$('type').textContent = $('type').dataset.text.replace('{ext}', ext.toUpperCase()) + ' · ';
-			$('ext').textContent = ext.length < 6 ? ext.toUpperCase() : '';
-		}
+		draw(document.querySelector('.icon'), ext);
+		if (ext) $('type').textContent = $('type').dataset.text.replace('{ext}', ext.toUpperCase()) + ' · ';
 		$('program').hidden = !programs.test(ext.toLowerCase());
 		const made = meta.type === skeleton || meta.type === all.type;
 		if (made) {
