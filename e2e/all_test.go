@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -105,24 +104,10 @@ func TestPageOfAllFiles(t *testing.T) {
 // walkAll has Chromium go from page to page; see browser/all.mjs.
 func walkAll(t *testing.T, told map[string]any) (s seenAll) {
 	t.Helper()
-	servers.Need(t, "node", "chromium")
-	if !isDir("browser/node_modules/playwright-core") {
-		servers.Missing(t, "playwright-core: run npm ci in e2e/browser")
-	}
 	path, err := filepath.Abs(filepath.Join(artefacts, fmt.Sprint("files-", told["device"])))
 	must(t, err)
 	told["screenshots"] = path
-	in, err := json.Marshal(told)
-	must(t, err)
-	cmd := exec.Command("node", "all.mjs")
-	cmd.Dir, cmd.Stdin = "browser", bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("all.mjs: %v\n%s", err, stderr.Bytes())
-	}
-	must(t, json.Unmarshal(out, &s))
+	node(t, "all.mjs", told, &s)
 	if s.Error != "" || len(s.Complaints) > 0 {
 		t.Fatalf("in the browser: %s\ncomplaints: %q", s.Error, s.Complaints)
 	}

@@ -71,6 +71,44 @@ func TestDecryptInBrowser(t *testing.T) {
 	})
 }
 
+// When the browser ends the worker in the middle, the page notices and says so in the reader's language, whatever has come of the
+// download: the worker itself can say nothing any more.
+func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
+	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
+	l := d.put(t, fileOf("interrupted.bin", noise(76, 8<<20)))[0]
+	held := startTap(t, d.url, 4<<20, func() bool {
+		<-t.Context().Done()
+		return false
+	})
+	says := map[string]string{
+		"en-GB": "The browser has ended the decryption", "fr-FR": "Le navigateur a mis fin au déchiffrement",
+		"de-DE": "Der Browser hat das Entschlüsseln beendet", "es-ES": "El navegador ha puesto fin al descifrado",
+	}
+	var told []map[string]string
+	for locale := range says {
+		shot, err := filepath.Abs(filepath.Join(artefacts, "worker-gone-"+locale+".png"))
+		must(t, err)
+		told = append(told, map[string]string{"link": strings.Replace(l.url, d.url, held, 1), "locale": locale, "screenshot": shot})
+	}
+	var saw []struct {
+		Before, After, Failure, Error string
+		Complaints                    []string
+	}
+	node(t, "gone.mjs", told, &saw)
+	for i, s := range saw {
+		locale := told[i]["locale"]
+		if s.Error != "" || len(s.Complaints) > 0 {
+			t.Errorf("%s: %s, complaints %q, after %q", locale, s.Error, s.Complaints, s.Before)
+		}
+		if !strings.HasPrefix(s.After, says[locale]) {
+			t.Errorf("%s: the page says %q, want %q", locale, s.After, says[locale])
+		}
+		if s.Failure == "" {
+			t.Errorf("%s: what was saved is taken for the whole file", locale)
+		}
+	}
+}
+
 func TestFault86_DamagedFailsInTheBrowser(t *testing.T) {
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
 	file := fileOf("damaged.bin", noise(75, 6<<20))

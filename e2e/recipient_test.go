@@ -257,13 +257,29 @@ type seen struct {
 	Requests, Complaints                      []string
 }
 
-// browse opens the links in a real browser and checks that each shows the file's name and gives the file.
-func browse(t *testing.T, visits []visit) []seen {
+// node runs a script of browser/, which takes and gives JSON.
+func node(t *testing.T, script string, in, out any) {
 	t.Helper()
 	servers.Need(t, "node", "chromium")
 	if !isDir("browser/node_modules/playwright-core") {
 		servers.Missing(t, "playwright-core: run npm ci in e2e/browser")
 	}
+	told, err := json.Marshal(in)
+	must(t, err)
+	cmd := exec.Command("node", script)
+	cmd.Dir, cmd.Stdin = "browser", bytes.NewReader(told)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	seen, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, stderr.Bytes())
+	}
+	must(t, json.Unmarshal(seen, out))
+}
+
+// browse opens the links in a real browser and checks that each shows the file's name and gives the file.
+func browse(t *testing.T, visits []visit) []seen {
+	t.Helper()
 	for i := range visits {
 		if visits[i].Screenshot != "" {
 			path, err := filepath.Abs(filepath.Join(artefacts, visits[i].Screenshot))
@@ -271,19 +287,8 @@ func browse(t *testing.T, visits []visit) []seen {
 			visits[i].Screenshot = path
 		}
 	}
-	in, err := json.Marshal(visits)
-	must(t, err)
-	cmd := exec.Command("node", "download.mjs")
-	cmd.Dir = "browser"
-	cmd.Stdin = bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("download.mjs: %v\n%s", err, stderr.Bytes())
-	}
 	var saw []seen
-	must(t, json.Unmarshal(out, &saw))
+	node(t, "download.mjs", visits, &saw)
 	if len(saw) != len(visits) {
 		t.Fatalf("%d visits, want %d", len(saw), len(visits))
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,23 +44,11 @@ type pageSeen struct {
 
 func lookAt(t *testing.T, views []pageView) []pageSeen {
 	t.Helper()
-	servers.Need(t, "node", "chromium")
 	if !isDir("browser/node_modules/axe-core") {
 		servers.Missing(t, "axe-core: run npm ci in e2e/browser")
 	}
-	in, err := json.Marshal(views)
-	must(t, err)
-	cmd := exec.Command("node", "states.mjs")
-	cmd.Dir = "browser"
-	cmd.Stdin = bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("states.mjs: %v\n%s", err, stderr.Bytes())
-	}
 	var saw []pageSeen
-	must(t, json.Unmarshal(out, &saw))
+	node(t, "states.mjs", views, &saw)
 	if len(saw) != len(views) {
 		t.Fatalf("%d pages seen, want %d", len(saw), len(views))
 	}

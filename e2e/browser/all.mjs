@@ -8,23 +8,17 @@
 //          in a tab of its own; menu: the address that the menu would copy; alone: {all, text} of the single file's page;
 //          requests, complaints}
 
-import { readFile } from "node:fs/promises";
-import { chromium, devices } from "playwright-core";
+import { devices } from "playwright-core";
+import { launch, patience, told } from "./chromium.mjs";
 
 const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"] };
-const { all, single, device, dark, zip, again, screenshots } = JSON.parse(await readFile("/dev/stdin", "utf8"));
+const { all, single, device, dark, zip, again, screenshots } = await told();
 const seen = { requests: [], complaints: [] };
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  // Where the locale knows ASCII alone, as in a bare container, it saves all other names as "download".
-  env: { ...process.env, LC_ALL: "C.UTF-8" },
-  // Chromium's sandbox refuses to run as root, which a container's tests are.
-  args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
-});
+const browser = await launch();
 
 function watch(page) {
-  page.setDefaultTimeout(60_000); // a loaded machine is slow, and only that
+  page.setDefaultTimeout(patience);
   page.on("request", (request) => seen.requests.push(request.method() + " " + request.url()));
   page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
   page.on("pageerror", (error) => seen.complaints.push(String(error)));

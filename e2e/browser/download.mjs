@@ -9,15 +9,14 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
-import { chromium, devices } from "playwright-core";
+import { stat } from "node:fs/promises";
+import { devices } from "playwright-core";
+import { launch, patience, told } from "./chromium.mjs";
 
 const views = {
   desktop: { viewport: { width: 1280, height: 800 } },
   phone: devices["Pixel 7"],
 };
-
-const patience = 60_000; // a loaded machine is slow, and only that
 
 async function sha256(path) {
   const hash = createHash("sha256");
@@ -81,14 +80,8 @@ async function visit(browser, { link, name, device, javascript, here, screenshot
   return seen;
 }
 
-const visits = JSON.parse(await readFile("/dev/stdin", "utf8"));
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  // Where the locale knows ASCII alone, as in a bare container, it saves all other names as "download".
-  env: { ...process.env, LC_ALL: "C.UTF-8" },
-  // Chromium's sandbox refuses to run as root, which a container's tests are.
-  args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
-});
+const visits = await told();
+const browser = await launch();
 const seen = [];
 let next = 0;
 const work = async () => {

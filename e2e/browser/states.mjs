@@ -6,7 +6,8 @@
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { chromium, devices } from "playwright-core";
+import { devices } from "playwright-core";
+import { launch, patience, told } from "./chromium.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"], narrow: { viewport: { width: 320, height: 640 } } };
@@ -41,7 +42,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
   });
   try {
     const page = await context.newPage();
-    page.setDefaultTimeout(60_000);
+    page.setDefaultTimeout(patience);
     page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
     page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
     page.on("pageerror", (error) => seen.complaints.push(String(error)));
@@ -75,13 +76,8 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
   return seen;
 }
 
-const looks = JSON.parse(await readFile("/dev/stdin", "utf8"));
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  // Where the locale knows ASCII alone, as in a bare container, it saves all other names as "download".
-  env: { ...process.env, LC_ALL: "C.UTF-8" },
-  args: ["--disable-gpu", "--disable-background-networking"].concat(process.getuid() === 0 ? "--no-sandbox" : []),
-});
+const looks = await told();
+const browser = await launch();
 const seen = [];
 try {
   for (const l of looks) seen.push(await look(browser, l));

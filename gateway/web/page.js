@@ -40,10 +40,11 @@
 			const a = decode($('key').value);
 			const { name, size } = await openMeta(a, share, meta);
 			const job = { key: await contentKey(a, share), cid: cidBytes(cid), source, name: shown(name) || 'download', size };
-			await browser.start(worker, job, ({ written, done, failed }) => {
+			await browser.start(worker, job, ({ written, done, failed, gone }) => {
 				if (written) say('running', Math.floor(written / size * 100));
 				if (done) say('done');
 				if (failed) say('failed');
+				if (gone) say('gone');
 			});
 		} catch {
 			say('unable'); // a private window, say: the button above works everywhere

@@ -7,10 +7,14 @@
 	const jobs = new Map();
 	const maxBlock = 2 << 20, cidLength = 36, dagPB = 0x70, raw = 0x55;
 
-	// Every message keeps the worker awake for a while longer: a page that waits for a download sends empty ones.
+	// Every message keeps the worker awake for a while longer: a page that waits for a download sends such as have no key, and
+	// learns by the answer that its job is not lost. A worker that was ended and started anew knows nothing of it.
 	addEventListener('message', event => {
 		const job = event.data;
-		if (!job.id) return;
+		if (!job.key) {
+			jobs.get(job.id)?.port.postMessage({ awake: true });
+			return;
+		}
 		jobs.set(job.id, { ...job, port: event.ports[0] });
 		event.ports[0].postMessage({ ready: true });
 	});
@@ -18,10 +22,15 @@
 	addEventListener('fetch', event => {
 		const id = new URL(event.request.url).pathname.slice(new URL(registration.scope).pathname.length).split('/')[0];
 		const job = jobs.get(id);
-		if (!job) return; // the server says what is wrong
-		jobs.delete(id);
+		if (!job || job.taken) return; // the server says what is wrong
+		job.taken = true;
 		event.respondWith(answer(job));
 	});
+
+	function end(job, how) {
+		jobs.delete(job.id);
+		job.port.postMessage(how);
+	}
 
 	async function answer(job) {
 		try {
@@ -35,7 +44,7 @@
 				'X-Content-Type-Options': 'nosniff',
 			} });
 		} catch (error) {
-			job.port.postMessage({ failed: String(error) });
+			end(job, { failed: String(error) });
 			return Response.error();
 		}
 	}
@@ -49,18 +58,18 @@
 					const { done, value } = await plain.next();
 					if (done) {
 						controller.close();
-						job.port.postMessage({ done: true });
+						end(job, { done: true });
 						return;
 					}
 					controller.enqueue(value.bytes);
 					job.port.postMessage({ written: value.end });
 				} catch (error) {
 					controller.error(error);
-					job.port.postMessage({ failed: String(error) });
+					end(job, { failed: String(error) });
 				}
 			},
 			cancel() {
-				job.port.postMessage({ failed: 'cancelled' });
+				end(job, { failed: 'cancelled' });
 				return plain.return();
 			},
 		}, { highWaterMark: 0 });
