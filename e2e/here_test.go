@@ -88,7 +88,7 @@ func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	for locale := range says {
 		shot, err := filepath.Abs(filepath.Join(artefacts, "worker-gone-"+locale+".png"))
 		must(t, err)
-		told = append(told, map[string]string{"link": strings.Replace(l.url, d.url, held, 1), "locale": locale, "screenshot": shot})
+		told = append(told, map[string]string{"link": held.through(l), "locale": locale, "screenshot": shot})
 	}
 	var saw []struct {
 		Before, After, Failure, Error string

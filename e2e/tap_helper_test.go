@@ -5,15 +5,22 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
-// startTap stands between a browser and the gateway, and returns the URL to come in by. When a connection has brought so many bytes
-// to the browser, over is asked whether it goes on; if not, it is reset.
-func startTap(t *testing.T, gateway string, limit int64, over func() bool) (url string) {
+// tap stands between a browser and the gateway.
+type tap struct {
+	url     string       // to come in by
+	brought atomic.Int64 // bytes, to the browser
+}
+
+// startTap asks over, when a connection has brought so many bytes to the browser, whether it goes on; if not, it is reset.
+func startTap(t *testing.T, gateway string, limit int64, over func() bool) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	p := &tap{url: "http://" + l.Addr().String()}
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
@@ -38,14 +45,15 @@ func startTap(t *testing.T, gateway string, limit int64, over func() bool) (url 
 			running.Go(func() {
 				defer c.Close()
 				defer to.Close()
-				if _, err := io.CopyN(c, to, limit); err != nil {
+				counted := io.TeeReader(to, p)
+				if _, err := io.CopyN(c, counted, limit); err != nil {
 					return
 				}
 				if !over() {
 					c.(*net.TCPConn).SetLinger(0)
 					return
 				}
-				io.Copy(c, to)
+				io.Copy(c, counted)
 			})
 		}
 	})
@@ -58,5 +66,13 @@ func startTap(t *testing.T, gateway string, limit int64, over func() bool) (url 
 		mu.Unlock()
 		running.Wait()
 	})
-	return "http://" + l.Addr().String()
+	return p
 }
+
+func (p *tap) Write(b []byte) (int, error) {
+	p.brought.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// through is a link by way of the tap.
+func (p *tap) through(l link) string { return p.url + l.url[strings.Index(l.url, "/baf"):] }
