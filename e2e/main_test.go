@@ -1,5 +1,5 @@
 // Package e2e holds what Detach promises against the servers it will meet: the real binary between two real
-// Postfixes, with its attachments in the embedded store and in a real kubo, and a real Chromium that clicks the links.
+// Postfixes, with its attachments in the embedded store and in a real kubo, and real browsers that click the links.
 //
 // The set-up of nearly every test is the same. A Postfix listens as the front, as a provider's port 25 or 587 does, and
 // gives what it gets to detach (smtpd_proxy_filter). Detach gives the rewritten mail to the listener behind, whose Postfix

@@ -257,16 +257,19 @@ type seen struct {
 	Requests, Complaints                      []string
 }
 
+// firefox is the argument by which a script of browser/ is for Firefox.
+const firefox = "firefox"
+
 // node runs a script of browser/, which takes and gives JSON.
-func node(t *testing.T, script string, in, out any) {
+func node(t *testing.T, script string, in, out any, args ...string) {
 	t.Helper()
-	servers.Need(t, "node", "chromium")
+	servers.Need(t, "node", map[bool]string{false: "chromium", true: "firefox-esr"}[slices.Contains(args, firefox)])
 	if !isDir("browser/node_modules/playwright-core") {
 		servers.Missing(t, "playwright-core: run npm ci in e2e/browser")
 	}
 	told, err := json.Marshal(in)
 	must(t, err)
-	cmd := exec.Command("node", script)
+	cmd := exec.Command("node", append([]string{script}, args...)...)
 	cmd.Dir, cmd.Stdin = "browser", bytes.NewReader(told)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -278,7 +281,7 @@ func node(t *testing.T, script string, in, out any) {
 }
 
 // browse opens the links in a real browser and checks that each shows the file's name and gives the file.
-func browse(t *testing.T, visits []visit) []seen {
+func browse(t *testing.T, visits []visit, args ...string) []seen {
 	t.Helper()
 	for i := range visits {
 		if visits[i].Screenshot != "" {
@@ -288,7 +291,7 @@ func browse(t *testing.T, visits []visit) []seen {
 		}
 	}
 	var saw []seen
-	node(t, "download.mjs", visits, &saw)
+	node(t, "download.mjs", visits, &saw, args...)
 	if len(saw) != len(visits) {
 		t.Fatalf("%d visits, want %d", len(saw), len(visits))
 	}

@@ -42,13 +42,13 @@ type pageSeen struct {
 	}
 }
 
-func lookAt(t *testing.T, views []pageView) []pageSeen {
+func lookAt(t *testing.T, views []pageView, args ...string) []pageSeen {
 	t.Helper()
 	if !isDir("browser/node_modules/axe-core") {
 		servers.Missing(t, "axe-core: run npm ci in e2e/browser")
 	}
 	var saw []pageSeen
-	node(t, "states.mjs", views, &saw)
+	node(t, "states.mjs", views, &saw, args...)
 	if len(saw) != len(views) {
 		t.Fatalf("%d pages seen, want %d", len(saw), len(views))
 	}

@@ -8,10 +8,8 @@
 //          in a tab of its own; menu: the address that the menu would copy; alone: {all, text} of the single file's page;
 //          requests, complaints}
 
-import { devices } from "playwright-core";
-import { launch, patience, told } from "./chromium.mjs";
+import { launch, listen, patience, told, views } from "./browser.mjs";
 
-const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"] };
 const { all, single, device, dark, zip, again, screenshots } = await told();
 const seen = { requests: [], complaints: [] };
 
@@ -20,8 +18,7 @@ const browser = await launch();
 function watch(page) {
   page.setDefaultTimeout(patience);
   page.on("request", (request) => seen.requests.push(request.method() + " " + request.url()));
-  page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-  page.on("pageerror", (error) => seen.complaints.push(String(error)));
+  listen(page, seen.complaints);
   return page;
 }
 

@@ -1,4 +1,4 @@
-// Opens links as a recipient does, in the system's own Chromium: reads what the page shows, clicks Download,
+// Opens links as a recipient does, in the system's own Chromium or, with the argument firefox, Firefox: reads what the page shows, clicks Download,
 // keeps the file. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout.
 //
 //   visit:  {link, name (or "", any), device: "desktop" | "phone", javascript: true | false, here: true | false, screenshot: "path.png" | ""}
@@ -10,13 +10,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import { devices } from "playwright-core";
-import { launch, patience, told } from "./chromium.mjs";
-
-const views = {
-  desktop: { viewport: { width: 1280, height: 800 } },
-  phone: devices["Pixel 7"],
-};
+import { launch, listen, patience, told, views } from "./browser.mjs";
 
 async function sha256(path) {
   const hash = createHash("sha256");
@@ -43,8 +37,7 @@ async function visit(browser, { link, name, device, javascript, here, screenshot
     page = await (await contextFor(browser, device, javascript)).newPage();
     page.setDefaultTimeout(patience);
     page.on("request", (request) => seen.requests.push(request.method() + " " + request.url()));
-    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    listen(page, seen.complaints);
 
     await page.goto(link);
     const button = page.getByRole("button", { name: here ? /decrypt and download/i : /^download$/i });

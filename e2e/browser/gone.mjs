@@ -4,7 +4,7 @@
 //   visit:  {link, locale, screenshot}
 //   seen:   {before, after (what the page says of how it goes), failure (what the browser says of the download), complaints, error}
 
-import { launch, patience, told } from "./chromium.mjs";
+import { launch, listen, patience, told } from "./browser.mjs";
 
 async function visit(browser, { link, locale, screenshot }) {
   const seen = { before: "", after: "", failure: "", complaints: [], error: "" };
@@ -12,8 +12,7 @@ async function visit(browser, { link, locale, screenshot }) {
   try {
     const page = await context.newPage();
     page.setDefaultTimeout(patience);
-    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    listen(page, seen.complaints);
     await page.goto(link);
     await page.locator("#here summary").click();
     const progress = page.locator("#progress");

@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { launch, patience, told } from "./chromium.mjs";
+import { launch, listen, patience, told } from "./browser.mjs";
 
 // What all processes below this one have in memory: of what they share, each has its share (Pss).
 async function weigh() {
@@ -44,8 +44,7 @@ async function visit({ link }) {
   try {
     const page = await (await browser.newContext({ locale: "en-GB" })).newPage();
     page.setDefaultTimeout(patience);
-    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    listen(page, seen.complaints);
     await page.goto(link);
     await page.locator("#here summary").click();
     seen.before = await weigh();

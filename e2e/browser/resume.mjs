@@ -12,7 +12,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
-import { options, patience, told } from "./chromium.mjs";
+import { listen, options, patience, told } from "./browser.mjs";
 
 const views = {
   desktop: { viewport: { width: 1280, height: 800 } },
@@ -34,8 +34,7 @@ async function visit({ link, name, device, screenshot }) {
   try {
     const page = await context.newPage();
     page.setDefaultTimeout(patience);
-    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    listen(page, seen.complaints);
     await page.goto(link);
     await page.getByText(name).waitFor();
     seen.shown = true;

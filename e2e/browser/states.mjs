@@ -1,4 +1,4 @@
-// Looks at pages as recipients see them, in the system's own Chromium: what they say, whether they fit the screen, what they weigh,
+// Looks at pages as recipients see them, in the system's own Chromium or, with the argument firefox, Firefox: what they say, whether they fit the screen, what they weigh,
 // and what axe finds wrong for who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), view (open the frame), screenshot}
@@ -6,11 +6,9 @@
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { devices } from "playwright-core";
-import { launch, patience, told } from "./chromium.mjs";
+import { launch, listen, patience, told, views } from "./browser.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const views = { desktop: { viewport: { width: 1280, height: 800 } }, phone: devices["Pixel 7"], narrow: { viewport: { width: 320, height: 640 } } };
 
 // What the page's frame shows once it is loaded, and as whom.
 async function inFrame(page) {
@@ -44,8 +42,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     const page = await context.newPage();
     page.setDefaultTimeout(patience);
     page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
-    page.on("console", (message) => message.type() === "error" && seen.complaints.push(message.text()));
-    page.on("pageerror", (error) => seen.complaints.push(String(error)));
+    listen(page, seen.complaints);
     let response = await page.goto(url);
     // Of somebody who asks too much, now and then a request is allowed.
     for (let tries = 0; forwarded && response.status() === 200 && tries < 10; tries++) {
