@@ -37,7 +37,9 @@ func frame(element string) *template.Template {
 	return template.Must(template.New("").Parse("<!doctype html><meta charset=utf-8><title></title><style>" + viewStyle + "</style>" + element))
 }
 
-// viewable is what a browser shows without running any of it. HTML, SVG and XML are not here, and never can be.
+// viewable is what a browser shows without running any of it. HTML, SVG and XML are not here, and never can be. Nor is PDF: the viewers
+// of Chromium 156 and Firefox 153 disregard a policy's sandbox, wherever it is shown, and run the scripts in it; in Chromium the document
+// around it has our origin. In a frame with a sandbox attribute Chromium shows none, and Firefox none without allow-scripts.
 var viewable = map[string]bool{
 	"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "image/avif": true,
 	"audio/mpeg": true, "audio/wav": true, "audio/ogg": true, "video/mp4": true, "video/webm": true,
