@@ -46,7 +46,7 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := ipfs.OpenFile(t.Context(), blocks, entries["data"])
+	f, err := openFile(t, blocks, entries["data"])
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return data, err
 	}
-	f, err = ipfs.OpenFile(t.Context(), blocks, entries["meta.jwe"])
+	f, err = openFile(t, blocks, entries["meta.jwe"])
 	if err != nil {
 		return data, err
 	}
@@ -177,7 +177,7 @@ func TestExportCARFrom(t *testing.T) {
 		}
 		_, blocks, err := ipfs.ReadCAR(&car)
 		must(t, err)
-		file, err := ipfs.OpenFile(t.Context(), blocks, f.CID)
+		file, err := openFile(t, blocks, f.CID)
 		must(t, err)
 		_, err = file.Seek(from, io.SeekStart)
 		must(t, err)

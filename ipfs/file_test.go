@@ -27,7 +27,7 @@ func TestFile(t *testing.T) {
 		m := newMemory()
 		n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
 		must(t, err)
-		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		f, err := openFile(t, m, n.CID)
 		must(t, err)
 		if f.Size() != int64(size) {
 			t.Errorf("%d bytes: size %d", size, f.Size())
@@ -59,7 +59,7 @@ func TestFileOrder(t *testing.T) {
 	root := fileOver(m, nodes...)
 	want = slices.Insert(want, 0, root.CID)
 
-	f, err := ipfs.OpenFile(t.Context(), m, root.CID)
+	f, err := openFile(t, m, root.CID)
 	must(t, err)
 	for off := 0; off < 12000; off++ {
 		var b [1]byte
@@ -201,7 +201,7 @@ func TestFault77_HostileShapes(t *testing.T) {
 	maps.Copy(bad, hostileNames(m))
 	for name, c := range bad {
 		m.asked = nil
-		f, err := ipfs.OpenFile(t.Context(), m, c)
+		f, err := openFile(t, m, c)
 		var got []byte
 		if err == nil {
 			got, err = io.ReadAll(f)
@@ -240,7 +240,7 @@ func TestFault77_WrongBlock(t *testing.T) {
 			}, bytes.NewReader(data))
 			must(t, err)
 			m.blocks[made[which]] = harm(m.blocks[made[which]])
-			f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+			f, err := openFile(t, m, n.CID)
 			var got []byte
 			if err == nil {
 				got, err = io.ReadAll(f)
@@ -258,7 +258,7 @@ func TestFileTriesAgain(t *testing.T) {
 	m := newMemory()
 	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
 	must(t, err)
-	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+	f, err := openFile(t, m, n.CID)
 	must(t, err)
 	blocks := m.blocks
 	m.blocks = nil
@@ -314,7 +314,7 @@ func FuzzNode(f *testing.F) {
 		must(t, err)
 		m.blocks[c] = data
 		defer delete(m.blocks, c)
-		if file, err := ipfs.OpenFile(t.Context(), m, c); err == nil {
+		if file, err := openFile(t, m, c); err == nil {
 			n, err := io.Copy(io.Discard, io.LimitReader(file, 1<<20))
 			if err == nil && n != min(file.Size(), 1<<20) {
 				t.Errorf("%d of %d bytes without an error", n, file.Size())

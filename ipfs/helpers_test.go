@@ -49,6 +49,16 @@ func putFile(t testing.TB, s ipfs.Store, r io.Reader) cid.Cid {
 	return root
 }
 
+// openFile opens a file until the test ends.
+func openFile(t testing.TB, b ipfs.Blocks, c cid.Cid) (*ipfs.File, error) {
+	t.Helper()
+	f, err := ipfs.OpenFile(t.Context(), b, c)
+	if err == nil {
+		t.Cleanup(func() { f.Close() })
+	}
+	return f, err
+}
+
 func readFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	t.Helper()
 	blocks, err := s.Open(t.Context(), root)
@@ -56,7 +66,7 @@ func readFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	defer blocks.Close()
-	f, err := ipfs.OpenFile(t.Context(), blocks, root)
+	f, err := openFile(t, blocks, root)
 	if err != nil {
 		return nil, err
 	}

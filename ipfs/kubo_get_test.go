@@ -67,7 +67,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		blocks, err := b.store.Open(t.Context(), file.CID)
 		must(t, err)
-		f, err := ipfs.OpenFile(t.Context(), blocks, file.CID)
+		f, err := openFile(t, blocks, file.CID)
 		must(t, err)
 		for _, step := range []struct {
 			leaf  int64

@@ -162,6 +162,7 @@ func read(ctx context.Context, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	data := make([]byte, f.Size())
 	n, err := io.ReadFull(f, data)
 	return data[:n], err

@@ -56,6 +56,7 @@ func readAll(t *testing.T, s ipfs.Store, obj object) ([]byte, error) {
 	if err != nil {
 		return got, err
 	}
+	defer f.Close()
 	_, err = io.Copy(io.Discard, f)
 	return got, err
 }
@@ -74,6 +75,7 @@ func testSeek(t *testing.T, b Backend) {
 		if files[i], err = ipfs.OpenFile(t.Context(), blocks, obj.data.CID); err != nil {
 			t.Fatal(err)
 		}
+		defer files[i].Close()
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range 40 {
