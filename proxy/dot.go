@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
 // dotReader gives the bytes of one message as its author wrote them: without the dots that the
@@ -40,10 +42,8 @@ func (d *dotReader) Read(p []byte) (n int, err error) {
 }
 
 var (
-	endOfData   = []byte(".\r\n")
-	crlf        = []byte("\r\n")
-	dotAtCRLF   = []byte("\r\n.")
-	dotAtAnyEOL = []byte("\n.")
+	endOfData = []byte(".\r\n")
+	crlf      = []byte("\r\n")
 )
 
 // step copies what lies before the next line that begins with a dot, or takes that dot away.
@@ -69,13 +69,26 @@ func (d *dotReader) step(p []byte) int {
 	b, _ = d.src.Peek(min(d.src.Buffered(), len(p)))
 	if d.cr && b[0] == '\n' {
 		b = b[:1]
-	} else if i := bytes.Index(b, dotAtCRLF); i >= 0 {
-		b = b[:i+len(crlf)]
+	} else if i := indexDot(b); i >= 0 {
+		b = b[:i]
 	}
 	copy(p, b)
 	d.bol, d.cr = endsLine(b, d.cr), b[len(b)-1] == '\r'
 	d.src.Discard(len(b))
 	return len(b)
+}
+
+// indexDot returns where the first line of b begins with a dot, or -1. A line begins after CRLF.
+func indexDot(b []byte) int {
+	for n := 0; ; n++ {
+		i := lines.Index(b[n:], '.')
+		if i < 0 {
+			return -1
+		}
+		if n += i; n >= len(crlf) && b[n-len(crlf)] == '\r' {
+			return n
+		}
+	}
 }
 
 func (d *dotReader) fail(err error) int {
@@ -121,8 +134,8 @@ func (d *dotWriter) Write(p []byte) (n int, err error) {
 			d.dst.WriteByte('.')
 		}
 		b := p[n:]
-		if i := bytes.Index(b, dotAtAnyEOL); i >= 0 {
-			b = b[:i+1]
+		if i := lines.Index(b, '.'); i >= 0 {
+			b = b[:i]
 		}
 		bol := endsLine(b, d.cr)
 		d.held = b[len(b)-1] == '\n' && !bol

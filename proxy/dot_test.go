@@ -237,15 +237,15 @@ func plainDots(wire string) (data, rest string, ended bool) {
 	}
 }
 
-// lines is about 4 MiB of lines as base64 has them.
-func lines(length int) string {
+// manyLines is about 4 MiB of lines as base64 has them.
+func manyLines(length int) string {
 	return strings.Repeat(strings.Repeat("A", length)+"\r\n", 4<<20/(length+2))
 }
 
 func BenchmarkDotReader(b *testing.B) {
 	for _, length := range []int{76, 998} {
 		b.Run(fmt.Sprint(length), func(b *testing.B) {
-			wire := lines(length) + ".\r\n"
+			wire := manyLines(length) + ".\r\n"
 			b.SetBytes(int64(len(wire)))
 			b.ReportAllocs()
 			src := bufio.NewReaderSize(nil, dataSize)
@@ -263,7 +263,7 @@ func BenchmarkDotReader(b *testing.B) {
 func BenchmarkDotWriter(b *testing.B) {
 	for _, length := range []int{76, 998} {
 		b.Run(fmt.Sprint(length), func(b *testing.B) {
-			data := []byte(lines(length))
+			data := []byte(manyLines(length))
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			dst := bufio.NewWriterSize(struct{ io.Writer }{io.Discard}, dataSize)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"sync"
+
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
 const (
@@ -122,13 +124,20 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 		}
 		skip = 1
 	}
-	if i := bytes.Index(win[skip:], []byte("\n--")); i >= 0 {
-		return win[:skip+i+1], nil, false
+	return win[:skip+beforeDashes(win[skip:])], nil, false
+}
+
+// beforeDashes is how much of b comes before the next line that begins with "--", or may do so: all of it if there is none.
+func beforeDashes(b []byte) int {
+	for n := 0; ; n++ {
+		i := lines.Index(b[n:], '-')
+		if i < 0 {
+			return len(b)
+		}
+		if n += i; n+1 == len(b) || b[n+1] == '-' {
+			return n
+		}
 	}
-	if bytes.HasSuffix(win, []byte("\n-")) {
-		return win[:len(win)-1], nil, false
-	}
-	return win, nil, false
 }
 
 func firstLine(b []byte) (line []byte, whole bool) {
