@@ -3,6 +3,7 @@ package rewrite
 import (
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 
@@ -40,9 +41,10 @@ func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err e
 	if a.done && (!a.whole || a.size < enough) {
 		return w.keepRest(a)
 	}
-	if err := w.spool.Truncate(mark); err != nil {
+	if err := errors.Join(w.sumUp(), w.spool.Truncate(mark)); err != nil {
 		return nil, false, err
 	}
+	w.summed, a.encoded = mark, w.sum
 	c, err := w.store(v, a, mark)
 	if err != nil {
 		return nil, false, err
@@ -51,6 +53,7 @@ func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err e
 		if err := w.putBack(c, a); err != nil {
 			return nil, false, fmt.Errorf("put attachment back: %w", err)
 		}
+		w.summed = w.spool.Size()
 		return w.keepRest(a)
 	}
 	w.cuts = append(w.cuts, c)
@@ -112,7 +115,8 @@ func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 type attachmentReader struct {
 	scan      *scanner
 	transfer  transfer
-	isMessage bool // the part is the message itself: it ends where the message ends
+	isMessage bool      // the part is the message itself: it ends where the message ends
+	encoded   hash.Hash // sums up the body as it was received; nil while the spool has it
 
 	decoded   []byte // and not read yet
 	space     []byte // decoded's memory
@@ -159,6 +163,9 @@ func (a *attachmentReader) step() []byte {
 	case err != nil:
 		a.done, a.err = true, err
 	default:
+		if a.encoded != nil {
+			a.encoded.Write(chunk)
+		}
 		a.decoded, err = a.transfer.decode(a.decoded, chunk)
 		if errors.Is(err, errDamaged) {
 			a.done, a.rest = true, chunk

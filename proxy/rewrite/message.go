@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 // A Detacher stores the attachments of one mail and names them by links.
@@ -65,8 +66,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // without the dots that SMTP doubles, and decides whether it passes. A failing
 // src is reported as a *SourceError.
 func Read(src io.Reader, p Policy) (*Message, error) {
-	source := newSourceReader(src)
-	w := &walk{policy: p, source: source, scan: newScanner(source), spool: NewSpool(p.TempDir)}
+	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: NewSpool(p.TempDir), sum: skeleton.NewSum()}
 	raw, _, err := w.readHeader()
 	if err != nil && err != io.EOF {
 		return nil, errors.Join(err, w.close())

@@ -3,7 +3,6 @@ package rewrite
 import (
 	"bytes"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -27,7 +26,10 @@ func (w *walk) restoreField(h *header) (edit, error) {
 		s.Cuts = append(s.Cuts, skeleton.Cut{Offset: c.off + shift, Link: c.link.URL(), Layout: c.layout.Layout})
 	}
 	mail = append(mail, w.spool.Section(pos, w.spool.Size()))
-	line, err := s.Line(w.source.size, w.source.sum)
+	if err := w.sumUp(); err != nil {
+		return edit{}, err
+	}
+	line, err := s.Line(w.scan.total, w.sum)
 	if err != nil {
 		return edit{}, err
 	}
@@ -40,22 +42,19 @@ func (w *walk) restoreField(h *header) (edit, error) {
 	return edit{span{at, at}, []byte(RestoreField + ": " + l.URL() + eolOf(h.raw))}, nil
 }
 
-// sourceReader reads a message, marks its errors as the source's, and sums up
-// what the skeleton says of the whole.
-type sourceReader struct {
-	src  io.Reader
-	size int64
-	sum  hash.Hash32
+// sumUp brings the sum of the message up to the end of the spool. There is none before the first attachment streams away,
+// and so never one of a mail that keeps all it has.
+func (w *walk) sumUp() error {
+	_, err := w.spool.writeSection(w.sum, w.summed, w.spool.Size())
+	w.summed = w.spool.Size()
+	return err
 }
 
-func newSourceReader(src io.Reader) *sourceReader {
-	return &sourceReader{src: src, sum: skeleton.NewSum()}
-}
+// sourceReader reads a message, and marks its errors as the source's.
+type sourceReader struct{ io.Reader }
 
-func (r *sourceReader) Read(p []byte) (int, error) {
-	n, err := r.src.Read(p)
-	r.size += int64(n)
-	r.sum.Write(p[:n])
+func (r sourceReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = &SourceError{err}
 	}

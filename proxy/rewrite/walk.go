@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash"
 	"io"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -26,9 +27,11 @@ type walk struct {
 	ctx      context.Context
 	policy   Policy
 	detacher Detacher
-	source   *sourceReader
 	scan     *scanner
 	spool    *Spool
+
+	sum    hash.Hash32 // of the message as far as it is summed up: the cuts, and the spool up to summed
+	summed int64
 
 	parts   int
 	runs    int // of lines, in the cuts' layouts
