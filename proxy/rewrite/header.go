@@ -46,26 +46,11 @@ func mboxLine(raw []byte) int {
 	return 0
 }
 
-// headerEnd returns the length of the header block at the start of b: up to and
-// with the first blank line. It is -1 while there is none. The search begins at
-// from, where an earlier one ended.
-func headerEnd(b []byte, from int) int {
-	for i := max(0, from-3); i < len(b); {
-		if i == 0 || b[i-1] == '\n' {
-			if b[i] == '\n' {
-				return i + 1
-			}
-			if b[i] == '\r' && i+1 < len(b) && b[i+1] == '\n' {
-				return i + 2
-			}
-		}
-		nl := bytes.IndexByte(b[i:], '\n')
-		if nl < 0 {
-			return -1
-		}
-		i += nl + 1
-	}
-	return -1
+// endsHeader reports whether a header block that ends with b is complete: whether its last line is blank.
+func endsHeader(b []byte) bool {
+	b, ok := bytes.CutSuffix(b, []byte("\n"))
+	b = bytes.TrimSuffix(b, []byte("\r"))
+	return ok && (len(b) == 0 || b[len(b)-1] == '\n')
 }
 
 // one returns the value of a field that may stand only once, and whether it does

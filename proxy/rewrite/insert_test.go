@@ -43,8 +43,12 @@ func insertInto(t testing.TB, head string, content []byte, n *notice, position P
 	if _, err := s2.Write(out.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	end := headerEnd(out.Bytes(), 0)
-	b = body{header: parseHeader(out.Bytes()[:end]), text: span{int64(end), s2.Size()}, html: b.html}
+	m, err := Read(bytes.NewReader(out.Bytes()), Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	b = body{header: m.header, text: span{int64(len(m.header.raw)), s2.Size()}, html: b.html}
 	if after, err = b.read(s2); err != nil || after == nil {
 		t.Fatalf("cannot be read any more (%v): %q", err, out.Bytes())
 	}

@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"hash"
@@ -114,17 +113,19 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 		if d != nil || err != nil {
 			return nil, d, err
 		}
-		searched := len(raw)
-		raw = append(raw, chunk...)
-		n := headerEnd(raw, searched)
-		if n >= 0 {
-			w.scan.unread(len(raw) - n)
-			raw = bytes.Clone(raw[:n]) // it lives as long as the message: not the whole chunk with it
+		n, whole := 0, false
+		for n < len(chunk) && !whole {
+			line, _ := firstLine(chunk[n:])
+			raw = append(raw, line...)
+			n, whole = n+len(line), endsHeader(raw)
 		}
-		if _, err := w.spool.Write(raw[searched:]); err != nil {
+		if _, err := w.spool.Write(chunk[:n]); err != nil {
 			return nil, nil, err
 		}
-		if n >= 0 || len(raw) > maxHeaderBytes {
+		if whole {
+			w.scan.unread(len(chunk) - n)
+		}
+		if whole || len(raw) > maxHeaderBytes {
 			return raw, nil, nil
 		}
 	}
