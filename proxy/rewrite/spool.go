@@ -12,12 +12,15 @@ import (
 // smaller without their attachments and never touch the disk.
 const spoolMemory = 1 << 20
 
-// spoolStart is how large a spool's memory grows by itself. Few mails without their attachments are larger.
+// spoolStart is what a spool begins with. Few mails without their attachments are larger.
 const spoolStart = 32 << 10
 
-// slabs are the memory of larger spools. A spool that grew by itself to its full size would allocate, and copy, several times
-// as much.
-var slabs = sync.Pool{New: func() any { return new([spoolMemory]byte) }}
+// starts and slabs are the memory of spools, small ones and others. A spool that grew by itself to its full size would allocate,
+// and copy, several times as much.
+var (
+	starts = sync.Pool{New: func() any { return new([spoolStart]byte) }}
+	slabs  = sync.Pool{New: func() any { return new([spoolMemory]byte) }}
+)
 
 // spoolBuffer gathers small writes to the file.
 const spoolBuffer = 64 << 10
@@ -26,12 +29,13 @@ const spoolBuffer = 64 << 10
 // them in memory, the rest in a temporary file that has no name, so that no
 // crash leaves a mail behind on the disk.
 type Spool struct {
-	dir  string
-	mem  []byte
-	slab *[spoolMemory]byte // what mem is in; nil: memory of its own
-	file *os.File
-	tail []byte // the end of the file's part, not in the file yet
-	size int64
+	dir   string
+	mem   []byte
+	start *[spoolStart]byte  // what mem is in, or
+	slab  *[spoolMemory]byte // this; neither: memory of its own
+	file  *os.File
+	tail  []byte // the end of the file's part, not in the file yet
+	size  int64
 }
 
 // NewSpool returns an empty spool. Its file, if it comes to need one, is made in
@@ -44,9 +48,8 @@ func (s *Spool) Size() int64 { return s.size }
 // Write appends p.
 func (s *Spool) Write(p []byte) (int, error) {
 	n := min(len(p), spoolMemory-len(s.mem))
-	if s.slab == nil && len(s.mem)+n > max(spoolStart, cap(s.mem)) {
-		s.slab = slabs.Get().(*[spoolMemory]byte)
-		s.mem = append(s.slab[:0], s.mem...)
+	if len(s.mem)+n > cap(s.mem) {
+		s.grow(len(s.mem) + n)
 	}
 	s.mem = append(s.mem, p[:n]...)
 	s.size += int64(n)
@@ -59,6 +62,19 @@ func (s *Spool) Write(p []byte) (int, error) {
 		return len(p), s.flush()
 	}
 	return len(p), nil
+}
+
+// grow moves what is in memory to where there is room for size bytes.
+func (s *Spool) grow(size int) {
+	if size <= spoolStart {
+		s.start = starts.Get().(*[spoolStart]byte)
+		s.mem = append(s.start[:0], s.mem...)
+		return
+	}
+	slab := slabs.Get().(*[spoolMemory]byte)
+	s.mem = append(slab[:0], s.mem...)
+	s.release()
+	s.slab = slab
 }
 
 // flush puts the tail into the file.
@@ -167,8 +183,12 @@ func (s *Spool) writeSection(w io.Writer, off, end int64) (int64, error) {
 	return int64(n) + m, err
 }
 
-// release gives the slab back, which nothing is in any more.
+// release gives the memory back that nothing is in any more.
 func (s *Spool) release() {
+	if s.start != nil {
+		starts.Put(s.start)
+		s.start = nil
+	}
 	if s.slab != nil {
 		slabs.Put(s.slab)
 		s.slab = nil
