@@ -38,6 +38,9 @@ func fileName(disposition, contentType string) string {
 // charset and continuations, RFC 2047 words, raw 8-bit, quoted or not.
 func paramValue(header, name string) string {
 	params := splitParams(header)
+	if len(params) == 0 {
+		return ""
+	}
 	if v, ok := params[name+"*"]; ok {
 		return decodeExtended(v)
 	}
@@ -50,8 +53,11 @@ func paramValue(header, name string) string {
 // splitParams reads the parameters after the first semicolon. It never fails:
 // what is no parameter is passed over, and of two with one name the first counts.
 func splitParams(header string) map[string]string {
+	_, rest, ok := strings.Cut(header, ";")
+	if !ok {
+		return nil
+	}
 	params := map[string]string{}
-	_, rest, _ := strings.Cut(header, ";")
 	for n := 0; rest != "" && n < maxParams; n++ {
 		var p string
 		p, rest = cutUnquoted(rest)

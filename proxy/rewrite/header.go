@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"mime"
 	"strings"
+	"sync"
 
 	"github.com/emersion/go-message/textproto"
 )
@@ -29,10 +30,16 @@ func parseHeader(raw []byte) header {
 		h.bad = true
 		return h
 	}
-	fields, err := textproto.ReadHeader(bufio.NewReaderSize(bytes.NewReader(raw[mboxLine(raw):]), min(len(raw), 4096)))
+	r := headerReaders.Get().(*bufio.Reader)
+	r.Reset(bytes.NewReader(raw[mboxLine(raw):]))
+	fields, err := textproto.ReadHeader(r)
+	r.Reset(nil)
+	headerReaders.Put(r)
 	h.fields, h.bad = fields, err != nil
 	return h
 }
+
+var headerReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
 
 // mboxLine is the length of the line that an mbox file puts before a message.
 //
