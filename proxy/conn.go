@@ -71,9 +71,23 @@ func (c *conn) resume() {
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 var (
+	lineReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, lineSize) }}
 	dataReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, dataSize) }}
 	dataWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, dataSize) }}
 )
+
+// borrow takes a reader from a pool, to read from src.
+func borrow(pool *sync.Pool, src io.Reader) *bufio.Reader {
+	r := pool.Get().(*bufio.Reader)
+	r.Reset(src)
+	return r
+}
+
+// giveBack ends the use of what was borrowed.
+func giveBack(pool *sync.Pool, r *bufio.Reader) {
+	r.Reset(nil)
+	pool.Put(r)
+}
 
 // rebuffer hands what from has buffered over to to, which reads on from src after it. It returns
 // what to now reads from.

@@ -45,12 +45,11 @@ func (s *session) receive(ctx context.Context) (a answer, err error) {
 	release := context.AfterFunc(ctx, s.next.abandon)
 	defer release()
 
-	buf := dataReaders.Get().(*bufio.Reader)
+	buf := borrow(&dataReaders, nil)
 	s.src = rebuffer(buf, s.in, s.src)
 	defer func() {
 		s.src = rebuffer(s.in, buf, s.src)
-		buf.Reset(nil)
-		dataReaders.Put(buf)
+		giveBack(&dataReaders, buf)
 	}()
 
 	m := &message{session: s, began: time.Now(), stopWatch: func() {}}

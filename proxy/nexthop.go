@@ -42,7 +42,7 @@ func connect(ctx context.Context, dial func(context.Context) (net.Conn, error), 
 		return nil, answer{}, fmt.Errorf("dial next hop: %w", err)
 	}
 	conn := &conn{Conn: c, idle: t.Reply}
-	n := &nextHop{conn: conn, in: bufio.NewReaderSize(conn, lineSize)}
+	n := &nextHop{conn: conn, in: borrow(&lineReaders, conn)}
 	release := context.AfterFunc(ctx, n.abandon)
 	defer release()
 	greeting, err := n.answer()

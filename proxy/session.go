@@ -63,7 +63,8 @@ func (s *session) run(ctx context.Context) {
 	release := context.AfterFunc(ctx, func() { s.client.Close() })
 	defer release()
 	s.src, s.state, s.limit = s.client, stateConnected, s.cfg.MaxSize
-	s.in = bufio.NewReaderSize(s.client, lineSize)
+	s.in = borrow(&lineReaders, s.client)
+	defer giveBack(&lineReaders, s.in)
 
 	next, greeting, err := connect(s.server.stopping, s.server.dial, s.cfg.Timeouts)
 	if err != nil {
@@ -72,6 +73,7 @@ func (s *session) run(ctx context.Context) {
 		return
 	}
 	s.next = next
+	defer giveBack(&lineReaders, next.in)
 	defer next.close()
 	releaseNext := context.AfterFunc(ctx, next.abandon)
 	defer releaseNext()
