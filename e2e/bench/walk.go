@@ -68,7 +68,8 @@ func (l *lab) copy(mail, buf []byte) {
 	l.must(err)
 }
 
-// newsletter is about 800 KB: a text, its HTML and the pictures that the HTML shows.
+// newsletter is as much as a spool keeps in memory, so that no disk hides the walk: a text, its HTML, and the photographs that
+// the HTML shows.
 func newsletter() []byte {
 	const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
 	var b bytes.Buffer
@@ -77,14 +78,14 @@ func newsletter() []byte {
 		"--related\r\nContent-Type: multipart/alternative; boundary=alternative\r\n\r\n" +
 		"--alternative\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat(line, 100) +
 		"--alternative\r\nContent-Type: text/html; charset=utf-8\r\n\r\n")
-	names := strings.Split("abcdefgh", "")
+	names := strings.Split("abc", "")
 	for _, name := range names {
 		b.WriteString("<p>" + strings.Repeat(line, 20) + `<img src="cid:` + name + "\"></p>\r\n")
 	}
 	b.WriteString("--alternative--\r\n")
 	for i, name := range names {
 		b.WriteString("--related\r\nContent-Type: image/jpeg\r\nContent-ID: <" + name + ">\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-		picture := make([]byte, 70<<10)
+		picture := make([]byte, 240<<10)
 		rand.NewChaCha8([32]byte{byte(i)}).Read(picture)
 		for text := base64.StdEncoding.EncodeToString(picture); text != ""; {
 			n := min(76, len(text))
