@@ -16,10 +16,11 @@ import (
 func (l *lab) smallMail() string {
 	return l.save("small", func(w io.Writer) error {
 		const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
-		_, err := io.WriteString(w, "From: a@senders.example\r\nTo: b@recipients.example\r\nSubject: small\r\nMIME-Version: 1.0\r\n"+
-			"Content-Type: multipart/alternative; boundary=b\r\n\r\n"+
-			"--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"+strings.Repeat(line, 26)+
-			"--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>"+strings.Repeat(line, 26)+"</p>\r\n--b--\r\n")
+		mail := "From: a@senders.example\r\nTo: b@recipients.example\r\nSubject: small\r\nMIME-Version: 1.0\r\n" +
+			"Content-Type: multipart/alternative; boundary=b\r\n\r\n" +
+			"--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat(line, 26) +
+			"--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>" + strings.Repeat(line, 26) + "</p>\r\n--b--\r\n"
+		_, err := io.WriteString(w, strings.ReplaceAll(mail, "\r", "")) // smtp-source puts CRLF where a LF is
 		return err
 	})
 }
