@@ -108,7 +108,11 @@ func BenchmarkScan(b *testing.B) {
 }
 
 func BenchmarkBase64(b *testing.B) {
-	text := wrapBase64(make([]byte, 1<<20), "\r\n")
+	content := make([]byte, 1<<20)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	text := wrapBase64(content, "\r\n")
 	out := make([]byte, 0, 1<<20)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()

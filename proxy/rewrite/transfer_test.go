@@ -170,6 +170,26 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// Whole groups are decoded as the standard library does it, and refused where it refuses them or finds less.
+func FuzzQuanta(f *testing.F) {
+	f.Add([]byte("QUJD"))
+	f.Add([]byte("+/+/zZ09AAAAQUJD"))
+	f.Add([]byte("QUI="))
+	f.Add([]byte("QU\r\n"))
+	f.Add([]byte("QUJDQU\x80D"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		text = text[:len(text)&^3]
+		size := len(text) / 4 * 3
+		want := make([]byte, size)
+		n, err := strictBase64.Decode(want, text)
+		wantOK := err == nil && n == size && !bytes.Contains(text, []byte("="))
+		got := make([]byte, size+decodeSlack)
+		if ok := decodeQuanta(got, text); ok != wantOK || ok && !bytes.Equal(got[:size], want) {
+			t.Errorf("%q: got %x, %v, want %x, %v", text, got[:size], ok, want, wantOK)
+		}
+	})
+}
+
 func FuzzBase64(f *testing.F) {
 	for _, s := range []string{"YWJj\r\n", "YQ==", "YW\r\nJj\r\n", "Y W J j \n", "YWJj\r\n--\r\nfooter", "YQ==\r\nYQ==", "\r\n\r\n=", "YR=="} {
 		f.Add([]byte(s))
