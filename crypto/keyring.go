@@ -189,7 +189,7 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 	if err != nil {
 		return secret{}, fmt.Errorf("keyring: %w", err)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
+	if info.Mode().Perm()&0o077 != 0 {
 		return secret{}, fmt.Errorf("key file %s can be read by others (mode %04o): run chmod 600 on it", f.Name(), info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, keyFileSize+1))

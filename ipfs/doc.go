@@ -32,6 +32,12 @@
 // --max-file-links=1024` gives the same CIDs. The reader accepts this form with any chunk size up
 // to 2 MiB and any number of links, and nothing else: no identity hashes, no inline data, no HAMT.
 //
+// # Many readers
+//
+// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory, 1 MiB, for as long as its
+// client takes. All readers together have 48 of them: 32 stay in memory while they are read, and what finds no room among
+// these is verified all the same, and then waits for its reader in a file without a name. Every block is got once.
+//
 // # The stores
 //
 // [Embedded] keeps each object in one CARv1 file: two syncs to write, one unlink to delete, no

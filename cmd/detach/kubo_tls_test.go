@@ -94,7 +94,11 @@ func TestKuboOverTLS(t *testing.T) {
 		"no TLS offered": {"https://" + node.Host, ours.file, "HTTP response to HTTPS client"},
 	} {
 		stdout, stderr, code := detach(tt.api, tt.ca, nil, "check")
-		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !strings.Contains(stdout, tt.want) || !strings.Contains(stdout, "store.api") {
+		said := strings.Contains(stdout, tt.want)
+		if name == "no TLS spoken" { // its connection may be gone before what it answered is read: check sends a body
+			said = said || strings.Contains(stdout, "broken pipe") || strings.Contains(stdout, "connection reset")
+		}
+		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "store.api") {
 			t.Errorf("%s: check: exit code %d, want %d and %q in\n%s%s", name, code, exitFailed, tt.want, stdout, stderr)
 		}
 		got, stderr, code := detach("", tt.ca, nil, "get", "--api", tt.api, "--keys", "data/keys", "-o", "-", l.URL())
