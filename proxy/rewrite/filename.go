@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -159,25 +158,28 @@ func decodeWords(s string) string {
 	return toUTF8("", s)
 }
 
-var encodedWord = regexp.MustCompile(`=\?([^?]+)\?([bBqQ])\?([^?]*)\?=`)
-
 // joinWords makes one word of those that follow each other in the same charset.
 //
 // QUIRK: RFC 2047 section 5 wants whole characters in each word, and many
 // programs cut names in the middle of one.
 func joinWords(s string) string {
 	var b strings.Builder
-	pos, open := 0, "" // the beginning of the word that is not ended yet
-	for _, m := range encodedWord.FindAllStringSubmatchIndex(s, -1) {
-		between, head, text := s[pos:m[0]], strings.ToLower(s[m[0]:m[6]]), s[m[6]:m[7]]
+	open := "" // the head of the word that is not ended yet
+	for {
+		between, head, text, rest := cutWord(s)
+		if head == "" {
+			break
+		}
+		head = strings.ToLower(head)
 		if open != head || strings.TrimSpace(between) != "" {
 			if open != "" {
 				b.WriteString("?=")
 			}
-			b.WriteString(between + head)
+			b.WriteString(between)
+			b.WriteString(head)
 		}
 		b.WriteString(text)
-		open, pos = head, m[1]
+		open, s = head, rest
 		if strings.HasSuffix(text, "=") && strings.HasSuffix(head, "?b?") {
 			b.WriteString("?=") // padded: nothing can be added
 			open = ""
@@ -186,7 +188,27 @@ func joinWords(s string) string {
 	if open != "" {
 		b.WriteString("?=")
 	}
-	return b.String() + s[pos:]
+	return b.String() + s
+}
+
+// cutWord cuts s around its first encoded word (RFC 2047 section 2): its head
+// is "=?charset?encoding?", and empty where there is no word.
+func cutWord(s string) (before, head, text, after string) {
+	for start := 0; ; start += 2 {
+		i := strings.Index(s[start:], "=?")
+		if i < 0 {
+			return s, "", "", ""
+		}
+		start += i
+		charset, rest, _ := strings.Cut(s[start+2:], "?")
+		if charset == "" || len(rest) < 2 || !strings.Contains("bBqQ", rest[:1]) || rest[1] != '?' {
+			continue
+		}
+		text, after, ended := strings.Cut(rest[2:], "?")
+		if ended && strings.HasPrefix(after, "=") {
+			return s[:start], s[start : len(s)-len(rest)+2], text, after[1:]
+		}
+	}
 }
 
 // decodeCharsetOf is charset.Reader, at a tenth of its cost for a few bytes.

@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"mime"
 	"strings"
 	"sync"
@@ -119,7 +120,7 @@ func (h *header) contentType() contentType {
 	if value == "" {
 		return contentType{main: "text", sub: "plain", sure: unique}
 	}
-	t, params, err := mime.ParseMediaType(value)
+	t, params, err := parseMediaType(value)
 	if err != nil {
 		// QUIRK: unquoted names with blanks, stray words and comments are common;
 		// the type before the first semicolon is not in doubt.
@@ -134,6 +135,15 @@ func (h *header) contentType() contentType {
 		c.main, c.sub = "text", "plain"
 	}
 	return c
+}
+
+var errManyParams = fmt.Errorf("more than %d parameters", maxParams)
+
+func parseMediaType(value string) (string, map[string]string, error) {
+	if strings.Count(value, ";") > maxParams {
+		return "", nil, errManyParams
+	}
+	return mime.ParseMediaType(value)
 }
 
 // transferEncoding is the Content-Transfer-Encoding in lower case; 7bit if none
