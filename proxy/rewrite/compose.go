@@ -147,7 +147,7 @@ func (n *notice) asMessage(h *header) []edit {
 		pos += len(line)
 	}
 	entity := n.entity(eol)
-	if !h.fields.Has("MIME-Version") {
+	if !h.has("MIME-Version") {
 		entity = append([]byte("MIME-Version: 1.0"+eol), entity...)
 	}
 	// The entity brings its own blank line, in place of the message's.

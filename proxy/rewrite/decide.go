@@ -116,7 +116,7 @@ func knownEncoding(encoding string) bool {
 
 // passes reports whether the header alone shows that nothing can be detached.
 func passes(h *header, w *walk) bool {
-	if h.fields.Has(RestoreField) {
+	if h.has(RestoreField) {
 		return true // rewritten once already
 	}
 	switch decide(h, place{leading: true}, w).action {

@@ -1,14 +1,18 @@
 package rewrite
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/emersion/go-message/textproto"
 )
 
 // maxSeed keeps the fuzzer fast: what goes wrong with a mail does so with a small one.
@@ -95,6 +99,44 @@ func encodedBodies(f *testing.F, encoding string) [][]byte {
 		}
 	}
 	return bodies
+}
+
+// What is a field, and what it says, go-message says too.
+func FuzzHeader(f *testing.F) {
+	for _, mail := range seeds(f) {
+		f.Add(mail)
+	}
+	for _, s := range []string{"", "\r\n", "a", "a:", "a: b\r", "a : b\n\tc\r\n \r\nd:\n", " a: b\n", ": b\na\n", "a:b\r\r\n c\n\nd: e", "a\n b: c\n", "\u212a: b\n", "a: b\n\r", "a:\x00\xa0b \n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		h := parseHeader(raw)
+		if len(raw) > maxHeaderBytes || bytes.Count(raw, []byte("\n")) > maxHeaderLines {
+			return
+		}
+		theirs, err := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(raw[mboxLine(raw):])))
+		if h.bad != (err != nil) {
+			t.Fatalf("bad is %v, go-message says %v", h.bad, err)
+		}
+		var ours []field
+		for _, f := range h.fields {
+			if len(f.name) > 0 { // go-message leaves out what has no name
+				ours = append(ours, f)
+			}
+		}
+		for fields := theirs.Fields(); fields.Next(); ours = ours[1:] {
+			if len(ours) == 0 || !ours[0].is(fields.Key()) || ours[0].value() != fields.Value() {
+				t.Fatalf("%q: %q is missing of %q", fields.Key(), fields.Value(), ours)
+			}
+			value, unique := h.one(fields.Key())
+			if values := theirs.Values(fields.Key()); unique != (len(values) == 1) || unique && value != strings.TrimSpace(values[0]) {
+				t.Fatalf("%q is %q, %v: want %q", fields.Key(), value, unique, values)
+			}
+		}
+		if len(ours) > 0 {
+			t.Fatalf("go-message has no %q", ours)
+		}
+	})
 }
 
 // paramFields are the fields of the corpus's small mails that may name a file.

@@ -1,14 +1,11 @@
 package rewrite
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
-	"sync"
-
-	"github.com/emersion/go-message/textproto"
 )
 
 const (
@@ -21,9 +18,12 @@ const (
 // A header is the header block of the message or of one part.
 type header struct {
 	raw    []byte // with the blank line that ends it, if there is one
-	fields textproto.Header
+	fields []field
 	bad    bool // it cannot be parsed, or is over a limit
 }
+
+// A field is one of a header's, as it stands there: what is before its first colon, and what is behind with the lines that continue it.
+type field struct{ name, body []byte }
 
 func parseHeader(raw []byte) header {
 	h := header{raw: raw}
@@ -31,16 +31,57 @@ func parseHeader(raw []byte) header {
 		h.bad = true
 		return h
 	}
-	r := headerReaders.Get().(*bufio.Reader)
-	r.Reset(bytes.NewReader(raw[mboxLine(raw):]))
-	fields, err := textproto.ReadHeader(r)
-	r.Reset(nil)
-	headerReaders.Put(r)
-	h.fields, h.bad = fields, err != nil
+	fields, ok := splitFields(raw[mboxLine(raw):])
+	h.fields, h.bad = fields, !ok
 	return h
 }
 
-var headerReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
+// splitFields reads fields up to a blank line (RFC 5322 section 2.2), and whether all is well with them. What is a field, and what it
+// says, go-message's textproto would say as well; this takes a fifth of the time.
+func splitFields(b []byte) (fields []field, ok bool) {
+	fields = make([]field, 0, 16)
+	for len(b) > 0 {
+		line, _ := firstLine(b)
+		if s := string(line); s == "\n" || s == "\r\n" {
+			break
+		}
+		if isBlank(b[0]) {
+			return fields, false // it continues nothing
+		}
+		n := len(line)
+		for n < len(b) && isBlank(b[n]) {
+			line, _ = firstLine(b[n:])
+			n += len(line)
+		}
+		name, body, found := bytes.Cut(b[:n], []byte(":"))
+		// QUIRK: blanks before the colon are forbidden, and met.
+		name = bytes.Trim(name, " \t")
+		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) {
+			return fields, false
+		}
+		fields = append(fields, field{name, body})
+		b = b[n:]
+	}
+	return fields, true
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// value is the field's body on one line.
+func (f field) value() string {
+	var b strings.Builder
+	for line := range bytes.Lines(f.body) {
+		if cut, ended := bytes.CutSuffix(line, []byte("\n")); ended {
+			line = bytes.TrimSuffix(cut, []byte("\r"))
+		}
+		line = bytes.Trim(line, " \t")
+		if b.Len() > 0 && len(line) > 0 {
+			b.WriteByte(' ')
+		}
+		b.Write(line)
+	}
+	return b.String()
+}
 
 // mboxLine is the length of the line that an mbox file puts before a message.
 //
@@ -64,14 +105,25 @@ func endsHeader(b []byte) bool {
 // one returns the value of a field that may stand only once, and whether it does
 // not stand twice: programs differ about which of two they believe.
 func (h *header) one(name string) (value string, unique bool) {
-	values := h.fields.Values(name)
-	switch len(values) {
-	case 0:
-		return "", true
-	case 1:
-		return strings.TrimSpace(values[0]), true
+	var found field
+	for _, f := range h.fields {
+		if !f.is(name) {
+			continue
+		}
+		if found.is(name) {
+			return "", false
+		}
+		found = f
 	}
-	return "", false
+	return strings.TrimSpace(found.value()), true
+}
+
+func (f field) is(name string) bool {
+	return len(f.name) == len(name) && strings.EqualFold(string(f.name), name)
+}
+
+func (h *header) has(name string) bool {
+	return slices.ContainsFunc(h.fields, func(f field) bool { return f.is(name) })
 }
 
 // span is where the field stands in raw, all its lines; ok is false if it is not there.
