@@ -48,6 +48,7 @@ type Kubo struct {
 	http  *transport
 	idle  time.Duration
 	reads chan struct{} // has one in it for each block on its way
+	small *smallBlocks
 }
 
 // maxReads bounds the connections that blocks come over, and so their buffers. A node that is asked for more at once answers
@@ -71,7 +72,7 @@ func NewKubo(cfg KuboConfig) (*Kubo, error) {
 	if cfg.Token != "" {
 		api.Headers.Set("Authorization", authorization(cfg.Token))
 	}
-	return &Kubo{api: api, http: t, idle: idle, reads: make(chan struct{}, maxReads)}, nil
+	return &Kubo{api: api, http: t, idle: idle, reads: make(chan struct{}, maxReads), small: newSmallBlocks()}, nil
 }
 
 // Open implements Store. It gets the root block. It does not look at pins: the node that is read

@@ -1,6 +1,7 @@
 package ipfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 	format "github.com/ipfs/go-ipld-format"
 )
@@ -51,7 +53,7 @@ func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byt
 		data = append(buf[:0], b.root.Data...)
 	} else if data = b.take(ctx, c, buf); data == nil {
 		b.drop()
-		if data, err = b.k.getBlock(ctx, c, buf); err != nil {
+		if data, err = b.k.getSmall(ctx, c, buf); err != nil {
 			return nil, err
 		}
 	}
@@ -154,6 +156,37 @@ func (b *kuboBlocks) drop() {
 func (b *kuboBlocks) Close() error {
 	b.drop()
 	return nil
+}
+
+// smallBlocks are those got last of the blocks above the leaves, and of metadata: between a browser's request for 64 KiB and
+// the leaf that has it lie three of them, which are the same for its next request. An object's root is not among them:
+// it is asked for each time, so that what the node has lost, or a node that is gone, is found out first.
+type smallBlocks struct{ blocks *lru.Cache[cid.Cid, []byte] }
+
+const (
+	maxSmall       = 16 << 10 // 174 links to leaves are half of that
+	maxSmallBlocks = 256      // and so all are 4 MiB
+)
+
+func newSmallBlocks() *smallBlocks {
+	blocks, err := lru.New[cid.Cid, []byte](maxSmallBlocks)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &smallBlocks{blocks}
+}
+
+// getSmall gets a block from the node unless it is one of the small ones. What does not fit its CID is not kept: the next time
+// the node may give what does.
+func (k *Kubo) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	if data, ok := k.small.blocks.Get(c); ok {
+		return append(buf[:0], data...), nil
+	}
+	data, err := k.getBlock(ctx, c, buf)
+	if err == nil && len(data) <= maxSmall && Verify(c, data) == nil {
+		k.small.blocks.Add(c, bytes.Clone(data))
+	}
+	return data, err
 }
 
 // getBlock reads a block into buf, or into a larger one.

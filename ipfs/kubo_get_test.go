@@ -121,3 +121,50 @@ func TestMissingBlockAhead(t *testing.T) {
 		}
 	})
 }
+
+// Whoever opens an object again is given its upper blocks from memory, but for the root, which says that the node still has it.
+// A block that is not what its CID says is asked for again.
+func TestSmallBlocksAreKept(t *testing.T) {
+	m, data := newMemory(), content(5, 3<<20)
+	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	must(t, err)
+	object, err := ipfs.AddFile(m.add, strings.NewReader("the root of an object"))
+	must(t, err)
+	root := object.CID
+	good := m.blocks[file.CID]
+	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
+		read := func() error {
+			blocks, err := b.store.Open(t.Context(), root)
+			must(t, err)
+			defer blocks.Close()
+			f, err := openFile(t, blocks, file.CID)
+			if err != nil {
+				return err
+			}
+			_, err = f.Seek(1<<20, io.SeekStart)
+			must(t, err)
+			got := make([]byte, 100)
+			if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, data[1<<20:1<<20+100]) {
+				t.Errorf("got %x, %v", got, err)
+			}
+			return nil
+		}
+		m.blocks[file.CID] = append(bytes.Clone(good), 0)
+		if err := read(); !errors.Is(err, ipfs.ErrCorrupt) {
+			t.Errorf("got %v, want %v", err, ipfs.ErrCorrupt)
+		}
+		m.blocks[file.CID] = good
+		for i, calls := range []int{5, 7, 9} {
+			if err := read(); err != nil {
+				t.Error(err)
+			}
+			if got := b.called("block/get"); got != calls {
+				t.Errorf("read %d: %d blocks asked for so far, want %d", i, got, calls)
+			}
+		}
+		delete(m.blocks, root)
+		if _, err := b.store.Open(t.Context(), root); !errors.Is(err, ipfs.ErrNotFound) {
+			t.Errorf("got %v, want %v", err, ipfs.ErrNotFound)
+		}
+	})
+}
