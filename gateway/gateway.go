@@ -59,6 +59,7 @@ type gateway struct {
 	base   string // BaseURL without a slash at its end
 	prefix string // its path: "", or "/prefix"
 	pages  *pages
+	viewer *viewer
 	limits *limits
 }
 
@@ -71,7 +72,7 @@ func New(cfg Config, v Vault, log *slog.Logger) http.Handler {
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 60 * time.Second
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), limits: newLimits()}
+	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), viewer: newViewer(), limits: newLimits()}
 	var site string
 	if u, err := url.Parse(g.base); err == nil {
 		g.prefix, site = u.Path, u.Host
@@ -129,6 +130,9 @@ func (g *gateway) route(w *response, r *http.Request) error {
 		return g.favicon(w, r)
 	case workerPath:
 		return g.worker(w, r)
+	}
+	if name, ok := strings.CutPrefix(path, viewerPath); ok {
+		return g.viewerFile(w, r, name)
 	}
 	if rest, ok := strings.CutPrefix(path, "/ipfs/"); ok {
 		return g.trustless(w, r, rest)

@@ -15,7 +15,7 @@ func TestEveryTextIsThere(t *testing.T) {
 	languages := catalogue.languages
 	english := languages["en"]
 	used := []string{"months", "date", "decimal", "size.byte", "size.bytes", "page.until", "page.title", "home.title", "home.text", "error.internal.title", "error.internal.text"}
-	for _, m := range regexp.MustCompile(`\.Text "([^"]+)"`).FindAllStringSubmatch(mustRead("page.html"), -1) {
+	for _, m := range regexp.MustCompile(`\.Text "([^"]+)"`).FindAllStringSubmatch(mustRead("page.html")+mustRead("pdf.html"), -1) {
 		used = append(used, m[1])
 	}
 	for _, f := range failures {

@@ -37,13 +37,12 @@ func frame(element string) *template.Template {
 	return template.Must(template.New("").Parse("<!doctype html><meta charset=utf-8><title></title><style>" + viewStyle + "</style>" + element))
 }
 
-// viewable is what a browser shows without running any of it. HTML, SVG and XML are not here, and never can be. Nor is PDF: the viewers
-// of Chromium 156 and Firefox 153 disregard a policy's sandbox, wherever it is shown, and run the scripts in it; in Chromium the document
-// around it has our origin. In a frame with a sandbox attribute Chromium shows none, and Firefox none without allow-scripts.
+// viewable is what is shown without running any of it: PDF by the viewer, the rest by the browser. HTML, SVG and XML are not here, and
+// never can be.
 var viewable = map[string]bool{
 	"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "image/avif": true,
 	"audio/mpeg": true, "audio/wav": true, "audio/ogg": true, "video/mp4": true, "video/webm": true,
-	"text/plain": true,
+	"text/plain": true, mimePDF: true,
 }
 
 // view shows a file in a frame of its page. What it is, its first bytes say, and not its sender or its name. The address of
@@ -72,15 +71,20 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 	if contentType == "" {
 		return errNoView
 	}
-	kind, _, _ := strings.Cut(contentType, "/")
-	if around := frames[kind]; around != nil && below == "" {
-		return g.viewFrame(w, r, around, g.path(c)+"/v/"+ticket+"/file")
+	if below == "" {
+		address := g.path(c) + "/v/" + ticket + "/file"
+		if contentType == mimePDF {
+			return g.viewPDF(w, r, address)
+		}
+		kind, _, _ := strings.Cut(contentType, "/")
+		if around := frames[kind]; around != nil {
+			return g.viewFrame(w, r, around, address)
+		}
 	}
+	openToFrames(h)
 	h.Set("Cache-Control", fileCache)
 	h.Set("Content-Disposition", "inline")
 	h.Set("Content-Type", contentType)
-	// The frame has no origin, so to it nothing is of the same. Who has the address has the file anyway.
-	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("Etag", etag(c, "view"))
 	if err := w.stream(r, file, file.Meta.Size); err != nil {
 		return err

@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,7 +57,6 @@ func TestFault83_View(t *testing.T) {
 		{"page.png", "<!doctype html><script>alert(1)</script>", refused},
 		{"page.txt", "  <script>alert(1)</script>", refused},
 		{"drawing.png", "<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", refused},
-		{"paper.pdf", "%PDF-1.7", refused},
 		{"program.txt", "MZ\x90\x00\x03", refused},
 		{"archive.zip", "PK\x03\x04", refused},
 	} {
@@ -89,10 +91,62 @@ func TestFault83_View(t *testing.T) {
 			}
 		}
 	}
+	// A PDF is drawn by a script of ours, in a frame that has no origin either. The script fetches the file.
+	frame, at := f.viewed(f.put("paper.pdf", []byte("%PDF-1.7")))
+	wantStatus(t, frame, http.StatusOK)
+	wantHeader(t, frame, "Content-Type", page)
+	policy := frame.Header.Get("Content-Security-Policy")
+	if !strings.Contains(policy, "; sandbox allow-scripts; ") || !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "'unsafe-") {
+		t.Errorf("the policy of the PDF's frame is %s", policy)
+	}
+	if body := string(readAll(t, frame)); !strings.Contains(body, `data-file="`+prefix+at+`/file"`) {
+		t.Errorf("the PDF's frame is %s", body)
+	}
+	file := f.get(at+"/file", "Range", "bytes=1-3")
+	wantStatus(t, file, http.StatusPartialContent)
+	wantHeader(t, file, "Content-Type", mimePDF)
+	wantHeader(t, file, "Access-Control-Allow-Origin", "*")
+	wantHeader(t, file, "Content-Security-Policy", fmt.Sprintf(viewCSP, cspHash(viewStyle)))
 	// A player asks for pieces.
-	_, at := f.viewed(f.put("a.mp3", []byte("ID3 rest")))
+	_, at = f.viewed(f.put("a.mp3", []byte("ID3 rest")))
 	wantStatus(t, f.get(at+"/file", "Range", "bytes=2-4"), http.StatusPartialContent)
 	l := f.put("a.txt", []byte("a"))
 	wantStatus(t, f.get("/"+l.CID.String()+"/v/2026-01.AAAA"), http.StatusGone)
 	wantStatus(t, f.request(http.MethodPost, "/"+l.CID.String()+"/v/2026-01.AAAA", ""), http.StatusMethodNotAllowed)
+}
+
+// The files of PDF.js are what is in the ZIP, compressed for those who take that. What runs the scripts of a PDF is not among them.
+func TestFault83_ViewerFiles(t *testing.T) {
+	f := newFixture(t, options{})
+	const name = "legacy/build/pdf.min.mjs"
+	plainly := f.get(viewerPath+name, "Accept-Encoding", "identity")
+	wantStatus(t, plainly, http.StatusOK)
+	want := readAll(t, plainly)
+	zipped := f.get(viewerPath+name, "Accept-Encoding", "br, gzip")
+	wantHeader(t, zipped, "Content-Encoding", "gzip")
+	packed := readAll(t, zipped)
+	unpacked, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(unpacked)
+	if err != nil || !bytes.Equal(got, want) || len(got) < 100_000 || len(packed) > len(got)/2 {
+		t.Errorf("%d bytes packed are %d, want %d: %v", len(packed), len(got), len(want), err)
+	}
+	for _, resp := range []*http.Response{plainly, zipped} {
+		wantHeader(t, resp, "Content-Type", "text/javascript; charset=utf-8")
+		wantHeader(t, resp, "Cache-Control", "public, max-age=31536000, immutable")
+		wantHeader(t, resp, "Access-Control-Allow-Origin", "*")
+		wantHeader(t, resp, "Content-Security-Policy", sandboxCSP)
+	}
+	for name := range newViewer().files {
+		head := f.request(http.MethodHead, viewerPath+name, "")
+		wantStatus(t, head, http.StatusOK)
+		if head.Header.Get("Content-Type") == "" || strings.Contains(name, "sandbox") || strings.Contains(name, "quickjs") {
+			t.Errorf("%s: %q", name, head.Header.Get("Content-Type"))
+		}
+	}
+	wantStatus(t, f.get(viewerPath+"legacy/build/pdf.sandbox.min.mjs"), http.StatusNotFound)
+	wantStatus(t, f.get("/viewer/0.0.0/"+name), http.StatusNotFound)
+	wantStatus(t, f.request(http.MethodPost, viewerPath+name, ""), http.StatusMethodNotAllowed)
 }

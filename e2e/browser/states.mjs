@@ -10,12 +10,36 @@ import { launch, listen, patience, told, views } from "./browser.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
+// What the viewer of PDF files shows: the number of pages, what the first and the last say and whether something is drawn on them, and
+// how many of them take memory. Or what it says in their stead.
+async function drawnPages() {
+  const until = async (seen) => {
+    for (const end = Date.now() + 20_000; !seen() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 50));
+  };
+  const state = document.getElementById("state");
+  await until(() => document.querySelector("section") || state.textContent === document.body.dataset.failed);
+  const pages = [...document.querySelectorAll("section")];
+  if (!pages.length) return state.textContent;
+  const looked = [];
+  for (const page of [pages[0], pages.at(-1)]) {
+    page.scrollIntoView();
+    await until(() => page.querySelector("canvas + .text"));
+    const canvas = page.querySelector("canvas");
+    const dark = canvas?.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((v, i) => i % 4 === 0 && v < 128);
+    looked.push(`${page.ariaLabel}: ${page.innerText.trim()}${dark ? "" : ", blank"}`);
+  }
+  pages[0].scrollIntoView();
+  await until(() => document.querySelectorAll("canvas").length < 6);
+  return looked.join("; ") + `; ${document.querySelectorAll("canvas").length < 6 ? "few" : "many"} in memory`;
+}
+
 // What the page's frame shows once it is loaded, and as whom.
 async function inFrame(page) {
   await page.locator("#view summary").click();
   const frame = await (await page.locator("iframe[name=view]").elementHandle()).contentFrame();
   await frame.waitForURL(/\/v\//);
-  const viewed = await frame.waitForFunction(() => {
+  const isPDF = await frame.locator("[data-library]").count();
+  const viewed = await frame.waitForFunction(isPDF ? drawnPages : () => {
     const e = document.querySelector("img, audio, video");
     if (!e) return document.readyState === "complete" && document.body.innerText;
     return e.naturalWidth ? `img ${e.naturalWidth}` : e.duration ? `${e.localName} ${e.duration}` : false;
@@ -42,7 +66,8 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     const page = await context.newPage();
     page.setDefaultTimeout(patience);
     page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
-    listen(page, seen.complaints);
+    const complaints = [];
+    listen(page, complaints);
     let response = await page.goto(url);
     // Of somebody who asks too much, now and then a request is allowed.
     for (let tries = 0; forwarded && response.status() === 200 && tries < 10; tries++) {
@@ -62,6 +87,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     seen.wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
     seen.small = await page.evaluate(() => [...document.querySelectorAll("button, input, summary, a")].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 24).map((e) => e.textContent));
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+    seen.complaints = complaints.slice(); // axe makes some of its own: it speaks to the frame, which has no origin
     await page.evaluate(axe);
     const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
     seen.violations = found.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html).join(" | ").slice(0, 300));

@@ -6,7 +6,7 @@
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
 
 	// By the name alone: what the file really is, the server looks up before it shows it.
-	const shows = /^(png|jpe?g|gif|webp|avif|mp3|wav|ogg|oga|mp4|m4v|webm|txt|log|csv|md)$/;
+	const shows = /^(png|jpe?g|gif|webp|avif|pdf|mp3|wav|ogg|oga|mp4|m4v|webm|txt|log|csv|md)$/;
 
 	function describe(meta) {
 		const name = shown(String(meta.name || '')) || $('name').dataset.unnamed;
