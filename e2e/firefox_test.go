@@ -52,3 +52,21 @@ func TestPageInFirefox(t *testing.T) {
 		t.Errorf("shown %q by the origin %q, %s: want the picture, by none", viewed.Viewed, viewed.Origin, viewed.Error)
 	}
 }
+
+// Firefox keeps what a worker answers in memory until the download has ended, so it is not offered for large files there.
+func TestDecryptInFirefoxUpToHalfAGigabyte(t *testing.T) {
+	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
+	var views []pageView
+	for _, size := range []int64{512 << 20, 512<<20 + 1} {
+		l, _ := d.putBig(t, size)
+		views = append(views, pageView{URL: l.url, State: "ready", Device: "desktop", Locale: "en-GB"})
+	}
+	const offer = "Decrypt in this browser instead"
+	for _, browser := range [][]string{nil, {firefox}} {
+		for i, saw := range lookAt(t, views, browser...) {
+			if want := i == 0 || browser == nil; saw.Error != "" || strings.Contains(saw.Text, offer) != want {
+				t.Errorf("%s, file %d: offered is %v, want %v: %s", browser, i, !want, want, saw.Error)
+			}
+		}
+	}
+}

@@ -4,7 +4,10 @@ detach.browser = (() => {
 	const patience = 10_000, awake = 5_000; // Firefox ends a worker that heard nothing for 30 s
 	const unanswered = 2; // so many messages: counted, for in a tab that is not looked at a clock runs and timers wait
 
-	const possible = () => isSecureContext && 'serviceWorker' in navigator;
+	// QUIRK: Firefox 153 keeps all of what a worker answers in memory, until the download has ended.
+	const most = CSS.supports('-moz-appearance', 'none') ? 2 ** 29 : Infinity;
+
+	const possible = size => size <= most && isSecureContext && 'serviceWorker' in navigator;
 
 	async function worker(address) {
 		const scope = address.slice(0, address.lastIndexOf('/') + 1);

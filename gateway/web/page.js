@@ -25,7 +25,7 @@
 			$('checksum').hidden = false;
 		}
 		$('view').hidden = made || !shows.test(ext.toLowerCase());
-		$('here').hidden = made || !browser.possible();
+		$('here').hidden = made || !browser.possible(meta.size);
 	}
 
 	// The other way to download: the server gives ciphertext, and the rest happens here.
