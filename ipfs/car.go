@@ -197,28 +197,30 @@ type child struct {
 }
 
 func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
-	pb, fs, err := decodeNode(data)
-	if err != nil {
-		return nil, err
-	}
 	var children []child
-	if fs.IsDir() && as.size < 0 {
-		if _, err := decodeDirectory(pb, fs); err != nil {
+	if as.size < 0 {
+		pb, fs, err := decodeNode(data)
+		if err != nil {
 			return nil, err
 		}
-		for _, l := range pb.Links() {
-			children = append(children, child{c: l.Cid, size: -1})
+		if fs.IsDir() {
+			if _, err := decodeDirectory(pb, fs); err != nil {
+				return nil, err
+			}
+			for _, l := range pb.Links() {
+				children = append(children, child{c: l.Cid, size: -1})
+			}
+			return children, nil
 		}
-		return children, nil
 	}
-	node, err := decodeFileNode(pb, fs)
+	node, err := decodeFileNode(data)
 	if err != nil {
 		return nil, err
 	}
 	start := int64(0)
-	for i, l := range node.links {
-		children = append(children, child{l, as.start + start, node.ends[i] - start})
-		start = node.ends[i]
+	for i, end := range node.ends {
+		children = append(children, child{node.link(i), as.start + start, end - start})
+		start = end
 	}
 	return children, checkSize(c, node.size(), as.size)
 }

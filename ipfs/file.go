@@ -160,11 +160,7 @@ func (f *File) descend(c cid.Cid, start, want int64) error {
 	if err := Verify(c, data); err != nil {
 		return err
 	}
-	pb, fs, err := decodeNode(data)
-	if err != nil {
-		return err
-	}
-	node, err := decodeFileNode(pb, fs)
+	node, err := decodeFileNode(data)
 	if err != nil {
 		return err
 	}

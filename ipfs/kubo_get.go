@@ -108,13 +108,13 @@ func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow
 // leavesOf are the raw blocks that a node links to. It is not verified yet, so it may be anything: then it has none, or the
 // reader will not want them.
 func leavesOf(node []byte) (leaves []cid.Cid) {
-	pb, _, err := decodeNode(node)
+	n, err := decodeFileNode(node)
 	if err != nil {
 		return nil
 	}
-	for _, l := range pb.Links() {
-		if isRaw(l.Cid) {
-			leaves = append(leaves, l.Cid)
+	for i := range n.links {
+		if c := n.link(i); isRaw(c) {
+			leaves = append(leaves, c)
 		}
 	}
 	return leaves
@@ -164,8 +164,8 @@ func (b *kuboBlocks) Close() error {
 type smallBlocks struct{ blocks *lru.Cache[cid.Cid, []byte] }
 
 const (
-	maxSmall       = 16 << 10 // 174 links to leaves are half of that
-	maxSmallBlocks = 256      // and so all are 4 MiB
+	maxSmall       = 64 << 10 // 1,024 links to leaves are 51 KB
+	maxSmallBlocks = 64       // and so all are 4 MiB
 )
 
 func newSmallBlocks() *smallBlocks {

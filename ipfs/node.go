@@ -3,8 +3,6 @@ package ipfs
 import (
 	"crypto/sha256"
 	"fmt"
-	"math"
-	"sort"
 	"strings"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -54,42 +52,6 @@ func Verify(c cid.Cid, data []byte) error {
 	return nil
 }
 
-// fileNode is an interior node of a file: its children and where in it each of them ends.
-type fileNode struct {
-	links []cid.Cid
-	ends  []int64
-}
-
-func (n *fileNode) size() int64 { return n.ends[len(n.ends)-1] }
-
-// child returns the child that holds the byte at off, and the part of the node it covers.
-func (n *fileNode) child(off int64) (c cid.Cid, start, size int64) {
-	i := sort.Search(len(n.ends), func(i int) bool { return n.ends[i] > off })
-	if i > 0 {
-		start = n.ends[i-1]
-	}
-	return n.links[i], start, n.ends[i] - start
-}
-
-// encodeFileNode makes the interior node over children.
-func encodeFileNode(children []Node) (Block, Node, error) {
-	pb, fs := new(merkledag.ProtoNode), unixfs.NewFSNode(unixfs.TFile)
-	sum := Node{}
-	for _, c := range children {
-		if err := pb.AddRawLink("", &format.Link{Cid: c.CID, Size: c.Tsize}); err != nil {
-			return Block{}, Node{}, fmt.Errorf("encode node: %w", err)
-		}
-		fs.AddBlockSize(c.Size)
-		sum.Size += c.Size
-		sum.Tsize += c.Tsize
-	}
-	data, err := fs.GetBytes()
-	if err != nil {
-		return Block{}, Node{}, fmt.Errorf("encode node: %w", err)
-	}
-	return encodeNode(pb, data, sum)
-}
-
 // encodeDirectory makes a directory. Links are sorted by name when they are encoded.
 func encodeDirectory(entries []Entry) (Block, Node, error) {
 	pb, sum := new(merkledag.ProtoNode), Node{}
@@ -125,34 +87,6 @@ func decodeNode(data []byte) (*merkledag.ProtoNode, *unixfs.FSNode, error) {
 		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return pb, fs, nil
-}
-
-// decodeFileNode reads an interior node. Its own sizes must agree; whether the children keep to
-// them is checked when they are reached.
-func decodeFileNode(pb *merkledag.ProtoNode, fs *unixfs.FSNode) (*fileNode, error) {
-	links, sizes := pb.Links(), fs.BlockSizes()
-	switch {
-	case fs.Type() != unixfs.TFile:
-		return nil, fmt.Errorf("%w: node is not a file", ErrCorrupt)
-	case len(fs.Data()) != 0:
-		return nil, fmt.Errorf("%w: node holds bytes of its own", ErrCorrupt)
-	case len(links) == 0 || len(links) != len(sizes):
-		return nil, fmt.Errorf("%w: node has %d links and %d sizes", ErrCorrupt, len(links), len(sizes))
-	}
-	n := &fileNode{links: make([]cid.Cid, len(links)), ends: make([]int64, len(links))}
-	var end uint64
-	for i, l := range links {
-		// No child is empty, so none can be visited without getting nearer to the end.
-		if sizes[i] == 0 || sizes[i] > math.MaxInt64-end {
-			return nil, fmt.Errorf("%w: node has a child of %d bytes", ErrCorrupt, sizes[i])
-		}
-		end += sizes[i]
-		n.links[i], n.ends[i] = l.Cid, int64(end)
-	}
-	if fs.FileSize() != end {
-		return nil, fmt.Errorf("%w: node says %d bytes, its children %d", ErrCorrupt, fs.FileSize(), end)
-	}
-	return n, nil
 }
 
 // decodeDirectory reads a plain directory: every entry with a name, every name once.
