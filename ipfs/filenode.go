@@ -60,9 +60,9 @@ func encodeFileNode(children []Node) (Block, Node, error) {
 // The fields of a dag-pb node and its links (ipld.io/specs/codecs/dag-pb/spec), and of the UnixFS node in its data
 // (specs.ipfs.tech/unixfs).
 const (
-	nodeData, nodeLink                            = 1, 2
-	linkHash                                      = 1
-	fsType, fsData, fsSize, fsBlockSize, fsIsFile = 1, 2, 3, 4, 2
+	nodeData, nodeLink                    = 1, 2
+	linkHash, linkName, linkSize          = 1, 2, 3
+	fsType, fsSize, fsBlockSize, fsIsFile = 1, 3, 4, 2
 )
 
 // decodeFileNode reads an interior node, of the form that encodeFileNode gives it. Its own sizes must agree; whether the
@@ -73,7 +73,7 @@ func decodeFileNode(block []byte) (*fileNode, error) {
 	var data []byte
 	err := eachField(block, func(num protowire.Number, value []byte, _ uint64) error {
 		switch {
-		case num == nodeLink:
+		case num == nodeLink && data == nil: // the links come first
 			hash, err := decodeLink(value)
 			n.links = append(n.links, hash)
 			return err
@@ -94,22 +94,28 @@ func decodeFileNode(block []byte) (*fileNode, error) {
 
 // decodeLink returns the CID of a link. Its name is empty in a file, and its size says nothing about the file.
 func decodeLink(link []byte) (hash [cidLen]byte, err error) {
-	found := false
+	last := protowire.Number(0)
 	err = eachField(link, func(num protowire.Number, value []byte, _ uint64) error {
-		if num != linkHash {
+		inOrder := num > last && (last > 0 || num == linkHash)
+		last = num
+		switch {
+		case inOrder && num == linkHash && isOurs(value):
+			copy(hash[:], value)
+			return nil
+		case inOrder && num == linkName && value != nil, inOrder && num == linkSize && value == nil:
 			return nil
 		}
-		if found || len(value) != cidLen || string(value[:4]) != rawPrefix && string(value[:4]) != pbPrefix {
-			return fmt.Errorf("%w: a link is not of our form", ErrCorrupt)
-		}
-		found = true
-		copy(hash[:], value)
-		return nil
+		return errLink
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("%w: a link without a CID", ErrCorrupt)
+	if err == nil && last == 0 {
+		err = errLink
 	}
 	return hash, err
+}
+
+// isOurs says whether a binary CID is of our form.
+func isOurs(c []byte) bool {
+	return len(c) == cidLen && (string(c[:4]) == rawPrefix || string(c[:4]) == pbPrefix)
 }
 
 // decodeSizes reads what the node's data says of its children.
@@ -180,4 +186,7 @@ func eachField(message []byte, each func(num protowire.Number, value []byte, num
 	return nil
 }
 
-var errField = fmt.Errorf("%w: a node that is no protobuf of numbers and bytes", ErrCorrupt)
+var (
+	errLink  = fmt.Errorf("%w: a link that is not of our form", ErrCorrupt)
+	errField = fmt.Errorf("%w: a node that is no protobuf of numbers and bytes", ErrCorrupt)
+)
