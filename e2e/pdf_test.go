@@ -3,7 +3,10 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -53,6 +56,19 @@ func pdfOf(pages int, ran string, ballast int) []byte {
 	return []byte(b.String())
 }
 
+// viewed counts the bytes that the gateway gave to the frames of a file, by its log.
+func (d *detach) viewed(t *testing.T, l link) (sum int) {
+	t.Helper()
+	log, err := os.ReadFile(d.logFile)
+	must(t, err)
+	for _, m := range regexp.MustCompile(`request=view cid=`+l.cid+` .* bytes=(\d+)`).FindAllStringSubmatch(string(log), -1) {
+		n, err := strconv.Atoi(m[1])
+		must(t, err)
+		sum += n
+	}
+	return sum
+}
+
 // A PDF is drawn in the page's frame, which has no origin, and its scripts are never run: they would ask for an address here, or end in
 // a complaint of the policy. Of a long one, what is looked at is fetched and drawn, and no more.
 func TestFault83_PDF(t *testing.T) {
@@ -71,7 +87,11 @@ func TestFault83_PDF(t *testing.T) {
 			l := d.put(t, fileOf(name, tt.content))[0]
 			shot, err := filepath.Abs(filepath.Join(artefacts, "view-"+strings.Join(browser, "")+name+".png"))
 			must(t, err)
-			saw := lookAt(t, []pageView{{URL: l.url, State: "ready", Device: "phone", Locale: "en", View: true, Screenshot: shot}}, browser...)[0]
+			view := pageView{URL: l.url, State: "ready", Device: "phone", Locale: "en", View: true, Screenshot: shot}
+			if len(tt.content) > large {
+				view.Device, view.Dark = "desktop", true
+			}
+			saw := lookAt(t, []pageView{view}, browser...)[0]
 			if saw.Viewed != tt.want || saw.Origin != "null" || saw.Error != "" {
 				t.Errorf("%s %s: shown %q by the origin %q, %s: want %q", browser, name, saw.Viewed, saw.Origin, saw.Error, tt.want)
 			}
@@ -83,7 +103,11 @@ func TestFault83_PDF(t *testing.T) {
 					t.Errorf("%s %s: a script of the file ran: %s", browser, name, request)
 				}
 			}
-			t.Logf("%s %s: %d requests, %d bytes", browser, name, len(saw.Requests), len(tt.content))
+			fetched := d.viewed(t, l)
+			t.Logf("%s %s: %d requests, %d of %d bytes fetched", browser, name, len(saw.Requests), fetched, len(tt.content))
+			if fetched == 0 || len(tt.content) > large && fetched > large {
+				t.Errorf("%s %s: %d bytes of it were fetched", browser, name, fetched)
+			}
 		}
 	}
 }

@@ -77,23 +77,14 @@ func openZip(name string) (*zip.Reader, error) {
 // viewPDF sends the frame around the PDF at an address.
 func (g *gateway) viewPDF(w *response, r *http.Request, address string) error {
 	v := g.viewer
-	var page bytes.Buffer
-	err := v.frame.Execute(&page, struct {
+	w.Header().Set("Content-Security-Policy", v.csp)
+	w.Header().Set("Vary", "Accept-Language")
+	return g.viewFrame(w, r, v.frame, struct {
 		texts
 		Style         template.CSS
 		Script        template.JS
 		Library, File string
 	}{g.pages.texts.preferred(r), v.style, v.script, g.prefix + viewerPath, address})
-	if err != nil {
-		return fmt.Errorf("render frame: %w", err)
-	}
-	w.Header().Set("Content-Security-Policy", v.csp)
-	w.Header().Set("Vary", "Accept-Language")
-	if err := writeString(w, "text/html; charset=utf-8", page.String()); err != nil {
-		return err
-	}
-	g.done(w, r)
-	return nil
 }
 
 // viewerFile serves a file of PDF.js. They are the same for everybody, and for ever.

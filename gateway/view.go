@@ -93,9 +93,9 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 	return nil
 }
 
-func (g *gateway) viewFrame(w *response, r *http.Request, around *template.Template, address string) error {
+func (g *gateway) viewFrame(w *response, r *http.Request, around *template.Template, content any) error {
 	var b strings.Builder
-	if err := around.Execute(&b, address); err != nil {
+	if err := around.Execute(&b, content); err != nil {
 		return fmt.Errorf("render frame: %w", err)
 	}
 	if err := writeString(w, "text/html; charset=utf-8", b.String()); err != nil {

@@ -175,9 +175,6 @@ func eachField(message []byte, each func(num protowire.Number, value []byte, num
 		if n < 0 {
 			return errField
 		}
-		if kind == protowire.BytesType && value == nil {
-			value = message[:0]
-		}
 		message = message[n:]
 		if err := each(num, value, number); err != nil {
 			return err

@@ -56,8 +56,9 @@ func TestFileNode(t *testing.T) {
 		}
 		boxoSays(t, data, n)
 	}
+	large := nodeOf(t, 1024)
 	allocs := testing.AllocsPerRun(100, func() {
-		if _, err := decodeFileNode(nodeOf1024); err != nil {
+		if _, err := decodeFileNode(large); err != nil {
 			t.Error(err)
 		}
 	})
@@ -65,8 +66,6 @@ func TestFileNode(t *testing.T) {
 		t.Errorf("a node of 1024 links takes %.0f allocations, want at most 12", allocs)
 	}
 }
-
-var nodeOf1024 = nodeOf(&testing.B{}, 1024)
 
 // What is taken for a node of a file, boxo takes for the same. A node that ours made is taken.
 func FuzzFileNode(f *testing.F) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/kubo/client/rpc"
 )
@@ -47,8 +48,8 @@ type Kubo struct {
 	api   *rpc.HttpApi
 	http  *transport
 	idle  time.Duration
-	reads chan struct{} // has one in it for each block on its way
-	small *smallBlocks
+	reads chan struct{}               // has one in it for each block on its way
+	small *lru.Cache[cid.Cid, []byte] // see getSmall
 }
 
 // maxReads bounds the connections that blocks come over, and so their buffers. A node that is asked for more at once answers

@@ -158,33 +158,30 @@ func (b *kuboBlocks) Close() error {
 	return nil
 }
 
-// smallBlocks are those got last of the blocks above the leaves, and of metadata: between a browser's request for 64 KiB and
-// the leaf that has it lie three of them, which are the same for its next request. An object's root is not among them:
-// it is asked for each time, so that what the node has lost, or a node that is gone, is found out first.
-type smallBlocks struct{ blocks *lru.Cache[cid.Cid, []byte] }
-
 const (
 	maxSmall       = 64 << 10 // 1,024 links to leaves are 51 KB
 	maxSmallBlocks = 64       // and so all are 4 MiB
 )
 
-func newSmallBlocks() *smallBlocks {
+func newSmallBlocks() *lru.Cache[cid.Cid, []byte] {
 	blocks, err := lru.New[cid.Cid, []byte](maxSmallBlocks)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	return &smallBlocks{blocks}
+	return blocks
 }
 
-// getSmall gets a block from the node unless it is one of the small ones. What does not fit its CID is not kept: the next time
-// the node may give what does.
+// getSmall gets a block from the node, unless it is one of the small ones that were got last: those above the leaves, and
+// metadata. Between a browser's request for 64 KiB and the leaf that has it lie three of them, which are the same for its next
+// request. An object's root is not among them: it is asked for each time, so that what the node has lost, or a node that is gone, is
+// found out first. What does not fit its CID is not kept: the next time the node may give what does.
 func (k *Kubo) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
-	if data, ok := k.small.blocks.Get(c); ok {
+	if data, ok := k.small.Get(c); ok {
 		return append(buf[:0], data...), nil
 	}
 	data, err := k.getBlock(ctx, c, buf)
 	if err == nil && len(data) <= maxSmall && Verify(c, data) == nil {
-		k.small.blocks.Add(c, bytes.Clone(data))
+		k.small.Add(c, bytes.Clone(data))
 	}
 	return data, err
 }
