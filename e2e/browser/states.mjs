@@ -29,7 +29,8 @@ async function drawnPages() {
     looked.push(`${page.ariaLabel}: ${page.innerText.trim()}${dark ? "" : ", blank"}`);
   }
   pages[0].scrollIntoView();
-  await until(() => document.querySelectorAll("canvas").length < 6);
+  await until(() => pages[0].querySelector("canvas") && document.querySelectorAll("canvas").length < 6);
+  if (!pages[0].querySelector("canvas")) looked.push("the first is gone");
   return looked.join("; ") + `; ${document.querySelectorAll("canvas").length < 6 ? "few" : "many"} in memory`;
 }
 

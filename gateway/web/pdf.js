@@ -57,7 +57,7 @@ async function show() {
 				if (!target.near) target.replaceChildren(); // it has gone by meanwhile
 			}).catch(() => { target.textContent = failed; });
 		}
-	}, { rootMargin: '100%' });
+	}, { root: document, rootMargin: '100%' }); // of a frame without an origin no other root has a margin
 	for (let number = 1; number <= pdf.numPages; number++) {
 		const place = document.createElement('section');
 		place.number = number;
