@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // AES-GCM does not commit to its key: who chooses two keys can make one ciphertext that is authentic
@@ -27,7 +29,8 @@ import (
 //   - A link is CID and fragment, and these two give one content, always. Two links with one CID that
 //     lead to two contents are possible only for a maker who has chosen both keys, so an installation
 //     that is not honest. The SHA-256 in the metadata tells the two apart: `detach get` prints it.
-func TestFault79_AuthenticUnderTwoKeys(t *testing.T) {
+func TestAuthenticUnderTwoKeys(t *testing.T) {
+	faults.Covers(t, 79)
 	k1, k2 := Key{testSecret(1)}, Key{testSecret(101)}
 	var jwe []byte
 	var meta Meta

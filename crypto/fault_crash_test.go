@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 const crashEnv = "DETACH_TEST_CRASH"
@@ -23,7 +25,8 @@ const crashEnv = "DETACH_TEST_CRASH"
 // that may be anything which was on the stack before, so also eight bytes of a key on their way
 // through AES. No package can prevent that. Logs of panics are to go without arguments, and no core
 // is to be written; both are for the process to see to.
-func TestFault82_CrashShowsNoKey(t *testing.T) {
+func TestCrashShowsNoKey(t *testing.T) {
+	faults.Covers(t, 82)
 	for _, how := range []string{"panic", "panic with the key", "panic with a holder", "runtime error", "SIGQUIT"} {
 		for _, level := range []string{"all", "system"} {
 			if out := crash(t, how, level); leak(out) != "" {
@@ -86,7 +89,7 @@ const (
 func TestCrasher(t *testing.T) {
 	how := os.Getenv(crashEnv)
 	if how == "" {
-		t.Skip("run by TestFault82_CrashShowsNoKey")
+		t.Skip("run by TestCrashShowsNoKey")
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		t.Fatal(err)

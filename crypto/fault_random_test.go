@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // A failing source of random bytes gives no key; least of all one of zeros.
@@ -15,7 +17,8 @@ import (
 // The kernel's source does not fail this way: since Go 1.24 crypto/rand ends the process if it does,
 // which for a client is what 451 is, a mail that it still has. The error is for a rand.Reader that
 // somebody has put in its place, and for what is built on it.
-func TestFault75_NoRandomBytesNoSecret(t *testing.T) {
+func TestNoRandomBytesNoSecret(t *testing.T) {
+	faults.Covers(t, 75)
 	boom := errors.New("no entropy")
 	for name, r := range map[string]func() io.Reader{
 		"error":      func() io.Reader { return iotest.ErrReader(boom) },
@@ -65,7 +68,8 @@ func withRandom(r io.Reader, f func()) {
 }
 
 // The absence of a key is no key: nothing is derived from it, encrypted with it or opened by it.
-func TestFault75_AbsentKeyIsNoKey(t *testing.T) {
+func TestAbsentKeyIsNoKey(t *testing.T) {
+	faults.Covers(t, 75)
 	absent, share := Key{}, Share{testSecret(1)}
 	if got := absent.Split(share); got != (Fragment{}) || got.Encode() != "" {
 		t.Error("an absent key has a fragment")
@@ -85,7 +89,8 @@ func TestFault75_AbsentKeyIsNoKey(t *testing.T) {
 // Every file's counter starts at zero, so that no two blocks have key and counter in common says no
 // more than that no key comes twice; and no file is long enough to use a counter again: its offsets
 // end at 2^63 bytes, which are 2^59 of the 2^128 blocks.
-func TestFault75_MillionKeysDiffer(t *testing.T) {
+func TestMillionKeysDiffer(t *testing.T) {
+	faults.Covers(t, 75)
 	heads := make([][12]byte, keysDrawn)
 	for i := range heads {
 		k, err := NewKey()

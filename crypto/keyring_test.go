@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 const testEpoch Epoch = "2026-11"
@@ -114,7 +116,8 @@ func TestShareDerivation(t *testing.T) {
 }
 
 // Each epoch has a secret of its own: what a new one brings and an old one takes away is its own.
-func TestFault80_EpochsStandAlone(t *testing.T) {
+func TestEpochsStandAlone(t *testing.T) {
+	faults.Covers(t, 80)
 	r, dir := openTestKeyring(t)
 	epochs := []Epoch{"2026-09", "2026-10", "2026-11", "2026-11-22"}
 	cid, shares, tickets := []byte("cid"), map[Share]bool{}, map[Epoch]string{}
@@ -166,7 +169,8 @@ func TestFault80_EpochsStandAlone(t *testing.T) {
 	}
 }
 
-func TestFault82_97_KeyringRefuses(t *testing.T) {
+func TestKeyringRefuses(t *testing.T) {
+	faults.Covers(t, 82, 97)
 	digits := hex.EncodeToString(testSecret(0).bytes())
 	tests := []struct {
 		name string

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 var testMeta = Meta{
@@ -77,7 +79,8 @@ func TestMetaJSON(t *testing.T) {
 }
 
 // Whatever single character of a meta.jwe is changed, added or taken away, it does not open.
-func TestFault77_AlteredMeta(t *testing.T) {
+func TestAlteredMeta(t *testing.T) {
+	faults.Covers(t, 77)
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, "2026-11")
 	if err != nil {
@@ -105,7 +108,8 @@ func TestFault77_AlteredMeta(t *testing.T) {
 	refused("empty", nil)
 }
 
-func TestFault78_WrongKey(t *testing.T) {
+func TestWrongKey(t *testing.T) {
+	faults.Covers(t, 78)
 	jwe, err := Key{testSecret(1)}.SealMeta(testMeta, LinkKID)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/mr-tron/base58"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 func testSecret(first byte) secret {
@@ -33,7 +35,8 @@ type holder struct {
 	named    map[string]Share
 }
 
-func TestFault82_SecretsDoNotPrint(t *testing.T) {
+func TestSecretsDoNotPrint(t *testing.T) {
+	faults.Covers(t, 82)
 	k, b := Key{testSecret(0x41)}, Share{testSecret(0x41)}
 	a := Fragment{testSecret(0x41)}
 	h := holder{k, k, &k, struct{ share Share }{b}, []Fragment{a}, map[string]Share{"x": b}}
@@ -135,7 +138,8 @@ func TestEncodeParse(t *testing.T) {
 	}
 }
 
-func TestFault78_CutOrChangedFragments(t *testing.T) {
+func TestCutOrChangedFragments(t *testing.T) {
+	faults.Covers(t, 78)
 	full := Fragment{testSecret(200)}.Encode()
 	tests := []struct {
 		name, in string

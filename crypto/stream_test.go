@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 func unhex(t *testing.T, s string) []byte {
@@ -22,7 +24,8 @@ func unhex(t *testing.T, s string) []byte {
 }
 
 // NIST SP 800-38A F.5.5 (CTR-AES256.Encrypt) and F.5.6 (Decrypt), as a whole and from each offset.
-func TestFault76_NISTVectors(t *testing.T) {
+func TestNISTVectors(t *testing.T) {
+	faults.Covers(t, 76)
 	key := unhex(t, "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 	counter := [16]byte(unhex(t, "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"))
 	plain := unhex(t, "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"+
@@ -63,7 +66,8 @@ func reference(t *testing.T, key []byte, counter [16]byte, offset int64, n int) 
 	return out[offset%16:][:n]
 }
 
-func TestFault76_RandomAccess(t *testing.T) {
+func TestRandomAccess(t *testing.T) {
+	faults.Covers(t, 76)
 	k := Key{testSecret(3)}
 	const n = 100
 	var offsets []int64
@@ -89,7 +93,8 @@ func TestFault76_RandomAccess(t *testing.T) {
 
 // The counter is one number of 128 bits: it carries at 2^32 and 2^64 blocks, and wraps at 2^128,
 // wherever it started.
-func TestFault76_CounterCarries(t *testing.T) {
+func TestCounterCarries(t *testing.T) {
+	faults.Covers(t, 76)
 	key := testSecret(3).bytes()
 	for _, start := range []string{
 		"000000000000000000000000ffffffff", "0000000000000000ffffffffffffffff", "0000000000000000fffffffffffffffe",

@@ -14,10 +14,10 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/proxy"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 const (

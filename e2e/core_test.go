@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // Keys are in the memory of the process, so it leaves no picture of that behind when it crashes, even where it is let.
-func TestFault82_NoCore(t *testing.T) {
+func TestNoCore(t *testing.T) {
+	faults.Covers(t, 82)
 	box := servers.NewMailbox(t)
 	d := configure(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr})
 	d.wrap = []string{"sh", "-c", `ulimit -c unlimited; cd "$TMPDIR"; exec "$@"`, "sh"}

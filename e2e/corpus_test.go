@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // corpusDir is a collection of real and awkward mail that lies beside the project, not in it.
@@ -60,7 +61,8 @@ func withCRLF(mail []byte) []byte {
 
 // Every mail of the corpus goes in, with both of Postfix's ways with bare newlines. What comes out is, byte for byte, what
 // comes out without detach; or it has links in place of attachments, and each attachment is behind its link or still there.
-func TestFault103_Corpus(t *testing.T) {
+func TestCorpus(t *testing.T) {
+	faults.Covers(t, 103)
 	samples := readCorpus(t)
 	onEachStore(t, func(t *testing.T, s store) {
 		bare := "normalize"

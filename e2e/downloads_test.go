@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 const (
@@ -128,7 +129,8 @@ func (h *hesitant) Write(p []byte) (int, error) {
 }
 
 // Who goes away in the middle of a download costs no more: the store is not read for them any longer.
-func TestFault89_CancelledDownloadsStopReading(t *testing.T) {
+func TestCancelledDownloadsStopReading(t *testing.T) {
+	faults.Covers(t, 89)
 	const clients = 20
 	onEachStore(t, func(t *testing.T, s store) {
 		d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, kubo: s.api(), policy: `restore = false`})

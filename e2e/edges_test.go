@@ -5,14 +5,16 @@ import (
 	"net"
 	"slices"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with the moments within them
 // that differ in what has been left where.
 //
 // Who stalls instead of dying is waited for with production's timeouts, so that is tried where time is not real: package
-// proxy has TestFault04_19_StallInDATA, TestIdleClient and TestFault20_SlowClient for the client, TestFault33_NextHopSilent
-// (greeting, MAIL, DATA, text, final dot), TestFault32_NextHopStopsReadingPassingMessage, TestNoopFails and
+// proxy has TestStallInDATA, TestIdleClient and TestSlowClient for the client, TestNextHopSilent
+// (greeting, MAIL, DATA, text, final dot), TestNextHopStopsReadingPassingMessage, TestNoopFails and
 // TestNoopKeepsTheNextHop for the next hop, TestStoreHangs and TestStoreHangsButMailFlows for the store. A real node
 // is stopped in kill_test.go, where nobody has to wait for it.
 type state int
@@ -53,7 +55,8 @@ var (
 )
 
 // Up to its final dot a client takes its mail back by going. After it the next hop decides.
-func TestFault17_34_ClientVanishesInEachState(t *testing.T) {
+func TestClientVanishesInEachState(t *testing.T) {
+	faults.Covers(t, 17, 34)
 	vanish := map[string]func(c *net.TCPConn){
 		"closes":      func(c *net.TCPConn) { c.Close() },
 		"half-closes": func(c *net.TCPConn) { c.CloseWrite() },
@@ -79,7 +82,8 @@ func TestFault17_34_ClientVanishesInEachState(t *testing.T) {
 }
 
 // A next hop that is gone before the final dot has nothing. If it had the dot, it may have the mail, and the links work.
-func TestFault32_33_34_NextHopVanishesInEachState(t *testing.T) {
+func TestNextHopVanishesInEachState(t *testing.T) {
+	faults.Covers(t, 32, 33, 34)
 	inEachState(t, map[state]fate{
 		atGreeting: closing, atEnvelope: later, atUpload: later, atImport: later, atPin: later,
 		atStored: later, atSending: later, atSent: doubtful, atAnswered: delivered,
@@ -95,7 +99,8 @@ func TestFault32_33_34_NextHopVanishesInEachState(t *testing.T) {
 }
 
 // A next hop that refuses is heard, and what was stored for the mail goes.
-func TestFault30_RefusedMailLeavesNothing(t *testing.T) {
+func TestRefusedMailLeavesNothing(t *testing.T) {
+	faults.Covers(t, 30)
 	const no = "550-5.7.1 We do not\r\n550 5.7.1 want this"
 	inEachState(t, map[state]fate{atStored: {}, atSent: {whole: true}}, []string{"refuses"}, func(t *testing.T, s *scene, at state, _ string, want fate) {
 		x := s.bring(t, at)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // twoMiBText has nothing to detach, but that shows only at its end: until then it lies in a temporary file.
@@ -46,7 +47,8 @@ func (d *detach) wantStored(t *testing.T, objects int) {
 
 // With no file descriptor left, new clients wait or are told 421, those that are there are served as far as it goes, nothing
 // spins, and when descriptors come back so does everything else.
-func TestFault100_NoDescriptors(t *testing.T) {
+func TestNoDescriptors(t *testing.T) {
+	faults.Covers(t, 100)
 	box := servers.NewMailbox(t)
 	d := configure(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr})
 	d.wrap = []string{"sh", "-c", `ulimit -n 64; exec "$@"`, "sh"}
@@ -128,7 +130,8 @@ func (d *detach) cpu(t *testing.T) time.Duration {
 
 // A mail whose attachment does not fit on the disk stays with its sender, and nothing of it is left. One that needs no disk passes.
 // When there is room again, the same mail is taken by the same process.
-func TestFault98_DiskFull(t *testing.T) {
+func TestDiskFull(t *testing.T) {
+	faults.Covers(t, 98)
 	if !mayMount(t) {
 		return
 	}
@@ -163,7 +166,8 @@ func TestFault98_DiskFull(t *testing.T) {
 
 // Each of the directories may become read-only, by a file system that found an error, or for want of permission. A mail that needs
 // it stays with its sender until it can be written again.
-func TestFault98_ReadOnly(t *testing.T) {
+func TestReadOnly(t *testing.T) {
+	faults.Covers(t, 98)
 	if !mayMount(t) {
 		return
 	}

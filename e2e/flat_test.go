@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 const (
@@ -22,7 +23,8 @@ const (
 )
 
 // Ten thousand mails, one in thirty with an attachment, leave memory where the first thousand of them left it.
-func TestFault102_TenThousandMails(t *testing.T) {
+func TestTenThousandMails(t *testing.T) {
+	faults.Covers(t, 102)
 	box := servers.NewMailbox(t)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr, policy: `min_size = "1KB"`})
 	plain := []byte(untouchable["plain text"])
@@ -83,7 +85,8 @@ func (d *detach) heap(t *testing.T) int64 {
 }
 
 // As many idle clients as there may be, half of which have sent a mail, hold little. The next one is told 421 until one of them leaves.
-func TestFault23_101_AllSessionsIdle(t *testing.T) {
+func TestAllSessionsIdle(t *testing.T) {
+	faults.Covers(t, 23, 101)
 	box := servers.NewMailbox(t)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr, policy: `min_size = "1KB"`})
 	servers.Send(t, d.proxy, "", message([]byte(textAndPDF))) // what is made once is no client's
@@ -121,7 +124,8 @@ func TestFault23_101_AllSessionsIdle(t *testing.T) {
 
 // SIGTERM while mails are under way: each is finished or refused, none is lost or delivered in part, and the next detach takes the
 // address at once.
-func TestFault24_TermAndRestart(t *testing.T) {
+func TestTermAndRestart(t *testing.T) {
+	faults.Covers(t, 24)
 	box := servers.NewMailbox(t)
 	d := configure(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr})
 	died := d.start(t)
@@ -174,7 +178,8 @@ func TestFault24_TermAndRestart(t *testing.T) {
 }
 
 // A mail that passes a second time has nothing left to detach, and is the same byte for byte.
-func TestFault72_TwiceIsOnce(t *testing.T) {
+func TestTwiceIsOnce(t *testing.T) {
+	faults.Covers(t, 72)
 	box := servers.NewMailbox(t)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr, policy: `min_size = "1"`})
 	for _, mail := range []string{textAndPDF, alternativeAndTwo, scannersPDF} {
@@ -194,7 +199,8 @@ func TestFault72_TwiceIsOnce(t *testing.T) {
 
 // Two that lead to each other: neither takes mail, and both live. Each new connection makes another one at the other, until they
 // have no more sessions.
-func TestFault36_TwoThatLeadToEachOther(t *testing.T) {
+func TestTwoThatLeadToEachOther(t *testing.T) {
+	faults.Covers(t, 36)
 	one, other := servers.FreeAddr(t), servers.FreeAddr(t)
 	pair := []*detach{
 		configure(t, setup{proxy: one, reinject: other}),

@@ -198,7 +198,7 @@ func (f *front) pages(t *testing.T, l link) {
 	}
 }
 
-// checkLogs looks in the logs for what must not be there; see TestFault82_Logs for all the rest.
+// checkLogs looks in the logs for what must not be there; see TestLogs for all the rest.
 func (f *front) checkLogs(t *testing.T, l link) {
 	t.Helper()
 	f.client.CloseIdleConnections()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // put stores files without a mail server, and returns their links.
@@ -109,7 +110,8 @@ func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	}
 }
 
-func TestFault86_DamagedFailsInTheBrowser(t *testing.T) {
+func TestDamagedFailsInTheBrowser(t *testing.T) {
+	faults.Covers(t, 86)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
 	file := fileOf("damaged.bin", noise(75, 6<<20))
 	l := d.put(t, file)[0]

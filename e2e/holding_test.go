@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // holding is what a running detach has of what can run out, beside memory. Connections that it keeps for its next request to
@@ -109,7 +110,8 @@ func (d *detach) ask(t *testing.T, path string) string {
 }
 
 // A leak must be seen: here it is a client that stays.
-func TestFault102_LeaksAreSeen(t *testing.T) {
+func TestLeaksAreSeen(t *testing.T) {
+	faults.Covers(t, 102)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr})
 	c, err := servers.Dial(d.proxy, "")
 	must(t, err)

@@ -5,11 +5,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // Detach is killed, and started again. What the mail had stored goes, unless the next hop has the mail, or may have it; and
 // the client, who was told nothing, sends it again.
-func TestFault25_34_KilledInEachState(t *testing.T) {
+func TestKilledInEachState(t *testing.T) {
+	faults.Covers(t, 25, 34)
 	inEachState(t, map[state]fate{
 		atGreeting: unheard, atEnvelope: unheard, atUpload: unheard, atImport: unheard, atPin: unheard,
 		atStored: unheard, atSending: unheard, atSent: orphaned, atAnswered: unseen,
@@ -25,7 +28,8 @@ func TestFault25_34_KilledInEachState(t *testing.T) {
 }
 
 // SIGTERM sends away who has not begun, and lets the others finish.
-func TestFault24_TerminatedInEachState(t *testing.T) {
+func TestTerminatedInEachState(t *testing.T) {
+	faults.Covers(t, 24)
 	inEachState(t, map[state]fate{
 		atGreeting: closing, atEnvelope: closing, atUpload: delivered, atImport: delivered, atPin: delivered,
 		atStored: delivered, atSending: delivered, atSent: delivered, atAnswered: delivered,
@@ -49,7 +53,8 @@ func TestFault24_TerminatedInEachState(t *testing.T) {
 
 // The node dies, or the way to it is cut, or it is stopped. A mail that it has not wholly stored waits with its sender; one
 // that it has does not need it any more.
-func TestFault39_40_NodeDiesInEachState(t *testing.T) {
+func TestNodeDiesInEachState(t *testing.T) {
+	faults.Covers(t, 39, 40)
 	s := startScene(t, true, "")
 	ways := map[string]func(){"SIGKILL": s.kubo.Kill, "cut off": func() { s.wire.cut(true) }, "SIGSTOP": s.kubo.Freeze}
 	for at, want := range []fate{
@@ -58,7 +63,7 @@ func TestFault39_40_NodeDiesInEachState(t *testing.T) {
 	} {
 		for way, die := range ways {
 			if way == "SIGSTOP" && want == later {
-				continue // it is given 40 s: see TestFault40_NodeStandsStill
+				continue // it is given 40 s: see TestNodeStandsStill
 			}
 			t.Run(state(at).String()+"/"+way, func(t *testing.T) {
 				x := s.bring(t, state(at))
@@ -76,7 +81,8 @@ func TestFault39_40_NodeDiesInEachState(t *testing.T) {
 }
 
 // A node that stands still is given up in time for the client, whatever it was asked last. When it goes on, nothing stays there.
-func TestFault40_NodeStandsStill(t *testing.T) {
+func TestNodeStandsStill(t *testing.T) {
+	faults.Covers(t, 40)
 	for _, at := range []state{atUpload, atPin} {
 		t.Run(at.String(), func(t *testing.T) {
 			t.Parallel() // each takes 40 s, and nobody works
@@ -120,7 +126,8 @@ func (s *scene) heal(t *testing.T, way string) {
 const undoing = 30 * time.Second
 
 // A mail fails while the node is gone: the next hop's refusal is passed on all the same, and what the node has is deleted later.
-func TestFault47_RefusedWhileNodeIsGone(t *testing.T) {
+func TestRefusedWhileNodeIsGone(t *testing.T) {
+	faults.Covers(t, 47)
 	s := startScene(t, true, "")
 	t.Cleanup(s.kubo.Thaw) // a stopped node cannot be ended
 	for _, c := range []struct {
@@ -156,7 +163,8 @@ func TestFault47_RefusedWhileNodeIsGone(t *testing.T) {
 }
 
 // The embedded store's folder is taken away while an object is written there.
-func TestFault98_FolderGoesWhileStoring(t *testing.T) {
+func TestFolderGoesWhileStoring(t *testing.T) {
+	faults.Covers(t, 98)
 	s := startScene(t, false, "")
 	x := s.bring(t, atUpload)
 	back := s.hide(t)

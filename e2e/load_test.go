@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 const (
@@ -26,7 +27,8 @@ const (
 )
 
 // Two hundred clients, each with an attachment of 10 MB, all at once: every mail is delivered with its link.
-func TestFault101_TwoHundredMails(t *testing.T) {
+func TestTwoHundredMails(t *testing.T) {
+	faults.Covers(t, 101)
 	python := startDecoder(t)
 	box := servers.NewMailbox(t)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr})
@@ -64,7 +66,8 @@ func TestFault101_TwoHundredMails(t *testing.T) {
 
 // Two hundred attachments of 50 MB, all of them in the middle at the same moment, each at another place of its block. Ten of the
 // clients go on then and the others go away: ten mails are delivered whole, and nothing of the others is left.
-func TestFault17_101_TwoHundredOpenMails(t *testing.T) {
+func TestTwoHundredOpenMails(t *testing.T) {
+	faults.Covers(t, 17, 101)
 	python := startDecoder(t)
 	box := servers.NewMailbox(t)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: box.Addr, policy: "restore = false"})
@@ -149,7 +152,8 @@ func byNumber(t *testing.T, box *servers.Mailbox) map[int][]byte {
 }
 
 // A store that takes 1 MB a second gets its way: the sender can be ahead of it by what a few buffers hold, and no more.
-func TestFault52_101_SlowStore(t *testing.T) {
+func TestSlowStore(t *testing.T) {
+	faults.Covers(t, 52, 101)
 	k := startKubo(t)
 	slow := throttle(t, strings.TrimPrefix(k.kubo.URL(), "http://"), 1_000_000)
 	box := servers.NewMailbox(t)

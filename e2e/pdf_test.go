@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // pdfOf is a PDF of pages (ISO 32000-1 section 7.5), whose scripts ask for an address when it is opened, each page is, and somebody clicks.
@@ -71,7 +72,8 @@ func (d *detach) viewed(t *testing.T, l link) (sum int) {
 
 // A PDF is drawn in the page's frame, which has no origin, and its scripts are never run: they would ask for an address here, or end in
 // a complaint of the policy. Of a long one, what is looked at is fetched and drawn, and no more.
-func TestFault83_PDF(t *testing.T) {
+func TestPDF(t *testing.T) {
+	faults.Covers(t, 83)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
 	ran := d.url + "/ran"
 	const large = 20 << 20

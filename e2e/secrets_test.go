@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// The run remembers everything that no log may hold, and every log that was written; TestFault82_Logs compares them at the end.
+// The run remembers everything that no log may hold, and every log that was written; TestLogs compares them at the end.
 var noted = struct {
 	sync.Mutex
 	secrets map[string]string // the secret to what it is

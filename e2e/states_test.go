@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // pageView is a page to be looked at; see browser/states.mjs.
@@ -232,7 +233,8 @@ func TestIconOfEachKind(t *testing.T) {
 
 // Files can be looked at in the page, in a frame that has no origin. What is not what its name says is not shown, and no markup is
 // ever rendered.
-func TestFault83_LookingAtFiles(t *testing.T) {
+func TestLookingAtFiles(t *testing.T) {
+	faults.Covers(t, 83)
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
 	var picture bytes.Buffer
 	must(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 321, 7))))

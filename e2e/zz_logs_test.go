@@ -4,11 +4,14 @@ import (
 	"flag"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// TestFault82_Logs is the last test of the package (files are run in the order of their names): whatever was logged in the whole run
+// TestLogs is the last test of the package (files are run in the order of their names): whatever was logged in the whole run
 // holds no key, link, file name, subject or address that was used in it. Postfix logs addresses, which is its business.
-func TestFault82_Logs(t *testing.T) {
+func TestLogs(t *testing.T) {
+	faults.Covers(t, 82)
 	if len(noted.logs) == 0 || len(noted.secrets) == 0 {
 		t.Skip("nothing else has run")
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/archive"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
 
 // archiveForm is in the ETag: whoever changes a byte of what the same list gives has to count it up.
@@ -25,7 +25,7 @@ const archiveForm = "zip1"
 // left, so a download resumes, after a restart too and on another gateway.
 func (g *gateway) archive(w *response, r *http.Request, c cid.Cid, file *vault.File) error {
 	w.route = "archive"
-	list, err := manifest.Read(file)
+	list, err := filelist.Read(file)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (g *gateway) archive(w *response, r *http.Request, c cid.Cid, file *vault.F
 		return err
 	}
 	ctx := r.Context()
-	zip := archive.New(entries(files), file.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
+	zip := zipstream.New(entries(files), file.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
 		return g.openEntry(ctx, files[i], offset)
 	})
 	defer zip.Close()
@@ -47,7 +47,7 @@ func (g *gateway) archive(w *response, r *http.Request, c cid.Cid, file *vault.F
 }
 
 // left returns the files that are still served, and a name for this choice of them.
-func (g *gateway) left(w *response, r *http.Request, all []manifest.File) (form string, files []manifest.File, err error) {
+func (g *gateway) left(w *response, r *http.Request, all []filelist.File) (form string, files []filelist.File, err error) {
 	choice := sha256.New()
 	for i, f := range all {
 		w.stall.Reset(w.cfg.StoreTimeout)
@@ -71,24 +71,24 @@ func (g *gateway) left(w *response, r *http.Request, all []manifest.File) (form 
 }
 
 // entries are the files under the names that they would be saved by, each its own.
-func entries(files []manifest.File) []archive.Entry {
+func entries(files []filelist.File) []zipstream.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
 		names[i] = cleanName(f.Name)
 	}
-	names = archive.Names(names)
-	es := make([]archive.Entry, len(files))
+	names = zipstream.Names(names)
+	es := make([]zipstream.Entry, len(files))
 	for i, f := range files {
-		es[i] = archive.Entry{Name: names[i], Size: f.Size, CRC32: f.CRC32}
+		es[i] = zipstream.Entry{Name: names[i], Size: f.Size, CRC32: f.CRC32}
 	}
 	return es
 }
 
 // openEntry opens a file where it is to be read from.
-func (g *gateway) openEntry(ctx context.Context, f manifest.File, offset int64) (io.ReadCloser, error) {
+func (g *gateway) openEntry(ctx context.Context, f filelist.File, offset int64) (io.ReadCloser, error) {
 	file, err := g.vault.Open(ctx, f.Link.CID, f.Link.Fragment)
 	if errors.Is(err, vault.ErrWrongKey) {
-		return nil, fmt.Errorf("%w: %v", manifest.ErrInvalid, err) // the list's key, and not the reader's
+		return nil, fmt.Errorf("%w: %v", filelist.ErrInvalid, err) // the list's key, and not the reader's
 	}
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (g *gateway) list(w *response, r *http.Request, c cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	data, err := g.readSealed(r.Context(), c, "data", manifest.MaxSize)
+	data, err := g.readSealed(r.Context(), c, "data", filelist.MaxSize)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -29,25 +29,25 @@ type named struct {
 // putAll stores a mail's files and the list of them, as a proxy does.
 func (f *fixture) putAll(files ...named) (all link.Link, each []link.Link) {
 	f.t.Helper()
-	return f.putAltered(func([]manifest.File) {}, files...)
+	return f.putAltered(func([]filelist.File) {}, files...)
 }
 
 // putAltered does so, and the list says something else.
-func (f *fixture) putAltered(alter func([]manifest.File), files ...named) (all link.Link, each []link.Link) {
+func (f *fixture) putAltered(alter func([]filelist.File), files ...named) (all link.Link, each []link.Link) {
 	f.t.Helper()
 	b := f.vault.Begin()
 	defer b.Close()
-	var list []manifest.File
+	var list []filelist.File
 	for _, file := range files {
 		l, err := b.Detach(context.Background(), file.name, "application/pdf", bytes.NewReader(file.content))
 		check(f.t, err)
 		each = append(each, l)
-		list = append(list, manifest.File{Link: l, Name: file.name, Type: "application/pdf", Size: int64(len(file.content)), CRC32: crc32.ChecksumIEEE(file.content)})
+		list = append(list, filelist.File{Link: l, Name: file.name, Type: "application/pdf", Size: int64(len(file.content)), CRC32: crc32.ChecksumIEEE(file.content)})
 	}
 	alter(list)
-	text, err := manifest.Marshal(list)
+	text, err := filelist.Marshal(list)
 	check(f.t, err)
-	all, err = b.Detach(context.Background(), manifest.Name, manifest.Type, bytes.NewReader(text))
+	all, err = b.Detach(context.Background(), filelist.Name, filelist.Type, bytes.NewReader(text))
 	check(f.t, err)
 	check(f.t, b.Commit(context.Background()))
 	all.All = true
@@ -275,11 +275,11 @@ func TestArchiveFails(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusServiceUnavailable)
 	f.store.fail(nil, nil)
 
-	for name, alter := range map[string]func([]manifest.File){
-		"another CRC": func(l []manifest.File) { l[2].CRC32++ },
-		"too short":   func(l []manifest.File) { l[2].Size++ },
-		"too long":    func(l []manifest.File) { l[2].Size-- },
-		"another key": func(l []manifest.File) { l[2].Link.Fragment = l[0].Link.Fragment },
+	for name, alter := range map[string]func([]filelist.File){
+		"another CRC": func(l []filelist.File) { l[2].CRC32++ },
+		"too short":   func(l []filelist.File) { l[2].Size++ },
+		"too long":    func(l []filelist.File) { l[2].Size-- },
+		"another key": func(l []filelist.File) { l[2].Link.Fragment = l[0].Link.Fragment },
 	} {
 		all, _ := f.putAltered(alter, files...)
 		resp := f.get(f.zipTicket(all))
@@ -288,7 +288,7 @@ func TestArchiveFails(t *testing.T) {
 			t.Errorf("%s: %d bytes without an error", name, len(got))
 		}
 	}
-	all, _ = f.putAltered(func(l []manifest.File) { l[1].Link = l[0].Link }, files...)
+	all, _ = f.putAltered(func(l []filelist.File) { l[1].Link = l[0].Link }, files...)
 	wantStatus(t, f.get(f.zipTicket(all)), http.StatusInternalServerError)
 	if log := f.logs.String(); strings.Contains(log, "report") || strings.Contains(log, all.Fragment.Encode()) {
 		t.Error("the log names a file or a key")

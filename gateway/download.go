@@ -13,8 +13,8 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -122,7 +122,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	switch file.Meta.Type {
 	case skeleton.Type:
 		return g.original(w, r, c, file)
-	case manifest.Type:
+	case filelist.Type:
 		return g.archive(w, r, c, file)
 	}
 	h.Set("Etag", etag(c, "file")) // strong, the same on every gateway: with it a download resumes

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -44,7 +45,8 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-func TestFault88_Range(t *testing.T) {
+func TestRange(t *testing.T) {
+	faults.Covers(t, 88)
 	f := newFixture(t, options{})
 	const size = 3<<20 + 77
 	content := noise(size)
@@ -122,7 +124,8 @@ func TestDownloadResumesElsewhere(t *testing.T) {
 	}
 }
 
-func TestFault78_Keys(t *testing.T) {
+func TestKeys(t *testing.T) {
+	faults.Covers(t, 78)
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
@@ -156,7 +159,8 @@ func TestFault78_Keys(t *testing.T) {
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
 }
 
-func TestFault95_Tickets(t *testing.T) {
+func TestTickets(t *testing.T) {
+	faults.Covers(t, 95)
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	file := f.ticket(l)
@@ -178,7 +182,8 @@ func TestFault95_Tickets(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusGone)
 }
 
-func TestFault84_Names(t *testing.T) {
+func TestNames(t *testing.T) {
+	faults.Covers(t, 84)
 	f := newFixture(t, options{})
 	long := strings.Repeat("ä", 500) + ".pdf"
 	for name, want := range map[string]string{
@@ -261,7 +266,8 @@ func flip(_ context.Context, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-func TestFault85_86_DamageBreaksTheConnection(t *testing.T) {
+func TestDamageBreaksTheConnection(t *testing.T) {
+	faults.Covers(t, 85, 86)
 	f := newFixture(t, options{})
 	content := noise(5 << 20)
 	l := f.put("report.pdf", content)
@@ -304,7 +310,8 @@ func hang(ctx context.Context, _ []byte) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-func TestFault89_ClientGoesAway(t *testing.T) {
+func TestClientGoesAway(t *testing.T) {
+	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(5<<20))
 	file := f.ticket(l)
@@ -359,7 +366,8 @@ func stream(t *testing.T, rec http.ResponseWriter, content io.ReadSeeker, size i
 	return w.stream(httptest.NewRequestWithContext(ctx, "GET", "/", nil), content, int64(size))
 }
 
-func TestFault85_ShortContentIsAnError(t *testing.T) {
+func TestShortContentIsAnError(t *testing.T) {
+	faults.Covers(t, 85)
 	if err := stream(t, httptest.NewRecorder(), strings.NewReader("only this"), 20); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want io.ErrUnexpectedEOF", err)
 	}

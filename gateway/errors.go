@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/archive"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
 
 var (
@@ -51,8 +51,8 @@ var failures = []failure{
 	{err: vault.ErrNotFound, status: http.StatusNotFound, key: "missing", field: true},
 	{err: vault.ErrCorrupt, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: skeleton.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
-	{err: manifest.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
-	{err: archive.ErrEntry, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: filelist.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: zipstream.ErrEntry, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 

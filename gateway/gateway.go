@@ -18,7 +18,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/trace"
+	"github.com/nkirchhoffer/detach-mta/internal/stack"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -95,7 +95,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		case http.ErrAbortHandler:
 			panic(p)
 		default:
-			g.fail(w, r, fmt.Errorf("panic: %T at %s", p, trace.Stack()))
+			g.fail(w, r, fmt.Errorf("panic: %T at %s", p, stack.Trace()))
 		}
 	}()
 

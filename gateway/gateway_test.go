@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -103,7 +104,8 @@ func surface(f *fixture) []answer {
 	}
 }
 
-func TestFault83_94_EveryAnswerHasTheHeaders(t *testing.T) {
+func TestEveryAnswerHasTheHeaders(t *testing.T) {
+	faults.Covers(t, 83, 94)
 	f := newFixture(t, options{})
 	for _, a := range surface(f) {
 		resp := f.request(a.method, a.path, a.body, a.headers...)
@@ -173,7 +175,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-func TestFault91_ReadingChangesNothing(t *testing.T) {
+func TestReadingChangesNothing(t *testing.T) {
+	faults.Covers(t, 91)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	for range 3 {
@@ -186,7 +189,8 @@ func TestFault91_ReadingChangesNothing(t *testing.T) {
 }
 
 // Links as scanners rewrite them: the # escaped once, twice, three times.
-func TestFault78_EscapedFragments(t *testing.T) {
+func TestEscapedFragments(t *testing.T) {
+	faults.Covers(t, 78)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
@@ -201,7 +205,8 @@ func TestFault78_EscapedFragments(t *testing.T) {
 	}
 }
 
-func TestFault90_ExpiredRevokedForeign(t *testing.T) {
+func TestExpiredRevokedForeign(t *testing.T) {
+	faults.Covers(t, 90)
 	f := newFixture(t, options{retention: time.Hour})
 	old := f.put("old.pdf", noise(1000))
 	oldFile := f.ticket(old)
@@ -245,7 +250,8 @@ func TestFault90_ExpiredRevokedForeign(t *testing.T) {
 	}
 }
 
-func TestFault87_StoreOutOfReach(t *testing.T) {
+func TestStoreOutOfReach(t *testing.T) {
+	faults.Covers(t, 87)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c, file := "/"+l.CID.String(), f.ticket(l)
@@ -262,7 +268,8 @@ func TestFault87_StoreOutOfReach(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusOK)
 }
 
-func TestFault92_93_Paths(t *testing.T) {
+func TestPaths(t *testing.T) {
+	faults.Covers(t, 92, 93)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	c := l.CID.String()
@@ -307,7 +314,8 @@ func TestPrefixTakenOff(t *testing.T) {
 }
 
 // FAULTS 82: after every kind of request, the log has CIDs and no word of anything else.
-func TestFault82_NothingSecretInTheLog(t *testing.T) {
+func TestNothingSecretInTheLog(t *testing.T) {
+	faults.Covers(t, 82)
 	f := newFixture(t, options{})
 	l := f.put("Kündigung Müller.pdf", noise(3<<20))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
@@ -352,7 +360,8 @@ type panicky struct{ Vault }
 func (panicky) Stat(context.Context, cid.Cid) (vault.Stat, error) { panic("a secret") }
 
 // A fault of ours is a page and a log line, and what was at hand when it happened is in neither.
-func TestFault82_PanicTellsNothing(t *testing.T) {
+func TestPanicTellsNothing(t *testing.T) {
+	faults.Covers(t, 82)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", []byte("x"))
 	f.serve(panicky{f.vault}, Config{})

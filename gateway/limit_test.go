@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 func TestClientOf(t *testing.T) {
@@ -39,7 +41,8 @@ func TestClientOf(t *testing.T) {
 	}
 }
 
-func TestFault95_TooManyRequests(t *testing.T) {
+func TestTooManyRequests(t *testing.T) {
+	faults.Covers(t, 95)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", []byte("x"))
 	path := "/" + l.CID.String()

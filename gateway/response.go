@@ -11,12 +11,12 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/ahead"
+	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 // bufferSize is sent at once: the unit of a slow reader's deadline.
-const bufferSize = ahead.BufferSize
+const bufferSize = readahead.BufferSize
 
 var (
 	errStalled = fmt.Errorf("no answer within the time allowed: %w", vault.ErrUnavailable)
@@ -167,7 +167,7 @@ func (b *body) Write(p []byte) (int, error) {
 // The next bytes are read, verified and decrypted while the last ones are sent.
 func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	defer func() { b.err = err }()
-	source := ahead.NewReader(src)
+	source := readahead.NewReader(src)
 	defer source.Close()
 	for {
 		if err := b.ctx.Err(); err != nil {
@@ -191,7 +191,7 @@ func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 }
 
 // waitFor reads from the store. Its clock runs meanwhile, and stands still while a slow client is served.
-func (b *body) waitFor(source *ahead.Reader) ([]byte, error) {
+func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
 	b.stall.Reset(b.cfg.StoreTimeout)
 	defer b.stall.Stop()
 	return source.Next()

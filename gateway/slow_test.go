@@ -11,12 +11,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // These tests run in synctest bubbles, over pipes, with the timeouts that production has.
 
 // A store that stalls before the first byte is a 503, and later a broken download.
-func TestFault87_StoreStalls(t *testing.T) {
+func TestStoreStalls(t *testing.T) {
+	faults.Covers(t, 87)
 	f := newFixture(t, options{})
 	file := f.ticket(f.put("report.pdf", noise(5<<20)))
 	for _, c := range []struct {
@@ -50,7 +53,8 @@ func TestFault87_StoreStalls(t *testing.T) {
 }
 
 // Somebody who does not read what he has asked for is sent away, and the store is asked for no more than a buffer ahead of him.
-func TestFault89_SlowReader(t *testing.T) {
+func TestSlowReader(t *testing.T) {
+	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	file := f.ticket(f.put("report.pdf", noise(24<<20)))
 	blocks := 0
@@ -114,7 +118,8 @@ func ask(t *testing.T, conn net.Conn, path string) *http.Response {
 }
 
 // Who begins a request and does not end it is cut off, whatever is asked for and however slowly it goes on.
-func TestFault89_RequestWithoutEnd(t *testing.T) {
+func TestRequestWithoutEnd(t *testing.T) {
+	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	const host = " HTTP/1.1\r\nHost: files.example.org\r\n"
 	for _, head := range []string{

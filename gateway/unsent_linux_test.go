@@ -11,10 +11,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // A client that takes what a buffer's time allows is slow, and not stalled, however much the kernel would have kept for it.
-func TestFault89_SlowIsNotStalled(t *testing.T) {
+func TestSlowIsNotStalled(t *testing.T) {
+	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	content := noise(12 << 20)
 	path := f.ticket(f.put("report.pdf", content))

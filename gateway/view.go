@@ -11,7 +11,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -61,7 +61,7 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 		return err
 	}
 	defer file.Close()
-	if file.Meta.Type == skeleton.Type || file.Meta.Type == manifest.Type {
+	if file.Meta.Type == skeleton.Type || file.Meta.Type == filelist.Type {
 		return errNoView // it is not what is downloaded
 	}
 	contentType, err := sniff(file)

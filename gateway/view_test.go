@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -36,7 +37,8 @@ func (f *fixture) wantFile(resp *http.Response, contentType, content string) {
 }
 
 // What is shown, the bytes decide; what a browser might run is not shown, whatever it is called.
-func TestFault83_View(t *testing.T) {
+func TestView(t *testing.T) {
+	faults.Covers(t, 83)
 	f := newFixture(t, options{})
 	const refused = ""
 	for _, tt := range []struct{ name, content, want string }{
@@ -116,7 +118,8 @@ func TestFault83_View(t *testing.T) {
 }
 
 // The files of PDF.js are what is in the ZIP, compressed for those who take that. What runs the scripts of a PDF is not among them.
-func TestFault83_ViewerFiles(t *testing.T) {
+func TestViewerFiles(t *testing.T) {
+	faults.Covers(t, 83)
 	f := newFixture(t, options{})
 	const name = "legacy/build/pdf.min.mjs"
 	plainly := f.get(viewerPath+name, "Accept-Encoding", "identity")

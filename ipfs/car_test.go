@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -90,7 +91,8 @@ func TestCARRepeatedBlocks(t *testing.T) {
 }
 
 // A stream that is cut or changed anywhere gives right bytes, then an error.
-func TestFault77_CARDamaged(t *testing.T) {
+func TestCARDamaged(t *testing.T) {
+	faults.Covers(t, 77)
 	data := content(95, 1<<20+3000)
 	m := newMemory()
 	root, _ := addObject(t, m, data)

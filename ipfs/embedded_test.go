@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -28,7 +29,8 @@ func openEmbedded(t testing.TB, dir string) *ipfs.Embedded {
 	return s
 }
 
-func TestFault38_44_48_53_77_Embedded(t *testing.T) {
+func TestEmbeddedConformance(t *testing.T) {
+	faults.Covers(t, 38, 44, 48, 53, 77)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		dir := filepath.Join(t.TempDir(), "objects")
 		return storetest.Backend{
@@ -79,7 +81,8 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 }
 
 // A CAR is cut or overwritten anywhere: what is read is right, or there is an error.
-func TestFault77_EmbeddedGarbage(t *testing.T) {
+func TestEmbeddedGarbage(t *testing.T) {
+	faults.Covers(t, 77)
 	dir := t.TempDir()
 	s := openEmbedded(t, dir)
 	data := content(1, 1<<20+5000)
@@ -120,7 +123,8 @@ func TestFault77_EmbeddedGarbage(t *testing.T) {
 }
 
 // A process that opens the store removes what a crash has left, and nothing else.
-func TestFault46_EmbeddedLeftovers(t *testing.T) {
+func TestEmbeddedLeftovers(t *testing.T) {
+	faults.Covers(t, 46)
 	dir := filepath.Join(t.TempDir(), "objects[1] *?") // any name will do
 	s := openEmbedded(t, dir)
 	kept := putFile(t, s, strings.NewReader("kept"))
@@ -213,7 +217,8 @@ func TestEmbeddedOpenWhilePut(t *testing.T) {
 }
 
 // The disk is full: the error is the store's, and nothing stays.
-func TestFault43_EmbeddedDiskFull(t *testing.T) {
+func TestEmbeddedDiskFull(t *testing.T) {
+	faults.Covers(t, 43)
 	var old syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
 	limit := syscall.Rlimit{Cur: 3 << 20, Max: old.Max}

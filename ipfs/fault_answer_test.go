@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -125,7 +126,8 @@ func wrongAnswers() map[string]http.HandlerFunc {
 }
 
 // An import that does not end well is an error, and nothing is pinned.
-func TestFault41_42_ImportAnswers(t *testing.T) {
+func TestImportAnswers(t *testing.T) {
+	faults.Covers(t, 41, 42)
 	scripts := map[string]http.HandlerFunc{
 		"error in the trailer":      lateError(goodStats, "multipart: NextPart: EOF"),
 		"error in the trailer only": lateError("", "no space left on device"),
@@ -160,7 +162,8 @@ func TestFault41_42_ImportAnswers(t *testing.T) {
 }
 
 // A pin that does not end well is taken back, for it may be there.
-func TestFault41_42_PinAnswers(t *testing.T) {
+func TestPinAnswers(t *testing.T) {
+	faults.Covers(t, 41, 42)
 	pins := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			answer(200, strings.ReplaceAll(format, "CID", r.URL.Query().Get("arg")))(w, r)
@@ -214,7 +217,8 @@ func (b *bubbled) mustNotRead() {
 }
 
 // The pin is there, and only the answer is lost: it is taken back.
-func TestFault41_PinWhoseAnswerIsLost(t *testing.T) {
+func TestPinWhoseAnswerIsLost(t *testing.T) {
+	faults.Covers(t, 41)
 	var b *bubbled
 	script := map[string]http.HandlerFunc{"pin/add": func(w http.ResponseWriter, r *http.Request) {
 		b.good(w, r)
@@ -230,7 +234,8 @@ func TestFault41_PinWhoseAnswerIsLost(t *testing.T) {
 }
 
 // A node answers before it has the object. What it says is the reason, and the source is not read on.
-func TestFault43_AnswerBeforeTheEnd(t *testing.T) {
+func TestAnswerBeforeTheEnd(t *testing.T) {
+	faults.Covers(t, 43)
 	for _, after := range []int64{0, 1, 100, 1 << 20, 5<<20 + 7} {
 		for what, h := range map[string]http.HandlerFunc{
 			"500 no space": early(after, http.StatusInternalServerError, noSpace),
@@ -252,7 +257,8 @@ func TestFault43_AnswerBeforeTheEnd(t *testing.T) {
 }
 
 // The reason goes into a log, so it is short however much the node says, and on one line.
-func TestFault43_ReasonIsShort(t *testing.T) {
+func TestReasonIsShort(t *testing.T) {
+	faults.Covers(t, 43)
 	long := strings.Repeat("no space left on device\\n", 2000)
 	for name, h := range map[string]http.HandlerFunc{
 		"JSON":    answer(http.StatusInternalServerError, `{"Message":"`+long+`"}`),

@@ -20,11 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // What happens to a real node in the middle of an object of 64 MiB.
-func TestFault39_40_43_RealNode(t *testing.T) {
+func TestRealNode(t *testing.T) {
+	faults.Covers(t, 39, 40, 43)
 	node := servers.Kubo(t)
 	for _, c := range []struct {
 		name   string
@@ -113,7 +115,8 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 // Garbage collection knows pins only. What comes in is not pinned before it is whole, so a collection
 // may take its blocks away: then the node finds that when it pins, and Put fails. Nothing that Put
 // has returned is ever missing a block.
-func TestFault49_GarbageCollection(t *testing.T) {
+func TestGarbageCollection(t *testing.T) {
+	faults.Covers(t, 49)
 	node := servers.Kubo(t)
 	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
 	before := node.Pins()
@@ -209,7 +212,8 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 
 // A node that asks for a secret gets it, and with a wrong one nothing is stored; the error says what
 // the node has said, and not the secret.
-func TestFault50_Authorization(t *testing.T) {
+func TestAuthorization(t *testing.T) {
+	faults.Covers(t, 50)
 	node := servers.Kubo(t)
 	node.Run("config", "--json", "API.Authorizations", `{
 		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},

@@ -11,11 +11,13 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // Nobody listens: that is an error before anything is read.
-func TestFault38_NoNode(t *testing.T) {
+func TestNoNode(t *testing.T) {
+	faults.Covers(t, 38)
 	const addr = "127.0.0.1:1" // tcpmux, which is nowhere
 	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
 		s := openKubo(t, ipfs.KuboConfig{API: api})
@@ -27,7 +29,8 @@ func TestFault38_NoNode(t *testing.T) {
 }
 
 // The connection is closed in mid-upload, at any point of it.
-func TestFault39_ConnectionCloses(t *testing.T) {
+func TestConnectionCloses(t *testing.T) {
+	faults.Covers(t, 39)
 	for _, after := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
 		inBubble(t, map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.CopyN(io.Discard, r.Body, after)
@@ -41,7 +44,8 @@ func TestFault39_ConnectionCloses(t *testing.T) {
 
 // When the source fails, the request breaks off: its body must not come to an end, for to a node a
 // part that ends well is a whole (it answers 200 and pins what it has).
-func TestFault44_SourceFails(t *testing.T) {
+func TestSourceFails(t *testing.T) {
+	faults.Covers(t, 44)
 	for _, failure := range []error{errors.New("client gone"), io.EOF, io.ErrUnexpectedEOF, context.Canceled} {
 		for _, after := range []int64{0, 1, 1<<20 - 1, 1 << 20, 3<<20 + 5} {
 			var ended error
@@ -68,7 +72,8 @@ func TestFault44_SourceFails(t *testing.T) {
 }
 
 // A source may be slower than the node is allowed to be.
-func TestFault44_SlowSourceIsNoFault(t *testing.T) {
+func TestSlowSourceIsNoFault(t *testing.T) {
+	faults.Covers(t, 44)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
 		_, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
 			time.Sleep(time.Hour)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -75,7 +76,8 @@ var pinOf3MiB = func() string {
 
 // A node that hangs costs the idle time, wherever it does, and a little more where it may have
 // pinned and cannot be asked: less than the 100 s that Postfix waits for a reply.
-func TestFault40_NodeHangs(t *testing.T) {
+func TestNodeHangs(t *testing.T) {
+	faults.Covers(t, 40)
 	for name, script := range stalls {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, script, func(t *testing.T, b *bubbled) {
@@ -101,7 +103,8 @@ func TestFault40_NodeHangs(t *testing.T) {
 
 // The caller's context ends the wait sooner. That alone does not bring http.Client.Do back, when
 // what it waits in is a body that is a pipe (golang.org/issue/78555).
-func TestFault40_CancelledWhileNodeHangs(t *testing.T) {
+func TestCancelledWhileNodeHangs(t *testing.T) {
+	faults.Covers(t, 40)
 	gone := errors.New("client gone")
 	for name, script := range stalls {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +128,8 @@ func TestFault40_CancelledWhileNodeHangs(t *testing.T) {
 }
 
 // The same over a socket, whose buffers take some of the object although nobody reads it.
-func TestFault40_SocketIsNotRead(t *testing.T) {
+func TestSocketIsNotRead(t *testing.T) {
+	faults.Covers(t, 40)
 	n := newFakeNode(map[string]http.HandlerFunc{"dag/import": hang})
 	ctx, cancel := context.WithCancel(context.Background())
 	srv := httptest.NewUnstartedServer(n)
@@ -153,7 +157,8 @@ func TestFault40_SocketIsNotRead(t *testing.T) {
 }
 
 // A slow node makes the source wait, and nothing piles up in between: a mail's sender feels it.
-func TestFault52_SlowNode(t *testing.T) {
+func TestSlowNode(t *testing.T) {
+	faults.Covers(t, 52)
 	const size = 100 << 20
 	var node *fakeNode
 	var ahead atomic.Int64
@@ -205,7 +210,8 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // A name that nobody answers for, and a connection that is never made, are bounded more tightly
 // than a node at work: they stand at the beginning, and the sender may as well try later.
-func TestFault54_HangingDNSAndConnect(t *testing.T) {
+func TestHangingDNSAndConnect(t *testing.T) {
+	faults.Covers(t, 54)
 	unanswered := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -254,7 +260,8 @@ func wantNotRead(t *testing.T, s ipfs.Store) {
 }
 
 // However many uploads wait for their sources, there is a connection for the next one.
-func TestFault54_PoolIsNotExhausted(t *testing.T) {
+func TestPoolIsNotExhausted(t *testing.T) {
+	faults.Covers(t, 54)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
 		release := make(chan struct{})
 		var waiting sync.WaitGroup

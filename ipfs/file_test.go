@@ -18,6 +18,7 @@ import (
 	format "github.com/ipfs/go-ipld-format"
 	"github.com/multiformats/go-multihash"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -195,7 +196,8 @@ func missing() cid.Cid {
 	return n.CID
 }
 
-func TestFault77_HostileShapes(t *testing.T) {
+func TestHostileShapes(t *testing.T) {
+	faults.Covers(t, 77)
 	m := newMemory()
 	bad := hostileShapes(m)
 	maps.Copy(bad, hostileNames(m))
@@ -222,7 +224,8 @@ func TestFault77_HostileShapes(t *testing.T) {
 }
 
 // A store that gives anything but the block asked for is found out before a byte is used.
-func TestFault77_WrongBlock(t *testing.T) {
+func TestWrongBlock(t *testing.T) {
+	faults.Covers(t, 77)
 	data := content(80, 2<<20)
 	for which := range 3 {
 		for name, harm := range map[string]func([]byte) []byte{

@@ -11,11 +11,13 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // What a node gives for a block is bounded, and is what it says it is or an error.
-func TestFault42_BlockAnswers(t *testing.T) {
+func TestBlockAnswers(t *testing.T) {
+	faults.Covers(t, 42)
 	c := putFile(t, openEmbedded(t, t.TempDir()), strings.NewReader("x"))
 	for name, test := range map[string]struct {
 		h    http.HandlerFunc

@@ -16,6 +16,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -30,7 +31,8 @@ func openKubo(t testing.TB, cfg ipfs.KuboConfig) *ipfs.Kubo {
 	return s
 }
 
-func TestFault38_44_48_53_77_Kubo(t *testing.T) {
+func TestKuboConformance(t *testing.T) {
+	faults.Covers(t, 38, 44, 48, 53, 77)
 	node := servers.Kubo(t)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		return storetest.Backend{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -93,7 +94,8 @@ func crowd(t *testing.T) {
 }
 
 // What is parked was verified before.
-func TestFault77_DamagedInACrowd(t *testing.T) {
+func TestDamagedInACrowd(t *testing.T) {
+	faults.Covers(t, 77)
 	crowd(t)
 	m := newMemory()
 	data := content(302, 3<<20)

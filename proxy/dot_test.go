@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // readDots reads one message from wire, and what follows it.
@@ -43,7 +45,8 @@ var falseEnds = []string{
 	"\r\n.\r\r\n", "\r\n\x00.\r\n", "\r\n.\x00\r\n", "\r\n. \r\n", "\r\n .\r\n", "\n\n.\n\n", "\r\r\n.\r\r\n",
 }
 
-func TestFault01_CRCRLFBeforeFinalDotEnds(t *testing.T) {
+func TestCRCRLFBeforeFinalDotEnds(t *testing.T) {
+	faults.Covers(t, 1)
 	for _, body := range []string{"x\r\r\n", "x\r\n\r\r\n", "x\r\r\r\n", "\r\r\n", "\r\n"} {
 		got, rest, err := readDots(t, strings.NewReader(body+".\r\nQUIT\r\n"))
 		if err != nil || got != body || rest != "QUIT\r\n" {
@@ -52,7 +55,8 @@ func TestFault01_CRCRLFBeforeFinalDotEnds(t *testing.T) {
 	}
 }
 
-func TestFault02_03_FalseEndsAreData(t *testing.T) {
+func TestFalseEndsAreData(t *testing.T) {
+	faults.Covers(t, 2, 3)
 	for _, end := range falseEnds {
 		wire := "x" + end + "MAIL FROM:<evil@example>\r\n.\r\nQUIT\r\n"
 		got, rest, err := readDots(t, strings.NewReader(wire))
@@ -87,7 +91,8 @@ func lenientEnd(wire string) int {
 	return -1
 }
 
-func TestFault04_NoEndIsAnError(t *testing.T) {
+func TestNoEndIsAnError(t *testing.T) {
+	faults.Covers(t, 4)
 	for _, wire := range []string{"", ".", ".\r", ".\n", "x", "x\n.\n", "x\n.\r\n", "x\r\n.", "x\r\n.\r", "x\r\n.\n"} {
 		if got, _, err := readDots(t, strings.NewReader(wire)); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: got %q, %v; want unexpected EOF", wire, got, err)
@@ -95,7 +100,8 @@ func TestFault04_NoEndIsAnError(t *testing.T) {
 	}
 }
 
-func TestFault06_DotStuffing(t *testing.T) {
+func TestDotStuffing(t *testing.T) {
+	faults.Covers(t, 6)
 	for _, c := range []struct{ wire, want string }{
 		{".\r\n", ""},
 		{"..\r\n.\r\n", ".\r\n"},
@@ -128,7 +134,8 @@ var sample = func() string {
 	return s + strings.Repeat("0123456789", 20)[:200-len(s)-2] + "\r\n"
 }()
 
-func TestFault07_EverySplit(t *testing.T) {
+func TestEverySplit(t *testing.T) {
+	faults.Covers(t, 7)
 	want := normalise(sample)
 	wire := writeDots(sample)
 	for i := 0; i <= len(sample); i++ {
@@ -169,7 +176,8 @@ func normalise(s string) string {
 	return strings.ReplaceAll(s, "\n.", "\r\n.")
 }
 
-func TestFault37_FinalLine(t *testing.T) {
+func TestFinalLine(t *testing.T) {
+	faults.Covers(t, 37)
 	for _, c := range []struct{ data, want string }{
 		{"", ".\r\n"},
 		{"x", "x\r\n.\r\n"},

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
 const corpusDir = "../../shared/corpus"
@@ -72,7 +73,8 @@ func (r *rig) greeted() *client {
 }
 
 // Every mail of the corpus arrives byte for byte, as found and with CRLF.
-func TestFault55_CorpusThroughTheProxy(t *testing.T) {
+func TestCorpusThroughTheProxy(t *testing.T) {
+	faults.Covers(t, 55)
 	if _, err := os.Stat(corpusDir); err != nil {
 		t.Skip("no corpus beside the project: ", err)
 	}
@@ -111,7 +113,8 @@ const smallMail = "Content-Type: multipart/mixed; boundary=b\r\n\r\n.pre\r\n--b\
 	"--b \t\r\nContent-Type: a/b; name=c\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--b-x\r\n-\r\n--\r\n--b--\r\nepilogue:a very end.\r\n.\r\n\r\n"
 
 // However the bytes of a mail come in, they are the same.
-func TestFault55_AnySplit(t *testing.T) {
+func TestAnySplit(t *testing.T) {
+	faults.Covers(t, 55)
 	if n := len(smallMail); n != 200 {
 		t.Errorf("mail of %d bytes", n)
 	}
@@ -129,7 +132,8 @@ func TestFault55_AnySplit(t *testing.T) {
 }
 
 // Mails whose delimiters and dots lie around the ends of buffers.
-func TestFault55_AroundBuffers(t *testing.T) {
+func TestAroundBuffers(t *testing.T) {
+	faults.Covers(t, 55)
 	r := exactRig(t)
 	c := r.greeted()
 	for _, size := range []int{4096, 32768, 65536} {
@@ -143,7 +147,8 @@ func TestFault55_AroundBuffers(t *testing.T) {
 	}
 }
 
-func TestFault55_OddShapes(t *testing.T) {
+func TestOddShapes(t *testing.T) {
+	faults.Covers(t, 55)
 	r := exactRig(t)
 	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 0")
 	c := r.greeted()

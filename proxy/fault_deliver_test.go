@@ -20,10 +20,11 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 // house is a rig with a real vault, whose store can be made to fail.
@@ -191,7 +192,8 @@ func (h *house) fails(c *client, mode OnFailure, what, mail string) {
 
 // Storing fails after every byte there is: of the first attachment, of the second, and after the
 // last one. The mail is passed on as it was, or stays with its sender; nothing of it is kept.
-func TestFault38_43_StoringFailsAtEveryByte(t *testing.T) {
+func TestStoringFailsAtEveryByte(t *testing.T) {
+	faults.Covers(t, 38, 43)
 	one := attachmentMail(40)
 	part := one[strings.Index(one, "\r\n--b\r\nContent-Type: application/pdf")+2 : strings.Index(one, "--b--")]
 	mail := strings.Replace(one, "--b--", part+"--b--", 1) + "epilogue\r\n.\r\n..\r\n"
@@ -214,7 +216,8 @@ func TestFault38_43_StoringFailsAtEveryByte(t *testing.T) {
 
 // The same with an attachment of several blocks. The spool that holds the original is there only if
 // it may be needed, and is gone with the mail.
-func TestFault38_43_StoringFailsInALargeOne(t *testing.T) {
+func TestStoringFailsInALargeOne(t *testing.T) {
+	faults.Covers(t, 38, 43)
 	const size = 3<<20 + 5
 	mail := attachmentMail(size) + "..\r\n"
 	for name, mode := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
@@ -241,7 +244,8 @@ func TestFault38_43_StoringFailsInALargeOne(t *testing.T) {
 
 // The links are promised when the next hop has all of the mail but its end. It cannot be given
 // another one then, so that failure is a 451 in either mode.
-func TestFault21_PromiseFails(t *testing.T) {
+func TestPromiseFails(t *testing.T) {
+	faults.Covers(t, 21)
 	for name, mode := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, mode, func(h *house) { h.commit = errors.New("ledger: no space left") })
@@ -258,7 +262,8 @@ func TestFault21_PromiseFails(t *testing.T) {
 }
 
 // The node's reason is for the administrator. The client is told that it may try again.
-func TestFault43_ReasonIsLoggedAndNotTold(t *testing.T) {
+func TestReasonIsLoggedAndNotTold(t *testing.T) {
+	faults.Covers(t, 43)
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusInternalServerError)
@@ -277,7 +282,8 @@ func TestFault43_ReasonIsLoggedAndNotTold(t *testing.T) {
 }
 
 // There is no node at all. Mail without attachments does not need one.
-func TestFault38_NoNode(t *testing.T) {
+func TestNoNode(t *testing.T) {
+	faults.Covers(t, 38)
 	const nobody = "http://127.0.0.1:1" // tcpmux, which is nowhere
 	for name, mode := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +304,8 @@ func kuboAt(t *testing.T, url string) func(string) ipfs.Store {
 }
 
 // No random bytes, no key; and no mail with a link that would need one.
-func TestFault75_NoRandomBytesIs451(t *testing.T) {
+func TestNoRandomBytesIs451(t *testing.T) {
+	faults.Covers(t, 75)
 	kernel := rand.Reader
 	defer func() { rand.Reader = kernel }()
 	h := newHouse(t, TempFail, nil)

@@ -8,10 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // A client may vanish anywhere. Up to S4 nothing of its mail is left, neither stored nor passed on.
-func TestFault17_ClientVanishes(t *testing.T) {
+func TestClientVanishes(t *testing.T) {
+	faults.Covers(t, 17)
 	mail := attachmentMail(300000)
 	wire := writeDots(mail)
 	for _, c := range []struct {
@@ -82,7 +85,8 @@ func TestFault17_ClientVanishes(t *testing.T) {
 	}
 }
 
-func TestFault17_ClientVanishesInPassingMessage(t *testing.T) {
+func TestClientVanishesInPassingMessage(t *testing.T) {
+	faults.Covers(t, 17)
 	r := newRig(t)
 	c := r.envelope()
 	c.want("DATA", "354")
@@ -95,7 +99,8 @@ func TestFault17_ClientVanishesInPassingMessage(t *testing.T) {
 	}
 }
 
-func TestFault21_StoreFails(t *testing.T) {
+func TestStoreFails(t *testing.T) {
+	faults.Covers(t, 21)
 	mail := attachmentMail(500000)
 	for _, after := range []int64{0, 1, 50000, 500000} {
 		t.Run("", func(t *testing.T) {
@@ -124,7 +129,8 @@ func TestFault21_StoreFails(t *testing.T) {
 // The links are promised last of all: what the next hop has by then is abandoned, also where the
 // original could still have been passed on before.
 // While the store takes nothing, the client gets ahead of it by what one socket holds and no more, even when all went fast before.
-func TestFault52_ClientIsHeldBack(t *testing.T) {
+func TestClientIsHeldBack(t *testing.T) {
+	faults.Covers(t, 52)
 	const fast = 2 << 20
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 64 << 20 })
 	r.store.set(mood{failure: errStoreDown, failAfter: fast, hangs: true})
@@ -194,7 +200,8 @@ func TestDeliverTheOriginal(t *testing.T) {
 	})
 }
 
-func TestFault29_NextHopDown(t *testing.T) {
+func TestNextHopDown(t *testing.T) {
+	faults.Covers(t, 29)
 	r := newRig(t, func(cfg *Config) { cfg.NextHop = "unix:/nowhere/at/all" })
 	c := r.connect()
 	c.expect("421 4.3.0 filter.example")
@@ -203,7 +210,8 @@ func TestFault29_NextHopDown(t *testing.T) {
 	}
 }
 
-func TestFault30_Greeting(t *testing.T) {
+func TestGreeting(t *testing.T) {
+	faults.Covers(t, 30)
 	for _, greeting := range []string{"421 4.3.2 busy", "554-5.7.1 no\r\n554 5.7.1 really", hangUp, "hello"} {
 		t.Run(greeting, func(t *testing.T) {
 			r := newRig(t)
@@ -222,7 +230,8 @@ func TestFault30_Greeting(t *testing.T) {
 }
 
 // What the next hop refuses before DATA is refused in its words, and it is not asked for DATA then.
-func TestFault30_EnvelopeRefused(t *testing.T) {
+func TestEnvelopeRefused(t *testing.T) {
+	faults.Covers(t, 30)
 	steps := []string{"EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"}
 	for i := range steps {
 		for _, no := range []string{"450-4.7.1 not\r\n450 4.7.1 now", "550 5.7.1 never", "421 4.3.2 bye"} {
@@ -251,7 +260,8 @@ func TestFault30_EnvelopeRefused(t *testing.T) {
 }
 
 // What the next hop says to DATA and to the final dot, and what the client hears of it.
-func TestFault30_33_35_AnswersToDATAAndDot(t *testing.T) {
+func TestAnswersToDATAAndDot(t *testing.T) {
+	faults.Covers(t, 30, 33, 35)
 	const ours, kept, discarded = "451 4.3.0 Temporary failure, please try again later", "committed ", "committed discarded "
 	const unpromised = "discarded "
 	for _, c := range []struct {
@@ -302,7 +312,8 @@ func TestFault30_33_35_AnswersToDATAAndDot(t *testing.T) {
 
 // What the next hop says before the final dot is no answer to it, so the dot is not sent: if it were, a mail could be accepted that
 // nobody has, or its files be deleted although somebody has it.
-func TestFault30_35_AnswersBeforeTheDot(t *testing.T) {
+func TestAnswersBeforeTheDot(t *testing.T) {
+	faults.Covers(t, 30, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
 	for said, want := range map[string]string{
 		"250 2.0.0 Ok: queued as 4X":        ours,
@@ -359,7 +370,8 @@ func TestQUITAfterNextHopIsLost(t *testing.T) {
 	c.expect("closed")
 }
 
-func TestFault31_OneOfTwoRecipients(t *testing.T) {
+func TestOneOfTwoRecipients(t *testing.T) {
+	faults.Covers(t, 31)
 	r := newRig(t)
 	c := r.envelope()
 	r.hop.script("RCPT", "550 5.1.1 Unknown")
@@ -370,7 +382,8 @@ func TestFault31_OneOfTwoRecipients(t *testing.T) {
 	}
 }
 
-func TestFault32_NextHopClosesInData(t *testing.T) {
+func TestNextHopClosesInData(t *testing.T) {
+	faults.Covers(t, 32)
 	r := newRig(t)
 	c := r.envelope()
 	c.want("DATA", "354")
@@ -383,7 +396,8 @@ func TestFault32_NextHopClosesInData(t *testing.T) {
 	c.want("NOOP", "421 4.3.0")
 }
 
-func TestFault03_37_OneMailInOneMailOut(t *testing.T) {
+func TestOneMailInOneMailOut(t *testing.T) {
+	faults.Covers(t, 3, 37)
 	for _, lenient := range []bool{false, true} {
 		for _, evil := range falseEnds {
 			for _, mail := range []string{plainMail, attachmentMail(100)} {
@@ -407,7 +421,8 @@ func TestFault03_37_OneMailInOneMailOut(t *testing.T) {
 	}
 }
 
-func TestFault36_Loop(t *testing.T) {
+func TestLoop(t *testing.T) {
+	faults.Covers(t, 36)
 	line := "Received: from x\r\n\tby y; Received: z\r\n"
 	for _, c := range []struct{ mail, want string }{
 		{strings.Repeat(line, 50) + plainMail, "250"},

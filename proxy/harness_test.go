@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
 // rig is a client's way to a scripted next hop through a Server, with a store in memory.

@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
 // idleLimit is for one connection that says nothing, with its connection to the next hop: a line each way and a goroutine.
@@ -16,7 +17,8 @@ const idleLimit = 24 << 10
 
 // A thousand clients that say nothing more cost little, and keep nobody else waiting. Half of them have sent a mail before: what
 // that took is given back. The same clients straight at the next hop are the measure, for both are in this process too.
-func TestFault23_101_AThousandIdle(t *testing.T) {
+func TestAThousandIdle(t *testing.T) {
+	faults.Covers(t, 23, 101)
 	const many = 1000
 	hop := newHop()
 	addr := hop.listen(t)

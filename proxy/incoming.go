@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 // incoming is a message as it comes from the client. The first failure stays: Read returns it ever
@@ -17,11 +17,11 @@ type incoming struct {
 	limit int64 // 0: none
 	hops  hopCounter
 
-	beforeWait func()         // called before waiting for the client
-	atEnd      func()         // called at the final dot
-	patience   *time.Timer    // runs while the client waits for us, and not while we wait for it
-	allowance  time.Duration  // what patience is set to
-	original   *rewrite.Spool // what was read so far, if it may have to be passed on unchanged
+	beforeWait func()        // called before waiting for the client
+	atEnd      func()        // called at the final dot
+	patience   *time.Timer   // runs while the client waits for us, and not while we wait for it
+	allowance  time.Duration // what patience is set to
+	original   *spool.Spool  // what was read so far, if it may have to be passed on unchanged
 
 	size  int64
 	ended bool // the final dot was read

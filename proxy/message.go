@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 // message is one mail on its way from the client's DATA to the next hop's answer.
@@ -61,7 +62,7 @@ func (s *session) receive(ctx context.Context) (a answer, err error) {
 	m.storing = storing
 	m.in = newIncoming(buf, s.limit, patience, func() { giveUp(errSlow) })
 	if s.cfg.OnFailure == Deliver {
-		m.in.original = rewrite.NewSpool(s.cfg.Policy.TempDir)
+		m.in.original = spool.New(s.cfg.Policy.TempDir)
 	}
 	m.in.atEnd = func() { m.watch(buf, cancel) }
 	m.stopNoop = s.next.keepAwake(s.cfg.Timeouts.Noop, func(err error) { cancel(err) })

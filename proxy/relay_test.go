@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 func TestRelay(t *testing.T) {
@@ -36,7 +38,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-func TestFault09_Size(t *testing.T) {
+func TestSize(t *testing.T) {
+	faults.Covers(t, 9)
 	mail := plainMail + strings.Repeat("x", 500) + "\r\n"
 	for _, c := range []struct {
 		name  string
@@ -64,7 +67,8 @@ func TestFault09_Size(t *testing.T) {
 	}
 }
 
-func TestFault09_LimitIsTheNextHops(t *testing.T) {
+func TestLimitIsTheNextHops(t *testing.T) {
+	faults.Covers(t, 9)
 	r := newRig(t)
 	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 1000")
 	c := r.envelope()
@@ -76,7 +80,8 @@ func TestFault09_LimitIsTheNextHops(t *testing.T) {
 	c.mail()
 }
 
-func TestFault10_SizeIs64Bit(t *testing.T) {
+func TestSizeIs64Bit(t *testing.T) {
+	faults.Covers(t, 10)
 	r := newRig(t)
 	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 0")
 	c := r.connect()
@@ -112,7 +117,8 @@ func TestTakeSize(t *testing.T) {
 	}
 }
 
-func TestFault11_12_14_CommandsAreRelayedAsTheyAre(t *testing.T) {
+func TestCommandsAreRelayedAsTheyAre(t *testing.T) {
+	faults.Covers(t, 11, 12, 14)
 	r := newRig(t)
 	c := r.connect()
 	c.expect("220")
@@ -141,7 +147,8 @@ func TestFault11_12_14_CommandsAreRelayedAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestFault13_EHLO(t *testing.T) {
+func TestEHLO(t *testing.T) {
+	faults.Covers(t, 13)
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 5000000000 })
 	r.hop.script("EHLO", "250-next.example says \xe9 hello\r\n250-size 10240000\r\n250-8bitmime\r\n250-AUTH PLAIN\r\n"+
 		"250-XFORWARD NAME ADDR PROTO\r\n250-\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250 STARTTLS")
@@ -188,7 +195,8 @@ func TestFilterEHLO(t *testing.T) {
 	}
 }
 
-func TestFault15_XFORWARDRefused(t *testing.T) {
+func TestXFORWARDRefused(t *testing.T) {
+	faults.Covers(t, 15)
 	r := newRig(t)
 	r.hop.script("XFORWARD", "550 5.7.0 Error: insufficient authorization")
 	c := r.connect()
@@ -202,7 +210,8 @@ func TestFault15_XFORWARDRefused(t *testing.T) {
 	}
 }
 
-func TestFault16_Pipelined(t *testing.T) {
+func TestPipelined(t *testing.T) {
+	faults.Covers(t, 16)
 	r := newRig(t)
 	c := r.connect()
 	one := "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + writeDots(plainMail)
@@ -223,7 +232,8 @@ func TestFault16_Pipelined(t *testing.T) {
 	}
 }
 
-func TestFault18_ManyTransactions(t *testing.T) {
+func TestManyTransactions(t *testing.T) {
+	faults.Covers(t, 18)
 	r := newRig(t)
 	c := r.connect()
 	c.expect("220")
@@ -263,7 +273,8 @@ func TestDATANeedsRecipients(t *testing.T) {
 	}
 }
 
-func TestFault22_Garbage(t *testing.T) {
+func TestGarbage(t *testing.T) {
+	faults.Covers(t, 22)
 	r := newRig(t)
 	c := r.connect()
 	c.expect("220")
@@ -299,7 +310,8 @@ func TestFault22_Garbage(t *testing.T) {
 	}
 }
 
-func TestFault26_27_OddMessagesPassUnchanged(t *testing.T) {
+func TestOddMessagesPassUnchanged(t *testing.T) {
+	faults.Covers(t, 26, 27)
 	r := newRig(t)
 	c := r.connect()
 	c.expect("220")
@@ -326,7 +338,8 @@ func TestFault26_27_OddMessagesPassUnchanged(t *testing.T) {
 	}
 }
 
-func TestFault08_LongLines(t *testing.T) {
+func TestLongLines(t *testing.T) {
+	faults.Covers(t, 8)
 	r := newRig(t)
 	r.hop.script("EHLO", "250 next.example")
 	c := r.connect()
@@ -342,7 +355,8 @@ func TestFault08_LongLines(t *testing.T) {
 	}
 }
 
-func TestFault28_Replies(t *testing.T) {
+func TestReplies(t *testing.T) {
+	faults.Covers(t, 28)
 	for _, want := range []string{
 		"550-5.1.1 first\r\n550-\r\n550 5.1.1 last\r\n",
 		"550\r\n",

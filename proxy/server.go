@@ -13,7 +13,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
 // A Batch holds the attachments of one mail from their upload until the next hop has answered.

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-func TestFault23_SessionLimit(t *testing.T) {
+func TestSessionLimit(t *testing.T) {
+	faults.Covers(t, 23)
 	r := newRig(t, func(cfg *Config) { cfg.MaxSessions = 3 })
 	var all []*client
 	for range 3 {
@@ -33,7 +36,8 @@ func TestFault23_SessionLimit(t *testing.T) {
 	}
 }
 
-func TestFault24_ShutdownIdle(t *testing.T) {
+func TestShutdownIdle(t *testing.T) {
+	faults.Covers(t, 24)
 	r := newRig(t)
 	a, b := r.envelope(), r.connect()
 	b.expect("220")
@@ -52,7 +56,8 @@ func TestFault24_ShutdownIdle(t *testing.T) {
 	}
 }
 
-func TestFault24_ShutdownLetsMessagesFinish(t *testing.T) {
+func TestShutdownLetsMessagesFinish(t *testing.T) {
+	faults.Covers(t, 24)
 	r := newRig(t)
 	c := r.envelope()
 	c.want("DATA", "354")
@@ -67,7 +72,8 @@ func TestFault24_ShutdownLetsMessagesFinish(t *testing.T) {
 	}
 }
 
-func TestFault24_ShutdownDeadline(t *testing.T) {
+func TestShutdownDeadline(t *testing.T) {
+	faults.Covers(t, 24)
 	for _, mail := range []string{halfMail, attachmentMail(1000)} {
 		t.Run("", func(t *testing.T) {
 			r := newRig(t)
@@ -102,7 +108,8 @@ func (l *tiredListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-func TestFault100_AcceptErrors(t *testing.T) {
+func TestAcceptErrors(t *testing.T) {
+	faults.Covers(t, 100)
 	r := newRig(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"log/slog"
 
 	"github.com/emersion/go-smtp"
-	"github.com/nkirchhoffer/detach-mta/internal/trace"
+
+	"github.com/nkirchhoffer/detach-mta/internal/stack"
 )
 
 // state is how far a session's current mail has come. It decides what a failure means: before the
@@ -57,7 +58,7 @@ func (s *session) run(ctx context.Context) {
 		// One session's fault must not take the others' mail down. The value may hold what was
 		// read, so only its type is logged. Closed without a reply, the client keeps the mail.
 		if p := recover(); p != nil {
-			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", trace.Stack())
+			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", stack.Trace())
 		}
 	}()
 	release := context.AfterFunc(ctx, func() { s.client.Close() })

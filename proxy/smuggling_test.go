@@ -12,9 +12,10 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 // between is the place that Detach has: a Postfix before it, which an attacker talks to, and a Postfix behind it, with a mailbox.
@@ -110,7 +111,8 @@ func splice(before, text string) string {
 // Between two real Postfixes, whichever way these take bare newlines, each mail that the sender was told 250 for is delivered, and
 // no other one is. Who talks to Detach itself is told of one mail, always. A Postfix with smtpd_forbid_bare_newline = no ends a mail
 // at some of the false ends by itself: then it has told its client of two.
-func TestFault02_03_37_SmugglingBetweenPostfixes(t *testing.T) {
+func TestSmugglingBetweenPostfixes(t *testing.T) {
+	faults.Covers(t, 2, 3, 37)
 	for _, bare := range []string{"no", "normalize"} {
 		t.Run(bare, func(t *testing.T) {
 			t.Parallel()
@@ -154,7 +156,8 @@ func TestFault02_03_37_SmugglingBetweenPostfixes(t *testing.T) {
 }
 
 // Attackers fall silent inside DATA until Detach gives them up, and then go on with what would be commands.
-func TestFault04_19_StallBetweenPostfixes(t *testing.T) {
+func TestStallBetweenPostfixes(t *testing.T) {
+	faults.Covers(t, 4, 19)
 	for _, bare := range []string{"no", "normalize"} {
 		t.Run(bare, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // These tests run in synctest bubbles, over pipes, with the timeouts that production has.
@@ -23,7 +25,8 @@ func took(f func()) time.Duration {
 	return time.Since(start)
 }
 
-func TestFault04_19_StallInDATA(t *testing.T) {
+func TestStallInDATA(t *testing.T) {
+	faults.Covers(t, 4, 19)
 	half := writeDots(attachmentMail(10000))[:5000]
 	for _, sent := range []string{"", halfMail, half, halfMail + "\n.\n", halfMail + "x\n.\r\n", halfMail + ".\n"} {
 		inBubble(t, func(t *testing.T) {
@@ -58,7 +61,8 @@ func TestFault04_19_StallInDATA(t *testing.T) {
 }
 
 // A mail that passes is heard of by the next hop line by line: it would not wait for a full buffer.
-func TestFault20_SlowClient(t *testing.T) {
+func TestSlowClient(t *testing.T) {
+	faults.Covers(t, 20)
 	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
 		inBubble(t, func(t *testing.T) {
 			r := newPipeRig(t)
@@ -122,7 +126,8 @@ func TestNoopFails(t *testing.T) {
 	}
 }
 
-func TestFault33_NextHopSilent(t *testing.T) {
+func TestNextHopSilent(t *testing.T) {
+	faults.Covers(t, 33)
 	for _, c := range []struct {
 		at, want, fate string
 	}{
@@ -161,7 +166,8 @@ func TestFault33_NextHopSilent(t *testing.T) {
 	}
 }
 
-func TestFault32_NextHopStopsReadingPassingMessage(t *testing.T) {
+func TestNextHopStopsReadingPassingMessage(t *testing.T) {
+	faults.Covers(t, 32)
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
 		defer r.shutdown()
@@ -235,7 +241,8 @@ func TestIdleClient(t *testing.T) {
 }
 
 // The message is cut in two at every byte of a 200-byte sample; what comes out is always the same.
-func TestFault07_EverySplitThroughTheRelay(t *testing.T) {
+func TestEverySplitThroughTheRelay(t *testing.T) {
+	faults.Covers(t, 7)
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
 		defer r.shutdown()
@@ -260,7 +267,8 @@ func TestFault07_EverySplitThroughTheRelay(t *testing.T) {
 
 // While the store takes nothing, nothing is read from the client: that it has left stands behind what it sent before, in its own
 // buffers or ours. So its mail lives on for as long as a client may wait, and then nothing of it is left.
-func TestFault17_ClientVanishesWhileTheStoreHangs(t *testing.T) {
+func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
+	faults.Covers(t, 17)
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
 		defer r.shutdown()
@@ -286,7 +294,8 @@ func TestFault17_ClientVanishesWhileTheStoreHangs(t *testing.T) {
 }
 
 // A step of the wall clock moves no deadline: each has a monotonic reading, which is all that Go's timers look at.
-func TestFault99_DeadlinesAreMonotonic(t *testing.T) {
+func TestDeadlinesAreMonotonic(t *testing.T) {
+	faults.Covers(t, 99)
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	noted := &notedDeadlines{Conn: ours}
@@ -325,7 +334,8 @@ func (n *notedDeadlines) SetWriteDeadline(at time.Time) error {
 }
 
 // When a client vanishes before our final dot, all that was there for it is gone as soon as anything can be: no time passes.
-func TestFault17_NothingRunsOn(t *testing.T) {
+func TestNothingRunsOn(t *testing.T) {
+	faults.Covers(t, 17)
 	wire := writeDots(attachmentMail(100_000))
 	for _, c := range []struct {
 		name string

@@ -10,11 +10,12 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/nkirchhoffer/detach-mta/proxy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/nkirchhoffer/detach-mta/proxy"
 )
 
 // adminHandler answers whoever looks after this process.

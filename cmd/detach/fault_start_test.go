@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
 // refusal is a change that makes a good configuration, or what it names, a bad one; and what is said of it.
@@ -77,7 +79,8 @@ var refusals = map[string]refusal{
 
 // What is wrong with a configuration, or with what it names, is said in one line before anything is served, with the key and the
 // remedy, and the exit code is 2.
-func TestFault97_RefusesToStart(t *testing.T) {
+func TestRefusesToStart(t *testing.T) {
+	faults.Covers(t, 97)
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -4,8 +4,9 @@ import (
 	"errors"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 type filterCmd struct {
@@ -47,7 +48,7 @@ func filter(e *env, policy rewrite.Policy, batch *vault.Batch) (err error) {
 			return err
 		}
 	}
-	whole := rewrite.NewSpool(policy.TempDir)
+	whole := spool.New(policy.TempDir)
 	defer func() { err = errors.Join(err, whole.Close()) }()
 	if _, err := m.WriteTo(whole); err != nil {
 		return err

@@ -10,11 +10,11 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 type getCmd struct {
@@ -48,7 +48,7 @@ func (c *getCmd) Run(e *env) error {
 	switch r.meta.Type {
 	case skeleton.Type:
 		return c.original(e, r)
-	case manifest.Type:
+	case filelist.Type:
 		return c.all(e, r)
 	}
 	return c.file(e, r)
@@ -91,7 +91,7 @@ func (c *getCmd) file(e *env, r *remote) error {
 
 // original downloads the whole message that a skeleton and its attachments make.
 func (c *getCmd) original(e *env, r *remote) (err error) {
-	bones := rewrite.NewSpool("")
+	bones := spool.New("")
 	defer func() { err = errors.Join(err, bones.Close()) }()
 	if err := r.copy(e.ctx, bones, newSum()); err != nil {
 		return err

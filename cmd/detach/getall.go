@@ -8,8 +8,8 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/nkirchhoffer/detach-mta/internal/archive"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -24,11 +24,11 @@ func (c *getCmd) all(e *env, r *remote) error {
 	if err != nil {
 		return err
 	}
-	zip := archive.New(entries(files), r.meta.Created, func(i int, _ int64) (io.ReadCloser, error) { // always from its beginning
+	zip := zipstream.New(entries(files), r.meta.Created, func(i int, _ int64) (io.ReadCloser, error) { // always from its beginning
 		return r.part(e.ctx, files[i].Link)
 	})
 	defer zip.Close()
-	out, err := create(c.Output, manifest.Name, r.link.CID, e.stdout)
+	out, err := create(c.Output, filelist.Name, r.link.CID, e.stdout)
 	if err != nil {
 		return err
 	}
@@ -47,19 +47,19 @@ func (c *getCmd) all(e *env, r *remote) error {
 }
 
 // list reads the list that r is.
-func (r *remote) list(ctx context.Context) (manifest.List, error) {
-	if r.meta.Size > manifest.MaxSize {
-		return manifest.List{}, manifest.ErrTooMany
+func (r *remote) list(ctx context.Context) (filelist.List, error) {
+	if r.meta.Size > filelist.MaxSize {
+		return filelist.List{}, filelist.ErrTooMany
 	}
 	var text bytes.Buffer
 	if err := r.copy(ctx, &text, newSum()); err != nil {
-		return manifest.List{}, err
+		return filelist.List{}, err
 	}
-	return manifest.Read(&text)
+	return filelist.Read(&text)
 }
 
 // left are the files that can still be opened.
-func (r *remote) left(ctx context.Context, all []manifest.File) (files []manifest.File, err error) {
+func (r *remote) left(ctx context.Context, all []filelist.File) (files []filelist.File, err error) {
 	for _, f := range all {
 		file, err := r.open(ctx, f.Link)
 		switch {
@@ -78,14 +78,14 @@ func (r *remote) left(ctx context.Context, all []manifest.File) (files []manifes
 }
 
 // entries are the files under the names that they would be saved by, each its own.
-func entries(files []manifest.File) []archive.Entry {
+func entries(files []filelist.File) []zipstream.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
 		names[i] = cleanName(f.Name)
 	}
-	entries := make([]archive.Entry, len(files))
-	for i, name := range archive.Names(names) {
-		entries[i] = archive.Entry{Name: name, Size: files[i].Size, CRC32: files[i].CRC32}
+	entries := make([]zipstream.Entry, len(files))
+	for i, name := range zipstream.Names(names) {
+		entries[i] = zipstream.Entry{Name: name, Size: files[i].Size, CRC32: files[i].CRC32}
 	}
 	return entries
 }

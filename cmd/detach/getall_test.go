@@ -12,12 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/manifest"
 )
 
 // storedAll are three files and the list of them behind a real gateway, whose answers spoil may change.
-func storedAll(t *testing.T, spoil func(path string, answer []byte) []byte) (h *house, all link.Link, files []manifest.File, contents [][]byte) {
+func storedAll(t *testing.T, spoil func(path string, answer []byte) []byte) (h *house, all link.Link, files []filelist.File, contents [][]byte) {
 	t.Helper()
 	h = served(t, spoil)
 	batch := h.vault.Begin()
@@ -28,14 +28,14 @@ func storedAll(t *testing.T, spoil func(path string, answer []byte) []byte) (h *
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, manifest.File{Link: l, Name: name, Size: int64(len(content)), CRC32: crc32.ChecksumIEEE(content)})
+		files = append(files, filelist.File{Link: l, Name: name, Size: int64(len(content)), CRC32: crc32.ChecksumIEEE(content)})
 		contents = append(contents, content)
 	}
-	list, err := manifest.Marshal(files)
+	list, err := filelist.Marshal(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, err = batch.Detach(t.Context(), manifest.Name, manifest.Type, bytes.NewReader(list)); err != nil {
+	if all, err = batch.Detach(t.Context(), filelist.Name, filelist.Type, bytes.NewReader(list)); err != nil {
 		t.Fatal(err)
 	}
 	if err := batch.Commit(t.Context()); err != nil {

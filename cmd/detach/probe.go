@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/emersion/go-smtp"
+
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 

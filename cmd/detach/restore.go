@@ -8,8 +8,8 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 type restoreCmd struct {
@@ -35,7 +35,7 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
 		return fmt.Errorf("read mail: %w", err)
 	}
-	original := rewrite.NewSpool("")
+	original := spool.New("")
 	defer func() { err = errors.Join(err, original.Close()) }()
 	if err := h.restore(e.ctx, original, links); err != nil {
 		return err

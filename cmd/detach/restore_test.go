@@ -9,15 +9,15 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
 )
 
 const corpusDir = "../../../shared/corpus"
 
 // restore(filter(m)) = m for every mail there is, through the real vault and the embedded store.
 func TestCorpusRestoredFromTheStore(t *testing.T) {
-	paths, err := filepath.Glob("../../proxy/rewrite/testdata/golden/*[a-z].eml")
+	paths, err := filepath.Glob("../../internal/rewrite/testdata/golden/*[a-z].eml")
 	if err != nil || len(paths) == 0 {
 		t.Fatal("no golden mails: ", err)
 	}

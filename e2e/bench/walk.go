@@ -7,7 +7,8 @@ import (
 	"math/rand/v2"
 	"strings"
 
-	"github.com/nkirchhoffer/detach-mta/proxy/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 // walkTimes is how often a mail is walked for one figure.
@@ -60,7 +61,7 @@ func (l *lab) walk(mail []byte) {
 }
 
 func (l *lab) copy(mail, buf []byte) {
-	s := rewrite.NewSpool("")
+	s := spool.New("")
 	defer s.Close()
 	_, err := io.CopyBuffer(plainWriter{s}, plainReader{bytes.NewReader(mail)}, buf)
 	l.must(err)

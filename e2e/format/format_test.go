@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mr-tron/base58"
+
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 

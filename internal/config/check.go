@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
+
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 

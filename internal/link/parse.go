@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 

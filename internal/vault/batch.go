@@ -16,9 +16,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/ahead"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -162,7 +163,7 @@ type sealer struct {
 // store makes the file. Decoding goes on while what was decoded is hashed, encrypted and stored. It begins here and not
 // earlier, for of a store that is out of reach nothing should be read.
 func (s *sealer) store(add ipfs.AddFunc) (ipfs.Node, error) {
-	source := ahead.NewReader(s.r)
+	source := readahead.NewReader(s.r)
 	defer source.Close()
 	s.r = source
 	return ipfs.AddFile(add, s)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -29,7 +30,8 @@ const day = 24 * time.Hour
 
 // A clock that is wrong for a while decides nothing for good: nothing is deleted when a file expires, so what is refused under the
 // wrong clock opens under the right one.
-func TestFault99_ClockJumps(t *testing.T) {
+func TestClockJumps(t *testing.T) {
+	faults.Covers(t, 99)
 	for _, mode := range []Mode{Split, LinkOnly} {
 		for _, retention := range []time.Duration{0, 30 * day} {
 			s := newSite(t)
@@ -66,7 +68,8 @@ func TestFault99_ClockJumps(t *testing.T) {
 
 // A ticket made under a clock that is ahead lives longer by as much and no more; one under a clock that is behind is too old when
 // that is set right, and the link makes another.
-func TestFault99_ClockJumpsUnderATicket(t *testing.T) {
+func TestClockJumpsUnderATicket(t *testing.T) {
+	faults.Covers(t, 99)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	l := detached(t, v, []byte("x"))
@@ -93,7 +96,8 @@ func TestFault99_ClockJumpsUnderATicket(t *testing.T) {
 
 // A clock that goes back into an epoch whose secret was destroyed makes a new secret. It opens what is stored then, and nothing of
 // what was destroyed.
-func TestFault99_BackIntoADestroyedEpoch(t *testing.T) {
+func TestBackIntoADestroyedEpoch(t *testing.T) {
+	faults.Covers(t, 99)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	old := detached(t, v, []byte("destroyed"))
@@ -121,7 +125,8 @@ func wantWithoutSecret(t *testing.T, v *Vault, l link.Link, want error) {
 
 // Around the second at which 32 bits end, at the turn of years and centuries, on a leap day, and at the beginning of time, where a
 // computer without a clock begins: files are stored, opened, and expire when they should.
-func TestFault99_Dates(t *testing.T) {
+func TestDates(t *testing.T) {
+	faults.Covers(t, 99)
 	for _, at := range []time.Time{
 		time.Unix(0, 0), time.Unix(1<<31-1, 0), time.Unix(1<<31, 0), time.Unix(1<<32, 0),
 		time.Date(2037, 12, 31, 23, 59, 59, 999, time.UTC), time.Date(2038, 1, 19, 3, 14, 7, 0, time.UTC),

@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -75,7 +77,8 @@ func sections(car []byte) (all []carSection) {
 }
 
 // Of a small object every single byte: of header, lengths, CIDs, ciphertext, metadata and directory.
-func TestFault77_EveryByte(t *testing.T) {
+func TestEveryByte(t *testing.T) {
+	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(100))
 	for i := range o.car {
@@ -96,7 +99,8 @@ func TestFault77_EveryByte(t *testing.T) {
 }
 
 // Of an object of several blocks: cut around each of their ends, and in each of them a byte flipped.
-func TestFault77_CutBetweenBlocks(t *testing.T) {
+func TestCutBetweenBlocks(t *testing.T) {
+	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(2<<20+5))
 	all := sections(o.car)
@@ -124,7 +128,8 @@ func TestFault77_CutBetweenBlocks(t *testing.T) {
 
 // Two blocks change places. With their CIDs that is another order of the file, and no harm; without
 // them it is refused.
-func TestFault77_SwappedBlocks(t *testing.T) {
+func TestSwappedBlocks(t *testing.T) {
+	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(3<<20))
 	all := sections(o.car)
@@ -160,7 +165,8 @@ func (alike) Read(p []byte) (int, error) {
 
 // Another object in the place of this one, whole or a block of it, is refused even if it was
 // encrypted with the same key, so that key stream and metadata would fit: the CID is what counts.
-func TestFault77_AnotherObjectOfTheSameKey(t *testing.T) {
+func TestAnotherObjectOfTheSameKey(t *testing.T) {
+	faults.Covers(t, 77)
 	kernel := rand.Reader
 	rand.Reader = alike{}
 	defer func() { rand.Reader = kernel }()
@@ -189,7 +195,8 @@ func TestFault77_AnotherObjectOfTheSameKey(t *testing.T) {
 
 // What two objects are made of, put together anew: even in the ledger, the new object's share is
 // another one, since it comes from the CID, and with it neither of the two links fits.
-func TestFault79_KeyIsBoundToTheCID(t *testing.T) {
+func TestKeyIsBoundToTheCID(t *testing.T) {
+	faults.Covers(t, 79)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))

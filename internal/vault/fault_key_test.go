@@ -15,7 +15,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -23,7 +25,8 @@ func isWrongKey(err error) bool { return errors.Is(err, ErrWrongKey) }
 
 // Whichever draw of random bytes fails (the key, the epoch's secret, the metadata's nonce), there is
 // no link, and nothing is stored or promised.
-func TestFault75_NoRandomBytesNoLink(t *testing.T) {
+func TestNoRandomBytesNoLink(t *testing.T) {
+	faults.Covers(t, 75)
 	kernel := rand.Reader
 	defer func() { rand.Reader, jose.RandReader = kernel, kernel }()
 	enough := 2*crypto.SecretSize + 12
@@ -49,7 +52,8 @@ func TestFault75_NoRandomBytesNoLink(t *testing.T) {
 
 // The right key with another CID is told apart from no such file only where the CID is ours, and
 // CIDs are public: there the gateway's page tells as much without any key.
-func TestFault78_KeyAndCIDMustFit(t *testing.T) {
+func TestKeyAndCIDMustFit(t *testing.T) {
+	faults.Covers(t, 78)
 	v := newSite(t).vault(t, nil)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	var errs []string
@@ -86,7 +90,8 @@ func join(t *testing.T, fill byte) crypto.Fragment {
 // Epochs follow each other, and links of all of them open, until an epoch's secret is destroyed: then
 // those of that epoch are gone, and of no other. What was destroyed and what has been lost look the
 // same: neither opens here again, unless its key file comes back from a backup.
-func TestFault80_OldLinksAfterNewEpochs(t *testing.T) {
+func TestOldLinksAfterNewEpochs(t *testing.T) {
+	faults.Covers(t, 80)
 	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -130,7 +135,8 @@ func TestFault80_OldLinksAfterNewEpochs(t *testing.T) {
 
 // A kid that the ledger does not confirm leads nowhere, however it is spelled: neither to the secret
 // of an epoch that there is, nor to a word about which there are.
-func TestFault80_UnknownEpochs(t *testing.T) {
+func TestUnknownEpochs(t *testing.T) {
+	faults.Covers(t, 80)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	if err := s.keys.Ensure("2026-10"); err != nil {

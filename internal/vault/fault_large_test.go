@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -54,7 +55,8 @@ func blackHole(w http.ResponseWriter, r *http.Request) {
 // An attachment of gigabytes streams: memory stays where it is, and no file takes it on its way to a
 // node. A gibibyte is enough to tell, for all there is to grow would have grown by then; more only
 // takes longer.
-func TestFault51_LargeToNode(t *testing.T) {
+func TestLargeToNode(t *testing.T) {
+	faults.Covers(t, 51)
 	srv := httptest.NewServer(http.HandlerFunc(blackHole))
 	defer srv.Close()
 	s := newSite(t)
@@ -70,7 +72,8 @@ func TestFault51_LargeToNode(t *testing.T) {
 	}
 }
 
-func TestFault51_LargeEmbedded(t *testing.T) {
+func TestLargeEmbedded(t *testing.T) {
+	faults.Covers(t, 51)
 	s := newSite(t)
 	large(t, s, 512<<20)
 	if n := s.objects(t); n != 1 {

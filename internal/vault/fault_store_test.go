@@ -12,7 +12,9 @@ import (
 	"testing/iotest"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -36,7 +38,8 @@ func (s *recorder) Put(ctx context.Context, name string, build func(ipfs.AddFunc
 
 // Two of three attachments are stored and the third fails, by its own fault or the store's: none of
 // the three stays.
-func TestFault45_ThirdFails(t *testing.T) {
+func TestThirdFails(t *testing.T) {
+	faults.Covers(t, 45)
 	boom := errors.New("client gone")
 	for name, third := range map[string]func(b *Batch, s *brokenStore) error{
 		"its source": func(b *Batch, _ *brokenStore) error {
@@ -79,7 +82,8 @@ func TestFault45_ThirdFails(t *testing.T) {
 
 // A real node dies at the third attachment, and so cannot be told to forget the other two. When it
 // is back, it is.
-func TestFault39_45_47_NodeDies(t *testing.T) {
+func TestNodeDies(t *testing.T) {
+	faults.Covers(t, 39, 45, 47)
 	node := servers.Kubo(t)
 	s := newSite(t)
 	s.store = kuboStore(t, node)
@@ -136,7 +140,8 @@ func kuboStore(t *testing.T, node *servers.KuboNode) *ipfs.Kubo {
 
 // The same mail again, after a 451 or because it was sent twice: a new key, and so another object,
 // of which no block is the other's. To delete one leaves the other one whole.
-func TestFault46_48_SameFileTwice(t *testing.T) {
+func TestSameFileTwice(t *testing.T) {
+	faults.Covers(t, 46, 48)
 	empty, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +198,8 @@ func content(t *testing.T, v *Vault, l link.Link) ([]byte, error) {
 
 // Every size at which something begins, through a real node and back, from the start and from
 // within.
-func TestFault53_Sizes(t *testing.T) {
+func TestSizes(t *testing.T) {
+	faults.Covers(t, 53)
 	s := newSite(t)
 	s.store = kuboStore(t, servers.Kubo(t))
 	v := s.vault(t, nil)
@@ -224,7 +230,8 @@ func TestFault53_Sizes(t *testing.T) {
 }
 
 // The store's reason is in the error, for who reads the log; what the mail is called is not.
-func TestFault43_82_ErrorsSayWhyAndNotWhat(t *testing.T) {
+func TestErrorsSayWhyAndNotWhat(t *testing.T) {
+	faults.Covers(t, 43, 82)
 	s := newSite(t)
 	store := &brokenStore{Store: s.store}
 	s.store = store

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )

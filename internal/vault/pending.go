@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -38,7 +39,8 @@ func sweep(t *testing.T, v *Vault, want int) {
 }
 
 // What a killed process leaves, for each moment it may be killed in.
-func TestFault25_46_Sweep(t *testing.T) {
+func TestSweep(t *testing.T) {
+	faults.Covers(t, 25, 46)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	for _, c := range []struct {
@@ -117,7 +119,8 @@ func TestCloseForgets(t *testing.T) {
 }
 
 // The store is down when a mail has to be undone. Nothing waits for it, and it is done when it is back.
-func TestFault47_DeletedLater(t *testing.T) {
+func TestDeletedLater(t *testing.T) {
+	faults.Covers(t, 47)
 	for _, committed := range []bool{false, true} {
 		s := newSite(t)
 		store := &brokenStore{Store: s.store}
@@ -149,7 +152,8 @@ func TestFault47_DeletedLater(t *testing.T) {
 }
 
 // An object that the store may have in spite of its error is deleted with the others, or later.
-func TestFault39_47_MayBeStored(t *testing.T) {
+func TestMayBeStored(t *testing.T) {
+	faults.Covers(t, 39, 47)
 	s := newSite(t)
 	store := &brokenStore{Store: s.store, lost: true}
 	s.store = store
@@ -192,7 +196,8 @@ func TestNothingStoredUnnoted(t *testing.T) {
 }
 
 // The ledger was written, and only its sync failed: the mail was not passed on, so its objects go, later if need be.
-func TestFault47_98_PromiseThatMayBeWritten(t *testing.T) {
+func TestPromiseThatMayBeWritten(t *testing.T) {
+	faults.Covers(t, 47, 98)
 	s := newSite(t)
 	store := &brokenStore{Store: s.store}
 	s.store = store

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -360,7 +361,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 			t.Errorf("%s is not what -update would write (%v)", name, err)
 		}
 	}
-	// Two more are others': skeleton.json is internal/skeleton's, files.json is internal/manifest's.
+	// Two more are others': skeleton.json is internal/skeleton's, files.json is internal/filelist's.
 	if got, err := os.ReadDir(vectorDir); err != nil || len(got) != len(files)+2 {
 		t.Errorf("%s has %d files, want %d, %v", vectorDir, len(got), len(files)+2, err)
 	}

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -182,7 +184,8 @@ func (v objectVector) open(t *testing.T, vault *Vault) (got []byte, meta crypto.
 	return got, f.Meta, err
 }
 
-func TestFault105_ObjectVectors(t *testing.T) {
+func TestObjectVectors(t *testing.T) {
+	faults.Covers(t, 105)
 	files, err := filepath.Glob(filepath.Join(vectorDir, "object-*.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +240,8 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	}
 }
 
-func TestFault105_LinkVectors(t *testing.T) {
+func TestLinkVectors(t *testing.T) {
+	faults.Covers(t, 105)
 	var vectors []linkVector
 	readVector(t, "links.json", &vectors)
 	if len(vectors) == 0 {

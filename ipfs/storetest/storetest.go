@@ -43,19 +43,19 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		name string
 		run  func(*testing.T, Backend)
 	}{
-		{"Fault53_RoundTrip", testRoundTrip},
+		{"RoundTrip", testRoundTrip},
 		{"Seek", testSeek},
-		{"Fault44_SourceFails", testSourceFails},
+		{"SourceFails", testSourceFails},
 		{"Cancel", testCancel},
 		{"Refused", testRefused},
 		{"Panic", testPanic},
 		{"Delete", testDelete},
-		{"Fault48_SharedBlocks", testSharedBlocks},
+		{"SharedBlocks", testSharedBlocks},
 		{"Missing", testMissing},
 		{"Concurrent", testConcurrent},
-		{"Fault77_Damage", testDamage},
+		{"Damage", testDamage},
 		{"Check", testCheck},
-		{"Fault38_Stopped", testStopped},
+		{"Stopped", testStopped},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, open(t)) })
 	}

@@ -1,0 +1,95 @@
+package detach
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/nkirchhoffer/detach-mta/"
+
+// floors says what each package may import of ours, directly. A package that is not here has no place in the house yet.
+var floors = map[string][]string{
+	"crypto":             {},
+	"ipfs":               {},
+	"internal/durable":   {},
+	"internal/faults":    {},
+	"internal/lines":     {},
+	"internal/readahead": {},
+	"internal/spool":     {},
+	"internal/stack":     {},
+	"internal/zipstream": {},
+	"internal/link":      {"crypto", "ipfs"},
+	"internal/config":    {"internal/link", "crypto", "ipfs"},
+	"internal/filelist":  {"internal/link"},
+	"internal/skeleton":  {"internal/link"},
+	"internal/vault":     {"internal/link", "internal/readahead", "crypto", "ipfs"},
+	"internal/rewrite":   {"internal/filelist", "internal/lines", "internal/link", "internal/skeleton", "internal/spool"},
+	"proxy":              {"internal/lines", "internal/link", "internal/rewrite", "internal/spool", "internal/stack"},
+	"gateway":            {"internal/filelist", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
+	"cmd/detach":         {"gateway", "internal/config", "internal/filelist", "internal/link", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "internal/zipstream", "proxy", "crypto", "ipfs"},
+}
+
+// Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder
+// of the house (a suite for tests, an embedded page) stand on its floor.
+func TestImportsGoDown(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		name, _ := strings.CutPrefix(p.ImportPath, module)
+		if name+"/" == module || strings.HasPrefix(name, "e2e") {
+			continue
+		}
+		floor := floorOf(name)
+		if floor == "" {
+			t.Errorf("%s has no floor in this test", name)
+			continue
+		}
+		seen[floor] = true
+		for _, imported := range p.Imports {
+			below, ours := strings.CutPrefix(imported, module)
+			if ours && !allowed(floor, below) {
+				t.Errorf("%s imports %s", name, below)
+			}
+		}
+	}
+	for floor := range floors {
+		if !seen[floor] {
+			t.Errorf("the package %s is gone", floor)
+		}
+	}
+}
+
+// floorOf is the longest entry that is the package or a folder above it.
+func floorOf(name string) string {
+	best := ""
+	for floor := range floors {
+		if (name == floor || strings.HasPrefix(name, floor+"/")) && len(floor) > len(best) {
+			best = floor
+		}
+	}
+	return best
+}
+
+func allowed(floor, imported string) bool {
+	if floorOf(imported) == floor {
+		return true
+	}
+	for _, below := range floors[floor] {
+		if imported == below {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+// Package durable makes files survive what it promises they survive, and their leftovers go.
+//
+// The invariant: a temporary file is locked by the process that writes it, for as long as the file
+// has no final name. So a temporary file that nobody holds the lock of was left by a crash, and may
+// be removed at any time.
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// CreateLocked creates a file in dir, mode 0600, named by pattern as for [os.CreateTemp], and locks
+// it for this process. The caller closes it, which gives the lock back.
+//
+// Between the creation and the lock, another process may take the file for abandoned and remove it;
+// then CreateLocked tries again.
+func CreateLocked(dir, pattern string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(dir, pattern)
+		if err != nil {
+			return nil, err
+		}
+		if TryLock(f) {
+			if _, err := os.Lstat(f.Name()); err == nil {
+				return f, nil
+			}
+		}
+		if err := errors.Join(f.Close(), Remove(f.Name())); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// RemoveAbandoned removes the files in dir whose names match prefix and suffix and that no process
+// has locked. Where locks say nothing about other processes ([Locks] is false), it removes nothing.
+func RemoveAbandoned(dir, prefix, suffix string) error {
+	if !Locks {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, entry := range entries {
+		name := entry.Name()
+		if entry.Type().IsRegular() && strings.HasPrefix(name, prefix) && strings.HasSuffix(name, suffix) {
+			errs = append(errs, removeAbandoned(filepath.Join(dir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeAbandoned(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if TryLock(f) {
+		err = Remove(path)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Remove removes a file. A file that does not exist is not an error.
+func Remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

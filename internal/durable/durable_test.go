@@ -1,0 +1,61 @@
+package durable
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestOnlyAbandonedFilesAreRemoved(t *testing.T) {
+	if !Locks {
+		t.Skip("no locks on this system")
+	}
+	dir := t.TempDir()
+	alive, err := CreateLocked(dir, "new-*.tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.Close()
+	dead, err := CreateLocked(dir, "new-*.tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	other := filepath.Join(dir, "other.tmp")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := RemoveAbandoned(dir, "new-", ".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{alive.Name(): true, dead.Name(): false, other: true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
+		}
+	}
+}
+
+func TestRemoveAbandonedNeedsItsDirectory(t *testing.T) {
+	if err := RemoveAbandoned(filepath.Join(t.TempDir(), "gone"), "", ""); err == nil && Locks {
+		t.Error("no error for a directory that does not exist")
+	}
+}
+
+func TestRemoveTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSyncDirOfWhatIsNotThere(t *testing.T) {
+	if err := SyncDir(filepath.Join(t.TempDir(), "gone")); err == nil && Locks {
+		t.Error("no error for a directory that does not exist")
+	}
+}

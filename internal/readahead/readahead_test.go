@@ -1,0 +1,175 @@
+package readahead
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"testing/iotest"
+)
+
+func content(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
+
+// aloneAndInACrowd runs a test with room to read ahead and without, and sees that the room is given back.
+func aloneAndInACrowd(t *testing.T, test func(*testing.T)) {
+	t.Run("alone", test)
+	for range maxReaders {
+		room <- struct{}{}
+	}
+	t.Run("in a crowd", test)
+	if len(room) != maxReaders {
+		t.Errorf("%d read ahead, want %d", len(room), maxReaders)
+	}
+	for range maxReaders {
+		<-room
+	}
+}
+
+// In a crowd there is one buffer, and nothing is read before it is due.
+func TestCrowd(t *testing.T) {
+	var readers []*Reader
+	var sources []*counting
+	for range maxReaders + 3 {
+		c := &counting{}
+		sources = append(sources, c)
+		readers = append(readers, NewReader(c))
+	}
+	for _, r := range readers {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, c := range sources[maxReaders:] {
+		if c.reads != 1 {
+			t.Errorf("%d reads by reader %d, want one for one buffer", c.reads, i)
+		}
+	}
+	for _, r := range readers {
+		r.Close()
+	}
+	if len(room) != 0 {
+		t.Errorf("%d still read ahead", len(room))
+	}
+}
+
+// What comes out is what the source gave, whatever its reads and ours are like.
+func TestReaderGivesWhatItWasGiven(t *testing.T) { aloneAndInACrowd(t, testGives) }
+
+func testGives(t *testing.T) {
+	for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 10*BufferSize + 7} {
+		want := content(size)
+		for name, src := range map[string]io.Reader{
+			"whole":       bytes.NewReader(want),
+			"halves":      iotest.HalfReader(bytes.NewReader(want)),
+			"end at once": iotest.DataErrReader(bytes.NewReader(want)),
+		} {
+			r := NewReader(src)
+			got, err := io.ReadAll(r)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d bytes, %s: got %d, %v", size, name, len(got), err)
+			}
+			if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				t.Errorf("%d bytes, %s: after the end: got %d, %v", size, name, n, err)
+			}
+			r.Close()
+		}
+		r := NewReader(bytes.NewReader(want))
+		var got []byte
+		for {
+			b, err := r.Next()
+			got = append(got, b...)
+			if err != nil {
+				break
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%d bytes by Next: got %d", size, len(got))
+		}
+		r.Close()
+	}
+}
+
+// An error comes after the bytes before it, and stays.
+func TestErrorStays(t *testing.T) { aloneAndInACrowd(t, testErrorStays) }
+
+func testErrorStays(t *testing.T) {
+	broken := errors.New("broken")
+	r := NewReader(io.MultiReader(bytes.NewReader(content(BufferSize+5)), iotest.ErrReader(broken)))
+	defer r.Close()
+	if got, err := io.ReadAll(r); len(got) != BufferSize+5 || err != broken {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if _, err := r.Next(); err != broken {
+		t.Errorf("got %v, want it again", err)
+	}
+}
+
+func TestNoProgress(t *testing.T) { aloneAndInACrowd(t, testNoProgress) }
+
+func testNoProgress(t *testing.T) {
+	r := NewReader(iotest.ErrReader(nil))
+	defer r.Close()
+	if _, err := r.Read(make([]byte, 1)); err != io.ErrNoProgress {
+		t.Errorf("got %v, want %v", err, io.ErrNoProgress)
+	}
+}
+
+// counting counts the reads under way, which must be over when Close has returned.
+type counting struct {
+	reads int // not guarded: the race detector is to see it
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	c.reads++
+	return len(p), nil
+}
+
+func TestNothingReadsAfterClose(t *testing.T) {
+	c := &counting{}
+	r := NewReader(c)
+	if _, err := io.ReadFull(r, make([]byte, 5*BufferSize)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if c.reads < 5 || c.reads > 5+maxBuffers {
+		t.Errorf("%d reads for 5 buffers", c.reads)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("in the source") }
+
+// A panic of the source reaches who reads, as it would without the goroutine between.
+func TestPanicComesBack(t *testing.T) { aloneAndInACrowd(t, testPanicComesBack) }
+
+func testPanicComesBack(t *testing.T) {
+	r := NewReader(panicking{})
+	defer r.Close()
+	defer func() {
+		if p := recover(); p != "in the source" {
+			t.Errorf("recovered %v", p)
+		}
+	}()
+	r.Next()
+}
+
+func BenchmarkReader(b *testing.B) {
+	src := content(64 << 20)
+	b.SetBytes(int64(len(src)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r := NewReader(bytes.NewReader(src))
+		for {
+			if _, err := r.Next(); err != nil {
+				break
+			}
+		}
+		r.Close()
+	}
+}

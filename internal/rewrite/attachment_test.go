@@ -1,0 +1,181 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"mime/quotedprintable"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+)
+
+// pieces is a reader whose every read gives n bytes at most.
+type pieces struct {
+	r io.Reader
+	n int
+}
+
+func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
+
+// encodeBody is content in a transfer encoding, without the line end of a delimiter.
+func encodeBody(t *testing.T, encoding string, content []byte) string {
+	t.Helper()
+	switch encoding {
+	case "base64":
+		return string(wrapLines(base64.StdEncoding.EncodeToString(content)))
+	case "quoted-printable":
+		var b bytes.Buffer
+		w := quotedprintable.NewWriter(&b)
+		w.Binary = true
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	return string(content)
+}
+
+func wrapLines(s string) string {
+	var b strings.Builder
+	for len(s) > 76 {
+		b.WriteString(s[:76] + "\r\n")
+		s = s[76:]
+	}
+	return b.String() + s
+}
+
+// Whether a part is detached depends on the part alone: on its size, and that it
+// can be decoded to its very end. Where reads end, and chunks with them, and what
+// had streamed away when it went wrong, makes no difference.
+func TestOutcomeIsThePartsAlone(t *testing.T) {
+	const minSize = 3000
+	damages := map[string]string{"base64": "\r\n!", "quoted-printable": "=X", "8bit": ""}
+	for encoding, damage := range damages {
+		for _, size := range []int{0, 1, minSize - 1, minSize, minSize + 1, 2 * minSize, scanBuffer - 100, scanBuffer + 1} {
+			content := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+			body := encodeBody(t, encoding, content)
+			good := encoded(encoding, body)
+			alone := "Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + body
+			enough := size >= minSize
+			for name, tt := range map[string]struct {
+				mail string
+				want bool
+			}{
+				"good":                  {good, enough},
+				"the whole message":     {alone, enough},
+				"cut by the end":        {strings.TrimSuffix(good, "--b--\r\n"), false},
+				"damaged at its end":    {encoded(encoding, body+damage), enough && damage == ""},
+				"message, damaged":      {alone + damage, enough && damage == ""},
+				"damaged in the middle": {encoded(encoding, body[:len(body)/2]+damage+body[len(body)/2:]), enough && damage == ""},
+			} {
+				if name == "damaged in the middle" && size < 2 {
+					continue
+				}
+				for _, n := range []int{1, 2, 3, 77, 1 << 20} {
+					if n < 77 && size > 2*minSize {
+						continue
+					}
+					d := newMemory()
+					got, m, err := rewriteAll(pieces{strings.NewReader(tt.mail), n}, Policy{MinSize: minSize, Restore: true}, d)
+					if err != nil {
+						t.Fatal(err)
+					}
+					what := encoding + " of " + strconv.Itoa(size) + ", " + name + ", reads of " + strconv.Itoa(n)
+					files := d.attachments()
+					if (len(files) == 1) != tt.want {
+						t.Errorf("%s: detached %v, want %v", what, len(files) == 1, tt.want)
+					}
+					if len(files) == 1 && damage != "" && !bytes.Equal(files[0].content, content) {
+						t.Errorf("%s: another file of %d bytes", what, len(files[0].content))
+					}
+					checkRestored(t, []byte(tt.mail), got, m, d)
+				}
+			}
+		}
+	}
+}
+
+// TestTransferEncodings: what is detached is what every program decodes,
+// or the part is left alone. TestBase64 and TestQuotedPrintable have the layouts.
+func TestTransferEncodings(t *testing.T) {
+	faults.Covers(t, 67)
+	for _, name := range []string{"base64", "Base64", "BASE64", " base64 ", "base64 ", "\r\n base64"} {
+		detached(t, encoded(name, abc), "abc")
+	}
+	for _, name := range []string{"base64 (comment)", "base-64", "bas64", "base64;", `"base64"`, "base64 base64", "x-unknown", "uuencode", "utf-8", "8-bit"} {
+		untouched(t, encoded(name, abc))
+	}
+	// Without the field it is 7bit (RFC 2045 section 6.1), whatever it looks like.
+	detached(t, strings.Replace(multi(abc), "Content-Transfer-Encoding: base64\r\n", "", 1), abc)
+	detached(t, encoded("", abc), abc)
+	for _, body := range []string{
+		"YW!Jj", "YWJ", "YWJj=", "Y=WJj", "YQ==YQ==", "YQ==\r\n\r\nYQ==", "YWJj\r\n_______\r\na list's footer", "YWJj\r\n-- \r\nsignature",
+		"YWJj\r\n>YWJj", "begin 644 a\r\n#86)C\r\n`\r\nend", "YR==", "YWJj\x00", "YWJj\xa0", "YW Jj", "-_-_",
+	} {
+		untouched(t, encoded("base64", body))
+	}
+	for _, width := range []int{1, 4, 60, 61, 64, 72, 73, 76, 80, 998, 1 << 20} {
+		content := strings.Repeat("all of it ", 1000)
+		text, body := base64.StdEncoding.EncodeToString([]byte(content)), ""
+		if width == 1 {
+			text, content = text[:400], content[:300]
+		}
+		for ; len(text) > width; text = text[width:] {
+			body += text[:width] + "\r\n"
+		}
+		detached(t, encoded("base64", body+text), content)
+	}
+	for body, want := range map[string]string{"a=\r\nb=3D": "ab=", "a=20\r\nb": "a \r\nb", "=C3=A9": "é", "a= \t\r\nb": "ab"} {
+		detached(t, encoded("quoted-printable", body), want)
+	}
+	for _, body := range []string{"100 =", "a=4", "a=\x00", "caf\xe9", "a \r\nb", "a=b=c", "\x89PNG\r\n\x1a\n"} {
+		if strings.HasSuffix(body, "=") {
+			continue // its line end follows: a soft break
+		}
+		untouched(t, encoded("quoted-printable", body))
+	}
+	// On a multipart it means nothing (RFC 2045 section 6.4).
+	for _, name := range []string{"7bit", "8bit", "quoted-printable", "base64"} {
+		detached(t, strings.Replace(multi(abc), "boundary=b\r\n", "boundary=b\r\nContent-Transfer-Encoding: "+name+"\r\n", 1), "abc")
+	}
+}
+
+// Blanks by the thousand are one run of blanks, in one chunk or in many.
+func TestQuotedBlanksAtTheLimit(t *testing.T) {
+	for n := maxBlanks - 2; n <= maxBlanks+2; n++ {
+		for _, body := range []string{"a" + strings.Repeat(" ", n) + "b", "a=" + strings.Repeat(" ", n) + "\r\nb"} {
+			outcome(t, encoded("quoted-printable", body))
+		}
+	}
+}
+
+// Small mails make little garbage: the buffers of those before them serve again.
+func TestSmallMailsAllocateLittle(t *testing.T) {
+	if raceEnabled {
+		t.Skip("pools are random under the race detector")
+	}
+	mail := []byte("From: a@example.org\r\nSubject: hi\r\n\r\nhello\r\n")
+	res := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
+				b.Fatal(err)
+			}
+			m.Close()
+		}
+	})
+	t.Logf("%d bytes, %d allocations, %d ns", res.AllocedBytesPerOp(), res.AllocsPerOp(), res.NsPerOp())
+	if n := res.AllocedBytesPerOp(); n > 16<<10 {
+		t.Errorf("%d bytes for a mail of %d", n, len(mail))
+	}
+}

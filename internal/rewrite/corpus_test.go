@@ -1,0 +1,185 @@
+package rewrite
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+)
+
+const corpusDir = "../../../shared/corpus"
+
+// corpus calls f with every mail of the corpus, as found and with CRLF.
+func corpus(t *testing.T, f func(t *testing.T, mail []byte)) {
+	t.Helper()
+	if _, err := os.Stat(corpusDir); err != nil {
+		t.Skip("no corpus beside the project: ", err)
+	}
+	n := 0
+	err := filepath.WalkDir(corpusDir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || e.Name() == "INDEX.tsv" || e.Name() == "README.md" {
+			return err
+		}
+		mail, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n++
+		name := strings.TrimPrefix(path, corpusDir+"/")
+		t.Run(name+"/raw", func(t *testing.T) { f(t, mail) })
+		t.Run(name+"/crlf", func(t *testing.T) { f(t, crlf(mail)) })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < 800 {
+		t.Fatalf("%d mails in the corpus, want 875", n)
+	}
+}
+
+func crlf(b []byte) []byte {
+	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+}
+
+// Nothing is large enough to be detached: every mail is copied.
+func TestCorpusUntouched(t *testing.T) {
+	faults.Covers(t, 55)
+	corpus(t, func(t *testing.T, mail []byte) {
+		got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1 << 40, Restore: true}, newMemory())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, mail) {
+			t.Fatalf("changed: got %d bytes, want %d", len(got), len(mail))
+		}
+	})
+}
+
+// Whatever is detached, restoring gives the same bytes again; and the sizes of
+// the reads make no difference.
+func TestCorpusRestored(t *testing.T) {
+	detached := 0
+	corpus(t, func(t *testing.T, mail []byte) {
+		for _, minSize := range []int64{1, 64 << 10} {
+			d := newMemory()
+			got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: minSize, Restore: true}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			detached += m.Stats().Detached
+			checkRestored(t, mail, got, m, d)
+			d2 := newMemory()
+			again, _, err := rewriteAll(iotest.OneByteReader(bytes.NewReader(mail)), Policy{MinSize: minSize}, d2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := m.Stats().Detached; len(d2.attachments()) != n {
+				t.Errorf("read byte by byte: %d attachments, want %d", len(d2.attachments()), n)
+			}
+			if m.Stats().Detached == 0 && !bytes.Equal(again, got) {
+				t.Error("read byte by byte: other bytes")
+			}
+		}
+	})
+	t.Logf("%d attachments detached", detached)
+	if detached < 400 && !testing.Short() {
+		t.Errorf("only %d attachments detached in all", detached)
+	}
+}
+
+func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) {
+	t.Helper()
+	if m.Stats().Detached == 0 {
+		if !bytes.Equal(rewritten, mail) {
+			t.Fatalf("nothing detached, but changed: %d bytes, want %d", len(rewritten), len(mail))
+		}
+		return
+	}
+	links, err := skeleton.Links(bytes.NewReader(rewritten))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Open(context.Background(), links[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s, err := skeleton.Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(context.Background(), &out, d.Open); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.Bytes(), mail) {
+		t.Fatalf("restored %d bytes, want %d; first difference at %d", out.Len(), len(mail), firstDifference(out.Bytes(), mail))
+	}
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+// The same of mails that were damaged, large ones too, which are no food for a fuzzer.
+func TestMutatedCorpusRestored(t *testing.T) {
+	detached, n := 0, uint64(0)
+	corpus(t, func(t *testing.T, mail []byte) {
+		n++
+		rnd := rand.New(rand.NewPCG(1, n))
+		for range 3 {
+			mutant := mutate(rnd, mail)
+			for _, minSize := range []int64{1, 64 << 10} {
+				d := newMemory()
+				got, m, err := rewriteAll(bytes.NewReader(mutant), Policy{MinSize: minSize, Restore: true}, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				detached += m.Stats().Detached
+				checkRestored(t, mutant, got, m, d)
+			}
+		}
+	})
+	t.Logf("%d attachments detached", detached)
+	if detached < 400 {
+		t.Errorf("only %d attachments detached in all", detached)
+	}
+}
+
+// mutate damages a mail in one place as transports and programs do.
+func mutate(rnd *rand.Rand, mail []byte) []byte {
+	if len(mail) == 0 {
+		return mail
+	}
+	from := rnd.IntN(len(mail))
+	to := min(len(mail), from+rnd.IntN(200))
+	before, piece, after := mail[:from], mail[from:to], mail[to:]
+	switch rnd.IntN(5) {
+	case 0: // lost
+		return slices.Concat(before, after)
+	case 1: // twice
+		return slices.Concat(before, piece, piece, after)
+	case 2: // broken off
+		return bytes.Clone(before)
+	case 3: // something between
+		junk := []string{"\r\n", "\n", "\r", "\x00", "=", "--", " ", "\r\n\r\n", "\xff"}
+		return slices.Concat(before, []byte(junk[rnd.IntN(len(junk))]), piece, after)
+	}
+	bad := bytes.Clone(mail)
+	bad[from] ^= byte(1 + rnd.IntN(255))
+	return bad
+}

@@ -1,0 +1,308 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"mime/quotedprintable"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+)
+
+// A node is an entity of a mail, cut by the plainest reading of RFC 2046: in
+// memory, line by line, with none of the walk's code. The bytes of a mail are
+// those of its nodes in order.
+type node struct {
+	delimiter, header, body string // a leaf has a body; a multipart what follows
+	preamble, closing, rest string
+	parts                   []*node
+}
+
+var boundaryParam = regexp.MustCompile(`(?is)^content-type:\s*multipart/[^\n]*(?:\r?\n[ \t][^\n]*)*?boundary\s*=\s*(?:"([^"\n]*)"|([^\s;"]+))`)
+
+func cutMail(delimiter, entity string) *node {
+	n := &node{delimiter: delimiter}
+	lines := strings.SplitAfter(entity, "\n")
+	for len(lines) > 0 {
+		line := lines[0]
+		lines = lines[1:]
+		n.header += line
+		if strings.TrimRight(line, "\r\n") == "" {
+			break
+		}
+	}
+	boundary, ok := n.boundary()
+	if !ok {
+		n.body = strings.Join(lines, "")
+		return n
+	}
+	at, from := "", 0 // the delimiter line of the part that is looked at, and where it begins
+	for i, line := range lines {
+		text := strings.TrimRight(line, " \t\r\n")
+		closing := text == "--"+boundary+"--"
+		if text != "--"+boundary && !closing {
+			continue
+		}
+		n.add(at, strings.Join(lines[from:i], ""))
+		at, from = line, i+1
+		if closing {
+			n.closing, n.rest = line, strings.Join(lines[from:], "")
+			return n
+		}
+	}
+	n.add(at, strings.Join(lines[from:], ""))
+	return n
+}
+
+func (n *node) add(delimiter, part string) {
+	if delimiter == "" {
+		n.preamble = part
+		return
+	}
+	n.parts = append(n.parts, cutMail(delimiter, part))
+}
+
+func (n *node) boundary() (string, bool) {
+	for _, field := range fieldsOf(n.header) {
+		if m := boundaryParam.FindStringSubmatch(field); m != nil {
+			return m[1] + m[2], m[1]+m[2] != ""
+		}
+	}
+	return "", false
+}
+
+// fieldsOf are the fields of a header, each with its folded lines.
+func fieldsOf(header string) []string {
+	var fields []string
+	for _, line := range strings.SplitAfter(header, "\n") {
+		if len(fields) > 0 && (strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")) {
+			fields[len(fields)-1] += line
+		} else {
+			fields = append(fields, line)
+		}
+	}
+	return fields
+}
+
+func (n *node) String() string {
+	s := n.delimiter + n.header + n.body + n.preamble
+	for _, p := range n.parts {
+		s += p.String()
+	}
+	return s + n.closing + n.rest
+}
+
+const anyLink = "https://files.example.org/"
+
+// compare says why after cannot have come from before by taking detached parts
+// out and putting the notice in; "" if it can. The detached contents it needs
+// for that are taken from files.
+func compare(before, after *node, files map[string]int) string {
+	if before.String() == after.String() {
+		return ""
+	}
+	switch {
+	case before.delimiter != after.delimiter:
+		return "delimiter line"
+	case len(before.parts) == 0 && len(after.parts) == 0:
+		return compareText(before, after)
+	case before.header != after.header:
+		return "header of a multipart"
+	case before.preamble != after.preamble, before.closing != after.closing, before.rest != after.rest:
+		return "preamble, closing delimiter or epilogue"
+	}
+	return compareParts(before.parts, after.parts, files)
+}
+
+func compareParts(before, after []*node, files map[string]int) string {
+	added := 0
+	for _, b := range before {
+		why := "part is gone"
+		matched := false
+		for len(after) > 0 && !matched {
+			trial := map[string]int{}
+			if why = compare(b, after[0], trial); why == "" {
+				matched = true
+				for f, n := range trial {
+					files[f] += n
+				}
+			} else if !isNotice(after[0]) {
+				break
+			} else {
+				added++
+			}
+			if matched || isNotice(after[0]) {
+				after = after[1:]
+			}
+		}
+		if !matched && !b.detached(files) {
+			return why + " | " + clip([]byte(b.String()))
+		}
+	}
+	if len(after) > 0 && isNotice(after[0]) {
+		after = after[1:]
+		added++
+	}
+	if len(after) > 0 || added > 1 {
+		return "parts are there that were not"
+	}
+	return ""
+}
+
+// detached notes the contents of a part that is gone.
+func (n *node) detached(files map[string]int) bool {
+	if len(n.parts) > 0 {
+		for _, p := range n.parts {
+			if !p.detached(files) {
+				return false
+			}
+		}
+		return true
+	}
+	content, ok := n.decoded()
+	files[content]--
+	return ok
+}
+
+func (n *node) field(name string) string {
+	for _, f := range fieldsOf(n.header) {
+		if key, value, ok := strings.Cut(f, ":"); ok && strings.EqualFold(key, name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// decoded is the body of a leaf, without the line end that belongs to the delimiter.
+func (n *node) decoded() (string, bool) {
+	body := strings.TrimSuffix(strings.TrimSuffix(n.body, "\n"), "\r")
+	if n.delimiter == "" {
+		body = n.body
+	}
+	var r io.Reader = strings.NewReader(body)
+	switch strings.ToLower(n.field("Content-Transfer-Encoding")) {
+	case "base64":
+		r = base64.NewDecoder(base64.StdEncoding, strings.NewReader(strings.NewReplacer(" ", "", "\t", "").Replace(body)))
+	case "quoted-printable":
+		r = quotedprintable.NewReader(r)
+	}
+	b, err := io.ReadAll(r)
+	return string(b), err == nil
+}
+
+func isNotice(n *node) bool {
+	text, _ := n.decoded()
+	return strings.Contains(text, anyLink) && strings.Count(n.header, "\n") == 3 && !strings.Contains(text, "\n\n\n\n")
+}
+
+// compareText wants all of a text as it was, with something put in at one
+// place; and its header, but for how the text is encoded.
+func compareText(before, after *node) string {
+	var kept [2][]string
+	for i, n := range []*node{before, after} {
+		for _, f := range fieldsOf(n.header) {
+			key, _, _ := strings.Cut(strings.ToLower(f), ":")
+			if key != "content-type" && key != "content-transfer-encoding" {
+				kept[i] = append(kept[i], f)
+			}
+		}
+	}
+	if strings.Join(kept[0], "") != strings.Join(kept[1], "") {
+		return "header of a text"
+	}
+	if before.header == after.header && inserted(before.body, after.body) {
+		return ""
+	}
+	b, ok1 := before.decoded()
+	a, ok2 := after.decoded()
+	if charset := textCharset(before); charset != "" && textCharset(after) != charset {
+		b = toUTF8(charset, b)
+	}
+	// The line end before a delimiter is no part of a text, and of the message it is.
+	if !ok1 || !ok2 || !inserted(strings.TrimRight(b, "\r\n"), strings.TrimRight(a, "\r\n")) {
+		return "text is not the same with something put in"
+	}
+	return ""
+}
+
+func textCharset(n *node) string {
+	_, params, _ := strings.Cut(strings.ToLower(n.field("Content-Type")), "charset=")
+	cs, _, _ := strings.Cut(params, ";")
+	return strings.Trim(cs, "\" \t\r\n")
+}
+
+// inserted reports whether after is before with a link put in, at one place.
+func inserted(before, after string) bool {
+	first := firstDifference([]byte(before), []byte(after))
+	last := 0
+	for last < min(len(before), len(after)) && before[len(before)-1-last] == after[len(after)-1-last] {
+		last++
+	}
+	unfolded := strings.NewReplacer("=\r\n", "", "=\n", "").Replace(after)
+	return len(after) > len(before) && first+last >= len(before) && strings.Contains(unfolded, anyLink)
+}
+
+// Nothing outside the detached parts, the notice and the fields that say how a
+// text is encoded changes in any byte.
+func TestOnlyWhatMustChange(t *testing.T) {
+	faults.Covers(t, 56)
+	changed := 0
+	corpus(t, func(t *testing.T, mail []byte) {
+		d := newMemory()
+		got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true, Language: "en"}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Stats().Detached == 0 {
+			return // TestCorpusRestored holds it
+		}
+		changed++
+		after := cutMail("", string(got))
+		head, end, ok := strings.Cut("\n"+after.header, "\n"+RestoreField+": ")
+		if !ok {
+			t.Fatal("no field for restoring")
+		}
+		_, end, _ = strings.Cut(end, "\n")
+		after.header = strings.TrimPrefix(head+"\n", "\n") + end
+		files := map[string]int{}
+		for _, f := range d.attachments() {
+			files[string(f.content)]++
+		}
+		before := cutMail("", string(mail))
+		if len(before.parts) == 0 {
+			checkWholeMail(t, before, after)
+			return
+		}
+		if why := compare(before, after, files); why != "" {
+			t.Errorf("%s\nbefore\n%s\nafter\n%s", why, mail, got)
+		}
+		for f, n := range files {
+			if n != 0 {
+				t.Errorf("detached %+d times more than it is gone: %.80q", n, f)
+			}
+		}
+	})
+	t.Logf("%d mails changed", changed)
+	if changed < 200 {
+		t.Errorf("only %d mails changed", changed)
+	}
+}
+
+// checkWholeMail: a mail that was one attachment keeps its other fields.
+func checkWholeMail(t *testing.T, before, after *node) {
+	t.Helper()
+	var kept [2]string
+	for i, n := range []*node{before, after} {
+		for _, f := range fieldsOf(n.header) {
+			if key := strings.ToLower(f); !strings.HasPrefix(key, "content-") && !strings.HasPrefix(key, "mime-version") {
+				kept[i] += f
+			}
+		}
+	}
+	if kept[0] != kept[1] {
+		t.Errorf("header: got %q, want %q", kept[1], kept[0])
+	}
+}

@@ -1,0 +1,197 @@
+package rewrite
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+// sink is a Detacher that forgets what it is given, and names all of it alike.
+type sink struct {
+	memory
+	link     link.Link
+	detached int
+}
+
+func newSink(t *testing.T) *sink {
+	l, err := newMemory().Detach(t.Context(), "a", "", strings.NewReader("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &sink{link: l}
+}
+
+func (s *sink) Detach(_ context.Context, _, _ string, r io.Reader) (link.Link, error) {
+	s.detached++
+	_, err := io.Copy(io.Discard, r)
+	return s.link, err
+}
+
+// gauge is a reader that notes how large the heap gets while it is read.
+type gauge struct {
+	io.Reader
+	reads int
+	peak  uint64
+}
+
+func (g *gauge) Read(p []byte) (int, error) {
+	if g.reads++; g.reads%16 == 0 {
+		g.note()
+	}
+	return g.Reader.Read(p)
+}
+
+func (g *gauge) note() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	g.peak = max(g.peak, m.HeapAlloc)
+}
+
+// pass lets a mail through and returns how much of the processors it took and how much the heap grew.
+func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
+	t.Helper()
+	runtime.GC()
+	g := &gauge{Reader: src}
+	g.note()
+	before := g.peak
+	start := cpuTime()
+	m, err := Read(g, Policy{MinSize: 1, Language: "auto", Restore: true, TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !m.Passes() {
+		if err := m.Detach(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.note()
+	if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	g.note()
+	return cpuTime() - start, int64(g.peak - before)
+}
+
+// 10 MB of the worst take under a second, and never more than twice their size
+// in memory, beside the few MB that a text and a spool may always take.
+func TestWorstIsLinear(t *testing.T) {
+	faults.Covers(t, 64, 65)
+	if raceEnabled {
+		t.Skip("the race detector takes the time that is measured, and there is one goroutine")
+	}
+	const limit = time.Second
+	mails := worst()
+	for name, mail := range bombs(10 << 20) {
+		mails[name] = mail
+	}
+	for name, mail := range mails {
+		t.Run(name, func(t *testing.T) {
+			var d Detacher = newSink(t)
+			if name == "irregular lines" {
+				d = newMemory() // what goes wrong in mid-stream is read back
+			}
+			took, _ := pass(t, bytes.NewReader(mail), d)
+			if took > limit { // the collector may have been busy with what was before
+				took, _ = pass(t, bytes.NewReader(mail), d)
+			}
+			// All the mails are in the heap, and so it is let grow by a fiftieth of that.
+			old := debug.SetGCPercent(2)
+			_, grown := pass(t, bytes.NewReader(mail), d)
+			debug.SetGCPercent(old)
+			t.Logf("%v, heap %+d KiB", took.Round(time.Millisecond), grown>>10)
+			if took > limit {
+				t.Errorf("took %v, want under %v", took, limit)
+			}
+			if grown > int64(2*len(mail))+16<<20 {
+				t.Errorf("heap grew by %d MiB, for a mail of %d", grown>>20, len(mail)>>20)
+			}
+		})
+	}
+}
+
+// bombs are mails of the given size that need much memory or time elsewhere.
+func bombs(size int) map[string][]byte {
+	head := "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	repeat := func(start, s, end string) []byte {
+		return []byte(start + strings.Repeat(s, (size-len(start))/len(s)) + end)
+	}
+	part := func(field string) string { return head + "--b\r\nContent-Type: application/pdf;" + field }
+	const bodyEnd = "\r\n\r\nx\r\n--b--\r\n"
+	numbered := func(format string, n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	// What stands within the limits of one header, in as many headers as there is room for.
+	many := func(field string) []byte {
+		one := "--b\r\nContent-Type: application/pdf;" + field + "\r\n\r\nx\r\n"
+		return repeat(head, one, "--b--\r\n")
+	}
+	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
+	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+	return map[string][]byte{
+		"part field":               repeat(part("\r\n x="), "x", bodyEnd),
+		"part fields":              repeat(head+"--b\r\n", "a: b\r\n", bodyEnd),
+		"continuation lines":       repeat(part(""), "\r\n\tx", bodyEnd),
+		"parameters of a part":     repeat(part(""), " a=b;", bodyEnd),
+		"numbered parameters":      []byte(part(numbered(" name*%d=x;", size/16)) + bodyEnd),
+		"encoded words":            repeat(part(` name="`), "=?utf-8?Q?x?= ", `"`+bodyEnd),
+		"many parameters":          many(strings.Repeat(" a=b;", 50_000)),
+		"many numbered parameters": many(numbered(" name*%d=x;", 15_000)),
+		"many encoded words":       many(` name="` + strings.Repeat("=?iso-2022-jp?Q?x?= ", 12_000) + `"`),
+		"words within the limit":   many(` name="` + strings.Repeat("=?iso-2022-jp?Q?x?= ", maxWords) + `"`),
+		"many percent signs":       many(" name*=utf-8''" + strings.Repeat("%41", 80_000)),
+		"many quotes":              many(` name="` + strings.Repeat(`\"`, 100_000) + `"`),
+		"many continuations":       many(strings.Repeat("\r\n\t", 8_000) + "name=x"),
+		"many long boundaries":     repeat(head, "--b\r\nContent-Type: multipart/mixed; boundary="+strings.Repeat("x", maxBoundary)+"\r\n\r\n", ""),
+		"references":               []byte(html + strings.Repeat("cid:a ", 600_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"references in references": []byte(html + strings.Repeat("cid:", maxHTML/4-1) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", maxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"small attachments":        repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
+		"line ends":                repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
+		"many line ends":           repeat(head, "--b\r\n"+pdf(strings.Repeat("\n\r\n", 2_000)+abc), "--b--\r\n"),
+		"quoted blanks":            repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), " ", "x\r\n--b--\r\n"),
+		"quoted line ends":         repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "\r\n", "x\r\n--b--\r\n"),
+		"quoted escapes":           repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "=\r\n=41", "x\r\n--b--\r\n"),
+	}
+}
+
+// A header of any size streams, in the message and in a part.
+func TestFieldOf200MB(t *testing.T) {
+	faults.Covers(t, 65)
+	if testing.Short() {
+		t.Skip("slow")
+	}
+	for _, start := range []string{"X: ", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: "} {
+		size := int64(200 << 20)
+		src := io.MultiReader(strings.NewReader(start), io.LimitReader(endless('x'), size))
+		took, grown := pass(t, src, newSink(t))
+		t.Logf("%v, heap %+d KiB", took.Round(time.Millisecond), grown>>10)
+		if grown > 16<<20 {
+			t.Errorf("heap grew by %d MiB", grown>>20)
+		}
+	}
+}
+
+// endless is a reader of one byte again and again.
+type endless byte
+
+func (e endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(e)
+	}
+	return len(p), nil
+}

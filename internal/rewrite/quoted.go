@@ -1,0 +1,179 @@
+package rewrite
+
+import (
+	"bytes"
+
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
+)
+
+// quotedTransfer decodes quoted-printable (RFC 2045 section 6.7). Its encoders
+// differ in every choice they have, so the layout is the encoded text itself.
+type quotedTransfer struct {
+	raw  *spool.Spool
+	held []byte // a line end that may be the last
+	cut  []byte // what the last chunk began and did not end: "=", "=4", "\r", blanks
+}
+
+// maxBlanks bounds the blanks that wait for what follows them. More are damage,
+// in one chunk as in two.
+const maxBlanks = 1024
+
+func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
+	text := chunk
+	if len(t.cut) > 0 {
+		text = append(t.cut[:len(t.cut):len(t.cut)], chunk...)
+	}
+	q := quotedText{dst: dst, held: t.held}
+	n, ok := q.decode(text)
+	if !ok {
+		return dst, errDamaged
+	}
+	if _, err := t.raw.Write(chunk); err != nil {
+		return dst, err
+	}
+	t.held = q.held
+	t.cut = append([]byte(nil), text[n:]...)
+	return q.dst, nil
+}
+
+func (t *quotedTransfer) finish(dst []byte, atDelimiter bool) ([]byte, error) {
+	switch {
+	case len(t.cut) > 0 && string(t.cut) != "=":
+		return dst, errDamaged
+	case !atDelimiter:
+		dst = append(dst, t.held...)
+	}
+	return dst, nil
+}
+
+func (t *quotedTransfer) layout() Layout { return Layout{Raw: t.raw} }
+
+func (t *quotedTransfer) Close() error { return t.raw.Close() }
+
+// quotedText decodes a piece of quoted-printable text.
+type quotedText struct {
+	dst  []byte
+	held []byte
+}
+
+// decode returns how much of text it took: the rest is the beginning of
+// something. It is not ok where programs differ about what is meant: a "=" that
+// escapes nothing, characters that had to be escaped, blanks at the end of a line.
+func (q *quotedText) decode(text []byte) (int, bool) {
+	for i := 0; i < len(text); {
+		n, ok := q.step(text[i:])
+		if !ok || n == 0 {
+			return i, ok
+		}
+		i += n
+	}
+	return len(text), true
+}
+
+// step takes one run of literal text, escape, soft break or line end.
+func (q *quotedText) step(text []byte) (int, bool) {
+	switch c := text[0]; c {
+	case '=':
+		return q.escape(text)
+	case '\r', '\n':
+		n, ok := lineBreak(text)
+		if n > 0 {
+			q.literal(nil)
+			q.held = append([]byte(nil), text[:n]...)
+		}
+		return n, ok
+	case ' ', '\t':
+		n := blanks(text)
+		if n > maxBlanks {
+			return 0, false
+		}
+		if n == len(text) {
+			return 0, true
+		}
+		if text[n] == '\r' || text[n] == '\n' {
+			return 0, false
+		}
+		q.literal(text[:n])
+		return n, true
+	default:
+		n := 0
+		for n < len(text) && text[n] > ' ' && text[n] < 0x7f && text[n] != '=' {
+			n++
+		}
+		if n == 0 {
+			return 0, false
+		}
+		q.literal(text[:n])
+		return n, true
+	}
+}
+
+// escape takes "=XX", or a soft line break with the blanks that transports may
+// have added before its end.
+func (q *quotedText) escape(text []byte) (int, bool) {
+	if len(text) == 1 {
+		return 0, true
+	}
+	if hi, ok := unhex(text[1]); ok {
+		if len(text) == 2 {
+			return 0, true
+		}
+		lo, ok := unhex(text[2])
+		if ok {
+			q.literal([]byte{hi<<4 | lo})
+		}
+		return 3, ok
+	}
+	n := 1 + blanks(text[1:])
+	if n > maxBlanks {
+		return 0, false
+	}
+	if n == len(text) {
+		return 0, true
+	}
+	end, ok := lineBreak(text[n:])
+	if end == 0 {
+		return 0, ok
+	}
+	q.literal(nil) // it is this break that may be the delimiter's, and not the line end before it
+	return n + end, true
+}
+
+func (q *quotedText) literal(text []byte) {
+	q.dst = append(append(q.dst, q.held...), text...)
+	q.held = nil
+}
+
+// lineBreak is the length of the line end text begins with. It is 0 and ok if
+// more of it may follow, 0 and not ok if there is none.
+func lineBreak(text []byte) (int, bool) {
+	switch {
+	case text[0] == '\n':
+		return 1, true
+	case bytes.HasPrefix(text, []byte("\r\n")):
+		return 2, true
+	case len(text) == 1 && text[0] == '\r':
+		return 0, true
+	}
+	return 0, false
+}
+
+func blanks(text []byte) int {
+	n := 0
+	for n < len(text) && (text[n] == ' ' || text[n] == '\t') {
+		n++
+	}
+	return n
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	}
+	return 0, false
+}

@@ -1,0 +1,381 @@
+package zipstream
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+var date = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
+
+// source is the files of an archive, and what became of them.
+type source struct {
+	names    []string
+	contents [][]byte
+	opened   []int
+	open     int
+}
+
+func (s *source) Open(entry int, offset int64) (io.ReadCloser, error) {
+	s.opened = append(s.opened, entry)
+	s.open++
+	return &opened{Reader: bytes.NewReader(s.contents[entry][offset:]), s: s}, nil
+}
+
+type opened struct {
+	io.Reader
+	s *source
+}
+
+func (o *opened) Close() error { o.s.open--; return nil }
+
+func (s *source) entries() []Entry {
+	var es []Entry
+	for i, name := range s.names {
+		es = append(es, Entry{name, int64(len(s.contents[i])), crc32.ChecksumIEEE(s.contents[i])})
+	}
+	return es
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+// sources are archives of none, one and many files.
+func sources() map[string]*source {
+	many := &source{}
+	for i := range 300 {
+		many.names = append(many.names, fmt.Sprintf("file %d.bin", i))
+		many.contents = append(many.contents, noise(i*7))
+	}
+	return map[string]*source{
+		"none":  {},
+		"one":   {names: []string{"a.pdf"}, contents: [][]byte{noise(1000)}},
+		"empty": {names: []string{"a", "b"}, contents: [][]byte{{}, {}}},
+		"three": {names: []string{"Übersicht 報告.pdf", "a (2).txt", "z"}, contents: [][]byte{noise(100_000), {}, noise(1)}},
+		"many":  many,
+	}
+}
+
+// Go, Python, Info-ZIP and 7-Zip find in it what was put in, and none of them has anything to say against it.
+func TestOthersReadIt(t *testing.T) {
+	for name, s := range sources() {
+		t.Run(name, func(t *testing.T) {
+			a := New(s.entries(), date, s.Open)
+			path := filepath.Join(t.TempDir(), "files.zip")
+			f, err := os.Create(path)
+			check(t, err)
+			n, err := io.Copy(f, a)
+			check(t, err)
+			check(t, f.Close())
+			if n != a.Size() {
+				t.Errorf("%d bytes, and its size is %d", n, a.Size())
+			}
+			if s.open != 0 {
+				t.Errorf("%d files are left open", s.open)
+			}
+			readWithGo(t, path, s)
+			readWithPython(t, path, s)
+			if len(s.names) > 0 { // of an empty one unzip warns
+				run(t, "unzip", "-tq", path)
+			}
+			if _, err := exec.LookPath("7z"); err == nil {
+				run(t, "7z", "t", path)
+			}
+		})
+	}
+}
+
+func readWithGo(t *testing.T, path string, s *source) {
+	t.Helper()
+	z, err := zip.OpenReader(path)
+	check(t, err)
+	defer z.Close()
+	if len(z.File) != len(s.names) {
+		t.Fatalf("%d files, want %d", len(z.File), len(s.names))
+	}
+	for i, f := range z.File {
+		r, err := f.Open()
+		check(t, err)
+		got, err := io.ReadAll(r)
+		check(t, err)
+		if f.Name != s.names[i] || f.NonUTF8 || !bytes.Equal(got, s.contents[i]) {
+			t.Errorf("file %d: got %q and %d bytes", i, f.Name, len(got))
+		}
+		if !f.Modified.Equal(date) || f.Mode() != 0o644 || f.Method != zip.Store {
+			t.Errorf("file %d: of %v, with mode %v and method %d", i, f.Modified, f.Mode(), f.Method)
+		}
+		if f.Flags&8 != 0 {
+			t.Errorf("file %d: its size stands behind it", i)
+		}
+	}
+}
+
+// The local headers are what a reader has that does not wait for the end.
+const python = `
+import sys, zipfile, zlib
+z = zipfile.ZipFile(sys.argv[1])
+assert z.testzip() is None
+for i in z.infolist():
+    head = open(sys.argv[1], "rb")
+    head.seek(i.header_offset)
+    b = head.read(30)
+    sizes = int.from_bytes(b[14:18], "little"), int.from_bytes(b[22:26], "little")
+    assert sizes == (i.CRC, i.file_size), sizes
+    print(i.filename.encode("utf-8").hex(), i.file_size, "%08x" % zlib.crc32(z.read(i)), *i.date_time)
+`
+
+func readWithPython(t *testing.T, path string, s *source) {
+	t.Helper()
+	var want strings.Builder
+	for i, e := range s.entries() {
+		fmt.Fprintf(&want, "%x %d %08x 2026 11 22 20 0 0\n", s.names[i], e.Size, e.CRC32)
+	}
+	if got := run(t, "python3", "-c", python, path); got != want.String() {
+		t.Errorf("Python reads\n%swant\n%s", got, want.String())
+	}
+}
+
+// run runs another program, which has to be there where all tests are run.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	cmd := exec.Command(name, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s%s", name, err, out, stderr.Bytes())
+	}
+	return string(out)
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// From wherever it is read, in whatever steps, it is the same.
+func TestReadFromAnywhere(t *testing.T) {
+	s := sources()["three"]
+	s.contents[0] = noise(100)
+	whole, err := io.ReadAll(New(s.entries(), date, s.Open))
+	check(t, err)
+	a := New(s.entries(), date, s.Open)
+	check(t, iotest.TestReader(a, whole))
+	for from := range len(whole) + 1 {
+		for _, n := range []int{1, 37, len(whole)} {
+			_, err := a.Seek(int64(from), io.SeekStart)
+			check(t, err)
+			got, err := io.ReadAll(iotest.HalfReader(io.LimitReader(a, int64(n))))
+			check(t, err)
+			if want := whole[from:min(from+n, len(whole))]; !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes from %d: got %x, want %x", n, from, got, want)
+			}
+		}
+	}
+	check(t, a.Close())
+	if s.open != 0 {
+		t.Errorf("%d files are left open", s.open)
+	}
+}
+
+// Only what is asked for is opened.
+func TestOpensWhatIsRead(t *testing.T) {
+	s := sources()["many"]
+	a := New(s.entries(), date, s.Open)
+	for _, tt := range []struct {
+		from, n int64
+		want    string
+	}{
+		{0, 10, "[]"}, // the header of an empty file
+		{a.starts[2*100+1] + 5, 10, "[100]"},
+		{a.starts[2*100+1] + 5, 1000, "[100 101]"},
+		{a.starts[2*300], a.Size(), "[]"},
+	} {
+		s.opened = nil
+		_, err := a.Seek(tt.from, io.SeekStart)
+		check(t, err)
+		_, err = io.CopyN(io.Discard, a, min(tt.n, a.Size()-tt.from))
+		check(t, err)
+		if got := fmt.Sprint(s.opened); got != tt.want {
+			t.Errorf("%d bytes from %d: opened %s, want %s", tt.n, tt.from, got, tt.want)
+		}
+	}
+}
+
+// A file that is another than its entry says is an error before the archive can be taken for whole.
+func TestFilesThatAreOthers(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tt := range map[string]struct {
+		alter func(content []byte) (io.Reader, error)
+		want  error
+	}{
+		"changed": {func(c []byte) (io.Reader, error) { c[50] ^= 1; return bytes.NewReader(c), nil }, ErrEntry},
+		"short":   {func(c []byte) (io.Reader, error) { return bytes.NewReader(c[1:]), nil }, ErrEntry},
+		"long":    {func(c []byte) (io.Reader, error) { return bytes.NewReader(append(c, 0)), nil }, ErrEntry},
+		"empty":   {func([]byte) (io.Reader, error) { return strings.NewReader(""), nil }, ErrEntry},
+		"gone":    {func([]byte) (io.Reader, error) { return nil, broken }, broken},
+		"breaks off": {func(c []byte) (io.Reader, error) {
+			return io.MultiReader(bytes.NewReader(c[:50]), iotest.ErrReader(broken)), nil
+		}, broken},
+		"breaks off at its end": {func(c []byte) (io.Reader, error) {
+			return io.MultiReader(bytes.NewReader(c), iotest.ErrReader(broken)), nil
+		}, broken},
+	} {
+		entries := []Entry{{"a", 100, crc32.ChecksumIEEE(noise(100))}}
+		a := New(entries, date, func(int, int64) (io.ReadCloser, error) {
+			r, err := tt.alter(noise(100))
+			return io.NopCloser(r), err
+		})
+		got, err := io.ReadAll(a)
+		if !errors.Is(err, tt.want) || int64(len(got)) >= a.starts[2] {
+			t.Errorf("%s: %d bytes, the file's last is the %dth; error %v, want %v", name, len(got), a.starts[2], err, tt.want)
+		}
+		if again, err := a.Read(make([]byte, 10)); again > 0 || !errors.Is(err, tt.want) {
+			t.Errorf("%s: it goes on after its error: %d bytes, error %v", name, again, err)
+		}
+	}
+}
+
+// zeros is a file that is as long as is asked for.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// sparse writes a file with holes in it.
+type sparse struct{ *os.File }
+
+var hole = make([]byte, 1<<20)
+
+func (s sparse) Write(p []byte) (int, error) {
+	if !bytes.Equal(p, hole[:len(p)]) {
+		return s.File.Write(p)
+	}
+	_, err := s.Seek(int64(len(p)), io.SeekCurrent)
+	return len(p), err
+}
+
+// A file of more than 4 GiB, and one that begins beyond them, stand in ZIP64's fields.
+func TestZIP64(t *testing.T) {
+	const huge = 4<<30 + 77
+	sum := uint32(0)
+	for left := int64(huge); left > 0; left -= int64(len(hole)) {
+		sum = crc32.Update(sum, crc32.IEEETable, hole[:min(left, int64(len(hole)))])
+	}
+	after := noise(1000)
+	entries := []Entry{{"huge.img", huge, sum}, {"after.txt", 1000, crc32.ChecksumIEEE(after)}}
+	a := New(entries, date, func(i int, offset int64) (io.ReadCloser, error) {
+		if i == 0 {
+			return io.NopCloser(io.LimitReader(zeros{}, huge-offset)), nil
+		}
+		return io.NopCloser(bytes.NewReader(after[offset:])), nil
+	})
+	path := filepath.Join(t.TempDir(), "huge.zip")
+	f, err := os.Create(path)
+	check(t, err)
+	n, err := io.CopyBuffer(sparse{f}, a, make([]byte, len(hole)))
+	check(t, err)
+	check(t, f.Close())
+	if n != a.Size() {
+		t.Errorf("%d bytes, and its size is %d", n, a.Size())
+	}
+	z, err := zip.OpenReader(path)
+	check(t, err)
+	defer z.Close()
+	if len(z.File) != 2 || z.File[0].UncompressedSize64 != huge || z.File[1].UncompressedSize64 != 1000 {
+		t.Fatalf("Go reads %+v", z.File)
+	}
+	r, err := z.File[1].Open()
+	check(t, err)
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, after) {
+		t.Errorf("the file after it: %d bytes, error %v", len(got), err)
+	}
+	const sizes = `import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); print(*[i.file_size for i in z.infolist()], len(z.read("after.txt")))`
+	if got, want := run(t, "python3", "-c", sizes, path), fmt.Sprintln(huge, 1000, 1000); got != want {
+		t.Errorf("Python reads %q, want %q", got, want)
+	}
+	run(t, "unzip", "-tq", path, "after.txt")
+}
+
+// The numbers at which the fields of old are full.
+func TestZIP64Begins(t *testing.T) {
+	for _, tt := range []struct {
+		size int64
+		n    int
+		want bool
+	}{{large - 1000, 1, false}, {large, 1, true}, {large/2 - 1000, 2, false}, {large / 2, 2, true}, {0, manyFiles - 1, false}, {0, manyFiles, true}} {
+		entries := make([]Entry, tt.n)
+		for i := range entries {
+			entries[i] = Entry{Name: "x", Size: tt.size}
+		}
+		a := New(entries, date, nil)
+		if got := len(a.end()) > 22; got != tt.want {
+			t.Errorf("%d files of %d bytes: with an end for ZIP64: %v", tt.n, tt.size, got)
+		}
+		// The directory alone, which a reader finds from behind.
+		_, err := a.Seek(a.starts[2*tt.n], io.SeekStart)
+		check(t, err)
+		tail, err := io.ReadAll(a)
+		check(t, err)
+		z, err := zip.NewReader(offsetReader{tail, a.starts[2*tt.n]}, a.Size())
+		check(t, err)
+		if len(z.File) != tt.n || int64(z.File[tt.n-1].UncompressedSize64) != tt.size {
+			t.Errorf("%d files of %d bytes: Go finds %d", tt.n, tt.size, len(z.File))
+		}
+	}
+}
+
+// offsetReader has only the end of a file.
+type offsetReader struct {
+	b  []byte
+	at int64
+}
+
+func (o offsetReader) ReadAt(p []byte, off int64) (int, error) {
+	n := int(max(0, min(o.at-off, int64(len(p)))))
+	clear(p[:n])
+	if n == len(p) {
+		return n, nil
+	}
+	got, err := bytes.NewReader(o.b).ReadAt(p[n:], off+int64(n)-o.at)
+	return n + got, err
+}
+
+func TestNames(t *testing.T) {
+	in := []string{"a.pdf", "a.pdf", "A.PDF", "a (2).pdf", "noext", "noext", "e\u0301.txt", "\u00e9.txt", "archive.tar.gz", "archive.tar.gz",
+		"x. a very long ending it is", "x. a very long ending it is", ".x", ".x", "a.pdf"}
+	want := []string{"a.pdf", "a (2).pdf", "A (3).PDF", "a (2) (2).pdf", "noext", "noext (2)", "e\u0301.txt", "\u00e9 (2).txt", "archive.tar.gz", "archive.tar (2).gz",
+		"x. a very long ending it is", "x. a very long ending it is (2)", ".x", ".x (2)", "a (4).pdf"}
+	for i, got := range Names(in) {
+		if got != want[i] {
+			t.Errorf("%q: got %q, want %q", in[i], got, want[i])
+		}
+	}
+	same := make([]string, 20_000)
+	began := time.Now()
+	seen := make(map[string]bool)
+	for _, name := range Names(same) {
+		seen[name] = true
+	}
+	if len(seen) != len(same) || time.Since(began) > 5*time.Second {
+		t.Errorf("%d names of %d, in %v", len(seen), len(same), time.Since(began))
+	}
+}
