@@ -19,11 +19,11 @@ import (
 )
 
 // adminHandler answers whoever looks after this process.
-func (h *house) adminHandler(m *metrics) http.Handler {
+func (a *app) adminHandler(m *metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", h.ready)
+	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -33,14 +33,14 @@ func (h *house) adminHandler(m *metrics) http.Handler {
 }
 
 // ready is 200 when a mail with an attachment would be taken now.
-func (h *house) ready(w http.ResponseWriter, r *http.Request) {
+func (a *app) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
-	if err := h.store.Check(ctx); err != nil {
+	if err := a.store.Check(ctx); err != nil {
 		http.Error(w, "store: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	for _, p := range h.cfg.Proxy {
+	for _, p := range a.cfg.Proxy {
 		if _, err := greet(ctx, p.Reinject); err != nil {
 			http.Error(w, "next hop: "+err.Error(), http.StatusServiceUnavailable)
 			return

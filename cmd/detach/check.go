@@ -34,7 +34,7 @@ func (c *checkCmd) Run(e *env) error {
 	r := &report{w: e.stdout}
 	r.ok("configuration", "%s is understood", c.Config)
 	if r.dataDir(cfg.DataDir) {
-		r.house(e.ctx, cfg)
+		r.stored(e.ctx, cfg)
 	}
 	running := answersAsDetach(e.ctx, cfg.Admin.Listen)
 	for i, p := range cfg.Proxy {
@@ -118,25 +118,25 @@ func (r *report) dataDir(dir string) bool {
 	return true
 }
 
-// house opens keyring, store and ledger, and has the store take something.
-func (r *report) house(ctx context.Context, cfg config.Config) {
+// stored opens keyring, store and ledger, and has the store take something.
+func (r *report) stored(ctx context.Context, cfg config.Config) {
 	if _, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys")); err != nil {
 		r.refuse("keys", "data_dir: %v", err)
 		return
 	}
 	r.ok("keys", "the keyring is readable by us alone; back it up, for without it no link opens")
-	h, err := open(cfg)
+	a, err := openApp(cfg)
 	if err != nil {
 		r.refuse("store", "%v: let this user use it", err)
 		return
 	}
-	defer h.Close()
-	if err := h.checkStore(ctx); err != nil {
+	defer a.Close()
+	if err := a.checkStore(ctx); err != nil {
 		r.fail("store", "%v: start it, or mend store.api and store.token_file; until then attachments are answered with 451", err)
 		return
 	}
 	r.ok("store", "%s: written, read and deleted", cfg.Store.Kind)
-	if kubo, ok := h.store.(*ipfs.Kubo); ok {
+	if kubo, ok := a.store.(*ipfs.Kubo); ok {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
 		for _, w := range kubo.Warnings(ctx) {

@@ -47,7 +47,7 @@ func (c *demoCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintf(e.stdout, "A mail of %s went through Detach, and %s arrived.\n\n", bytesOf(size), bytesOf(int64(len(mail.Raw))))
 	fmt.Fprintf(e.stdout, "  mailbox    http://%s/\n  link       %s\n", d.page.Addr(), l.URL())
-	fmt.Fprintf(e.stdout, "  proxy      smtp://%s (send it mail of your own)\n  stored in  %s\n\n", d.house.cfg.Proxy[0].Listen, d.dir)
+	fmt.Fprintf(e.stdout, "  proxy      smtp://%s (send it mail of your own)\n  stored in  %s\n\n", d.app.cfg.Proxy[0].Listen, d.dir)
 	if c.Once {
 		return d.compare(ctx, e.stdout, l, picture)
 	}
@@ -63,7 +63,7 @@ func (c *demoCmd) Run(e *env) (err error) {
 // demo is a whole installation: mailbox ← proxy → store → gateway.
 type demo struct {
 	dir     string
-	house   *house
+	app     *app
 	box     *mailbox.Mailbox
 	page    net.Listener
 	ended   chan error // the first server's to end
@@ -101,10 +101,10 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	p.Listen, p.Reinject = free[3].Addr().String(), free[0].Addr().String()
 	p.MaxSize = 1 << 40 // the mailbox takes 25 MiB; what Detach takes is limited by this disk
 	cfg.Proxy = []config.Proxy{p}
-	if d.house, err = open(cfg); err != nil {
+	if d.app, err = openApp(cfg); err != nil {
 		return d, err
 	}
-	d.closers = append(d.closers, d.house)
+	d.closers = append(d.closers, d.app)
 	smtpServer, pageServer := d.box.SMTP(), newHTTP(d.box.Handler(), log)
 	d.closers = append(d.closers, smtpServer, pageServer)
 	d.running = make(chan struct{})
@@ -112,7 +112,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	go func() { d.ended <- pageServer.Serve(free[1]) }()
 	go func() {
 		defer close(d.running)
-		d.ended <- d.house.serve(ctx, listeners{proxy: free[3:], gateway: free[2]}, log)
+		d.ended <- d.app.serve(ctx, listeners{proxy: free[3:], gateway: free[2]}, log)
 	}()
 	return d, nil
 }
@@ -128,7 +128,7 @@ func (d *demo) close() error {
 
 // send mails a file and waits for the mail.
 func (d *demo) send(ctx context.Context, subject, name string, file io.Reader) (*mailbox.Mail, int64, error) {
-	id, size, err := sendMail(ctx, d.house.cfg.Proxy[0].Listen, subject, name, file)
+	id, size, err := sendMail(ctx, d.app.cfg.Proxy[0].Listen, subject, name, file)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -16,20 +16,16 @@ type filterCmd struct {
 // Run rewrites one message by the policy of the first [[proxy]]. Nothing is written before all of it is there, so that whoever called
 // still has the original, and nothing else, when this fails. That is also why on_failure is the caller's to decide here.
 func (c *filterCmd) Run(e *env) (err error) {
-	cfg, err := c.load()
+	a, err := c.open()
 	if err != nil {
 		return err
 	}
-	h, err := open(cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	p := config.DefaultProxy()
-	if len(cfg.Proxy) > 0 {
-		p = cfg.Proxy[0]
+	if len(a.cfg.Proxy) > 0 {
+		p = a.cfg.Proxy[0]
 	}
-	batch := h.vault.Begin()
+	batch := a.vault.Begin()
 	defer func() { err = errors.Join(err, batch.Close()) }()
 	if err := filter(e, policy(p), batch); err != nil {
 		return errors.Join(err, batch.Discard(e.ctx))

@@ -44,7 +44,7 @@ func stored(t *testing.T, content []byte, spoil func(path string, answer []byte)
 }
 
 // served is a vault behind a real gateway, whose answers spoil may change.
-func served(t *testing.T, spoil func(path string, answer []byte) []byte) *house {
+func served(t *testing.T, spoil func(path string, answer []byte) []byte) *app {
 	t.Helper()
 	var handler http.Handler
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +56,7 @@ func served(t *testing.T, spoil func(path string, answer []byte) []byte) *house 
 	t.Cleanup(server.Close)
 	cfg := config.Default()
 	cfg.DataDir, cfg.Gateway.URL = t.TempDir(), server.URL
-	h, err := open(cfg)
+	h, err := openApp(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func TestGetGoneFromTheStore(t *testing.T) {
 	l := stored(t, []byte("content"), func(_ string, answer []byte) []byte { return answer })
 	h := served(t, func(_ string, answer []byte) []byte { return answer })
 	h.cfg.Keys.Retention = 1 // a nanosecond
-	expiring, err := open(h.cfg)
+	expiring, err := openApp(h.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // storedAll are three files and the list of them behind a real gateway, whose answers spoil may change.
-func storedAll(t *testing.T, spoil func(path string, answer []byte) []byte) (h *house, all link.Link, files []filelist.File, contents [][]byte) {
+func storedAll(t *testing.T, spoil func(path string, answer []byte) []byte) (h *app, all link.Link, files []filelist.File, contents [][]byte) {
 	t.Helper()
 	h = served(t, spoil)
 	batch := h.vault.Begin()

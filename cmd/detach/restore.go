@@ -18,15 +18,11 @@ type restoreCmd struct {
 
 // Run turns one rewritten message back into its original. Nothing is written before all of it is there and checked.
 func (c *restoreCmd) Run(e *env) (err error) {
-	cfg, err := c.load()
+	a, err := c.open()
 	if err != nil {
 		return err
 	}
-	h, err := open(cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	links, err := skeleton.Links(e.stdin)
 	if err != nil {
 		return fieldError(err)
@@ -37,7 +33,7 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	}
 	original := spool.New("")
 	defer func() { err = errors.Join(err, original.Close()) }()
-	if err := h.restore(e.ctx, original, links); err != nil {
+	if err := a.restore(e.ctx, original, links); err != nil {
 		return err
 	}
 	_, err = original.WriteTo(e.stdout)
@@ -46,8 +42,8 @@ func (c *restoreCmd) Run(e *env) (err error) {
 
 // restore writes the original to w. Of several links it takes the first that leads into this vault: mail that came through
 // another installation of Detach carries that one's link as well.
-func (h *house) restore(ctx context.Context, w io.Writer, links []link.Link) error {
-	file, err := h.openFirst(ctx, links)
+func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
+	file, err := a.openFirst(ctx, links)
 	if err != nil {
 		return openError("what restoring needs", err)
 	}
@@ -60,7 +56,7 @@ func (h *house) restore(ctx context.Context, w io.Writer, links []link.Link) err
 		return err
 	}
 	return m.Restore(ctx, w, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-		part, err := h.vault.Open(ctx, l.CID, l.Fragment)
+		part, err := a.vault.Open(ctx, l.CID, l.Fragment)
 		if err != nil {
 			return nil, openError("an attachment of the mail", err)
 		}
@@ -68,9 +64,9 @@ func (h *house) restore(ctx context.Context, w io.Writer, links []link.Link) err
 	})
 }
 
-func (h *house) openFirst(ctx context.Context, links []link.Link) (file *vault.File, err error) {
+func (a *app) openFirst(ctx context.Context, links []link.Link) (file *vault.File, err error) {
 	for _, l := range links {
-		file, err = h.vault.Open(ctx, l.CID, l.Fragment)
+		file, err = a.vault.Open(ctx, l.CID, l.Fragment)
 		if !errors.Is(err, vault.ErrNotFound) {
 			return file, err
 		}

@@ -32,7 +32,7 @@ func TestCorpusRestoredFromTheStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h, err := open(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
+	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestCorpusRestoredFromTheStore(t *testing.T) {
 	t.Logf("%d mails, %d attachments detached", len(paths), detached)
 }
 
-func filterMail(t *testing.T, h *house, mail []byte) ([]byte, int) {
+func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
 	t.Helper()
 	m, err := rewrite.Read(bytes.NewReader(mail), rewrite.Policy{MinSize: 1, Language: "auto", Restore: true})
 	if err != nil {

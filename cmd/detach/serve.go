@@ -45,26 +45,26 @@ func (c *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	collectEarly()
-	h, err := open(cfg)
+	a, err := openApp(cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.Close()) }()
-	h.brand = brand
+	defer func() { err = errors.Join(err, a.Close()) }()
+	a.brand = brand
 	l, err := listenAll(e.ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if err := h.checkStore(e.ctx); err != nil {
+	if err := a.checkStore(e.ctx); err != nil {
 		// No reason to stop: a mail with an attachment gets 451 until the store is back, and any other passes.
 		e.log.Warn("store is not reachable", "error", err)
 	}
 	ctx, stop := context.WithCancel(e.ctx)
 	var sweeping sync.WaitGroup
-	sweeping.Go(func() { h.sweep(ctx, e.log) })
+	sweeping.Go(func() { a.sweep(ctx, e.log) })
 	defer sweeping.Wait()
 	defer stop()
-	return h.serve(e.ctx, l, e.log)
+	return a.serve(e.ctx, l, e.log)
 }
 
 // collectEarly has the garbage collector begin when the heap has grown by half, unless GOGC says otherwise. What is in memory is
@@ -99,9 +99,9 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 }
 
 // sweep removes what mails have left that nobody got, now and then again.
-func (h *house) sweep(ctx context.Context, log *slog.Logger) {
+func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
-		gone, err := h.vault.Sweep(ctx)
+		gone, err := a.vault.Sweep(ctx)
 		if len(gone) > 0 {
 			log.Info("removed what interrupted mails had stored", "cids", gone)
 		}
@@ -115,48 +115,10 @@ func (h *house) sweep(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func (h *house) checkStore(ctx context.Context) error {
+func (a *app) checkStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return h.store.Check(ctx)
-}
-
-// listeners are the open doors: proxy has one for each [[proxy]], the others may be nil.
-type listeners struct {
-	proxy          []net.Listener
-	gateway, admin net.Listener
-}
-
-func listenAll(ctx context.Context, cfg config.Config) (l listeners, err error) {
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	for i, p := range cfg.Proxy {
-		one, err := listen(ctx, fmt.Sprintf("proxy[%d].listen", i), p.Listen)
-		if err != nil {
-			return l, err
-		}
-		l.proxy = append(l.proxy, one)
-	}
-	if cfg.Gateway.Listen != "" {
-		if l.gateway, err = listen(ctx, "gateway.listen", cfg.Gateway.Listen); err != nil {
-			return l, err
-		}
-	}
-	if cfg.Admin.Listen != "" {
-		l.admin, err = listen(ctx, "admin.listen", cfg.Admin.Listen)
-	}
-	return l, err
-}
-
-func (l listeners) close() {
-	for _, one := range append(l.proxy, l.gateway, l.admin) {
-		if one != nil {
-			one.Close()
-		}
-	}
+	return a.store.Check(ctx)
 }
 
 // server is what http.Server and proxy.Server have in common.
@@ -166,15 +128,15 @@ type server interface {
 }
 
 // serve runs until ctx ends or a server fails, and then drains all of them.
-func (h *house) serve(ctx context.Context, l listeners, log *slog.Logger) error {
+func (a *app) serve(ctx context.Context, l listeners, log *slog.Logger) error {
 	defer l.close() // of those that were never served
 	m := newMetrics()
 	servers := map[server]net.Listener{}
-	for i, p := range h.cfg.Proxy {
-		servers[h.newProxy(p, m.observe, log)] = m.sessions(l.proxy[i])
+	for i, p := range a.cfg.Proxy {
+		servers[a.newProxy(p, m.observe, log)] = m.sessions(l.proxy[i])
 	}
 	if l.gateway != nil {
-		handler := gateway.New(gateway.Config{BaseURL: h.cfg.Gateway.URL, Brand: h.brand}, h.vault, log)
+		handler := gateway.New(gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: a.brand}, a.vault, log)
 		srv := newHTTP(m.requests(handler), log)
 		srv.ConnContext = gateway.ConnContext
 		servers[srv] = l.gateway
@@ -190,7 +152,7 @@ func (h *house) serve(ctx context.Context, l listeners, log *slog.Logger) error 
 	}
 	var admin server
 	if l.admin != nil {
-		admin = newHTTP(h.adminHandler(m), log)
+		admin = newHTTP(a.adminHandler(m), log)
 		start(admin, l.admin)
 	}
 	notify("READY=1")
@@ -238,17 +200,5 @@ func newHTTP(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    16 << 10, // a link in the path and a browser's cookies
 		// What net/http says is of the connection, never of the path.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-}
-
-// notify tells systemd (sd_notify(3)) when Type=notify asks for it.
-func notify(state string) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	if c, err := net.Dial("unixgram", socket); err == nil {
-		_, _ = c.Write([]byte(state))
-		c.Close()
 	}
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -32,16 +30,27 @@ func (c configFlag) load() (config.Config, error) {
 	return cfg, nil
 }
 
-// house is what every command stands on: the store, the keyring and the vault over both.
-type house struct {
+// app is what every command works with: the configuration, the store, and the vault over store and
+// keyring.
+type app struct {
 	cfg   config.Config
 	store ipfs.Store
 	vault *vault.Vault
 	brand gateway.Brand // of the pages that serve shows
 }
 
-// open opens what the configuration names. The store need not be reachable yet: mail without attachments passes all the same.
-func open(cfg config.Config) (*house, error) {
+// open loads the configuration and opens what it names. The caller closes the app.
+func (c configFlag) open() (*app, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	return openApp(cfg)
+}
+
+// openApp opens what the configuration names. The store need not be reachable yet: mail without
+// attachments passes regardless.
+func openApp(cfg config.Config) (*app, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w: make it, and give it to the user that runs Detach", err)}
 	}
@@ -61,7 +70,7 @@ func open(cfg config.Config) (*house, error) {
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
-	return &house{cfg: cfg, store: store, vault: v}, nil
+	return &app{cfg: cfg, store: store, vault: v}, nil
 }
 
 func openStore(cfg config.Config) (ipfs.Store, error) {
@@ -83,9 +92,9 @@ func openStore(cfg config.Config) (ipfs.Store, error) {
 	return s, nil
 }
 
-func (h *house) Close() error { return h.store.Close() }
+func (a *app) Close() error { return a.store.Close() }
 
-func (h *house) newProxy(p config.Proxy, observe func(proxy.Outcome), log *slog.Logger) *proxy.Server {
+func (a *app) newProxy(p config.Proxy, observe func(proxy.Outcome), log *slog.Logger) *proxy.Server {
 	failure := proxy.TempFail
 	if p.OnFailure == "deliver" {
 		failure = proxy.Deliver
@@ -98,7 +107,7 @@ func (h *house) newProxy(p config.Proxy, observe func(proxy.Outcome), log *slog.
 		MaxSize:   int64(p.MaxSize),
 		OnFailure: failure,
 		Observe:   observe,
-	}, func() proxy.Batch { return h.vault.Begin() }, log)
+	}, func() proxy.Batch { return a.vault.Begin() }, log)
 }
 
 func policy(p config.Proxy) rewrite.Policy {
@@ -107,41 +116,4 @@ func policy(p config.Proxy) rewrite.Policy {
 		notice = rewrite.Top
 	}
 	return rewrite.Policy{MinSize: int64(p.MinSize), Notice: notice, Language: p.Language, Restore: p.Restore}
-}
-
-// listen opens one address of the configuration, for its key.
-func listen(ctx context.Context, key, address string) (net.Listener, error) {
-	network, addr := config.Network(address)
-	if network == "unix" {
-		removeStale(ctx, addr)
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, network, addr)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w: is another Detach running? Else choose another address", key, err)}
-	}
-	if network == "unix" {
-		// Connecting needs the right to write. The group's members have it: put Postfix, or the web server, into it.
-		if err := os.Chmod(addr, 0o660); err != nil {
-			return nil, errors.Join(usageError{fmt.Errorf("%s: %w", key, err)}, l.Close())
-		}
-	}
-	return l, nil
-}
-
-// removeStale removes the socket that a killed process left, and only one on which nobody answers.
-func removeStale(ctx context.Context, path string) {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != os.ModeSocket {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err == nil {
-		c.Close()
-		return
-	}
-	if isRefused(err) {
-		_ = os.Remove(path) // listening will say what is wrong
-	}
 }
