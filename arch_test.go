@@ -16,6 +16,7 @@ var floors = map[string][]string{
 	"internal/durable":   {},
 	"internal/faults":    {},
 	"internal/lines":     {},
+	"internal/race":      {},
 	"internal/readahead": {},
 	"internal/spool":     {},
 	"internal/stack":     {},

@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -32,9 +33,7 @@ var vectors = []struct {
 }
 
 // skipped are the large sizes where they take too long.
-func skipped(size int64) bool { return size >= 1<<30 && (testing.Short() || underRace) }
-
-var underRace bool
+func skipped(size int64) bool { return size >= 1<<30 && (testing.Short() || race.Enabled) }
 
 func TestAddFileVectors(t *testing.T) {
 	for _, v := range vectors {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
 // pieces is a reader whose every read gives n bytes at most.
@@ -157,7 +158,7 @@ func TestQuotedBlanksAtTheLimit(t *testing.T) {
 
 // Small mails make little garbage: the buffers of those before them serve again.
 func TestSmallMailsAllocateLittle(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("pools are random under the race detector")
 	}
 	mail := []byte("From: a@example.org\r\nSubject: hi\r\n\r\nhello\r\n")

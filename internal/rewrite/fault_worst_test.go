@@ -13,6 +13,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
 // sink is a Detacher that forgets what it is given, and names all of it alike.
@@ -86,7 +87,7 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 // in memory, beside the few MB that a text and a spool may always take.
 func TestWorstIsLinear(t *testing.T) {
 	faults.Covers(t, 64, 65)
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector takes the time that is measured, and there is one goroutine")
 	}
 	const limit = time.Second

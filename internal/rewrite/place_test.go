@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
 // The mark § is where the notice is wanted: below what the sender wrote.
@@ -94,7 +96,7 @@ func TestHTMLSpot(t *testing.T) {
 
 // The longest text takes no noticeable time, whatever its lines look like.
 func TestSpotWorstIsLinear(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("a matter of time, which the race detector takes")
 	}
 	for _, line := range []string{"From: a\n", "\nFrom: a\nTo: b\n", "\n", "> x\ny\n", "On 1\n", "--------- x\n", "-- \n", "Attached is a line of usual length, as people write them.\n"} {

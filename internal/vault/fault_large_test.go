@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -81,11 +82,9 @@ func TestLargeEmbedded(t *testing.T) {
 	}
 }
 
-var underRace bool
-
 func large(t *testing.T, s *site, size int64) {
 	t.Helper()
-	if testing.Short() || underRace {
+	if testing.Short() || race.Enabled {
 		size /= 8
 	}
 	temp := t.TempDir()
