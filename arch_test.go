@@ -15,6 +15,7 @@ var floors = map[string][]string{
 	"ipfs":               {},
 	"internal/durable":   {},
 	"internal/faults":    {},
+	"internal/filename":  {},
 	"internal/lines":     {},
 	"internal/race":      {},
 	"internal/readahead": {},
@@ -23,13 +24,13 @@ var floors = map[string][]string{
 	"internal/zipstream": {},
 	"internal/link":      {"crypto", "ipfs"},
 	"internal/config":    {"internal/link", "crypto", "ipfs"},
-	"internal/filelist":  {"internal/link"},
+	"internal/filelist":  {"internal/filename", "internal/link"},
 	"internal/skeleton":  {"internal/link"},
-	"internal/vault":     {"internal/link", "internal/readahead", "crypto", "ipfs"},
-	"internal/rewrite":   {"internal/filelist", "internal/lines", "internal/link", "internal/skeleton", "internal/spool"},
+	"internal/vault":     {"internal/filename", "internal/link", "internal/readahead", "crypto", "ipfs"},
+	"internal/rewrite":   {"internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/skeleton", "internal/spool"},
 	"proxy":              {"internal/lines", "internal/link", "internal/rewrite", "internal/spool", "internal/stack"},
-	"gateway":            {"internal/filelist", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
-	"cmd/detach":         {"gateway", "internal/config", "internal/filelist", "internal/link", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "internal/zipstream", "proxy", "crypto", "ipfs"},
+	"gateway":            {"internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
+	"cmd/detach":         {"gateway", "internal/config", "internal/filelist", "internal/filename", "internal/link", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "internal/zipstream", "proxy", "crypto", "ipfs"},
 }
 
 // Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
@@ -74,7 +75,7 @@ func (g *gateway) left(w *response, r *http.Request, all []filelist.File) (form 
 func entries(files []filelist.File) []zipstream.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
-		names[i] = cleanName(f.Name)
+		names[i] = filename.Clean(f.Name)
 	}
 	names = zipstream.Names(names)
 	es := make([]zipstream.Entry, len(files))

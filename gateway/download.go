@@ -14,6 +14,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -39,7 +40,7 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	name := cleanName(file.Meta.Name)
+	name := filename.Clean(file.Meta.Name)
 	if err := file.Close(); err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 
 	h := w.Header()
 	h.Set("Cache-Control", fileCache)
-	h.Set("Content-Disposition", disposition(cleanName(file.Meta.Name)))
+	h.Set("Content-Disposition", disposition(filename.Clean(file.Meta.Name)))
 	// Never the sender's type: a browser that saves goes by the name, and must not get ideas.
 	h.Set("Content-Type", "application/octet-stream")
 	switch file.Meta.Type {

@@ -11,6 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
@@ -56,7 +57,7 @@ func (c *getCmd) Run(e *env) error {
 
 // file downloads one file, and goes on where an earlier attempt ended.
 func (c *getCmd) file(e *env, r *remote) error {
-	out, err := create(c.Output, cleanName(r.meta.Name), r.link.CID, e.stdout)
+	out, err := create(c.Output, filename.Clean(r.meta.Name), r.link.CID, e.stdout)
 	if err != nil {
 		return err
 	}

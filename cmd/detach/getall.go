@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -81,7 +82,7 @@ func (r *remote) left(ctx context.Context, all []filelist.File) (files []filelis
 func entries(files []filelist.File) []zipstream.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
-		names[i] = cleanName(f.Name)
+		names[i] = filename.Clean(f.Name)
 	}
 	entries := make([]zipstream.Entry, len(files))
 	for i, name := range zipstream.Names(names) {

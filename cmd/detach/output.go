@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 )
@@ -175,36 +172,4 @@ func (o *output) finish(err error, useful int64) error {
 		return os.Rename(part, o.path) // a file system without hard links
 	}
 	return errors.Join(err, os.Remove(part))
-}
-
-// NAME_MAX is 255 bytes nearly everywhere; partSuffix and some room are taken off.
-const maxName = 200
-
-// cleanName makes a file name of what a stranger wrote: no path, nothing hidden, nothing that draws itself as something else.
-func cleanName(name string) string {
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case r == utf8.RuneError || unicode.Is(unicode.C, r): // controls, and the marks that turn the writing direction
-			return -1
-		case strings.ContainsRune(`<>:"|?*`, r): // not in a Windows name
-			return '_'
-		case unicode.IsSpace(r):
-			return ' '
-		}
-		return r
-	}, name)
-	name = strings.TrimLeft(name, ". -") // neither hidden nor an option
-	if len(name) > maxName {
-		ext := filepath.Ext(name)
-		if len(ext) > 20 {
-			ext = ""
-		}
-		name = strings.ToValidUTF8(name[:maxName-len(ext)], "") + ext
-	}
-	name = strings.TrimRight(name, ". ")
-	if name == "" || !filepath.IsLocal(name) {
-		return "attachment"
-	}
-	return name
 }

@@ -3,7 +3,7 @@
 // alone. So a page learns of the others only from a page that shows all: by what is appended to the key on a click, #KEY.CID.KEY,
 // which stands neither in a link that can be copied nor, once the page is there, in its address.
 detach.all = (() => {
-	const { decode, openMeta, contentKey, shown, extension, draw } = detach;
+	const { decode, openMeta, contentKey, clean, extension, draw } = detach;
 	const type = 'application/vnd.detach.files';
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
 	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
@@ -46,7 +46,7 @@ detach.all = (() => {
 	// A file in the list: the link to its page, but for the one whose page this is.
 	function line(file, base, list, current) {
 		const [, cid, key] = target.exec(file.link);
-		const name = shown(file.name) || $('name').dataset.unnamed;
+		const name = clean(file.name);
 		const icon = document.querySelector('.icon').cloneNode(true);
 		draw(icon, extension(name));
 		const a = element(cid === current ? 'span' : 'a', icon, element('bdi', name), element('small', size(file.size)));

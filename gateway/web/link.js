@@ -63,10 +63,22 @@ const detach = (() => {
 		return JSON.parse(new TextDecoder().decode(plain));
 	}
 
-	// What the server makes of the name when it saves (name.go): no path, no control characters, no change of direction.
-	function shown(name) {
-		return name.split(/[/\\]/).pop().replace(/(?![\u200c\u200d])\p{Cf}/gu, '').replace(/\s+/g, ' ').replace(/\p{Cc}/gu, '')
-			.replace(/[<>:"|?*]/g, '_').trim().replace(/[. ]+$/, '').replace(/^\.+/, '_');
+	// The name under which the server saves a file: internal/filename has the same rules, and a test that compares the two.
+	function clean(name) {
+		name = name.replace(/(?![\u200c\u200d\t-\r\x85])[\p{Cc}\p{Cf}]/gu, '').replace(/[\s\x85]+/g, ' ').replace(/[/\\ ]+$/, '')
+			.split(/[/\\]/).pop().replace(/[<>:"|?*]/g, '_').replace(/^[. -]+|[. ]+$/g, '');
+		const device = /^(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)/iu;
+		return shorten(name.replace(device, '_$&')) || 'attachment';
+	}
+
+	function shorten(name) {
+		const bytes = utf8(name);
+		if (bytes.length <= 200) return name;
+		let ext = /\.[^.]*$/.exec(name)?.[0] || '';
+		if (utf8(ext).length > 20) ext = '';
+		let end = 200 - utf8('…' + ext).length;
+		while ((bytes[end] & 0xc0) === 0x80) end--; // inside a character
+		return new TextDecoder().decode(bytes.subarray(0, end)) + '…' + ext;
 	}
 
 	const extension = name => /[^.]\.([\p{L}\p{N}]{1,8})$/u.exec(name)?.[1] || '';
@@ -93,5 +105,5 @@ const detach = (() => {
 		icon.querySelector('text').textContent = (!d || kind === 'pdf') && ext.length < 5 ? ext.toUpperCase() : '';
 	}
 
-	return { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, draw };
+	return { fragment, decode, openMeta, contentKey, cidBytes, clean, extension, draw };
 })();

@@ -1,6 +1,6 @@
 'use strict';
 (() => {
-	const { fragment, decode, openMeta, contentKey, cidBytes, shown, extension, draw, browser, all } = detach;
+	const { fragment, decode, openMeta, contentKey, cidBytes, clean, extension, draw, browser, all } = detach;
 	const root = document.documentElement;
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
@@ -9,7 +9,7 @@
 	const shows = /^(png|jpe?g|gif|webp|avif|pdf|mp3|wav|ogg|oga|mp4|m4v|webm|txt|log|csv|md)$/;
 
 	function describe(meta) {
-		const name = shown(String(meta.name || '')) || $('name').dataset.unnamed;
+		const name = clean(String(meta.name || ''));
 		const ext = extension(name);
 		$('name').textContent = document.title = name;
 		$('name').className = name.length > 60 ? 'long' : '';
@@ -39,7 +39,7 @@
 			const { share, meta, cid, source, worker } = $('open').dataset;
 			const a = decode($('key').value);
 			const { name, size } = await openMeta(a, share, meta);
-			const job = { key: await contentKey(a, share), cid: cidBytes(cid), source, name: shown(name) || 'download', size };
+			const job = { key: await contentKey(a, share), cid: cidBytes(cid), source, name: clean(name), size };
 			await browser.start(worker, job, ({ written, done, failed, gone }) => {
 				if (written) say('running', Math.floor(written / size * 100));
 				if (done) say('done');

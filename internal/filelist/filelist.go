@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -29,8 +28,6 @@ const (
 	MaxSize = 1 << 20
 
 	version = 1
-	// maxText bounds names and types, as in the metadata of the files.
-	maxText = 1 << 10
 	// maxFile is more than any file, and sums of it do not overflow.
 	maxFile = 1 << 40
 )
@@ -77,7 +74,7 @@ func Marshal(fs []File) ([]byte, error) {
 	}
 	l := List{version, make(files, 0, len(fs))}
 	for _, f := range fs {
-		f.Name, f.Type = clip(f.Name), clip(f.Type)
+		f.Name, f.Type = filename.Clip(f.Name), filename.Clip(f.Type)
 		l.Files = append(l.Files, f)
 	}
 	b, err := json.Marshal(l)
@@ -177,7 +174,7 @@ func (f *File) UnmarshalJSON(b []byte) error {
 	if f.CRC32, err = parseCRC(w.CRC32); err != nil {
 		return err
 	}
-	if f.Size < 0 || f.Size > maxFile || len(f.Name) > maxText || len(f.Type) > maxText {
+	if f.Size < 0 || f.Size > maxFile || len(f.Name) > filename.MaxText || len(f.Type) > filename.MaxText {
 		return errors.New("a size out of range")
 	}
 	if f.Size == 0 && f.CRC32 != 0 {
@@ -192,17 +189,4 @@ func parseCRC(s string) (sum uint32, err error) {
 		return 0, errors.New("not a CRC-32")
 	}
 	return sum, nil
-}
-
-// clip cuts a text to what fits into a list, as the metadata of the file has it.
-func clip(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= maxText {
-		return s
-	}
-	end := maxText
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end]
 }

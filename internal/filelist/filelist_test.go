@@ -18,6 +18,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -115,8 +116,8 @@ func vectors(t *testing.T) []vector {
 		edit("a CRC in capitals", "a1b2c3d4", "A1B2C3D4"),
 		edit("a CRC that no empty file has", "00000000", "00000001"),
 		edit("a CRC with a sign", "a1b2c3d4", "+1b2c3d4"),
-		edit("a name without end", "grüße", strings.Repeat("ü", maxText)),
-		edit("a type without end", "text/plain", strings.Repeat("x", maxText+1)),
+		edit("a name without end", "grüße", strings.Repeat("ü", filename.MaxText)),
+		edit("a type without end", "text/plain", strings.Repeat("x", filename.MaxText+1)),
 		edit("a type that is no text", `"text/plain"`, `["x"]`),
 	}
 }
@@ -189,7 +190,7 @@ func TestBounds(t *testing.T) {
 		{"as few as may be", many(MinFiles, "x"), nil},
 		{"as many as may be", many(MaxFiles, strings.Repeat("n", 200)), nil},
 		{"one more", many(MaxFiles+1, "x"), ErrTooMany},
-		{"names that take too much room", many(MaxFiles, strings.Repeat("\x01", maxText)), ErrTooMany},
+		{"names that take too much room", many(MaxFiles, strings.Repeat("\x01", filename.MaxText)), ErrTooMany},
 	} {
 		b, err := Marshal(tt.files)
 		if !errors.Is(err, tt.want) {
@@ -217,12 +218,12 @@ func TestBounds(t *testing.T) {
 // Long names are cut as the metadata's are, between two characters.
 func TestNamesAreCut(t *testing.T) {
 	fs := good()
-	fs[0].Name, fs[1].Name = "x"+strings.Repeat("é", maxText), "bad\xff.pdf"
+	fs[0].Name, fs[1].Name = "x"+strings.Repeat("é", filename.MaxText), "bad\xff.pdf"
 	l, err := Read(strings.NewReader(marshal(t, fs)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := l.Files[0].Name, "x"+strings.Repeat("é", (maxText-1)/2); got != want {
+	if got, want := l.Files[0].Name, "x"+strings.Repeat("é", (filename.MaxText-1)/2); got != want {
 		t.Errorf("got %d bytes, want %d", len(got), len(want))
 	}
 	if got := l.Files[1].Name; got != "bad\uFFFD.pdf" {

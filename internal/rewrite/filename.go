@@ -2,17 +2,18 @@ package rewrite
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"mime"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/emersion/go-message/charset"
 	"golang.org/x/text/encoding/htmlindex"
+
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 )
 
 const (
@@ -20,8 +21,6 @@ const (
 	maxParams = 256
 	// maxWords is of RFC 2047, for a name of 10 kB. Each takes a decoder.
 	maxWords = 256
-	// maxName is the length in bytes that file systems allow.
-	maxName = 200
 )
 
 // fileName is the name a part's headers give it, as its sender meant it, or "".
@@ -251,40 +250,7 @@ var extensions = map[string]string{
 	"audio/mpeg": ".mp3", "video/mp4": ".mp4", "text/csv": ".csv", "text/html": ".html", "text/plain": ".txt",
 }
 
-// displayName makes a name safe to show and to save: the last element of a path,
-// on one line, without what turns the direction of writing, of a length that
-// file systems take.
+// displayName returns the name that the notice shows. Attachments without a name get one by their type.
 func displayName(name, mimeType string) string {
-	name = strings.ReplaceAll(name, `\`, "/")
-	name = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r':
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029', r == '\uFEFF':
-			return -1
-		}
-		return r
-	}, name)
-	name = path.Base(strings.TrimRight(name, "/ "))
-	name = strings.Trim(strings.Join(strings.Fields(name), " "), ". ")
-	if name == "" || name == "/" {
-		return "attachment" + extensions[mimeType]
-	}
-	return shorten(name)
-}
-
-// shorten keeps the extension, by which people know what a file is.
-func shorten(name string) string {
-	if len(name) <= maxName {
-		return name
-	}
-	ext := path.Ext(name)
-	if len(ext) > 20 {
-		ext = ""
-	}
-	stem := name[:maxName-len(ext)-len("…")]
-	for !utf8.ValidString(stem) {
-		stem = stem[:len(stem)-1]
-	}
-	return stem + "…" + ext
+	return cmp.Or(filename.Display(name), filename.Nameless+extensions[mimeType])
 }

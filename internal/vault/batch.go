@@ -11,13 +11,12 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -28,8 +27,6 @@ const (
 	pinPrefix = "detach/v1 "
 	// discardTimeout: undoing must not die with the connection that failed, nor hold it for ever.
 	discardTimeout = 30 * time.Second
-	// maxName bounds names and types. Longer ones are cut: refusing them would refuse the mail.
-	maxName = 1 << 10
 )
 
 var errForeign = errors.New("object is not of this batch")
@@ -83,7 +80,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 		}
 	}
 	s := &sealer{r: r, stream: key.Stream(0), sum: sha256.New()}
-	meta := crypto.Meta{Name: clip(name), Type: clip(mediaType), Created: b.created, Expires: b.Expires()}
+	meta := crypto.Meta{Name: filename.Clip(name), Type: filename.Clip(mediaType), Created: b.created, Expires: b.Expires()}
 	var share crypto.Share
 	var sealed cid.Cid
 	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (cid.Cid, error) {
@@ -175,18 +172,6 @@ func (s *sealer) Read(p []byte) (int, error) {
 	s.stream.XORKeyStream(p[:n], p[:n])
 	s.n += int64(n)
 	return n, err
-}
-
-func clip(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= maxName {
-		return s
-	}
-	end := maxName
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end]
 }
 
 func (b *Batch) find(c cid.Cid) int {

@@ -1,0 +1,105 @@
+// Package filename makes the file names that strangers chose safe, and this holds: a name that
+// [Clean] returns is one element of a path, on one line, that no system hides, refuses or takes for
+// a device, and cleaning it again changes nothing.
+//
+// The script of the gateway's pages has the same rules (gateway/web/link.js), and the tests hold
+// both to testdata/names.json.
+package filename
+
+import (
+	"path"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// Nameless is the name of a file whose sender gave it none.
+	Nameless = "attachment"
+	// MaxText is the limit of [Clip] in bytes.
+	MaxText = 1 << 10
+
+	// maxName is in bytes. File systems allow 255; what is left is for " (2)", for a browser's
+	// ".crdownload" and for the suffix of an unfinished download.
+	maxName = 200
+	// maxExtension is the longest end of a name that Shorten takes for an extension.
+	maxExtension = 20
+)
+
+// Display returns a name as people read it in a mail: the last element of a path, without control
+// characters and marks that turn the writing direction, on one line, shortened. It is "" if nothing
+// is left. Characters that only some file systems refuse are kept: a name is shown as it was meant.
+func Display(name string) string { return Shorten(lastElement(name)) }
+
+// Clean returns a name under which a file can be offered and saved on any system. To the rules of
+// Display it adds: the characters that Windows forbids become "_", a name of a Windows device gets a
+// "_" before it, a leading "-" goes, which a shell's command would take for an option, and a name of
+// which nothing is left is [Nameless].
+func Clean(name string) string {
+	name = strings.TrimLeft(forbidden.Replace(lastElement(name)), ". -")
+	if device.MatchString(name) {
+		name = "_" + name
+	}
+	if name == "" {
+		return Nameless
+	}
+	return Shorten(name)
+}
+
+// lastElement does not know which system a name comes from, so both slashes separate.
+func lastElement(name string) string {
+	name = strings.TrimRight(strings.Map(visible, name), `/\ `)
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	name = strings.Join(strings.Fields(name), " ") // "photo.jpg          .exe" shows its end again
+	return strings.Trim(name, ". ")                // neither hidden nor ".."; Windows drops those at the end
+}
+
+func visible(r rune) rune {
+	switch {
+	case r == '\u200c' || r == '\u200d': // the joiners, which Persian and emoji need
+		return r
+	case unicode.IsSpace(r): // the separators of lines and paragraphs too
+		return ' '
+	case unicode.In(r, unicode.Cc, unicode.Cf): // Cf has the marks of the writing direction
+		return -1
+	}
+	return r
+}
+
+var forbidden = strings.NewReplacer("<", "_", ">", "_", ":", "_", `"`, "_", "|", "_", "?", "_", "*", "_")
+
+// device matches the names that Windows reserves in every directory, with any extension
+// (https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
+var device = regexp.MustCompile(`(?i)^(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)`)
+
+// Shorten returns a name of at most 200 bytes. A longer one ends in "…" and its extension, which
+// says what opens the file.
+func Shorten(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	ext := path.Ext(name)
+	if len(ext) > maxExtension {
+		ext = ""
+	}
+	return cut(name, maxName-len("…")-len(ext)) + "…" + ext
+}
+
+// Clip returns valid UTF-8 of at most MaxText bytes: what metadata and file lists hold of a name or
+// of a media type. Longer texts are cut, since refusing them would refuse the mail.
+func Clip(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= MaxText {
+		return text
+	}
+	return cut(text, MaxText)
+}
+
+// cut returns the beginning of a text that is longer than n bytes, cut before a character.
+func cut(text string, n int) string {
+	for !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
+}
