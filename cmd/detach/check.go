@@ -14,6 +14,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -155,7 +156,7 @@ func (r *report) nextHop(ctx context.Context, key, address string) {
 	}
 	limit := "no limit of size"
 	if g.size > 0 {
-		limit = bytesOf(int64(g.size)) + " at most"
+		limit = progress.Bytes(int64(g.size)) + " at most"
 	}
 	r.ok(key, "%s answers EHLO; %s", address, limit)
 	if !g.xforward {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,11 +9,13 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/output"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
-	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -27,117 +28,130 @@ type getCmd struct {
 	Link      string `arg:"" help:"The link, as it stands in the mail. Put it in quotes."`
 }
 
-// Run downloads what a link names. Only verified bytes are written, and only what is whole gets its name.
+// Run downloads what a link names: a file, a whole message, or all files of a mail as a ZIP.
 func (c *getCmd) Run(e *env) error {
 	l, err := link.Parse(c.Link)
 	if errors.Is(err, link.ErrIncomplete) {
 		return usageError{errors.New("the link is incomplete: copy all of it, to the last letter after #, and put it in quotes")}
 	}
 	if err != nil {
-		return usageError{errors.New("this is no link to a detached file: it looks like https://HOST/bafy…#z…")}
+		return usageError{errors.New("this is not a link to a detached file: it looks like https://HOST/bafy…#z…")}
 	}
-	f, err := c.fetcher()
+	client, err := c.client()
 	if err != nil {
 		return usageError{err}
 	}
-	defer f.close()
-	r, err := f.open(e.ctx, l)
+	defer client.Close()
+	o, err := client.Open(e.ctx, l)
 	if err != nil {
 		return err
 	}
-	defer r.close()
-	switch r.meta.Type {
+	defer o.Close()
+	switch o.Meta.Type {
 	case skeleton.Type:
-		return c.original(e, r)
+		return c.original(e, o)
 	case filelist.Type:
-		return c.all(e, r)
+		return c.zip(e, o)
 	}
-	return c.file(e, r)
+	return c.file(e, o)
 }
 
 // file downloads one file, and goes on where an earlier attempt ended.
-func (c *getCmd) file(e *env, r *remote) error {
-	out, err := create(c.Output, filename.Clean(r.meta.Name), r.link.CID, e.stdout)
+func (c *getCmd) file(e *env, o *fetch.Object) error {
+	out, err := output.Create(c.Output, filename.Clean(o.Meta.Name), o.Link.CID, e.stdout)
 	if err != nil {
 		return err
 	}
-	sum := newSum()
-	err = out.resume(sum, r.meta.Size)
-	if errors.Is(err, errLonger) {
-		fmt.Fprintf(e.stderr, "%v: beginning anew\n", err)
-		err = out.restart()
+	sum, err := c.download(e, o, out)
+	useful := sum.N
+	if fetch.Final(err) {
+		useful = 0
+	}
+	said := fmt.Sprintf("%s, checked against SHA-256 %x", progress.Bytes(o.Meta.Size), o.Meta.SHA256)
+	return finish(e, out, err, useful, said)
+}
+
+// download writes the rest of the file after what out has of it.
+func (c *getCmd) download(e *env, o *fetch.Object, out *output.File) (*fetch.Sum, error) {
+	sum := fetch.NewSum()
+	err := out.Resume(sum, o.Meta.Size)
+	if errors.Is(err, output.ErrLonger) {
+		fmt.Fprintf(e.stderr, "%v: starting again from the beginning\n", err)
+		err = out.Restart()
 	}
 	if err != nil {
-		return out.finish(err, sum.n)
+		return sum, err
 	}
-	if sum.n > 0 {
-		fmt.Fprintf(e.stderr, "going on after the first %s, which are there\n", bytesOf(sum.n))
+	resumed := sum.N > 0
+	if resumed {
+		fmt.Fprintf(e.stderr, "resuming after the first %s\n", progress.Bytes(sum.N))
 	}
-	began := sum.n
-	err = c.watched(e, out, sum.n, r.meta.Size, func(w io.Writer) error { return r.copy(e.ctx, w, sum) })
-	if errors.Is(err, errOtherSum) && began > 0 {
-		// Every byte that came was verified. So what was there is of another file.
-		fmt.Fprintln(e.stderr, "what was there is not the beginning of this file: beginning anew")
-		if err = out.restart(); err == nil {
-			sum = newSum()
-			err = c.watched(e, out, 0, r.meta.Size, func(w io.Writer) error { return r.copy(e.ctx, w, sum) })
+	attempt := func() error {
+		return watched(e, out, sum.N, o.Meta.Size, func(w io.Writer) error { return o.Copy(e.ctx, w, sum) })
+	}
+	err = attempt()
+	if resumed && errors.Is(err, fetch.ErrOtherSum) {
+		// Every byte that arrived was verified, so the partial file was of another file.
+		fmt.Fprintln(e.stderr, "the partial file is not the beginning of this file: starting again from the beginning")
+		if err = out.Restart(); err == nil {
+			sum = fetch.NewSum()
+			err = attempt()
 		}
 	}
-	if err = out.finish(err, sum.n); err != nil || out.path == "" {
-		return err
-	}
-	_, err = fmt.Fprintf(e.stderr, "%s: %s, checked against SHA-256 %x\n", plain(out.path), bytesOf(r.meta.Size), r.meta.SHA256)
-	return err
+	return sum, err
 }
 
 // original downloads the whole message that a skeleton and its attachments make.
-func (c *getCmd) original(e *env, r *remote) (err error) {
-	bones := spool.New("")
-	defer func() { err = errors.Join(err, bones.Close()) }()
-	if err := r.copy(e.ctx, bones, newSum()); err != nil {
-		return err
-	}
-	m, err := skeleton.Open(bones.Section(0, bones.Size()))
+func (c *getCmd) original(e *env, o *fetch.Object) error {
+	m, err := o.Original(e.ctx)
 	if err != nil {
 		return err
 	}
-	out, err := create(c.Output, skeleton.Name, r.link.CID, e.stdout)
+	return c.assembly(e, o, m, skeleton.Name, "the whole original message")
+}
+
+// zip downloads the files of a list.
+func (c *getCmd) zip(e *env, o *fetch.Object) error {
+	zip, err := o.ZIP(e.ctx)
 	if err != nil {
 		return err
 	}
-	if err := out.restart(); err != nil {
-		return out.finish(err, 0)
-	}
-	err = c.watched(e, out, 0, m.Size(), func(w io.Writer) error { return m.Restore(e.ctx, w, r.part) })
-	if err = out.finish(err, 0); err != nil || out.path == "" {
+	said := fmt.Sprintf("%d files of %d, each checked against its SHA-256", zip.Files, zip.Listed)
+	return c.assembly(e, o, zip, filelist.Name, said)
+}
+
+// assembly writes what is put together here. It always begins at the beginning.
+func (c *getCmd) assembly(e *env, o *fetch.Object, a *fetch.Assembly, name, said string) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
+	out, err := output.Create(c.Output, name, o.Link.CID, e.stdout)
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stderr, "%s: the whole original message\n", plain(out.path))
-	return err
-}
-
-// part opens an attachment of a message, or a file of its list, at the message's own gateway.
-func (r *remote) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-	if l.Base != r.link.Base {
-		return nil, errors.New("a file of the message is said to be at another gateway")
+	if err = out.Restart(); err == nil {
+		err = watched(e, out, 0, a.Size, a.Copy)
 	}
-	in, pipe := io.Pipe()
-	go func() {
-		_, err := r.fetch(ctx, l, pipe)
-		pipe.CloseWithError(err)
-	}()
-	return in, nil
+	return finish(e, out, err, 0, said)
 }
 
-// watched runs a download with its progress shown.
-func (c *getCmd) watched(e *env, out *output, done, total int64, run func(io.Writer) error) error {
-	bar := newProgress(e.stderr, done, total)
-	defer bar.clear()
+// watched runs a download and shows its progress.
+func watched(e *env, out io.Writer, done, total int64, run func(io.Writer) error) error {
+	bar := progress.New(e.stderr, done, total)
+	defer bar.Clear()
 	return run(io.MultiWriter(out, bar))
 }
 
-// fetcher opens what the flags name. Store and keyring may be another user's, who is writing there, or a copy: nothing in them changes.
-func (c *getCmd) fetcher() (f fetcher, err error) {
+// finish ends a download, and says what it has brought unless it was written to a stream.
+func finish(e *env, out *output.File, err error, useful int64, said string) error {
+	if err = out.Finish(err, useful); err != nil || out.Path == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stderr, "%s: %s\n", plain(out.Path), said)
+	return err
+}
+
+// client opens what the flags name. Store and keyring may belong to another user, who is writing there,
+// or be a copy: nothing in them changes.
+func (c *getCmd) client() (f fetch.Client, err error) {
 	keys := c.Keys
 	switch {
 	case c.Store != "":
@@ -148,9 +162,9 @@ func (c *getCmd) fetcher() (f fetcher, err error) {
 			}
 		}
 		if !isDir(dir) {
-			return f, fmt.Errorf("--store: %s is no directory, or not there: name a data_dir, or its objects folder", c.Store)
+			return f, fmt.Errorf("--store: %s is not a directory, or does not exist: name a data_dir, or its objects folder", c.Store)
 		}
-		if f.store, err = ipfs.ReadEmbedded(dir); err != nil {
+		if f.Store, err = ipfs.ReadEmbedded(dir); err != nil {
 			return f, fmt.Errorf("--store: %w", err)
 		}
 	case c.API != "":
@@ -158,7 +172,7 @@ func (c *getCmd) fetcher() (f fetcher, err error) {
 		if err != nil {
 			return f, fmt.Errorf("--token-file: %w", err)
 		}
-		if f.store, err = ipfs.NewKubo(ipfs.KuboConfig{API: c.API, Token: token}); err != nil {
+		if f.Store, err = ipfs.NewKubo(ipfs.KuboConfig{API: c.API, Token: token}); err != nil {
 			return f, fmt.Errorf("--api: %w", err)
 		}
 	}
@@ -166,19 +180,13 @@ func (c *getCmd) fetcher() (f fetcher, err error) {
 		return f, nil
 	}
 	if !isDir(keys) {
-		return f, errors.Join(fmt.Errorf("--keys: %s is no directory, or not there: name the keys folder of a data_dir", keys), f.close())
+		err := fmt.Errorf("--keys: %s is not a directory, or does not exist: name the keys folder of a data_dir", keys)
+		return f, errors.Join(err, f.Close())
 	}
-	if f.keys, err = crypto.ReadKeyring(keys); err != nil {
-		return f, errors.Join(fmt.Errorf("--keys: %w", err), f.close())
+	if f.Keys, err = crypto.ReadKeyring(keys); err != nil {
+		return f, errors.Join(fmt.Errorf("--keys: %w", err), f.Close())
 	}
 	return f, nil
-}
-
-func (f fetcher) close() error {
-	if f.store == nil {
-		return nil
-	}
-	return f.store.Close()
 }
 
 func isDir(path string) bool {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -25,13 +25,11 @@ const brokenSize = 6<<20 + 99
 
 // A download that is killed, interrupted or cut off goes on where it was, wherever its bytes come from.
 func TestGetBrokenOff(t *testing.T) {
-	content := make([]byte, brokenSize)
-	_, _ = rand.Read(content)
-	l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
-	dir, gateway := dataDirs[l], l.Base
+	site, content := fetchtest.New(t), fetchtest.Random(brokenSize)
+	l, dir := site.Store(t, content), site.Dir
 	t.Run("gateway", func(t *testing.T) {
 		t.Parallel()
-		testBrokenOff(t, content, l, gateway, func(url string, l link.Link) []string {
+		testBrokenOff(t, content, l, l.Base, func(url string, l link.Link) []string {
 			l.Base = url
 			return []string{l.URL()}
 		})
@@ -50,7 +48,7 @@ func TestGetBrokenOff(t *testing.T) {
 			_, tty := openTerminal(t, 80)
 			hold(t, tty)
 			get := startGet(t, tty, "--store", dir, l.URL())
-			get.reaches(t, partOf("a.bin", l), 1)
+			get.reaches(t, partOf(l), 1)
 			get.signal(t, signal)
 			release(t, tty)
 			get.ends(t, signal)
@@ -66,13 +64,13 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 			t.Parallel() // to be cut off takes a while: it is tried again
 			door := newDoor(t, from, brokenSize/2)
 			get := startGet(t, nil, args(door.url, l)...)
-			get.reaches(t, partOf("a.bin", l), 1<<20)
+			get.reaches(t, partOf(l), 1<<20)
 			if signal == 0 {
 				door.shut()
 			}
 			get.signal(t, signal)
 			get.ends(t, signal)
-			have := get.size(partOf("a.bin", l))
+			have := get.size(partOf(l))
 			door.open()
 			goesOn(t, get.cmd.Dir, content, args(door.url, l)...)
 			// Blocks are of 1 MiB; beside them comes what is around them.
@@ -89,7 +87,7 @@ func goesOn(t *testing.T, dir string, content []byte, args ...string) {
 	cmd := exec.CommandContext(t.Context(), "detach", append([]string{"get"}, args...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "going on after the first ") || !strings.Contains(string(out), "checked against SHA-256") {
+	if err != nil || !strings.Contains(string(out), "resuming after the first ") || !strings.Contains(string(out), "checked against SHA-256") {
 		t.Errorf("again: %v, %s", err, out)
 	}
 	if got, _ := os.ReadFile(filepath.Join(dir, "a.bin")); !bytes.Equal(got, content) {

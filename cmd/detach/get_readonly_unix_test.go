@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"crypto/rand"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,15 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 )
 
-// Whoever reads a store leaves it as it is, and needs no right to write there.
+// Reading a store changes nothing in it, and needs no right to write there.
 func TestGetChangesNothingInTheStore(t *testing.T) {
-	content := make([]byte, 1<<20+1)
-	_, _ = rand.Read(content)
-	l := stored(t, content, func(_ string, answer []byte) []byte { return answer })
-	dir := dataDirs[l]
-	// What crashes have left, old enough to be removed by whoever owns the folders.
+	site, content := fetchtest.New(t), fetchtest.Random(1<<20+1)
+	l, dir := site.Store(t, content), site.Dir
+	// Crashes have left these, long enough ago for the owner of the folders to remove them.
 	for _, left := range []string{"objects/put-1.tmp", "keys/.new-1"} {
 		write(t, filepath.Join(dir, left), "half", 0o600)
 		old := time.Now().Add(-time.Hour)
@@ -35,10 +33,7 @@ func TestGetChangesNothingInTheStore(t *testing.T) {
 		before := listing(t, dir)
 		for _, args := range [][]string{{"--store", dir}, {"--store", filepath.Join(dir, "objects"), "--keys", filepath.Join(dir, "keys")}} {
 			t.Chdir(t.TempDir())
-			stderr, code := runGet(t, append(args, l.URL())...)
-			if got, _ := os.ReadFile("a.bin"); code != 0 || !bytes.Equal(got, content) {
-				t.Errorf("%s, %q: exit code %d, %s", what, args, code, stderr)
-			}
+			wantGet(t, fmt.Sprintf("%s, %q", what, args), content, append(args, l.URL())...)
 		}
 		if after := listing(t, dir); !slices.Equal(before, after) {
 			t.Errorf("%s: there is now\n%s\nwas\n%s", what, strings.Join(after, "\n"), strings.Join(before, "\n"))
@@ -46,18 +41,9 @@ func TestGetChangesNothingInTheStore(t *testing.T) {
 	}
 	get("a folder", dir)
 	get("a folder that cannot be written", readOnly(t, dir))
-
-	for _, args := range [][]string{{"--store", "missing"}, {"--keys", "missing"}} {
-		if stderr, code := runGet(t, append(args, l.URL())...); code != exitUsage || !strings.Contains(stderr, args[0]+": missing is no directory, or not there") {
-			t.Errorf("%q: exit code %d, %q", args, code, stderr)
-		}
-		if _, err := os.Lstat("missing"); err == nil {
-			t.Errorf("%q: made it", args)
-		}
-	}
 }
 
-// listing has for each file its name, mode, size and time.
+// listing returns each file's name, mode, size and time.
 func listing(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -74,7 +60,8 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// readOnly is dir where nothing can be written: for root, whom no mode keeps out, through a mount of its own.
+// readOnly returns dir as a folder in which nothing can be written. No mode keeps root out, so root gets
+// a read-only mount.
 func readOnly(t *testing.T, dir string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {

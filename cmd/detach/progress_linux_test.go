@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/rand"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,15 +15,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
+	"github.com/nkirchhoffer/detach-mta/internal/progress"
 )
 
 // On a terminal a line is drawn, as wide as that is, again and again in its place; in the end it is gone. No name writes anything else
 // there.
 func TestProgressOnTerminal(t *testing.T) {
-	content := make([]byte, 4<<20)
-	_, _ = rand.Read(content)
-	l := storedAs(t, "in\x1b[2J\u202evoice\r\x9b.bin", content)
+	file := fetchtest.File{Name: "in\x1b[2J\u202evoice\r\x9b.bin", Type: "application/pdf", Content: fetchtest.Random(4 << 20)}
+	l := fetchtest.Store(t, fetchtest.New(t).Vault, file)[0]
 	l.Base = slowly(t, l.Base)
 	screen, tty := openTerminal(t, 100)
 	get := startGet(t, tty, l.URL())
@@ -84,20 +83,6 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 }
 
-// storedAs is a file in a vault behind a real gateway.
-func storedAs(t *testing.T, name string, content []byte) link.Link {
-	t.Helper()
-	batch := served(t, func(_ string, answer []byte) []byte { return answer }).vault.Begin()
-	l, err := batch.Detach(t.Context(), name, "application/octet-stream", bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := batch.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // slowly is a server in front of another, which gives 2 MiB in a second.
 func slowly(t *testing.T, to string) string {
 	t.Helper()
@@ -124,12 +109,17 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A terminal that does not know its width has the usual one.
-func TestWidthOf(t *testing.T) {
-	for columns, want := range map[uint16]int{0: 80, 44: 44} {
-		_, tty := openTerminal(t, columns)
-		if got := widthOf(int(tty.Fd())); got != want {
-			t.Errorf("of %d columns: got %d, want %d", columns, got, want)
+// A terminal that does not know its width gets the usual 80 columns, which hold a bar.
+func TestProgressFitsTheTerminal(t *testing.T) {
+	for columns, want := range map[uint16]bool{0: true, 44: false} {
+		screen, tty := openTerminal(t, columns)
+		if _, err := progress.New(tty, 0, 10).Write(make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		drawn := make([]byte, 200)
+		n, err := screen.Read(drawn)
+		if got := strings.Contains(string(drawn[:n]), "] "); err != nil || got != want {
+			t.Errorf("%d columns: drawn %q, %v, want a bar: %v", columns, drawn[:n], err, want)
 		}
 	}
 }

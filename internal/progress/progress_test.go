@@ -1,7 +1,6 @@
-package main
+package progress
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +9,7 @@ import (
 func TestProgressLine(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var drawn strings.Builder
-	p := &progress{to: &drawn, width: func() int { return 80 }, total: 2_000_000_000, began: now, last: now, now: func() time.Time { return now }}
+	p := &Bar{to: &drawn, width: func() int { return 80 }, total: 2_000_000_000, began: now, last: now, now: func() time.Time { return now }}
 	if _, err := p.Write(make([]byte, 1000)); err != nil || drawn.Len() != 0 {
 		t.Errorf("drawn %q, want nothing before 100 ms", drawn.String())
 	}
@@ -47,34 +46,24 @@ func TestTimeFor(t *testing.T) {
 	}
 }
 
-// What is said on a terminal may quote what strangers wrote, a certificate's names or a file's. It moves no cursor and turns no line.
-func TestComplainIsPlain(t *testing.T) {
-	var b strings.Builder
-	complain(&b, errors.New("valid for \x1b]0;owned\a, not \u202egro.elpmaxe\r\x9b2J\xff é\nnext"))
-	want := "detach: valid for \ufffd]0;owned\ufffd, not \ufffdgro.elpmaxe\ufffd\ufffd2J\ufffd é\ndetach: next\n"
-	if b.String() != want {
-		t.Errorf("got  %q\nwant %q", b.String(), want)
-	}
-}
-
 // What is no terminal gets no progress: a pipe, a file, a test.
 func TestNoProgressWithoutTerminal(t *testing.T) {
 	var b strings.Builder
-	p := newProgress(&b, 0, 10)
+	p := New(&b, 0, 10)
 	p.last = time.Time{}
 	if _, err := p.Write(make([]byte, 10)); err != nil || p.done != 10 {
 		t.Errorf("done = %d, %v", p.done, err)
 	}
-	p.clear()
+	p.Clear()
 	if b.Len() != 0 {
 		t.Errorf("drawn %q", b.String())
 	}
 }
 
-func TestBytesOf(t *testing.T) {
+func TestBytes(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 1499: "1.5 kB", 999_499: "999 kB", 999_999: "1 MB", 25e6: "25 MB", 1 << 62: "4.61 EB"} {
-		if got := bytesOf(n); got != want {
-			t.Errorf("bytesOf(%d) = %q, want %q", n, got, want)
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
 		}
 	}
 }

@@ -1,0 +1,130 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
+	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Assembly is a file that is put together from several objects, each fetched and verified when its
+// turn comes. It can be written once, from its beginning. The caller closes it.
+type Assembly struct {
+	Size int64
+	// Files is how many files of a list can still be opened, and so are in its ZIP; Listed is how
+	// many the list has.
+	Files, Listed int
+
+	write func(io.Writer) error
+	close func() error
+}
+
+// Copy writes the whole file to w.
+func (a *Assembly) Copy(w io.Writer) error { return a.write(w) }
+
+// Close gives back what the Assembly holds.
+func (a *Assembly) Close() error { return a.close() }
+
+// Original assembles the message from the skeleton that o is, and the attachments.
+func (o *Object) Original(ctx context.Context) (*Assembly, error) {
+	stored := spool.New("")
+	if err := o.Copy(ctx, stored, nil); err != nil {
+		return nil, errors.Join(err, stored.Close())
+	}
+	m, err := skeleton.Open(stored.Section(0, stored.Size()))
+	if err != nil {
+		return nil, errors.Join(err, stored.Close())
+	}
+	return &Assembly{
+		Size:  m.Size(),
+		write: func(w io.Writer) error { return m.Restore(ctx, w, o.part) },
+		close: stored.Close,
+	}, nil
+}
+
+// part opens an attachment of a message, or a file of a list: at the gateway of the message, since
+// what a sender wrote must not lead a reader elsewhere.
+func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+	if l.Base != o.Link.Base {
+		return nil, errors.New("the message names a file at another gateway than its own")
+	}
+	in, pipe := io.Pipe()
+	go func() {
+		_, err := o.client.Fetch(ctx, l, pipe)
+		pipe.CloseWithError(err)
+	}()
+	return in, nil
+}
+
+// ZIP assembles the files of the list that o is. A file that can no longer be opened is left out,
+// as the gateway does.
+func (o *Object) ZIP(ctx context.Context) (*Assembly, error) {
+	list, err := o.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := o.available(ctx, list.Files)
+	if err != nil {
+		return nil, err
+	}
+	open := func(i int, _ int64) (io.ReadCloser, error) { // the offset is 0: Copy begins there
+		return o.part(ctx, files[i].Link)
+	}
+	zip := zipstream.New(entries(files), o.Meta.Created, open)
+	write := func(w io.Writer) error {
+		_, err := io.Copy(w, zip)
+		return err
+	}
+	return &Assembly{zip.Size(), len(files), len(list.Files), write, zip.Close}, nil
+}
+
+func (o *Object) list(ctx context.Context) (filelist.List, error) {
+	if o.Meta.Size > filelist.MaxSize {
+		return filelist.List{}, filelist.ErrTooMany
+	}
+	var text bytes.Buffer
+	if err := o.Copy(ctx, &text, nil); err != nil {
+		return filelist.List{}, err
+	}
+	return filelist.Read(&text)
+}
+
+// available returns the files that can still be opened.
+func (o *Object) available(ctx context.Context, listed []filelist.File) (files []filelist.File, err error) {
+	for _, f := range listed {
+		file, err := o.client.Open(ctx, f.Link)
+		switch {
+		case errors.Is(err, errNotFound), errors.Is(err, errGone), errors.Is(err, ipfs.ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		file.Close()
+		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return nil, errGone
+	}
+	return files, nil
+}
+
+// entries names each file differently, as it would be saved.
+func entries(files []filelist.File) []zipstream.Entry {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = filename.Clean(f.Name)
+	}
+	entries := make([]zipstream.Entry, len(files))
+	for i, name := range zipstream.Names(names) {
+		entries[i] = zipstream.Entry{Name: name, Size: files[i].Size, CRC32: files[i].CRC32}
+	}
+	return entries
+}

@@ -1,0 +1,125 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"crypto/cipher"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const (
+	retries    = 4           // of a download that broke off, without having got any further
+	retryPause = time.Second // before the first of them; each pause is twice the one before
+)
+
+var (
+	// ErrOtherSum: every block was right, but the whole does not have the SHA-256 in the metadata.
+	// After a resumed download, it means that the beginning was not this file's.
+	ErrOtherSum = fmt.Errorf("%w: its SHA-256 is another", ipfs.ErrCorrupt)
+
+	errAbsent = fmt.Errorf("the file is not in this store: it has expired or was withdrawn, or never was there: %w",
+		ipfs.ErrNotFound)
+	errLocal = errors.New("cannot write")
+)
+
+// Final reports whether what has arrived before err is of no use to a next attempt.
+func Final(err error) bool { return errors.Is(err, ErrOtherSum) || errors.Is(err, errGone) }
+
+// Sum is the SHA-256 of what has arrived of a file, from its beginning.
+type Sum struct {
+	hash hash.Hash
+	N    int64 // bytes that have arrived
+}
+
+// NewSum returns the Sum of nothing.
+func NewSum() *Sum { return &Sum{hash: sha256.New()} }
+
+func (s *Sum) Write(p []byte) (int, error) {
+	s.N += int64(len(p))
+	return s.hash.Write(p)
+}
+
+// Copy writes the file in clear to w, from the byte on that sum has come to, and sums what it
+// writes; nil is a new Sum. A connection that breaks is made again. Only verified bytes are
+// written; all of the file was written only if the error is nil.
+func (o *Object) Copy(ctx context.Context, w io.Writer, sum *Sum) error {
+	if sum == nil {
+		sum = NewSum()
+	}
+	first := cmp.Or(o.client.pause, retryPause)
+	for left, pause := retries, first; ; {
+		before := sum.N
+		err := o.copyOnce(ctx, io.MultiWriter(w, sum), sum.N)
+		if err == nil {
+			break
+		}
+		if sum.N > before {
+			left, pause = retries, first
+		}
+		if left--; left < 0 || ctx.Err() != nil || !retryable(err) {
+			return explain(err)
+		}
+		select {
+		case <-time.After(pause):
+			pause *= 2
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if [sha256.Size]byte(sum.hash.Sum(nil)) != o.Meta.SHA256 {
+		return ErrOtherSum
+	}
+	return nil
+}
+
+func (o *Object) copyOnce(ctx context.Context, w io.Writer, from int64) error {
+	file, err := o.entry(ctx, "data", from)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if file.Size() != o.Meta.Size {
+		return fmt.Errorf("%w: %d bytes are stored of %d", ipfs.ErrCorrupt, file.Size(), o.Meta.Size)
+	}
+	_, err = io.Copy(localWriter{w}, cipher.StreamReader{S: o.key.Stream(from), R: file})
+	return err
+}
+
+// localWriter marks its errors as this machine's: asking the gateway again would not help.
+type localWriter struct{ io.Writer }
+
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errLocal, err)
+	}
+	return n, err
+}
+
+// retryable reports whether the connection failed, and not the file: asking again may help.
+func retryable(err error) bool {
+	if s, ok := errors.AsType[statusError](err); ok {
+		return s.retryable()
+	}
+	cutOff := errors.Is(err, io.ErrUnexpectedEOF)
+	return cutOff ||
+		!errors.Is(err, ipfs.ErrCorrupt) && !errors.Is(err, ipfs.ErrNotFound) && !errors.Is(err, errLocal)
+}
+
+// explain puts before an error what it means to the person who waits for the file.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, errAbsent):
+		return err
+	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
+		return fmt.Errorf("the file did not arrive whole; try again: %w", err)
+	}
+	return err
+}

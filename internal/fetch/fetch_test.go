@@ -1,0 +1,112 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
+)
+
+// impatient is a Client that does not make the test wait.
+var impatient = Client{pause: time.Millisecond}
+
+func TestFileOfAnySizeIsFetched(t *testing.T) {
+	site := fetchtest.New(t)
+	for _, size := range []int{0, 1, 1 << 20, 1<<20 + 1} {
+		content := fetchtest.Random(size)
+		var got bytes.Buffer
+		meta, err := impatient.Fetch(t.Context(), site.Store(t, content), &got)
+		if err != nil || !bytes.Equal(got.Bytes(), content) || meta.Name != "a.bin" || meta.Size != int64(size) {
+			t.Errorf("%d bytes: got %d bytes, %v", size, got.Len(), err)
+		}
+	}
+}
+
+// No answer of a gateway brings out a byte that was not in the file, or a short success.
+func TestFetchTrustsNoGateway(t *testing.T) {
+	content := fetchtest.Random(3<<20 + 77)
+	at := func(suffix string, change func([]byte) []byte) func(string, []byte) []byte {
+		return func(path string, answer []byte) []byte {
+			if strings.HasSuffix(path, suffix) {
+				return change(bytes.Clone(answer))
+			}
+			return answer
+		}
+	}
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte { b[(at+len(b))%len(b)] ^= 1; return b }
+	}
+	always := func(answer string) func([]byte) []byte { return func([]byte) []byte { return []byte(answer) } }
+	const page = "<!doctype html><p>Please log in"
+	for name, spoil := range map[string]func(string, []byte) []byte{
+		"flipped in the header":    at("/data", flip(20)),
+		"flipped in the directory": at("/data", flip(150)),
+		"flipped in the file":      at("/data", flip(2<<20)),
+		"flipped late in the file": at("/data", flip(3<<20)),
+		"cut in the file":          at("/data", func(b []byte) []byte { return b[:len(b)-1<<20] }),
+		"nothing":                  at("/data", always("")),
+		"a page instead":           at("/data", always(page)),
+		"a page for everything":    at("", always(page)),
+		"another share":            at("/share", always(crypto.ZeroShare().Encode())),
+	} {
+		t.Run(name, func(t *testing.T) {
+			site := fetchtest.New(t)
+			site.Spoil = spoil
+			l := site.Store(t, content)
+			var got bytes.Buffer
+			_, err := impatient.Fetch(t.Context(), l, &got)
+			if err == nil && !bytes.Equal(got.Bytes(), content) {
+				t.Error("no error")
+			}
+			if !bytes.HasPrefix(content, got.Bytes()) {
+				t.Error("released bytes that are not the file's")
+			}
+			if err != nil && strings.Contains(err.Error(), l.Fragment.Encode()) {
+				t.Errorf("the key is in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestFetchEndsWithItsContext(t *testing.T) {
+	l := fetchtest.New(t).Store(t, make([]byte, 3<<20))
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := impatient.Fetch(ctx, l, writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return len(p), nil
+	}))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want the context's", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A connection that breaks is made again, and asked only for the rest.
+func TestBrokenConnectionIsTakenUpAgain(t *testing.T) {
+	site, content := fetchtest.New(t), fetchtest.Random(6<<20)
+	broken := 0
+	site.Spoil = func(path string, answer []byte) []byte {
+		if strings.HasSuffix(path, "/data") && broken > 0 {
+			broken--
+			return answer[:2<<20]
+		}
+		return answer
+	}
+	l := site.Store(t, content)
+	for _, times := range []int{2, 100} {
+		broken = times
+		var got bytes.Buffer
+		_, err := impatient.Fetch(t.Context(), l, &got)
+		if !bytes.HasPrefix(content, got.Bytes()) || (err == nil) != (got.Len() == len(content)) || (err == nil) != (times == 2) {
+			t.Errorf("broken %d times: %d bytes, error %v", times, got.Len(), err)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+// Package fetchtest serves stored objects through a real gateway, for the tests of what downloads them.
+package fetchtest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Site is an installation: a vault in a data directory, and the gateway to it.
+type Site struct {
+	Dir   string // the data directory: objects, keys, ledger, denied
+	Vault *vault.Vault
+	// Spoil changes what the gateway answers to a path; nil changes nothing.
+	Spoil func(path string, answer []byte) []byte
+
+	url     string
+	store   ipfs.Store
+	keys    *crypto.Keyring
+	handler http.Handler
+}
+
+// New returns an empty Site that is served until the test ends.
+func New(t testing.TB) *Site {
+	t.Helper()
+	s := &Site{Dir: t.TempDir()}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	store, err := ipfs.OpenEmbedded(filepath.Join(s.Dir, "objects"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	s.store = store
+	if s.keys, err = crypto.OpenKeyring(filepath.Join(s.Dir, "keys")); err != nil {
+		t.Fatal(err)
+	}
+	s.Vault = s.Open(t, 0)
+	s.handler = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler))
+	return s
+}
+
+// Open opens the vault once more, with a retention.
+func (s *Site) Open(t testing.TB, retention time.Duration) *vault.Vault {
+	t.Helper()
+	v, err := vault.New(vault.Config{BaseURL: s.url, Retention: retention}, s.store, s.keys, s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Store stores files as the attachments of one mail, and returns their links.
+func Store(t testing.TB, v *vault.Vault, files ...File) []link.Link {
+	t.Helper()
+	batch := v.Begin()
+	defer batch.Close()
+	links := make([]link.Link, len(files))
+	for i, f := range files {
+		var err error
+		if links[i], err = batch.Detach(t.Context(), f.Name, f.Type, bytes.NewReader(f.Content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := batch.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return links
+}
+
+// File is an attachment.
+type File struct {
+	Name, Type string
+	Content    []byte
+}
+
+// Store stores content as a.bin and returns its link.
+func (s *Site) Store(t testing.TB, content []byte) link.Link {
+	t.Helper()
+	return Store(t, s.Vault, File{"a.bin", "application/octet-stream", content})[0]
+}
+
+// Answer returns what the gateway answers to a path, before Spoil.
+func (s *Site) Answer(path string) []byte {
+	return s.answer(httptest.NewRequest(http.MethodGet, path, nil)).Body.Bytes()
+}
+
+func (s *Site) answer(r *http.Request) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	s.handler.ServeHTTP(rec, r)
+	return rec
+}
+
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := s.answer(r)
+	body := rec.Body.Bytes()
+	if s.Spoil != nil {
+		body = s.Spoil(r.URL.Path, body)
+	}
+	w.WriteHeader(rec.Code)
+	_, _ = w.Write(body)
+}
+
+// Random returns n random bytes.
+func Random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}

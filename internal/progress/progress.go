@@ -1,0 +1,107 @@
+// Package progress shows on a terminal how far a long command has come.
+package progress
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Bar counts the bytes that are written through it. On a terminal it draws one line: how many, how
+// fast, how long it will take. Elsewhere it draws nothing. It is not safe for concurrent use.
+type Bar struct {
+	to          io.Writer // the terminal, or nil
+	width       func() int
+	total, done int64
+	before      int64 // of done, bytes of an earlier attempt: they say nothing about the rate
+	began, last time.Time
+	now         func() time.Time
+}
+
+// New returns a Bar for total bytes, of which an earlier attempt has done some. It draws if stderr
+// is a terminal.
+func New(stderr io.Writer, done, total int64) *Bar {
+	b := &Bar{total: total, done: done, before: done, now: time.Now}
+	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		b.to = stderr
+		b.width = func() int { return widthOf(int(f.Fd())) }
+	}
+	b.began = b.now()
+	return b
+}
+
+// widthOf returns 80 for a terminal that does not know its width, on a serial line or in a container.
+func widthOf(terminal int) int {
+	if w, _, err := term.GetSize(terminal); err == nil && w > 0 {
+		return w
+	}
+	return 80
+}
+
+func (b *Bar) Write(p []byte) (int, error) {
+	b.done += int64(len(p))
+	if now := b.now(); b.to != nil && now.Sub(b.last) >= 100*time.Millisecond {
+		b.last = now
+		fmt.Fprintf(b.to, "\r%s\x1b[K", b.line(b.width())) // CSI K erases to the end of the line (ECMA-48)
+	}
+	return len(p), nil
+}
+
+// Clear removes the line, before anything else is printed.
+func (b *Bar) Clear() {
+	if b.to != nil {
+		fmt.Fprint(b.to, "\r\x1b[K")
+	}
+}
+
+func (b *Bar) line(width int) string {
+	const left = 52 // columns for the words beside the bar
+	seconds := b.now().Sub(b.began).Seconds()
+	rate := float64(b.done-b.before) / max(seconds, 1e-3)
+	words := fmt.Sprintf("%s of %s, %s/s, %s left", Bytes(b.done), Bytes(b.total), Bytes(int64(rate)),
+		timeFor(float64(b.total-b.done)/max(rate, 1)))
+	cells := min(width-left, 40)
+	if cells < 10 || b.total == 0 {
+		return fit(words, max(width-1, 0))
+	}
+	full := int(int64(cells) * min(b.done, b.total) / b.total)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(" ", cells-full) + "] " + words
+}
+
+// fit drops what the width does not hold: the time first, then the rate.
+func fit(words string, width int) string {
+	for len(words) > width {
+		i := strings.LastIndex(words, ", ")
+		if i < 0 {
+			return words[:width]
+		}
+		words = words[:i]
+	}
+	return words
+}
+
+// timeFor writes seconds as people read them. After some days it would not be a forecast, and after 292
+// years not a Duration.
+func timeFor(seconds float64) string {
+	if seconds >= 100*time.Hour.Seconds() {
+		return "more than 100h"
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
+}
+
+// Bytes writes a number of bytes as people read it.
+func Bytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n), 0
+	for value >= 999.5 { // rounds up to 1000 of the smaller unit
+		value /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.3g %cB", value, "kMGTPE"[unit-1])
+}
