@@ -18,6 +18,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -125,7 +126,7 @@ func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *seal
 	if err != nil {
 		return cid.Undef, err
 	}
-	dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: dataName, Node: data}, ipfs.Entry{Name: metaName, Node: sealed})
+	dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: object.Data, Node: data}, ipfs.Entry{Name: object.Meta, Node: sealed})
 	return dir.CID, err
 }
 

@@ -1,7 +1,7 @@
-// Package vault seals streams into stored objects and opens them again. Crypto, ipfs, keyring
-// and ledger meet here and nowhere else, and this holds: what this installation did not store
-// it does not serve, in any form; and of what it did store, nothing is released before the key
-// has proved right and every block has matched its CID.
+// Package vault seals streams into stored objects and opens them again. Store, keyring and ledger
+// meet here, and this holds: what this installation did not store it does not serve, in any form;
+// and of what it did store, nothing is released before the key has proved right and every block
+// has matched its CID. Package object sees to the second half.
 //
 // The attachments of one mail are a [Batch]:
 //

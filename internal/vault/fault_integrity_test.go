@@ -15,6 +15,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 )
 
 // victim is a stored object whose file a test may harm.
@@ -212,7 +213,7 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	made := put(t, s, v, map[string][]byte{dataName: part(two.CID, dataName), metaName: part(one.CID, metaName)})
+	made := put(t, s, v, map[string][]byte{object.Data: part(two.CID, object.Data), object.Meta: part(one.CID, object.Meta)})
 	for _, l := range []link.Link{one, two} {
 		if _, err := v.Open(t.Context(), made, l.Fragment); !isWrongKey(err) {
 			t.Errorf("put together from two: got %v, want ErrWrongKey", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 )
 
 func isWrongKey(err error) bool { return errors.Is(err, ErrWrongKey) }
@@ -151,7 +152,7 @@ func TestUnknownEpochs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := put(t, s, v, map[string][]byte{dataName: []byte("x"), metaName: jwe})
+		c := put(t, s, v, map[string][]byte{object.Data: []byte("x"), object.Meta: jwe})
 		_, openErr := v.Open(t.Context(), c, key.Split(crypto.ZeroShare()))
 		_, shareErr := v.Share(t.Context(), c)
 		for what, err := range map[string]error{"Open": openErr, "Share": shareErr} {

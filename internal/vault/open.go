@@ -2,33 +2,30 @@ package vault
 
 import (
 	"context"
-	"crypto/cipher"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// The entries of an object.
-const (
-	dataName = "data"
-	metaName = "meta.jwe"
-)
+// File is an opened attachment.
+type File = object.File
 
-// object is a stored object whose blocks are open and whose share is at hand.
-type object struct {
-	ipfs.Blocks
-	data  cid.Cid
-	jwe   []byte
-	share crypto.Share
+// opening is a stored object whose blocks are open and whose share is at hand.
+type opening struct {
+	*object.Sealed
+	blocks ipfs.Blocks
+	share  crypto.Share
 }
 
+func (o *opening) Close() error { return o.blocks.Close() }
+
 // object opens what the ledger has in that epoch. It does not admit: the caller did.
-func (v *Vault) object(ctx context.Context, c cid.Cid, epoch crypto.Epoch) (_ *object, err error) {
+func (v *Vault) object(ctx context.Context, c cid.Cid, epoch crypto.Epoch) (_ *opening, err error) {
 	blocks, err := v.store.Open(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("open object: %w", err)
@@ -38,31 +35,20 @@ func (v *Vault) object(ctx context.Context, c cid.Cid, epoch crypto.Epoch) (_ *o
 			_ = blocks.Close()
 		}
 	}()
-	entries, err := directory(ctx, blocks, c)
+	sealed, err := object.Read(ctx, blocks, c)
 	if err != nil {
 		return nil, err
 	}
-	jwe, err := readMeta(ctx, blocks, entries[metaName])
+	share, err := sealed.Share(func(kid crypto.Epoch) (crypto.Share, error) { return v.share(c, kid, epoch) })
 	if err != nil {
 		return nil, err
 	}
-	share, err := v.share(c, jwe, epoch)
-	if err != nil {
-		return nil, err
-	}
-	return &object{blocks, entries[dataName], jwe, share}, nil
+	return &opening{sealed, blocks, share}, nil
 }
 
-// share derives B as the kid asks. The kid has its form by now, but it is believed only where
-// it says what the ledger says.
-func (v *Vault) share(c cid.Cid, jwe []byte, epoch crypto.Epoch) (crypto.Share, error) {
-	kid, err := crypto.MetaKeyID(jwe)
-	switch {
-	case err != nil:
-		return crypto.Share{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case kid == crypto.LinkKID:
-		return crypto.ZeroShare(), nil
-	case kid != string(epoch):
+// share derives B. The kid is believed only where it says what the ledger says.
+func (v *Vault) share(c cid.Cid, kid, epoch crypto.Epoch) (crypto.Share, error) {
+	if kid != epoch {
 		return crypto.Share{}, fmt.Errorf("%w: meta.jwe is of another epoch than the ledger", ErrCorrupt)
 	}
 	share, err := v.keys.Share(epoch, c.Bytes())
@@ -70,41 +56,6 @@ func (v *Vault) share(c cid.Cid, jwe []byte, epoch crypto.Epoch) (crypto.Share, 
 		return crypto.Share{}, ErrExpired
 	}
 	return share, err
-}
-
-// directory returns the entries of an object, which are these two and no others.
-func directory(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (map[string]cid.Cid, error) {
-	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
-	if err != nil {
-		return nil, fmt.Errorf("open object: %w", err)
-	}
-	if len(entries) != 2 || !entries[dataName].Defined() || !entries[metaName].Defined() {
-		return nil, fmt.Errorf("open object: %w: not a directory of data and meta.jwe", ErrCorrupt)
-	}
-	return entries, nil
-}
-
-func readMeta(ctx context.Context, blocks ipfs.Blocks, c cid.Cid) ([]byte, error) {
-	f, err := ipfs.OpenFile(ctx, blocks, c)
-	if err != nil {
-		return nil, fmt.Errorf("open metadata: %w", err)
-	}
-	defer f.Close()
-	if f.Size() > crypto.MaxMeta {
-		return nil, fmt.Errorf("open metadata: %w: %d bytes", ErrCorrupt, f.Size())
-	}
-	jwe, err := io.ReadAll(f)
-	if err != nil {
-		return nil, fmt.Errorf("open metadata: %w", err)
-	}
-	return jwe, nil
-}
-
-// File is an opened attachment: its plaintext, from any offset. A read returns only bytes of
-// verified blocks, and a read that fails has not reached the end.
-type File struct {
-	Meta crypto.Meta
-	io.ReadSeekCloser
 }
 
 // Open opens an object with the link's fragment; ctx governs the reads too.
@@ -116,64 +67,17 @@ func (v *Vault) Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*File, 
 	return v.open(ctx, c, f, rec.epoch)
 }
 
-func (v *Vault) open(ctx context.Context, c cid.Cid, f crypto.Fragment, epoch crypto.Epoch) (_ *File, err error) {
+func (v *Vault) open(ctx context.Context, c cid.Cid, f crypto.Fragment, epoch crypto.Epoch) (*File, error) {
 	o, err := v.object(ctx, c, epoch)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = o.Close()
-		}
-	}()
-	key := crypto.Join(f, o.share)
-	meta, err := key.OpenMeta(o.jwe)
-	if errors.Is(err, ErrWrongKey) {
-		return nil, err
-	} else if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if v.expired(meta.Expires) {
-		return nil, ErrExpired
-	}
-	data, err := ipfs.OpenFile(ctx, o, o.data)
+	opened, err := o.Unlock(f, o.share, v.cfg.Now())
 	if err != nil {
-		return nil, fmt.Errorf("open data: %w", err)
+		return nil, errors.Join(err, o.Close())
 	}
-	if data.Size() != meta.Size {
-		_ = data.Close()
-		return nil, fmt.Errorf("open data: %w: %d bytes, and the metadata says %d", ErrCorrupt, data.Size(), meta.Size)
-	}
-	return &File{meta, &plaintext{data: data, key: key, object: o}}, nil
+	return opened.Open(ctx, o.blocks)
 }
-
-// plaintext decrypts a verified file where it stands.
-type plaintext struct {
-	object *object
-	data   *ipfs.File
-	key    crypto.Key
-	offset int64         // where data stood when stream was last dropped
-	stream cipher.Stream // nil: to be made at offset
-}
-
-func (p *plaintext) Read(b []byte) (int, error) {
-	if p.stream == nil {
-		p.stream = p.key.Stream(p.offset)
-	}
-	n, err := p.data.Read(b)
-	p.stream.XORKeyStream(b[:n], b[:n])
-	return n, err
-}
-
-func (p *plaintext) Seek(offset int64, whence int) (int64, error) {
-	at, err := p.data.Seek(offset, whence)
-	if err == nil {
-		p.offset, p.stream = at, nil
-	}
-	return at, err
-}
-
-func (p *plaintext) Close() error { return errors.Join(p.data.Close(), p.object.Close()) }
 
 // Sealed is one entry of an object as it is stored: ciphertext, verified.
 type Sealed struct {
@@ -185,26 +89,21 @@ type Sealed struct {
 func (s *Sealed) Close() error { return errors.Join(s.File.Close(), s.blocks.Close()) }
 
 // Sealed opens the entry "data" or "meta.jwe"; ErrNotFound for any other name.
-func (v *Vault) Sealed(ctx context.Context, c cid.Cid, name string) (_ *Sealed, err error) {
-	if name != dataName && name != metaName {
+func (v *Vault) Sealed(ctx context.Context, c cid.Cid, name string) (*Sealed, error) {
+	if name != object.Data && name != object.Meta {
 		return nil, ErrNotFound
 	}
-	blocks, err := v.Blocks(ctx, c)
+	rec, err := v.admit(c)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = blocks.Close()
-		}
-	}()
-	entries, err := directory(ctx, blocks, c)
+	o, err := v.object(ctx, c, rec.epoch)
 	if err != nil {
 		return nil, err
 	}
-	f, err := ipfs.OpenFile(ctx, blocks, entries[name])
+	f, err := ipfs.OpenFile(ctx, o.blocks, o.Entries[name])
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), o.Close())
 	}
-	return &Sealed{f, blocks}, nil
+	return &Sealed{f, o.blocks}, nil
 }

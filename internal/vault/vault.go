@@ -11,6 +11,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -21,7 +22,7 @@ var (
 	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached: trying later may help
 	ErrCorrupt     = ipfs.ErrCorrupt     // the store gave something else than was stored
 	ErrWrongKey    = crypto.ErrWrongKey  // the link's fragment is not this object's
-	ErrExpired     = errors.New("attachment has expired")
+	ErrExpired     = object.ErrExpired
 	ErrRevoked     = errors.New("attachment was revoked")
 	ErrTicket      = errors.New("ticket is invalid or too old")
 )

@@ -20,6 +20,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -109,8 +110,8 @@ func routes(v *Vault, l link.Link) map[string]func(context.Context) error {
 		"Stat":   func(ctx context.Context) error { _, err := v.Stat(ctx, l.CID); return err },
 		"Share":  func(ctx context.Context) error { _, err := v.Share(ctx, l.CID); return err },
 		"Open":   func(ctx context.Context) error { f, err := v.Open(ctx, l.CID, l.Fragment); return closed(f, err) },
-		"data":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, dataName); return closed(f, err) },
-		"meta":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, metaName); return closed(f, err) },
+		"data":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, object.Data); return closed(f, err) },
+		"meta":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, object.Meta); return closed(f, err) },
 		"Blocks": func(ctx context.Context) error { b, err := v.Blocks(ctx, l.CID); return closed(b, err) },
 		"ticket": func(context.Context) error { _, err := v.SealTicket(l.CID, l.Fragment); return err },
 	}
