@@ -116,7 +116,7 @@ func retryable(err error) bool {
 // explain puts before an error what it means to the person who waits for the file.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, errAbsent):
+	case errors.Is(err, errAbsent), errors.Is(err, errNotDetach):
 		return err
 	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
 		return fmt.Errorf("the file did not arrive whole; try again: %w", err)

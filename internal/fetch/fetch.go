@@ -102,15 +102,16 @@ func (o *Object) unlock(ctx context.Context) error {
 var errNotDetach = errors.New("the answer does not come from Detach: is the link's address right?")
 
 func (o *Object) sealedMeta(ctx context.Context) ([]byte, error) {
-	if o.client.Store == nil {
-		return o.gateway.read(ctx, "/"+o.Link.CID.String()+"/meta.jwe")
-	}
 	file, err := o.entry(ctx, "meta.jwe", 0)
 	if err != nil {
 		return nil, explain(err)
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, crypto.MaxMeta+1))
+	if file.Size() > crypto.MaxMeta {
+		return nil, explain(fmt.Errorf("%w: metadata of %d bytes", ipfs.ErrCorrupt, file.Size()))
+	}
+	jwe, err := io.ReadAll(file)
+	return jwe, explain(err)
 }
 
 // share returns the gateway's half of the key. An object that the link alone opens has none.
@@ -189,6 +190,9 @@ func (o *Object) blocks(ctx context.Context, name string, from int64) (ipfs.Bloc
 		return nil, err
 	}
 	_, blocks, err := ipfs.ReadCAR(body)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w (%w)", errNotDetach, err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, body.Close())
 	}

@@ -3,13 +3,18 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // impatient is a Client that does not make the test wait.
@@ -71,6 +76,62 @@ func TestFetchTrustsNoGateway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The metadata is checked against the CID like every other block: before the key is joined, before
+// the file is asked for, and before a byte is written.
+func TestMetadataOfAnotherCIDIsRefused(t *testing.T) {
+	site, content := fetchtest.New(t), []byte("content")
+	l, other := site.Store(t, content), site.Store(t, content)
+	metaOf := func(l link.Link) []byte {
+		return site.Answer(fmt.Sprintf("/ipfs/%s/meta.jwe?format=car", l.CID))
+	}
+	ours, theirs := sections(t, metaOf(l)), sections(t, metaOf(other))
+	root, meta, otherMeta := ours[1], ours[2], theirs[2]
+	spoilt := map[string][]byte{
+		"another object's answer":               metaOf(other),
+		"another object's block under our root": slices.Concat(ours[0], root, otherMeta),
+		"another object's bytes under our CID":  slices.Concat(ours[0], root, meta[:headLen], otherMeta[headLen:]),
+		"no proof of the path":                  slices.Concat(ours[0], meta),
+		"the plain file":                        site.Answer("/" + l.CID.String() + "/meta.jwe"),
+	}
+	for i := range slices.Concat(root, meta) {
+		b := slices.Concat(ours...)
+		b[len(ours[0])+i] ^= 1
+		spoilt[fmt.Sprintf("flipped at %d", i)] = b
+	}
+	for name, answer := range spoilt {
+		site.Spoil = func(path string, right []byte) []byte {
+			if !strings.HasSuffix(path, "/meta.jwe") {
+				t.Errorf("%s: asked for %s", name, path)
+				return right
+			}
+			return answer
+		}
+		var got bytes.Buffer
+		if _, err := impatient.Fetch(t.Context(), l, &got); !errors.Is(err, ipfs.ErrCorrupt) || got.Len() > 0 {
+			t.Errorf("%s: %d bytes written, error %v, want ErrCorrupt", name, got.Len(), err)
+		}
+	}
+}
+
+// headLen is what stands before a block's bytes: two bytes of length, 36 of CID.
+const headLen = 2 + 36
+
+// sections splits a CAR into its header and its blocks, each with its length.
+func sections(t *testing.T, car []byte) (all [][]byte) {
+	t.Helper()
+	for len(car) > 0 {
+		n, k := binary.Uvarint(car)
+		if k <= 0 || k+int(n) > len(car) {
+			t.Fatalf("not a CAR: %d bytes are left", len(car))
+		}
+		all, car = append(all, car[:k+int(n)]), car[k+int(n):]
+	}
+	if len(all) != 3 {
+		t.Fatalf("%d sections, want header, root and metadata", len(all))
+	}
+	return all
 }
 
 func TestFetchEndsWithItsContext(t *testing.T) {
