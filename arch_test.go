@@ -31,7 +31,8 @@ var floors = map[string][]string{
 	"internal/vault":           {"internal/filename", "internal/link", "internal/object", "internal/readahead", "crypto", "ipfs"},
 	"internal/rewrite":         {"internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/skeleton", "internal/spool"},
 	"proxy":                    {"internal/lines", "internal/link", "internal/rewrite", "internal/spool", "internal/stack"},
-	"gateway":                  {"internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
+	"gateway/viewer":           {}, // no key and no store: it is given what the gateway decrypted
+	"gateway":                  {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":           {"internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch/fetchtest": {"gateway", "internal/link", "internal/vault", "crypto", "ipfs"},
 	"cmd/detach":               {"gateway", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "proxy", "crypto", "ipfs"},

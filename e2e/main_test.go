@@ -35,7 +35,11 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "detach")
-	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/detach").CombinedOutput(); err != nil {
+	build := []string{"build", "-o", binary}
+	if _, err := os.Stat(pdfjs); err == nil {
+		build = append(build, "-tags", "pdfjs")
+	}
+	if out, err := exec.Command("go", append(build, "../cmd/detach")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build ../cmd/detach: %v\n%s", err, out)
 		return 1
 	}

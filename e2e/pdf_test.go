@@ -70,10 +70,16 @@ func (d *detach) viewed(t *testing.T, l link) (sum int) {
 	return sum
 }
 
+// pdfjs is the package that the tested binary embeds, if it is installed.
+const pdfjs = "../gateway/viewer/pdfjs/node_modules"
+
 // A PDF is drawn in the page's frame, which has no origin, and its scripts are never run: they would ask for an address here, or end in
-// a complaint of the policy. Of a long one, what is looked at is fetched and drawn, and no more.
-func TestPDF(t *testing.T) {
+// a complaint of the policy. Of a long PDF only the pages in view are fetched and drawn.
+func TestScriptsOfAPDFAreNeverRun(t *testing.T) {
 	faults.Covers(t, 83)
+	if _, err := os.Stat(pdfjs); err != nil {
+		servers.Missing(t, "PDF.js: run npm ci --prefix gateway/viewer/pdfjs")
+	}
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false"})
 	ran := d.url + "/ran"
 	const large = 20 << 20

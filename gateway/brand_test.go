@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 )
 
 func pngOf(t *testing.T, side int) []byte {
@@ -69,7 +71,7 @@ func TestBrandIsShown(t *testing.T) {
 				t.Errorf("%s: no %q", path, want)
 			}
 		}
-		if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, cspHash(between(t, string(body), "<style>", "</style>"))) {
+		if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, viewer.BlockHash(between(t, string(body), "<style>", "</style>"))) {
 			t.Errorf("%s: the policy does not allow the page's own style: %s", path, csp)
 		}
 	}

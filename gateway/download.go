@@ -48,7 +48,7 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	if err != nil {
 		return fmt.Errorf("seal ticket: %w", err)
 	}
-	if r.PostForm.Get("view") != "" {
+	if g.viewer != nil && r.PostForm.Get("view") != "" {
 		return g.seeOther(w, r, g.path(c)+"/v/"+ticket)
 	}
 	return g.seeOther(w, r, g.path(c)+"/t/"+ticket+"/"+url.PathEscape(name))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -19,7 +20,6 @@ var (
 	errMethod  = errors.New("method not allowed")
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
-	errNoView  = errors.New("not a kind of file that is shown")
 	errTooMany = errors.New("too many requests")
 	errAllGone = errors.New("none of the files is there any more")
 )
@@ -36,11 +36,12 @@ type failure struct {
 // failures is searched in order; what it does not know is our own fault.
 var failures = []failure{
 	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
+	{err: viewer.ErrNoFile, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
-	{err: errNoView, status: http.StatusUnsupportedMediaType, key: "noview"},
+	{err: viewer.ErrKind, status: http.StatusUnsupportedMediaType, key: "noview"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: errAllGone, status: http.StatusGone, key: "allgone"},

@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/stack"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -47,6 +48,8 @@ type Config struct {
 	// StoreTimeout is how long the store may be silent within a request. Default 20 s: a person
 	// waits, and a browser shows nothing meanwhile.
 	StoreTimeout time.Duration
+	// DisableView leaves recipients nothing but the download: no file is shown in its page.
+	DisableView bool
 	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s, which
 	// allows 2 KB/s and so bounds how long somebody can hold a connection by reading slowly.
 	WriteTimeout time.Duration
@@ -59,7 +62,7 @@ type gateway struct {
 	base   string // BaseURL without a slash at its end
 	prefix string // its path: "", or "/prefix"
 	pages  *pages
-	viewer *viewer
+	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
 }
 
@@ -72,10 +75,13 @@ func New(cfg Config, v Vault, log *slog.Logger) http.Handler {
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 60 * time.Second
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), viewer: newViewer(), limits: newLimits()}
+	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), limits: newLimits()}
 	var site string
 	if u, err := url.Parse(g.base); err == nil {
 		g.prefix, site = u.Path, u.Host
+	}
+	if !cfg.DisableView {
+		g.viewer = viewer.New(g.prefix)
 	}
 	g.pages = newPages(site, cfg.Brand)
 	return g
@@ -131,7 +137,7 @@ func (g *gateway) route(w *response, r *http.Request) error {
 	case workerPath:
 		return g.worker(w, r)
 	}
-	if name, ok := strings.CutPrefix(path, viewerPath); ok {
+	if name, ok := strings.CutPrefix(path, viewer.Path); ok && g.viewer != nil {
 		return g.viewerFile(w, r, name)
 	}
 	if rest, ok := strings.CutPrefix(path, "/ipfs/"); ok {
@@ -167,7 +173,7 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	case "data", "meta.jwe":
 		return g.sealed(w, r, c, rest)
 	}
-	if ticket, ok := strings.CutPrefix(rest, "v/"); ok {
+	if ticket, ok := strings.CutPrefix(rest, "v/"); ok && g.viewer != nil {
 		return g.view(w, r, c, ticket)
 	}
 	if ticket, ok := strings.CutPrefix(rest, "t/"); ok {

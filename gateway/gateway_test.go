@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -161,7 +162,7 @@ func TestPage(t *testing.T) {
 	for _, tag := range []string{"script", "style"} {
 		_, rest, _ := strings.Cut(html, "<"+tag+">")
 		block, _, ok := strings.Cut(rest, "</"+tag+">")
-		if !ok || !strings.Contains(csp, tag+"-src "+cspHash(block)) {
+		if !ok || !strings.Contains(csp, tag+"-src "+viewer.BlockHash(block)) {
 			t.Errorf("the policy does not allow the page's own %s: %s", tag, csp)
 		}
 	}

@@ -3,8 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
@@ -15,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 )
 
 // pages renders what people see. Style and script stand in the page itself, so that a page is
@@ -49,7 +48,7 @@ func newPages(site string, brand Brand) *pages {
 		style:     template.CSS(style),
 		script:    template.JS(script),
 		worker:    mustRead("worker.js"),
-		csp:       fmt.Sprintf(pageCSP, cspHash(script), cspHash(style)),
+		csp:       fmt.Sprintf(pageCSP, viewer.BlockHash(script), viewer.BlockHash(style)),
 	}
 }
 
@@ -68,11 +67,6 @@ func mustRead(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-func cspHash(block string) string {
-	sum := sha256.Sum256([]byte(block))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-}
-
 // view is what the templates are given.
 type view struct {
 	texts
@@ -88,6 +82,7 @@ type view struct {
 	Base           string // what the addresses of files begin with
 	All            bool   // the address says that it is the list of several
 	Share, Meta    string // for the script: with them and the fragment it opens the name, without another request
+	Shows          string // the extensions of files that are shown in the page; empty: none are
 	Source, Worker string // for decrypting in the browser: where the ciphertext is, and who does it
 	Until, Stored  *moment
 
@@ -161,7 +156,7 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, all bool) error 
 	t := g.pages.texts.preferred(r)
 	v := view{
 		texts: t, Title: t.Text("page.title"), Path: g.pagePath(c, all), CID: c.String(), Share: share.Encode(), Meta: string(meta),
-		Base: g.prefix + "/", All: all,
+		Base: g.prefix + "/", All: all, Shows: g.shows(),
 		Source: g.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.prefix + workerPath,
 		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),
 	}
@@ -173,6 +168,14 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, all bool) error 
 	}
 	g.done(w, r)
 	return nil
+}
+
+// shows lists the extensions of the files that the page offers to show.
+func (g *gateway) shows() string {
+	if g.viewer == nil {
+		return ""
+	}
+	return g.viewer.Extensions()
 }
 
 // readSealed reads a small entry of an object whole.

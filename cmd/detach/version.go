@@ -19,7 +19,7 @@ func (versionCmd) Run(e *env) error {
 }
 
 func describe(info *debug.BuildInfo) string {
-	version, commit, modified := info.Main.Version, "unknown", ""
+	version, commit, modified, tags := info.Main.Version, "unknown", "", ""
 	if version == "" {
 		version = "(devel)"
 	}
@@ -29,7 +29,9 @@ func describe(info *debug.BuildInfo) string {
 			commit = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
 			modified = ", modified"
+		case s.Key == "-tags":
+			tags = ", " + s.Value // pdfjs: it shows PDF files
 		}
 	}
-	return fmt.Sprintf("detach %s (commit %s%s, %s, %s/%s)", version, commit, modified, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("detach %s (commit %s%s%s, %s, %s/%s)", version, commit, modified, tags, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

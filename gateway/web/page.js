@@ -5,9 +5,6 @@
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
 
-	// By the name alone: what the file really is, the server looks up before it shows it.
-	const shows = /^(png|jpe?g|gif|webp|avif|pdf|mp3|wav|ogg|oga|mp4|m4v|webm|txt|log|csv|md)$/;
-
 	function describe(meta) {
 		const name = clean(String(meta.name || ''));
 		const ext = extension(name);
@@ -24,7 +21,8 @@
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}
-		$('view').hidden = made || !shows.test(ext.toLowerCase());
+		// The offer goes by the name alone. The server looks into the file before it shows it.
+		if ($('view')) $('view').hidden = made || !$('view').dataset.shows.split(' ').includes(ext.toLowerCase());
 		$('here').hidden = made || !browser.possible(meta.size);
 	}
 
@@ -95,7 +93,7 @@
 			time.textContent = new Intl.DateTimeFormat(locale, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time.dateTime));
 		}
 		$('key').addEventListener('input', pasted);
-		$('view').addEventListener('toggle', () => {
+		$('view')?.addEventListener('toggle', () => {
 			if (!$('view').open) return;
 			$('viewkey').value = $('key').value;
 			$('view').querySelector('form').submit();

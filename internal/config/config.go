@@ -86,6 +86,8 @@ type Gateway struct {
 	Color string `toml:"color"`
 	// Contact is where recipients report misuse: a mail address or an https:// URL. Default "": nowhere.
 	Contact string `toml:"contact"`
+	// View shows pictures, sound, video, text and PDF files in the page, beside the download. Default true.
+	View bool `toml:"view"`
 }
 
 // Admin is the listener for /metrics, /healthz, /readyz and /debug/pprof/.
@@ -100,7 +102,7 @@ func Default() Config {
 		DataDir: "/var/lib/detach",
 		Store:   Store{Kind: "embedded", API: "/ip4/127.0.0.1/tcp/5001"},
 		Keys:    Keys{Mode: "split"},
-		Gateway: Gateway{Listen: "127.0.0.1:8080"},
+		Gateway: Gateway{Listen: "127.0.0.1:8080", View: true},
 		Admin:   Admin{Listen: "127.0.0.1:9090"},
 	}
 }

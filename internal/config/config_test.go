@@ -72,6 +72,7 @@ retention = "30d"
 [gateway]
 listen = ""
 url = "http://localhost:8080/files/"
+view = false
 [admin]
 listen = ""
 `, nil)

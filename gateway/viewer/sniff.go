@@ -1,0 +1,67 @@
+package viewer
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	mimePDF = "application/pdf"
+	// sniffed is how many bytes of a file decide what it is: those that net/http looks at.
+	sniffed = 512
+)
+
+// viewable are the types that are shown without running any of their content. HTML, SVG and XML must never
+// be added.
+var viewable = map[string]bool{
+	"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "image/avif": true,
+	"audio/mpeg": true, "audio/wav": true, "audio/ogg": true, "video/mp4": true, "video/webm": true,
+	"text/plain": true, mimePDF: true,
+}
+
+// sniff returns the content type that the first bytes say, and leaves the content at its beginning. The
+// sender's type and the file's name have no say. It returns ErrKind for a type that is not viewable.
+func sniff(content io.ReadSeeker) (string, error) {
+	head := make([]byte, sniffed)
+	n, err := io.ReadFull(content, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	head = head[:n]
+	full := http.DetectContentType(head)
+	switch {
+	case bytes.HasPrefix(head[min(n, 4):], []byte("ftypavif")):
+		full = "image/avif"
+	case full == "audio/wave":
+		full = "audio/wav" // the name under which browsers play it
+	case full == "application/ogg":
+		full = "audio/ogg"
+	}
+	kind, _, _ := strings.Cut(full, ";")
+	switch {
+	case !viewable[kind]:
+		return "", ErrKind
+	case full == "text/plain; charset=utf-8" && !utf8.Valid(trimRune(head)):
+		return "text/plain; charset=windows-1252", nil
+	}
+	return full, nil
+}
+
+// trimRune takes off a character that is cut at the end.
+func trimRune(b []byte) []byte {
+	for i := 1; i < utf8.UTFMax && i <= len(b); i++ {
+		if utf8.RuneStart(b[len(b)-i]) {
+			if !utf8.FullRune(b[len(b)-i:]) {
+				return b[:len(b)-i]
+			}
+			break
+		}
+	}
+	return b
+}
