@@ -13,6 +13,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // putOriginal stores a message of a text and one attachment, as a proxy does, and returns it.
@@ -25,7 +26,7 @@ func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part
 	whole = append(append([]byte(before), content...), after...)
 	sum := skeleton.NewSum()
 	sum.Write(whole)
-	h := skeleton.Head{Cuts: []skeleton.Cut{{Offset: int64(len(before)), Link: part.URL(), Layout: skeleton.Layout{Encoding: skeleton.Identity}}}}
+	h := skeleton.Head{Cuts: []skeleton.Cut{{Offset: int64(len(before)), Link: part.URL(), Layout: transfer.Layout{Encoding: transfer.Identity}}}}
 	line, err := h.Line(size+int64(len(before+after)), sum)
 	check(f.t, err)
 	l, err = b.Detach(context.Background(), skeleton.Name, skeleton.Type, strings.NewReader(string(line)+before+after))

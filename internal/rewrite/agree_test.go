@@ -13,8 +13,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/emersion/go-message"
+
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // A leaf is one as Python sees it.
@@ -121,7 +126,7 @@ func goMessage(mail []byte) (sums []string, ok bool) {
 func TestCorpusAgreement(t *testing.T) {
 	py := startPython(t)
 	count := map[string]int{}
-	corpus(t, func(t *testing.T, mail []byte) {
+	corpus.Each(t, func(t *testing.T, mail []byte) {
 		d := newMemory()
 		if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
 			t.Fatal(err)
@@ -195,7 +200,7 @@ func checkGoMessage(t *testing.T, mail []byte, detached []file, count map[string
 		case i >= 0:
 			sums = slices.Delete(sums, i, i+1)
 			count["the same in go-message"]++
-		case strings.HasPrefix(f.mediaType, "text/") && !isASCII(f.content):
+		case strings.HasPrefix(f.mediaType, "text/") && bytes.ContainsFunc(f.content, func(r rune) bool { return r >= utf8.RuneSelf }):
 			count["in another charset in go-message, which decodes texts"]++
 		default:
 			t.Errorf("detached, but not in go-message: %s, %d bytes", f.mediaType, len(f.content))
@@ -232,7 +237,7 @@ func whyKept(l leaf, mail []byte) string {
 	defects := strings.Join(append(l.Above, l.Defects...), " ")
 	twice := len(slices.Compact(slices.Clone(l.Fields))) < len(l.Fields)
 	switch {
-	case bytes.Contains(mail, []byte(RestoreField+":")):
+	case bytes.Contains(mail, []byte(skeleton.Field+":")):
 		return "rewritten already"
 	case strings.Contains(defects, "CloseBoundaryNotFound"), strings.Contains(defects, "StartBoundaryNotFound"):
 		return "missing boundary"
@@ -240,12 +245,16 @@ func whyKept(l leaf, mail []byte) string {
 		return "field that stands twice"
 	case strings.Contains(defects, "MissingHeaderBodySeparator"), strings.Contains(defects, "HeaderDefect"), strings.Contains(defects, "FirstHeaderLine"):
 		return "unparsable header"
-	case !knownEncoding(l.Encoding):
+	case !transfer.Known(l.Encoding):
 		return "unknown transfer encoding"
 	case l.Encoding == "base64" || l.Encoding == "quoted-printable":
-		tr := newTransfer(l.Encoding, "")
-		defer tr.Close()
-		if _, _, err := decodeIn(tr, append(l.Raw, "\r\n"...), len(l.Raw)+2); err != nil {
+		d := transfer.NewExact(l.Encoding, "")
+		defer d.Close()
+		_, err := d.Decode(nil, append(l.Raw, "\r\n"...))
+		if err == nil {
+			_, err = d.Finish(nil, true)
+		}
+		if err != nil {
 			return "damaged " + l.Encoding
 		}
 	}

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash"
@@ -9,23 +10,24 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// attachment detaches one part, if it is large enough and can be decoded surely.
-// Until it has shown itself large enough, its bytes go to the spool like any
-// other part's, and are taken back out when it has.
-func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err error) {
-	if w.runs > skeleton.MaxRuns-maxRuns-1 || len(w.cuts) == skeleton.MaxCuts {
-		return w.keepAll() // no skeleton has room for more
+// attachment detaches one part, if it is large enough and can be decoded exactly. Until it has proved
+// large enough, its bytes go to the spool like those of any other part; then they are taken out
+// again.
+func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter, removed bool, err error) {
+	if w.cuts.full() {
+		return w.keepPart()
 	}
 	a := &attachmentReader{
 		scan:      w.scan,
-		transfer:  newTransfer(v.encoding, w.policy.TempDir),
+		decoder:   transfer.NewExact(v.encoding, w.policy.TempDir),
 		isMessage: p.depth == 0,
 	}
 	defer func() {
 		if !removed {
-			err = errors.Join(err, a.transfer.Close())
+			err = errors.Join(err, a.decoder.Close())
 		}
 	}()
 	mark := w.spool.Size()
@@ -41,33 +43,32 @@ func (w *walk) attachment(v verdict, p place) (d *delimiter, removed bool, err e
 	if a.done && (!a.whole || a.size < enough) {
 		return w.keepRest(a)
 	}
-	if err := errors.Join(w.sumUp(), w.spool.Truncate(mark)); err != nil {
+	if err := errors.Join(w.cuts.sumUp(w.spool), w.spool.Truncate(mark)); err != nil {
 		return nil, false, err
 	}
-	w.summed, a.encoded = mark, w.sum
-	c, err := w.store(v, a, mark)
+	w.cuts.summed, a.encoded = mark, w.cuts.sum
+	c, err := w.store(ctx, v, a, mark)
 	if err != nil {
 		return nil, false, err
 	}
 	if !a.whole {
-		if err := w.putBack(c, a); err != nil {
+		if err := w.putBack(ctx, c, a); err != nil {
 			return nil, false, fmt.Errorf("put attachment back: %w", err)
 		}
-		w.summed = w.spool.Size()
+		w.cuts.summed = w.spool.Size()
 		return w.keepRest(a)
 	}
-	w.cuts = append(w.cuts, c)
-	w.runs += len(c.layout.Lines)
+	w.cuts.add(c)
 	return a.delimiter, true, nil
 }
 
-// store hands the attachment over as it arrives.
-func (w *walk) store(v verdict, a *attachmentReader, off int64) (cut, error) {
+// store hands the attachment to the Detacher as it arrives.
+func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off int64) (cut, error) {
 	mediaType := v.mimeType
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
-		mediaType = "application/octet-stream" // what a sender wrote is not one of ours
+		mediaType = "application/octet-stream" // our own types are not a sender's to use
 	}
-	l, err := w.detacher.Detach(w.ctx, v.name, mediaType, a)
+	l, err := w.detacher.Detach(ctx, v.name, mediaType, a)
 	switch {
 	case a.err != nil:
 		return cut{}, a.err
@@ -76,45 +77,39 @@ func (w *walk) store(v verdict, a *attachmentReader, off int64) (cut, error) {
 	case !a.done:
 		return cut{}, errors.New("store attachment: not read to its end")
 	}
-	return cut{off: off, name: v.name, mediaType: mediaType, size: a.size, crc32: a.sum, link: l, layout: a.transfer.layout()}, nil
+	return cut{off: off, name: v.name, mediaType: mediaType, size: a.size, crc32: a.sum, link: l, layout: a.decoder.Layout()}, nil
 }
 
-// putBack undoes store: the part went wrong after it had begun to stream away.
-// What was stored is read back, encoded as it was, and stands in the spool again.
-func (w *walk) putBack(c cut, a *attachmentReader) error {
-	r, err := w.detacher.Open(w.ctx, c.link)
+// putBack undoes store, for a part that proved damaged after it had begun to stream away: the stored
+// bytes are read back, encoded as they were, and stand in the spool again.
+func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
+	r, err := w.detacher.Open(ctx, c.link)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.layout.encode(w.spool, r), r.Close()); err != nil {
+	if err := errors.Join(c.layout.Encode(w.spool, r), r.Close()); err != nil {
 		return err
 	}
-	if err := w.detacher.Drop(w.ctx, c.link); err != nil {
+	if err := w.detacher.Drop(ctx, c.link); err != nil {
 		return err
 	}
 	_, err = w.spool.Write(a.rest)
 	return err
 }
 
-func (w *walk) keepAll() (*delimiter, bool, error) {
-	d, err := w.keep()
-	return d, false, err
-}
-
-// keepRest copies what of the part is still to come.
+// keepRest keeps what of the part is still to come.
 func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 	if a.ended {
 		return a.delimiter, false, nil
 	}
-	d, err := w.keep()
-	return d, false, err
+	return w.keepPart()
 }
 
 // attachmentReader reads the decoded body of one part from the scanner. If the
 // body cannot be decoded to its end, the reader ends early and whole is false.
 type attachmentReader struct {
 	scan      *scanner
-	transfer  transfer
+	decoder   transfer.Decoder
 	isMessage bool      // the part is the message itself: it ends where the message ends
 	encoded   hash.Hash // sums up the body as it was received; nil while the spool has it
 
@@ -158,7 +153,7 @@ func (a *attachmentReader) step() []byte {
 		if d == nil && !a.isMessage {
 			return nil // cut off by the message's end: who knows how much is missing
 		}
-		a.decoded, err = a.transfer.finish(a.decoded, d != nil)
+		a.decoded, err = a.decoder.Finish(a.decoded, d != nil)
 		a.whole = err == nil
 	case err != nil:
 		a.done, a.err = true, err
@@ -166,8 +161,8 @@ func (a *attachmentReader) step() []byte {
 		if a.encoded != nil {
 			a.encoded.Write(chunk)
 		}
-		a.decoded, err = a.transfer.decode(a.decoded, chunk)
-		if errors.Is(err, errDamaged) {
+		a.decoded, err = a.decoder.Decode(a.decoded, chunk)
+		if errors.Is(err, transfer.ErrDamaged) {
 			a.done, a.rest = true, chunk
 		} else if err != nil {
 			a.done, a.err = true, err

@@ -147,15 +147,6 @@ func TestTransferEncodings(t *testing.T) {
 	}
 }
 
-// Blanks by the thousand are one run of blanks, in one chunk or in many.
-func TestQuotedBlanksAtTheLimit(t *testing.T) {
-	for n := maxBlanks - 2; n <= maxBlanks+2; n++ {
-		for _, body := range []string{"a" + strings.Repeat(" ", n) + "b", "a=" + strings.Repeat(" ", n) + "\r\nb"} {
-			outcome(t, encoded("quoted-printable", body))
-		}
-	}
-}
-
 // Small mails make little garbage: the buffers of those before them serve again.
 func TestSmallMailsAllocateLittle(t *testing.T) {
 	if race.Enabled {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // mixed is a mail with a text and one attachment of size random bytes.
@@ -24,7 +25,7 @@ func mixed(size int) []byte {
 	b.WriteString("From: a@example.org\r\nSubject: files\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b1\r\n\r\n" +
 		"--b1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nHere it is.\r\n" +
 		"--b1\r\nContent-Type: application/pdf; name=r.pdf\r\nContent-Disposition: attachment; filename=r.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	b.Write(wrapBase64(content, "\r\n"))
+	b.Write(transfer.EncodeBase64(content, "\r\n"))
 	b.WriteString("\r\n--b1--\r\n")
 	return b.Bytes()
 }
@@ -103,29 +104,6 @@ func BenchmarkScan(b *testing.B) {
 			if _, _, err := s.next(); err != nil {
 				break
 			}
-		}
-	}
-}
-
-func BenchmarkBase64(b *testing.B) {
-	content := make([]byte, 1<<20)
-	for i := range content {
-		content[i] = byte(rand.Uint32())
-	}
-	text := wrapBase64(content, "\r\n")
-	out := make([]byte, 0, 1<<20)
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		t := &base64Transfer{}
-		var err error
-		for p := text; len(p) > 0 && err == nil; {
-			n := min(len(p), scanBuffer)
-			out, err = t.decode(out[:0], p[:n])
-			p = p[n:]
-		}
-		if err != nil {
-			b.Fatal(err)
 		}
 	}
 }

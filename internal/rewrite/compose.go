@@ -1,156 +1,248 @@
 package rewrite
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// RestoreField names the header field with the link to what restoring needs.
-const RestoreField = skeleton.Field
-
-// compose returns the edits that turn the spool into the rewritten message.
-func (w *walk) compose(h *header) ([]edit, error) {
-	if len(w.cuts) == 0 {
-		return nil, nil
-	}
-	n := &notice{files: w.cuts, expires: w.detacher.Expires()}
-	var err error
-	if n.all, err = w.storeManifest(); err != nil {
-		return nil, err
-	}
-	texts, err := w.texts()
-	if err != nil {
-		return nil, err
-	}
-	n.words = chooseLanguage(w.policy.Language, h, beginning(texts))
-	var edits []edit
-	if len(w.removed) == 0 {
-		edits = n.asMessage(h)
-	} else if edits, err = w.placeNotice(n, texts); err != nil {
-		return nil, err
-	}
-	if w.policy.Restore {
-		e, err := w.restoreField(h)
-		if err != nil {
-			return nil, fmt.Errorf("store what restoring needs: %w", err)
-		}
-		edits = append([]edit{e}, edits...) // before a body that begins at the same place
-	}
-	sortEdits(edits)
-	return edits, nil
+// An edit replaces a span of the spool by text; an empty span is an insertion.
+type edit struct {
+	span
+	text []byte
 }
 
-// texts reads the texts that the notice belongs in: the message's own and its
-// alternative. One that comes after them, such as a mailing list's footer, is
-// shown with them, and would say it twice. A text that cannot be read is nil.
-func (w *walk) texts() ([]*inserter, error) {
-	leading := slices.ContainsFunc(w.bodies, func(b body) bool { return b.leading })
-	var texts []*inserter
-	for _, b := range w.bodies {
-		if leading && !b.leading {
+// writeEdited writes the spool from an offset on with the edits made, which are in order and do not
+// overlap.
+func writeEdited(w io.Writer, s *spool.Spool, from int64, edits []edit) (int64, error) {
+	total := int64(0)
+	for _, e := range append(edits[:len(edits):len(edits)], edit{span: span{s.Size(), s.Size()}}) {
+		n, err := s.WriteSection(w, from, e.off)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		k, err := w.Write(e.text)
+		total += int64(k)
+		if err != nil {
+			return total, err
+		}
+		from = e.end
+	}
+	return total, nil
+}
+
+// compose finds the changes and edits that turn the spool into the rewritten message. They are made
+// in the order of the header, so the restore field comes before fields that describe the notice.
+func (m *Message) compose(ctx context.Context) error {
+	n, err := m.describe(ctx)
+	if err != nil {
+		return err
+	}
+	bodies := ownTexts(m.walk.bodies)
+	texts, err := readTexts(bodies, m.walk.spool)
+	if err != nil {
+		return err
+	}
+	language, _ := m.header.one("Content-Language")
+	n.Words = notice.ChooseLanguage(m.walk.policy.Language, language, notice.Beginning(texts))
+	isAttachment := len(m.walk.removed) == 0
+	if isAttachment {
+		m.changes = m.header.removeContent()
+	} else if m.edits, err = m.placeNotice(n, bodies, texts); err != nil {
+		return err
+	}
+	if m.walk.policy.Restore {
+		c, err := m.storeSkeleton(ctx)
+		if err != nil {
+			return fmt.Errorf("store what restoring needs: %w", err)
+		}
+		m.changes = append(m.changes, c)
+	}
+	if isAttachment {
+		m.becomeNotice(n)
+	}
+	return nil
+}
+
+// describe stores the list of the mail's files, and returns the notice without its words.
+func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
+	n := &notice.Notice{Expires: m.walk.detacher.Expires()}
+	for _, c := range m.walk.cuts.list {
+		n.Files = append(n.Files, notice.File{Name: c.name, Size: c.size, Link: c.link.URL()})
+	}
+	list, err := m.walk.cuts.fileList()
+	if err != nil || list == nil {
+		return n, err
+	}
+	l, err := m.walk.detacher.Detach(ctx, filelist.Name, filelist.Type, bytes.NewReader(list))
+	if err != nil {
+		return nil, fmt.Errorf("store list of files: %w", err)
+	}
+	l.All = true
+	n.All = l.URL()
+	return n, nil
+}
+
+// storeSkeleton stores the skeleton and returns the field that names it.
+func (m *Message) storeSkeleton(ctx context.Context) (HeaderChange, error) {
+	object, err := m.walk.cuts.skeleton(m.walk.spool, m.walk.scan.total)
+	if err != nil {
+		return HeaderChange{}, err
+	}
+	l, err := m.walk.detacher.Detach(ctx, skeleton.Name, skeleton.Type, object)
+	if err != nil {
+		return HeaderChange{}, fmt.Errorf("store skeleton: %w", err)
+	}
+	return HeaderChange{Name: skeleton.Field, Value: l.URL()}, nil
+}
+
+// ownTexts are the texts that the notice belongs in: the message's own and its alternative. A text
+// that comes after them, such as a mailing list's footer, is shown with them, and would say it
+// twice.
+func ownTexts(bodies []body) []body {
+	if !slices.ContainsFunc(bodies, func(b body) bool { return b.leading }) {
+		return bodies
+	}
+	return slices.DeleteFunc(slices.Clone(bodies), func(b body) bool { return !b.leading })
+}
+
+// readTexts reads and decodes texts from the spool; one that cannot take a notice is nil.
+func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
+	texts := make([]*notice.Text, len(bodies))
+	for i, b := range bodies {
+		ct := b.header.contentType()
+		if b.text.end-b.text.off > notice.MaxText || !ct.sure {
 			continue
 		}
-		in, err := b.read(w.spool)
+		raw, err := io.ReadAll(s.Section(b.text.off, b.text.end))
 		if err != nil {
 			return nil, err
 		}
-		texts = append(texts, in)
+		texts[i], _ = notice.Read(notice.Body{
+			Raw:      raw,
+			Encoding: b.header.transferEncoding(),
+			Charset:  ct.params["charset"],
+			HTML:     b.html,
+			Flowed:   strings.EqualFold(ct.params["format"], "flowed"),
+			EOL:      b.header.eol(),
+		})
 	}
 	return texts, nil
 }
 
-// beginning is some of what the sender wrote, to tell its language by.
-func beginning(texts []*inserter) string {
-	for _, in := range texts {
-		switch {
-		case in == nil:
-		case in.body.html:
-			return htmlText(in.text, maxDetect)
-		case strings.TrimSpace(in.text) != "":
-			return in.text
-		}
-	}
-	return ""
-}
-
-// placeNotice takes the detached parts out and puts the notice into every text
-// of the message, or where the first part was if a text cannot take it.
-func (w *walk) placeNotice(n *notice, texts []*inserter) ([]edit, error) {
+// placeNotice takes the detached parts out and puts the notice into every text of the message, or,
+// if one of them cannot take it, where the first part was.
+func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) ([]edit, error) {
 	var edits []edit
 	everywhere := len(texts) > 0
-	for _, in := range texts {
-		if in == nil {
-			everywhere = false
+	for i, t := range texts {
+		change, ok := t.Insert(n, m.walk.policy.Notice)
+		if everywhere = ok; !ok {
 			break
 		}
-		inserted, ok := in.insert(n, w.policy.Notice)
-		everywhere = everywhere && ok
-		edits = append(edits, inserted...)
+		edits = append(edits, bodies[i].edits(change)...)
 	}
 	if !everywhere {
 		edits = nil
 	}
-	for i, s := range w.removed {
+	for i, s := range m.walk.removed {
 		e := edit{span: s}
 		if i == 0 && !everywhere {
-			part, err := n.asPart(w.spool, s)
-			if err != nil {
+			var err error
+			if e.text, err = noticePart(n, m.walk.spool, s); err != nil {
 				return nil, err
 			}
-			e.text = part
 		}
 		edits = append(edits, e)
 	}
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
 	return edits, nil
 }
 
-// asPart is the notice as a part of its own in place of the one at s, whose
-// delimiter line it keeps.
-func (n *notice) asPart(s *spool.Spool, gone span) ([]byte, error) {
+// edits are the edits that change a text and its header.
+func (b body) edits(c notice.Change) []edit {
+	edits := []edit{{span{b.text.off + int64(c.Off), b.text.off + int64(c.End)}, c.Piece}}
+	set := func(name, value string) {
+		f := b.header.find(name)
+		edits = append(edits, edit{span{b.start + f.off, b.start + f.end}, []byte(name + ": " + value + b.header.eol())})
+	}
+	if c.Encoding != "" {
+		set("Content-Transfer-Encoding", c.Encoding)
+	}
+	if c.Charset != "" {
+		set("Content-Type", b.header.typeWithCharset(c.Charset))
+	}
+	return edits
+}
+
+// noticePart is the notice as a part of its own in place of one that is gone, whose delimiter line
+// it keeps.
+func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
 	head := make([]byte, min(maxDelimiterLine, gone.end-gone.off))
 	if _, err := s.ReadAt(head, gone.off); err != nil {
 		return nil, err
 	}
-	line, _ := firstLine(head)
-	eol := eolOf(line)
-	part := append([]byte(nil), line...)
-	return append(part, n.entity(eol)...), nil
+	delimiter, _ := lines.First(head)
+	eol := lines.Ending(delimiter, "\r\n")
+	content, encoding := n.Entity(eol)
+	fields := "Content-Type: " + notice.ContentType + eol + "Content-Transfer-Encoding: " + encoding + eol + eol
+	return slices.Concat(delimiter, []byte(fields), content), nil
 }
 
-// entity is the notice as an entity: its header, and it as text.
-func (n *notice) entity(eol string) []byte {
-	content, encoding := []byte(strings.ReplaceAll(n.text(false)+"\n", "\n", eol)), "7bit"
-	if !isASCII(content) {
-		content, encoding = encodeQuoted(content, eol), "quoted-printable"
+// becomeNotice makes a message that was nothing but an attachment into a text message, whose body is
+// the notice.
+func (m *Message) becomeNotice(n *notice.Notice) {
+	content, encoding := n.Entity(m.header.eol())
+	if !m.header.has("MIME-Version") {
+		m.changes = append(m.changes, HeaderChange{Name: "MIME-Version", Value: "1.0"})
 	}
-	head := "Content-Type: text/plain; charset=utf-8" + eol + "Content-Transfer-Encoding: " + encoding + eol + eol
-	return append([]byte(head), content...)
+	m.changes = append(m.changes,
+		HeaderChange{Name: "Content-Type", Value: notice.ContentType},
+		HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding})
+	end := int64(len(m.header.raw))
+	m.edits = []edit{{span{end, end}, content}}
 }
 
-// asMessage makes a message that was nothing but an attachment into a text
-// message: other Content- fields, and the notice for its body.
-func (n *notice) asMessage(h *header) []edit {
-	eol := eolOf(h.raw)
-	var edits []edit
-	for pos, drop := 0, false; pos < h.bodyless(); {
-		line, _ := firstLine(h.raw[pos:])
-		if line[0] != ' ' && line[0] != '\t' {
-			name := strings.ToLower(string(line))
-			drop = strings.HasPrefix(name, "content-") && !strings.HasPrefix(name, "content-language")
+// removeContent are the changes that remove what describes the body as it was. Content-Language is
+// kept.
+func (h *header) removeContent() (changes []HeaderChange) {
+	seen := map[string]int{}
+	for _, f := range h.fields {
+		name := strings.ToLower(string(f.name))
+		seen[name]++
+		if strings.HasPrefix(name, "content-") && !strings.HasPrefix(name, "content-language") {
+			value := bytes.TrimSuffix(f.body, lines.End(f.body))
+			changes = append(changes, HeaderChange{string(f.name), seen[name], string(value)})
 		}
-		if drop {
-			edits = append(edits, edit{span: span{int64(pos), int64(pos + len(line))}})
+	}
+	return changes
+}
+
+// edits are the changes as edits of the spool, of which the header is the beginning.
+func (h *header) edits(changes []HeaderChange) (edits []edit) {
+	for _, c := range changes {
+		n := 0
+		for _, f := range h.fields {
+			if f.is(c.Name) {
+				if n++; n == c.Occurrence {
+					edits = append(edits, edit{span: f.span})
+				}
+			}
 		}
-		pos += len(line)
+		if c.Occurrence == 0 {
+			edits = append(edits, edit{h.end(), []byte(c.Name + ": " + c.Value + h.eol())})
+		}
 	}
-	entity := n.entity(eol)
-	if !h.has("MIME-Version") {
-		entity = append([]byte("MIME-Version: 1.0"+eol), entity...)
-	}
-	// The entity brings its own blank line, in place of the message's.
-	return append(edits, edit{span{int64(h.bodyless()), int64(len(h.raw))}, entity})
+	return edits
 }

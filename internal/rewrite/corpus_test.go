@@ -3,58 +3,20 @@ package rewrite
 import (
 	"bytes"
 	"context"
-	"io/fs"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-const corpusDir = "../../../shared/corpus"
-
-// corpus calls f with every mail of the corpus, as found and with CRLF.
-func corpus(t *testing.T, f func(t *testing.T, mail []byte)) {
-	t.Helper()
-	if _, err := os.Stat(corpusDir); err != nil {
-		t.Skip("no corpus beside the project: ", err)
-	}
-	n := 0
-	err := filepath.WalkDir(corpusDir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || e.Name() == "INDEX.tsv" || e.Name() == "README.md" {
-			return err
-		}
-		mail, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		n++
-		name := strings.TrimPrefix(path, corpusDir+"/")
-		t.Run(name+"/raw", func(t *testing.T) { f(t, mail) })
-		t.Run(name+"/crlf", func(t *testing.T) { f(t, crlf(mail)) })
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n < 800 {
-		t.Fatalf("%d mails in the corpus, want 875", n)
-	}
-}
-
-func crlf(b []byte) []byte {
-	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
-}
-
 // Nothing is large enough to be detached: every mail is copied.
 func TestCorpusUntouched(t *testing.T) {
 	faults.Covers(t, 55)
-	corpus(t, func(t *testing.T, mail []byte) {
+	corpus.Each(t, func(t *testing.T, mail []byte) {
 		got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1 << 40, Restore: true}, newMemory())
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +31,7 @@ func TestCorpusUntouched(t *testing.T) {
 // the reads make no difference.
 func TestCorpusRestored(t *testing.T) {
 	detached := 0
-	corpus(t, func(t *testing.T, mail []byte) {
+	corpus.Each(t, func(t *testing.T, mail []byte) {
 		for _, minSize := range []int64{1, 64 << 10} {
 			d := newMemory()
 			got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: minSize, Restore: true}, d)
@@ -138,7 +100,7 @@ func firstDifference(a, b []byte) int {
 // The same of mails that were damaged, large ones too, which are no food for a fuzzer.
 func TestMutatedCorpusRestored(t *testing.T) {
 	detached, n := 0, uint64(0)
-	corpus(t, func(t *testing.T, mail []byte) {
+	corpus.Each(t, func(t *testing.T, mail []byte) {
 		n++
 		rnd := rand.New(rand.NewPCG(1, n))
 		for range 3 {

@@ -2,30 +2,33 @@ package rewrite
 
 import (
 	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 type action int
 
 const (
-	keep    action = iota // as it is, and everything inside
-	text                  // as it is; the notice may stand in it
-	descend               // into a multipart
-	detach
+	actionKeep    action = iota // as it is, and everything inside
+	actionText                  // kept, and the notice may stand in it
+	actionDescend               // into a multipart
+	actionDetach
 )
 
 // A verdict is what is done with one entity.
 type verdict struct {
 	action   action
-	boundary string // descend
-	subtype  string // descend
-	html     bool   // text
-	name     string // detach
-	mimeType string // detach
-	encoding string // detach
+	boundary string // actionDescend
+	subtype  string // actionDescend
+	html     bool   // actionText
+	name     string // actionDetach
+	mimeType string // actionDetach
+	encoding string // actionDetach
 }
 
-// keptTypes are never detached. Signatures and what they sign lose their
-// meaning when a byte changes; the others are read by the mail program itself.
+// keptTypes are never detached. Signatures and what they sign lose their meaning when a byte changes;
+// the others are read by the mail program itself.
 var keptTypes = map[string]bool{
 	"text/calendar":                 true,
 	"application/pkcs7-mime":        true,
@@ -36,8 +39,8 @@ var keptTypes = map[string]bool{
 	"application/vnd.ms-tnef":       true,
 }
 
-// closedMultiparts are not walked: signed and encrypted ones must not change,
-// the others are one thing made of parts.
+// closedMultiparts are not walked: signed and encrypted ones must not change, the others are one
+// thing made of parts.
 var closedMultiparts = map[string]bool{
 	"signed":      true,
 	"encrypted":   true,
@@ -46,9 +49,9 @@ var closedMultiparts = map[string]bool{
 	"digest":      true,
 }
 
-// decide is the table of what is detached: by structure first, then by policy.
-// Whether a part is large enough shows only while it is decoded.
-func decide(h *header, p place, w *walk) verdict {
+// decide is the table of what is detached. bodies are the message's texts so far, and refs what its
+// HTML refers to. Whether a part is large enough shows only while it is decoded.
+func decide(h *header, p place, bodies []body, refs *references) verdict {
 	if h.bad {
 		return verdict{}
 	}
@@ -65,29 +68,29 @@ func decide(h *header, p place, w *walk) verdict {
 	name := fileName(dispositionValue, ct.value)
 	attached := kind == "attachment" || name != ""
 	if ct.String() == "text/plain" || ct.String() == "text/html" {
-		if html := ct.sub == "html"; w.isBody(html, p, attached) {
-			return verdict{action: text, html: html}
+		if html := ct.sub == "html"; isBody(bodies, html, p, attached) {
+			return verdict{action: actionText, html: html}
 		}
 	}
 	encoding := h.transferEncoding()
 	switch {
 	case p.parent == "alternative", ct.main == "text" && !attached:
 		return verdict{}
-	case !knownEncoding(encoding), w.cids.refersTo(h, p):
+	case !transfer.Known(encoding), refs.refersTo(h, p):
 		return verdict{}
 	}
-	return verdict{action: detach, name: displayName(name, ct.String()), mimeType: ct.String(), encoding: encoding}
+	return verdict{action: actionDetach, name: displayName(name, ct.String()), mimeType: ct.String(), encoding: encoding}
 }
 
 func decideMultipart(ct contentType) verdict {
 	boundary := ct.params["boundary"]
-	// Of boundary and boundary*, some programs know only one, others take either
-	// (RFC 2231 section 3): what one of them finds, another does not.
+	// Some programs know only one of boundary and boundary*, others take either (RFC 2231 section 3),
+	// so they find different parts.
 	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
 	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
 		return verdict{}
 	}
-	return verdict{action: descend, boundary: boundary, subtype: ct.sub}
+	return verdict{action: actionDescend, boundary: boundary, subtype: ct.sub}
 }
 
 func duplicated(h *header, name string) bool {
@@ -95,10 +98,10 @@ func duplicated(h *header, name string) bool {
 	return !unique
 }
 
-// isBody reports whether a text is the message's own: the first of its type
-// where the text of a message stands, or anywhere if nothing says that it is a file.
-func (w *walk) isBody(html bool, p place, attached bool) bool {
-	for _, b := range w.bodies {
+// isBody reports whether a text is the message's own: the first of its type where the text of a
+// message stands, or anywhere if it is not marked as a file.
+func isBody(bodies []body, html bool, p place, attached bool) bool {
+	for _, b := range bodies {
 		if b.html == html {
 			return false
 		}
@@ -106,22 +109,11 @@ func (w *walk) isBody(html bool, p place, attached bool) bool {
 	return p.leading || !attached
 }
 
-func knownEncoding(encoding string) bool {
-	switch encoding {
-	case "base64", "quoted-printable", "7bit", "8bit", "binary":
-		return true
-	}
-	return false
-}
-
 // passes reports whether the header alone shows that nothing can be detached.
-func passes(h *header, w *walk) bool {
-	if h.has(RestoreField) {
+func passes(h *header) bool {
+	if h.has(skeleton.Field) {
 		return true // rewritten once already
 	}
-	switch decide(h, place{leading: true}, w).action {
-	case descend, detach:
-		return false
-	}
-	return true
+	a := decide(h, place{leading: true}, nil, &references{}).action
+	return a != actionDescend && a != actionDetach
 }

@@ -3,13 +3,16 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"mime/quotedprintable"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 // A node is an entity of a mail, cut by the plainest reading of RFC 2046: in
@@ -139,7 +142,7 @@ func compareParts(before, after []*node, files map[string]int) string {
 			}
 		}
 		if !matched && !b.detached(files) {
-			return why + " | " + clip([]byte(b.String()))
+			return why + " | " + fmt.Sprintf("%.200s", b)
 		}
 	}
 	if len(after) > 0 && isNotice(after[0]) {
@@ -250,7 +253,7 @@ func inserted(before, after string) bool {
 func TestOnlyWhatMustChange(t *testing.T) {
 	faults.Covers(t, 56)
 	changed := 0
-	corpus(t, func(t *testing.T, mail []byte) {
+	corpus.Each(t, func(t *testing.T, mail []byte) {
 		d := newMemory()
 		got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true, Language: "en"}, d)
 		if err != nil {
@@ -261,7 +264,7 @@ func TestOnlyWhatMustChange(t *testing.T) {
 		}
 		changed++
 		after := cutMail("", string(got))
-		head, end, ok := strings.Cut("\n"+after.header, "\n"+RestoreField+": ")
+		head, end, ok := strings.Cut("\n"+after.header, "\n"+skeleton.Field+": ")
 		if !ok {
 			t.Fatal("no field for restoring")
 		}

@@ -3,6 +3,7 @@ package rewrite
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
@@ -33,7 +34,7 @@ func TestWhatIsAddedFits(t *testing.T) {
 		if len(line) > 998 { // RFC 5322 section 2.1.1
 			t.Errorf("line of %d bytes", len(line))
 		}
-		if !isASCII([]byte(line)) {
+		if strings.ContainsFunc(line, func(r rune) bool { return r >= utf8.RuneSelf }) {
 			t.Errorf("8-bit in a 7-bit mail: %q", line)
 		}
 	}

@@ -45,7 +45,7 @@ func untouched(t *testing.T, mail string) {
 	t.Helper()
 	out, files := outcome(t, mail)
 	if out != mail || len(files) != 0 {
-		t.Errorf("%d attachments detached from\n%s", len(files), clip([]byte(mail)))
+		t.Errorf("%d attachments detached from\n%s", len(files), fmt.Sprintf("%.200s", mail))
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/measure"
 	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
 )
 
 // sink is a Detacher that forgets what it is given, and names all of it alike.
@@ -64,7 +66,7 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 	g := &gauge{Reader: src}
 	g.note()
 	before := g.peak
-	start := cpuTime()
+	start := measure.CPU()
 	m, err := Read(g, Policy{MinSize: 1, Language: "auto", Restore: true, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 		t.Fatal(err)
 	}
 	g.note()
-	return cpuTime() - start, int64(g.peak - before)
+	return measure.CPU() - start, int64(g.peak - before)
 }
 
 // 10 MB of the worst take under a second, and never more than twice their size
@@ -160,7 +162,7 @@ func bombs(size int) map[string][]byte {
 		"references":               []byte(html + strings.Repeat("cid:a ", 600_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"references in references": []byte(html + strings.Repeat("cid:", maxHTML/4-1) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
-		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", maxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", notice.MaxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"small attachments":        repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
 		"line ends":                repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
 		"many line ends":           repeat(head, "--b\r\n"+pdf(strings.Repeat("\n\r\n", 2_000)+abc), "--b--\r\n"),

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,36 +11,16 @@ import (
 	"testing/iotest"
 
 	"github.com/emersion/go-message/textproto"
+
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 )
 
 // maxSeed keeps the fuzzer fast: what goes wrong with a mail does so with a small one.
 const maxSeed = 4 << 10
 
-// seeds are mails small enough to be mutated: the golden ones, and those of the corpus.
-func seeds(f *testing.F) [][]byte {
-	f.Helper()
-	var mails [][]byte
-	for _, pattern := range []string{"testdata/golden/*.eml", corpusDir + "/*/*"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, path := range paths {
-			mail, err := os.ReadFile(path)
-			if err != nil {
-				f.Fatal(err)
-			}
-			if len(mail) < maxSeed {
-				mails = append(mails, mail)
-			}
-		}
-	}
-	return mails
-}
-
-// Fault 74: restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
+// restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
 func FuzzRestore(f *testing.F) {
-	for _, mail := range seeds(f) {
+	for _, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail)
 	}
 	f.Fuzz(func(t *testing.T, mail []byte) {
@@ -57,7 +35,7 @@ func FuzzRestore(f *testing.F) {
 
 // Wherever the reads end, the same parts are detached, and the same bytes come out.
 func FuzzWalk(f *testing.F) {
-	for i, mail := range seeds(f) {
+	for i, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail, uint16(i*37), uint16(i%300))
 	}
 	f.Fuzz(func(t *testing.T, mail []byte, split, minSize uint16) {
@@ -89,21 +67,9 @@ func sameFile(a, b file) bool {
 	return a.name == b.name && a.mediaType == b.mediaType && bytes.Equal(a.content, b.content)
 }
 
-// encodedBodies are what stands in the corpus's small mails in a transfer encoding.
-func encodedBodies(f *testing.F, encoding string) [][]byte {
-	body := regexp.MustCompile(`(?is)content-transfer-encoding:\s*` + encoding + `\s*?\n(?:[^\r\n]+\n)*\r?\n(.*?)(?:\n--|$)`)
-	var bodies [][]byte
-	for _, mail := range seeds(f) {
-		for _, m := range body.FindAllSubmatch(mail, -1) {
-			bodies = append(bodies, m[1][:min(len(m[1]), 400)]) // each is decoded byte by byte, too
-		}
-	}
-	return bodies
-}
-
 // What is a field, and what it says, go-message says too.
 func FuzzHeader(f *testing.F) {
-	for _, mail := range seeds(f) {
+	for _, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail)
 	}
 	for _, s := range []string{"", "\r\n", "a", "a:", "a: b\r", "a : b\n\tc\r\n \r\nd:\n", " a: b\n", ": b\na\n", "a:b\r\r\n c\n\nd: e", "a\n b: c\n", "\u212a: b\n", "a: b\n\r", "a:\x00\xa0b \n"} {
@@ -126,7 +92,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		for fields := theirs.Fields(); fields.Next(); ours = ours[1:] {
 			if len(ours) == 0 || !ours[0].is(fields.Key()) || ours[0].value() != fields.Value() {
-				t.Fatalf("%q: %q is missing of %q", fields.Key(), fields.Value(), ours)
+				t.Fatalf("%q: %q is missing of %v", fields.Key(), fields.Value(), ours)
 			}
 			value, unique := h.one(fields.Key())
 			if values := theirs.Values(fields.Key()); unique != (len(values) == 1) || unique && value != strings.TrimSpace(values[0]) {
@@ -134,7 +100,7 @@ func FuzzHeader(f *testing.F) {
 			}
 		}
 		if len(ours) > 0 {
-			t.Fatalf("go-message has no %q", ours)
+			t.Fatalf("go-message has no %v", ours)
 		}
 	})
 }
@@ -143,7 +109,7 @@ func FuzzHeader(f *testing.F) {
 func paramFields(f *testing.F) []string {
 	field := regexp.MustCompile(`(?im)^content-(?:type|disposition):(.*name.*(?:\r?\n[ \t].*)*|.*(?:\r?\n[ \t].*)*name.*)$`)
 	var fields []string
-	for _, mail := range seeds(f) {
+	for _, mail := range corpus.Small(f, maxSeed) {
 		for _, m := range field.FindAllSubmatch(mail, -1) {
 			fields = append(fields, string(m[1]))
 		}

@@ -3,9 +3,13 @@ package rewrite
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"mime"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
 const (
@@ -22,8 +26,12 @@ type header struct {
 	bad    bool // it cannot be parsed, or is over a limit
 }
 
-// A field is one of a header's, as it stands there: what is before its first colon, and what is behind with the lines that continue it.
-type field struct{ name, body []byte }
+// A field is one field of a header as received: its name, and its body, which is all after the
+// first colon, with folded lines and line ends.
+type field struct {
+	name, body []byte
+	span       // in the header's raw
+}
 
 func parseHeader(raw []byte) header {
 	h := header{raw: raw}
@@ -31,41 +39,40 @@ func parseHeader(raw []byte) header {
 		h.bad = true
 		return h
 	}
-	fields, ok := splitFields(raw[mboxLine(raw):])
+	fields, ok := splitFields(raw)
 	h.fields, h.bad = fields, !ok
 	return h
 }
 
-// splitFields reads fields up to a blank line (RFC 5322 section 2.2), and whether all is well with them. What is a field, and what it
-// says, go-message's textproto would say as well, and copy each of them.
-func splitFields(b []byte) (fields []field, ok bool) {
+// splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322 section
+// 2.2); ok reports whether all of it could be parsed. It accepts what go-message's textproto
+// accepts (FuzzHeader), without copying.
+func splitFields(raw []byte) (fields []field, ok bool) {
 	fields = make([]field, 0, 16)
-	for len(b) > 0 {
-		line, _ := firstLine(b)
+	for pos := mboxLine(raw); pos < len(raw); {
+		line, _ := lines.First(raw[pos:])
 		if s := string(line); s == "\n" || s == "\r\n" {
 			break
 		}
-		if isBlank(b[0]) {
-			return fields, false // it continues nothing
+		if lines.IsBlank(line[0]) {
+			return fields, false // there is no field for it to continue
 		}
-		n := len(line)
-		for n < len(b) && isBlank(b[n]) {
-			line, _ = firstLine(b[n:])
-			n += len(line)
+		end := pos + len(line)
+		for end < len(raw) && lines.IsBlank(raw[end]) {
+			line, _ = lines.First(raw[end:])
+			end += len(line)
 		}
-		name, body, found := bytes.Cut(b[:n], []byte(":"))
-		// QUIRK: blanks before the colon are forbidden, and met.
+		name, body, found := bytes.Cut(raw[pos:end], []byte(":"))
+		// QUIRK: blanks before the colon are forbidden, and occur.
 		name = bytes.Trim(name, " \t")
 		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) {
 			return fields, false
 		}
-		fields = append(fields, field{name, body})
-		b = b[n:]
+		fields = append(fields, field{name, body, span{int64(pos), int64(end)}})
+		pos = end
 	}
 	return fields, true
 }
-
-func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // value is the field's body on one line.
 func (f field) value() string {
@@ -88,7 +95,7 @@ func (f field) value() string {
 // QUIRK: it stays in front of mail that was exported and sent again, and mail
 // programs pass over it.
 func mboxLine(raw []byte) int {
-	line, _ := firstLine(raw)
+	line, _ := lines.First(raw)
 	if bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From ")) {
 		return len(line)
 	}
@@ -126,35 +133,28 @@ func (h *header) has(name string) bool {
 	return slices.ContainsFunc(h.fields, func(f field) bool { return f.is(name) })
 }
 
-// span is where the field stands in raw, all its lines; ok is false if it is not there.
-func (h *header) span(name string) (off, end int, ok bool) {
-	for pos := 0; pos < len(h.raw); {
-		line, _ := firstLine(h.raw[pos:])
-		next := pos + len(line)
-		key, _, _ := bytes.Cut(line, []byte(":"))
-		if ok && line[0] != ' ' && line[0] != '\t' {
-			return off, pos, true
+// find is the first field of that name. If there is none, its span is where one would be added.
+func (h *header) find(name string) field {
+	for _, f := range h.fields {
+		if f.is(name) {
+			return f
 		}
-		if !ok && strings.EqualFold(string(bytes.TrimRight(key, " \t")), name) {
-			off, ok = pos, true
-		}
-		pos = next
 	}
-	return off, len(h.raw), ok
+	return field{span: h.end()}
 }
 
-// bodyless is the length of raw without the blank line that ends it: where a
-// further field is to stand.
-func (h *header) bodyless() int {
-	if h.raw == nil {
-		return 0
-	}
+// end is the empty span before the blank line, where a further field is to stand.
+func (h *header) end() span {
 	b := bytes.TrimSuffix(bytes.TrimSuffix(h.raw, []byte("\n")), []byte("\r"))
+	n := int64(len(h.raw))
 	if len(b) == 0 || b[len(b)-1] == '\n' {
-		return len(b)
+		n = int64(len(b))
 	}
-	return len(h.raw)
+	return span{n, n}
 }
+
+// eol is the line end that the header uses.
+func (h *header) eol() string { return lines.Ending(h.raw, "\r\n") }
 
 // A contentType is the Content-Type of an entity, or the default of RFC 2045
 // section 5.2.
@@ -217,4 +217,29 @@ func (h *header) disposition() (kind, value string, unique bool) {
 	value, unique = h.one("Content-Disposition")
 	kind, _, _ = strings.Cut(value, ";")
 	return strings.ToLower(strings.TrimSpace(kind)), value, unique
+}
+
+var charsetParam = regexp.MustCompile(`(?i)(;\s*charset\s*=\s*)("[^"]*"|[^\s;"]+)`)
+
+// typeWithCharset is the Content-Type with another charset. The rest stays as it was written, if
+// the result still parses to the same type and parameters.
+func (h *header) typeWithCharset(charset string) string {
+	ct := h.contentType()
+	_, had := ct.params["charset"]
+	params := maps.Clone(ct.params)
+	if params == nil {
+		params = map[string]string{}
+	}
+	params["charset"] = charset
+	if f := h.find("Content-Type"); f.body != nil {
+		written := strings.TrimSpace(charsetParam.ReplaceAllString(string(bytes.TrimRight(f.body, "\r\n")), "${1}"+charset))
+		if !had {
+			written = strings.TrimRight(written, "; \t") + "; charset=" + charset
+		}
+		unfolded := strings.NewReplacer("\r", "", "\n", "").Replace(written)
+		if t, got, err := mime.ParseMediaType(unfolded); err == nil && t == ct.String() && maps.Equal(got, params) {
+			return written
+		}
+	}
+	return mime.FormatMediaType(ct.String(), params)
 }

@@ -2,34 +2,32 @@ package rewrite
 
 import (
 	"bytes"
-	"encoding/base64"
 	"html"
 	"io"
-	"mime/quotedprintable"
 	"net/url"
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 const (
-	// maxHTML is how much of an HTML text is searched for references. In a
-	// longer one everything counts as referred to.
+	// maxHTML is the longest HTML text that is searched. A longer one counts as referring to
+	// everything.
 	maxHTML = 4 << 20
-	// maxReferences bounds what is read and remembered, the same one again and
-	// again included; with more, everything counts as referred to. Newsletters
-	// have a hundred.
+	// maxReferences bounds the references counted, repeats included. HTML with more counts as
+	// referring to everything; newsletters have a hundred.
 	maxReferences = 10_000
 	// maxContentID is the longest line of a mail (RFC 5322 section 2.1.1).
 	maxContentID = 998
 )
 
-// References are the Content-IDs that the message's HTML refers to (RFC 2392):
-// pictures in the text, not attachments to it.
+// References are the Content-IDs that the message's HTML refers to (RFC 2392): pictures in the text,
+// not attachments to it.
 type references struct {
 	ids     map[string]bool
-	read    int  // one may stand in the HTML more than once
-	any     bool // the HTML could not be read: it may refer to anything
+	read    int  // repeats included
+	any     bool // the HTML may refer to anything: it is over a limit, or could not be read
 	hasHTML bool
 }
 
@@ -40,33 +38,30 @@ func (r *references) collect(s *spool.Spool, b body) error {
 		r.any = true
 		return nil
 	}
-	var src io.Reader = s.Section(b.text.off, b.text.end)
-	switch b.header.transferEncoding() {
-	case "base64":
-		src = base64.NewDecoder(base64.StdEncoding, src)
-	case "quoted-printable":
-		src = quotedprintable.NewReader(src)
+	text := make([]byte, b.text.end-b.text.off)
+	if _, err := s.ReadAt(text, b.text.off); err != nil && err != io.EOF {
+		return err
 	}
-	text := bytes.NewBuffer(make([]byte, 0, b.text.end-b.text.off+bytes.MinRead))
-	_, err := text.ReadFrom(src)
-	if err != nil || bytes.IndexByte(text.Bytes(), 0) >= 0 {
-		r.any = true // damaged, or UTF-16: no reason to refuse a mail
-		return nil
+	if encoding := b.header.transferEncoding(); transfer.Known(encoding) {
+		var err error
+		text, _, err = transfer.DecodeText(encoding, text)
+		r.any = err != nil
 	}
+	r.any = r.any || bytes.IndexByte(text, 0) >= 0 // UTF-16
 	r.ids = map[string]bool{}
-	for rest := text.Bytes(); !r.any; {
-		i := bytes.IndexByte(rest, ':')
+	for !r.any {
+		i := bytes.IndexByte(text, ':')
 		if i < 0 {
-			return nil
+			break
 		}
-		isCID := i >= 3 && strings.EqualFold(string(rest[i-3:i]), "cid")
-		rest = rest[i+1:]
+		isCID := i >= 3 && strings.EqualFold(string(text[i-3:i]), "cid")
+		text = text[i+1:]
 		if isCID {
-			n := bytes.IndexAny(rest[:min(len(rest), maxContentID)], "\"'<>)\\ \t\r\n\f")
+			n := bytes.IndexAny(text[:min(len(text), maxContentID)], "\"'<>)\\ \t\r\n\f")
 			if n < 0 {
-				n = min(len(rest), maxContentID)
+				n = min(len(text), maxContentID)
 			}
-			r.add(string(rest[:n]))
+			r.add(string(text[:n]))
 		}
 	}
 	return nil

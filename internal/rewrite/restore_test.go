@@ -9,6 +9,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // manyParts is a mail with n attachments of the given encoded body.
@@ -27,7 +28,7 @@ func manyParts(n int, body func(i int) string) []byte {
 func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
 	mail := manyParts(20, func(i int) string {
 		var lines strings.Builder
-		for j := range maxRuns - 10 {
+		for j := range transfer.MaxRuns - 10 {
 			lines.WriteString(strings.Repeat("QUJD", 1+(i+j)%2) + "\r\n")
 		}
 		return lines.String()
@@ -37,7 +38,7 @@ func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := m.Stats().Detached; n >= 20 || n < skeleton.MaxRuns/maxRuns-1 {
+	if n := m.Stats().Detached; n >= 20 || n < skeleton.MaxRuns/transfer.MaxRuns-1 {
 		t.Errorf("%d attachments of 20 detached, want as many as one skeleton takes", n)
 	}
 	checkRestored(t, mail, got, m, d)

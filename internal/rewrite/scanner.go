@@ -114,7 +114,7 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	}
 	skip := 0
 	if s.bol && win[0] == '-' {
-		line, whole := firstLine(win)
+		line, whole := lines.First(win)
 		whole = whole || s.err != nil
 		if !whole && len(win) <= maxDelimiterLine && (len(win) < 2 || win[1] == '-') {
 			return nil, nil, true
@@ -138,13 +138,6 @@ func beforeDashes(b []byte) int {
 			return n
 		}
 	}
-}
-
-func firstLine(b []byte) (line []byte, whole bool) {
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		return b[:i+1], true
-	}
-	return b, false
 }
 
 func (s *scanner) match(line []byte) *delimiter {

@@ -3,53 +3,31 @@ package rewrite
 import (
 	"context"
 	"errors"
-	"hash"
 	"io"
 
-	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 const (
-	// maxDepth and maxParts are Dovecot's: what is beyond them is not walked, so
-	// it stays as it is.
+	// maxDepth and maxParts are Dovecot's. A structure beyond them is not walked, so it stays as it is.
 	maxDepth = 100
 	maxParts = 10_000
 )
 
-// A walk is one pass over a message. What is kept goes to the spool as it was
-// received, what is detached goes to the Detacher; where and how the detached
-// bodies stood is in cuts. So the spool and the cuts together are the message:
-//
-//	message = spool with each cut's body put back at its offset
-//	rewritten message = spool with the edits applied
+// A walk is one pass over a message. The bytes that are kept go to the spool as they were received,
+// and attachments go to the Detacher; cuts says where and how they stood.
 type walk struct {
-	ctx      context.Context
 	policy   Policy
 	detacher Detacher
 	scan     *scanner
 	spool    *spool.Spool
 
-	sum    hash.Hash32 // of the message as far as it is summed up: the cuts, and the spool up to summed
-	summed int64
-
 	parts   int
-	runs    int // of lines, in the cuts' layouts
-	cuts    []cut
-	removed []span // what goes from the spool with the cuts, in order
+	cuts    cuts
+	removed []span // of the spool, in order: parts that go with the cuts
 	bodies  []body
-	cids    references
-}
-
-// A cut is a detached attachment.
-type cut struct {
-	off       int64 // in the spool, where its encoded body stood
-	name      string
-	mediaType string
-	size      int64  // bytes, decoded
-	crc32     uint32 // of them
-	link      link.Link
-	layout    Layout
+	refs    references
 }
 
 // A span is a piece of the spool.
@@ -68,12 +46,12 @@ type body struct {
 type place struct {
 	depth   int
 	parent  string // subtype of the multipart it is in; "" for the message
-	leading bool   // on the path of first parts: where the text is
+	leading bool   // on the path of first parts, where the message's text is
 }
 
 // message walks the whole message, whose header was read already.
-func (w *walk) message(h header) error {
-	d, removed, err := w.entity(h, 0, place{leading: true})
+func (w *walk) message(ctx context.Context, h header) error {
+	d, removed, err := w.entity(ctx, h, 0, place{leading: true})
 	switch {
 	case err != nil:
 		return err
@@ -85,13 +63,12 @@ func (w *walk) message(h header) error {
 	return nil
 }
 
-// part walks a part from its header on. It returns the delimiter it ended with,
-// nil at the end of the message, and whether the part was detached.
-func (w *walk) part(p place) (*delimiter, bool, error) {
+// part walks a part from its header on. It returns the delimiter that the part ended with, nil at
+// the end of the message, and whether the part was detached.
+func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
 	if w.parts++; w.parts > maxParts {
 		w.scan.closeAll()
-		d, err := w.keep()
-		return d, false, err
+		return w.keepPart()
 	}
 	start := w.spool.Size()
 	raw, d, err := w.readHeader()
@@ -101,12 +78,12 @@ func (w *walk) part(p place) (*delimiter, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	return w.entity(parseHeader(raw), start, p)
+	return w.entity(ctx, parseHeader(raw), start, p)
 }
 
-// readHeader copies a header block to the spool and returns it. If it grows over
-// its limit, it ends there, and cannot be parsed. If it ends without a blank
-// line, the delimiter that ended it is returned, or io.EOF.
+// readHeader copies a header block to the spool and returns it. A header that is over its limit ends
+// there, and cannot be parsed. If it ends without a blank line, readHeader returns the delimiter
+// that ended it, or io.EOF.
 func (w *walk) readHeader() ([]byte, *delimiter, error) {
 	var raw []byte
 	for {
@@ -116,7 +93,7 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 		}
 		n, whole := 0, false
 		for n < len(chunk) && !whole {
-			line, _ := firstLine(chunk[n:])
+			line, _ := lines.First(chunk[n:])
 			raw = append(raw, line...)
 			n, whole = n+len(line), endsHeader(raw)
 		}
@@ -133,18 +110,17 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 }
 
 // entity walks the body that belongs to h, the header at offset start.
-func (w *walk) entity(h header, start int64, p place) (*delimiter, bool, error) {
-	switch v := decide(&h, p, w); v.action {
-	case descend:
-		return w.multipart(v.boundary, v.subtype, p)
-	case detach:
-		return w.attachment(v, p)
-	case text:
+func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*delimiter, bool, error) {
+	switch v := decide(&h, p, w.bodies, &w.refs); v.action {
+	case actionDescend:
+		return w.multipart(ctx, v.boundary, v.subtype, p)
+	case actionDetach:
+		return w.attachment(ctx, v, p)
+	case actionText:
 		d, err := w.text(h, start, v.html, p.leading)
 		return d, false, err
 	default:
-		d, err := w.keep()
-		return d, false, err
+		return w.keepPart()
 	}
 }
 
@@ -164,6 +140,12 @@ func (w *walk) keep() (*delimiter, error) {
 	}
 }
 
+// keepPart keeps the rest of a part.
+func (w *walk) keepPart() (*delimiter, bool, error) {
+	d, err := w.keep()
+	return d, false, err
+}
+
 // text keeps one of the message's texts and notes where it is.
 func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, error) {
 	b := body{header: h, start: start, html: html, leading: leading}
@@ -177,31 +159,30 @@ func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, erro
 		return d, nil // not even a line end before the delimiter: nothing can be put in
 	}
 	if d != nil {
-		if b.text.end, err = w.beforeLineEnd(b.text); err != nil {
+		if b.text.end, err = beforeLineEnd(w.spool, b.text); err != nil {
 			return nil, err
 		}
 	}
 	w.bodies = append(w.bodies, b)
 	if html {
-		err = w.cids.collect(w.spool, b)
+		err = w.refs.collect(w.spool, b)
 	}
 	return d, err
 }
 
-// beforeLineEnd is the end of s without the line end before a delimiter.
-func (w *walk) beforeLineEnd(s span) (int64, error) {
-	tail := make([]byte, min(2, s.end-s.off))
-	if _, err := w.spool.ReadAt(tail, s.end-int64(len(tail))); err != nil && err != io.EOF {
+// beforeLineEnd is the end of a span of s without the line end before a delimiter.
+func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
+	tail := make([]byte, min(2, text.end-text.off))
+	if _, err := s.ReadAt(tail, text.end-int64(len(tail))); err != nil && err != io.EOF {
 		return 0, err
 	}
-	return s.end - int64(len(lineEnd(tail))), nil
+	return text.end - int64(len(lines.End(tail))), nil
 }
 
 // multipart walks the parts between the delimiters of boundary.
-func (w *walk) multipart(boundary, subtype string, p place) (*delimiter, bool, error) {
+func (w *walk) multipart(ctx context.Context, boundary, subtype string, p place) (*delimiter, bool, error) {
 	if p.depth >= maxDepth || !w.scan.push(boundary) {
-		d, err := w.keep()
-		return d, false, err
+		return w.keepPart()
 	}
 	level := p.depth
 	firstRemoved, kept := len(w.removed), 0
@@ -212,7 +193,7 @@ func (w *walk) multipart(boundary, subtype string, p place) (*delimiter, bool, e
 			break
 		}
 		var gone bool
-		d, gone, err = w.part(place{
+		d, gone, err = w.part(ctx, place{
 			depth:   p.depth + 1,
 			parent:  subtype,
 			leading: p.leading && (first || subtype == "alternative"),
@@ -239,11 +220,5 @@ func (w *walk) multipart(boundary, subtype string, p place) (*delimiter, bool, e
 // close gives back the spool, the layouts and the scanner's buffer.
 func (w *walk) close() error {
 	w.scan.close()
-	err := w.spool.Close()
-	for _, c := range w.cuts {
-		if c.layout.Raw != nil {
-			err = errors.Join(err, c.layout.Raw.Close())
-		}
-	}
-	return err
+	return errors.Join(w.spool.Close(), w.cuts.close())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 const (
@@ -23,7 +24,10 @@ const (
 	Name = "original.eml"
 
 	version = 1
-	// maxHead bounds the JSON: MaxRuns runs with line ends of MaxLineEnd, each an escape, fit.
+	// MaxRuns bounds the runs in the layouts of one message, and with transfer.MaxLineEnd what its
+	// head takes. Real encoders need two for an attachment.
+	MaxRuns = 1 << 16
+	// maxHead bounds the JSON: MaxRuns runs fit, with the longest line ends, each an escape.
 	maxHead = 64 << 20
 	// MaxCuts is more than the parts of a message that are walked.
 	MaxCuts = 1 << 14
@@ -48,9 +52,9 @@ type Head struct {
 
 // A Cut says which attachment stood at an offset of what follows the head, and how it was encoded.
 type Cut struct {
-	Offset int64  `json:"offset"`
-	Link   string `json:"link"`
-	Layout Layout `json:"layout"`
+	Offset int64           `json:"offset"`
+	Link   string          `json:"link"`
+	Layout transfer.Layout `json:"layout"`
 
 	link link.Link
 }
@@ -126,7 +130,11 @@ func (c *Cut) restore(ctx context.Context, w io.Writer, open Opener) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.Layout.Encode(w, r), r.Close())
+	err = errors.Join(c.Layout.Encode(w, r), r.Close())
+	if errors.Is(err, transfer.ErrLayout) {
+		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return err
 }
 
 func copyN(w io.Writer, r io.Reader, n int64) error {
@@ -168,7 +176,7 @@ func (h *Head) checkCuts() error {
 		if c.link.All {
 			return errors.New("a link to all files, and not to an attachment")
 		}
-		if err := c.Layout.check(); err != nil {
+		if err := c.Layout.Check(); err != nil {
 			return err
 		}
 		runs += len(c.Layout.Lines)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 var update = flag.Bool("update", false, "write docs/vectors/skeleton.json anew")
@@ -59,8 +60,8 @@ func good() (Head, string, map[string][]byte) {
 	firstEnd, secondEnd := strings.Index(message, "\r\n--b\r\nContent-Type: application"), strings.Index(message, "--b--")
 	rest := message[:first] + message[firstEnd:second] + message[secondEnd:]
 	h := Head{Cuts: []Cut{
-		{Offset: int64(first), Link: one.URL(), Layout: Layout{Encoding: Base64, Lines: []Run{{12, " \r\n", 1}, {12, "\r\n", 1}}}},
-		{Offset: int64(first + second - firstEnd), Link: two.URL(), Layout: Layout{Encoding: Identity, Tail: "\r\n"}},
+		{Offset: int64(first), Link: one.URL(), Layout: transfer.Layout{Encoding: transfer.Base64, Lines: []transfer.Run{{Len: 12, End: " \r\n", Count: 1}, {Len: 12, End: "\r\n", Count: 1}}}},
+		{Offset: int64(first + second - firstEnd), Link: two.URL(), Layout: transfer.Layout{Encoding: transfer.Identity, Tail: "\r\n"}},
 	}}
 	return h, rest, map[string][]byte{one.CID.String(): []byte("Hello, Detach!\r\n"), two.CID.String(): []byte("bytes as they are\n")}
 }
@@ -214,14 +215,14 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrInvalid", name, err)
 		}
 	}
-	h := Head{Cuts: []Cut{{Link: testLink(1).URL(), Layout: Layout{Encoding: Base64}}}}
+	h := Head{Cuts: []Cut{{Link: testLink(1).URL(), Layout: transfer.Layout{Encoding: transfer.Base64}}}}
 	for range MaxRuns {
-		h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, Run{1 << 30, "\r\n", 1 << 30})
+		h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1 << 30, End: "\r\n", Count: 1 << 30})
 	}
 	if _, err := Open(strings.NewReader(line(t, h))); err != nil {
 		t.Errorf("as many runs as may be: %v", err)
 	}
-	h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, Run{1, "\n", 1})
+	h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1, End: "\n", Count: 1})
 	if _, err := Open(strings.NewReader(line(t, h))); !errors.Is(err, ErrInvalid) {
 		t.Errorf("one run more: error %v", err)
 	}

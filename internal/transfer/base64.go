@@ -1,4 +1,4 @@
-package rewrite
+package transfer
 
 import (
 	"bytes"
@@ -7,24 +7,16 @@ import (
 	"math"
 	"slices"
 
-	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
-)
-
-const (
-	// maxRuns bounds the memory a layout takes. Real encoders need a handful;
-	// mail with more has no layout worth keeping.
-	maxRuns = 4096
-	// maxLineEnd bounds the blanks kept as one line's end.
-	maxLineEnd = skeleton.MaxLineEnd
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
 // strictBase64 refuses trailing bits that no encoder writes: they would be lost.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// base64Transfer decodes base64 (RFC 2045 section 6.8) whose characters,
+// base64Decoder decodes base64 (RFC 2045 section 6.8) whose characters,
 // without blanks and line ends, are just what encoding the result again gives.
-type base64Transfer struct {
-	runs    []run
+type base64Decoder struct {
+	runs    []Run
 	length  int    // of the line being read
 	end     []byte // blanks and line end being read
 	quantum []byte // characters still short of four
@@ -32,7 +24,7 @@ type base64Transfer struct {
 }
 
 // decode works on lines, and on pieces of lines where a chunk ends within one.
-func (t *base64Transfer) decode(dst, chunk []byte) ([]byte, error) {
+func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 	before := t.save()
 	size, atOnce := len(dst), true
 	for len(chunk) > 0 {
@@ -43,7 +35,7 @@ func (t *base64Transfer) decode(dst, chunk []byte) ([]byte, error) {
 				break
 			}
 		}
-		line, _ := firstLine(chunk)
+		line, _ := lines.First(chunk)
 		chunk = chunk[len(line):]
 		var err error
 		if dst, err = t.line(dst, line); err != nil {
@@ -57,7 +49,7 @@ func (t *base64Transfer) decode(dst, chunk []byte) ([]byte, error) {
 // linesAtOnce decodes the lines that chunk begins with, as far as they are laid out like the one before, and returns how many
 // bytes they are. It is several times as fast as line by line, and takes only what that would take, too: characters of base64
 // and nothing else. It returns false if there was something else; then it need not be tried again.
-func (t *base64Transfer) linesAtOnce(dst, chunk []byte) ([]byte, int, bool) {
+func (t *base64Decoder) linesAtOnce(dst, chunk []byte) ([]byte, int, bool) {
 	if len(t.runs) == 0 || t.length > 0 || len(t.end) > 0 || len(t.quantum) > 0 || t.padded {
 		return dst, 0, true
 	}
@@ -121,14 +113,14 @@ func decodeQuanta(dst, text []byte) bool {
 	return seen&notBase64 == 0
 }
 
-func (t *base64Transfer) line(dst, line []byte) ([]byte, error) {
+func (t *base64Decoder) line(dst, line []byte) ([]byte, error) {
 	text := bytes.TrimRight(line, " \t\r\n")
 	if len(text) > 0 {
 		if len(t.end) > 0 {
-			return dst, errDamaged // blanks within a line
+			return dst, ErrDamaged // blanks within a line
 		}
 		if t.length > math.MaxInt32 {
-			return dst, errDamaged
+			return dst, ErrDamaged
 		}
 		t.length += len(text)
 		var err error
@@ -137,22 +129,22 @@ func (t *base64Transfer) line(dst, line []byte) ([]byte, error) {
 		}
 	}
 	t.end = append(t.end, line[len(text):]...)
-	if len(t.end) > maxLineEnd {
-		return dst, errDamaged
+	if len(t.end) > MaxLineEnd {
+		return dst, ErrDamaged
 	}
 	if line[len(line)-1] == '\n' {
 		t.endLine()
 	}
-	if len(t.runs) > maxRuns {
-		return dst, errDamaged
+	if len(t.runs) > MaxRuns {
+		return dst, ErrDamaged
 	}
 	return dst, nil
 }
 
 // text decodes characters without any blanks.
-func (t *base64Transfer) text(dst, text []byte) ([]byte, error) {
+func (t *base64Decoder) text(dst, text []byte) ([]byte, error) {
 	if t.padded {
-		return dst, errDamaged
+		return dst, ErrDamaged
 	}
 	if len(t.quantum) > 0 {
 		n := min(4-len(t.quantum), len(text))
@@ -167,7 +159,7 @@ func (t *base64Transfer) text(dst, text []byte) ([]byte, error) {
 		}
 		t.quantum = t.quantum[:0]
 		if t.padded && len(text) > 0 {
-			return dst, errDamaged
+			return dst, ErrDamaged
 		}
 	}
 	whole := len(text) &^ 3
@@ -177,13 +169,13 @@ func (t *base64Transfer) text(dst, text []byte) ([]byte, error) {
 	}
 	dst, err := t.quanta(dst, text[:whole])
 	if err == nil && t.padded && len(t.quantum) > 0 {
-		err = errDamaged
+		err = ErrDamaged
 	}
 	return dst, err
 }
 
 // quanta decodes whole groups of four characters.
-func (t *base64Transfer) quanta(dst, text []byte) ([]byte, error) {
+func (t *base64Decoder) quanta(dst, text []byte) ([]byte, error) {
 	want := len(text) / 4 * 3
 	if text[len(text)-1] == '=' {
 		t.padded = true
@@ -196,36 +188,36 @@ func (t *base64Transfer) quanta(dst, text []byte) ([]byte, error) {
 	dst, err := strictBase64.AppendDecode(dst, text)
 	// The decoder skips a CR in the middle, which a layout could not give back.
 	if err != nil || len(dst)-size != want {
-		return dst, errDamaged
+		return dst, ErrDamaged
 	}
 	return dst, nil
 }
 
-func (t *base64Transfer) endLine() {
+func (t *base64Decoder) endLine() {
 	if n := len(t.runs); n > 0 && t.runs[n-1].Len == t.length && t.runs[n-1].End == string(t.end) {
 		t.runs[n-1].Count++
 	} else {
-		t.runs = append(t.runs, run{Len: t.length, End: string(t.end), Count: 1})
+		t.runs = append(t.runs, Run{Len: t.length, End: string(t.end), Count: 1})
 	}
 	t.length, t.end = 0, t.end[:0]
 }
 
-func (t *base64Transfer) finish(dst []byte, _ bool) ([]byte, error) {
+func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
 	if len(t.quantum) > 0 {
-		return dst, errDamaged // QUIRK: padding left out, or a line cut short: who knows
+		return dst, ErrDamaged // QUIRK: padding left out, or a line cut short: who knows
 	}
 	return dst, nil
 }
 
-func (t *base64Transfer) layout() Layout {
-	lines := t.runs
+func (t *base64Decoder) Layout() Layout {
+	runs := t.runs
 	if t.length > 0 || len(t.end) > 0 {
-		lines = append(lines[:len(lines):len(lines)], run{Len: t.length, End: string(t.end), Count: 1})
+		runs = append(runs[:len(runs):len(runs)], Run{Len: t.length, End: string(t.end), Count: 1})
 	}
-	return Layout{Layout: skeleton.Layout{Encoding: skeleton.Base64, Lines: lines, Tail: string(t.quantum)}}
+	return Layout{Encoding: Base64, Lines: runs, Tail: string(t.quantum)}
 }
 
-func (t *base64Transfer) Close() error { return nil }
+func (t *base64Decoder) Close() error { return nil }
 
 // A base64State is what decode goes back to when a chunk turns out damaged.
 type base64State struct {
@@ -237,7 +229,7 @@ type base64State struct {
 	padded  bool
 }
 
-func (t *base64Transfer) save() base64State {
+func (t *base64Decoder) save() base64State {
 	s := base64State{runs: len(t.runs), length: t.length, end: string(t.end), quantum: string(t.quantum), padded: t.padded}
 	if s.runs > 0 {
 		s.count = t.runs[s.runs-1].Count
@@ -245,7 +237,7 @@ func (t *base64Transfer) save() base64State {
 	return s
 }
 
-func (s base64State) restore(t *base64Transfer) {
+func (s base64State) restore(t *base64Decoder) {
 	t.runs = t.runs[:s.runs]
 	if s.runs > 0 {
 		t.runs[s.runs-1].Count = s.count

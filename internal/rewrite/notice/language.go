@@ -1,4 +1,4 @@
-package rewrite
+package notice
 
 import (
 	"embed"
@@ -17,7 +17,7 @@ import (
 const fallback = "en"
 
 // Words are a language's texts for the notice. languages/en.toml explains them.
-type words struct {
+type Words struct {
 	tag          language.Tag
 	Heading      map[string]string `toml:"heading"`
 	HeadingUntil map[string]string `toml:"heading_until"`
@@ -43,12 +43,12 @@ type words struct {
 var catalogueFiles embed.FS
 
 // catalogue is every language there is a file for.
-var catalogue = sync.OnceValue(func() map[string]*words {
-	all := map[string]*words{}
+var catalogue = sync.OnceValue(func() map[string]*Words {
+	all := map[string]*Words{}
 	files, err := catalogueFiles.ReadDir("languages")
 	for _, f := range files {
 		code := strings.TrimSuffix(f.Name(), ".toml")
-		w := &words{tag: language.Make(code)}
+		w := &Words{tag: language.Make(code)}
 		if _, err = toml.DecodeFS(catalogueFiles, "languages/"+f.Name(), w); err != nil {
 			break
 		}
@@ -73,15 +73,14 @@ var neighbours = map[string]string{
 	"ro": "și de la în a cu pe nu este un o care din pentru mai sunt să vă mulțumesc bună ziua atașat",
 }
 
-// chooseLanguage chooses the notice's language: as configured, or by the
-// message's Content-Language (RFC 3282), or by what its text is written in.
-func chooseLanguage(configured string, h *header, text string) *words {
+// ChooseLanguage chooses the notice's language: as configured, or by the value of the message's
+// Content-Language (RFC 3282), or by what its text is written in.
+func ChooseLanguage(configured, contentLanguage, text string) *Words {
 	all := catalogue()
 	if w, ok := all[configured]; ok {
 		return w
 	}
-	value, _ := h.one("Content-Language")
-	for _, tag := range strings.Split(value, ",") {
+	for _, tag := range strings.Split(contentLanguage, ",") {
 		t, err := language.Parse(strings.TrimSpace(tag))
 		if err != nil {
 			continue
@@ -163,7 +162,7 @@ var forms = map[plural.Form]string{
 }
 
 // form is the one of texts that a number goes with.
-func (w *words) form(texts map[string]string, n int) string {
+func (w *Words) form(texts map[string]string, n int) string {
 	form := plural.Cardinal.MatchPlural(w.tag, n, 0, 0, 0, 0)
 	if text, ok := texts[forms[form]]; ok {
 		return text
@@ -171,7 +170,7 @@ func (w *words) form(texts map[string]string, n int) string {
 	return texts["other"]
 }
 
-func (w *words) day(t time.Time) string {
+func (w *Words) day(t time.Time) string {
 	day := fmt.Sprint(t.Day())
 	if t.Day() == 1 {
 		day = w.Date.First
@@ -180,7 +179,7 @@ func (w *words) day(t time.Time) string {
 }
 
 // size says a number of bytes as people do, in powers of 1,000.
-func (w *words) size(bytes int64) string {
+func (w *Words) size(bytes int64) string {
 	if bytes < 1000 {
 		return strings.ReplaceAll(w.form(w.Bytes, int(bytes)), "{n}", fmt.Sprint(bytes))
 	}

@@ -1,4 +1,4 @@
-package rewrite
+package notice
 
 import (
 	"strings"
@@ -66,7 +66,7 @@ func TestHeading(t *testing.T) {
 		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "2 Anhänge, abrufbar bis 31. März 2027:"},
 		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Archivo adjunto, disponible hasta el 1 de enero de 2027:"},
 	} {
-		n := notice{words: catalogue()[tt.code], files: make([]cut, tt.files), expires: tt.until}
+		n := Notice{Words: catalogue()[tt.code], Files: make([]File, tt.files), Expires: tt.until}
 		if got := n.heading(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
@@ -105,8 +105,7 @@ func TestChooseLanguage(t *testing.T) {
 		{"auto", "", german, "de"},
 		{"auto", "", "x", "en"},
 	} {
-		h := parseHeader([]byte("Content-Language: " + tt.field + "\r\n\r\n"))
-		if got := chooseLanguage(tt.configured, &h, tt.text).tag.String(); got != tt.want {
+		if got := ChooseLanguage(tt.configured, tt.field, tt.text).tag.String(); got != tt.want {
 			t.Errorf("%+v: got %s", tt, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package skeleton
+package transfer
 
 import (
 	"encoding/base64"
@@ -7,13 +7,15 @@ import (
 	"io"
 	"math"
 	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 const (
-	// MaxRuns bounds the runs of one message, and with MaxLineEnd what its head takes. Real encoders
-	// need two for an attachment.
-	MaxRuns = 1 << 16
-	// MaxLineEnd bounds the blanks kept as one line's end.
+	// MaxRuns bounds the runs of one layout, and so the memory it takes. Real encoders need two;
+	// content that needs more is damaged.
+	MaxRuns = 4096
+	// MaxLineEnd bounds the bytes of one line end, with the blanks before it.
 	MaxLineEnd = 256
 	// lineBuffer gathers lines on their way out.
 	lineBuffer = 32 << 10
@@ -25,14 +27,19 @@ const (
 	Identity = "identity"
 )
 
-// errLayout: the layout has another number of characters than the attachment.
-var errLayout = fmt.Errorf("%w: a layout does not fit its attachment", ErrInvalid)
+// ErrLayout: the layout was not recorded from this content, or not by this package.
+var ErrLayout = errors.New("the layout does not fit its attachment")
 
-// A Layout says how the decoded bytes of a part stood in the mail.
+// A Layout says how decoded bytes stood in the mail. Either Encoding is a rule by which they are
+// encoded again, or Raw has the encoded bytes themselves.
 type Layout struct {
 	Encoding string `json:"encoding"`
-	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of lines and what ended them
-	Tail     string `json:"tail,omitempty"`  // identity: the line end before the delimiter; base64: characters of an unfinished quantum
+	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of lines, and what ended them
+	// Tail of identity is the line end before the delimiter; of base64, the characters of an
+	// unfinished quantum.
+	Tail string `json:"tail,omitempty"`
+
+	Raw *spool.Spool `json:"-"` // quoted-printable: no rule repeats every encoder's choices
 }
 
 // A Run is a number of lines of the same length with the same end.
@@ -42,23 +49,28 @@ type Run struct {
 	Count int    `json:"count"` // lines
 }
 
-// Encode writes to w the bytes that decoded to r.
+// Encode writes to w the bytes that decoded to r. It returns ErrLayout if r has more bytes than the
+// layout, or fewer.
 func (l Layout) Encode(w io.Writer, r io.Reader) error {
-	switch l.Encoding {
-	case Identity:
+	switch {
+	case l.Raw != nil:
+		_, err := l.Raw.WriteTo(w)
+		return err
+	case l.Encoding == Identity:
 		if _, err := io.Copy(w, r); err != nil {
 			return err
 		}
 		_, err := io.WriteString(w, l.Tail)
 		return err
-	case Base64:
+	case l.Encoding == Base64:
 		return l.encodeBase64(w, r)
 	}
-	return fmt.Errorf("%w: unknown layout", ErrInvalid)
+	return fmt.Errorf("%w: unknown encoding", ErrLayout)
 }
 
-// check refuses what no encoder writes.
-func (l Layout) check() error {
+// Check returns an error for a layout that no Decoder records. Every layout that was read from
+// elsewhere must be checked: Encode may write without end by one that is not valid.
+func (l Layout) Check() error {
 	switch l.Encoding {
 	case Identity:
 		if len(l.Lines) > 0 || l.Tail != "" && l.Tail != "\n" && l.Tail != "\r\n" {
@@ -85,7 +97,7 @@ func (r Run) check() error {
 	switch {
 	case r.Len < 0 || r.Count < 1 || r.Len > math.MaxInt32+1<<20:
 		return errors.New("run: out of range")
-	case r.Len == 0 && r.End == "": // it would take for ever to write nothing
+	case r.Len == 0 && r.End == "": // Count of these would take for ever, and write nothing
 		return errors.New("run: empty")
 	case len(r.End) > MaxLineEnd || strings.Trim(r.End, " \t\r\n") != "":
 		return errors.New("run: line end")
@@ -125,7 +137,7 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		if len(l.runs) == 0 {
-			return 0, errLayout // more characters than the layout has room for
+			return 0, ErrLayout // more characters than the layout has
 		}
 		k := min(l.runs[0].Len-l.pos, len(p))
 		l.out = append(l.out, p[:k]...)
@@ -166,7 +178,7 @@ func (l *lineWriter) close() error {
 		return err
 	}
 	if len(l.runs) > 0 {
-		return errLayout // fewer characters than the layout has
+		return ErrLayout // fewer characters than the layout has
 	}
 	return l.flush()
 }

@@ -1,10 +1,11 @@
-package rewrite
+package notice
 
 import (
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/measure"
 	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
@@ -100,21 +101,21 @@ func TestSpotWorstIsLinear(t *testing.T) {
 		t.Skip("a matter of time, which the race detector takes")
 	}
 	for _, line := range []string{"From: a\n", "\nFrom: a\nTo: b\n", "\n", "> x\ny\n", "On 1\n", "--------- x\n", "-- \n", "Attached is a line of usual length, as people write them.\n"} {
-		text := strings.Repeat(line, min(maxText/len(line), maxReplyLines/strings.Count(line, "\n")))
-		start := cpuTime()
+		text := strings.Repeat(line, min(MaxText/len(line), maxReplyLines/strings.Count(line, "\n")))
+		start := measure.CPU()
 		plainSpot(text, Bottom, true)
 		detectLanguage(text)
-		if took := cpuTime() - start; took > 2*time.Second {
+		if took := measure.CPU() - start; took > 2*time.Second {
 			t.Errorf("%q: %v", line, took)
 		} else {
 			t.Logf("%q: %v", line, took)
 		}
 	}
 	for _, piece := range []string{"<", "<!--", "<a ", "<a b=c ", "</body>", "<table>", "<div class=gmail_quote>", "x&nbsp;"} {
-		text := strings.Repeat(piece, maxText/len(piece))
-		start := cpuTime()
+		text := strings.Repeat(piece, MaxText/len(piece))
+		start := measure.CPU()
 		htmlSpot(text, Bottom)
-		if took := cpuTime() - start; took > 2*time.Second {
+		if took := measure.CPU() - start; took > 2*time.Second {
 			t.Errorf("%q: %v", piece, took)
 		} else {
 			t.Logf("%q: %v", piece, took)

@@ -1,47 +1,49 @@
-package rewrite
+package transfer
 
 import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
+	"math/rand/v2"
 	"mime/quotedprintable"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 )
 
-// decodeIn decodes text in pieces of size bytes. rest is what was not taken
-// because it is damaged.
-func decodeIn(tr transfer, text []byte, size int) (decoded, rest []byte, err error) {
+// decodeIn decodes text in pieces of size bytes. rest was not taken because it is damaged.
+func decodeIn(tr Decoder, text []byte, size int) (decoded, rest []byte, err error) {
 	for len(text) > 0 {
 		n := min(size, len(text))
-		if decoded, err = tr.decode(decoded, text[:n]); err != nil {
+		if decoded, err = tr.Decode(decoded, text[:n]); err != nil {
 			return decoded, text, err
 		}
 		text = text[n:]
 	}
-	decoded, err = tr.finish(decoded, true)
+	decoded, err = tr.Finish(decoded, true)
 	return decoded, nil, err
 }
 
-// roundTrip checks that what was decoded, and the layout, give text again,
-// however the text was cut, and also where decoding stopped half way.
+// roundTrip checks that the decoded bytes, and the layout, give text again, however the text was
+// cut, and also where decoding stopped half way.
 func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok bool) {
 	t.Helper()
 	for _, size := range []int{1, 3, 78, 4096, len(text) + 1} {
-		tr := newTransfer(encoding, "")
+		tr := NewExact(encoding, "")
 		d, rest, err := decodeIn(tr, text, size)
-		if err != nil && !errors.Is(err, errDamaged) {
+		if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
 		var again bytes.Buffer
-		if err := tr.layout().encode(&again, bytes.NewReader(d)); err != nil {
+		if err := tr.Layout().Encode(&again, bytes.NewReader(d)); err != nil {
 			t.Fatalf("pieces of %d: encode: %v", size, err)
 		}
 		again.Write(rest)
 		if !bytes.Equal(again.Bytes(), text) {
-			t.Fatalf("pieces of %d: got %q, want %q", size, clip(again.Bytes()), clip(text))
+			t.Fatalf("pieces of %d: got %.200q, want %.200q", size, again.Bytes(), text)
 		}
 		if err := tr.Close(); err != nil {
 			t.Fatal(err)
@@ -53,8 +55,6 @@ func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok b
 	}
 	return decoded, ok
 }
-
-func clip(b []byte) string { return fmt.Sprintf("%.200s", b) }
 
 func TestBase64(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789abcdef"), 5000)
@@ -107,19 +107,19 @@ func TestBase64(t *testing.T) {
 				t.Fatalf("damaged: %v, want %v", !ok, tt.damaged)
 			}
 			if ok && string(got) != tt.want {
-				t.Errorf("got %q, want %q", clip(got), tt.want)
+				t.Errorf("got %.200q, want %.200q", got, tt.want)
 			}
 		})
 	}
 }
 
 func TestBase64LayoutIsSmall(t *testing.T) {
-	tr := newTransfer("base64", "")
-	text := wrapBase64(make([]byte, 8<<20), "\r\n")
+	tr := NewExact("base64", "")
+	text := EncodeBase64(make([]byte, 8<<20), "\r\n")
 	if _, _, err := decodeIn(tr, text, 64<<10); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(tr.layout().Lines); n > 2 {
+	if n := len(tr.Layout().Lines); n > 2 {
 		t.Errorf("%d runs for lines of the same length, want at most 2", n)
 	}
 }
@@ -158,6 +158,17 @@ func TestQuotedPrintable(t *testing.T) {
 	}
 }
 
+// A run of blanks at the limit is accepted or refused whether it comes in one chunk or in many.
+func TestQuotedBlanksAtTheLimit(t *testing.T) {
+	for n := maxBlanks - 2; n <= maxBlanks+2; n++ {
+		for _, body := range []string{"a" + strings.Repeat(" ", n) + "b", "a=" + strings.Repeat(" ", n) + "\r\nb"} {
+			if _, ok := roundTrip(t, "quoted-printable", []byte(body)); n != maxBlanks && ok != (n < maxBlanks) {
+				t.Errorf("%d blanks: decoded %v", n, ok)
+			}
+		}
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", "a\r\n": "a", "a\n": "a", "a\r\n\r\n": "a\r\n", "a\n\n": "a\n", "a\r": "a\r",
@@ -188,6 +199,18 @@ func FuzzQuanta(f *testing.F) {
 			t.Errorf("%q: got %x, %v, want %x, %v", text, got[:size], ok, want, wantOK)
 		}
 	})
+}
+
+// encodedBodies are the contents of small mails in a transfer encoding.
+func encodedBodies(f *testing.F, encoding string) [][]byte {
+	body := regexp.MustCompile(`(?is)content-transfer-encoding:\s*` + encoding + `\s*?\n(?:[^\r\n]+\n)*\r?\n(.*?)(?:\n--|$)`)
+	var bodies [][]byte
+	for _, mail := range corpus.Small(f, 4<<10) {
+		for _, m := range body.FindAllSubmatch(mail, -1) {
+			bodies = append(bodies, m[1][:min(len(m[1]), 400)]) // each is decoded byte by byte, too
+		}
+	}
+	return bodies
 }
 
 func FuzzBase64(f *testing.F) {
@@ -225,12 +248,12 @@ func FuzzQuotedPrintable(f *testing.F) {
 		if _, ok := roundTrip(t, "quoted-printable", text); !ok || len(text) == 0 {
 			return
 		}
-		tr := newTransfer("quoted-printable", "")
-		decoded, err := tr.decode(nil, text)
+		tr := NewExact("quoted-printable", "")
+		decoded, err := tr.Decode(nil, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if decoded, err = tr.finish(decoded, false); err != nil {
+		if decoded, err = tr.Finish(decoded, false); err != nil {
 			t.Fatal(err)
 		}
 		want, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(text)))
@@ -241,4 +264,27 @@ func FuzzQuotedPrintable(f *testing.F) {
 			t.Errorf("got %q, want %q", decoded, want)
 		}
 	})
+}
+
+func BenchmarkBase64(b *testing.B) {
+	content := make([]byte, 1<<20)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	text := EncodeBase64(content, "\r\n")
+	out := make([]byte, 0, 1<<20)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		t := &base64Decoder{}
+		var err error
+		for p := text; len(p) > 0 && err == nil; {
+			n := min(len(p), 32<<10)
+			out, err = t.Decode(out[:0], p[:n])
+			p = p[n:]
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,14 +1,15 @@
-package rewrite
+package transfer
 
 import (
 	"bytes"
 
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// quotedTransfer decodes quoted-printable (RFC 2045 section 6.7). Its encoders
+// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Its encoders
 // differ in every choice they have, so the layout is the encoded text itself.
-type quotedTransfer struct {
+type quotedDecoder struct {
 	raw  *spool.Spool
 	held []byte // a line end that may be the last
 	cut  []byte // what the last chunk began and did not end: "=", "=4", "\r", blanks
@@ -18,7 +19,7 @@ type quotedTransfer struct {
 // in one chunk as in two.
 const maxBlanks = 1024
 
-func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
+func (t *quotedDecoder) Decode(dst, chunk []byte) ([]byte, error) {
 	text := chunk
 	if len(t.cut) > 0 {
 		text = append(t.cut[:len(t.cut):len(t.cut)], chunk...)
@@ -26,7 +27,7 @@ func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
 	q := quotedText{dst: dst, held: t.held}
 	n, ok := q.decode(text)
 	if !ok {
-		return dst, errDamaged
+		return dst, ErrDamaged
 	}
 	if _, err := t.raw.Write(chunk); err != nil {
 		return dst, err
@@ -36,19 +37,19 @@ func (t *quotedTransfer) decode(dst, chunk []byte) ([]byte, error) {
 	return q.dst, nil
 }
 
-func (t *quotedTransfer) finish(dst []byte, atDelimiter bool) ([]byte, error) {
+func (t *quotedDecoder) Finish(dst []byte, atDelimiter bool) ([]byte, error) {
 	switch {
 	case len(t.cut) > 0 && string(t.cut) != "=":
-		return dst, errDamaged
+		return dst, ErrDamaged
 	case !atDelimiter:
 		dst = append(dst, t.held...)
 	}
 	return dst, nil
 }
 
-func (t *quotedTransfer) layout() Layout { return Layout{Raw: t.raw} }
+func (t *quotedDecoder) Layout() Layout { return Layout{Raw: t.raw} }
 
-func (t *quotedTransfer) Close() error { return t.raw.Close() }
+func (t *quotedDecoder) Close() error { return t.raw.Close() }
 
 // quotedText decodes a piece of quoted-printable text.
 type quotedText struct {
@@ -83,7 +84,7 @@ func (q *quotedText) step(text []byte) (int, bool) {
 		}
 		return n, ok
 	case ' ', '\t':
-		n := blanks(text)
+		n := lines.Blanks(text)
 		if n > maxBlanks {
 			return 0, false
 		}
@@ -124,7 +125,7 @@ func (q *quotedText) escape(text []byte) (int, bool) {
 		}
 		return 3, ok
 	}
-	n := 1 + blanks(text[1:])
+	n := 1 + lines.Blanks(text[1:])
 	if n > maxBlanks {
 		return 0, false
 	}
@@ -156,14 +157,6 @@ func lineBreak(text []byte) (int, bool) {
 		return 0, true
 	}
 	return 0, false
-}
-
-func blanks(text []byte) int {
-	n := 0
-	for n < len(text) && (text[n] == ' ' || text[n] == '\t') {
-		n++
-	}
-	return n
 }
 
 func unhex(c byte) (byte, bool) {

@@ -1,0 +1,104 @@
+package rewrite
+
+import (
+	"bytes"
+	"errors"
+	"hash"
+	"io"
+
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
+)
+
+// A cut is a detached attachment.
+type cut struct {
+	off       int64 // in the spool, where its encoded body stood
+	name      string
+	mediaType string
+	size      int64  // bytes, decoded
+	crc32     uint32 // of them
+	link      link.Link
+	layout    transfer.Layout
+}
+
+// Cuts are all detached attachments of a message, in its order. With the spool they are the message:
+//
+//	message = spool with each cut's body put back at its offset
+type cuts struct {
+	list   []cut
+	runs   int         // of lines, in the layouts
+	sum    hash.Hash32 // of the message so far: the cuts, and the spool up to summed
+	summed int64
+}
+
+// full reports whether a skeleton might not have room for one cut more.
+func (c *cuts) full() bool {
+	return c.runs > skeleton.MaxRuns-transfer.MaxRuns-1 || len(c.list) == skeleton.MaxCuts
+}
+
+func (c *cuts) add(one cut) {
+	c.list = append(c.list, one)
+	c.runs += len(one.layout.Lines)
+}
+
+// sumUp brings the sum up to the end of the spool. It is first called when an attachment begins to
+// stream away, so a mail that keeps everything is not summed.
+func (c *cuts) sumUp(s *spool.Spool) error {
+	_, err := s.WriteSection(c.sum, c.summed, s.Size())
+	c.summed = s.Size()
+	return err
+}
+
+// skeleton returns the skeleton of a message of size bytes, which is what the rewritten mail lacks.
+func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
+	var head skeleton.Head
+	var mail []io.Reader
+	pos, shift := int64(0), int64(0)
+	for _, one := range c.list {
+		mail = append(mail, s.Section(pos, one.off))
+		pos = one.off
+		if raw := one.layout.Raw; raw != nil {
+			// No rule can repeat its encoding: it stays in the mail.
+			mail = append(mail, raw.Section(0, raw.Size()))
+			shift += raw.Size()
+			continue
+		}
+		head.Cuts = append(head.Cuts, skeleton.Cut{Offset: one.off + shift, Link: one.link.URL(), Layout: one.layout})
+	}
+	mail = append(mail, s.Section(pos, s.Size()))
+	if err := c.sumUp(s); err != nil {
+		return nil, err
+	}
+	line, err := head.Line(size, c.sum)
+	return io.MultiReader(bytes.NewReader(line), io.MultiReader(mail...)), err
+}
+
+// fileList returns the list of the mail's files, or nil: mails with one file, or with more than a
+// list can hold, have no list.
+func (c *cuts) fileList() ([]byte, error) {
+	if len(c.list) < filelist.MinFiles || len(c.list) > filelist.MaxFiles {
+		return nil, nil
+	}
+	files := make([]filelist.File, len(c.list))
+	for i, one := range c.list {
+		files[i] = filelist.File{Link: one.link, Name: one.name, Type: one.mediaType, Size: one.size, CRC32: one.crc32}
+	}
+	list, err := filelist.Marshal(files)
+	if errors.Is(err, filelist.ErrTooMany) {
+		return nil, nil // names of a megabyte: each file has its own link
+	}
+	return list, err
+}
+
+// close gives back what the layouts are kept in.
+func (c *cuts) close() (err error) {
+	for _, one := range c.list {
+		if one.layout.Raw != nil {
+			err = errors.Join(err, one.layout.Raw.Close())
+		}
+	}
+	return err
+}

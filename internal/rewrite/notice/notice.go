@@ -1,0 +1,122 @@
+package notice
+
+import (
+	"fmt"
+	"html"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
+)
+
+// A Notice says which files were taken out of a mail, and where they are.
+type Notice struct {
+	Words   *Words
+	Files   []File
+	All     string    // the link to all files; empty: there is none
+	Expires time.Time // when the links stop working; zero: never
+}
+
+// A File is one that was taken out.
+type File struct {
+	Name string // fit to be shown
+	Size int64  // bytes
+	Link string // ASCII
+}
+
+func (n *Notice) heading() string {
+	texts, date := n.Words.Heading, ""
+	if !n.Expires.IsZero() {
+		texts, date = n.Words.HeadingUntil, n.Words.day(n.Expires)
+	}
+	return n.fill(texts, date)
+}
+
+// fill fills in the one of texts, by plural form, that goes with the number of files.
+func (n *Notice) fill(texts map[string]string, date string) string {
+	return strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{date}", date).Replace(n.Words.form(texts, len(n.Files)))
+}
+
+// text is the notice in plain text, its lines parted by \n, each link on a line of its own. No line
+// ends in a blank, so in a flowed text each ends a paragraph (RFC 3676 section 4.1).
+func (n *Notice) text(flowed bool) string {
+	var b strings.Builder
+	b.WriteString(n.heading())
+	for _, f := range n.Files {
+		name := f.Name
+		if flowed && (strings.HasPrefix(name, ">") || strings.HasPrefix(name, "From ")) {
+			name = " " + name // space-stuffed (RFC 3676 section 4.4)
+		}
+		fmt.Fprintf(&b, "\n\n%s (%s)\n%s", name, n.Words.size(f.Size), f.Link)
+	}
+	if n.All != "" {
+		fmt.Fprintf(&b, "\n\n%s\n%s", n.fill(n.Words.All, ""), n.All)
+	}
+	return b.String()
+}
+
+// boxStyle sets both colors of each pair, so the notice can be read on any ground, and a mail
+// program that darkens a mail turns them together.
+const boxStyle = "clear:both;margin:1em 0;padding:1em;border:1px solid #888;background:#eee;color:#222;" +
+	"font:14px sans-serif;word-break:break-word"
+
+// html is the notice in HTML, in ASCII, so it can stand in any charset. The text of a link is where
+// it leads.
+func (n *Notice) html() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s", boxStyle, asciiHTML(n.heading()))
+	for _, f := range n.Files {
+		fmt.Fprintf(&b, entry, "<b><bdi>"+htmlName(f.Name)+"</bdi></b> ("+asciiHTML(n.Words.size(f.Size))+")", htmlLink(f.Link))
+	}
+	if n.All != "" {
+		fmt.Fprintf(&b, entry, asciiHTML(n.fill(n.Words.All, "")), htmlLink(n.All))
+	}
+	b.WriteString("</div>")
+	return b.String()
+}
+
+// entry is what can be downloaded, and the link to it.
+const entry = "<br><br>\n%s<br>\n%s"
+
+func htmlLink(url string) string {
+	url = asciiHTML(url)
+	return `<a style="color:#05c" href="` + url + `">` + url + "</a>"
+}
+
+// maxHTMLName keeps the line that a name stands in under the 998 bytes of RFC 5322 section 2.1.1.
+const maxHTMLName = 850
+
+func htmlName(name string) string {
+	s := asciiHTML(name)
+	for keep := name; len(s) > maxHTMLName; s = asciiHTML(keep + "…") {
+		_, size := utf8.DecodeLastRuneInString(keep)
+		keep = keep[:len(keep)-size]
+	}
+	return s
+}
+
+func asciiHTML(s string) string {
+	var b strings.Builder
+	for _, r := range html.EscapeString(s) {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "&#%d;", r)
+		}
+	}
+	return b.String()
+}
+
+// ContentType is that of the notice as an entity of its own.
+const ContentType = "text/plain; charset=utf-8"
+
+// Entity returns the notice as the body of an entity of its own, of type ContentType, in lines that
+// end with eol, and its transfer encoding.
+func (n *Notice) Entity(eol string) (content []byte, encoding string) {
+	content = []byte(strings.ReplaceAll(n.text(false)+"\n", "\n", eol))
+	if isASCII(content) {
+		return content, "7bit"
+	}
+	return transfer.EncodeQuoted(content, eol), "quoted-printable"
+}

@@ -1,0 +1,228 @@
+package notice
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
+)
+
+// MaxText is the longest text, in bytes of a Body's Raw, that a notice is put into.
+const MaxText = 1 << 20
+
+// Position says where in a text the notice stands.
+type Position int
+
+const (
+	Bottom Position = iota // below what the sender wrote
+	Top
+)
+
+// A Body is one of a mail's texts as it stands in the mail, without the line end that belongs to a
+// delimiter.
+type Body struct {
+	Raw      []byte
+	Encoding string // Content-Transfer-Encoding, in lower case
+	Charset  string // as the Content-Type has it; may be empty
+	HTML     bool
+	Flowed   bool   // text/plain with format=flowed (RFC 3676)
+	EOL      string // the line end of the header, for a Raw that has none
+}
+
+// A Text is a decoded Body.
+type Text struct {
+	body    Body
+	charset codec
+	content []byte // Raw without its transfer encoding
+	certain bool   // mail programs agree about what content is
+	text    string // content in UTF-8
+	clean   bool   // every byte of content is valid in the charset
+	rawEOL  string
+	eol     string // of text
+}
+
+// A Change replaces the bytes of a Body's Raw from Off up to End by Piece. If Encoding or Charset is
+// not empty, it is that of the text as changed, and the header must say so.
+type Change struct {
+	Off, End          int
+	Piece             []byte
+	Encoding, Charset string
+}
+
+// Read decodes a body. It is not ok if the body is too long, has an unknown charset, or cannot be
+// decoded.
+func Read(b Body) (t *Text, ok bool) {
+	if len(b.Raw) > MaxText {
+		return nil, false
+	}
+	t = &Text{body: b}
+	var err error
+	if t.content, t.certain, err = transfer.DecodeText(b.Encoding, b.Raw); err != nil {
+		return nil, false
+	}
+	if t.charset, ok = findCharset(b.Charset, t.content); !ok {
+		return nil, false
+	}
+	t.text, t.clean = t.charset.decode(t.content)
+	t.rawEOL = lines.Ending(b.Raw, b.EOL)
+	t.eol = t.rawEOL
+	if b.Encoding == "base64" {
+		t.eol = lines.Ending([]byte(t.text), t.rawEOL)
+	}
+	return t, true
+}
+
+// Beginning is some of what the sender wrote, to tell its language by. A nil text could not be read.
+func Beginning(texts []*Text) string {
+	for _, t := range texts {
+		switch {
+		case t == nil:
+		case t.body.HTML:
+			return htmlText(t.text, maxDetect)
+		case strings.TrimSpace(t.text) != "":
+			return t.text
+		}
+	}
+	return ""
+}
+
+// Insert returns the change that puts the notice into the text. It is not ok if the notice has to
+// be a part of its own, as beside a nil text, which could not be read.
+func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
+	if t == nil {
+		return Change{}, false
+	}
+	var where spot
+	var added string
+	if t.body.HTML {
+		where, added = htmlSpot(t.text, position), n.html()
+	} else {
+		where, added = plainSpot(t.text, position, t.body.Flowed), n.text(t.body.Flowed)
+	}
+	added = strings.ReplaceAll(where.before+added+where.after, "\n", t.eol)
+	if c, ok = t.inPlace(where.at, added); !ok {
+		c, ok = t.encodedAnew(where.at, added)
+	}
+	return c, ok
+}
+
+// inPlace inserts into the encoded text, every other byte of which stays as it was. It is ok only if
+// the result decodes to the text with the notice.
+func (t *Text) inPlace(at int, added string) (_ Change, ok bool) {
+	added, encoded, ok := t.charset.encode(added)
+	if !ok {
+		return Change{}, false
+	}
+	off, ok := t.charset.offset(t.content, t.text, at)
+	if !ok || !t.takes(encoded) {
+		return Change{}, false
+	}
+	raw := t.body.Raw
+	if t.body.Encoding == "quoted-printable" {
+		if off = transfer.QuotedOffset(raw, off); lines.Blanks(raw[off:]) == len(raw)-off {
+			off = len(raw) // blanks at the end count for nothing
+		}
+		if encoded, ok = t.between(off, transfer.EncodeQuoted(encoded, t.rawEOL)); !ok {
+			return Change{}, false
+		}
+	}
+	content, _, err := transfer.DecodeText(t.body.Encoding, splice(raw, off, encoded))
+	text, _ := t.charset.decode(content)
+	if err != nil || text != t.text[:at]+added+t.text[at:] {
+		return Change{}, false
+	}
+	return Change{Off: off, End: off, Piece: encoded}, true
+}
+
+// takes reports whether encoded can be inserted as the transfer encoding is.
+func (t *Text) takes(encoded []byte) bool {
+	switch t.body.Encoding {
+	case "7bit":
+		return isASCII(encoded) && !bytes.Contains(encoded, []byte{0})
+	case "8bit":
+		return !bytes.Contains(encoded, []byte{0}) // UTF-16 (RFC 2045 section 2.8)
+	case "binary":
+		return true
+	case "quoted-printable":
+		// A soft break at the very end would hang on the notice's last line.
+		return !bytes.HasSuffix(bytes.TrimRight(t.body.Raw, " \t\r\n"), []byte("="))
+	}
+	return false
+}
+
+// between makes a piece of quoted-printable fit between the bytes before off and those after it,
+// with soft breaks if they are within a line. It is not ok if a soft break would make the line
+// before too long.
+func (t *Text) between(off int, piece []byte) (_ []byte, ok bool) {
+	before, after := t.body.Raw[:off], t.body.Raw[off:]
+	if n := len(before); n > 0 && before[n-1] != '\n' {
+		blank := len(after) > 0 && lines.IsBlank(before[n-1]) // a hard break would strip it
+		if blank || !bytes.HasPrefix(piece, []byte(t.rawEOL)) {
+			if n-1-bytes.LastIndexByte(before, '\n') >= transfer.MaxLine {
+				return nil, false
+			}
+			piece = append([]byte("="+t.rawEOL), piece...)
+		}
+	}
+	if len(after) > 0 && !bytes.HasSuffix(piece, []byte("\n")) && !bytes.HasPrefix(after, []byte(t.rawEOL)) {
+		piece = append(piece, "="+t.rawEOL...)
+	}
+	return piece, true
+}
+
+// encodedAnew encodes the whole text with the notice: base64 cannot be inserted into, 7bit cannot
+// take every character, and a charset that does not have a file name's characters has to become
+// UTF-8.
+func (t *Text) encodedAnew(at int, added string) (_ Change, ok bool) {
+	if !t.certain {
+		return Change{}, false
+	}
+	content, toUTF8, ok := t.withNotice(at, added)
+	if !ok {
+		return Change{}, false
+	}
+	c := Change{End: len(t.body.Raw)}
+	encoding := "quoted-printable"
+	if t.body.Encoding == "base64" {
+		encoding, c.Piece = "base64", transfer.EncodeBase64(content, t.rawEOL)
+		if len(t.body.Raw) == 0 { // nothing else may part it from the delimiter
+			c.Piece = append(c.Piece, t.rawEOL...)
+		}
+	} else {
+		c.Piece = transfer.EncodeQuoted(content, t.rawEOL)
+	}
+	if back, certain, err := transfer.DecodeText(encoding, c.Piece); err != nil || !certain || !bytes.Equal(back, content) {
+		return Change{}, false
+	}
+	if encoding != t.body.Encoding {
+		c.Encoding = encoding
+	}
+	if toUTF8 {
+		c.Charset = "utf-8"
+	}
+	return c, true
+}
+
+// withNotice is the text with the notice: in its charset, if that has all the characters and the
+// bytes around the notice can stay; else in UTF-8, if every byte has a meaning.
+func (t *Text) withNotice(at int, added string) (content []byte, toUTF8, ok bool) {
+	said, encoded, sayable := t.charset.encode(added)
+	readable := t.body.Encoding == "base64" || !bytes.Contains(encoded, []byte{0})
+	if off, ok := t.charset.offset(t.content, t.text, at); ok && sayable && readable {
+		content = splice(t.content, off, encoded)
+		if text, _ := t.charset.decode(content); text == t.text[:at]+said+t.text[at:] {
+			return content, false, true
+		}
+	}
+	text := t.text[:at] + added + t.text[at:]
+	if t.charset.encoding != nil {
+		text = strings.TrimPrefix(text, byteOrderMark)
+	}
+	return []byte(text), true, t.clean
+}
+
+func splice(b []byte, at int, piece []byte) []byte {
+	out := make([]byte, 0, len(b)+len(piece))
+	return append(append(append(out, b[:at]...), piece...), b[at:]...)
+}

@@ -1,0 +1,74 @@
+package transfer
+
+import (
+	"errors"
+
+	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
+)
+
+// ErrDamaged: content cannot be decoded with certainty, or not so that encoding it again would give
+// the same bytes.
+var ErrDamaged = errors.New("transfer encoding cannot be reversed")
+
+// A Decoder decodes content as it arrives, and records how it was laid out. It is not safe for
+// concurrent use.
+type Decoder interface {
+	// Decode appends to dst what chunk decodes to. With ErrDamaged nothing of the chunk was taken:
+	// the layout ends before it.
+	Decode(dst, chunk []byte) ([]byte, error)
+	// Finish returns ErrDamaged if the content must not end here, and appends what was held back
+	// for its end: the line end before a delimiter belongs to the delimiter (RFC 2046 section
+	// 5.1.1), the last one of a message to the content.
+	Finish(dst []byte, atDelimiter bool) ([]byte, error)
+	// Layout is how all the content taken so far was laid out. Its Raw is valid until Close.
+	Layout() Layout
+	Close() error
+}
+
+// Known reports whether the package decodes a Content-Transfer-Encoding, given in lower case.
+func Known(encoding string) bool {
+	switch encoding {
+	case "base64", "quoted-printable", "7bit", "8bit", "binary":
+		return true
+	}
+	return false
+}
+
+// NewExact returns the decoder of a known encoding. It keeps the layout in memory or, if that is
+// large, in a spool whose file is in tempDir (as for spool.New).
+func NewExact(encoding, tempDir string) Decoder {
+	switch encoding {
+	case "base64":
+		return &base64Decoder{}
+	case "quoted-printable":
+		return &quotedDecoder{raw: spool.New(tempDir)}
+	}
+	return &identityDecoder{}
+}
+
+// identityDecoder is for 7bit, 8bit and binary: the bytes are themselves.
+type identityDecoder struct {
+	held []byte // a line end that may be the last
+}
+
+func (t *identityDecoder) Decode(dst, chunk []byte) ([]byte, error) {
+	end := lines.End(chunk)
+	if len(end) == len(chunk) && string(end) == "\n" && string(t.held) == "\r" {
+		t.held = append(t.held, '\n')
+		return dst, nil
+	}
+	dst = append(dst, t.held...)
+	t.held = append(t.held[:0], end...)
+	return append(dst, chunk[:len(chunk)-len(end)]...), nil
+}
+
+func (t *identityDecoder) Finish(dst []byte, atDelimiter bool) ([]byte, error) {
+	if !atDelimiter || string(t.held) == "\r" {
+		dst, t.held = append(dst, t.held...), nil
+	}
+	return dst, nil
+}
+
+func (t *identityDecoder) Layout() Layout { return Layout{Encoding: Identity, Tail: string(t.held)} }
+func (t *identityDecoder) Close() error   { return nil }
