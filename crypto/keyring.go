@@ -14,7 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
 // ErrNoEpoch: the epoch has no secret here. Either it was never made, or it was destroyed, and
@@ -24,8 +25,6 @@ var ErrNoEpoch = errors.New("epoch has no secret")
 const (
 	keySuffix = ".key"
 	newPrefix = ".new-" // of a secret that has no name yet
-	// makingTime is much longer than it takes to give it one.
-	makingTime = time.Minute
 	// keyFileSize is 64 hex digits and a newline.
 	keyFileSize = 2*SecretSize + 1
 
@@ -116,7 +115,7 @@ func (r *Keyring) Ensure(e Epoch) error {
 	}
 	// The file's bytes were synced before it got its name; its name may be another process's
 	// work, not synced yet.
-	if err := syncDir(r.dir); err != nil {
+	if err := durable.SyncDir(r.dir); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
 	r.synced[e] = true
@@ -133,43 +132,27 @@ func (r *Keyring) create(e Epoch) error {
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	tmp, err := os.CreateTemp(r.dir, newPrefix+"*") // 0600
+	tmp, err := durable.CreateLocked(r.dir, newPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	defer os.Remove(tmp.Name())
 	_, err = tmp.WriteString(hex.EncodeToString(s.bytes()) + "\n")
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
+	if err = errors.Join(err, tmp.Sync()); err == nil {
+		// Before tmp is closed, which gives up its lock: a file without a lock and this name is a leftover.
 		err = os.Link(tmp.Name(), r.path(e))
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) {
+		err = nil // another process was faster
+	}
+	if err = errors.Join(err, tmp.Close(), durable.Remove(tmp.Name())); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
 	return nil
 }
 
-// removeLeftovers removes what a crash in create has left: it may be a secret's second name, and
-// so keep the secret when the first is removed.
-func removeLeftovers(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), newPrefix) {
-			continue
-		}
-		info, err := entry.Info()
-		if err == nil && time.Since(info.ModTime()) > makingTime {
-			err = os.Remove(filepath.Join(dir, entry.Name()))
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
+// removeLeftovers removes what a crash in create left: half a secret, or a secret's second name, which
+// would keep the secret when its first name is removed.
+func removeLeftovers(dir string) error { return durable.RemoveAbandoned(dir, newPrefix, "") }
 
 func (r *Keyring) path(e Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
 
@@ -228,12 +211,4 @@ func (r *Keyring) derive(e Epoch, info string) ([]byte, error) {
 		return nil, err
 	}
 	return hkdf.Key(sha256.New, s.bytes(), nil, info, SecretSize)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
@@ -245,27 +245,30 @@ func TestKeyringRefuses(t *testing.T) {
 	})
 }
 
-// A process that dies between making its file and naming it leaves half of a secret; one that dies just after it, the secret under
-// a second name, which would outlive the first when that is destroyed. Both go when the keyring is opened, or has a new epoch.
-func TestKeyringLeftovers(t *testing.T) {
+// A process that dies in create leaves half a secret, or the secret under a second name, which would
+// outlive the first when that is destroyed. Both go when the keyring is opened or gets a new epoch.
+func TestLeftoversOfACrashAreRemoved(t *testing.T) {
+	if !durable.Locks {
+		t.Skip("locks do not tell a leftover from a secret that is being made")
+	}
 	r, dir := openTestKeyring(t)
 	if err := r.Ensure(testEpoch); err != nil {
 		t.Fatal(err)
 	}
-	half, second, young := filepath.Join(dir, ".new-123"), filepath.Join(dir, ".new-456"), filepath.Join(dir, ".new-789")
-	for _, forget := range []func() error{
+	half, second := filepath.Join(dir, ".new-123"), filepath.Join(dir, ".new-456")
+	made, err := durable.CreateLocked(dir, ".new-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	for _, clean := range []func() error{
 		func() error { return r.Ensure("2026-12") },
 		func() error { _, err := OpenKeyring(dir); return err },
 	} {
-		old := time.Now().Add(-time.Hour)
-		if err := errors.Join(
-			os.WriteFile(half, []byte("half"), 0o600), os.Link(r.path(testEpoch), second),
-			os.Chtimes(half, old, old), os.Chtimes(second, old, old),
-			os.WriteFile(young, []byte("being made"), 0o600),
-		); err != nil {
+		if err := errors.Join(os.WriteFile(half, []byte("half"), 0o600), os.Link(r.path(testEpoch), second)); err != nil {
 			t.Fatal(err)
 		}
-		if err := forget(); err != nil {
+		if err := clean(); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{half, second} {
@@ -273,8 +276,8 @@ func TestKeyringLeftovers(t *testing.T) {
 				t.Errorf("%s is still there", filepath.Base(name))
 			}
 		}
-		if _, err := os.Lstat(young); err != nil {
-			t.Errorf("what is being made is gone: %v", err)
+		if _, err := os.Lstat(made.Name()); err != nil {
+			t.Errorf("the file that another process is writing is gone: %v", err)
 		}
 	}
 	if _, err := r.Share(testEpoch, nil); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
@@ -255,7 +256,7 @@ func (b *Batch) Close() error {
 	}
 	var err error
 	if len(b.objects) == b.committed && len(b.doubtful) == 0 {
-		err = remove(b.pending.Name())
+		err = durable.Remove(b.pending.Name())
 	}
 	err = errors.Join(err, b.pending.Close())
 	b.pending = nil

@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -103,7 +104,7 @@ func (l *ledger) syncName(e crypto.Epoch) error {
 	if done {
 		return nil
 	}
-	if err := syncDir(l.dir); err != nil {
+	if err := durable.SyncDir(l.dir); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -251,12 +252,4 @@ func (l *ledger) tail(e crypto.Epoch) error {
 		l.index[d] = record{parsed.Size, parsed.Created.Unix(), e}
 		l.mu.Unlock()
 	}
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

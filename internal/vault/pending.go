@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -37,31 +38,15 @@ func openPending(dir string) (pendingDir, error) {
 	return pendingDir(dir), nil
 }
 
-// create makes a file and takes its lock. Between the two a sweep may take it for abandoned and
-// remove it: then there is another try.
 func (p pendingDir) create() (*os.File, error) {
-	for {
-		f, err := os.CreateTemp(string(p), pendingPrefix+"*")
-		if err != nil {
-			return nil, err
-		}
-		if tryLock(f) {
-			if _, err := os.Lstat(f.Name()); err == nil {
-				return f, nil
-			}
-		}
-		f.Close()
-		if err := remove(f.Name()); err != nil {
-			return nil, err
-		}
-	}
+	return durable.CreateLocked(string(p), pendingPrefix+"*")
 }
 
 // Sweep deletes what batches have left that were never finished: their processes were killed, or
 // the store could not be reached. It returns the objects that are gone now. What cannot be deleted
 // is the next Sweep's. Batches under way, also those of other processes, are left alone.
 func (v *Vault) Sweep(ctx context.Context) (gone []cid.Cid, err error) {
-	if !locks {
+	if !durable.Locks {
 		return nil, nil
 	}
 	entries, err := os.ReadDir(string(v.pending))
@@ -90,7 +75,7 @@ func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, er
 		return nil, err
 	}
 	defer f.Close()
-	if !tryLock(f) {
+	if !durable.TryLock(f) {
 		return nil, nil
 	}
 	cids, refused, err := readPending(f)
@@ -111,7 +96,7 @@ func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, er
 		}
 		gone = append(gone, c)
 	}
-	return gone, remove(name)
+	return gone, durable.Remove(name)
 }
 
 // readPending reads what a batch has written. A line without its end was being written when the
@@ -126,11 +111,4 @@ func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
 		}
 	}
 	return cids, isRefused, lines.Err()
-}
-
-func remove(name string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 )
 
@@ -89,7 +90,7 @@ func claim(f *os.File) (bool, error) {
 		return false, fmt.Errorf("%s is not a file: remove it", path)
 	case !ownedByUs(info): // its owner could read what we write there
 		return false, fmt.Errorf("%s belongs to another user: download to another directory", path)
-	case lock(f) != nil:
+	case !durable.TryLock(f):
 		return false, fmt.Errorf("%s is being downloaded by another process", path)
 	}
 	if err := refuseLink(path); err != nil {

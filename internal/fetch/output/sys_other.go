@@ -4,12 +4,9 @@ package output
 
 import (
 	"io/fs"
-	"os"
 )
 
 const noFollow = 0
-
-func lock(*os.File) error { return nil }
 
 func ownedByUs(fs.FileInfo) bool { return true }
 

@@ -11,9 +11,6 @@ import (
 // noFollow keeps open(2) from following a symbolic link that somebody has put there.
 const noFollow = syscall.O_NOFOLLOW
 
-// lock takes a file for this process, until it is closed.
-func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
-
 func ownedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return !ok || int(stat.Uid) == os.Geteuid()
