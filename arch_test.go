@@ -27,6 +27,7 @@ var floors = map[string][]string{
 	"internal/stack":           {},
 	"internal/zipstream":       {},
 	"internal/link":            {"crypto", "ipfs"},
+	"internal/check":           {"internal/config", "internal/progress", "crypto", "ipfs"},
 	"internal/config":          {"internal/link", "crypto", "ipfs"},
 	"internal/filelist":        {"internal/filename", "internal/link"},
 	"internal/transfer":        {"internal/lines", "internal/spool"},
@@ -39,7 +40,7 @@ var floors = map[string][]string{
 	"gateway":                  {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":           {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch/fetchtest": {"gateway", "internal/link", "internal/vault", "crypto", "ipfs"},
-	"cmd/detach":               {"gateway", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "proxy", "crypto", "ipfs"},
+	"cmd/detach":               {"gateway", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "proxy", "crypto", "ipfs"},
 }
 
 // Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/nkirchhoffer/detach-mta/internal/check"
 	"github.com/nkirchhoffer/detach-mta/proxy"
 )
 
@@ -32,19 +32,11 @@ func (a *app) adminHandler(m *metrics) http.Handler {
 	return mux
 }
 
-// ready is 200 when a mail with an attachment would be taken now.
+// ready answers 200 if a mail with an attachment would be accepted now.
 func (a *app) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
-	defer cancel()
-	if err := a.store.Check(ctx); err != nil {
-		http.Error(w, "store: "+err.Error(), http.StatusServiceUnavailable)
+	if err := check.Ready(r.Context(), a.store, a.cfg.Proxy); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
-	}
-	for _, p := range a.cfg.Proxy {
-		if _, err := greet(ctx, p.Reinject); err != nil {
-			http.Error(w, "next hop: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
 	}
 	_, _ = io.WriteString(w, "ok\n")
 }

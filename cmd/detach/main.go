@@ -37,7 +37,7 @@ type commands struct {
 	Filter  filterCmd  `cmd:"" help:"Rewrite one message, from standard input to standard output."`
 	Restore restoreCmd `cmd:"" help:"Turn a rewritten message on standard input back into the original, byte for byte."`
 	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
-	Check   checkCmd   `cmd:"" help:"Try everything the configuration names, and say what to mend."`
+	Check   checkCmd   `cmd:"" help:"Try everything the configuration names, and say what to fix."`
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/check"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 
@@ -21,8 +22,6 @@ const (
 	// A client gets this long to finish its mail or its download after SIGTERM: less than until the service manager kills
 	// (TimeoutStopSec=60 in docs/postfix.md).
 	drainTimeout = 50 * time.Second
-	// Asking the store and the next hop must answer before whoever probes gives up.
-	probeTimeout = 5 * time.Second
 	// How often what a killed process or an unreachable store left behind is tried again.
 	sweepEvery = time.Minute
 )
@@ -55,7 +54,7 @@ func (c *serveCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.checkStore(e.ctx); err != nil {
+	if err := check.Store(e.ctx, a.store); err != nil {
 		// No reason to stop: a mail with an attachment gets 451 until the store is back, and any other passes.
 		e.log.Warn("store is not reachable", "error", err)
 	}
@@ -113,12 +112,6 @@ func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 		case <-time.After(sweepEvery):
 		}
 	}
-}
-
-func (a *app) checkStore(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	return a.store.Check(ctx)
 }
 
 // server is what http.Server and proxy.Server have in common.

@@ -1,0 +1,168 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/progress"
+)
+
+// nextHop reports whether a mail server answers, and what it lacks.
+func (c *checker) nextHop(key, address string) {
+	g, err := greet(c.ctx, address)
+	if err != nil {
+		c.fail(key, "%s does not answer as a mail server (%v): start the Postfix behind, or correct the address", address, err)
+		return
+	}
+	limit := "no limit of size"
+	if g.size > 0 {
+		limit = progress.Bytes(int64(g.size)) + " at most"
+	}
+	c.ok(key, "%s answers EHLO; %s", address, limit)
+	if !g.xforward {
+		c.warn(key, "no XFORWARD, so its log will name Detach as the client: set smtpd_authorized_xforward_hosts there")
+	}
+	if !g.eightBit {
+		c.warn(key, "no 8BITMIME, so mail with 8-bit text cannot pass: do not switch it off there")
+	}
+}
+
+// greeting is what a mail server says about itself.
+type greeting struct {
+	xforward, eightBit bool
+	size               int // of the largest mail; 0: no limit
+}
+
+// greet says EHLO and QUIT to a mail server.
+func greet(ctx context.Context, address string) (greeting, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	network, addr := config.Network(address)
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return greeting{}, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	client := smtp.NewClient(conn)
+	defer client.Close()
+	if err := client.Hello("localhost"); err != nil {
+		return greeting{}, err
+	}
+	var g greeting
+	g.xforward, _ = client.Extension("XFORWARD")
+	g.eightBit, _ = client.Extension("8BITMIME")
+	g.size, _ = client.MaxMessageSize()
+	return g, client.Quit()
+}
+
+// address reports whether a listener could open, or is open in the Detach that runs.
+func (c *checker) address(key, address string, running bool) {
+	if address == "" {
+		c.ok(key, "switched off")
+		return
+	}
+	used, err := inUse(c.ctx, address)
+	switch {
+	case err != nil:
+		c.refuse(key, "%v: choose another address", err)
+	case !used:
+		c.ok(key, "%s is free", address)
+	case running:
+		c.ok(key, "%s is in use, and Detach is running", address)
+	default:
+		c.refuse(key, "%s is in use by another program: stop it, or choose another address", address)
+	}
+}
+
+// inUse reports whether a program listens on an address; the error says why none could.
+func inUse(ctx context.Context, address string) (bool, error) {
+	network, addr := config.Network(address)
+	if network == "unix" {
+		// Connecting is enough: listening would take the socket away from the program that has it.
+		if conn, err := new(net.Dialer).DialContext(ctx, network, addr); err == nil {
+			return true, conn.Close()
+		}
+		return false, cannotBind(addr)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, addr)
+	if isInUse(err) {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	return false, l.Close()
+}
+
+// maxSocketPath is sun_path on Linux, without the zero byte at its end (unix(7)).
+const maxSocketPath = 107
+
+// cannotBind says why a unix socket could not be made.
+func cannotBind(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s exists and is not a socket", path)
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("%s is too long for a socket", path)
+	}
+	if err := mayWrite(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Dir(path), err)
+	}
+	return nil
+}
+
+// answersAsDetach reports whether a Detach with this admin.listen runs: its metrics have our name.
+func answersAsDetach(ctx context.Context, address string) bool {
+	if address == "" {
+		return false
+	}
+	network, addr := config.Network(address)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	_, body, err := get(ctx, &http.Transport{DialContext: dial}, "http://admin/metrics")
+	return err == nil && strings.Contains(body, "\ndetach_")
+}
+
+// url reports whether recipients could reach the gateway. It can be reachable for them and not from
+// here, or the other way round, so this is only a warning.
+func (c *checker) url(url string, running bool) {
+	const key = "gateway.url"
+	status, _, err := get(c.ctx, &http.Transport{Proxy: http.ProxyFromEnvironment}, url+"/")
+	switch {
+	case err == nil && status == http.StatusOK:
+		c.ok(key, "%s answers", url)
+	case err == nil:
+		c.warn(key, "%s answers %d %s: forward it to gateway.listen", url, status, http.StatusText(status))
+	case !running:
+		c.warn(key, "%s does not answer, and Detach is not running: check again when it runs", url)
+	default:
+		c.warn(key, "%v: forward it to gateway.listen, unless it cannot be reached from here only", err)
+	}
+}
+
+func get(ctx context.Context, transport *http.Transport, url string) (status int, body string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	transport.DisableKeepAlives = true
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, string(b), err
+}
