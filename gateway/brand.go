@@ -11,27 +11,26 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 )
 
-// maxLogo keeps a page small: it stands in every one, so that there is no second request.
+// maxLogo keeps pages small: the logo is part of each, so that no page needs a second request.
 const maxLogo = 12 << 10
 
-// Brand is how the operator wants to be known to recipients, who never chose this software but may
-// know who runs it. The zero Brand is none.
+// A Brand is how recipients recognize the operator: they never chose this software, but may know who
+// runs it. The zero Brand shows the host in the links, and blue.
 type Brand struct {
 	Name    string // shown above the file; empty: the host in the links
 	Color   string // of the button, #RRGGBB; empty: blue
 	Logo    []byte // PNG, JPEG, WebP or SVG, at most 12 KiB; empty: none
-	Contact string // where misuse is reported: an address or an https:// URL; empty: nowhere
+	Contact string // where recipients report misuse: an address or an https:// URL; empty: nowhere
 }
 
-// look is a Brand as the templates use it.
+// A look is a Brand as the templates use it.
 type look struct {
 	Name    string
 	Logo    template.URL
 	Contact template.URL
-	colors  string // CSS that follows the page's own
+	colors  string // CSS rules, to follow the page's own
 }
 
 var (
@@ -39,7 +38,7 @@ var (
 	svgStart = regexp.MustCompile(`^(\s|<\?xml[^>]*>|<!--.*?-->|<!DOCTYPE[^>]*>)*<svg[\s>]`)
 )
 
-// Check tells what is wrong with a Brand, and what would be right.
+// Check returns an error that names what is wrong with a Brand, and the remedy.
 func (b Brand) Check() error {
 	_, err := b.look()
 	return err
@@ -61,7 +60,7 @@ func (b Brand) look() (look, error) {
 	return l, errors.Join(errs...)
 }
 
-// dataURL makes the logo part of the page. In an img element an SVG runs no script and loads nothing.
+// dataURL returns the logo as a URL that contains it. An SVG in an img element runs no script and loads nothing.
 func dataURL(logo []byte) (template.URL, error) {
 	if len(logo) == 0 {
 		return "", nil
@@ -93,45 +92,44 @@ func contactURL(contact string) (template.URL, error) {
 	return "", fmt.Errorf("%q is neither a mail address nor an https:// URL", contact)
 }
 
-// rgb is a colour of three channels, each from 0 to 1.
+// rgb is a color of three channels, each from 0 to 1.
 type rgb [3]float64
 
-var (
-	white    = rgb{1, 1, 1}
-	darkCard = rgb{0x1e / 255., 0x22 / 255., 0x26 / 255.} // --card in the dark, in page.css
-)
+var black, white = rgb{}, rgb{1, 1, 1}
 
-// legible is the contrast that text needs (WCAG 2.2, 1.4.3).
-const legible = 4.5
-
-// colors are the brand's on light and on dark ground, each made darker or lighter until it can be read there.
+// colors returns style rules for the brand's color on light ground and on dark ground. A color that could
+// not be read there is made darker or lighter. TestBrandIsLegible holds the contrast for all colors.
 func colors(color string) (string, error) {
 	if color == "" {
 		return "", nil
 	}
 	if !hexColor.MatchString(color) {
-		return "", fmt.Errorf("%q is not a colour: write it as #1a56c4", color)
+		return "", fmt.Errorf("%q is not a color: write it as #1a56c4", color)
 	}
 	n, err := strconv.ParseUint(color[1:], 16, 32)
 	if err != nil {
 		return "", err
 	}
-	c := rgb{float64(n>>16) / 255, float64(n>>8&255) / 255, float64(n&255) / 255}
-	light, dark := c.until(rgb{}, white), c.until(white, darkCard)
+	light, dark := rgb{float64(n>>16) / 255, float64(n>>8&255) / 255, float64(n&255) / 255}.legible()
 	return fmt.Sprintf(":root{--accent:%s;--over:%s}@media(prefers-color-scheme:dark){:root{--accent:%s;--over:%s;--on:#000}}",
-		light, light.toward(rgb{}, .2), dark, dark.toward(white, .3)), nil
+		light, light.mix(black, .2), dark, dark.mix(white, .3)), nil
 }
 
-// until moves a colour toward another until it can be read on the ground.
-func (c rgb) until(toward, ground rgb) rgb {
-	moved := c
-	for share := 0.; share < 1 && contrast(moved, ground) < legible; share += .02 {
-		moved = c.toward(toward, share)
+// legible returns the color as text on a white card, and on a dark one. Squares are a little more than sRGB's
+// own curve, so the first is on the safe side. Mixed with more than half white, every color is bright enough
+// for the second.
+func (c rgb) legible() (light, dark rgb) {
+	luminance := .2126*c[0]*c[0] + .7152*c[1]*c[1] + .0722*c[2]*c[2]
+	if light = c; luminance > .18 {
+		light = c.mix(black, 1-math.Sqrt(.18/luminance))
 	}
-	return moved
+	if dark = c; luminance < .31 {
+		dark = c.mix(white, .55)
+	}
+	return light, dark
 }
 
-func (c rgb) toward(other rgb, share float64) rgb {
+func (c rgb) mix(other rgb, share float64) rgb {
 	for i := range c {
 		c[i] += (other[i] - c[i]) * share
 	}
@@ -139,26 +137,6 @@ func (c rgb) toward(other rgb, share float64) rgb {
 }
 
 func (c rgb) String() string {
-	var b strings.Builder
-	b.WriteByte('#')
-	for _, v := range c {
-		fmt.Fprintf(&b, "%02x", int(math.Round(v*255)))
-	}
-	return b.String()
-}
-
-// contrast is the ratio of two colours' luminances, 1 to 21 (WCAG 2.2, "contrast ratio").
-func contrast(a, b rgb) float64 {
-	lighter, darker := max(a.luminance(), b.luminance()), min(a.luminance(), b.luminance())
-	return (lighter + .05) / (darker + .05)
-}
-
-func (c rgb) luminance() float64 {
-	linear := func(v float64) float64 {
-		if v <= .04045 {
-			return v / 12.92
-		}
-		return math.Pow((v+.055)/1.055, 2.4)
-	}
-	return .2126*linear(c[0]) + .7152*linear(c[1]) + .0722*linear(c[2])
+	channel := func(v float64) int { return int(math.Round(v * 255)) }
+	return fmt.Sprintf("#%02x%02x%02x", channel(c[0]), channel(c[1]), channel(c[2]))
 }

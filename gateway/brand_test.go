@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -42,20 +43,30 @@ func TestBrandRefuses(t *testing.T) {
 	}
 }
 
-// Whatever colour an operator likes, the button's text can be read.
+// Every color gives text that can be read, on white, on a dark card, and on a button in the dark.
 func TestBrandIsLegible(t *testing.T) {
-	for _, color := range []rgb{{0, 0, 0}, {1, 1, 1}, {1, 1, 0}, {0, 0, 1}, {.5, .5, .5}, {1, .6, 0}, {.1, .3, .2}} {
-		light, dark := color.until(rgb{}, white), color.until(white, darkCard)
-		if got := contrast(light, white); got < legible {
-			t.Errorf("%v: contrast %.2f on white", color, got)
-		}
-		if got := contrast(dark, darkCard); got < legible {
-			t.Errorf("%v: contrast %.2f in the dark", color, got)
-		}
-		if got := contrast(dark, rgb{}); got < legible {
-			t.Errorf("%v: contrast %.2f of the button's text in the dark", color, got)
+	const needed = 4.5                                     // WCAG 2.2, 1.4.3
+	darkCard := rgb{0x1e / 255., 0x22 / 255., 0x26 / 255.} // --card in the dark, in page.css
+	const steps = 20
+	for n := range steps * steps * steps {
+		channel := func(n int) float64 { return float64(n%steps) / (steps - 1) }
+		light, dark := rgb{channel(n), channel(n / steps), channel(n / steps / steps)}.legible()
+		for _, pair := range [][2]rgb{{white, light}, {dark, darkCard}, {dark, black}} {
+			if got := (luminance(pair[0]) + .05) / (luminance(pair[1]) + .05); got < needed {
+				t.Fatalf("%v on %v: contrast %.2f", pair[0], pair[1], got)
+			}
 		}
 	}
+}
+
+// luminance is the relative luminance of WCAG 2.2.
+func luminance(c rgb) float64 {
+	for i, v := range c {
+		if c[i] = v / 12.92; v > .04045 {
+			c[i] = math.Pow((v+.055)/1.055, 2.4)
+		}
+	}
+	return .2126*c[0] + .7152*c[1] + .0722*c[2]
 }
 
 func TestBrandIsShown(t *testing.T) {
