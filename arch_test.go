@@ -13,6 +13,9 @@ const module = "github.com/nkirchhoffer/detach-mta/"
 var floors = map[string][]string{
 	"crypto":                   {"internal/durable"}, // below everything: a secret has to survive a power failure
 	"ipfs":                     {},
+	"ipfs/embedded":            {"internal/durable", "ipfs"},
+	"ipfs/kubo":                {"ipfs"},
+	"ipfs/storetest":           {"internal/race", "ipfs"},
 	"internal/corpus":          {},
 	"internal/durable":         {},
 	"internal/faults":          {},
@@ -39,8 +42,8 @@ var floors = map[string][]string{
 	"gateway/viewer":           {}, // no key and no store: it is given what the gateway decrypted
 	"gateway":                  {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":           {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/zipstream", "crypto", "ipfs"},
-	"internal/fetch/fetchtest": {"gateway", "internal/link", "internal/vault", "crypto", "ipfs"},
-	"cmd/detach":               {"gateway", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "proxy", "crypto", "ipfs"},
+	"internal/fetch/fetchtest": {"gateway", "internal/link", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
+	"cmd/detach":               {"gateway", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder

@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/proxy"
 )
 
@@ -67,7 +67,7 @@ func startWay(t *testing.T) *way {
 	dir := t.TempDir()
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
 	must(t, err)
-	store, err := ipfs.OpenEmbedded(filepath.Join(dir, "objects"))
+	store, err := embedded.Open(filepath.Join(dir, "objects"))
 	must(t, err)
 	v, err := vault.New(vault.Config{BaseURL: "https://files.example"}, store, keys, dir)
 	must(t, err)

@@ -47,7 +47,7 @@ func configure(t *testing.T, s setup) *detach {
 	gateway, admin := servers.FreeAddr(t), servers.FreeAddr(t)
 	store := `kind = "embedded"`
 	if s.kubo != "" {
-		store = fmt.Sprintf("kind = \"kubo\"\napi = %q", s.kubo)
+		store = fmt.Sprintf("kind = \"kubo\"\n[store.kubo]\napi = %q", s.kubo)
 	}
 	dir := t.TempDir()
 	if s.dataDir == "" {

@@ -23,6 +23,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 var _ Vault = (*vault.Vault)(nil)
@@ -49,7 +50,7 @@ type options struct {
 func newFixture(t *testing.T, o options) *fixture {
 	t.Helper()
 	dir := t.TempDir()
-	embedded, err := ipfs.OpenEmbedded(filepath.Join(dir, "objects"))
+	embedded, err := embedded.Open(filepath.Join(dir, "objects"))
 	check(t, err)
 	t.Cleanup(func() { embedded.Close() })
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))

@@ -16,24 +16,26 @@ import (
 // encoding only: with one root of our form it is always these 59 bytes around the CID, so it can
 // be written before the root is known and patched later.
 const (
-	carBefore     = "\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
-	carAfter      = "\x67version\x01"
-	carHeaderLen  = len(carBefore) + cidLen + len(carAfter)
-	maxSectionHdr = binary.MaxVarintLen32 + cidLen
+	carBefore = "\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
+	carAfter  = "\x67version\x01"
+	// CARHeaderSize is the size of a CAR's header, whatever its root.
+	CARHeaderSize  = len(carBefore) + cidLen + len(carAfter)
+	maxSectionHead = binary.MaxVarintLen32 + cidLen
 )
 
-// noRoot stands in the header while the root is not known: the CID of nothing, an empty raw block.
+// noRoot stands in the header while the root is not known: the CID of an empty raw block.
 var noRoot = newBlock(cid.Raw, nil).CID
 
-func carHeader(root cid.Cid) []byte {
+// CARHeader returns the header of a CAR with that root, which must be of our form.
+func CARHeader(root cid.Cid) []byte {
 	return []byte(carBefore + root.KeyString() + carAfter)
 }
 
 // parseCARHeader returns the root, which is of our form.
 func parseCARHeader(h []byte) (cid.Cid, error) {
-	if len(h) == carHeaderLen {
+	if len(h) == CARHeaderSize {
 		root, err := parseCID(h[len(carBefore) : len(carBefore)+cidLen])
-		if err == nil && string(h) == string(carHeader(root)) {
+		if err == nil && string(h) == string(CARHeader(root)) {
 			return root, nil
 		}
 	}
@@ -48,7 +50,7 @@ func parseCID(b []byte) (cid.Cid, error) {
 	return c, nil
 }
 
-// parseSection reads the head of a section: where its block's bytes start and how many they are.
+// parseSection reads the head of a section: its block's CID, and start and size of its bytes.
 func parseSection(h []byte) (c cid.Cid, start, size int, err error) {
 	n, k := binary.Uvarint(h)
 	if k <= 0 || n < cidLen || n > cidLen+MaxBlock || len(h) < k+cidLen {
@@ -58,42 +60,53 @@ func parseSection(h []byte) (c cid.Cid, start, size int, err error) {
 	return c, k + cidLen, int(n) - cidLen, err
 }
 
-// carWriter writes sections and counts them.
-type carWriter struct {
-	w      io.Writer
-	head   []byte
-	blocks uint64
-	bytes  uint64 // of the blocks alone
-	last   cid.Cid
+// CARWriter writes the sections of a CAR and counts them. It writes no header.
+type CARWriter struct {
+	// Count is the number of blocks written, and Size the sum of their sizes, without CIDs.
+	Count, Size uint64
+
+	w    io.Writer
+	head []byte
+	last cid.Cid
 }
 
-func newCARWriter(w io.Writer) *carWriter {
-	return &carWriter{w: w, head: make([]byte, 0, maxSectionHdr)}
+// NewCARWriter returns a writer to w.
+func NewCARWriter(w io.Writer) *CARWriter {
+	return &CARWriter{w: w, head: make([]byte, 0, maxSectionHead)}
 }
 
-// checkBlock refuses what could be stored but never read again.
-func checkBlock(b Block) error {
-	if len(b.Data) > MaxBlock || !isRaw(b.CID) && !isNode(b.CID) {
-		return fmt.Errorf("ipfs: block %s of %d bytes is not of our form", b.CID, len(b.Data))
-	}
-	return nil
+// WriteHeader writes the header. It does not need the root yet: a reader that needs one gets it by
+// writing [CARHeader] over this.
+func (cw *CARWriter) WriteHeader() error {
+	_, err := cw.w.Write(CARHeader(noRoot))
+	return err
 }
 
-func (cw *carWriter) write(b Block) error {
+// Write writes a section. It returns the underlying writer's error.
+func (cw *CARWriter) Write(b Block) error {
 	if err := cw.writeHead(b.CID, len(b.Data)); err != nil {
 		return err
 	}
 	if _, err := cw.w.Write(b.Data); err != nil {
 		return err
 	}
-	cw.blocks++
-	cw.bytes += uint64(len(b.Data))
+	cw.Count++
+	cw.Size += uint64(len(b.Data))
 	cw.last = b.CID
 	return nil
 }
 
+// CheckRoot returns an error unless root is the last block written, as AddFile and AddDirectory
+// order them: children before parents.
+func (cw *CARWriter) CheckRoot(root cid.Cid) error {
+	if cw.Count == 0 || cw.last != root {
+		return fmt.Errorf("ipfs: the root %s is not the last block of the object", root)
+	}
+	return nil
+}
+
 // writeHead writes what stands before the size bytes of a block.
-func (cw *carWriter) writeHead(c cid.Cid, size int) error {
+func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 	cw.head = binary.AppendUvarint(cw.head[:0], uint64(cidLen+size))
 	cw.head = append(cw.head, c.KeyString()...)
 	_, err := cw.w.Write(cw.head)
@@ -107,12 +120,12 @@ func (cw *carWriter) writeHead(c cid.Cid, size int) error {
 // is what a File reads that was moved there. After an error the CAR is incomplete.
 func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, from int64) error {
 	if !isRaw(root) && !isNode(root) {
-		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, root)
+		return errForm(root)
 	}
-	if _, err := w.Write(carHeader(root)); err != nil {
+	if _, err := w.Write(CARHeader(root)); err != nil {
 		return writeError(err)
 	}
-	x := exporter{ctx: ctx, car: newCARWriter(w), blocks: b, from: from, leaf: leaf{blocks: b}}
+	x := exporter{ctx: ctx, car: NewCARWriter(w), blocks: b, from: from, leaf: leaf{blocks: b}}
 	defer x.leaf.release()
 	return x.export(root, child{size: -1}, 0)
 }
@@ -122,7 +135,7 @@ const exportPiece = 64 << 10
 
 type exporter struct {
 	ctx    context.Context
-	car    *carWriter
+	car    *CARWriter
 	blocks Blocks
 	from   int64
 	leaf   leaf
@@ -149,7 +162,7 @@ func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	if err != nil {
 		return err
 	}
-	if err := x.car.write(Block{c, data}); err != nil {
+	if err := x.car.Write(Block{c, data}); err != nil {
 		return writeError(err)
 	}
 	for _, child := range children {
@@ -232,7 +245,7 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 // A stream does not go back: of more than maxLeaves that are read at once, slow ones fail.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
-	head := make([]byte, carHeaderLen)
+	head := make([]byte, CARHeaderSize)
 	if _, err := io.ReadFull(s.r, head); err != nil {
 		return cid.Undef, nil, carReadError(err)
 	}
@@ -253,7 +266,7 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	}
 	// Peek gives less at the end of the stream, where the section may be shorter than the
 	// longest head; what is really missing shows in parseSection.
-	head, err := s.r.Peek(maxSectionHdr)
+	head, err := s.r.Peek(maxSectionHead)
 	if len(head) == 0 || err != nil && err != io.EOF {
 		return nil, carReadError(err)
 	}

@@ -12,21 +12,22 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // addObject makes an object of the form that Detach stores.
-func addObject(t testing.TB, m *memory, data []byte) (root cid.Cid, order []cid.Cid) {
+func addObject(t testing.TB, m memory, data []byte) (root cid.Cid, order []cid.Cid) {
 	t.Helper()
-	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
-	meta, err := ipfs.AddFile(m.add, bytes.NewReader([]byte("meta")))
+	meta, err := ipfs.AddFile(m.Add, bytes.NewReader([]byte("meta")))
 	must(t, err)
-	dir, err := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "data", Node: file}, ipfs.Entry{Name: "meta.jwe", Node: meta})
+	dir, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: file}, ipfs.Entry{Name: "meta.jwe", Node: meta})
 	must(t, err)
 	return dir.CID, []cid.Cid{file.CID, meta.CID}
 }
 
-func exportCAR(t testing.TB, m *memory, root cid.Cid) []byte {
+func exportCAR(t testing.TB, m memory, root cid.Cid) []byte {
 	t.Helper()
 	var car bytes.Buffer
 	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, 0))
@@ -47,7 +48,7 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openFile(t, blocks, entries["data"])
+	f, err := storetest.OpenFile(t, blocks, entries["data"])
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return data, err
 	}
-	f, err = openFile(t, blocks, entries["meta.jwe"])
+	f, err = storetest.OpenFile(t, blocks, entries["meta.jwe"])
 	if err != nil {
 		return data, err
 	}
@@ -66,9 +67,9 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	return data, err
 }
 
-func TestCAR(t *testing.T) {
+func TestCARReadsBack(t *testing.T) {
 	for i, size := range []int{0, 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
-		data := content(uint64(90+i), size)
+		data := storetest.Content(uint64(90+i), size)
 		m := newMemory()
 		root, _ := addObject(t, m, data)
 		car := exportCAR(t, m, root)
@@ -91,9 +92,9 @@ func TestCARRepeatedBlocks(t *testing.T) {
 }
 
 // A stream that is cut or changed anywhere gives right bytes, then an error.
-func TestCARDamaged(t *testing.T) {
+func TestDamagedCARIsAnError(t *testing.T) {
 	faults.Covers(t, 77)
-	data := content(95, 1<<20+3000)
+	data := storetest.Content(95, 1<<20+3000)
 	m := newMemory()
 	root, _ := addObject(t, m, data)
 	car := exportCAR(t, m, root)
@@ -120,8 +121,8 @@ func TestCARDamaged(t *testing.T) {
 
 func TestExportCARVerifies(t *testing.T) {
 	m := newMemory()
-	root, files := addObject(t, m, content(96, 2<<20))
-	m.blocks[files[1]] = []byte("atem")
+	root, files := addObject(t, m, storetest.Content(96, 2<<20))
+	m.Blocks[files[1]] = []byte("atem")
 	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root, 0); !errors.Is(err, ipfs.ErrCorrupt) {
 		t.Errorf("got %v, want ErrCorrupt", err)
 	}
@@ -152,20 +153,20 @@ func FuzzReadCAR(f *testing.F) {
 
 func BenchmarkExportCAR(b *testing.B) {
 	m := newMemory()
-	root, _ := addObject(b, m, content(97, 64<<20))
+	root, _ := addObject(b, m, storetest.Content(97, 64<<20))
 	b.SetBytes(64 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
 		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, 0))
-		m.asked = slices.Clip(m.asked[:0])
+		m.Asked = slices.Clip(m.Asked[:0])
 	}
 }
 
 // From any byte on, a CAR has the blocks that a File reads which was moved there, and no other leaf.
-func TestExportCARFrom(t *testing.T) {
+func TestExportCARFromAnOffset(t *testing.T) {
 	m := newMemory()
-	data := content(90, 3<<20+5)
-	f, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	data := storetest.Content(90, 3<<20+5)
+	f, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	for _, from := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 4, 3<<20 + 5, 9 << 20} {
 		var car bytes.Buffer
@@ -179,7 +180,7 @@ func TestExportCARFrom(t *testing.T) {
 		}
 		_, blocks, err := ipfs.ReadCAR(&car)
 		must(t, err)
-		file, err := openFile(t, blocks, f.CID)
+		file, err := storetest.OpenFile(t, blocks, f.CID)
 		must(t, err)
 		_, err = file.Seek(from, io.SeekStart)
 		must(t, err)

@@ -34,14 +34,15 @@
 //
 // # Many readers
 //
-// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory, 1 MiB, for as long as its
-// client takes. All readers together have 48 of them: 32 stay in memory while they are read, and what finds no room among
-// these is verified all the same, and then waits for its reader in a file without a name. Every block is got once.
+// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory,
+// 1 MiB, for as long as its client takes. All readers together have 48 of them. Of these, 32 are for
+// leaves that stay in memory while they are read. A reader that gets none of these verifies its leaf
+// all the same and then keeps it in an unlinked file. Every block is got once.
 //
 // # The stores
 //
-// [Embedded] keeps each object in one CARv1 file: two syncs to write, one unlink to delete, no
-// daemon. [Kubo] streams the same CAR into a node's dag/import and then pins the root. The suite
-// in ipfs/storetest says what both of them promise. [ExportCAR] and [ReadCAR] carry one object
-// over any stream, in the order in which it is read.
+// ipfs/embedded keeps each object in one CARv1 file. ipfs/kubo streams the same CAR into a node and
+// then pins the root. The suite in ipfs/storetest says what every store promises; a new one passes
+// it, and builds on [CARWriter], [ScanCAR], [CheckBlock] and [Unavailable]. [ExportCAR] and
+// [ReadCAR] carry one object over any stream, in the order in which it is read.
 package ipfs

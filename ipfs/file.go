@@ -151,7 +151,7 @@ func (f *File) descend(c cid.Cid, start, want int64) error {
 		return fmt.Errorf("%w: file nested too deeply", ErrCorrupt)
 	}
 	if !isNode(c) {
-		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c)
+		return errForm(c)
 	}
 	data, err := f.blocks.Get(f.ctx, c, nil)
 	if err != nil {

@@ -20,15 +20,16 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-func TestFile(t *testing.T) {
+func TestFileReadsBackEverySize(t *testing.T) {
 	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
-		data := content(uint64(70+i), size)
+		data := storetest.Content(uint64(70+i), size)
 		m := newMemory()
-		n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+		n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 		must(t, err)
-		f, err := openFile(t, m, n.CID)
+		f, err := storetest.OpenFile(t, m, n.CID)
 		must(t, err)
 		if f.Size() != int64(size) {
 			t.Errorf("%d bytes: size %d", size, f.Size())
@@ -40,7 +41,7 @@ func TestFile(t *testing.T) {
 }
 
 // Read from front to back, each block is got once, depth first, and none before it is needed.
-func TestFileOrder(t *testing.T) {
+func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	m := newMemory()
 	var order []cid.Cid
 	// A tree of three levels without a gigabyte in it.
@@ -49,7 +50,7 @@ func TestFileOrder(t *testing.T) {
 	for i := range 3 {
 		var leaves []ipfs.Node
 		for j := range 4 {
-			n, err := ipfs.AddFile(m.add, bytes.NewReader(content(uint64(10*i+j), 1000)))
+			n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(uint64(10*i+j), 1000)))
 			must(t, err)
 			leaves = append(leaves, n)
 			want = append(want, n.CID)
@@ -60,7 +61,7 @@ func TestFileOrder(t *testing.T) {
 	root := fileOver(m, nodes...)
 	want = slices.Insert(want, 0, root.CID)
 
-	f, err := openFile(t, m, root.CID)
+	f, err := storetest.OpenFile(t, m, root.CID)
 	must(t, err)
 	for off := 0; off < 12000; off++ {
 		var b [1]byte
@@ -68,22 +69,22 @@ func TestFileOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if off%1000 == 0 {
-			if got, due := len(m.asked), slices.Index(want, nodes[off/4000].CID)+2+off/1000%4; got != due {
+			if got, due := len(m.Asked), slices.Index(want, nodes[off/4000].CID)+2+off/1000%4; got != due {
 				t.Fatalf("byte %d: %d blocks asked for, want %d", off, got, due)
 			}
 		}
 	}
-	order = m.asked
+	order = m.Asked
 	if !slices.Equal(order, want) {
 		t.Errorf("order: got %v, want %v", order, want)
 	}
-	if _, err := f.Read(make([]byte, 1)); err != io.EOF || len(m.asked) != len(want) {
-		t.Errorf("at the end: %v, %d blocks", err, len(m.asked))
+	if _, err := f.Read(make([]byte, 1)); err != io.EOF || len(m.Asked) != len(want) {
+		t.Errorf("at the end: %v, %d blocks", err, len(m.Asked))
 	}
 }
 
 // fileOver makes a node that says what is true of its children.
-func fileOver(m *memory, children ...ipfs.Node) ipfs.Node {
+func fileOver(m memory, children ...ipfs.Node) ipfs.Node {
 	fs := unixfs.NewFSNode(unixfs.TFile)
 	pb := new(merkledag.ProtoNode)
 	var size uint64
@@ -96,15 +97,15 @@ func fileOver(m *memory, children ...ipfs.Node) ipfs.Node {
 	return ipfs.Node{CID: m.addNode(pb, data), Size: size}
 }
 
-func (m *memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
+func (m memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 	pb.SetData(data)
 	pb.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256})
-	_ = m.add(ipfs.Block{CID: pb.Cid(), Data: pb.RawData()})
+	_ = m.Add(ipfs.Block{CID: pb.Cid(), Data: pb.RawData()})
 	return pb.Cid()
 }
 
 // says makes a node that says what it likes of its children.
-func (m *memory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
+func (m memory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
 	fs := unixfs.NewFSNode(kind)
 	for _, s := range sizes {
 		fs.AddBlockSize(s)
@@ -121,8 +122,8 @@ func (m *memory) says(kind unixfspb.Data_DataType, inline string, filesize int64
 	return m.addNode(pb, data)
 }
 
-func (m *memory) leaf(s string) ipfs.Node {
-	n, _ := ipfs.AddFile(m.add, strings.NewReader(s))
+func (m memory) leaf(s string) ipfs.Node {
+	n, _ := ipfs.AddFile(m.Add, strings.NewReader(s))
 	return n
 }
 
@@ -132,7 +133,7 @@ func lying(n ipfs.Node, size uint64) ipfs.Node {
 }
 
 // hostileShapes are DAGs with right hashes that are nevertheless no files of ours.
-func hostileShapes(m *memory) map[string]cid.Cid {
+func hostileShapes(m memory) map[string]cid.Cid {
 	abc := m.leaf("abc")
 	deep, bomb := abc, m.leaf("x")
 	for range 10 {
@@ -168,11 +169,11 @@ func hostileShapes(m *memory) map[string]cid.Cid {
 }
 
 // hostileNames are DAGs with CIDs that are right and not of our form.
-func hostileNames(m *memory) map[string]cid.Cid {
+func hostileNames(m memory) map[string]cid.Cid {
 	named := func(code, codec uint64) cid.Cid {
 		h, _ := multihash.Sum([]byte("abc"), code, -1)
 		c := cid.NewCidV1(codec, h)
-		m.blocks[c] = []byte("abc")
+		m.Blocks[c] = []byte("abc")
 		return c
 	}
 	under := func(c cid.Cid) cid.Cid { return fileOver(m, ipfs.Node{CID: c, Size: 3}).CID }
@@ -192,18 +193,18 @@ func hostileNames(m *memory) map[string]cid.Cid {
 }
 
 func missing() cid.Cid {
-	n, _ := ipfs.AddFile(discard, strings.NewReader("missing"))
+	n, _ := ipfs.AddFile(storetest.Discard, strings.NewReader("missing"))
 	return n.CID
 }
 
-func TestHostileShapes(t *testing.T) {
+func TestHostileShapesAreRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	m := newMemory()
 	bad := hostileShapes(m)
 	maps.Copy(bad, hostileNames(m))
 	for name, c := range bad {
-		m.asked = nil
-		f, err := openFile(t, m, c)
+		m.Asked = nil
+		f, err := storetest.OpenFile(t, m, c)
 		var got []byte
 		if err == nil {
 			got, err = io.ReadAll(f)
@@ -214,8 +215,8 @@ func TestHostileShapes(t *testing.T) {
 		if !strings.HasPrefix("abc", string(got)) {
 			t.Errorf("%s: read %q", name, got)
 		}
-		if len(m.asked) > 20 {
-			t.Errorf("%s: asked for %d blocks", name, len(m.asked))
+		if len(m.Asked) > 20 {
+			t.Errorf("%s: asked for %d blocks", name, len(m.Asked))
 		}
 		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c, 0); err == nil && !strings.Contains(name, "directory") {
 			t.Errorf("%s: exported", name)
@@ -224,9 +225,9 @@ func TestHostileShapes(t *testing.T) {
 }
 
 // A store that gives anything but the block asked for is found out before a byte is used.
-func TestWrongBlock(t *testing.T) {
+func TestWrongBlockIsNeverRead(t *testing.T) {
 	faults.Covers(t, 77)
-	data := content(80, 2<<20)
+	data := storetest.Content(80, 2<<20)
 	for which := range 3 {
 		for name, harm := range map[string]func([]byte) []byte{
 			"flipped":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
@@ -239,11 +240,11 @@ func TestWrongBlock(t *testing.T) {
 			var made []cid.Cid
 			n, err := ipfs.AddFile(func(b ipfs.Block) error {
 				made = append(made, b.CID)
-				return m.add(b)
+				return m.Add(b)
 			}, bytes.NewReader(data))
 			must(t, err)
-			m.blocks[made[which]] = harm(m.blocks[made[which]])
-			f, err := openFile(t, m, n.CID)
+			m.Blocks[made[which]] = harm(m.Blocks[made[which]])
+			f, err := storetest.OpenFile(t, m, n.CID)
 			var got []byte
 			if err == nil {
 				got, err = io.ReadAll(f)
@@ -257,28 +258,28 @@ func TestWrongBlock(t *testing.T) {
 
 // A failure of the store is not remembered: the next read tries again.
 func TestFileTriesAgain(t *testing.T) {
-	data := content(81, 2<<20)
+	data := storetest.Content(81, 2<<20)
 	m := newMemory()
-	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
-	f, err := openFile(t, m, n.CID)
+	f, err := storetest.OpenFile(t, m, n.CID)
 	must(t, err)
-	blocks := m.blocks
-	m.blocks = nil
+	blocks := m.Blocks
+	m.Blocks = nil
 	if _, err := f.Read(make([]byte, 10)); !errors.Is(err, ipfs.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	m.blocks = blocks
+	m.Blocks = blocks
 	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("then: %d bytes, %v", len(got), err)
 	}
 }
 
-func TestOpenDirectory(t *testing.T) {
+func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 	m := newMemory()
-	n, err := ipfs.AddFile(m.add, strings.NewReader("x"))
+	n, err := ipfs.AddFile(m.Add, strings.NewReader("x"))
 	must(t, err)
-	d, err := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
+	d, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
 	must(t, err)
 	entries, err := ipfs.OpenDirectory(t.Context(), m, d.CID)
 	if err != nil || len(entries) != 2 || entries["a"] != n.CID || entries["b"] != n.CID {
@@ -308,16 +309,16 @@ func TestOpenDirectory(t *testing.T) {
 // No bytes of a block, with its right CID, make the reader panic or read for ever.
 func FuzzNode(f *testing.F) {
 	m := newMemory()
-	leaf, _ := ipfs.AddFile(m.add, strings.NewReader("abc"))
-	f.Add(m.blocks[fileOver(m, leaf, leaf).CID])
-	d, _ := ipfs.AddDirectory(m.add, ipfs.Entry{Name: "data", Node: leaf})
-	f.Add(m.blocks[d.CID])
+	leaf, _ := ipfs.AddFile(m.Add, strings.NewReader("abc"))
+	f.Add(m.Blocks[fileOver(m, leaf, leaf).CID])
+	d, _ := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: leaf})
+	f.Add(m.Blocks[d.CID])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256}.Sum(data)
 		must(t, err)
-		m.blocks[c] = data
-		defer delete(m.blocks, c)
-		if file, err := openFile(t, m, c); err == nil {
+		m.Blocks[c] = data
+		defer delete(m.Blocks, c)
+		if file, err := storetest.OpenFile(t, m, c); err == nil {
 			n, err := io.Copy(io.Discard, io.LimitReader(file, 1<<20))
 			if err == nil && n != min(file.Size(), 1<<20) {
 				t.Errorf("%d of %d bytes without an error", n, file.Size())

@@ -145,5 +145,28 @@ func keepChunk(buf []byte) {
 	}
 }
 
+// GetChunk returns a buffer for a leaf.
+func GetChunk() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
+
+// PutChunk takes the buffer back.
+func PutChunk(buf []byte) { keepChunk(buf) }
+
+// IsNode reports whether a CID is that of a node of ours.
+func IsNode(c cid.Cid) bool { return isNode(c) }
+
+// LeavesOf returns the raw blocks that a node links to, and none if it is not a node of a file.
+func LeavesOf(node []byte) (leaves []cid.Cid) {
+	n, err := decodeFileNode(node)
+	if err != nil {
+		return nil
+	}
+	for i := range n.links {
+		if c := n.link(i); isRaw(c) {
+			leaves = append(leaves, c)
+		}
+	}
+	return leaves
+}
+
 // resize makes a slice of n bytes, in buf if they fit.
 func resize(buf []byte, n int) []byte { return slices.Grow(buf[:0], n)[:n] }

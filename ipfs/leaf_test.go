@@ -17,6 +17,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // Whatever the tests of this package did, nothing is held after them.
@@ -31,15 +32,15 @@ func TestMain(m *testing.M) {
 
 // Three times as many files as may be in memory, all in the middle of a leaf at the same time. Each is read right, and each of its
 // blocks is got once.
-func TestCrowdOfReaders(t *testing.T) {
+func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	m := newMemory()
-	data := content(301, 2<<20+5)
-	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	data := storetest.Content(301, 2<<20+5)
+	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	var files []*ipfs.File
 	var stores []*tallied
 	for range 3 * ipfs.MaxKept {
-		s := &tallied{blocks: m.blocks}
+		s := &tallied{blocks: m.Blocks}
 		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
 		must(t, err)
 		defer f.Close()
@@ -94,16 +95,16 @@ func crowd(t *testing.T) {
 }
 
 // What is parked was verified before.
-func TestDamagedInACrowd(t *testing.T) {
+func TestSpilledLeafIsVerified(t *testing.T) {
 	faults.Covers(t, 77)
 	crowd(t)
 	m := newMemory()
-	data := content(302, 3<<20)
-	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	data := storetest.Content(302, 3<<20)
+	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
-	for c, b := range m.blocks {
+	for c, b := range m.Blocks {
 		if bytes.Equal(b, data[1<<20:2<<20]) {
-			m.blocks[c] = append([]byte{b[0] ^ 1}, b[1:]...)
+			m.Blocks[c] = append([]byte{b[0] ^ 1}, b[1:]...)
 		}
 	}
 	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
@@ -116,12 +117,12 @@ func TestDamagedInACrowd(t *testing.T) {
 }
 
 // In a crowd a file may be read anywhere, by any pieces.
-func TestFileInACrowd(t *testing.T) {
+func TestFileReadsBackInACrowd(t *testing.T) {
 	crowd(t)
 	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
-		data := content(uint64(310+i), size)
+		data := storetest.Content(uint64(310+i), size)
 		m := newMemory()
-		n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+		n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 		must(t, err)
 		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
 		must(t, err)
@@ -133,17 +134,17 @@ func TestFileInACrowd(t *testing.T) {
 }
 
 // Without a directory for temporary files there is only memory, and that goes round.
-func TestCrowdWithoutDisk(t *testing.T) {
+func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
 	crowd(t)
 	m := newMemory()
-	data := content(303, 2<<20)
-	n, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	data := storetest.Content(303, 2<<20)
+	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	var all sync.WaitGroup
 	for range 3 * ipfs.MaxLeaves {
 		all.Go(func() {
-			f, err := ipfs.OpenFile(t.Context(), &tallied{blocks: m.blocks}, n.CID)
+			f, err := ipfs.OpenFile(t.Context(), &tallied{blocks: m.Blocks}, n.CID)
 			if err != nil {
 				t.Error(err)
 				return
@@ -159,11 +160,11 @@ func TestCrowdWithoutDisk(t *testing.T) {
 
 // While a store does not answer, its readers keep the memory that they wait for blocks with. Who waits for memory stops when the
 // request ends.
-func TestCancelledWhileWaiting(t *testing.T) {
+func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	m := newMemory()
-	n, err := ipfs.AddFile(m.add, bytes.NewReader(content(303, 1<<20)))
+	n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(303, 1<<20)))
 	must(t, err)
-	s := &silent{tallied{blocks: m.blocks}, make(chan struct{}), make(chan struct{})}
+	s := &silent{tallied{blocks: m.Blocks}, make(chan struct{}), make(chan struct{})}
 	var all sync.WaitGroup
 	for range ipfs.MaxLeaves {
 		all.Go(func() {

@@ -40,7 +40,7 @@ func newBlock(codec uint64, data []byte) Block {
 // is refused, and so is a block larger than MaxBlock.
 func Verify(c cid.Cid, data []byte) error {
 	if !isRaw(c) && !isNode(c) {
-		return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c)
+		return errForm(c)
 	}
 	if len(data) > MaxBlock {
 		return fmt.Errorf("%w: block %s has %d bytes", ErrCorrupt, c, len(data))
@@ -51,6 +51,16 @@ func Verify(c cid.Cid, data []byte) error {
 	}
 	return nil
 }
+
+// CheckBlock refuses a block that could be stored and never read again. It does not hash it.
+func CheckBlock(b Block) error {
+	if len(b.Data) > MaxBlock || !isRaw(b.CID) && !isNode(b.CID) {
+		return fmt.Errorf("ipfs: block %s of %d bytes is not of our form", b.CID, len(b.Data))
+	}
+	return nil
+}
+
+func errForm(c cid.Cid) error { return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c) }
 
 // encodeDirectory makes a directory. Links are sorted by name when they are encoded.
 func encodeDirectory(entries []Entry) (Block, Node, error) {

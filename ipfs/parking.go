@@ -68,7 +68,7 @@ func (p *place) readAt(b []byte, off int64) (int, error) {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return 0, unavailable("read parked block", err)
+		return 0, Unavailable("read parked block", err)
 	}
 	return len(b), nil
 }

@@ -3,6 +3,7 @@ package ipfs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ipfs/go-cid"
 )
@@ -16,7 +17,12 @@ var (
 	ErrCorrupt = errors.New("ipfs: corrupt")
 )
 
-// MaxBlock is the largest block that is written, sent or accepted: what kubo and bitswap take.
+// Unavailable returns an error that wraps ErrUnavailable and err, which made what fail.
+func Unavailable(what string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, what, err)
+}
+
+// MaxBlock is the largest block that is written, sent or accepted: the limit of kubo and bitswap.
 const MaxBlock = 2 << 20
 
 // Block is one node of a DAG, with its name.
@@ -29,31 +35,37 @@ type Block struct {
 // After an error it must not be called again.
 type AddFunc func(Block) error
 
-// Store keeps objects: DAGs of blocks, each named by its root. It may be used by several
-// goroutines at once.
+// Store keeps objects: DAGs of blocks, each named by its root. It is safe for concurrent use.
 type Store interface {
-	// Put calls build, which hands over every block of one object and returns its root. When Put
-	// returns nil, the object is durable and pinned under name. If build fails, its error is
-	// returned as it is; if the store does, the error wraps ErrUnavailable; if ctx ends, ctx's
-	// error. In all three cases nothing of the object stays: no pin, no file.
+	// Put calls build, which hands over every block of one object, children before parents and the
+	// root last, and returns the root. When Put returns nil, the object is durable and pinned under
+	// name. If build fails, Put returns its error unchanged; if the store fails, the error wraps
+	// ErrUnavailable; if ctx ends, it is ctx's cause. In all three cases nothing of the object
+	// stays: no pin, no file.
 	Put(ctx context.Context, name string, build func(add AddFunc) (cid.Cid, error)) (cid.Cid, error)
 
 	// Open gives access to the blocks of an object. The caller closes it. Errors: ErrNotFound,
-	// ErrUnavailable, and ErrCorrupt where the damage shows at once.
+	// ErrUnavailable, and ErrCorrupt where the damage shows immediately.
 	Open(ctx context.Context, root cid.Cid) (Blocks, error)
 
-	// Delete removes an object. To delete what is not there is no error.
+	// Delete removes an object. Deleting an object that does not exist is not an error.
 	Delete(ctx context.Context, root cid.Cid) error
 
-	// Check tells whether the store can be reached and written, by writing.
+	// Check returns nil if the store can be reached and written. It writes to find out.
 	Check(ctx context.Context) error
 
-	// Close releases what the store holds. Objects still open are not affected.
+	// Close releases what the store holds. Objects that are still open are not affected.
 	Close() error
 }
 
-// Blocks reads the blocks of one object. It is for one goroutine. What it returns is not
-// trusted: every caller in this package verifies it, and so must any other ([Verify]).
+// Warner is a Store that can name settings of its own that put objects at risk.
+type Warner interface {
+	// Warnings returns one sentence for each such setting, with its remedy.
+	Warnings(ctx context.Context) []string
+}
+
+// Blocks reads the blocks of one object. It is not safe for concurrent use. Its blocks are not
+// trusted: this package verifies each of them, and so must any other caller ([Verify]).
 type Blocks interface {
 	// Get returns one block of at most MaxBlock bytes. It gives the caller a buffer for buf, which may
 	// be nil: the same one, a larger one, or one that has the block already. Only if it fails buf

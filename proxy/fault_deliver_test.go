@@ -25,6 +25,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 // house is a rig with a real vault, whose store can be made to fail.
@@ -43,7 +45,7 @@ func newHouse(t *testing.T, mode OnFailure, change func(*house)) *house {
 	t.Helper()
 	h := &house{rig: &rig{t: t, hop: newHop(), log: &logBuffer{}}, dir: t.TempDir(), temp: t.TempDir(), failAt: -1, moment: func() {}}
 	h.open = func(dir string) ipfs.Store {
-		store, err := ipfs.OpenEmbedded(filepath.Join(dir, "objects"))
+		store, err := embedded.Open(filepath.Join(dir, "objects"))
 		noError(t, err)
 		return store
 	}
@@ -297,7 +299,7 @@ func TestNoNode(t *testing.T) {
 
 func kuboAt(t *testing.T, url string) func(string) ipfs.Store {
 	return func(string) ipfs.Store {
-		store, err := ipfs.NewKubo(ipfs.KuboConfig{API: url})
+		store, err := kubo.New(kubo.Config{API: url})
 		noError(t, err)
 		return store
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 // between is the place that Detach has: a Postfix before it, which an attacker talks to, and a Postfix behind it, with a mailbox.
@@ -53,7 +53,7 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 
 func embeddedVault(t *testing.T, dir string) *vault.Vault {
 	t.Helper()
-	store, err := ipfs.OpenEmbedded(filepath.Join(dir, "objects"))
+	store, err := embedded.Open(filepath.Join(dir, "objects"))
 	noError(t, err)
 	t.Cleanup(func() { store.Close() })
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))

@@ -14,6 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/proxy"
 )
 
@@ -73,23 +75,31 @@ func openApp(cfg config.Config) (*app, error) {
 	return &app{cfg: cfg, store: store, vault: v}, nil
 }
 
-func openStore(cfg config.Config) (ipfs.Store, error) {
-	if cfg.Store.Kind == "embedded" {
-		s, err := ipfs.OpenEmbedded(filepath.Join(cfg.DataDir, "objects"))
-		if err != nil {
-			return nil, fmt.Errorf("data_dir: %w", err)
-		}
-		return s, nil
+// openStore opens the store that the configuration chooses. This switch is the only place that
+// knows the kinds of stores.
+func openStore(cfg config.Config) (store ipfs.Store, err error) {
+	key := "data_dir"
+	switch cfg.Store.Kind {
+	case "embedded":
+		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"))
+	case "kubo":
+		key = "store.kubo"
+		store, err = openKubo(cfg.Store.Kubo)
+	default:
+		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
 	}
-	token, err := cfg.Store.Token()
 	if err != nil {
-		return nil, fmt.Errorf("store.token_file: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	s, err := ipfs.NewKubo(ipfs.KuboConfig{API: cfg.Store.API, Token: token})
+	return store, nil
+}
+
+func openKubo(cfg config.Kubo) (ipfs.Store, error) {
+	token, err := cfg.Token()
 	if err != nil {
-		return nil, fmt.Errorf("store.api: %w", err)
+		return nil, err
 	}
-	return s, nil
+	return kubo.New(kubo.Config{API: cfg.API, Token: token})
 }
 
 func (a *app) Close() error { return a.store.Close() }

@@ -68,9 +68,9 @@ var refusals = map[string]refusal{
 	"a token that all can read": {func(t *testing.T, dir string) (string, string) {
 		token := filepath.Join(dir, "token")
 		write(t, token, "bearer:t0psecret\n", 0o644)
-		return `[store]`, fmt.Sprintf("[store]\nkind = \"kubo\"\ntoken_file = %q", token)
-	}, `^detach: store\.token_file: .*0644.* chmod 0600`},
-	"no token": {say(`[store]`, "[store]\nkind = \"kubo\"\ntoken_file = \"/nowhere/at/all\""), `^detach: store\.token_file: .*/nowhere/at/all`},
+		return `[store]`, fmt.Sprintf("[store]\nkind = \"kubo\"\n[store.kubo]\ntoken_file = %q", token)
+	}, `^detach: store\.kubo\.token_file: .*0644.* chmod 0600`},
+	"no token": {say(`[store]`, "[store]\nkind = \"kubo\"\n[store.kubo]\ntoken_file = \"/nowhere/at/all\""), `^detach: store\.kubo\.token_file: .*/nowhere/at/all`},
 	"data_dir is a file": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data"), "", 0o600)
 		return "", ""

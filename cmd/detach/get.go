@@ -16,7 +16,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 type getCmd struct {
@@ -164,15 +165,15 @@ func (c *getCmd) client() (f fetch.Client, err error) {
 		if !isDir(dir) {
 			return f, fmt.Errorf("--store: %s is not a directory, or does not exist: name a data_dir, or its objects folder", c.Store)
 		}
-		if f.Store, err = ipfs.ReadEmbedded(dir); err != nil {
+		if f.Store, err = embedded.OpenReadOnly(dir); err != nil {
 			return f, fmt.Errorf("--store: %w", err)
 		}
 	case c.API != "":
-		token, err := (&config.Store{TokenFile: c.TokenFile}).Token()
+		token, err := (&config.Kubo{TokenFile: c.TokenFile}).Token()
 		if err != nil {
 			return f, fmt.Errorf("--token-file: %w", err)
 		}
-		if f.Store, err = ipfs.NewKubo(ipfs.KuboConfig{API: c.API, Token: token}); err != nil {
+		if f.Store, err = kubo.New(kubo.Config{API: c.API, Token: token}); err != nil {
 			return f, fmt.Errorf("--api: %w", err)
 		}
 	}

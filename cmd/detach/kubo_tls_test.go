@@ -48,7 +48,7 @@ func TestKuboOverTLS(t *testing.T) {
 	detach := func(api, ca string, stdin []byte, args ...string) (stdout, stderr string, code int) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "detach", args...)
-		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+ca, "SSL_CERT_DIR="+filepath.Join(dir, "none"), "DETACH_STORE_API="+api,
+		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+ca, "SSL_CERT_DIR="+filepath.Join(dir, "none"), "DETACH_STORE_KUBO_API="+api,
 			"DETACH_STORE_KIND=kubo", "DETACH_DATA_DIR="+filepath.Join(dir, "data"), "DETACH_GATEWAY_URL=http://localhost:1",
 			"DETACH_GATEWAY_LISTEN=127.0.0.1:0", "DETACH_ADMIN_LISTEN=", "DETACH_CONFIG="+filepath.Join(dir, "detach.toml"))
 		cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
@@ -98,7 +98,7 @@ func TestKuboOverTLS(t *testing.T) {
 		if name == "no TLS spoken" { // its connection may be gone before what it answered is read: check sends a body
 			said = said || strings.Contains(stdout, "broken pipe") || strings.Contains(stdout, "connection reset")
 		}
-		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "store.api") {
+		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "correct [store]") {
 			t.Errorf("%s: check: exit code %d, want %d and %q in\n%s%s", name, code, exitFailed, tt.want, stdout, stderr)
 		}
 		got, stderr, code := detach("", tt.ca, nil, "get", "--api", tt.api, "--keys", "data/keys", "-o", "-", l.URL())

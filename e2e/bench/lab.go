@@ -163,6 +163,7 @@ reinject = %q
 max_size = "4GiB"
 [store]
 kind = %q
+[store.kubo]
 api = %q
 [gateway]
 listen = %q

@@ -50,7 +50,7 @@ func build(st *stage, store, bin string) *house {
 		h.kubo = servers.Kubo(st)
 		h.lay(toKubo, strings.TrimPrefix(h.kubo.URL(), "http://"))
 		host, port, _ := strings.Cut(h.wires[toKubo].addr, ":")
-		stored = fmt.Sprintf("kind = \"kubo\"\napi = \"/ip4/%s/tcp/%s\"", host, port)
+		stored = fmt.Sprintf("kind = \"kubo\"\n[store.kubo]\napi = \"/ip4/%s/tcp/%s\"", host, port)
 	}
 	h.detach = newDetach(st, bin, listen, h.wires[toPostfix].addr, stored)
 	h.detach.start()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // dataDir reports whether the directory exists and is ours. It is not created here: made by another
@@ -73,13 +74,11 @@ func (c *checker) storage() {
 	}
 	defer store.Close()
 	if err := Store(c.ctx, store); err != nil {
-		c.fail("store", "%v: start it, or correct store.api and store.token_file; until then mail with attachments gets 451", err)
+		c.fail("store", "%v: start it, or correct [store]; until then mail with attachments gets 451", err)
 		return
 	}
 	c.ok("store", "%s: written, read and deleted", cfg.Store.Kind)
-	if warner, ok := store.(interface {
-		Warnings(context.Context) []string
-	}); ok {
+	if warner, ok := store.(ipfs.Warner); ok {
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)
 		defer cancel()
 		for _, w := range warner.Warnings(ctx) {

@@ -67,37 +67,40 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 
 func (s *Store) check(refuse refuseFunc) {
 	oneOf(refuse, "store.kind", s.Kind, "embedded", "kubo")
-	if s.Kind != "kubo" {
-		return
+	if s.Kind == "kubo" {
+		s.Kubo.check(refuse)
 	}
-	if problem := apiProblem(s.API); problem != "" {
-		refuse("store.api", "%q %s: write a multiaddr, as /ip4/127.0.0.1/tcp/5001 or /unix/run/kubo/api.sock, or an http(s):// URL", s.API, problem)
+}
+
+func (k *Kubo) check(refuse refuseFunc) {
+	if problem := apiProblem(k.API); problem != "" {
+		refuse("store.kubo.api", "%q %s: write a multiaddr, as /ip4/127.0.0.1/tcp/5001 or /unix/run/kubo/api.sock, or an http(s):// URL", k.API, problem)
 	}
-	if _, err := s.Token(); err != nil {
-		refuse("store.token_file", "%w", err)
+	if _, err := k.Token(); err != nil {
+		refuse("store.kubo.token_file", "%w", err)
 	}
 }
 
 // Token reads the secret in TokenFile.
-func (s *Store) Token() (string, error) {
-	if s.TokenFile == "" {
+func (k *Kubo) Token() (string, error) {
+	if k.TokenFile == "" {
 		return "", nil
 	}
-	info, err := os.Stat(s.TokenFile)
+	info, err := os.Stat(k.TokenFile)
 	if err != nil {
 		return "", fmt.Errorf("%w: write kubo's API secret there, or write \"\"", err)
 	}
 	// The group may read: that is how systemd's LoadCredential and Kubernetes' fsGroup hand over a secret.
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return "", fmt.Errorf("everyone can use %s (mode %04o): chmod 0600 %[1]s", s.TokenFile, mode)
+		return "", fmt.Errorf("everyone can use %s (mode %04o): chmod 0600 %[1]s", k.TokenFile, mode)
 	}
-	text, err := os.ReadFile(s.TokenFile)
+	text, err := os.ReadFile(k.TokenFile)
 	if err != nil {
 		return "", fmt.Errorf("%w: let this user read it", err)
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" || strings.ContainsAny(token, "\r\n") {
-		return "", fmt.Errorf("%s is not one line: write kubo's API secret there, and nothing else", s.TokenFile)
+		return "", fmt.Errorf("%s is not one line: write kubo's API secret there, and nothing else", k.TokenFile)
 	}
 	return token, nil
 }

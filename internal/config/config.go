@@ -54,11 +54,18 @@ type Proxy struct {
 type Store struct {
 	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
 	Kind string `toml:"kind"`
-	// API is kubo's RPC: a multiaddr (/ip4/…/tcp/5001, /unix/path) or an http(s):// URL. Default /ip4/127.0.0.1/tcp/5001.
-	// For https the CAs are the system's, or those in the file that SSL_CERT_FILE in the environment names.
+	// Kubo is the node of kind "kubo".
+	Kubo Kubo `toml:"kubo"`
+}
+
+// Kubo is an IPFS node.
+type Kubo struct {
+	// API is kubo's RPC: a multiaddr (/ip4/…/tcp/5001, /unix/path) or an http(s):// URL. For https
+	// the CAs are the system's, or those in the file that SSL_CERT_FILE in the environment names.
+	// Default /ip4/127.0.0.1/tcp/5001.
 	API string `toml:"api"`
-	// TokenFile holds the secret of kubo's API.Authorizations, "bearer:TOKEN", "basic:USER:PASSWORD" or a bare bearer token.
-	// Only its owner (and group) may read it. Default "": no authorization.
+	// TokenFile holds the secret of kubo's API.Authorizations: "bearer:TOKEN", "basic:USER:PASSWORD"
+	// or a bare bearer token. Only its owner (and group) may read it. Default "": no authorization.
 	TokenFile string `toml:"token_file"`
 }
 
@@ -100,7 +107,7 @@ type Admin struct {
 func Default() Config {
 	return Config{
 		DataDir: "/var/lib/detach",
-		Store:   Store{Kind: "embedded", API: "/ip4/127.0.0.1/tcp/5001"},
+		Store:   Store{Kind: "embedded", Kubo: Kubo{API: "/ip4/127.0.0.1/tcp/5001"}},
 		Keys:    Keys{Mode: "split"},
 		Gateway: Gateway{Listen: "127.0.0.1:8080", View: true},
 		Admin:   Admin{Listen: "127.0.0.1:9090"},

@@ -64,6 +64,7 @@ listen = "127.0.0.1:10125"
 reinject = "127.0.0.1:10026"
 [store]
 kind = "kubo"
+[store.kubo]
 api = "/unix/run/kubo/api.sock"
 token_file = "`+secret+`"
 [keys]
@@ -85,14 +86,14 @@ listen = ""
 		DataDir: "/srv/detach",
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
 			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr"}, second},
-		Store:   Store{Kind: "kubo", API: "/unix/run/kubo/api.sock", TokenFile: secret},
+		Store:   Store{Kind: "kubo", Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
 		Keys:    Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
 		Gateway: Gateway{URL: "http://localhost:8080/files"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if token, err := got.Store.Token(); token != "bearer:abc" || err != nil {
+	if token, err := got.Store.Kubo.Token(); token != "bearer:abc" || err != nil {
 		t.Errorf("Token() = %q, %v", token, err)
 	}
 }
@@ -117,7 +118,7 @@ func TestRefuses(t *testing.T) {
 		return minimal + "[" + table + "]\n" + name + " = " + value
 	}
 	url := func(u string) string { return strings.Replace(minimal, "https://files.example.org", u, 1) }
-	kubo := func(more string) string { return minimal + "[store]\nkind = \"kubo\"\n" + more }
+	kubo := func(more string) string { return minimal + "[store]\nkind = \"kubo\"\n[store.kubo]\n" + more }
 	tests := []struct{ name, text, key, remedy string }{
 		{"unknown key", with("store.knd", `"kubo"`), "store.knd: unknown key", "did you mean store.kind?"},
 		{"unknown key of a proxy", with("proxy.min_sise", `"1MB"`), "proxy.min_sise: unknown key", "did you mean proxy.min_size?"},
@@ -161,11 +162,11 @@ func TestRefuses(t *testing.T) {
 		{"min_size that detaches nothing", with("proxy.min_size", `"64GiB"`), "proxy[0].min_size", "64KiB is usual"},
 		{"max_size below min_size", with("proxy.max_size", `"1KiB"`), "proxy[0].max_size", "raise it"},
 		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},
-		{"bad multiaddr", kubo(`api = "/ip4/127.0.0.1/prt/5001"`), "store.api", "write a multiaddr"},
-		{"bad api URL", kubo(`api = "localhost:5001"`), "store.api", "write a multiaddr"},
-		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.token_file", "chmod 0600"},
-		{"token that is not there", kubo(`token_file = "` + dir + `/none"`), "store.token_file", "write kubo's API secret there"},
-		{"token that is empty", kubo(`token_file = "` + empty + `"`), "store.token_file", "write kubo's API secret there"},
+		{"bad multiaddr", kubo(`api = "/ip4/127.0.0.1/prt/5001"`), "store.kubo.api", "write a multiaddr"},
+		{"bad api URL", kubo(`api = "localhost:5001"`), "store.kubo.api", "write a multiaddr"},
+		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.kubo.token_file", "chmod 0600"},
+		{"token that is not there", kubo(`token_file = "` + dir + `/none"`), "store.kubo.token_file", "write kubo's API secret there"},
+		{"token that is empty", kubo(`token_file = "` + empty + `"`), "store.kubo.token_file", "write kubo's API secret there"},
 		{"unknown mode", with("keys.mode", `"whole"`), "keys.mode", `"split" or "link"`},
 	}
 	for _, tt := range tests {
@@ -189,7 +190,7 @@ func TestAccepts(t *testing.T) {
 		}
 	}
 	for _, api := range []string{"/dns4/kubo/tcp/5001", "/ip6/::1/tcp/5001", "http://127.0.0.1:5001", "https://ipfs.example.org"} {
-		if _, err := Parse(minimal+"[store]\nkind = \"kubo\"\napi = \""+api+"\"", nil); err != nil {
+		if _, err := Parse(minimal+"[store]\nkind = \"kubo\"\n[store.kubo]\napi = \""+api+"\"", nil); err != nil {
 			t.Errorf("%s: %v", api, err)
 		}
 	}

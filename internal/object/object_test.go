@@ -12,6 +12,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 // The vectors of docs/vectors run in internal/vault, through both ways of this package.
@@ -19,7 +20,7 @@ import (
 // carOf stores the content and returns what Read gives, and the CAR of data that a gateway would send.
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
-	store, err := ipfs.OpenEmbedded(t.TempDir())
+	store, err := embedded.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/race"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 // blackHole is a node that counts what it gets and keeps none of it.
@@ -61,7 +61,7 @@ func TestLargeToNode(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(blackHole))
 	defer srv.Close()
 	s := newSite(t)
-	store, err := ipfs.NewKubo(ipfs.KuboConfig{API: srv.URL})
+	store, err := kubo.New(kubo.Config{API: srv.URL})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 // recorder is a store that notes the blocks of each object.
@@ -128,9 +129,9 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func kuboStore(t *testing.T, node *servers.KuboNode) *ipfs.Kubo {
+func kuboStore(t *testing.T, node *servers.KuboNode) *kubo.Store {
 	t.Helper()
-	store, err := ipfs.NewKubo(ipfs.KuboConfig{API: node.API()})
+	store, err := kubo.New(kubo.Config{API: node.API()})
 	if err != nil {
 		t.Fatal(err)
 	}

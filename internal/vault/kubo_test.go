@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 // An attachment stored in a real node needs neither this program nor its gateway:
@@ -20,7 +20,7 @@ import (
 func TestKubo(t *testing.T) {
 	servers.Need(t, "openssl")
 	node := servers.Kubo(t)
-	store, err := ipfs.NewKubo(ipfs.KuboConfig{API: node.API()})
+	store, err := kubo.New(kubo.Config{API: node.API()})
 	if err != nil {
 		t.Fatal(err)
 	}

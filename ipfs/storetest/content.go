@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -20,21 +22,49 @@ var (
 	errEarlyEnd = io.ErrUnexpectedEOF
 )
 
-// reader gives size bytes that look like ciphertext, always the same for the same seed.
-func reader(seed uint64, size int64) io.Reader {
+// Chacha returns a reader of endless bytes that look like ciphertext, the same for the same seed.
+func Chacha(seed uint64) io.Reader {
 	var key [32]byte
-	for i := range 8 {
-		key[i] = byte(seed >> (8 * i))
-	}
-	return io.LimitReader(rand.NewChaCha8(key), size)
+	binary.LittleEndian.PutUint64(key[:], seed)
+	return rand.NewChaCha8(key)
 }
 
-func content(seed uint64, size int64) []byte {
+func reader(seed uint64, size int64) io.Reader { return io.LimitReader(Chacha(seed), size) }
+
+// Content returns the first size bytes of [Chacha].
+func Content[N int | int64](seed uint64, size N) []byte {
 	data := make([]byte, size)
-	if _, err := io.ReadFull(reader(seed, size), data); err != nil {
+	if _, err := io.ReadFull(Chacha(seed), data); err != nil {
 		panic(err) // it cannot
 	}
 	return data
+}
+
+// Vector is the CID that kubo gives to Size bytes of [Chacha](Size).
+type Vector struct {
+	Size int64
+	CID  string
+}
+
+// Vectors returns the CIDs of files of all shapes. Those above 1 GiB are left out where they would
+// take too long.
+func Vectors() []Vector {
+	vectors := []Vector{
+		{0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},
+		{1, "bafkreiayt5aags7hugm7d6uysfti5y5lmbe7qljyy2f6od2zn2vs4gcxw4"},
+		{1<<20 - 1, "bafkreif4fopi43wlfdnm4sfvgt5gnh6bwcu5rc4tso2pc3xg7gcybudwsq"},
+		{1 << 20, "bafkreidyiolecebspp6kpbylvrz5vqkxoqymzhaaearyh5tzd7smhkgmzy"},
+		{1<<20 + 1, "bafybeibg2qb6u2lt3pu62m6fseimbg4sk7oxhjhkomtri5ad4oasdfsksy"},
+		{5<<20 + 77, "bafybeid65qrgwbh6t5bqoarghi4qp2h4plfee7fu7ail5qfosojyqhfybq"},
+	}
+	if testing.Short() || race.Enabled {
+		return vectors
+	}
+	return append(vectors,
+		Vector{1.3e9, "bafybeihe6p4s3qsvutwjndxc5xt4snobikcvvwwbuw3fiqgnhrgkd5toru"},
+		Vector{1 << 30, "bafybeiaycbljxuoom3vuot4h7n26765hukegd5z247c6w2eojdz4flji6q"},   // one node, full
+		Vector{1<<30 + 1, "bafybeievb6mr45sqw2pszmkodeuapxufghfxwh3jqt3cfolcsp46cddpmu"}, // a third level, and a node with one link
+	)
 }
 
 // failing is a reader that fails after so many bytes.
@@ -73,11 +103,14 @@ func (h *hook) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leafCID is the CID of a leaf that has not been stored.
-func leafCID(data []byte) cid.Cid {
-	n, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, newBytesReader(data))
+// Discard is an [ipfs.AddFunc] that stores nothing.
+func Discard(ipfs.Block) error { return nil }
+
+// CIDOf returns the CID of a file that is not stored.
+func CIDOf(r io.Reader) cid.Cid {
+	n, err := ipfs.AddFile(Discard, r)
 	if err != nil {
-		panic(err) // it cannot
+		panic(err) // nothing refuses a block, and the readers of tests do not fail
 	}
 	return n.CID
 }

@@ -19,7 +19,7 @@ func testDamage(t *testing.T, b Backend) {
 	for i, how := range []Damage{Flip, Truncate, Remove} {
 		for which, name := range []string{"first leaf", "leaf", "leaf", "last leaf", "node", "metadata", "directory"} {
 			t.Run(fmt.Sprintf("%s %s %d", how, name, which), func(t *testing.T) {
-				data := content(uint64(1000+10*i+which), size)
+				data := Content(uint64(1000+10*i+which), size)
 				obj := put(t, b.Store, data)
 				b.Damage(t, obj.root, obj.blocks[which], how)
 				got, err := readAll(t, b.Store, obj)
@@ -63,7 +63,7 @@ func readAll(t *testing.T, s ipfs.Store, obj object) ([]byte, error) {
 
 // testSeek reads pieces of two files of one object in turns.
 func testSeek(t *testing.T, b Backend) {
-	data := content(900, 5<<20+77)
+	data := Content(900, 5<<20+77)
 	obj := put(t, b.Store, data)
 	blocks, err := b.Store.Open(t.Context(), obj.root)
 	if err != nil {
@@ -98,7 +98,7 @@ func testConcurrent(t *testing.T, b Backend) {
 	var wg sync.WaitGroup
 	for i := range 6 {
 		wg.Go(func() {
-			data := content(uint64(1100+i), int64(1<<20+i*300000))
+			data := Content(uint64(1100+i), int64(1<<20+i*300000))
 			_, err := b.Store.Put(t.Context(), "detach test", directoryOf(&failing{newBytesReader(data), 1 << 19, errSource}))
 			if !errors.Is(err, errSource) {
 				t.Errorf("put %d: got %v, want the source's error", i, err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -67,7 +68,7 @@ var sizes = []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
 
 func testRoundTrip(t *testing.T, b Backend) {
 	for i, size := range sizes {
-		data := content(uint64(100+i), size)
+		data := Content(uint64(100+i), size)
 		obj := put(t, b.Store, data)
 		if got := obj.data.Size; got != uint64(size) {
 			t.Errorf("%d bytes: node has size %d", size, got)
@@ -120,14 +121,14 @@ func testCancel(t *testing.T, b Backend) {
 func testRefused(t *testing.T, b Backend) {
 	before := b.Objects(t)
 	builds := map[string]func(ipfs.AddFunc) (cid.Cid, error){
-		"no block": func(ipfs.AddFunc) (cid.Cid, error) { return leafCID(nil), nil },
+		"no block": func(ipfs.AddFunc) (cid.Cid, error) { return CIDOf(strings.NewReader("")), nil },
 		"root not handed over": func(add ipfs.AddFunc) (cid.Cid, error) {
 			_, err := ipfs.AddFile(add, reader(400, 10))
-			return leafCID([]byte("other")), err
+			return CIDOf(strings.NewReader("other")), err
 		},
 		"block too large": func(add ipfs.AddFunc) (cid.Cid, error) {
-			data := content(401, ipfs.MaxBlock+1)
-			c := leafCID(nil)
+			data := Content(401, ipfs.MaxBlock+1)
+			c := CIDOf(strings.NewReader(""))
 			return c, add(ipfs.Block{CID: c, Data: data})
 		},
 	}
@@ -155,7 +156,7 @@ func testPanic(t *testing.T, b Backend) {
 
 func testDelete(t *testing.T, b Backend) {
 	before := b.Objects(t)
-	obj := put(t, b.Store, content(600, 3<<20))
+	obj := put(t, b.Store, Content(600, 3<<20))
 	if len(b.Objects(t)) != len(before)+1 {
 		t.Errorf("one object more: got %v, before %v", b.Objects(t), before)
 	}
@@ -170,7 +171,7 @@ func testDelete(t *testing.T, b Backend) {
 		t.Errorf("read after delete: got %v, want ErrNotFound", err)
 	}
 	// What is deleted can come back.
-	data := content(600, 3<<20)
+	data := Content(600, 3<<20)
 	put(t, b.Store, data)
 	if got, err := read(t.Context(), b.Store, obj.root); err != nil || string(got) != string(data) {
 		t.Errorf("stored again: %d bytes, %v", len(got), err)
@@ -181,7 +182,7 @@ func testDelete(t *testing.T, b Backend) {
 // Detach's own have, but for the one empty block of empty files.
 func testSharedBlocks(t *testing.T, b Backend) {
 	for i, size := range []int64{0, 3 << 20} {
-		data := content(uint64(650+i), size)
+		data := Content(uint64(650+i), size)
 		var objects [2]object
 		for j := range objects {
 			root, err := b.Store.Put(t.Context(), "detach test", func(add ipfs.AddFunc) (_ cid.Cid, err error) {
@@ -218,11 +219,11 @@ func testSharedBlocks(t *testing.T, b Backend) {
 }
 
 func testMissing(t *testing.T, b Backend) {
-	never := leafCID([]byte("never stored"))
+	never := CIDOf(strings.NewReader("never stored"))
 	if _, err := b.Store.Open(t.Context(), never); !errors.Is(err, ipfs.ErrNotFound) {
 		t.Errorf("open: got %v, want ErrNotFound", err)
 	}
-	obj := put(t, b.Store, content(700, 100))
+	obj := put(t, b.Store, Content(700, 100))
 	blocks, err := b.Store.Open(t.Context(), obj.root)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +245,7 @@ func testCheck(t *testing.T, b Backend) {
 }
 
 func testStopped(t *testing.T, b Backend) {
-	obj := put(t, b.Store, content(800, 3<<20))
+	obj := put(t, b.Store, Content(800, 3<<20))
 	b.Stop(t)
 	_, err := b.Store.Put(t.Context(), "detach test", directoryOf(reader(801, 3<<20)))
 	_, openErr := b.Store.Open(t.Context(), obj.root)

@@ -16,6 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 // Site is an installation: a vault in a data directory, and the gateway to it.
@@ -38,7 +39,7 @@ func New(t testing.TB) *Site {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.url = server.URL
-	store, err := ipfs.OpenEmbedded(filepath.Join(s.Dir, "objects"))
+	store, err := embedded.Open(filepath.Join(s.Dir, "objects"))
 	if err != nil {
 		t.Fatal(err)
 	}

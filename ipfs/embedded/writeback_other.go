@@ -1,6 +1,6 @@
 //go:build !linux
 
-package ipfs
+package embedded
 
 import "os"
 

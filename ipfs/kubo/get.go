@@ -1,4 +1,4 @@
-package ipfs
+package kubo
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
-	format "github.com/ipfs/go-ipld-format"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // maxAhead is how many blocks of a file that is read from front to back are asked for before they are due. A node takes
@@ -26,11 +26,11 @@ const slowLeaf = 50 * time.Millisecond
 // aheadRoom bounds the memory of what all readers together have asked for ahead, to 16 MiB. Who finds no room does without.
 var aheadRoom = make(chan struct{}, 16)
 
-// kuboBlocks reads blocks one by one, from what the node has itself. When one leaf has followed another, as the node above
+// blocks reads blocks one by one, from what the node has itself. When one leaf has followed another, as the node above
 // them has it, those after them are asked for as well.
-type kuboBlocks struct {
-	k    *Kubo
-	root Block // when the object has just been opened
+type blocks struct {
+	s    *Store
+	root ipfs.Block // when the object has just been opened
 
 	leaves []cid.Cid // of the last node, in their order
 	last   int       // which of them was got last; -1: none
@@ -47,13 +47,13 @@ type fetch struct {
 	err    error
 }
 
-func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
+func (b *blocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
 	slow := time.Since(b.got) > slowLeaf
 	if c == b.root.CID {
 		data = append(buf[:0], b.root.Data...)
 	} else if data = b.take(ctx, c, buf); data == nil {
 		b.drop()
-		if data, err = b.k.getSmall(ctx, c, buf); err != nil {
+		if data, err = b.s.getSmall(ctx, c, buf); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +64,7 @@ func (b *kuboBlocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byt
 
 // take waits for a block that was asked for ahead, if it is the one that is due, and keeps buf for another. One that has failed
 // is asked for again: then the error is that of the caller's own context.
-func (b *kuboBlocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
+func (b *blocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
 	if len(b.ahead) == 0 || b.ahead[0].c != c {
 		return nil
 	}
@@ -76,17 +76,17 @@ func (b *kuboBlocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
 	}
 	data, err := f.end()
 	if err != nil {
-		keepChunk(data)
+		ipfs.PutChunk(data)
 		return nil
 	}
-	keepChunk(buf)
+	ipfs.PutChunk(buf)
 	return data
 }
 
 // lookAhead follows where the reader is, and asks for what it will want next, unless it is slow.
-func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow bool) {
-	if isNode(c) {
-		b.leaves, b.last = leavesOf(data), -1
+func (b *blocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow bool) {
+	if ipfs.IsNode(c) {
+		b.leaves, b.last = ipfs.LeavesOf(data), -1
 		return
 	}
 	next := b.last + 1
@@ -105,28 +105,13 @@ func (b *kuboBlocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow
 	}
 }
 
-// leavesOf are the raw blocks that a node links to. It is not verified yet, so it may be anything: then it has none, or the
-// reader will not want them.
-func leavesOf(node []byte) (leaves []cid.Cid) {
-	n, err := decodeFileNode(node)
-	if err != nil {
-		return nil
-	}
-	for i := range n.links {
-		if c := n.link(i); isRaw(c) {
-			leaves = append(leaves, c)
-		}
-	}
-	return leaves
-}
-
-func (b *kuboBlocks) fetch(ctx context.Context, c cid.Cid) *fetch {
+func (b *blocks) fetch(ctx context.Context, c cid.Cid) *fetch {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &fetch{c: c, cancel: cancel, done: make(chan struct{}), buf: chunks.Get().(*[chunkSize]byte)[:]}
+	f := &fetch{c: c, cancel: cancel, done: make(chan struct{}), buf: ipfs.GetChunk()}
 	go func() {
 		defer close(f.done)
 		var data []byte
-		if data, f.err = b.k.getBlock(ctx, c, f.buf); f.err == nil {
+		if data, f.err = b.s.getBlock(ctx, c, f.buf); f.err == nil {
 			f.buf = data
 		}
 	}()
@@ -142,18 +127,18 @@ func (f *fetch) end() ([]byte, error) {
 }
 
 // drop gives up what was asked for ahead: the reader went elsewhere.
-func (b *kuboBlocks) drop() {
+func (b *blocks) drop() {
 	for _, f := range b.ahead {
 		f.cancel()
 	}
 	for _, f := range b.ahead {
 		buf, _ := f.end()
-		keepChunk(buf)
+		ipfs.PutChunk(buf)
 	}
 	b.ahead = nil
 }
 
-func (b *kuboBlocks) Close() error {
+func (b *blocks) Close() error {
 	b.drop()
 	return nil
 }
@@ -163,54 +148,45 @@ const (
 	maxSmallBlocks = 64       // and so all are 4 MiB
 )
 
-func newSmallBlocks() *lru.Cache[cid.Cid, []byte] {
-	blocks, err := lru.New[cid.Cid, []byte](maxSmallBlocks)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return blocks
-}
-
 // getSmall gets a block from the node, unless it is one of the small ones that were got last: those above the leaves, and
 // metadata. Between a browser's request for 64 KiB and the leaf that has it lie three of them, which are the same for its next
 // request. An object's root is not among them: it is asked for each time, so that what the node has lost, or a node that is gone, is
 // found out first. What does not fit its CID is not kept: the next time the node may give what does.
-func (k *Kubo) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
-	if data, ok := k.small.Get(c); ok {
+func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	if data, ok := s.small.Get(c); ok {
 		return append(buf[:0], data...), nil
 	}
-	data, err := k.getBlock(ctx, c, buf)
-	if err == nil && len(data) <= maxSmall && Verify(c, data) == nil {
-		k.small.Add(c, bytes.Clone(data))
+	data, err := s.getBlock(ctx, c, buf)
+	if err == nil && len(data) <= maxSmall && ipfs.Verify(c, data) == nil {
+		s.small.Add(c, bytes.Clone(data))
 	}
 	return data, err
 }
 
 // getBlock reads a block into buf, or into a larger one.
-func (k *Kubo) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+func (s *Store) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	select {
-	case k.reads <- struct{}{}:
+	case s.reads <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	defer func() { <-k.reads }()
-	watched, watch := k.watch(ctx)
+	defer func() { <-s.reads }()
+	watched, watch := s.watch(ctx)
 	defer watch.end()
-	req := k.api.Request("block/get", c.String()).Option("offline", true)
 	var data []byte
-	err := receive(watched, req, func(r io.Reader) (err error) {
+	err := s.receive(watched, "block/get", c.String(), options{"offline": true}, nil, func(r io.Reader) (err error) {
 		data, err = readBlock(r, buf)
 		return err
 	})
 	switch {
 	case err == nil:
 		return data, nil
-	case errors.Is(err, ErrCorrupt):
+	case errors.Is(err, ipfs.ErrCorrupt):
 		return nil, err
-	case ctx.Err() == nil && strings.Contains(err.Error(), format.ErrNotFound{Cid: c}.Error()):
-		return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
+	case ctx.Err() == nil && strings.Contains(err.Error(), "could not find "+c.String()):
+		return nil, fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
 	case ctx.Err() == nil && strings.Contains(err.Error(), hashOnReadError):
-		return nil, fmt.Errorf("%w: block %s: %w", ErrCorrupt, c, err)
+		return nil, fmt.Errorf("%w: block %s: %w", ipfs.ErrCorrupt, c, err)
 	}
 	return nil, fail(ctx, watched, "block/get", err)
 }
@@ -225,7 +201,7 @@ func readBlock(r io.Reader, buf []byte) ([]byte, error) {
 		var n int
 		var err error
 		if len(buf) < cap(buf) {
-			n, err = r.Read(buf[len(buf):min(cap(buf), MaxBlock+1)])
+			n, err = r.Read(buf[len(buf):min(cap(buf), ipfs.MaxBlock+1)])
 			buf = buf[:len(buf)+n]
 		} else { // a leaf has filled it, and there should be no more
 			var more [512]byte
@@ -233,8 +209,8 @@ func readBlock(r io.Reader, buf []byte) ([]byte, error) {
 			buf = append(buf, more[:n]...)
 		}
 		switch {
-		case len(buf) > MaxBlock:
-			return nil, fmt.Errorf("%w: the node's block is larger than any", ErrCorrupt)
+		case len(buf) > ipfs.MaxBlock:
+			return nil, fmt.Errorf("%w: the node's block is larger than any", ipfs.ErrCorrupt)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:

@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"bytes"
@@ -18,12 +18,21 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-func openKubo(t testing.TB, cfg ipfs.KuboConfig) *ipfs.Kubo {
+func must(t testing.TB, err error) {
 	t.Helper()
-	s, err := ipfs.NewKubo(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openStore(t testing.TB, cfg kubo.Config) *kubo.Store {
+	t.Helper()
+	s, err := kubo.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,12 +40,12 @@ func openKubo(t testing.TB, cfg ipfs.KuboConfig) *ipfs.Kubo {
 	return s
 }
 
-func TestKuboConformance(t *testing.T) {
+func TestConformance(t *testing.T) {
 	faults.Covers(t, 38, 44, 48, 53, 77)
 	node := servers.Kubo(t)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		return storetest.Backend{
-			Store:   openKubo(t, ipfs.KuboConfig{API: node.API()}),
+			Store:   openStore(t, kubo.Config{API: node.API()}),
 			Objects: func(t *testing.T) []string { return node.Pins() },
 			Collect: func(t *testing.T) { node.Run("repo", "gc", "-q") },
 			Damage: func(t *testing.T, root cid.Cid, b ipfs.Block, how storetest.Damage) {
@@ -77,7 +86,7 @@ func damageFlatfs(t *testing.T, repo string, b ipfs.Block, how storetest.Damage)
 }
 
 func testPinName(t *testing.T, node *servers.KuboNode) {
-	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
+	s := openStore(t, kubo.Config{API: node.API()})
 	root, err := s.Put(t.Context(), "detach/v1 2026-11", func(add ipfs.AddFunc) (cid.Cid, error) {
 		n, err := ipfs.AddFile(add, strings.NewReader("named"))
 		return n.CID, err
@@ -91,12 +100,43 @@ func testPinName(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
+// The vectors are kubo's, and so are a directory's CID and the sizes in it.
+func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
+	form := []string{"add", "-Q", "--cid-version=1", "--raw-leaves", "--chunker=size-1048576", "--max-file-links=1024", "--only-hash"}
+	for _, v := range storetest.Vectors() {
+		if v.Size >= 1<<30 && v.Size != 1.3e9 {
+			continue // kubo takes longer than we do: one large file is enough
+		}
+		got := strings.TrimSpace(node.RunInput(io.LimitReader(storetest.Chacha(uint64(v.Size)), v.Size), form...))
+		if got != v.CID {
+			t.Errorf("%d bytes: kubo says %s, the vector is %s", v.Size, got, v.CID)
+		}
+	}
+
+	dir := t.TempDir()
+	data, meta := storetest.Content(40, 5<<20+77), storetest.Content(41, 300)
+	must(t, os.WriteFile(filepath.Join(dir, "data"), data, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "meta.jwe"), meta, 0o600))
+	want := strings.TrimSpace(node.Run(append(form, "-r", dir)...))
+	d, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
+	must(t, err)
+	m, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(meta))
+	must(t, err)
+	got, err := ipfs.AddDirectory(storetest.Discard, ipfs.Entry{Name: "meta.jwe", Node: m}, ipfs.Entry{Name: "data", Node: d})
+	must(t, err)
+	if got.CID.String() != want {
+		t.Errorf("directory: got %s, kubo says %s", got.CID, want)
+	}
+}
+
 // The CAR files of the embedded store, and those of ExportCAR, are taken by a node as they are.
 func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	dir := t.TempDir()
-	s := openEmbedded(t, dir)
+	s, err := embedded.Open(dir)
+	must(t, err)
+	defer s.Close()
 	for i, size := range []int{0, 1, 3<<20 + 9} {
-		data := content(uint64(20+i), size)
+		data := storetest.Content(uint64(20+i), size)
 		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
 			f, err := ipfs.AddFile(add, bytes.NewReader(data))
 			must(t, err)
@@ -143,16 +183,16 @@ func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 		"/dns4/localhost/tcp/" + port,
 		"/dns/localhost/tcp/" + port, // which may be ::1 first, where nobody listens
 	} {
-		s := openKubo(t, ipfs.KuboConfig{API: api})
+		s := openStore(t, kubo.Config{API: api})
 		if err := s.Check(t.Context()); err != nil {
 			t.Errorf("%s: %v", api, err)
 		}
 	}
 }
 
-func TestNewKuboRefuses(t *testing.T) {
+func TestNewRefusesBadAddresses(t *testing.T) {
 	for _, api := range []string{"", "localhost:5001", "ftp://x", "http://", "/ip4/1.2.3.4", "/nonsense", "http://user:pass@host:1", "http://h?x=1", "http://h#f"} {
-		s, err := ipfs.NewKubo(ipfs.KuboConfig{API: api})
+		s, err := kubo.New(kubo.Config{API: api})
 		if err == nil {
 			t.Errorf("%q: got %v, want an error", api, s)
 		} else if strings.Contains(err.Error(), "user:pass@") {
@@ -161,20 +201,20 @@ func TestNewKuboRefuses(t *testing.T) {
 	}
 }
 
-func BenchmarkKubo(b *testing.B) {
-	s := openKubo(b, ipfs.KuboConfig{API: servers.Kubo(b).API()})
+func Benchmark(b *testing.B) {
+	s := openStore(b, kubo.Config{API: servers.Kubo(b).API()})
 	i := uint64(0)
 	b.Run("Put", func(b *testing.B) {
 		b.SetBytes(64 << 20)
 		b.ReportAllocs()
 		for b.Loop() {
 			i++
-			root := putFile(b, s, io.LimitReader(chacha(1000+i), 64<<20))
+			root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(1000+i), 64<<20))
 			must(b, s.Delete(b.Context(), root))
 		}
 	})
 	b.Run("Read", func(b *testing.B) {
-		root := putFile(b, s, io.LimitReader(chacha(1000), 64<<20))
+		root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(1000), 64<<20))
 		b.SetBytes(64 << 20)
 		b.ReportAllocs()
 		for b.Loop() {

@@ -1,7 +1,8 @@
-package ipfs_test
+package embedded_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -16,12 +17,20 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-func openEmbedded(t testing.TB, dir string) *ipfs.Embedded {
+func must(t testing.TB, err error) {
 	t.Helper()
-	s, err := ipfs.OpenEmbedded(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openStore(t testing.TB, dir string) *embedded.Store {
+	t.Helper()
+	s, err := embedded.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,12 +38,12 @@ func openEmbedded(t testing.TB, dir string) *ipfs.Embedded {
 	return s
 }
 
-func TestEmbeddedConformance(t *testing.T) {
+func TestConformance(t *testing.T) {
 	faults.Covers(t, 38, 44, 48, 53, 77)
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		dir := filepath.Join(t.TempDir(), "objects")
 		return storetest.Backend{
-			Store:   openEmbedded(t, dir),
+			Store:   openStore(t, dir),
 			Objects: func(t *testing.T) []string { return names(t, dir) },
 			Collect: func(*testing.T) {},
 			Damage: func(t *testing.T, root cid.Cid, b ipfs.Block, how storetest.Damage) {
@@ -66,7 +75,7 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	car, err := os.ReadFile(name)
 	must(t, err)
 	// Blocks come before their parents, so the first mention after the header is the section.
-	i := carHeaderLen + bytes.Index(car[carHeaderLen:], b.CID.Bytes())
+	i := ipfs.CARHeaderSize + bytes.Index(car[ipfs.CARHeaderSize:], b.CID.Bytes())
 	end := i + len(b.CID.Bytes()) + len(b.Data)
 	switch how {
 	case storetest.Flip:
@@ -74,25 +83,25 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	case storetest.Truncate:
 		car = car[:end-1]
 	case storetest.Remove:
-		head := len(appendUvarint(nil, end-i))
+		head := len(binary.AppendUvarint(nil, uint64(end-i)))
 		car = append(car[:i-head:i-head], car[end:]...)
 	}
 	must(t, os.WriteFile(name, car, 0o600))
 }
 
 // A CAR is cut or overwritten anywhere: what is read is right, or there is an error.
-func TestEmbeddedGarbage(t *testing.T) {
+func TestDamagedFileIsAnError(t *testing.T) {
 	faults.Covers(t, 77)
 	dir := t.TempDir()
-	s := openEmbedded(t, dir)
-	data := content(1, 1<<20+5000)
-	root := putFile(t, s, bytes.NewReader(data))
+	s := openStore(t, dir)
+	data := storetest.Content(1, 1<<20+5000)
+	root := storetest.PutFile(t, s, bytes.NewReader(data))
 	name := filepath.Join(dir, root.String()+".car")
 	good, err := os.ReadFile(name)
 	must(t, err)
 	check := func(what string, at int, car []byte) {
 		must(t, os.WriteFile(name, car, 0o600))
-		got, err := readFile(t, s, root)
+		got, err := storetest.ReadFile(t, s, root)
 		if err == nil || !errors.Is(err, ipfs.ErrCorrupt) && !errors.Is(err, ipfs.ErrNotFound) {
 			t.Errorf("%s at %d: got %v, want ErrCorrupt", what, at, err)
 		}
@@ -113,21 +122,21 @@ func TestEmbeddedGarbage(t *testing.T) {
 		check("overwritten", at, append(good[:at:at], make([]byte, len(good)-at)...))
 	}
 	must(t, os.WriteFile(name, good, 0o600))
-	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the good file: %d bytes, %v", len(got), err)
 	}
 	must(t, os.WriteFile(name, append(good, 0), 0o600))
-	if _, err := readFile(t, s, root); !errors.Is(err, ipfs.ErrCorrupt) {
+	if _, err := storetest.ReadFile(t, s, root); !errors.Is(err, ipfs.ErrCorrupt) {
 		t.Errorf("one byte more: got %v, want ErrCorrupt", err)
 	}
 }
 
 // A process that opens the store removes what a crash has left, and nothing else.
-func TestEmbeddedLeftovers(t *testing.T) {
+func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	faults.Covers(t, 46)
 	dir := filepath.Join(t.TempDir(), "objects[1] *?") // any name will do
-	s := openEmbedded(t, dir)
-	kept := putFile(t, s, strings.NewReader("kept"))
+	s := openStore(t, dir)
+	kept := storetest.PutFile(t, s, strings.NewReader("kept"))
 	dead := filepath.Join(dir, "put-123.tmp")
 	must(t, os.WriteFile(dead, []byte("half"), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
@@ -137,7 +146,7 @@ func TestEmbeddedLeftovers(t *testing.T) {
 		if err != nil {
 			return cid.Undef, err
 		}
-		openEmbedded(t, dir)
+		openStore(t, dir)
 		if _, err := os.Stat(dead); err == nil {
 			t.Error("what a crash has left is still there")
 		}
@@ -147,7 +156,7 @@ func TestEmbeddedLeftovers(t *testing.T) {
 		t.Errorf("the file was taken from its writer: %v", err)
 	}
 	for _, c := range []cid.Cid{kept, root} {
-		if _, err := readFile(t, s, c); err != nil {
+		if _, err := storetest.ReadFile(t, s, c); err != nil {
 			t.Errorf("%s: %v", c, err)
 		}
 	}
@@ -157,22 +166,19 @@ func TestEmbeddedLeftovers(t *testing.T) {
 }
 
 // Who only reads changes nothing: not what a crash has left, and not a folder that is not there.
-func TestReadEmbedded(t *testing.T) {
+func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "objects")
-	data := content(5, 1<<20+5)
-	root := putFile(t, openEmbedded(t, dir), bytes.NewReader(data))
+	data := storetest.Content(5, 1<<20+5)
+	root := storetest.PutFile(t, openStore(t, dir), bytes.NewReader(data))
 	must(t, os.WriteFile(filepath.Join(dir, "put-123.tmp"), []byte("half"), 0o600))
 	before := names(t, dir)
-	s, err := ipfs.ReadEmbedded(dir)
+	s, err := embedded.OpenReadOnly(dir)
 	must(t, err)
 	defer s.Close()
-	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("read %d bytes, %v", len(got), err)
 	}
-	_, err = s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-		n, err := ipfs.AddFile(add, strings.NewReader("x"))
-		return n.CID, err
-	})
+	_, err = storetest.TryPutFile(t.Context(), s, strings.NewReader("x"))
 	for what, err := range map[string]error{"Put": err, "Delete": s.Delete(t.Context(), root), "Check": s.Check(t.Context())} {
 		if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), "reading only") {
 			t.Errorf("%s: %v, want ErrUnavailable and the reason", what, err)
@@ -182,7 +188,7 @@ func TestReadEmbedded(t *testing.T) {
 		t.Errorf("there is now %q, was %q", after, before)
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := ipfs.ReadEmbedded(missing); err == nil || !strings.Contains(err.Error(), missing) {
+	if _, err := embedded.OpenReadOnly(missing); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("of a missing folder: %v, want an error that names it", err)
 	}
 	if _, err := os.Lstat(missing); err == nil {
@@ -191,9 +197,9 @@ func TestReadEmbedded(t *testing.T) {
 }
 
 // Many stores are opened while many objects are written: no writer loses its file.
-func TestEmbeddedOpenWhilePut(t *testing.T) {
+func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 	dir := t.TempDir()
-	s := openEmbedded(t, dir)
+	s := openStore(t, dir)
 	stop := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
@@ -203,21 +209,21 @@ func TestEmbeddedOpenWhilePut(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, err := ipfs.OpenEmbedded(dir); err != nil {
+				if _, err := embedded.Open(dir); err != nil {
 					t.Error(err)
 				}
 			}
 		}
 	}()
 	for i := range 100 {
-		putFile(t, s, io.LimitReader(chacha(uint64(i)), 10))
+		storetest.PutFile(t, s, io.LimitReader(storetest.Chacha(uint64(i)), 10))
 	}
 	close(stop)
 	<-done
 }
 
 // The disk is full: the error is the store's, and nothing stays.
-func TestEmbeddedDiskFull(t *testing.T) {
+func TestFullDiskLeavesNothing(t *testing.T) {
 	faults.Covers(t, 43)
 	var old syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
@@ -226,11 +232,8 @@ func TestEmbeddedDiskFull(t *testing.T) {
 	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
 
 	dir := t.TempDir()
-	s := openEmbedded(t, dir)
-	_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-		n, err := ipfs.AddFile(add, io.LimitReader(chacha(7), 5<<20))
-		return n.CID, err
-	})
+	s := openStore(t, dir)
+	_, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(7), 5<<20))
 	if !errors.Is(err, ipfs.ErrUnavailable) || !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
@@ -240,12 +243,12 @@ func TestEmbeddedDiskFull(t *testing.T) {
 }
 
 // An object is replaced by another process while its index is kept here.
-func TestEmbeddedReplaced(t *testing.T) {
+func TestReplacedFileIsReadAnew(t *testing.T) {
 	dir := t.TempDir()
-	s := openEmbedded(t, dir)
-	data := content(8, 20<<20+1) // more than is flushed at once
-	root := putFile(t, s, bytes.NewReader(data))
-	if _, err := readFile(t, s, root); err != nil {
+	s := openStore(t, dir)
+	data := storetest.Content(8, 20<<20+1) // more than is flushed at once
+	root := storetest.PutFile(t, s, bytes.NewReader(data))
+	if _, err := storetest.ReadFile(t, s, root); err != nil {
 		t.Fatal(err)
 	}
 	// The same object in another order, as `ipfs dag export` would write it.
@@ -256,35 +259,35 @@ func TestEmbeddedReplaced(t *testing.T) {
 	must(t, blocks.Close())
 	must(t, os.WriteFile(filepath.Join(dir, "new"), car.Bytes(), 0o600))
 	must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, root.String()+".car")))
-	if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, data) {
+	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
-func BenchmarkEmbeddedPut(b *testing.B) {
-	s := openEmbedded(b, b.TempDir())
-	data := content(9, 64<<20)
+func BenchmarkPut(b *testing.B) {
+	s := openStore(b, b.TempDir())
+	data := storetest.Content(9, 64<<20)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		root := putFile(b, s, bytes.NewReader(data))
+		root := storetest.PutFile(b, s, bytes.NewReader(data))
 		must(b, s.Delete(b.Context(), root))
 	}
 }
 
-func BenchmarkEmbeddedPutSmall(b *testing.B) {
-	s := openEmbedded(b, b.TempDir())
-	data := content(9, 100<<10)
+func BenchmarkPutSmall(b *testing.B) {
+	s := openStore(b, b.TempDir())
+	data := storetest.Content(9, 100<<10)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		putFile(b, s, bytes.NewReader(data))
+		storetest.PutFile(b, s, bytes.NewReader(data))
 	}
 }
 
-func BenchmarkEmbeddedRead(b *testing.B) {
-	s := openEmbedded(b, b.TempDir())
-	root := putFile(b, s, io.LimitReader(chacha(10), 64<<20))
+func BenchmarkRead(b *testing.B) {
+	s := openStore(b, b.TempDir())
+	root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(10), 64<<20))
 	b.SetBytes(64 << 20)
 	b.ReportAllocs()
 	buf := make([]byte, 64<<10)

@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"bufio"
@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
 // goodStats is the answer to an import of 3 MiB.
@@ -126,7 +126,7 @@ func wrongAnswers() map[string]http.HandlerFunc {
 }
 
 // An import that does not end well is an error, and nothing is pinned.
-func TestImportAnswers(t *testing.T) {
+func TestBadImportAnswerPinsNothing(t *testing.T) {
 	faults.Covers(t, 41, 42)
 	scripts := map[string]http.HandlerFunc{
 		"error in the trailer":      lateError(goodStats, "multipart: NextPart: EOF"),
@@ -162,7 +162,7 @@ func TestImportAnswers(t *testing.T) {
 }
 
 // A pin that does not end well is taken back, for it may be there.
-func TestPinAnswers(t *testing.T) {
+func TestBadPinAnswerIsTakenBack(t *testing.T) {
 	faults.Covers(t, 41, 42)
 	pins := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -211,13 +211,13 @@ func (b *bubbled) mustNotCall(commands ...string) {
 // who offer that.
 func (b *bubbled) mustNotRead() {
 	b.t.Helper()
-	if gave := b.gave.Load(); gave > ipfs.MaxAnswer+1<<20 {
+	if gave := b.gave.Load(); gave > kubo.MaxAnswer+1<<20 {
 		b.t.Errorf("the node could say %d bytes", gave)
 	}
 }
 
 // The pin is there, and only the answer is lost: it is taken back.
-func TestPinWhoseAnswerIsLost(t *testing.T) {
+func TestPinIsTakenBackIfItsAnswerIsLost(t *testing.T) {
 	faults.Covers(t, 41)
 	var b *bubbled
 	script := map[string]http.HandlerFunc{"pin/add": func(w http.ResponseWriter, r *http.Request) {
@@ -234,7 +234,7 @@ func TestPinWhoseAnswerIsLost(t *testing.T) {
 }
 
 // A node answers before it has the object. What it says is the reason, and the source is not read on.
-func TestAnswerBeforeTheEnd(t *testing.T) {
+func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	faults.Covers(t, 43)
 	for _, after := range []int64{0, 1, 100, 1 << 20, 5<<20 + 7} {
 		for what, h := range map[string]http.HandlerFunc{

@@ -1,7 +1,8 @@
-package ipfs
+package kubo
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,8 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 var (
@@ -23,13 +26,13 @@ var (
 	errTooLong = errors.New("the node's answer is too long")
 )
 
-// transport is how every request to a node goes: through no proxy that the environment names, to
-// no other place than the configured one, and with an answer of bounded size.
+// transport carries every request to a node: through no proxy that the environment names, to no
+// place but the configured one, and with an answer of bounded size.
 type transport struct {
 	base *http.Transport
 }
 
-// dialer makes the transport to an API address, and the URL that its requests begin with.
+// dialer returns the URL that requests to an API address begin with, and their transport.
 func dialer(api string) (string, *transport, error) {
 	base := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -44,7 +47,7 @@ func dialer(api string) (string, *transport, error) {
 	t := &transport{base}
 	if !strings.HasPrefix(api, "/") {
 		u, err := url.Parse(api)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery+u.Fragment != "" {
 			return "", nil, errors.New("kubo API: want /ip4/HOST/tcp/PORT, /unix/PATH or http(s)://HOST:PORT")
 		}
 		if u.User != nil {
@@ -103,8 +106,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-// refusal is what a node says when it does not do what it is asked. The library would read that,
-// too, but write to standard error what it does not understand of it.
+// refusal returns a node's reason for an error status. The library would read it too, but print
+// what it does not understand of it to standard error.
 func refusal(resp *http.Response, kind string) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
@@ -125,6 +128,36 @@ func clip(s string) string {
 		s = s[:maxReason] + "…"
 	}
 	return s
+}
+
+// fail gives an error its class. watched is the context that the watch ends, ctx the caller's.
+func fail(ctx, watched context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("kubo %s: %w", what, context.Cause(ctx))
+	}
+	if cause := context.Cause(watched); cause == errStalled {
+		err = cause
+	}
+	// A url.Error repeats the whole address with its arguments.
+	if ue := new(url.Error); errors.As(err, &ue) {
+		err = ue.Err
+	}
+	err = explainCertificate(err)
+	if text := err.Error(); len(text) > 2*maxReason {
+		err = errors.New(clip(text))
+	}
+	return ipfs.Unavailable("kubo "+what, err)
+}
+
+// explainCertificate adds the remedy if the authority behind a certificate is unknown.
+func explainCertificate(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fmt.Errorf("%w: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE", err)
+	}
+	return err
 }
 
 // bounded is an answer's body that fails when it gets too long.
@@ -156,10 +189,10 @@ type watch struct {
 	cancel context.CancelCauseFunc
 }
 
-func (k *Kubo) watch(ctx context.Context) (context.Context, *watch) {
+func (s *Store) watch(ctx context.Context) (context.Context, *watch) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{idle: k.idle, cancel: cancel}
-	w.timer = time.AfterFunc(k.idle, func() { cancel(errStalled) })
+	w := &watch{idle: s.idle, cancel: cancel}
+	w.timer = time.AfterFunc(s.idle, func() { cancel(errStalled) })
 	return ctx, w
 }
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-package ipfs_test
+package kubo_test
 
 import (
 	"bytes"
@@ -22,10 +22,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // What happens to a real node in the middle of an object of 64 MiB.
-func TestRealNode(t *testing.T) {
+func TestNodeFailsDuringUpload(t *testing.T) {
 	faults.Covers(t, 39, 40, 43)
 	node := servers.Kubo(t)
 	for _, c := range []struct {
@@ -51,7 +53,7 @@ func TestRealNode(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := openKubo(t, ipfs.KuboConfig{API: node.API(), Idle: c.idle})
+			s := openStore(t, kubo.Config{API: node.API(), Idle: c.idle})
 			before := node.Pins()
 			blocks := 0
 			var since time.Time
@@ -62,13 +64,13 @@ func TestRealNode(t *testing.T) {
 						since = time.Now()
 					}
 					return add(b)
-				}, io.LimitReader(chacha(30), 64<<20))
+				}, io.LimitReader(storetest.Chacha(30), 64<<20))
 				return n.CID, err
 			})
 			if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), c.reason) {
 				t.Errorf("got %v, want ErrUnavailable and %q", err, c.reason)
 			}
-			if took := time.Since(since); took > ipfs.DefaultIdle {
+			if took := time.Since(since); took > kubo.DefaultIdle {
 				t.Errorf("noticed after %v", took)
 			}
 			// A full disk shows only when kubo writes, which it does for 100 MB at a time.
@@ -79,8 +81,8 @@ func TestRealNode(t *testing.T) {
 			if got := node.Pins(); !slices.Equal(got, before) {
 				t.Errorf("pins: got %v, want %v", got, before)
 			}
-			s = openKubo(t, ipfs.KuboConfig{API: node.API()})
-			root := putFile(t, s, strings.NewReader("it works again, after it was "+c.name))
+			s = openStore(t, kubo.Config{API: node.API()})
+			root := storetest.PutFile(t, s, strings.NewReader("it works again, after it was "+c.name))
 			must(t, s.Delete(t.Context(), root))
 		})
 	}
@@ -115,17 +117,17 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 // Garbage collection knows pins only. What comes in is not pinned before it is whole, so a collection
 // may take its blocks away: then the node finds that when it pins, and Put fails. Nothing that Put
 // has returned is ever missing a block.
-func TestGarbageCollection(t *testing.T) {
+func TestGarbageCollectionDuringUpload(t *testing.T) {
 	faults.Covers(t, 49)
 	node := servers.Kubo(t)
-	s := openKubo(t, ipfs.KuboConfig{API: node.API()})
+	s := openStore(t, kubo.Config{API: node.API()})
 	before := node.Pins()
 
 	t.Run("in the middle", func(t *testing.T) { testCollectInTheMiddle(t, node, s, before) })
 	t.Run("all the time", func(t *testing.T) { testCollectAllTheTime(t, node, s, before) })
 }
 
-func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, before []string) {
+func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *kubo.Store, before []string) {
 	const files, collectAt = 300, 250 // kubo writes 128 blocks at a time
 	root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
 		var entries []ipfs.Entry
@@ -159,19 +161,16 @@ func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, 
 	}
 }
 
-func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, before []string) {
+func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *kubo.Store, before []string) {
 	stop, stopped := make(chan struct{}), make(chan int)
 	go collect(t, node, stop, stopped)
 	stored := map[cid.Cid]uint64{}
 	var pins []string
 	for i := range uint64(20) {
-		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-			n, err := ipfs.AddFile(add, io.LimitReader(chacha(50+i), 3<<20+7))
-			return n.CID, err
-		})
+		root, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(50+i), 3<<20+7))
 		if err == nil {
 			stored[root] = 50 + i
-			pins = append(pins, fmt.Sprintf("%s n", root))
+			pins = append(pins, fmt.Sprintf("%s detach test", root))
 		} else if !errors.Is(err, ipfs.ErrUnavailable) {
 			t.Errorf("got %v, want ErrUnavailable", err)
 		}
@@ -180,7 +179,7 @@ func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *ipfs.Kubo, b
 	t.Logf("%d of 20 stored, beside %d collections", len(stored), <-stopped)
 	node.Run("repo", "gc", "-q")
 	for root, seed := range stored {
-		if got, err := readFile(t, s, root); err != nil || !bytes.Equal(got, content(seed, 3<<20+7)) {
+		if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, storetest.Content(seed, 3<<20+7)) {
 			t.Errorf("%s: %d bytes, %v", root, len(got), err)
 		}
 	}
@@ -229,11 +228,8 @@ func TestAuthorization(t *testing.T) {
 		"basic:me:wrong":     ipfs.ErrUnavailable,
 		"bearer:n0pins":      ipfs.ErrUnavailable,
 	} {
-		s := openKubo(t, ipfs.KuboConfig{API: node.API(), Token: token})
-		_, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-			n, err := ipfs.AddFile(add, io.LimitReader(chacha(60), 3<<20))
-			return n.CID, err
-		})
+		s := openStore(t, kubo.Config{API: node.API(), Token: token})
+		_, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(60), 3<<20))
 		for what, err := range map[string]error{"check": s.Check(t.Context()), "put": err} {
 			if !errors.Is(err, want) {
 				t.Errorf("token %q, %s: got %v, want %v", token, what, err, want)

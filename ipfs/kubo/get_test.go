@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"bytes"
@@ -13,12 +13,13 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // What a node gives for a block is bounded, and is what it says it is or an error.
-func TestBlockAnswers(t *testing.T) {
+func TestBadBlockAnswerIsAnError(t *testing.T) {
 	faults.Covers(t, 42)
-	c := putFile(t, openEmbedded(t, t.TempDir()), strings.NewReader("x"))
+	c := storetest.CIDOf(strings.NewReader("x"))
 	for name, test := range map[string]struct {
 		h    http.HandlerFunc
 		want error
@@ -39,7 +40,7 @@ func TestBlockAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, map[string]http.HandlerFunc{"block/get": test.h}, func(t *testing.T, b *bubbled) {
-				if got, err := readFile(t, b.store, c); !errors.Is(err, test.want) || len(got) > 0 {
+				if got, err := storetest.ReadFile(t, b.store, c); !errors.Is(err, test.want) || len(got) > 0 {
 					t.Errorf("got %q %v, want %v", got, err, test.want)
 				}
 				b.mustNotCall("elsewhere")
@@ -50,10 +51,10 @@ func TestBlockAnswers(t *testing.T) {
 }
 
 // nodeWith is a script for a node that has the blocks.
-func nodeWith(m *memory) map[string]http.HandlerFunc {
+func nodeWith(m *storetest.Memory) map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{"block/get": func(w http.ResponseWriter, r *http.Request) {
 		c, err := cid.Decode(r.URL.Query().Get("arg"))
-		if data, ok := m.blocks[c]; err == nil && ok {
+		if data, ok := m.Blocks[c]; err == nil && ok {
 			w.Write(data)
 			return
 		}
@@ -63,13 +64,13 @@ func nodeWith(m *memory) map[string]http.HandlerFunc {
 
 // Whoever reads a file from front to back has the next blocks on their way, and gets each of them once.
 func TestBlocksAreAskedForAhead(t *testing.T) {
-	m, data := newMemory(), content(3, 10<<20)
-	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	m, data := storetest.NewMemory(), storetest.Content(3, 10<<20)
+	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		blocks, err := b.store.Open(t.Context(), file.CID)
 		must(t, err)
-		f, err := openFile(t, blocks, file.CID)
+		f, err := storetest.OpenFile(t, blocks, file.CID)
 		must(t, err)
 		for _, step := range []struct {
 			leaf  int64
@@ -97,7 +98,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 		must(t, blocks.Close())
 	})
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
-		if got, err := readFile(t, b.store, file.CID); err != nil || !bytes.Equal(got, data) {
+		if got, err := storetest.ReadFile(t, b.store, file.CID); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("got %d bytes, %v", len(got), err)
 		}
 		if calls := b.called("block/get"); calls != 11 {
@@ -108,16 +109,16 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 
 // A block that is missing is an error when it is due, and not before.
 func TestMissingBlockAhead(t *testing.T) {
-	m, data := newMemory(), content(4, 6<<20)
+	m, data := storetest.NewMemory(), storetest.Content(4, 6<<20)
 	var leaves []cid.Cid
 	file, err := ipfs.AddFile(func(b ipfs.Block) error {
 		leaves = append(leaves, b.CID)
-		return m.add(b)
+		return m.Add(b)
 	}, bytes.NewReader(data))
 	must(t, err)
-	delete(m.blocks, leaves[3])
+	delete(m.Blocks, leaves[3])
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
-		got, err := readFile(t, b.store, file.CID)
+		got, err := storetest.ReadFile(t, b.store, file.CID)
 		if !errors.Is(err, ipfs.ErrNotFound) || !bytes.Equal(got, data[:3<<20]) {
 			t.Errorf("got %d bytes, %v, want the three blocks before it and %v", len(got), err, ipfs.ErrNotFound)
 		}
@@ -127,19 +128,19 @@ func TestMissingBlockAhead(t *testing.T) {
 // Whoever opens an object again is given its upper blocks from memory, but for the root, which says that the node still has it.
 // A block that is not what its CID says is asked for again.
 func TestSmallBlocksAreKept(t *testing.T) {
-	m, data := newMemory(), content(5, 3<<20)
-	file, err := ipfs.AddFile(m.add, bytes.NewReader(data))
+	m, data := storetest.NewMemory(), storetest.Content(5, 3<<20)
+	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
-	object, err := ipfs.AddFile(m.add, strings.NewReader("the root of an object"))
+	object, err := ipfs.AddFile(m.Add, strings.NewReader("the root of an object"))
 	must(t, err)
 	root := object.CID
-	good := m.blocks[file.CID]
+	good := m.Blocks[file.CID]
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		read := func() error {
 			blocks, err := b.store.Open(t.Context(), root)
 			must(t, err)
 			defer blocks.Close()
-			f, err := openFile(t, blocks, file.CID)
+			f, err := storetest.OpenFile(t, blocks, file.CID)
 			if err != nil {
 				return err
 			}
@@ -151,11 +152,11 @@ func TestSmallBlocksAreKept(t *testing.T) {
 			}
 			return nil
 		}
-		m.blocks[file.CID] = append(bytes.Clone(good), 0)
+		m.Blocks[file.CID] = append(bytes.Clone(good), 0)
 		if err := read(); !errors.Is(err, ipfs.ErrCorrupt) {
 			t.Errorf("got %v, want %v", err, ipfs.ErrCorrupt)
 		}
-		m.blocks[file.CID] = good
+		m.Blocks[file.CID] = good
 		for i, calls := range []int{5, 7, 9} {
 			if err := read(); err != nil {
 				t.Error(err)
@@ -164,7 +165,7 @@ func TestSmallBlocksAreKept(t *testing.T) {
 				t.Errorf("read %d: %d blocks asked for so far, want %d", i, got, calls)
 			}
 		}
-		delete(m.blocks, root)
+		delete(m.Blocks, root)
 		if _, err := b.store.Open(t.Context(), root); !errors.Is(err, ipfs.ErrNotFound) {
 			t.Errorf("got %v, want %v", err, ipfs.ErrNotFound)
 		}

@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"context"
@@ -13,14 +13,16 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // Nobody listens: that is an error before anything is read.
-func TestNoNode(t *testing.T) {
+func TestNothingIsReadWithoutANode(t *testing.T) {
 	faults.Covers(t, 38)
 	const addr = "127.0.0.1:1" // tcpmux, which is nowhere
 	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
-		s := openKubo(t, ipfs.KuboConfig{API: api})
+		s := openStore(t, kubo.Config{API: api})
 		wantNotRead(t, s)
 		if err := s.Check(t.Context()); !errors.Is(err, ipfs.ErrUnavailable) {
 			t.Errorf("check: got %v, want ErrUnavailable", err)
@@ -29,7 +31,7 @@ func TestNoNode(t *testing.T) {
 }
 
 // The connection is closed in mid-upload, at any point of it.
-func TestConnectionCloses(t *testing.T) {
+func TestConnectionClosesDuringUpload(t *testing.T) {
 	faults.Covers(t, 39)
 	for _, after := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
 		inBubble(t, map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +46,7 @@ func TestConnectionCloses(t *testing.T) {
 
 // When the source fails, the request breaks off: its body must not come to an end, for to a node a
 // part that ends well is a whole (it answers 200 and pins what it has).
-func TestSourceFails(t *testing.T) {
+func TestFailedSourceBreaksTheUploadOff(t *testing.T) {
 	faults.Covers(t, 44)
 	for _, failure := range []error{errors.New("client gone"), io.EOF, io.ErrUnexpectedEOF, context.Canceled} {
 		for _, after := range []int64{0, 1, 1<<20 - 1, 1 << 20, 3<<20 + 5} {
@@ -55,7 +57,7 @@ func TestSourceFails(t *testing.T) {
 			}}
 			inBubble(t, script, func(t *testing.T, b *bubbled) {
 				root, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-					_, err := ipfs.AddFile(add, io.LimitReader(chacha(1), after))
+					_, err := ipfs.AddFile(add, io.LimitReader(storetest.Chacha(1), after))
 					return cid.Undef, errors.Join(err, failure)
 				})
 				if !errors.Is(err, failure) || errors.Is(err, ipfs.ErrUnavailable) || root.Defined() {
@@ -72,7 +74,7 @@ func TestSourceFails(t *testing.T) {
 }
 
 // A source may be slower than the node is allowed to be.
-func TestSlowSourceIsNoFault(t *testing.T) {
+func TestSlowSourceIsAllowed(t *testing.T) {
 	faults.Covers(t, 44)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
 		_, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {

@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"bufio"
@@ -20,6 +20,8 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // hangAfter reads so many bytes of the object and then nothing more.
@@ -66,13 +68,7 @@ var stalls = map[string]map[string]http.HandlerFunc{
 }
 
 // pinOf3MiB is the root of what the tests store.
-var pinOf3MiB = func() string {
-	n, err := ipfs.AddFile(discard, io.LimitReader(chacha(1), 3<<20))
-	if err != nil {
-		panic(err)
-	}
-	return n.CID.String()
-}()
+var pinOf3MiB = storetest.CIDOf(io.LimitReader(storetest.Chacha(1), 3<<20)).String()
 
 // A node that hangs costs the idle time, wherever it does, and a little more where it may have
 // pinned and cannot be asked: less than the 100 s that Postfix waits for a reply.
@@ -81,10 +77,10 @@ func TestNodeHangs(t *testing.T) {
 	for name, script := range stalls {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, script, func(t *testing.T, b *bubbled) {
-				want := ipfs.DefaultIdle
+				want := kubo.DefaultIdle
 				switch name {
 				case "in the pin and in the unpin":
-					want += ipfs.UndoTimeout
+					want += kubo.UndoTimeout
 				case "in a pin that says so":
 					want += time.Second // seven blocks are progress, once
 				}
@@ -114,7 +110,7 @@ func TestCancelledWhileNodeHangs(t *testing.T) {
 				a := b.put(ctx, 3<<20)
 				want := 7 * time.Second
 				if name == "in the pin and in the unpin" {
-					want += ipfs.UndoTimeout
+					want += kubo.UndoTimeout
 				}
 				if !errors.Is(a.err, gone) || errors.Is(a.err, ipfs.ErrUnavailable) || a.took != want {
 					t.Errorf("got %v after %v, want the context's error after %v", a.err, a.took, want)
@@ -128,7 +124,7 @@ func TestCancelledWhileNodeHangs(t *testing.T) {
 }
 
 // The same over a socket, whose buffers take some of the object although nobody reads it.
-func TestSocketIsNotRead(t *testing.T) {
+func TestNodeStopsReadingItsSocket(t *testing.T) {
 	faults.Covers(t, 40)
 	n := newFakeNode(map[string]http.HandlerFunc{"dag/import": hang})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -138,17 +134,14 @@ func TestSocketIsNotRead(t *testing.T) {
 	defer srv.Close()
 	defer cancel()
 	for what, idle := range map[string]time.Duration{"idle": 200 * time.Millisecond, "context": time.Hour} {
-		s := openKubo(t, ipfs.KuboConfig{API: srv.URL, Idle: idle})
+		s := openStore(t, kubo.Config{API: srv.URL, Idle: idle})
 		caller, stop := context.WithCancel(t.Context())
 		time.AfterFunc(200*time.Millisecond, func() {
 			if what == "context" {
 				stop()
 			}
 		})
-		_, err := s.Put(caller, "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-			n, err := ipfs.AddFile(add, io.LimitReader(chacha(1), 1<<30))
-			return n.CID, err
-		})
+		_, err := storetest.TryPutFile(caller, s, io.LimitReader(storetest.Chacha(1), 1<<30))
 		stop()
 		if want := map[string]error{"idle": ipfs.ErrUnavailable, "context": context.Canceled}[what]; !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %v", what, err, want)
@@ -157,7 +150,7 @@ func TestSocketIsNotRead(t *testing.T) {
 }
 
 // A slow node makes the source wait, and nothing piles up in between: a mail's sender feels it.
-func TestSlowNode(t *testing.T) {
+func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 	faults.Covers(t, 52)
 	const size = 100 << 20
 	var node *fakeNode
@@ -174,10 +167,7 @@ func TestSlowNode(t *testing.T) {
 			return len(p), nil
 		})
 		start := time.Now()
-		root, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-			n, err := ipfs.AddFile(add, counting{io.NopCloser(io.LimitReader(src, size)), &read})
-			return n.CID, err
-		})
+		root, err := storetest.TryPutFile(t.Context(), b.store, counting{io.NopCloser(io.LimitReader(src, size)), &read})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +200,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // A name that nobody answers for, and a connection that is never made, are bounded more tightly
 // than a node at work: they stand at the beginning, and the sender may as well try later.
-func TestHangingDNSAndConnect(t *testing.T) {
+func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 	faults.Covers(t, 54)
 	unanswered := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
@@ -224,12 +214,12 @@ func TestHangingDNSAndConnect(t *testing.T) {
 			defer func() { net.DefaultResolver = old }()
 			synctest.Test(t, func(t *testing.T) {
 				net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: unanswered}
-				s, err := ipfs.NewKubo(ipfs.KuboConfig{API: api})
+				s, err := kubo.New(kubo.Config{API: api})
 				must(t, err)
 				start := time.Now()
 				wantNotRead(t, s)
-				if took := time.Since(start); took != ipfs.DialTimeout {
-					t.Errorf("took %v, want %v", took, ipfs.DialTimeout)
+				if took := time.Since(start); took != kubo.DialTimeout {
+					t.Errorf("took %v, want %v", took, kubo.DialTimeout)
 				}
 				must(t, s.Close())
 			})
@@ -240,8 +230,8 @@ func TestHangingDNSAndConnect(t *testing.T) {
 			b.store.DialWith(unanswered)
 			start := time.Now()
 			wantNotRead(t, b.store)
-			if took := time.Since(start); took != ipfs.DefaultIdle {
-				t.Errorf("took %v, want %v", took, ipfs.DefaultIdle)
+			if took := time.Since(start); took != kubo.DefaultIdle {
+				t.Errorf("took %v, want %v", took, kubo.DefaultIdle)
 			}
 		})
 	})
@@ -280,7 +270,7 @@ func TestPoolIsNotExhausted(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		time.Sleep(10 * ipfs.DefaultIdle) // it is the sources that are slow, not the node
+		time.Sleep(10 * kubo.DefaultIdle) // it is the sources that are slow, not the node
 		if a := b.put(t.Context(), 3<<20); a.err != nil || a.took != 0 {
 			t.Errorf("got %v after %v", a.err, a.took)
 		}

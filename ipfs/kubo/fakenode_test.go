@@ -1,4 +1,4 @@
-package ipfs_test
+package kubo_test
 
 import (
 	"bufio"
@@ -17,9 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
+	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // fakeNode does what a real node cannot be made to do. Its script maps a command of the RPC to an
@@ -108,7 +108,7 @@ func countCAR(r *http.Request) (blocks, size int, err error) {
 		return 0, 0, err
 	}
 	car := bufio.NewReader(part)
-	if _, err := car.Discard(carHeaderLen); err != nil {
+	if _, err := car.Discard(ipfs.CARHeaderSize); err != nil {
 		return 0, 0, err
 	}
 	for {
@@ -159,7 +159,7 @@ func (c countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 type bubbled struct {
 	*fakeNode
 	t     *testing.T
-	store *ipfs.Kubo
+	store *kubo.Store
 	end   func()
 
 	mu   sync.Mutex
@@ -171,7 +171,7 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubbled{fakeNode: newFakeNode(script), t: t}
-		store, err := ipfs.NewKubo(ipfs.KuboConfig{API: "http://node.example:5001"})
+		store, err := kubo.New(kubo.Config{API: "http://node.example:5001"})
 		must(t, err)
 		b.store = store
 		conns := make(chan net.Conn)
@@ -214,7 +214,7 @@ func (b *bubbled) checkIdle() {
 		b.t.Errorf("%d of %d connections are in use still", b.open, b.all)
 	}
 	buf := make([]byte, 1<<20)
-	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "ipfs.(*upload)") || strings.Contains(stacks, "ipfs.(*Kubo)") {
+	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "kubo.(*imported)") || strings.Contains(stacks, "kubo.(*Store)") {
 		b.t.Errorf("goroutines left:\n%s", stacks)
 	}
 }
@@ -265,10 +265,7 @@ type attempt struct {
 func (b *bubbled) put(ctx context.Context, size int64) attempt {
 	var read atomic.Int64
 	start := time.Now()
-	_, err := b.store.Put(ctx, "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-		n, err := ipfs.AddFile(add, counting{io.NopCloser(io.LimitReader(chacha(1), size)), &read})
-		return n.CID, err
-	})
+	_, err := storetest.TryPutFile(ctx, b.store, counting{io.NopCloser(io.LimitReader(storetest.Chacha(1), size)), &read})
 	return attempt{err, time.Since(start), read.Load()}
 }
 

@@ -1,0 +1,111 @@
+package ipfs
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sort"
+
+	"github.com/ipfs/go-cid"
+)
+
+// CARIndex says where in a CAR each block is, in 24 bytes for each block.
+type CARIndex struct {
+	sections []section // sorted by key
+}
+
+// section is a block in a CAR. The key is the start of its hash: two blocks may share it, so the
+// CID in the CAR is compared as well.
+type section struct {
+	key  uint64
+	off  int64 // of the CID, which the block's bytes follow
+	size int32 // of CID and bytes
+}
+
+func keyOf(c cid.Cid) uint64 {
+	return binary.BigEndian.Uint64([]byte(c.KeyString()[cidLen-8:]))
+}
+
+// find returns the sections that may hold c.
+func (x *CARIndex) find(c cid.Cid) []section {
+	key := keyOf(c)
+	i := sort.Search(len(x.sections), func(i int) bool { return x.sections[i].key >= key })
+	j := i
+	for j < len(x.sections) && x.sections[j].key == key {
+		j++
+	}
+	return x.sections[i:j]
+}
+
+// ScanCAR indexes a CAR of size bytes. It reads the head of every section, a few bytes for each MiB.
+// r must be a CAR from its first byte to its last, and have that root; otherwise the error wraps
+// ErrCorrupt. An error of r other than io.EOF becomes ErrUnavailable.
+func ScanCAR(r io.ReaderAt, size int64, root cid.Cid) (*CARIndex, error) {
+	head := make([]byte, CARHeaderSize)
+	if err := readAt(r, head, 0); err != nil {
+		return nil, err
+	}
+	if got, err := parseCARHeader(head); err != nil {
+		return nil, err
+	} else if got != root {
+		return nil, fmt.Errorf("%w: object %s has another root", ErrCorrupt, root)
+	}
+	x := new(CARIndex)
+	for off := int64(CARHeaderSize); off < size; {
+		h := head[:min(maxSectionHead, size-off)]
+		if err := readAt(r, h, off); err != nil {
+			return nil, err
+		}
+		c, start, n, err := parseSection(h)
+		if err != nil {
+			return nil, err
+		}
+		x.sections = append(x.sections, section{keyOf(c), off + int64(start) - cidLen, int32(cidLen + n)})
+		off += int64(start + n)
+		if off > size {
+			return nil, fmt.Errorf("%w: object %s is cut short", ErrCorrupt, root)
+		}
+	}
+	x.sections = slices.Clip(x.sections)
+	slices.SortFunc(x.sections, func(a, b section) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.off, b.off))
+	})
+	// The root is written last, so this is also how a file cut between two sections shows.
+	if len(x.find(root)) == 0 {
+		return nil, fmt.Errorf("%w: object %s has lost its root", ErrCorrupt, root)
+	}
+	return x, nil
+}
+
+// Get reads a block from the CAR that was indexed, as [Blocks] describes.
+func (x *CARIndex) Get(r io.ReaderAt, c cid.Cid, buf []byte) ([]byte, error) {
+	if !isRaw(c) && !isNode(c) {
+		return nil, errForm(c)
+	}
+	for _, s := range x.find(c) {
+		var name [cidLen]byte
+		if err := readAt(r, name[:], s.off); err != nil {
+			return nil, err
+		}
+		if string(name[:]) != c.KeyString() {
+			continue
+		}
+		data := resize(buf, int(s.size)-cidLen)
+		return data, readAt(r, data, s.off+cidLen)
+	}
+	return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
+}
+
+func readAt(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: CAR is cut short", ErrCorrupt)
+	}
+	return Unavailable("read object", err)
+}

@@ -1,0 +1,19 @@
+package kubo
+
+import (
+	"context"
+	"net"
+)
+
+// DialWith has the requests to a node use connections that dial makes.
+func (s *Store) DialWith(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
+	s.http.base.DialContext = dial
+}
+
+// The timeouts and bounds of production.
+const (
+	DefaultIdle = defaultIdle
+	DialTimeout = dialTimeout
+	UndoTimeout = undoTimeout
+	MaxAnswer   = maxAnswer
+)

@@ -1,0 +1,176 @@
+// Package kubo is the store of an IPFS node, through its RPC. Its invariant:
+//
+//	Put returns nil only after the node has counted every block and pinned the root.
+//
+// An object there is a recursive pin. Its blocks stream into dag/import as a CAR while they are
+// made. Read requests look at the node's own blocks only: a block that the node does not have is
+// missing, and nothing waits for the network. What the node says is bounded in size, and every wait
+// for it in time.
+package kubo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const (
+	// defaultIdle is how long a node may keep us waiting without any progress. A mail waits for a
+	// node at most twice after its last byte, for the import and for the pin, and Postfix gives
+	// up after 100 s.
+	defaultIdle = 40 * time.Second
+	// dialTimeout is short: a node is near, and the sender of the mail tries again.
+	dialTimeout = 5 * time.Second
+	// undoTimeout bounds what is done for a Put that has already failed.
+	undoTimeout = 5 * time.Second
+	// maxAnswer bounds every answer of a node: a block, or the lines of a very long pin.
+	maxAnswer = ipfs.MaxBlock + 64<<10
+	// maxReads bounds the connections for blocks, and so their buffers. A node that gets more
+	// requests at the same time answers none of them sooner.
+	maxReads = 64
+)
+
+// Config says where a node is.
+type Config struct {
+	// API is the address of the node's RPC: /ip4/127.0.0.1/tcp/5001, /unix/run/ipfs/api.sock or
+	// http(s)://host:port.
+	API string
+	// Token is what the node's API.Authorizations asks for: a bearer token, or "basic:user:pass".
+	Token string
+	// Idle is how long the node may make no progress; 0 means 40 seconds.
+	Idle time.Duration
+}
+
+// Store is an [ipfs.Store] in a node.
+type Store struct {
+	client client
+	http   *transport
+	idle   time.Duration
+	reads  chan struct{}               // semaphore: one token for each block/get under way
+	small  *lru.Cache[cid.Cid, []byte] // see getSmall
+}
+
+// New returns the store of a node. It does not connect; Check does.
+func New(cfg Config) (*Store, error) {
+	idle := cfg.Idle
+	if idle == 0 {
+		idle = defaultIdle
+	}
+	base, t, err := dialer(cfg.API)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newClient(base, t.client(), cfg.Token)
+	if err != nil {
+		return nil, err
+	}
+	small, err := lru.New[cid.Cid, []byte](maxSmallBlocks)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{client: c, http: t, idle: idle, reads: make(chan struct{}, maxReads), small: small}, nil
+}
+
+// Open implements [ipfs.Store]. It gets the root block. It does not look at pins: the node that is
+// read from need not be the one that pinned.
+func (s *Store) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
+	data, err := s.getBlock(ctx, root, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &blocks{s: s, root: ipfs.Block{CID: root, Data: data}, last: -1}, nil
+}
+
+// Delete implements [ipfs.Store]. The blocks go with the node's next garbage collection.
+func (s *Store) Delete(ctx context.Context, root cid.Cid) error {
+	err := s.call(ctx, "pin/rm", root.String(), options{"recursive": true}, nil)
+	if err != nil && strings.Contains(err.Error(), "not pinned") {
+		return nil
+	}
+	return err
+}
+
+// Check implements [ipfs.Store]: one small block goes the whole way, imported, pinned, read and
+// unpinned. It is always the same block, so a node never holds more than one for all checks.
+func (s *Store) Check(ctx context.Context) error {
+	root, err := s.Put(ctx, "detach check", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, strings.NewReader("detach check"))
+		return n.CID, err
+	})
+	if err != nil {
+		return err
+	}
+	blocks, err := s.Open(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer blocks.Close()
+	f, err := ipfs.OpenFile(ctx, blocks, root)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), s.Delete(ctx, root))
+}
+
+// Warnings implements [ipfs.Warner]. If the node does not show its settings, there are none.
+func (s *Store) Warnings(ctx context.Context) []string {
+	var answer struct {
+		Value struct {
+			Mounts []struct {
+				Type, Mountpoint string
+				Sync             *bool
+			}
+		}
+	}
+	if err := s.call(ctx, "config", "Datastore.Spec", nil, &answer); err != nil {
+		return nil
+	}
+	var warnings []string
+	for _, m := range answer.Value.Mounts {
+		if m.Type == "flatfs" && m.Sync != nil && !*m.Sync {
+			warnings = append(warnings, "Datastore.Spec of the node has \"sync\": false for "+m.Mountpoint+
+				": a power failure can lose files it has acknowledged; set it to true and restart the node")
+		}
+	}
+	return warnings
+}
+
+// Close implements [ipfs.Store].
+func (s *Store) Close() error {
+	s.http.base.CloseIdleConnections()
+	return nil
+}
+
+// call sends a command without a body, and decodes the answer, unless it is nil. The answer is read
+// to its end, where a node says whether it has succeeded, and must come within the idle time.
+func (s *Store) call(ctx context.Context, command, arg string, opts options, answer any) error {
+	watched, watch := s.watch(ctx)
+	defer watch.end()
+	return fail(ctx, watched, command, s.receive(watched, command, arg, opts, nil, func(r io.Reader) error {
+		if answer != nil {
+			if err := json.NewDecoder(r).Decode(answer); err != nil {
+				return err
+			}
+		}
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}))
+}
+
+// receive posts a command and gives read the answer, which read takes to its end.
+func (s *Store) receive(ctx context.Context, command, arg string, opts options, body *upload, read func(io.Reader) error) error {
+	answer, err := s.client.post(ctx, command, arg, opts, body)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	return read(answer)
+}
