@@ -23,7 +23,7 @@ type demoCmd struct {
 	Once bool `help:"Download the file again through its link, compare, and exit."`
 }
 
-// A demo that hangs helps nobody.
+// demoTimeout bounds each step of the demo, so that a fault shows as an error.
 const demoTimeout = time.Minute
 
 // Run sets everything up on this machine, sends a mail through it, and shows what arrives.
@@ -62,15 +62,15 @@ func (c *demoCmd) Run(e *env) (err error) {
 	}
 }
 
-// demo is a whole installation: mailbox ← proxy → store → gateway.
+// demo is a whole installation on loopback: a mailbox behind a proxy, and a gateway to the store.
 type demo struct {
 	dir     string
 	app     *app
 	box     *mailbox.Mailbox
 	page    net.Listener
-	ended   chan error // the first server's to end
-	running chan struct{}
-	closers []io.Closer
+	ended   chan error    // why a server ended
+	running chan struct{} // closed when proxy and gateway have ended
+	closers []io.Closer   // in the order of their opening
 }
 
 func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
@@ -88,7 +88,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 		_, _, err := d.send(ctx, "A file of your own", name, file)
 		return err
 	})
-	var free [4]net.Listener // of the mailbox's SMTP and page, of the gateway and the proxy
+	var free [4]net.Listener // for the mailbox's SMTP and page, the gateway and the proxy
 	for i := range free {
 		if free[i], err = listen(ctx, "demo", "127.0.0.1:0"); err != nil {
 			return d, err
@@ -101,7 +101,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	cfg.Gateway.URL = "http://" + free[2].Addr().String()
 	p := config.DefaultProxy()
 	p.Listen, p.Reinject = free[3].Addr().String(), free[0].Addr().String()
-	p.MaxSize = 1 << 40 // the mailbox takes 25 MiB; what Detach takes is limited by this disk
+	p.MaxSize = 1 << 40 // not the 25 MiB of the mailbox: the disk is the only limit here
 	cfg.Proxy = []config.Proxy{p}
 	if d.app, err = openApp(cfg); err != nil {
 		return d, err
@@ -119,16 +119,16 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	return d, nil
 }
 
-// close waits for the servers, whose context has ended, and deletes everything.
+// close waits for the servers, whose context the caller has ended, and deletes everything.
 func (d *demo) close() error {
 	<-d.running
 	for i := len(d.closers) - 1; i >= 0; i-- {
-		_ = d.closers[i].Close() // many are closed already
+		_ = d.closers[i].Close() // the servers have closed most of them already
 	}
 	return os.RemoveAll(d.dir)
 }
 
-// send mails a file and waits for the mail.
+// send mails a file through the proxy, and waits until the mailbox has the mail.
 func (d *demo) send(ctx context.Context, subject, name string, file io.Reader) (*mailbox.Mail, int64, error) {
 	id, size, err := sendMail(ctx, d.app.cfg.Proxy[0].Listen, subject, name, file)
 	if err != nil {
@@ -150,7 +150,7 @@ func detachLink(mail *mailbox.Mail) (link.Link, error) {
 	return link.Link{}, errors.New("the mail arrived without a link")
 }
 
-// compare downloads the file as its recipient does.
+// compare downloads the file as its recipient does, and compares it with what was sent.
 func (d *demo) compare(ctx context.Context, w io.Writer, l link.Link, want []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()

@@ -11,7 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 
-// listeners are the open doors: proxy has one for each [[proxy]], the others may be nil.
+// listeners are the addresses that detach serve listens on. proxy has one for each [[proxy]]; the others
+// may be nil.
 type listeners struct {
 	proxy          []net.Listener
 	gateway, admin net.Listener
@@ -49,7 +50,7 @@ func (l listeners) close() {
 	}
 }
 
-// listen opens one address of the configuration, for its key.
+// listen opens the address that a key of the configuration has.
 func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	network, addr := config.Network(address)
 	if network == "unix" {
@@ -60,7 +61,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: %w: is another Detach running? Else choose another address", key, err)}
 	}
 	if network == "unix" {
-		// Connecting needs the right to write. The group's members have it: put Postfix, or the web server, into it.
+		// Connecting needs the right to write, which the members of our group get: Postfix, the web server.
 		if err := os.Chmod(addr, 0o660); err != nil {
 			return nil, errors.Join(usageError{fmt.Errorf("%s: %w", key, err)}, l.Close())
 		}
@@ -68,7 +69,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStale removes the socket that a killed process left, and only one on which nobody answers.
+// removeStale removes the socket that a killed process has left: one to which nothing can connect.
 func removeStale(ctx context.Context, path string) {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != os.ModeSocket {
@@ -82,11 +83,11 @@ func removeStale(ctx context.Context, path string) {
 		return
 	}
 	if isRefused(err) {
-		_ = os.Remove(path) // listening will say what is wrong
+		_ = os.Remove(path) // if it stays, listening fails and says why
 	}
 }
 
-// notify tells systemd (sd_notify(3)) when Type=notify asks for it.
+// notify reports a state to systemd, if its unit has Type=notify (sd_notify(3)).
 func notify(state string) {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {

@@ -1,6 +1,8 @@
 // Command detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail.
 //
-// Each command is a file here; what it does is in the packages below. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+// Each command is one file here, which parses its flags, calls the packages below, and prints. app.go
+// opens everything that a configuration names, and listen.go the addresses. Exit codes: 0 done,
+// 1 failed, 2 wrong usage or configuration.
 package main
 
 import (
@@ -41,7 +43,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 
-// env is the world as a command sees it.
+// env is what a command gets from the process.
 type env struct {
 	ctx            context.Context
 	stdin          io.Reader
@@ -49,7 +51,7 @@ type env struct {
 	log            *slog.Logger
 }
 
-// usageError is the user's to mend: exit 2.
+// usageError is an error that the user can correct, in the command line or the configuration: exit 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Name("detach"),
 		kong.Description("Detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail."),
 		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { helped = true }), // after --help kong would end the process; here run returns
+		kong.Exit(func(int) { helped = true }), // otherwise --help would end the process
 	)
 	if err != nil {
 		return complain(stderr, err)
@@ -78,7 +80,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	return complain(stderr, command.Run(&env{ctx, stdin, stdout, stderr, slog.New(slog.NewTextHandler(stderr, nil))}))
 }
 
@@ -96,13 +98,13 @@ func complain(stderr io.Writer, err error) int {
 	return exitFailed
 }
 
-// plain is what a terminal may show of what strangers wrote: a certificate's names in an error, the name of a file. Nothing in it moves
-// the cursor or turns the writing direction.
+// plain returns s without the characters that move a terminal's cursor or turn the writing direction.
+// Strangers wrote parts of s: the name of a file, the names in a certificate.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.C, r) && r != '\t' {
 			return utf8.RuneError
 		}
-		return r // of bytes that are no UTF-8, too, RuneError
+		return r // for bytes that are not UTF-8, this is RuneError too
 	}, s)
 }

@@ -16,7 +16,8 @@ type restoreCmd struct {
 	configFlag
 }
 
-// Run turns one rewritten message back into its original. Nothing is written before all of it is there and checked.
+// Run turns one rewritten message back into its original. It writes nothing before all of the original
+// is spooled and checked.
 func (c *restoreCmd) Run(e *env) (err error) {
 	a, err := c.open()
 	if err != nil {
@@ -27,7 +28,7 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	if err != nil {
 		return fieldError(err)
 	}
-	// The body is not needed, but whoever writes it into a pipe should not see the pipe break.
+	// The body is not needed, but the program that writes it to our pipe should not see the pipe break.
 	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
 		return fmt.Errorf("read mail: %w", err)
 	}
@@ -40,8 +41,8 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	return err
 }
 
-// restore writes the original to w. Of several links it takes the first that leads into this vault: mail that came through
-// another installation of Detach carries that one's link as well.
+// restore writes the original to w. It takes the first link that leads to this vault: a mail that came
+// through another installation of Detach has that one's link as well.
 func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
 	file, err := a.openFirst(ctx, links)
 	if err != nil {
@@ -49,7 +50,7 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 	}
 	defer file.Close()
 	if file.Meta.Type != skeleton.Type {
-		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, and not to what restoring needs")
+		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, not to what restoring needs")
 	}
 	m, err := skeleton.Open(file)
 	if err != nil {
@@ -74,7 +75,7 @@ func (a *app) openFirst(ctx context.Context, links []link.Link) (file *vault.Fil
 	return nil, err
 }
 
-// fieldError says what it means that there is no link.
+// fieldError says why a mail has no usable link.
 func fieldError(err error) error {
 	switch {
 	case errors.Is(err, skeleton.ErrNoField):
@@ -85,7 +86,7 @@ func fieldError(err error) error {
 	return err
 }
 
-// openError says why an object does not open.
+// openError says why an object does not open, and what that may mean.
 func openError(what string, err error) error {
 	switch {
 	case errors.Is(err, vault.ErrNotFound):
@@ -93,7 +94,7 @@ func openError(what string, err error) error {
 	case errors.Is(err, vault.ErrExpired):
 		return fmt.Errorf("%s has expired, or the secret of its epoch is gone (%w)", what, err)
 	case errors.Is(err, vault.ErrRevoked):
-		return fmt.Errorf("%s was revoked: it stands in the file denied (%w)", what, err)
+		return fmt.Errorf("%s was revoked: it is listed in the file denied (%w)", what, err)
 	case errors.Is(err, vault.ErrWrongKey):
 		return fmt.Errorf("%s does not open with its link: the link was changed on its way (%w)", what, err)
 	}

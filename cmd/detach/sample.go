@@ -30,15 +30,15 @@ const (
 		`<p>here is the <b>file</b> I promised. It is too large for most mailboxes.</p><p>Ada</p></body></html>` + "\r\n"
 )
 
-// sendMail mails a file to the proxy at addr, encoding it while it is read: its size does not matter.
-// It returns the Message-ID and how large the mail was.
+// sendMail mails a file of any size to the proxy at addr, encoding it while it is read. It returns the
+// Message-ID and the size of the mail.
 func sendMail(ctx context.Context, addr, subject, name string, file io.Reader) (id string, size int64, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return "", 0, err
 	}
 	c := smtp.NewClient(conn)
-	// Closed, never quit: after half a mail, QUIT would send the dot that delivers it.
+	// Closed, never quit: after half a mail, Quit would send the dot that delivers it.
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	err = errors.Join(c.Hello("sender.example"), c.Mail(sampleFrom, nil), c.Rcpt(sampleTo, nil))
@@ -57,7 +57,7 @@ func sendMail(ctx context.Context, addr, subject, name string, file io.Reader) (
 	return id, counted.n, data.Close()
 }
 
-// writeMail writes text, HTML and one attachment, as mail programs do.
+// writeMail writes a mail with a text, the same in HTML, and one attachment, as mail programs do.
 func writeMail(w io.Writer, id, subject, name string, file io.Reader) error {
 	var h mail.Header
 	h.SetAddressList("From", []*mail.Address{{Name: "Ada", Address: sampleFrom}})
@@ -111,12 +111,13 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// drawFern draws Barnsley's fern: four affine maps, chosen by chance. The chance is always the same, and so is the picture.
+// drawFern draws Barnsley's fern, from four affine maps chosen at random. The seed is constant, and so
+// the picture.
 func drawFern(width, height int) []byte {
 	hits := make([]float64, width*height)
 	x, y, seed := 0.0, 0.0, uint32(1)
 	for range 40 * width * height / 10 {
-		seed = seed*1664525 + 1013904223 // the generator of Numerical Recipes
+		seed = seed*1664525 + 1013904223 // the generator in Numerical Recipes
 		switch chance := seed >> 24; {
 		case chance < 3:
 			x, y = 0, 0.16*y
@@ -142,6 +143,6 @@ func drawFern(width, height int) []byte {
 		})
 	}
 	var b bytes.Buffer
-	_ = png.Encode(&b, picture) // to memory, which does not fail
+	_ = png.Encode(&b, picture) // writing to memory does not fail
 	return b.Bytes()
 }

@@ -8,7 +8,7 @@ import (
 
 type versionCmd struct{}
 
-// Run prints what this binary was built from, for bug reports.
+// Run prints version, commit and platform, for bug reports.
 func (versionCmd) Run(e *env) error {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

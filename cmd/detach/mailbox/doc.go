@@ -1,5 +1,6 @@
-// Package mailbox is the demo's mail server and mail reader: what is delivered by SMTP is kept in memory and shown on a web page.
+// Package mailbox is the mail server and mail reader of the demo.
 //
-// It shows mails as they were delivered, and trusts none of them: HTML is shown in a sandboxed frame, without scripts and without
-// loading anything. It is for one person looking at one demonstration, never for real mail.
+// The invariant: it trusts no mail. Mails are kept as they were delivered by SMTP, in memory, and shown
+// on a web page; their HTML is in a sandboxed frame, where no script runs and nothing is loaded. It is
+// for one person who watches a demonstration, never for real mail.
 package mailbox

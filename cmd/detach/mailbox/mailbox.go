@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// MaxSize is what many mail servers allow; Detach in front lets far larger attachments through.
+	// MaxSize is a usual limit of mail servers. With Detach in front, far larger attachments pass.
 	MaxSize = 25 << 20
-	// Older mails give way, so that a demo left running does not fill the memory.
+	// maxMails keeps a demo that is left running from filling the memory: the oldest mail is dropped.
 	maxMails = 50
 )
 
@@ -29,7 +29,7 @@ type Mail struct {
 	Raw      []byte
 }
 
-// Mailbox keeps what is delivered to it.
+// Mailbox keeps the mails that are delivered to it. It is safe for concurrent use.
 type Mailbox struct {
 	mu       sync.Mutex
 	count    int
@@ -42,31 +42,31 @@ type Mailbox struct {
 // SendFunc mails one file, through Detach, to this mailbox.
 type SendFunc func(ctx context.Context, name string, file io.Reader) error
 
-// New returns an empty mailbox. The page offers to send a file of one's own if send is not nil.
+// New returns an empty mailbox. If send is not nil, its page offers to send a file.
 func New(send SendFunc) *Mailbox {
 	return &Mailbox{sent: map[string]int64{}, arrival: make(chan struct{}), sendFile: send}
 }
 
-// SMTP is the server that fills the mailbox.
+// SMTP returns the server that delivers to the mailbox.
 func (m *Mailbox) SMTP() *smtp.Server {
 	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{box: m}, nil }))
 	s.Domain = "mailbox.example"
 	s.MaxMessageBytes = MaxSize
-	s.MaxLineLength = 0 // real mail has longer lines than RFC 5321 section 4.5.3.1.6 allows
+	s.MaxLineLength = 0 // QUIRK: real mail has longer lines than RFC 5321 section 4.5.3.1.6 allows
 	s.ReadTimeout, s.WriteTimeout = 5*time.Minute, time.Minute
 	s.EnableSMTPUTF8 = true
 	s.ErrorLog = discard{}
 	return s
 }
 
-// Sent notes how large a mail was before Detach, to show beside what became of it.
+// Sent notes how large a mail was before Detach. The page shows it beside the size that arrived.
 func (m *Mailbox) Sent(messageID string, size int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent[messageID] = size
 }
 
-// Wait returns the mail with this Message-ID once it is delivered.
+// Wait waits for the mail with this Message-ID and returns it.
 func (m *Mailbox) Wait(ctx context.Context, messageID string) (*Mail, error) {
 	for {
 		m.mu.Lock()
@@ -86,7 +86,7 @@ func (m *Mailbox) Wait(ctx context.Context, messageID string) (*Mail, error) {
 	}
 }
 
-// Mails are those that were delivered, newest first.
+// Mails returns the mails, newest first.
 func (m *Mailbox) Mails() []*Mail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,7 +110,7 @@ func (m *Mailbox) deliver(mail *Mail) {
 }
 
 func (mail *Mail) messageID() string {
-	h, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(mail.Raw))).ReadMIMEHeader() // what could be read is returned with the error
+	h, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(mail.Raw))).ReadMIMEHeader() // even with an error, it returns what it could read
 	return h.Get("Message-Id")
 }
 
@@ -143,7 +143,7 @@ func (s *session) Data(r io.Reader) error {
 	return nil
 }
 
-// discard is the mailbox's log: it has nothing to say that the demo does not see.
+// discard is the server's log: the demo shows everything that the server could say.
 type discard struct{}
 
 func (discard) Printf(string, ...any) {}

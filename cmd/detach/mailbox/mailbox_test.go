@@ -85,7 +85,7 @@ func TestDeliveredMailIsShown(t *testing.T) {
 	}
 }
 
-// The HTML of a mail may say what it likes: nothing runs, nothing is loaded.
+// No script in the HTML of a mail runs, and nothing is loaded.
 func TestHTMLIsSandboxed(t *testing.T) {
 	box := New(nil)
 	deliver(t, box, sample)
@@ -99,7 +99,7 @@ func TestHTMLIsSandboxed(t *testing.T) {
 	}
 }
 
-func TestNoSuchMail(t *testing.T) {
+func TestUnknownMailIsNotFound(t *testing.T) {
 	box := New(nil)
 	for _, path := range []string{"/mail/1", "/mail/1/html", "/mail/x/source"} {
 		if got := get(t, box.Handler(), path).Code; got != http.StatusNotFound {
@@ -111,7 +111,7 @@ func TestNoSuchMail(t *testing.T) {
 	}
 }
 
-func TestOldMailsGiveWay(t *testing.T) {
+func TestOldestMailIsDropped(t *testing.T) {
 	box := New(nil)
 	for range maxMails + 2 {
 		box.deliver(&Mail{Raw: []byte("Subject: x\r\n\r\n")})
@@ -132,7 +132,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestSendOwnFile(t *testing.T) {
+func TestUploadedFileIsSent(t *testing.T) {
 	var name, content string
 	h := New(func(_ context.Context, n string, file io.Reader) error {
 		b, err := io.ReadAll(file)

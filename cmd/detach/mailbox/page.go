@@ -14,12 +14,13 @@ var pageSource string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": size, "pieces": pieces}).Parse(pageSource))
 
-// The frame of a mail's HTML: nothing runs in it, nothing is loaded, and a link opens outside.
+// framePolicy is for the frame of a mail's HTML: no script runs, nothing is loaded, and links open
+// outside.
 const framePolicy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox"
 
 const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Handler is the web page.
+// Handler returns the web page.
 func (m *Mailbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", m.show)
@@ -61,7 +62,7 @@ type view struct {
 // After is the size of the mail as it was delivered.
 func (v view) After() int64 { return int64(len(v.Mail.Raw)) }
 
-// Share is what is left of the mail, in percent, for the picture; a bar one cannot see would say nothing.
+// Share returns After in percent of Before, for the picture, and at least as much as can be seen.
 func (v view) Share() string {
 	return strconv.FormatFloat(min(max(0.5, 100*float64(v.After())/float64(max(v.Before, 1))), 100), 'f', 1, 64)
 }
@@ -85,10 +86,10 @@ func (m *Mailbox) show(w http.ResponseWriter, r *http.Request) {
 		v.List = append(v.List, row{mail, p.Subject, p.From, mail == v.Mail})
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = page.Execute(w, v) // the reader has gone away
+	_ = page.Execute(w, v) // it fails only if the reader has left
 }
 
-// before is how large a mail was before Detach, or 0.
+// before returns how large a mail was before Detach; 0 if that is not known.
 func (m *Mailbox) before(mail *Mail) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,7 +110,7 @@ func (m *Mailbox) html(w http.ResponseWriter, r *http.Request) {
 	if mail := m.find(w, r); mail != nil {
 		w.Header().Set("Content-Security-Policy", framePolicy)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		// A link would open inside the frame, where the gateway's page refuses to be shown.
+		// Without a target, links would open in the frame, where the gateway's page refuses to be shown.
 		_, _ = io.WriteString(w, `<base target="_blank">`+parse(mail.Raw).HTML)
 	}
 }
@@ -121,7 +122,7 @@ func (m *Mailbox) source(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send mails the uploaded file while it is still arriving.
+// send mails an uploaded file while it arrives.
 func (m *Mailbox) send(w http.ResponseWriter, r *http.Request) {
 	form, err := r.MultipartReader()
 	if err != nil {

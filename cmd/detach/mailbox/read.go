@@ -11,7 +11,7 @@ import (
 	_ "github.com/emersion/go-message/charset" // decodes the charsets of the world
 )
 
-// parsed is a mail as a reader wants it. What cannot be read is empty: the source is always there to look at.
+// parsed is a mail as it is shown. A field that cannot be read stays empty: the reader has the source.
 type parsed struct {
 	Subject, From, To, Date string
 	Text, HTML              string
@@ -21,7 +21,8 @@ type parsed struct {
 
 type file struct{ Name, Type string }
 
-// parse is called while answering a request, for go-message panics on some mails, and net/http recovers.
+// parse must be called while a request is answered: go-message panics on some mails, and net/http
+// recovers.
 func parse(raw []byte) parsed {
 	var p parsed
 	if at := bytes.Index(raw, []byte("\r\n\r\n")); at >= 0 {
@@ -75,7 +76,7 @@ func decoded(e *message.Entity, field string) string {
 	return text
 }
 
-// piece is text, or a link if it is one.
+// piece is a piece of a text: a link, or what is between two links.
 type piece struct {
 	Text string
 	Link bool
@@ -83,7 +84,7 @@ type piece struct {
 
 var link = regexp.MustCompile(`https?://[^\s<>"']*[^\s<>"'.,;:)\]]`)
 
-// pieces finds the links in a text, as every mail reader does.
+// pieces finds the links in a text, as mail programs do.
 func pieces(text string) []piece {
 	var all []piece
 	at := 0
@@ -94,7 +95,7 @@ func pieces(text string) []piece {
 	return append(all, piece{text[at:], false})
 }
 
-// Links are the links in the text of a mail, in their order.
+// Links returns the links in the text of a mail, in their order.
 func (mail *Mail) Links() []string {
 	var all []string
 	for _, p := range pieces(parse(mail.Raw).Text) {
