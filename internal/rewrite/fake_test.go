@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -93,19 +96,72 @@ func (m *memory) attachments() []file {
 	return fs
 }
 
-// rewriteAll passes a mail through and returns what comes out.
+// rewriteAll passes a mail through and returns what comes out. It must come out the same in parts.
 func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
-	m, err := Read(src, p)
+	var mail, out, body bytes.Buffer
+	m, err := Read(io.TeeReader(src, &mail), p)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer m.Close()
-	if !m.Passes() {
-		if err := m.Detach(context.Background(), d); err != nil {
-			return nil, nil, err
+	if m.Passes() {
+		_, err = m.WriteTo(&out)
+		return out.Bytes(), m, err
+	}
+	if err := m.Detach(context.Background(), d); err != nil {
+		return nil, nil, err
+	}
+	if _, err := m.WriteTo(&out); err != nil {
+		return nil, nil, err
+	}
+	if _, err := m.WriteBodyTo(&body); err != nil {
+		return nil, nil, err
+	}
+	header, err := changed(mail.String(), m.HeaderChanges())
+	if err == nil && header+body.String() != out.String() {
+		err = fmt.Errorf("header and body apart: got %q, want %q", header+body.String(), out.String())
+	}
+	return out.Bytes(), m, err
+}
+
+// changed is the header of a mail with changes made as a milter's mail server makes them: field by
+// field, counting those of a name as they were received.
+func changed(mail string, changes []HeaderChange) (string, error) {
+	blank, end := "", 0
+	for blank != "\n" && blank != "\r\n" {
+		blank = mail[end : end+strings.IndexByte(mail[end:], '\n')+1]
+		end += len(blank)
+	}
+	fields := fieldsOf(strings.TrimSuffix(mail[:end], blank))
+	kept := slices.Clone(fields)
+	for _, c := range changes {
+		name := strings.ToLower(c.Name)
+		if !strings.HasPrefix(name, "content-") && name != "mime-version" && c.Name != skeleton.Field {
+			return "", fmt.Errorf("the field %s must not change", c.Name)
+		}
+		if c.Occurrence == 0 {
+			eol := "\r\n"
+			if !strings.HasSuffix(strings.SplitAfter(fields[0], "\n")[0], eol) {
+				eol = "\n"
+			}
+			kept = append(kept, c.Name+": "+c.Value+eol)
+			continue
+		}
+		n := 0
+		for i, f := range fields {
+			key, value, _ := strings.Cut(f, ":")
+			if !strings.EqualFold(strings.TrimSpace(key), name) {
+				continue
+			}
+			if n++; n == c.Occurrence {
+				if kept[i] = ""; strings.TrimSuffix(strings.TrimSuffix(value, "\n"), "\r") != c.Value {
+					return "", fmt.Errorf("value %q, want %q", c.Value, value)
+				}
+			}
+		}
+		if n < c.Occurrence {
+			return "", fmt.Errorf("no field %d %s", c.Occurrence, c.Name)
 		}
 	}
-	var out bytes.Buffer
-	_, err = m.WriteTo(&out)
-	return out.Bytes(), m, err
+	return strings.Join(kept, "") + blank, nil
 }
