@@ -3,7 +3,6 @@ package fetch
 import (
 	"cmp"
 	"context"
-	"crypto/cipher"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -80,15 +79,12 @@ func (o *Object) Copy(ctx context.Context, w io.Writer, sum *Sum) error {
 }
 
 func (o *Object) copyOnce(ctx context.Context, w io.Writer, from int64) error {
-	file, err := o.entry(ctx, "data", from)
+	file, err := o.file(ctx, from)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if file.Size() != o.Meta.Size {
-		return fmt.Errorf("%w: %d bytes are stored of %d", ipfs.ErrCorrupt, file.Size(), o.Meta.Size)
-	}
-	_, err = io.Copy(localWriter{w}, cipher.StreamReader{S: o.key.Stream(from), R: file})
+	_, err = io.Copy(localWriter{w}, file)
 	return err
 }
 
@@ -108,15 +104,21 @@ func retryable(err error) bool {
 	if s, ok := errors.AsType[statusError](err); ok {
 		return s.retryable()
 	}
-	cutOff := errors.Is(err, io.ErrUnexpectedEOF)
-	return cutOff ||
-		!errors.Is(err, ipfs.ErrCorrupt) && !errors.Is(err, ipfs.ErrNotFound) && !errors.Is(err, errLocal)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // an answer that was cut off, which is also ErrCorrupt
+		return true
+	}
+	for _, final := range []error{ipfs.ErrCorrupt, ipfs.ErrNotFound, errNotDetach, errLocal} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return true
 }
 
 // explain puts before an error what it means to the person who waits for the file.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, errAbsent), errors.Is(err, errNotDetach):
+	case errors.Is(err, errAbsent):
 		return err
 	case errors.Is(err, ipfs.ErrCorrupt), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ipfs.ErrNotFound):
 		return fmt.Errorf("the file did not arrive whole; try again: %w", err)

@@ -15,12 +15,12 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -45,7 +45,7 @@ type Object struct {
 	Meta    crypto.Meta
 	client  Client
 	gateway *gateway
-	key     crypto.Key
+	opened  *object.Opened
 }
 
 // Open verifies and opens the metadata of an object. The caller closes the Object.
@@ -71,138 +71,92 @@ func (c Client) Fetch(ctx context.Context, l link.Link, w io.Writer) (crypto.Met
 	return o.Meta, o.Copy(ctx, w, nil)
 }
 
-// unlock joins the key from its two halves and proves it on the metadata.
+// unlock joins the key from its two halves and proves it with the metadata.
 func (o *Object) unlock(ctx context.Context) error {
-	jwe, err := o.sealedMeta(ctx)
+	sealed, err := o.sealed(ctx)
+	if err != nil {
+		return explain(err)
+	}
+	share, err := sealed.Share(func(epoch crypto.Epoch) (crypto.Share, error) { return o.share(ctx, epoch) })
 	if err != nil {
 		return err
 	}
-	kid, err := crypto.MetaKeyID(jwe)
-	if err != nil {
-		return errNotDetach
-	}
-	share, err := o.share(ctx, kid)
-	if err != nil {
-		return err
-	}
-	o.key = crypto.Join(o.Link.Fragment, share)
-	o.Meta, err = o.key.OpenMeta(jwe)
+	o.opened, err = sealed.Unlock(o.Link.Fragment, share, time.Now())
 	switch {
 	case errors.Is(err, crypto.ErrWrongKey):
 		return errors.New("the link does not open this file: it was cut short or changed on its way; " +
 			"copy all of it, to the last letter after #")
-	case err != nil:
-		return err
-	case !o.Meta.Expires.IsZero() && !time.Now().Before(o.Meta.Expires):
+	case errors.Is(err, object.ErrExpired):
 		return errGone
+	case err != nil:
+		return explain(err)
 	}
+	o.Meta = o.opened.Meta
 	return nil
 }
 
-var errNotDetach = errors.New("the answer does not come from Detach: is the link's address right?")
-
-func (o *Object) sealedMeta(ctx context.Context) ([]byte, error) {
-	file, err := o.entry(ctx, "meta.jwe", 0)
+// sealed reads the directory and the metadata. A gateway sends them as blocks too, with the proof of
+// their path, so that they are checked against the CID.
+func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
+	if o.client.Store == nil {
+		car, err := o.gateway.car(ctx, o.Link.CID, object.Meta, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer car.Close()
+		return object.ReadCAR(ctx, car, o.Link.CID)
+	}
+	blocks, err := o.stored(ctx)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
-	defer file.Close()
-	if file.Size() > crypto.MaxMeta {
-		return nil, explain(fmt.Errorf("%w: metadata of %d bytes", ipfs.ErrCorrupt, file.Size()))
-	}
-	jwe, err := io.ReadAll(file)
-	return jwe, explain(err)
+	defer blocks.Close()
+	return object.Read(ctx, blocks, o.Link.CID)
 }
 
-// share returns the gateway's half of the key. An object that the link alone opens has none.
-func (o *Object) share(ctx context.Context, kid string) (crypto.Share, error) {
-	if kid == crypto.LinkKID {
-		return crypto.ZeroShare(), nil
-	}
+// share returns the gateway's half of the key.
+func (o *Object) share(ctx context.Context, epoch crypto.Epoch) (crypto.Share, error) {
 	if o.client.Keys != nil {
-		epoch, err := crypto.ParseEpoch(kid)
-		if err != nil {
-			return crypto.Share{}, err
-		}
 		return o.client.Keys.Share(epoch, o.Link.CID.Bytes())
 	}
-	text, err := o.gateway.read(ctx, "/"+o.Link.CID.String()+"/share")
+	text, err := o.gateway.share(ctx, o.Link.CID)
 	if err != nil {
 		return crypto.Share{}, err
 	}
-	share, err := crypto.ParseShare(string(text))
+	share, err := crypto.ParseShare(text)
 	if err != nil {
 		return share, errNotDetach
 	}
 	return share, nil
 }
 
-// entry is one of the object's two files, with the blocks that it is read from.
-type entry struct {
-	*ipfs.File
-	blocks ipfs.Blocks
-}
-
-func (e entry) Close() error { return errors.Join(e.File.Close(), e.blocks.Close()) }
-
-// entry opens one of the object's two files at a byte.
-func (o *Object) entry(ctx context.Context, name string, from int64) (entry, error) {
-	blocks, err := o.blocks(ctx, name, from)
-	if err != nil {
-		return entry{}, err
-	}
-	file, err := openEntry(ctx, blocks, o.Link, name)
-	if err != nil {
-		return entry{}, errors.Join(err, blocks.Close())
-	}
-	e := entry{file, blocks}
-	if _, err := e.Seek(from, io.SeekStart); err != nil {
-		return entry{}, errors.Join(err, e.Close())
-	}
-	return e, nil
-}
-
-func openEntry(ctx context.Context, blocks ipfs.Blocks, l link.Link, name string) (*ipfs.File, error) {
-	entries, err := ipfs.OpenDirectory(ctx, blocks, l.CID)
-	if err != nil {
-		return nil, err
-	}
-	c, ok := entries[name]
-	if !ok {
-		return nil, fmt.Errorf("%w: the object has no %s", ipfs.ErrCorrupt, name)
-	}
-	return ipfs.OpenFile(ctx, blocks, c)
-}
-
-// blocks returns what a File reads that was moved to from; a gateway sends the blocks in that
-// order.
-func (o *Object) blocks(ctx context.Context, name string, from int64) (ipfs.Blocks, error) {
-	if o.client.Store != nil {
-		blocks, err := o.client.Store.Open(ctx, o.Link.CID)
-		if errors.Is(err, ipfs.ErrNotFound) {
-			err = errAbsent
+// file opens the attachment at a byte.
+func (o *Object) file(ctx context.Context, from int64) (*object.File, error) {
+	if o.client.Store == nil {
+		car, err := o.gateway.car(ctx, o.Link.CID, object.Data, from)
+		if err != nil {
+			return nil, err
 		}
-		return blocks, err
+		return o.opened.OpenCAR(ctx, car, from)
 	}
-	path := fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:*", o.Link.CID, name, from)
-	body, err := o.gateway.open(ctx, path, "application/vnd.ipld.car")
+	blocks, err := o.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
-	_, blocks, err := ipfs.ReadCAR(body)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w (%w)", errNotDetach, err)
-	}
+	f, err := o.opened.Open(ctx, blocks)
 	if err != nil {
-		return nil, errors.Join(err, body.Close())
+		return nil, err
 	}
-	return arriving{blocks, body}, nil
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
-// arriving are blocks that are read from an answer, and closed with it.
-type arriving struct {
-	ipfs.Blocks
-	io.Closer
+func (o *Object) stored(ctx context.Context) (ipfs.Blocks, error) {
+	blocks, err := o.client.Store.Open(ctx, o.Link.CID)
+	if errors.Is(err, ipfs.ErrNotFound) {
+		err = errAbsent
+	}
+	return blocks, err
 }
-
-func (a arriving) Close() error { return a.Closer.Close() }

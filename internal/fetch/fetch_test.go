@@ -6,6 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +135,19 @@ func sections(t *testing.T, car []byte) (all [][]byte) {
 		t.Fatalf("%d sections, want header, root and metadata", len(all))
 	}
 	return all
+}
+
+// A login page, or a web server that is not Detach's, is not a damaged file.
+func TestAnswerOfAnotherProgramIsRecognized(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<!doctype html><p>Please log in")
+	}))
+	defer other.Close()
+	l := fetchtest.New(t).Store(t, []byte("content"))
+	l.Base = other.URL
+	if _, err := impatient.Fetch(t.Context(), l, io.Discard); !errors.Is(err, errNotDetach) {
+		t.Errorf("err = %v, want %v", err, errNotDetach)
+	}
 }
 
 func TestFetchEndsWithItsContext(t *testing.T) {

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/ipfs/go-cid"
 )
 
 const (
@@ -40,8 +41,40 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 
 func (g *gateway) close() { g.http.CloseIdleConnections() }
 
+const typeCAR = "application/vnd.ipld.car"
+
+// car begins to download an entry of an object as blocks, from those on that hold its byte at from. The
+// directory, which proves the path, comes first. The caller closes it.
+func (g *gateway) car(ctx context.Context, c cid.Cid, entry string, from int64) (io.ReadCloser, error) {
+	path := fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:*", c, entry, from)
+	body, err := g.open(ctx, path, typeCAR)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(body.mediaType, typeCAR) { // a login page, or another web server's
+		return nil, errors.Join(errNotDetach, body.Close())
+	}
+	return body, nil
+}
+
+// share downloads the gateway's half of an object's key, in its text form.
+func (g *gateway) share(ctx context.Context, c cid.Cid) (string, error) {
+	body, err := g.open(ctx, "/"+c.String()+"/share", "*/*")
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxShare))
+	return string(bytes.TrimSpace(b)), err
+}
+
+// maxShare is more than a share has in its text form.
+const maxShare = 1 << 10
+
+var errNotDetach = errors.New("the answer does not come from Detach: is the link's address right?")
+
 // open begins a download, which fails when it stalls. The caller closes it.
-func (g *gateway) open(ctx context.Context, path, accept string) (io.ReadCloser, error) {
+func (g *gateway) open(ctx context.Context, path, accept string) (*download, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+path, nil)
 	if err != nil {
@@ -55,22 +88,11 @@ func (g *gateway) open(ctx context.Context, path, accept string) (io.ReadCloser,
 		return nil, fmt.Errorf("the gateway cannot be reached: %w", err)
 	}
 	timer := time.AfterFunc(stallTimeout, func() { cancel(errStalled) })
-	body := &download{resp.Body, ctx, cancel, timer}
+	body := &download{resp.Body, resp.Header.Get("Content-Type"), ctx, cancel, timer}
 	if resp.StatusCode != http.StatusOK {
 		return nil, errors.Join(statusError(resp.StatusCode), body.Close())
 	}
 	return body, nil
-}
-
-// read returns a short text.
-func (g *gateway) read(ctx context.Context, path string) ([]byte, error) {
-	body, err := g.open(ctx, path, "*/*")
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	b, err := io.ReadAll(io.LimitReader(body, crypto.MaxMeta+1))
-	return bytes.TrimSpace(b), err
 }
 
 // statusError is the status of an answer other than 200.
@@ -100,9 +122,10 @@ func (s statusError) Error() string {
 // download is the body of an answer that is cancelled when it stalls.
 type download struct {
 	io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	mediaType string
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	timer     *time.Timer
 }
 
 func (d *download) Read(p []byte) (int, error) {

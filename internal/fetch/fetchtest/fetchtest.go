@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -110,6 +111,8 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.Spoil != nil {
 		body = s.Spoil(r.URL.Path, body)
 	}
+	maps.Copy(w.Header(), rec.Header())
+	w.Header().Del("Content-Length") // Spoil may have changed it
 	w.WriteHeader(rec.Code)
 	_, _ = w.Write(body)
 }
