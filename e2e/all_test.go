@@ -78,7 +78,7 @@ func TestAllFilesInBrowser(t *testing.T) {
 func TestPageOfAllFiles(t *testing.T) {
 	d := serve(t, setup{proxy: servers.FreeAddr(t), reinject: servers.NewMailbox(t).Addr, policy: "min_size = \"1\"\nrestore = false", keys: "retention = \"48h\""})
 	all := startDecoder(t).parse(t, d.pipe(t, "filter", []byte(album()))).checkAll(t, hashes(albumFiles))
-	says := map[string]string{"en-GB": "Download all (ZIP, 4.2\u00a0MB)", "fr-FR": "Tout télécharger (ZIP, 4,2\u00a0MB)", "de-DE": "Alle herunterladen (ZIP, 4,2\u00a0MB)", "es-ES": "Descargar todo (ZIP, 4,2\u00a0MB)"}
+	says := map[string]string{"en-GB": "Download all (ZIP, 4.2\u00a0MB)", "fr-FR": "Tout télécharger (ZIP, 4,2\u00a0Mo)", "de-DE": "Alle herunterladen (ZIP, 4,2\u00a0MB)", "es-ES": "Descargar todo (ZIP, 4,2\u00a0MB)"}
 	var views []pageView
 	for locale := range says {
 		for _, device := range []string{"desktop", "phone", "narrow"} {
@@ -116,7 +116,7 @@ func walkAll(t *testing.T, told map[string]any) (s seenAll) {
 
 func (s seenAll) judge(t *testing.T, all link, links []link) {
 	t.Helper()
-	want := []listed{{"harbour.jpeg", "3.1\u00a0MB", "image", links[0].url}, {"notes.txt", "999 bytes", "text", links[1].url}, {"harbour.jpeg", "1\u00a0MB", "image", links[2].url}}
+	want := []listed{{"harbour.jpeg", "3.1\u00a0MB", "image", links[0].url}, {"notes.txt", "999\u00a0bytes", "text", links[1].url}, {"harbour.jpeg", "1\u00a0MB", "image", links[2].url}}
 	if s.Title != "3 files" || s.Button != "Download all (ZIP, 4.2\u00a0MB)" || !slices.Equal(s.Files, want) {
 		t.Errorf("the page to all shows %q, %q and %q, want %q", s.Title, s.Button, s.Files, want)
 	}

@@ -101,7 +101,7 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 	if w.machine {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(f.status)
-		_, _ = w.Write([]byte(g.pages.texts.preferred(r).Text("error."+f.key+".title") + "\n"))
+		_, _ = w.Write([]byte(preferred(r).Text("error."+f.key+".title") + "\n"))
 		return
 	}
 	m := message{Key: "error." + f.key, Field: f.field, Path: g.prefix + "/"}

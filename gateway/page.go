@@ -3,25 +3,31 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"embed"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
+
+//go:embed web
+var web embed.FS
 
 // pages renders what people see. Style and script stand in the page itself, so that a page is
 // one request, and the policy allows these two blocks alone, by their hashes.
 type pages struct {
 	site      string // the host, as people know it from the link
 	look      look
-	texts     *catalogue
 	templates *template.Template
 	style     template.CSS
 	script    template.JS
@@ -31,10 +37,6 @@ type pages struct {
 
 // newPages panics if the embedded files are broken, like template.Must, or the brand is.
 func newPages(site string, brand Brand) *pages {
-	texts, err := loadTexts()
-	if err != nil {
-		panic(err)
-	}
 	look, err := brand.look()
 	if err != nil {
 		panic(err) // whoever configures has to Check it
@@ -43,7 +45,6 @@ func newPages(site string, brand Brand) *pages {
 	return &pages{
 		site:      site,
 		look:      look,
-		texts:     texts,
 		templates: template.Must(template.ParseFS(web, "web/page.html")),
 		style:     template.CSS(style),
 		script:    template.JS(script),
@@ -69,7 +70,7 @@ func mustRead(name string) string {
 
 // view is what the templates are given.
 type view struct {
-	texts
+	*texts.Language
 	Site, Title string
 	Look        look
 	Style       template.CSS
@@ -99,9 +100,9 @@ type message struct {
 }
 
 func (p *pages) message(w *response, r *http.Request, status int, m message) error {
-	t := p.texts.preferred(r)
+	t := preferred(r)
 	return p.write(w, status, "message", view{
-		texts: t, Title: t.Text(m.Key + ".title"), Message: t.Text(m.Key + ".text"), Field: m.Field, Path: m.Path,
+		Language: t, Title: t.Text(m.Key + ".title"), Message: t.Text(m.Key + ".text"), Field: m.Field, Path: m.Path,
 	})
 }
 
@@ -113,13 +114,37 @@ func (p *pages) write(w *response, status int, name string, v view) error {
 	}
 	h := w.Header()
 	h.Set("Content-Security-Policy", p.csp)
-	h.Set("Content-Language", v.Text("lang"))
+	h.Set("Content-Language", v.Code)
 	h.Set("Vary", "Accept-Language")
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	w.WriteHeader(status)
 	_, err := w.Write(page.Bytes())
 	return err
+}
+
+// preferred returns the texts in the reader's language.
+func preferred(r *http.Request) *texts.Language {
+	return texts.Preferred(r.Header.Get("Accept-Language"))
+}
+
+// sizeOf returns a size that is not broken into two lines, as the script of the pages writes it.
+func sizeOf(t *texts.Language, n int64) string { return strings.ReplaceAll(t.Size(n), " ", "\u00a0") }
+
+// SizeWords has the words of sizes, for the script.
+func (v view) SizeWords() (string, error) {
+	words, err := json.Marshal(map[string]any{"bytes": v.Bytes, "units": v.Units.Names, "decimal": v.Units.DecimalSign})
+	return string(words), err
+}
+
+// A moment is a point in time in the sentence that a page says it in. The script replaces Shown by the
+// time in the reader's own zone.
+type moment struct{ Before, Time, Shown, After string }
+
+func momentOf(t *texts.Language, key string, at time.Time) *moment {
+	m := &moment{Time: at.UTC().Format(time.RFC3339), Shown: t.Moment(at)}
+	m.Before, m.After, _ = strings.Cut(t.Text(key), "{date}")
+	return m
 }
 
 // home is for those who have the address and no link.
@@ -153,15 +178,15 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, all bool) error 
 	if err != nil {
 		return err
 	}
-	t := g.pages.texts.preferred(r)
+	t := preferred(r)
 	v := view{
-		texts: t, Title: t.Text("page.title"), Path: g.pagePath(c, all), CID: c.String(), Share: share.Encode(), Meta: string(meta),
+		Language: t, Title: t.Text("page.title"), Path: g.pagePath(c, all), CID: c.String(), Share: share.Encode(), Meta: string(meta),
 		Base: g.prefix + "/", All: all, Shows: g.shows(),
 		Source: g.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.prefix + workerPath,
-		Size: t.size(stat.Size), Stored: t.moment("about.stored", stat.Created),
+		Size: sizeOf(t, stat.Size), Stored: momentOf(t, "about.stored", stat.Created),
 	}
 	if !stat.Expires.IsZero() {
-		v.Until = t.moment("page.until", stat.Expires)
+		v.Until = momentOf(t, "page.until", stat.Expires)
 	}
 	if err := g.pages.write(w, http.StatusOK, "file", v); err != nil {
 		return err

@@ -1,23 +1,22 @@
 package gateway
 
 import (
-	"net/http/httptest"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-func TestEveryTextIsThere(t *testing.T) {
-	catalogue, err := loadTexts()
-	check(t, err)
-	languages := catalogue.languages
-	english := languages["en"]
+// The catalogue has every text that the pages use, and no other.
+func TestPagesUseTheirTexts(t *testing.T) {
 	frame, err := os.ReadFile("viewer/pdf.html")
 	check(t, err)
-	used := []string{"months", "date", "decimal", "size.byte", "size.bytes", "page.until", "page.title", "home.title", "home.text", "error.internal.title", "error.internal.text"}
+	used := []string{"page.until", "page.title", "about.stored", "home.title", "home.text", "error.internal.title", "error.internal.text"}
 	for _, m := range regexp.MustCompile(`\.Text "([^"]+)"`).FindAllStringSubmatch(mustRead("page.html")+string(frame), -1) {
 		used = append(used, m[1])
 	}
@@ -25,82 +24,56 @@ func TestEveryTextIsThere(t *testing.T) {
 		used = append(used, "error."+f.key+".title", "error."+f.key+".text")
 	}
 	for _, key := range used {
-		if english.Text(key) == "" {
+		if texts.English().Text(key) == "" {
 			t.Errorf("no text %q", key)
 		}
 	}
-	for name, texts := range languages {
-		if len(strings.Fields(texts["months"])) != 12 {
-			t.Errorf("%s: months: got %q", name, texts["months"])
-		}
-		for key := range english {
-			if texts[key] == "" {
-				t.Errorf("%s: no text %q", name, key)
-			}
-		}
-	}
 	known := strings.Join(used, " ")
-	for key := range english {
+	for key := range texts.English().Pages {
 		if !strings.Contains(known, key) {
 			t.Errorf("text %q is not used", key)
 		}
 	}
 }
 
-func TestSize(t *testing.T) {
-	texts := newPages("", Brand{}).texts.languages["en"]
-	for n, want := range map[int64]string{
-		0: "0 bytes", 1: "1 byte", 999: "999 bytes", 1000: "1\u00a0KB", 1049: "1\u00a0KB", 1050: "1.1\u00a0KB",
-		9_949: "9.9\u00a0KB", 9_950: "10\u00a0KB", 999_499: "999\u00a0KB", 999_500: "1\u00a0MB", 12_345_678: "12\u00a0MB",
-		5_000_000_000: "5\u00a0GB", 999_999_999_999: "1\u00a0TB", 9_000_000_000_000_000: "9000\u00a0TB",
-	} {
-		if got := texts.size(n); got != want {
-			t.Errorf("%d: got %q, want %q", n, got, want)
+// The script shows the sizes of the files in a list as the server shows the size of one file.
+func TestScriptWritesSizesAsTheServerDoes(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip("node is not installed")
+	}
+	sizes := []int64{
+		0, 1, 2, 999, 1000, 1049, 1050, 1149, 1150, 1250, 9_949, 9_950, 12_500, 999_499, 999_500, 12_345_678, 999_949_999, 999_950_000,
+		5_000_000_000, 999_999_999_999, 2_250_000_000_000, 9_000_000_000_000_000,
+	}
+	for _, l := range texts.All() {
+		words, err := view{Language: l}.SizeWords()
+		check(t, err)
+		input, err := json.Marshal(map[string]any{"lang": l.Code, "words": words, "sizes": sizes, "script": scripts("link.js", "all.js")})
+		check(t, err)
+		cmd := exec.Command(node, "-e", `const { lang, words, sizes, script } = JSON.parse(require('node:fs').readFileSync(0));
+			const document = { documentElement: { lang }, getElementById: () => ({ dataset: { words } }) };
+			console.log(JSON.stringify(sizes.map(new Function('document', script + '; return detach.all.size;')(document))));`)
+		cmd.Stdin = strings.NewReader(string(input))
+		out, err := cmd.CombinedOutput()
+		var got []string
+		if err == nil {
+			err = json.Unmarshal(out, &got)
 		}
-	}
-}
-
-func TestMoment(t *testing.T) {
-	texts := newPages("", Brand{}).texts.languages["en"]
-	m := texts.moment("page.until", time.Date(2026, 12, 22, 9, 5, 0, 0, time.FixedZone("", 3600)))
-	if got, want := m.Before+m.Shown+m.After, "Available until 22 December 2026, 08:05 UTC"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if m.Time != "2026-12-22T08:05:00Z" {
-		t.Errorf("got %q", m.Time)
-	}
-}
-
-func TestPreferredLanguage(t *testing.T) {
-	c, err := loadTexts()
-	check(t, err)
-	for header, want := range map[string]string{
-		"": "en", "*": "en", "ja": "en", "xx-yy;q": "en",
-		"de": "de", "de-CH,en;q=0.5": "de", "gsw": "de", "fr-CA": "fr", "es-419,es;q=0.9": "es",
-		"en-US,de;q=0.9": "en", "ja, es;q=0.7, en;q=0.3": "es", "de;q=0.2, fr;q=0.8": "fr",
-		strings.Repeat("de,", 1000): "en",
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Accept-Language", header)
-		if got := c.preferred(r).Text("lang"); got != want {
-			t.Errorf("%.40q: got %s, want %s", header, got, want)
+		if err != nil || len(got) != len(sizes) {
+			t.Fatalf("node: %v, %d sizes of %d\n%s", err, len(got), len(sizes), out)
 		}
-	}
-}
-
-// A text in another language has the places to fill in that the English one has.
-func TestTextsTakeTheSameValues(t *testing.T) {
-	c, err := loadTexts()
-	check(t, err)
-	places := regexp.MustCompile(`\{\w+\}`)
-	for name, texts := range c.languages {
-		for key, english := range c.languages["en"] {
-			got, want := places.FindAllString(texts[key], -1), places.FindAllString(english, -1)
-			slices.Sort(got)
-			slices.Sort(want)
-			if !slices.Equal(got, want) {
-				t.Errorf("%s: %s takes %v, want %v", name, key, got, want)
+		for i, n := range sizes {
+			if want := sizeOf(l, n); got[i] != want {
+				t.Errorf("%s: %d: the script writes %q, the server %q", l.Code, n, got[i], want)
 			}
 		}
+	}
+}
+
+func TestMomentsAreInUTC(t *testing.T) {
+	m := momentOf(texts.English(), "page.until", time.Date(2026, 12, 22, 9, 5, 0, 0, time.FixedZone("", 3600)))
+	if got, want := m.Before+m.Shown+m.After, "Available until 22 December 2026, 08:05 UTC"; got != want || m.Time != "2026-12-22T08:05:00Z" {
+		t.Errorf("got %q at %s, want %q", got, m.Time, want)
 	}
 }

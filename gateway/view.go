@@ -28,7 +28,7 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 	if file.Meta.Type == skeleton.Type || file.Meta.Type == filelist.Type {
 		return viewer.ErrKind // the download is made from it
 	}
-	shown := viewer.File{Content: file, Texts: g.pages.texts.preferred(r)}
+	shown := viewer.File{Content: file, Language: preferred(r)}
 	if below == "" {
 		shown.Address = g.path(c) + "/v/" + ticket + "/file"
 	}

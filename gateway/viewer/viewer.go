@@ -25,6 +25,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 var (
@@ -43,19 +45,13 @@ type Viewer struct {
 	pdfjs  *library         // nil in a build without it
 }
 
-// Texts are the words of a frame, in the reader's language.
-type Texts interface {
-	// Text returns the text of view.opening, view.failed or view.page.
-	Text(key string) string
-}
-
 // A File is what Show shows.
 type File struct {
 	// Content is the decrypted file, at its beginning.
 	Content io.ReadSeeker
 	// Address is where a frame is to fetch Content. It is empty in the answer to that request.
-	Address string
-	Texts   Texts
+	Address  string
+	Language *texts.Language // the reader's
 }
 
 // New returns the viewer of a gateway whose addresses begin with prefix, "" or "/prefix".
@@ -117,10 +113,10 @@ func (v *Viewer) Show(w http.ResponseWriter, f File) (sendContent bool, err erro
 func (fr frame) write(w http.ResponseWriter, f File) error {
 	var page bytes.Buffer
 	data := struct {
-		Texts
+		*texts.Language
 		frame
 		Address string
-	}{f.Texts, fr, f.Address}
+	}{f.Language, fr, f.Address}
 	if err := fr.around.Execute(&page, data); err != nil {
 		return fmt.Errorf("render frame: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 // none are the files of a build without PDF.js.
@@ -26,10 +27,6 @@ var some = fstest.MapFS{
 	"cmaps/UniJIS-UCS2-H.bcmap":        {Data: []byte("map")},
 	"standard_fonts/FoxitDingbats.pfb": {Data: []byte("font")},
 }
-
-type words struct{}
-
-func (words) Text(key string) string { return "<" + key + ">" }
 
 // The bytes decide what a file is. A file that a browser might run is refused, whatever its name says.
 func TestBytesDecideWhatIsShown(t *testing.T) {
@@ -76,15 +73,16 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 // A frame has no origin, and its policy allows no script but the viewer's own, which draws a PDF.
 func TestFramesHaveNoOrigin(t *testing.T) {
 	faults.Covers(t, 83)
+	words := &texts.Language{Pages: map[string]string{"view.failed": "<failed>"}}
 	for content, want := range map[string]struct{ body, policy string }{
 		"GIF89a":                {`<img src="/p/file&amp;"`, "; sandbox; "},
 		"ID3 rest":              {`<audio src="/p/file&amp;" controls>`, "; sandbox; "},
 		"\x1a\x45\xdf\xa3 rest": {`<video src="/p/file&amp;" controls>`, "; sandbox; "},
-		"%PDF-1.7":              {`data-file="/p/file&amp;" data-library="/p/viewer/1.2.3/" data-failed="&lt;view.failed&gt;"`, "; sandbox allow-scripts; "},
+		"%PDF-1.7":              {`data-file="/p/file&amp;" data-library="/p/viewer/1.2.3/" data-failed="&lt;failed&gt;"`, "; sandbox allow-scripts; "},
 	} {
 		w := httptest.NewRecorder()
 		Secure(w.Header())
-		send, err := newViewer("/p", some).Show(w, File{Content: strings.NewReader(content), Address: "/p/file&", Texts: words{}})
+		send, err := newViewer("/p", some).Show(w, File{Content: strings.NewReader(content), Address: "/p/file&", Language: words})
 		if send || err != nil || !strings.Contains(w.Body.String(), want.body) {
 			t.Errorf("%q: got %v, %v and the frame %s", content, send, err, w.Body)
 		}

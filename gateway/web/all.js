@@ -28,13 +28,17 @@ detach.all = (() => {
 		return JSON.parse(new TextDecoder().decode(plain)).files;
 	}
 
-	// A number of bytes as the server writes it (text.go).
+	// A number of bytes: internal/texts has the same rules, and a test compares the two.
 	function size(n) {
-		if (n < 1000) return n === 1 ? $('size').dataset.byte : $('size').dataset.bytes.replace('{n}', n);
-		let unit = -1;
-		do { n /= 1000; unit++; } while (n >= 999.5 && unit < 3);
-		const digits = { maximumFractionDigits: n < 9.95 ? 1 : 0, useGrouping: false };
-		return n.toLocaleString(document.documentElement.lang, digits) + '\u00a0' + ['KB', 'MB', 'GB', 'TB'][unit];
+		const { bytes, units, decimal } = JSON.parse($('size').dataset.words);
+		let words = bytes[new Intl.PluralRules(document.documentElement.lang).select(n)] || bytes.other;
+		if (n >= 1000) {
+			let unit = 0;
+			for (n /= 1000; n >= 999.5 && unit < units.length - 1; unit++) n /= 1000;
+			n = n < 9.95 ? Math.round(n * 10) / 10 : Math.round(n);
+			words = units[unit];
+		}
+		return words.replace('{n}', String(n).replace('.', decimal)).replaceAll(' ', '\u00a0');
 	}
 
 	function element(name, text, ...children) {
@@ -87,5 +91,5 @@ detach.all = (() => {
 		$('all').hidden = false;
 	}
 
-	return { type, show, from };
+	return { type, show, from, size };
 })();

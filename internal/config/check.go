@@ -14,6 +14,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 // Beyond this nothing would ever be detached, so it is a mistake in the unit.
@@ -56,13 +57,22 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 	}
 	oneOf(refuse, at+"on_failure", p.OnFailure, "tempfail", "deliver")
 	oneOf(refuse, at+"notice", p.Notice, "bottom", "top")
-	oneOf(refuse, at+"language", p.Language, "auto", "en", "fr", "de", "es")
+	oneOf(refuse, at+"language", p.Language, languages()...)
 	if p.MinSize > maxMinSize {
 		refuse(at+"min_size", "more than 1GiB, so nothing would ever be detached: 64KiB is usual")
 	}
 	if p.MaxSize != 0 && p.MaxSize < p.MinSize {
 		refuse(at+"max_size", "smaller than min_size, so nothing would ever be detached: raise it, or write 0 for the next hop's own limit")
 	}
+}
+
+// languages returns what a notice can be configured to speak.
+func languages() []string {
+	codes := []string{"auto"}
+	for _, l := range texts.All() {
+		codes = append(codes, l.Code)
+	}
+	return codes
 }
 
 func (s *Store) check(refuse refuseFunc) {

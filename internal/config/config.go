@@ -44,7 +44,8 @@ type Proxy struct {
 	MaxSize Size `toml:"max_size"`
 	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
 	Notice string `toml:"notice"`
-	// Language of the notice: "en", "fr", "de", "es", or "auto" for that of the message. Default "auto".
+	// Language of the notice: the code of one that internal/texts has a file for, as "en", or "auto" for that of the message.
+	// Default "auto".
 	Language string `toml:"language"`
 	// Restore keeps with each mail what turns it back into the original, byte for byte. Default true.
 	Restore bool `toml:"restore"`

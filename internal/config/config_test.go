@@ -41,6 +41,13 @@ func TestDocumentedFileIsTheDefaults(t *testing.T) {
 			t.Errorf("docs/detach.toml does not show %s", key)
 		}
 	}
+	_, comment, _ := strings.Cut(string(text), "\nlanguage ")
+	comment, _, _ = strings.Cut(comment, "\n")
+	for _, code := range languages() {
+		if !strings.Contains(comment, `"`+code+`"`) {
+			t.Errorf("docs/detach.toml does not name the language %s", code)
+		}
+	}
 }
 
 func TestEveryKey(t *testing.T) {
@@ -158,7 +165,7 @@ func TestRefuses(t *testing.T) {
 		{"two on one socket", with("gateway.listen", `"unix:/run/a"`) + "[admin]\nlisten = \"unix:/run/a\"", "admin.listen", "its own port"},
 		{"unknown on_failure", with("proxy.on_failure", `"bounce"`), "proxy[0].on_failure", `"tempfail" or "deliver"`},
 		{"unknown notice", with("proxy.notice", `"middle"`), "proxy[0].notice", `"bottom" or "top"`},
-		{"unknown language", with("proxy.language", `"tlh"`), "proxy[0].language", `"auto" or "en"`},
+		{"unknown language", with("proxy.language", `"tlh"`), "proxy[0].language", `"auto" or "en" or "de"`},
 		{"min_size that detaches nothing", with("proxy.min_size", `"64GiB"`), "proxy[0].min_size", "64KiB is usual"},
 		{"max_size below min_size", with("proxy.max_size", `"1KiB"`), "proxy[0].max_size", "raise it"},
 		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},

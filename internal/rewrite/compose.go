@@ -55,7 +55,7 @@ func (m *Message) compose(ctx context.Context) error {
 		return err
 	}
 	language, _ := m.header.one("Content-Language")
-	n.Words = notice.ChooseLanguage(m.walk.policy.Language, language, notice.Beginning(texts))
+	n.Language = notice.ChooseLanguage(m.walk.policy.Language, language, notice.Beginning(texts))
 	isAttachment := len(m.walk.removed) == 0
 	if isAttachment {
 		m.changes = m.header.removeContent()

@@ -1,64 +1,14 @@
 package notice
 
 import (
-	"embed"
-	"fmt"
 	"strings"
 	"sync"
-	"time"
 	"unicode"
 
-	"github.com/BurntSushi/toml"
-	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
+
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
-
-// fallback is the language of a notice when nothing says which to choose.
-const fallback = "en"
-
-// Words are a language's texts for the notice. languages/en.toml explains them.
-type Words struct {
-	tag          language.Tag
-	Heading      map[string]string `toml:"heading"`
-	HeadingUntil map[string]string `toml:"heading_until"`
-	All          map[string]string `toml:"all"`
-	Bytes        map[string]string `toml:"bytes"`
-	Size         struct {
-		DecimalSign string `toml:"decimal_sign"`
-		Kilobytes   string `toml:"kilobytes"`
-		Megabytes   string `toml:"megabytes"`
-		Gigabytes   string `toml:"gigabytes"`
-	} `toml:"size"`
-	Date struct {
-		Format string   `toml:"format"`
-		First  string   `toml:"first"`
-		Months []string `toml:"months"`
-	} `toml:"date"`
-	Detect struct {
-		Words []string `toml:"words"`
-	} `toml:"detect"`
-}
-
-//go:embed languages/*.toml
-var catalogueFiles embed.FS
-
-// catalogue is every language there is a file for.
-var catalogue = sync.OnceValue(func() map[string]*Words {
-	all := map[string]*Words{}
-	files, err := catalogueFiles.ReadDir("languages")
-	for _, f := range files {
-		code := strings.TrimSuffix(f.Name(), ".toml")
-		w := &Words{tag: language.Make(code)}
-		if _, err = toml.DecodeFS(catalogueFiles, "languages/"+f.Name(), w); err != nil {
-			break
-		}
-		all[code] = w
-	}
-	if err != nil {
-		panic(err) // the files are part of the program
-	}
-	return all
-})
 
 // neighbours are small words of languages that there is no file for. Their texts
 // would be taken for one that there is.
@@ -75,25 +25,20 @@ var neighbours = map[string]string{
 
 // ChooseLanguage chooses the notice's language: as configured, or by the value of the message's
 // Content-Language (RFC 3282), or by what its text is written in.
-func ChooseLanguage(configured, contentLanguage, text string) *Words {
-	all := catalogue()
-	if w, ok := all[configured]; ok {
-		return w
-	}
+func ChooseLanguage(configured, contentLanguage, text string) *texts.Language {
+	codes := []string{configured}
 	for _, tag := range strings.Split(contentLanguage, ",") {
-		t, err := language.Parse(strings.TrimSpace(tag))
-		if err != nil {
-			continue
-		}
-		base, _ := t.Base()
-		if w, ok := all[base.String()]; ok {
-			return w
+		if t, err := language.Parse(strings.TrimSpace(tag)); err == nil {
+			base, _ := t.Base()
+			codes = append(codes, base.String())
 		}
 	}
-	if w, ok := all[detectLanguage(text)]; ok {
-		return w
+	for _, code := range append(codes, detectLanguage(text)) {
+		if l := texts.In(code); l != nil {
+			return l
+		}
 	}
-	return all[fallback]
+	return texts.English()
 }
 
 const (
@@ -144,9 +89,9 @@ func sample(text string) string {
 // detector says of which languages a word is a sign.
 var detector = sync.OnceValue(func() map[string][]string {
 	votes := map[string][]string{}
-	for code, w := range catalogue() {
-		for _, word := range w.Detect.Words {
-			votes[word] = append(votes[word], code)
+	for _, l := range texts.All() {
+		for _, word := range l.Detect.Words {
+			votes[word] = append(votes[word], l.Code)
 		}
 	}
 	for code, list := range neighbours {
@@ -156,41 +101,3 @@ var detector = sync.OnceValue(func() map[string][]string {
 	}
 	return votes
 })
-
-var forms = map[plural.Form]string{
-	plural.Other: "other", plural.Zero: "zero", plural.One: "one", plural.Two: "two", plural.Few: "few", plural.Many: "many",
-}
-
-// form is the one of texts that a number goes with.
-func (w *Words) form(texts map[string]string, n int) string {
-	form := plural.Cardinal.MatchPlural(w.tag, n, 0, 0, 0, 0)
-	if text, ok := texts[forms[form]]; ok {
-		return text
-	}
-	return texts["other"]
-}
-
-func (w *Words) day(t time.Time) string {
-	day := fmt.Sprint(t.Day())
-	if t.Day() == 1 {
-		day = w.Date.First
-	}
-	return strings.NewReplacer("{day}", day, "{month}", w.Date.Months[t.Month()-1], "{year}", fmt.Sprint(t.Year())).Replace(w.Date.Format)
-}
-
-// size says a number of bytes as people do, in powers of 1,000.
-func (w *Words) size(bytes int64) string {
-	if bytes < 1000 {
-		return strings.ReplaceAll(w.form(w.Bytes, int(bytes)), "{n}", fmt.Sprint(bytes))
-	}
-	units := []string{w.Size.Kilobytes, w.Size.Megabytes, w.Size.Gigabytes}
-	v, unit := float64(bytes)/1000, 0
-	for v >= 999.5 && unit < len(units)-1 {
-		v, unit = v/1000, unit+1
-	}
-	n := fmt.Sprintf("%.0f", v)
-	if v < 9.95 {
-		n = strings.Replace(fmt.Sprintf("%.1f", v), ".", w.Size.DecimalSign, 1)
-	}
-	return strings.ReplaceAll(units[unit], "{n}", n)
-}

@@ -1,56 +1,11 @@
 package notice
 
 import (
-	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/text/feature/plural"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
-
-// Every language says everything, in every plural form it has.
-func TestCatalogueIsComplete(t *testing.T) {
-	if len(catalogue()) < 4 {
-		t.Errorf("%d languages, want at least 4", len(catalogue()))
-	}
-	for code, w := range catalogue() {
-		for name, texts := range map[string]map[string]string{"heading": w.Heading, "heading_until": w.HeadingUntil, "all": w.All, "bytes": w.Bytes} {
-			for n := range 1000 {
-				if name == "all" && n < 2 {
-					continue
-				}
-				form := forms[plural.Cardinal.MatchPlural(w.tag, n, 0, 0, 0, 0)]
-				if texts[form] == "" {
-					t.Fatalf("%s: %s: no %q, as in %d", code, name, form, n)
-				}
-			}
-			for form, text := range texts {
-				if text == "" || text != strings.TrimSpace(text) {
-					t.Errorf("%s: %s.%s: empty, or with blanks around it", code, name, form)
-				}
-				if name == "heading_until" && !strings.Contains(text, "{date}") {
-					t.Errorf("%s: heading_until.%s: no {date}", code, form)
-				}
-				if name == "bytes" && !strings.Contains(text, "{n}") {
-					t.Errorf("%s: bytes.%s: no {n}", code, form)
-				}
-			}
-		}
-		for _, unit := range []string{w.Size.Kilobytes, w.Size.Megabytes, w.Size.Gigabytes} {
-			if !strings.Contains(unit, "{n}") {
-				t.Errorf("%s: size: %q has no {n}", code, unit)
-			}
-		}
-		if w.Size.DecimalSign == "" || len(w.Date.Months) != 12 || w.Date.First == "" || len(w.Detect.Words) < 30 {
-			t.Errorf("%s: decimal_sign, first, twelve months or words are missing", code)
-		}
-		for _, part := range []string{"{day}", "{month}", "{year}"} {
-			if !strings.Contains(w.Date.Format, part) {
-				t.Errorf("%s: date.format: no %s", code, part)
-			}
-		}
-	}
-}
 
 func TestHeading(t *testing.T) {
 	for _, tt := range []struct {
@@ -66,7 +21,7 @@ func TestHeading(t *testing.T) {
 		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "2 Anhänge, abrufbar bis 31. März 2027:"},
 		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Archivo adjunto, disponible hasta el 1 de enero de 2027:"},
 	} {
-		n := Notice{Words: catalogue()[tt.code], Files: make([]File, tt.files), Expires: tt.until}
+		n := Notice{Language: texts.In(tt.code), Files: make([]File, tt.files), Expires: tt.until}
 		if got := n.heading(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
@@ -105,7 +60,7 @@ func TestChooseLanguage(t *testing.T) {
 		{"auto", "", german, "de"},
 		{"auto", "", "x", "en"},
 	} {
-		if got := ChooseLanguage(tt.configured, tt.field, tt.text).tag.String(); got != tt.want {
+		if got := ChooseLanguage(tt.configured, tt.field, tt.text).Code; got != tt.want {
 			t.Errorf("%+v: got %s", tt, got)
 		}
 	}

@@ -7,15 +7,16 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // A Notice says which files were taken out of a mail, and where they are.
 type Notice struct {
-	Words   *Words
-	Files   []File
-	All     string    // the link to all files; empty: there is none
-	Expires time.Time // when the links stop working; zero: never
+	Language *texts.Language
+	Files    []File
+	All      string    // the link to all files; empty: there is none
+	Expires  time.Time // when the links stop working; zero: never
 }
 
 // A File is one that was taken out.
@@ -26,16 +27,16 @@ type File struct {
 }
 
 func (n *Notice) heading() string {
-	texts, date := n.Words.Heading, ""
+	forms, date := n.Language.Heading, ""
 	if !n.Expires.IsZero() {
-		texts, date = n.Words.HeadingUntil, n.Words.day(n.Expires)
+		forms, date = n.Language.HeadingUntil, n.Language.Day(n.Expires)
 	}
-	return n.fill(texts, date)
+	return n.fill(forms, date)
 }
 
-// fill fills in the one of texts, by plural form, that goes with the number of files.
-func (n *Notice) fill(texts map[string]string, date string) string {
-	return strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{date}", date).Replace(n.Words.form(texts, len(n.Files)))
+// fill fills in the plural form that goes with the number of files.
+func (n *Notice) fill(forms texts.Forms, date string) string {
+	return strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{date}", date).Replace(n.Language.Form(forms, len(n.Files)))
 }
 
 // text is the notice in plain text, its lines parted by \n, each link on a line of its own. No line
@@ -48,10 +49,10 @@ func (n *Notice) text(flowed bool) string {
 		if flowed && (strings.HasPrefix(name, ">") || strings.HasPrefix(name, "From ")) {
 			name = " " + name // space-stuffed (RFC 3676 section 4.4)
 		}
-		fmt.Fprintf(&b, "\n\n%s (%s)\n%s", name, n.Words.size(f.Size), f.Link)
+		fmt.Fprintf(&b, "\n\n%s (%s)\n%s", name, n.Language.Size(f.Size), f.Link)
 	}
 	if n.All != "" {
-		fmt.Fprintf(&b, "\n\n%s\n%s", n.fill(n.Words.All, ""), n.All)
+		fmt.Fprintf(&b, "\n\n%s\n%s", n.fill(n.Language.All, ""), n.All)
 	}
 	return b.String()
 }
@@ -67,10 +68,10 @@ func (n *Notice) html() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s", boxStyle, asciiHTML(n.heading()))
 	for _, f := range n.Files {
-		fmt.Fprintf(&b, entry, "<b><bdi>"+htmlName(f.Name)+"</bdi></b> ("+asciiHTML(n.Words.size(f.Size))+")", htmlLink(f.Link))
+		fmt.Fprintf(&b, entry, "<b><bdi>"+htmlName(f.Name)+"</bdi></b> ("+asciiHTML(n.Language.Size(f.Size))+")", htmlLink(f.Link))
 	}
 	if n.All != "" {
-		fmt.Fprintf(&b, entry, asciiHTML(n.fill(n.Words.All, "")), htmlLink(n.All))
+		fmt.Fprintf(&b, entry, asciiHTML(n.fill(n.Language.All, "")), htmlLink(n.All))
 	}
 	b.WriteString("</div>")
 	return b.String()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -36,7 +37,7 @@ func insertInto(t testing.TB, b Body, n *Notice, position Position) (before, aft
 }
 
 func testNotice(language, name string) *Notice {
-	return &Notice{Words: catalogue()[language], Files: []File{{Name: name, Size: 12345,
+	return &Notice{Language: texts.In(language), Files: []File{{Name: name, Size: 12345,
 		Link: "https://files.example.org/bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku#z6YdrhhwvdjjZ9BMDC9fZ2YuqRKSRBwrMHUNJCjCmTBN9"}}}
 }
 

@@ -1,0 +1,165 @@
+// Package texts has everything that people read in mails and on pages, in their languages, and this
+// holds: every language says everything that English says, and fills in the same values.
+//
+// There is one file for each language, languages/CODE.toml; en.toml explains them. Whatever offers a
+// choice of languages offers the ones that [All] returns.
+package texts
+
+import (
+	"embed"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/text/feature/plural"
+	"golang.org/x/text/language"
+)
+
+// A Language has the texts of one language. It is safe for concurrent use.
+type Language struct {
+	Code string `toml:"-"`   // ISO 639-1
+	Dir  string `toml:"dir"` // the direction of writing, as HTML's dir
+
+	Heading      Forms `toml:"heading"`
+	HeadingUntil Forms `toml:"heading_until"`
+	All          Forms `toml:"all"`
+	Bytes        Forms `toml:"bytes"`
+
+	Units struct {
+		DecimalSign string   `toml:"decimal_sign"`
+		Names       []string `toml:"units"` // of 1,000 bytes, of 1,000 times that, and so on
+	} `toml:"size"`
+	Date struct {
+		Day    string   `toml:"day"`
+		Moment string   `toml:"moment"`
+		First  string   `toml:"first"`
+		Months []string `toml:"months"`
+	} `toml:"date"`
+	// Detect has the words that tell texts in this language.
+	Detect struct {
+		Words []string `toml:"words"`
+	} `toml:"detect"`
+	// Pages has the texts of the gateway's pages by their keys.
+	Pages map[string]string `toml:"pages"`
+
+	tag language.Tag
+}
+
+// Forms is a text in each plural form that the language has, by the form's name in CLDR.
+type Forms map[string]string
+
+//go:embed languages/*.toml
+var files embed.FS
+
+// All returns the languages, English first, the others by their codes. The caller must not change
+// them.
+var All = sync.OnceValue(func() []*Language {
+	entries, err := files.ReadDir("languages")
+	var all []*Language
+	for _, e := range entries {
+		code := strings.TrimSuffix(e.Name(), path.Ext(e.Name()))
+		l := &Language{Code: code, tag: language.Make(code)}
+		if _, err = toml.DecodeFS(files, "languages/"+e.Name(), l); err != nil {
+			break
+		}
+		if code == "en" {
+			all = slices.Insert(all, 0, l)
+		} else {
+			all = append(all, l)
+		}
+	}
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	return all
+})
+
+// English returns the language of people whose own has no file, and of the command line.
+func English() *Language { return All()[0] }
+
+// In returns the language with this code, or nil if it has no file.
+func In(code string) *Language {
+	for _, l := range All() {
+		if l.Code == code {
+			return l
+		}
+	}
+	return nil
+}
+
+var matcher = sync.OnceValue(func() language.Matcher {
+	var tags []language.Tag
+	for _, l := range All() {
+		tags = append(tags, l.tag)
+	}
+	return language.NewMatcher(tags)
+})
+
+// maxAcceptLanguage is more than any browser sends, and bounds the parsing of what a stranger sends.
+const maxAcceptLanguage = 200
+
+// Preferred returns the language that fits the value of Accept-Language best (RFC 9110, 12.5.4), or
+// English.
+func Preferred(accept string) *Language {
+	if len(accept) > maxAcceptLanguage {
+		return English()
+	}
+	_, i := language.MatchStrings(matcher(), accept)
+	return All()[i]
+}
+
+// Text returns the text of the pages with this key. A test holds that every key in use is there.
+func (l *Language) Text(key string) string { return l.Pages[key] }
+
+var formNames = map[plural.Form]string{
+	plural.Other: "other", plural.Zero: "zero", plural.One: "one", plural.Two: "two", plural.Few: "few", plural.Many: "many",
+}
+
+// Form returns the text that goes with the number n.
+func (l *Language) Form(texts Forms, n int) string {
+	if text, ok := texts[l.formName(n)]; ok {
+		return text
+	}
+	return texts["other"]
+}
+
+func (l *Language) formName(n int) string {
+	return formNames[plural.Cardinal.MatchPlural(l.tag, n, 0, 0, 0, 0)]
+}
+
+// Day returns the date of t, in t's time zone.
+func (l *Language) Day(t time.Time) string {
+	day := strconv.Itoa(t.Day())
+	if t.Day() == 1 {
+		day = l.Date.First
+	}
+	return strings.NewReplacer("{day}", day, "{month}", l.Date.Months[t.Month()-1], "{year}", strconv.Itoa(t.Year())).Replace(l.Date.Day)
+}
+
+// Moment returns the date and the time of t in UTC.
+func (l *Language) Moment(t time.Time) string {
+	return strings.NewReplacer("{date}", l.Day(t.UTC()), "{time}", t.UTC().Format("15:04")).Replace(l.Date.Moment)
+}
+
+// Size returns a number of bytes as file managers write it: in units of a thousand, with one decimal
+// below ten. The script of the pages has the same rules (gateway/web/all.js).
+func (l *Language) Size(n int64) string {
+	if n < 1000 {
+		return strings.ReplaceAll(l.Form(l.Bytes, int(n)), "{n}", strconv.FormatInt(n, 10))
+	}
+	v, unit := float64(n)/1000, 0
+	for v >= 999.5 && unit < len(l.Units.Names)-1 { // rounded it would be 1000
+		v, unit = v/1000, unit+1
+	}
+	number := fmt.Sprint(math.Round(v))
+	if v < 9.95 {
+		number = strings.Replace(fmt.Sprint(math.Round(v*10)/10), ".", l.Units.DecimalSign, 1)
+	}
+	return strings.ReplaceAll(l.Units.Names[unit], "{n}", number)
+}
