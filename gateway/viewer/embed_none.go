@@ -2,10 +2,6 @@
 
 package viewer
 
-import (
-	"embed"
-	"io/fs"
-)
+import "embed"
 
-// embedded returns no files: this build has no PDF.js.
-func embedded() fs.FS { return embed.FS{} }
+var packages embed.FS // empty: this build has no PDF.js

@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"compress/gzip"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io/fs"
 	"net/http"
 	"path"
@@ -14,46 +14,44 @@ import (
 	"sync"
 )
 
-// A library holds the files of PDF.js that a browser needs, as its package has them (Mozilla, Apache License
-// 2.0; the licenses are among them).
+// packagePath is where npm puts PDF.js.
+//
+// Browsers' own viewers cannot be used. Those of Chromium 156 and Firefox 153 disregard a policy's
+// sandbox, wherever they show a file, and run the scripts in it; in Chromium the document around the
+// file has the gateway's origin. In a frame with a sandbox attribute Chromium shows no PDF, and
+// Firefox none without allow-scripts.
+const packagePath = "pdfjs/node_modules/pdfjs-dist"
+
+// A library holds the files of PDF.js that a browser needs, as its package has them (Mozilla, Apache
+// License 2.0; the licenses are among them).
 type library struct {
-	version string // in the addresses, which browsers may keep
+	Version string // part of the addresses, since browsers keep the files
 	files   fs.FS
-	packed  map[string]func() ([]byte, error) // each file in gzip's format, packed when it is first asked for
+	packed  map[string]func() ([]byte, error) // in gzip's format, packed when it is first asked for
 }
 
-// newLibrary returns nil if there are no files. It panics if they are not those of the package, like
-// template.Must.
-func newLibrary(files fs.FS) *library {
-	l := &library{version: versionOf(files), files: files, packed: make(map[string]func() ([]byte, error))}
-	if l.version == "" {
+// newLibrary returns nil if PDF.js is not there.
+func newLibrary(root fs.FS) *library {
+	files, err := fs.Sub(root, packagePath)
+	if err != nil {
+		panic(err) // only for an invalid path
+	}
+	about, err := fs.ReadFile(files, "package.json")
+	if err != nil {
 		return nil
 	}
-	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+	l := &library{files: files, packed: make(map[string]func() ([]byte, error))}
+	err = json.Unmarshal(about, l)
+	err = errors.Join(err, fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			l.packed[name] = sync.OnceValues(func() ([]byte, error) { return pack(files, name) })
 		}
 		return err
-	})
-	if err != nil {
+	}))
+	if err != nil || l.Version == "" {
 		panic(err)
 	}
 	return l
-}
-
-// Version returns the version of PDF.js in this build, or "" if there is none.
-func Version() string { return versionOf(embedded()) }
-
-func versionOf(files fs.FS) string {
-	text, err := fs.ReadFile(files, "package.json")
-	if err != nil {
-		return ""
-	}
-	var about struct{ Version string }
-	if err := json.Unmarshal(text, &about); err != nil || about.Version == "" {
-		panic(fmt.Sprintf("package.json of PDF.js: no version: %v", err))
-	}
-	return about.Version
 }
 
 func pack(files fs.FS, name string) ([]byte, error) {
@@ -62,24 +60,19 @@ func pack(files fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := z.Write(content); err != nil {
-		return nil, err
-	}
-	err = z.Close()
+	z := gzip.NewWriter(&b)
+	_, err = z.Write(content)
+	err = errors.Join(err, z.Close())
 	return b.Bytes(), err
 }
 
-// ServeLibrary answers with a file of PDF.js, by its address below Path. The answer is the same for everybody, and
-// never changes. It returns ErrNoFile for any other address.
+// ServeLibrary answers with a file of PDF.js, by its address below Path. The answer is the same for
+// everybody and never changes. It returns ErrNoFile if there is no such file.
 func (v *Viewer) ServeLibrary(w http.ResponseWriter, r *http.Request, below string) error {
 	if v.pdfjs == nil {
 		return ErrNoFile
 	}
-	name, ok := strings.CutPrefix(below, v.pdfjs.version+"/")
+	name, ok := strings.CutPrefix(below, v.pdfjs.Version+"/")
 	read := v.pdfjs.packed[name]
 	if !ok || read == nil {
 		return ErrNoFile
@@ -103,7 +96,7 @@ func (v *Viewer) ServeLibrary(w http.ResponseWriter, r *http.Request, below stri
 	return err
 }
 
-// libraryTypes are the types that matter to a browser. The rest is data for PDF.js.
+// libraryTypes are the types that matter to a browser. The other files are data for PDF.js.
 var libraryTypes = map[string]string{
 	".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm", "": "text/plain; charset=utf-8",
 }

@@ -1,25 +1,29 @@
 // Package viewer shows files from strangers in a frame of the gateway's page. Its invariant:
 //
-//	Nothing that a file says is run, and the frame around it has no origin: what it loads comes from
-//	the gateway's host, and what it sends goes nowhere else.
+//	Nothing that a file says is run, and the frame around it has no origin: what it loads comes
+//	from the gateway's host, and what it sends goes nowhere else.
 //
-// The gateway decrypts a file and hands its content over with the address at which it serves it. This
-// package holds no key and knows no store. [Viewer.Show] decides by the first bytes what the content is,
-// and answers with the frame. Pictures, sound, video and text are for the browser to show. A PDF is drawn
-// by PDF.js, which [Viewer.ServeLibrary] serves.
+// The gateway decrypts a file, and hands over its content with the address at which the frame can
+// fetch it. This package holds no key and knows no store. [Viewer.Show] decides by the first bytes
+// what the content is, and answers with the frame. A browser shows pictures, sound, video and text
+// itself. PDF.js, which [Viewer.ServeLibrary] serves, draws a PDF.
 //
-// PDF.js is in builds with the tag pdfjs, which embed its npm package:
+// A build with the tag pdfjs embeds PDF.js from its npm package:
 //
 //	npm ci --prefix gateway/viewer/pdfjs
 //	go build -tags pdfjs ./cmd/detach
 //
-// Other builds refuse a PDF as they refuse any other kind of file, with [ErrKind].
+// Other builds refuse a PDF with [ErrKind], as they refuse every kind of file that is not shown.
 package viewer
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"io/fs"
 	"net/http"
@@ -30,44 +34,61 @@ import (
 )
 
 var (
-	// ErrKind refuses a file that is not of a kind that is shown.
+	// ErrKind refuses a kind of file that is not shown.
 	ErrKind = errors.New("not a kind of file that is shown")
 	// ErrNoFile says that PDF.js has no such file, or that this build has no PDF.js.
 	ErrNoFile = errors.New("not a file of the viewer")
 )
 
-// Path is what the addresses of PDF.js begin with, below the gateway's prefix.
+// Path begins the addresses of PDF.js, below the gateway's prefix.
 const Path = "/viewer/"
 
-// A Viewer writes frames, and serves PDF.js. It is safe for concurrent use.
+const (
+	// baseCSP is part of every frame's policy.
+	baseCSP = "default-src 'none'; style-src %s; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; "
+	// elementCSP allows pictures and sound from the gateway. No script runs.
+	elementCSP = baseCSP + "img-src 'self'; media-src 'self'; sandbox"
+	// pdfCSP allows our script and PDF.js, which may fetch from the gateway.
+	pdfCSP = baseCSP + "script-src %s 'self' 'wasm-unsafe-eval'; worker-src blob: 'self'; connect-src 'self'; font-src 'self'; img-src blob: data:; sandbox allow-scripts"
+)
+
+//go:embed element.html pdf.html
+var templates embed.FS
+
+//go:embed element.css
+var elementStyle string
+
+//go:embed pdf.css
+var pdfStyle string
+
+//go:embed pdf.js
+var pdfScript string
+
+// A Viewer writes frames and serves PDF.js. It is safe for concurrent use.
 type Viewer struct {
-	frames map[string]frame // by the first half of a content type, or the whole
-	pdfjs  *library         // nil in a build without it
+	frames *template.Template
+	prefix string
+	pdfjs  *library // nil in a build without it
 }
 
-// A File is what Show shows.
+// A File is shown by Show.
 type File struct {
-	// Content is the decrypted file, at its beginning.
-	Content io.ReadSeeker
-	// Address is where a frame is to fetch Content. It is empty in the answer to that request.
-	Address  string
-	Language *texts.Language // the reader's
+	Content         io.ReadSeeker // decrypted, and at its beginning
+	Address         string        // where a frame fetches Content; empty in the answer to that request
+	*texts.Language               // the reader's
 }
 
 // New returns the viewer of a gateway whose addresses begin with prefix, "" or "/prefix".
-func New(prefix string) *Viewer { return newViewer(prefix, embedded()) }
+func New(prefix string) *Viewer { return newViewer(prefix, packages) }
 
-// newViewer takes PDF.js from the files of its package, of which there may be none.
-func newViewer(prefix string, pdfjs fs.FS) *Viewer {
-	v := &Viewer{frames: elements(), pdfjs: newLibrary(pdfjs)}
-	if v.pdfjs != nil {
-		v.frames[mimePDF] = pdfFrame(prefix + Path + v.pdfjs.version + "/")
-	}
-	return v
+// newViewer panics if the embedded files are broken, like template.Must. root has the folder of npm's
+// packages, or is empty.
+func newViewer(prefix string, root fs.FS) *Viewer {
+	return &Viewer{template.Must(template.ParseFS(templates, "*.html")), prefix, newLibrary(root)}
 }
 
-// Extensions lists the extensions that files of the kinds shown usually have, with a space between
-// two. A page offers to show a file by its name, before its content can be looked at.
+// Extensions lists the usual extensions of the kinds of files that are shown, separated by spaces. A
+// page offers to show a file by its name, before it can look into the file.
 func (v *Viewer) Extensions() string {
 	const always = "png jpg jpeg gif webp avif mp3 wav ogg oga mp4 m4v webm txt log csv md"
 	if v.pdfjs == nil {
@@ -76,52 +97,54 @@ func (v *Viewer) Extensions() string {
 	return always + " pdf"
 }
 
-// Secure sets the headers of every answer in a frame, errors included. The page may frame it, and
-// should a browser render it as a document, then without an origin and without scripts.
+// Secure sets the headers of every answer in a frame, errors included. The gateway's page may frame
+// the answer. A browser that renders it as a document gives it no origin and runs no script.
 func Secure(h http.Header) {
-	h.Set("Content-Security-Policy", elementCSP)
+	h.Set("Content-Security-Policy", fmt.Sprintf(elementCSP, BlockHash(elementStyle)))
 	h.Set("X-Frame-Options", "SAMEORIGIN")
 }
 
-// Show answers with the frame around f. Where there is none, because f.Address is empty or because f is
-// a text, it sets the headers of the content, reports true, and leaves it to the caller to send
-// f.Content, which is at its beginning again. It returns ErrKind for a kind of file that is not shown.
+// Show answers with the frame around f. There is none if f.Address is empty or f is a text: then Show
+// sets the headers of the content, reports true, and leaves it to the caller to send f.Content, which
+// is at its beginning again. It returns ErrKind for a kind of file that is not shown.
 func (v *Viewer) Show(w http.ResponseWriter, f File) (sendContent bool, err error) {
 	contentType, err := sniff(f.Content)
 	if err != nil {
 		return false, err
 	}
 	kind, _, _ := strings.Cut(contentType, "/")
-	around, framed := v.frames[contentType]
-	if !framed {
-		around, framed = v.frames[kind]
-	}
 	switch {
-	case !framed && kind != "text":
+	case contentType == mimePDF && v.pdfjs == nil:
 		return false, ErrKind
-	case framed && f.Address != "":
-		return false, around.write(w, f)
+	case kind == "text" || f.Address == "":
+		h := w.Header()
+		openToFrames(h)
+		h.Set("Content-Disposition", "inline")
+		h.Set("Content-Type", contentType)
+		return true, nil
+	case contentType == mimePDF:
+		w.Header().Set("Content-Security-Policy", fmt.Sprintf(pdfCSP, BlockHash(pdfStyle), BlockHash(pdfScript)))
+		library := v.prefix + Path + v.pdfjs.Version + "/"
+		return false, v.write(w, "pdf.html", frame{f, kind, template.CSS(pdfStyle), template.JS(pdfScript), library})
 	}
-	h := w.Header()
-	openToFrames(h)
-	h.Set("Content-Disposition", "inline")
-	h.Set("Content-Type", contentType)
-	return true, nil
+	return false, v.write(w, "element.html", frame{f, kind, template.CSS(elementStyle), "", ""})
 }
 
-// write sends the frame.
-func (fr frame) write(w http.ResponseWriter, f File) error {
+// A frame is the data of a template.
+type frame struct {
+	File
+	Kind    string // image, audio or video
+	Style   template.CSS
+	Script  template.JS
+	Library string // where PDF.js is
+}
+
+func (v *Viewer) write(w http.ResponseWriter, name string, data frame) error {
 	var page bytes.Buffer
-	data := struct {
-		*texts.Language
-		frame
-		Address string
-	}{f.Language, fr, f.Address}
-	if err := fr.around.Execute(&page, data); err != nil {
+	if err := v.frames.ExecuteTemplate(&page, name, data); err != nil {
 		return fmt.Errorf("render frame: %w", err)
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", fr.csp)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
 	h.Set("Vary", "Accept-Language")
@@ -129,10 +152,17 @@ func (fr frame) write(w http.ResponseWriter, f File) error {
 	return err
 }
 
-// openToFrames lets a frame fetch the answer. A frame has no origin, so CORS has to allow any. The address is secret,
-// or the answer is public.
+// openToFrames lets a frame fetch the answer. A frame has no origin, so CORS has to allow every
+// origin. The answer is public, or its address is secret.
 func openToFrames(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Expose-Headers", "Accept-Ranges")
+}
+
+// BlockHash returns the source expression by which a policy allows one inline script or style (CSP
+// Level 3, section 2.3.1).
+func BlockHash(block string) string {
+	sum := sha256.Sum256([]byte(block))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }

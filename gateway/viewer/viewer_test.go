@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,20 +14,27 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// none are the files of a build without PDF.js.
-var none = fstest.MapFS{}
+var (
+	none = fstest.MapFS{} // a build without PDF.js
+	some = fstest.MapFS{
+		packagePath + "/package.json":             {Data: []byte(`{"name": "pdfjs-dist", "version": "1.2.3"}`)},
+		packagePath + "/LICENSE":                  {Data: []byte("license")},
+		packagePath + "/legacy/build/pdf.min.mjs": {Data: bytes.Repeat([]byte("export const one = 1;\n"), 1000)},
+		packagePath + "/wasm/jbig2.wasm":          {Data: []byte("\x00asm")},
+		packagePath + "/cmaps/Uni.bcmap":          {Data: []byte("map")},
+	}
+)
 
-// some stand for the package of PDF.js.
-var some = fstest.MapFS{
-	"package.json":                     {Data: []byte(`{"name": "pdfjs-dist", "version": "1.2.3"}`)},
-	"LICENSE":                          {Data: []byte("license")},
-	"legacy/build/pdf.min.mjs":         {Data: bytes.Repeat([]byte("export const one = 1;\n"), 1000)},
-	"wasm/jbig2.wasm":                  {Data: []byte("\x00asm")},
-	"cmaps/UniJIS-UCS2-H.bcmap":        {Data: []byte("map")},
-	"standard_fonts/FoxitDingbats.pfb": {Data: []byte("font")},
+// show shows a file in a build, and returns the answer and whether the content is to be sent.
+func show(build fstest.MapFS, content, address string) (*httptest.ResponseRecorder, bool, error) {
+	w := httptest.NewRecorder()
+	Secure(w.Header())
+	words := &texts.Language{Pages: map[string]string{"view.failed": "<failed>"}}
+	send, err := newViewer("/p", build).Show(w, File{strings.NewReader(content), address, words})
+	return w, send, err
 }
 
-// The bytes decide what a file is. A file that a browser might run is refused, whatever its name says.
+// The bytes decide what a file is, whatever its name says. A file that a browser might run is refused.
 func TestBytesDecideWhatIsShown(t *testing.T) {
 	faults.Covers(t, 83)
 	const refused = ""
@@ -45,7 +51,7 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 		"\x1a\x45\xdf\xa3 rest":                            "video/webm",
 		"%PDF-1.7":                                         mimePDF,
 		"grüße\n":                                          "text/plain; charset=utf-8",
-		strings.Repeat("a", sniffed-1) + "ü":               "text/plain; charset=utf-8", // cut within a character
+		strings.Repeat("a", sniffed-1) + "ü":               "text/plain; charset=utf-8", // the sniffed part ends in a character
 		"gr\xfc\xdfe\n":                                    "text/plain; charset=windows-1252",
 		"":                                                 "text/plain; charset=utf-8",
 		"<!doctype html><script>alert(1)</script>":                                         refused,
@@ -54,117 +60,84 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 		"MZ\x90\x00\x03": refused,
 		"PK\x03\x04":     refused,
 	} {
-		reader := strings.NewReader(content)
-		w := httptest.NewRecorder()
-		send, err := newViewer("", some).Show(w, File{Content: reader})
-		if want == refused {
-			if !errors.Is(err, ErrKind) || send {
-				t.Errorf("%q: got %v, %v, want %v", content, send, err, ErrKind)
-			}
-			continue
-		}
-		rest, _ := io.ReadAll(reader)
-		if got := w.Header().Get("Content-Type"); got != want || !send || err != nil || string(rest) != content {
-			t.Errorf("%q: got %q, %v, %v, and %d bytes to send, want %q", content, got, send, err, len(rest), want)
+		w, send, err := show(some, content, "")
+		if got := w.Header().Get("Content-Type"); got != want || send != (want != refused) || (err != nil) != (want == refused) || err != nil && !errors.Is(err, ErrKind) {
+			t.Errorf("%q: got %q, %v, %v, want %q", content, got, send, err, want)
 		}
 	}
 }
 
-// A frame has no origin, and its policy allows no script but the viewer's own, which draws a PDF.
+// A frame has no origin. Its policy allows no script but the one that draws a PDF, and PDF.js.
 func TestFramesHaveNoOrigin(t *testing.T) {
 	faults.Covers(t, 83)
-	words := &texts.Language{Pages: map[string]string{"view.failed": "<failed>"}}
 	for content, want := range map[string]struct{ body, policy string }{
-		"GIF89a":                {`<img src="/p/file&amp;"`, "; sandbox; "},
-		"ID3 rest":              {`<audio src="/p/file&amp;" controls>`, "; sandbox; "},
-		"\x1a\x45\xdf\xa3 rest": {`<video src="/p/file&amp;" controls>`, "; sandbox; "},
-		"%PDF-1.7":              {`data-file="/p/file&amp;" data-library="/p/viewer/1.2.3/" data-failed="&lt;failed&gt;"`, "; sandbox allow-scripts; "},
+		"GIF89a":                {`<img src="/p/file&amp;"`, "; sandbox"},
+		"ID3 rest":              {`<audio src="/p/file&amp;" controls>`, "; sandbox"},
+		"\x1a\x45\xdf\xa3 rest": {`<video src="/p/file&amp;" controls>`, "; sandbox"},
+		"%PDF-1.7":              {`data-file="/p/file&amp;" data-library="/p/viewer/1.2.3/" data-failed="&lt;failed&gt;"`, "; sandbox allow-scripts"},
 	} {
-		w := httptest.NewRecorder()
-		Secure(w.Header())
-		send, err := newViewer("/p", some).Show(w, File{Content: strings.NewReader(content), Address: "/p/file&", Language: words})
+		w, send, err := show(some, content, "/p/file&")
 		if send || err != nil || !strings.Contains(w.Body.String(), want.body) {
 			t.Errorf("%q: got %v, %v and the frame %s", content, send, err, w.Body)
 		}
-		policy := w.Header().Get("Content-Security-Policy")
-		if !strings.HasPrefix(policy, "default-src 'none'; ") || !strings.Contains(policy, want.policy) || strings.Contains(policy, "'unsafe-") {
-			t.Errorf("%q: the policy is %s", content, policy)
-		}
 		_, style, _ := strings.Cut(w.Body.String(), "<style>")
 		style, _, _ = strings.Cut(style, "</style>")
-		if !strings.Contains(policy, "style-src "+BlockHash(style)) {
-			t.Errorf("%q: the policy does not allow the style: %s", content, policy)
+		policy := w.Header().Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'; style-src "+BlockHash(style)+"; ") || !strings.HasSuffix(policy, want.policy) || strings.Contains(policy, "'unsafe-") {
+			t.Errorf("%q: the policy is %s", content, policy)
 		}
 	}
 }
 
-// A build without PDF.js works in all else.
-func TestWithoutPDFJSPDFsAreRefused(t *testing.T) {
-	v := newViewer("", none)
-	if _, err := v.Show(httptest.NewRecorder(), File{Content: strings.NewReader("%PDF-1.7"), Address: "/f"}); !errors.Is(err, ErrKind) {
-		t.Errorf("got %v, want %v", err, ErrKind)
+func TestBuildWithoutPDFJSRefusesPDFsAlone(t *testing.T) {
+	if _, _, err := show(none, "%PDF-1.7", "/f"); !errors.Is(err, ErrKind) {
+		t.Errorf("a PDF: got %v, want %v", err, ErrKind)
 	}
-	if send, err := v.Show(httptest.NewRecorder(), File{Content: strings.NewReader("text"), Address: "/f"}); !send || err != nil {
+	if _, send, err := show(none, "text", "/f"); !send || err != nil {
 		t.Errorf("a text: got %v, %v", send, err)
 	}
+	v := newViewer("", none)
 	if got := v.Extensions(); strings.Contains(got, "pdf") || newViewer("", some).Extensions() != got+" pdf" {
 		t.Errorf("got the extensions %q", got)
 	}
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	if err := v.ServeLibrary(httptest.NewRecorder(), r, "1.2.3/LICENSE"); !errors.Is(err, ErrNoFile) {
+	if err := v.ServeLibrary(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), "1.2.3/LICENSE"); !errors.Is(err, ErrNoFile) {
 		t.Errorf("got %v, want %v", err, ErrNoFile)
 	}
 }
 
-// The files of PDF.js are served as they are, compressed for clients that accept it, under their version.
+// The files of PDF.js are served as they are under their version, compressed if the client accepts it.
 func TestLibraryIsServedByteForByte(t *testing.T) {
 	faults.Covers(t, 83)
 	v := newViewer("", some)
-	types := map[string]string{"LICENSE": "text/plain; charset=utf-8", "legacy/build/pdf.min.mjs": "text/javascript; charset=utf-8", "wasm/jbig2.wasm": "application/wasm"}
-	for name, f := range some {
-		for _, encoding := range []string{"", "br, gzip"} {
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			r.Header.Set("Accept-Encoding", encoding)
-			w := httptest.NewRecorder()
-			if err := v.ServeLibrary(w, r, "1.2.3/"+name); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if got := plainBody(t, w); !bytes.Equal(got, f.Data) {
-				t.Errorf("%s: got %d bytes, want %d", name, len(got), len(f.Data))
-			}
-			want := types[name]
-			if want == "" {
-				want = "application/octet-stream"
-			}
-			if got := w.Header().Get("Content-Type"); got != want {
-				t.Errorf("%s: got %q, want %q", name, got, want)
-			}
-			if got := w.Header().Get("Cache-Control"); got != "public, max-age=31536000, immutable" {
-				t.Errorf("%s: Cache-Control %q", name, got)
-			}
+	r := httptest.NewRequest("GET", "/", nil)
+	for _, tt := range []struct{ name, encoding, contentType string }{
+		{"LICENSE", "", "text/plain; charset=utf-8"},
+		{"legacy/build/pdf.min.mjs", "", "text/javascript; charset=utf-8"},
+		{"legacy/build/pdf.min.mjs", "gzip", "text/javascript; charset=utf-8"},
+		{"wasm/jbig2.wasm", "gzip", "application/wasm"},
+		{"cmaps/Uni.bcmap", "", "application/octet-stream"},
+	} {
+		r.Header.Set("Accept-Encoding", tt.encoding)
+		w := httptest.NewRecorder()
+		err := v.ServeLibrary(w, r, "1.2.3/"+tt.name)
+		body, err2 := io.Reader(w.Body), error(nil)
+		if tt.encoding != "" {
+			body, err2 = gzip.NewReader(w.Body)
+		}
+		if err != nil || err2 != nil {
+			t.Fatalf("%s: %v, %v", tt.name, err, err2)
+		}
+		if got, err := io.ReadAll(body); !bytes.Equal(got, some[packagePath+"/"+tt.name].Data) || err != nil {
+			t.Errorf("%s: got %d other bytes, %v", tt.name, len(got), err)
+		}
+		h := w.Header()
+		if h.Get("Content-Type") != tt.contentType || h.Get("Content-Encoding") != tt.encoding || h.Get("Cache-Control") != "public, max-age=31536000, immutable" {
+			t.Errorf("%s: got the headers %v", tt.name, h)
 		}
 	}
 	for _, below := range []string{"1.2.3/legacy/build/pdf.sandbox.min.mjs", "1.2.3/legacy", "1.2.3/", "0.0.0/LICENSE", "LICENSE", ""} {
-		if err := v.ServeLibrary(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), below); !errors.Is(err, ErrNoFile) {
+		if err := v.ServeLibrary(httptest.NewRecorder(), r, below); !errors.Is(err, ErrNoFile) {
 			t.Errorf("%q: got %v, want %v", below, err, ErrNoFile)
 		}
 	}
-}
-
-// plainBody undoes the encoding of an answer.
-func plainBody(t *testing.T, w *httptest.ResponseRecorder) []byte {
-	t.Helper()
-	body := io.Reader(w.Body)
-	if w.Header().Get("Content-Encoding") == "gzip" {
-		z, err := gzip.NewReader(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body = z
-	}
-	b, err := io.ReadAll(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
