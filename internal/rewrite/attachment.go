@@ -105,19 +105,19 @@ func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 	return w.keepPart()
 }
 
-// attachmentReader reads the decoded body of one part from the scanner. If the
-// body cannot be decoded to its end, the reader ends early and whole is false.
+// attachmentReader reads the decoded body of one part from the scanner. If the body cannot be decoded
+// to its end, the reader ends early and whole is false.
 type attachmentReader struct {
 	scan      *scanner
 	decoder   transfer.Decoder
 	isMessage bool      // the part is the message itself: it ends where the message ends
-	encoded   hash.Hash // sums up the body as it was received; nil while the spool has it
+	encoded   hash.Hash // sums up the body as received; nil while the spool has it
 
-	decoded   []byte // and not read yet
+	decoded   []byte // but not read yet
 	space     []byte // decoded's memory
 	size      int64  // decoded so far
 	sum       uint32 // CRC-32 of what was read
-	done      bool   // nothing more will be decoded
+	done      bool   // no more will be decoded
 	whole     bool   // the body ended as it should
 	ended     bool   // the scanner is past the body
 	delimiter *delimiter
@@ -143,7 +143,7 @@ func (a *attachmentReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// step decodes the next chunk, and returns it as it was received.
+// step decodes the next chunk and returns it as received.
 func (a *attachmentReader) step() []byte {
 	chunk, d, err := a.scan.next()
 	before := len(a.decoded)
@@ -151,7 +151,7 @@ func (a *attachmentReader) step() []byte {
 	case d != nil, err == io.EOF:
 		a.done, a.ended, a.delimiter = true, true, d
 		if d == nil && !a.isMessage {
-			return nil // cut off by the message's end: who knows how much is missing
+			return nil // cut off by the message's end: an unknown part of it is missing
 		}
 		a.decoded, err = a.decoder.Finish(a.decoded, d != nil)
 		a.whole = err == nil

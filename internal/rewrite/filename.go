@@ -17,14 +17,15 @@ import (
 )
 
 const (
-	// maxParams bounds the work a header of a million parameters makes.
+	// maxParams bounds the parameters read of one field.
 	maxParams = 256
-	// maxWords is of RFC 2047, for a name of 10 kB. Each takes a decoder.
+	// maxWords bounds the encoded words (RFC 2047) of one name, of which each takes a decoder. It is
+	// enough for a name of 10 kB.
 	maxWords = 256
 )
 
-// fileName is the name a part's headers give it, as its sender meant it, or "".
-// The disposition's filename goes before the type's name (RFC 2183 section 2.3).
+// fileName is the name that a part's header gives it, decoded, or "". The disposition's filename goes
+// before the type's name (RFC 2183 section 2.3).
 func fileName(disposition, contentType string) string {
 	if name := paramValue(disposition, "filename"); name != "" {
 		return name
@@ -32,8 +33,8 @@ func fileName(disposition, contentType string) string {
 	return paramValue(contentType, "name")
 }
 
-// paramValue decodes a parameter in any notation met in mail: RFC 2231 with
-// charset and continuations, RFC 2047 words, raw 8-bit, quoted or not.
+// paramValue decodes a parameter in any notation that mail uses: RFC 2231 with charset and
+// continuations, RFC 2047 words, raw 8-bit, quoted or not.
 func paramValue(header, name string) string {
 	params := splitParams(header)
 	if len(params) == 0 {
@@ -48,8 +49,8 @@ func paramValue(header, name string) string {
 	return decodeWords(params[name])
 }
 
-// splitParams reads the parameters after the first semicolon. It never fails:
-// what is no parameter is passed over, and of two with one name the first counts.
+// splitParams reads the parameters after the first semicolon. It never fails: text that is not a
+// parameter is skipped, and the first of two with one name counts.
 func splitParams(header string) map[string]string {
 	_, rest, ok := strings.Cut(header, ";")
 	if !ok {
@@ -93,8 +94,8 @@ func unquote(s string) string {
 	}
 	var b strings.Builder
 	for i := 1; i < len(s) && s[i] != '"'; i++ {
-		// QUIRK: Windows programs write C:\file unescaped; only quotes and
-		// backslashes are ever escaped in earnest.
+		// QUIRK: Windows programs write C:\file unescaped, so only quotes and backslashes are taken
+		// for escaped.
 		if s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\') {
 			i++
 		}
@@ -142,8 +143,9 @@ func percentDecode(s string) string {
 	return s
 }
 
-// decodeWords decodes RFC 2047 words, which many put into parameters although
-// RFC 2047 section 5 forbids it, and raw 8-bit.
+// decodeWords decodes raw 8-bit and RFC 2047 words.
+//
+// QUIRK: many programs put words into parameters, although RFC 2047 section 5 forbids it.
 func decodeWords(s string) string {
 	if s == "" {
 		return ""
@@ -157,13 +159,13 @@ func decodeWords(s string) string {
 	return toUTF8("", s)
 }
 
-// joinWords makes one word of those that follow each other in the same charset.
+// joinWords makes one word of words that follow each other in the same charset.
 //
-// QUIRK: RFC 2047 section 5 wants whole characters in each word, and many
-// programs cut names in the middle of one.
+// QUIRK: RFC 2047 section 5 wants whole characters in each word, but many programs cut names in the
+// middle of a character.
 func joinWords(s string) string {
 	var b strings.Builder
-	open := "" // the head of the word that is not ended yet
+	open := "" // the head of the word that has no end yet
 	for {
 		between, head, text, rest := cutWord(s)
 		if head == "" {
@@ -180,7 +182,7 @@ func joinWords(s string) string {
 		b.WriteString(text)
 		open, s = head, rest
 		if strings.HasSuffix(text, "=") && strings.HasSuffix(head, "?b?") {
-			b.WriteString("?=") // padded: nothing can be added
+			b.WriteString("?=") // padded, so nothing can be appended
 			open = ""
 		}
 	}
@@ -190,8 +192,8 @@ func joinWords(s string) string {
 	return b.String() + s
 }
 
-// cutWord cuts s around its first encoded word (RFC 2047 section 2): its head
-// is "=?charset?encoding?", and empty where there is no word.
+// cutWord cuts s around its first encoded word (RFC 2047 section 2), whose head is
+// "=?charset?encoding?". The head is empty if there is no word.
 func cutWord(s string) (before, head, text, after string) {
 	for start := 0; ; start += 2 {
 		i := strings.Index(s[start:], "=?")
@@ -210,7 +212,7 @@ func cutWord(s string) (before, head, text, after string) {
 	}
 }
 
-// decodeCharsetOf is charset.Reader, at a tenth of its cost for a few bytes.
+// decodeCharsetOf does what charset.Reader does, at a tenth of its cost for a few bytes.
 func decodeCharsetOf(cs string, r io.Reader) (io.Reader, error) {
 	e, err := htmlindex.Get(cs)
 	if err != nil {
@@ -224,6 +226,7 @@ func decodeCharsetOf(cs string, r io.Reader) (io.Reader, error) {
 	return bytes.NewReader(b), err
 }
 
+// toUTF8 decodes s from the charset cs; "" if none was given.
 func toUTF8(cs, s string) string {
 	if cs == "" || strings.EqualFold(cs, "utf-8") || strings.EqualFold(cs, "us-ascii") {
 		if utf8.ValidString(s) {
@@ -242,15 +245,16 @@ func toUTF8(cs, s string) string {
 	return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
 }
 
-// extensions are for attachments without a name. They are written out here for
-// mime.ExtensionsByType answers differently on every machine.
+// extensions are for attachments without a name. They stand here because mime.ExtensionsByType answers
+// differently on every machine.
 var extensions = map[string]string{
 	"application/pdf": ".pdf", "application/zip": ".zip", "application/msword": ".doc",
 	"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",
 	"audio/mpeg": ".mp3", "video/mp4": ".mp4", "text/csv": ".csv", "text/html": ".html", "text/plain": ".txt",
 }
 
-// displayName returns the name that the notice shows. Attachments without a name get one by their type.
+// displayName returns the name that the notice shows. An attachment without one gets a name by its
+// type.
 func displayName(name, mimeType string) string {
 	return cmp.Or(filename.Display(name), filename.Nameless+extensions[mimeType])
 }

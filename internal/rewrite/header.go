@@ -15,7 +15,7 @@ import (
 const (
 	// maxHeaderBytes is twice and a half what Postfix keeps of a header.
 	maxHeaderBytes = 256 << 10
-	// maxHeaderLines bounds what a header of a million empty fields costs.
+	// maxHeaderLines bounds the cost of a header of a million empty fields.
 	maxHeaderLines = 8192
 )
 
@@ -23,7 +23,7 @@ const (
 type header struct {
 	raw    []byte // with the blank line that ends it, if there is one
 	fields []field
-	bad    bool // it cannot be parsed, or is over a limit
+	bad    bool // the header cannot be parsed, or is over a limit
 }
 
 // A field is one field of a header as received: its name, and its body, which is all after the
@@ -92,8 +92,7 @@ func (f field) value() string {
 
 // mboxLine is the length of the line that an mbox file puts before a message.
 //
-// QUIRK: it stays in front of mail that was exported and sent again, and mail
-// programs pass over it.
+// QUIRK: it stays before mail that was exported and sent again, and mail programs skip it.
 func mboxLine(raw []byte) int {
 	line, _ := lines.First(raw)
 	if bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From ")) {
@@ -102,15 +101,15 @@ func mboxLine(raw []byte) int {
 	return 0
 }
 
-// endsHeader reports whether a header block that ends with b is complete: whether its last line is blank.
+// endsHeader reports whether the last line of b is blank, so a header block that ends with b is whole.
 func endsHeader(b []byte) bool {
 	b, ok := bytes.CutSuffix(b, []byte("\n"))
 	b = bytes.TrimSuffix(b, []byte("\r"))
 	return ok && (len(b) == 0 || b[len(b)-1] == '\n')
 }
 
-// one returns the value of a field that may stand only once, and whether it does
-// not stand twice: programs differ about which of two they believe.
+// one returns the value of a field that must not be repeated, "" if it is absent. unique is false if
+// it is repeated: mail programs differ about which of two they believe.
 func (h *header) one(name string) (value string, unique bool) {
 	var found field
 	for _, f := range h.fields {
@@ -156,12 +155,11 @@ func (h *header) end() span {
 // eol is the line end that the header uses.
 func (h *header) eol() string { return lines.Ending(h.raw, "\r\n") }
 
-// A contentType is the Content-Type of an entity, or the default of RFC 2045
-// section 5.2.
+// A contentType is the Content-Type of an entity, or the default of RFC 2045 section 5.2.
 type contentType struct {
 	main, sub string
 	params    map[string]string
-	sure      bool // parsed without any doubt
+	sure      bool // it stands once, and could be parsed
 	value     string
 }
 
@@ -174,8 +172,8 @@ func (h *header) contentType() contentType {
 	}
 	t, params, err := parseMediaType(value)
 	if err != nil {
-		// QUIRK: unquoted names with blanks, stray words and comments are common;
-		// the type before the first semicolon is not in doubt.
+		// QUIRK: unquoted names with blanks, stray words and comments are common. They leave no doubt
+		// about the type before the first semicolon.
 		t, _, _ = strings.Cut(value, ";")
 		t, _, _ = strings.Cut(t, "(")
 		t = strings.ToLower(strings.TrimSpace(t))
@@ -198,8 +196,8 @@ func parseMediaType(value string) (string, map[string]string, error) {
 	return mime.ParseMediaType(value)
 }
 
-// transferEncoding is the Content-Transfer-Encoding in lower case; 7bit if none
-// (RFC 2045 section 6.1).
+// transferEncoding is the Content-Transfer-Encoding in lower case, 7bit by default (RFC 2045 section
+// 6.1), and one that is not known if the field is repeated.
 func (h *header) transferEncoding() string {
 	value, unique := h.one("Content-Transfer-Encoding")
 	if !unique {
@@ -211,8 +209,8 @@ func (h *header) transferEncoding() string {
 	return strings.ToLower(value)
 }
 
-// disposition is the type of Content-Disposition in lower case and its value
-// with parameters (RFC 2183).
+// disposition is the type of Content-Disposition in lower case, its value with parameters (RFC 2183),
+// and whether the field stands at most once.
 func (h *header) disposition() (kind, value string, unique bool) {
 	value, unique = h.one("Content-Disposition")
 	kind, _, _ = strings.Cut(value, ";")

@@ -12,10 +12,10 @@ import (
 const (
 	// scanBuffer is read at a time. It is also the longest content chunk.
 	scanBuffer = 32 << 10
-	// maxBoundary is Postfix's limit too; RFC 2046 section 5.1.1 says 70.
+	// maxBoundary is Postfix's limit; RFC 2046 section 5.1.1 says 70.
 	maxBoundary = 2048
-	// maxDelimiterLine leaves room for transport padding after a boundary
-	// (RFC 2046 section 5.1.1). A longer line is content.
+	// maxDelimiterLine allows for transport padding after a boundary (RFC 2046 section 5.1.1). A
+	// longer line is content.
 	maxDelimiterLine = maxBoundary + 1024
 )
 
@@ -26,12 +26,12 @@ type delimiter struct {
 	closing bool
 }
 
-// A scanner cuts a message into chunks of content and the delimiter lines of
-// those boundaries that are open. Chunks are as large as the reads allow and do
-// not keep to lines; whatever the sizes of the reads, they join to the same bytes.
+// A scanner cuts a message into chunks of content and the delimiter lines of the boundaries that are
+// open. Chunks are as large as the reads allow and do not end with lines; for any sizes of reads they
+// join to the same bytes.
 //
-// A delimiter line is "--", the boundary, perhaps "--", then nothing but blanks:
-// what all mail programs agree on. "--b-x" is not a delimiter of "b".
+// A delimiter line is "--", the boundary, perhaps "--", and then only blanks, as all mail programs
+// agree. "--b-x" is not a delimiter of "b".
 type scanner struct {
 	src   io.Reader
 	buf   []byte
@@ -42,8 +42,7 @@ type scanner struct {
 	total int64 // read from src
 }
 
-// scanBuffers are those of messages that are done: most messages are smaller
-// than one.
+// scanBuffers are the buffers of finished messages. Most messages are smaller than one buffer.
 var scanBuffers = sync.Pool{New: func() any { return new([scanBuffer]byte) }}
 
 func newScanner(src io.Reader) *scanner {
@@ -51,7 +50,7 @@ func newScanner(src io.Reader) *scanner {
 	return &scanner{src: src, buf: buf[:], bol: true, open: map[string]int{}}
 }
 
-// close gives the buffer back. Nothing that next returned is valid any more.
+// close gives the buffer back. The bytes that next returned are not valid any more.
 func (s *scanner) close() {
 	if s.buf != nil {
 		scanBuffers.Put((*[scanBuffer]byte)(s.buf))
@@ -59,9 +58,9 @@ func (s *scanner) close() {
 	s.buf, s.r, s.w, s.err = nil, 0, 0, io.ErrClosedPipe
 }
 
-// push opens a boundary on the next level. It refuses one that no delimiter line
-// can show. One that cannot be told from a boundary already open ends the walk,
-// for then programs differ about the structure of all that follows.
+// push opens a boundary on the next level. It refuses one that no delimiter line can have. If the
+// boundary cannot be told from one already open, mail programs differ about the structure of all that
+// follows, and push ends the walk.
 func (s *scanner) push(boundary string) bool {
 	if boundary == "" || len(boundary) > maxBoundary || strings.TrimRight(boundary, " \t\r\n") != boundary {
 		return false
@@ -81,9 +80,8 @@ func (s *scanner) pop(boundary string) { delete(s.open, boundary) }
 // closeAll ends the walk: the rest of the message is content.
 func (s *scanner) closeAll() { clear(s.open) }
 
-// next returns the next chunk of content or the next delimiter, and at the end
-// the source's error: io.EOF if it ended well. The bytes are valid until the
-// next call.
+// next returns the next chunk of content or the next delimiter, and at the end the source's error,
+// io.EOF if it ended well. The bytes are valid until the next call.
 func (s *scanner) next() ([]byte, *delimiter, error) {
 	for {
 		content, d, more := s.split(s.buf[s.r:s.w])
@@ -103,8 +101,8 @@ func (s *scanner) next() ([]byte, *delimiter, error) {
 	}
 }
 
-// split finds what the window begins with. With more it cannot say before more
-// bytes came, or the source ended.
+// split finds what the window begins with: content or a delimiter. more reports that this depends on
+// the bytes that follow.
 func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	if len(win) == 0 {
 		return nil, nil, true
@@ -127,7 +125,8 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	return win[:skip+beforeDashes(win[skip:])], nil, false
 }
 
-// beforeDashes is how much of b comes before the next line that begins with "--", or may do so: all of it if there is none.
+// beforeDashes is how much of b comes before the next line that begins, or may begin, with "--"; all
+// of b if no line does.
 func beforeDashes(b []byte) int {
 	for n := 0; ; n++ {
 		i := lines.Index(b[n:], '-')
@@ -140,6 +139,7 @@ func beforeDashes(b []byte) int {
 	}
 }
 
+// match returns line as a delimiter of an open boundary, or nil.
 func (s *scanner) match(line []byte) *delimiter {
 	if !bytes.HasPrefix(line, []byte("--")) || len(line) > maxDelimiterLine {
 		return nil
@@ -162,19 +162,19 @@ func (s *scanner) consume(n int) {
 	s.r += n
 }
 
-// unread gives back the last n bytes of the chunk next just returned. They
-// must begin a line.
+// unread gives back the last n bytes of the chunk that next just returned. They must begin a line.
 func (s *scanner) unread(n int) {
 	s.r -= n
 	s.bol = true
 }
 
+// fill reads some bytes, or the source's error.
 func (s *scanner) fill() {
 	if s.r > 0 {
 		s.w = copy(s.buf, s.buf[s.r:s.w])
 		s.r = 0
 	}
-	// A reader that gives nothing and no error, again and again, is broken.
+	// A reader that returns neither bytes nor an error, again and again, is broken.
 	for range 100 {
 		n, err := s.src.Read(s.buf[s.w:])
 		s.w += n

@@ -13,24 +13,24 @@ import (
 // strictBase64 refuses trailing bits that no encoder writes: they would be lost.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// base64Decoder decodes base64 (RFC 2045 section 6.8) whose characters,
-// without blanks and line ends, are just what encoding the result again gives.
+// base64Decoder decodes base64 (RFC 2045 section 6.8) if its characters, without blanks and line
+// ends, are those that encoding the result again gives.
 type base64Decoder struct {
 	runs    []Run
 	length  int    // of the line being read
 	end     []byte // blanks and line end being read
-	quantum []byte // characters still short of four
-	padded  bool   // "=" was seen: nothing may follow
+	quantum []byte // fewer than four characters, for which the next chunk has the rest
+	padded  bool   // "=" was seen: no characters may follow
 }
 
-// decode works on lines, and on pieces of lines where a chunk ends within one.
+// Decode works on lines, and on pieces of lines if a chunk ends within one.
 func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 	before := t.save()
-	size, atOnce := len(dst), true
+	size, fast := len(dst), true
 	for len(chunk) > 0 {
-		if atOnce {
+		if fast {
 			var n int
-			dst, n, atOnce = t.linesAtOnce(dst, chunk)
+			dst, n, fast = t.equalLines(dst, chunk)
 			if chunk = chunk[n:]; len(chunk) == 0 {
 				break
 			}
@@ -46,10 +46,11 @@ func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// linesAtOnce decodes the lines that chunk begins with, as far as they are laid out like the one before, and returns how many
-// bytes they are. It is several times as fast as line by line, and takes only what that would take, too: characters of base64
-// and nothing else. It returns false if there was something else; then it need not be tried again.
-func (t *base64Decoder) linesAtOnce(dst, chunk []byte) ([]byte, int, bool) {
+// equalLines decodes the lines that chunk begins with, as long as they are laid out like the line
+// before, and returns how many bytes they are. It is several times as fast as line, and takes only
+// lines that line would take: of base64's characters without padding. It returns false if it met
+// another character; then it need not be tried again.
+func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
 	if len(t.runs) == 0 || t.length > 0 || len(t.end) > 0 || len(t.quantum) > 0 || t.padded {
 		return dst, 0, true
 	}
@@ -70,11 +71,11 @@ func (t *base64Decoder) linesAtOnce(dst, chunk []byte) ([]byte, int, bool) {
 	return dst, n, pure
 }
 
-// notBase64 marks a pair of characters that are not both of the alphabet.
+// notBase64 marks a pair of characters of which one is not in the alphabet.
 const notBase64 = 1 << 15
 
-// pairs are the 12 bits that two characters of base64 stand for, by these in the order in which they lie in memory. A quantum
-// is two lookups, and what of the table is ever looked at in mail fits into a core's first cache.
+// pairs maps two base64 characters, read as a little-endian uint16, to their 12 bits. A quantum takes
+// two lookups, and the entries that mail needs fit into a core's first cache.
 var pairs = func() *[1 << 16]uint16 {
 	var value [256]uint16
 	for c := range value {
@@ -94,8 +95,8 @@ var pairs = func() *[1 << 16]uint16 {
 // decodeSlack is how much longer than its result dst must be for decodeQuanta.
 const decodeSlack = 2
 
-// decodeQuanta decodes whole groups of four characters, of the alphabet and without padding. It returns false, and has written
-// something, if there are others.
+// decodeQuanta decodes whole groups of four characters, of the alphabet and without padding. If there
+// are other characters it returns false, and what it wrote means nothing.
 func decodeQuanta(dst, text []byte) bool {
 	var seen uint16
 	for ; len(text) >= 8; dst, text = dst[6:], text[8:] {
@@ -113,6 +114,7 @@ func decodeQuanta(dst, text []byte) bool {
 	return seen&notBase64 == 0
 }
 
+// line decodes one line, or a piece of one.
 func (t *base64Decoder) line(dst, line []byte) ([]byte, error) {
 	text := bytes.TrimRight(line, " \t\r\n")
 	if len(text) > 0 {
@@ -204,7 +206,7 @@ func (t *base64Decoder) endLine() {
 
 func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
 	if len(t.quantum) > 0 {
-		return dst, ErrDamaged // QUIRK: padding left out, or a line cut short: who knows
+		return dst, ErrDamaged // QUIRK: either the padding was left out, or a line was cut short
 	}
 	return dst, nil
 }
@@ -219,7 +221,7 @@ func (t *base64Decoder) Layout() Layout {
 
 func (t *base64Decoder) Close() error { return nil }
 
-// A base64State is what decode goes back to when a chunk turns out damaged.
+// A base64State is the state that Decode goes back to when a chunk proves damaged.
 type base64State struct {
 	runs    int
 	count   int // of the last run

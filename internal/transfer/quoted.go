@@ -7,16 +7,16 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Its encoders
-// differ in every choice they have, so the layout is the encoded text itself.
+// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice they
+// have, so the layout is the encoded text itself.
 type quotedDecoder struct {
 	raw  *spool.Spool
 	held []byte // a line end that may be the last
-	cut  []byte // what the last chunk began and did not end: "=", "=4", "\r", blanks
+	cut  []byte // the unfinished end of the last chunk: "=", "=4", "\r", blanks
 }
 
-// maxBlanks bounds the blanks that wait for what follows them. More are damage,
-// in one chunk as in two.
+// maxBlanks bounds the blanks that are held until more of the text comes. More are damage, in one
+// chunk as in two.
 const maxBlanks = 1024
 
 func (t *quotedDecoder) Decode(dst, chunk []byte) ([]byte, error) {
@@ -57,9 +57,9 @@ type quotedText struct {
 	held []byte
 }
 
-// decode returns how much of text it took: the rest is the beginning of
-// something. It is not ok where programs differ about what is meant: a "=" that
-// escapes nothing, characters that had to be escaped, blanks at the end of a line.
+// decode returns how much of text it took; the rest is unfinished. It is not ok if mail programs
+// differ about the text: a "=" that escapes nothing, characters that had to be escaped, blanks at the
+// end of a line.
 func (q *quotedText) decode(text []byte) (int, bool) {
 	for i := 0; i < len(text); {
 		n, ok := q.step(text[i:])
@@ -71,7 +71,8 @@ func (q *quotedText) decode(text []byte) (int, bool) {
 	return len(text), true
 }
 
-// step takes one run of literal text, escape, soft break or line end.
+// step takes one run of literal text, escape, soft break or line end. It returns 0 and true if text
+// has only the beginning of one.
 func (q *quotedText) step(text []byte) (int, bool) {
 	switch c := text[0]; c {
 	case '=':
@@ -109,8 +110,8 @@ func (q *quotedText) step(text []byte) (int, bool) {
 	}
 }
 
-// escape takes "=XX", or a soft line break with the blanks that transports may
-// have added before its end.
+// escape takes "=XX", or a soft line break with the blanks that transports may have added before its
+// end.
 func (q *quotedText) escape(text []byte) (int, bool) {
 	if len(text) == 1 {
 		return 0, true
@@ -136,17 +137,18 @@ func (q *quotedText) escape(text []byte) (int, bool) {
 	if end == 0 {
 		return 0, ok
 	}
-	q.literal(nil) // it is this break that may be the delimiter's, and not the line end before it
+	q.literal(nil) // this break may be the delimiter's, so the line end before it is not
 	return n + end, true
 }
 
+// literal appends the line end that was held, and text.
 func (q *quotedText) literal(text []byte) {
 	q.dst = append(append(q.dst, q.held...), text...)
 	q.held = nil
 }
 
-// lineBreak is the length of the line end text begins with. It is 0 and ok if
-// more of it may follow, 0 and not ok if there is none.
+// lineBreak is the length of the line end that text begins with. It is 0 and ok if text is the first
+// half of one, 0 and not ok if text begins with none.
 func lineBreak(text []byte) (int, bool) {
 	switch {
 	case text[0] == '\n':
@@ -159,6 +161,7 @@ func lineBreak(text []byte) (int, bool) {
 	return 0, false
 }
 
+// unhex returns the value of a hexadecimal digit.
 func unhex(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':

@@ -18,27 +18,27 @@ const (
 	replacement   = "\uFFFD"
 )
 
-// A codec is what turns a text's bytes into characters and back.
+// A codec turns a text's bytes into characters and back.
 type codec struct {
-	encoding encoding.Encoding // nil: the bytes are UTF-8 as they stand
+	encoding encoding.Encoding // nil: the bytes are UTF-8 already
 	ascii    bool              // and only ASCII may be added to them
 }
 
-// findCharset returns the charset of that name, if it is known. Some have to
-// look at the text to tell.
+// findCharset returns the charset of that name, and whether it is known. To know UTF-16's byte order
+// it looks at content.
 func findCharset(name string, content []byte) (codec, bool) {
 	switch name = strings.ToLower(strings.TrimSpace(name)); name {
 	case "utf-8", "utf8":
 		return codec{}, true
 	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us":
-		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; what
-		// they mean is known only if they are UTF-8.
+		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; their meaning is known only
+		// if they are UTF-8.
 		return codec{ascii: true}, true
 	case "utf-16", "utf-16be", "utf-16le":
 		order, ok := byteOrder(name, content)
 		return codec{encoding: unicode.UTF16(order, unicode.IgnoreBOM)}, ok
 	case "gb2312", "gbk", "x-gbk":
-		name = "gb18030" // the same and more
+		name = "gb18030" // a superset
 	case "ks_c_5601-1987", "ks_c_5601", "cp949":
 		name = "euc-kr"
 	}
@@ -53,11 +53,11 @@ func findCharset(name string, content []byte) (codec, bool) {
 	return codec{encoding: e}, err == nil && canonical != "x-user-defined"
 }
 
-// byteOrder is that of a UTF-16 text. Without a mark it is big-endian by RFC
-// 2781 section 4.3.
+// byteOrder returns the byte order of a UTF-16 text, and whether there is no doubt about it. Without a
+// mark it is big-endian (RFC 2781 section 4.3).
 //
-// QUIRK: programs on Windows leave out the mark and write little-endian; the
-// zeros of ASCII characters show it.
+// QUIRK: programs on Windows leave out the mark and write little-endian; the zeros of ASCII
+// characters show it.
 func byteOrder(name string, content []byte) (unicode.Endianness, bool) {
 	switch {
 	case len(content)%2 != 0:
@@ -79,7 +79,7 @@ func byteOrder(name string, content []byte) (unicode.Endianness, bool) {
 	return unicode.BigEndian, zeros[1] == 0
 }
 
-// decode returns the text, and whether every byte of it had a meaning.
+// decode returns the text, and whether every byte of content is valid in the charset.
 func (c codec) decode(content []byte) (text string, clean bool) {
 	if c.encoding == nil {
 		return string(content), utf8.Valid(content)
@@ -88,8 +88,8 @@ func (c codec) decode(content []byte) (text string, clean bool) {
 	return string(b), err == nil && !bytes.Contains(b, []byte(replacement))
 }
 
-// encode says text in the charset, and returns it as it could be said: composed
-// letters and a plain apostrophe are no different text.
+// encode encodes text, if the charset has all its characters. said is the text as it was encoded: with
+// composed letters and a plain apostrophe, if the charset has only these.
 func (c codec) encode(text string) (said string, encoded []byte, ok bool) {
 	if b, ok := c.exactly(text); ok {
 		return text, b, true
@@ -107,9 +107,9 @@ func (c codec) exactly(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// offset is where in content the byte at in its decoded text comes from. After
-// an ASCII character it is right behind it: in a charset with shifts (RFC 1468)
-// a shift may follow, and what is put there has to stand before it.
+// offset is where in content the byte of its decoded text at the offset at comes from. After an ASCII
+// character it is immediately behind that: in a charset with shifts (RFC 1468) a shift may follow, and
+// an insertion has to stand before it.
 func (c codec) offset(content []byte, text string, at int) (int, bool) {
 	if c.encoding == nil || at == 0 {
 		return at, true
@@ -134,7 +134,7 @@ func (c codec) offset(content []byte, text string, at int) (int, bool) {
 	return off, ok
 }
 
-// consumed is how many bytes of content make the first n bytes of its text.
+// consumed is how many bytes of content decode to the first n bytes of its text.
 func (c codec) consumed(content []byte, n int) (int, bool) {
 	dst := make([]byte, n)
 	written, read := 0, 0

@@ -6,8 +6,7 @@ import (
 	"golang.org/x/net/html"
 )
 
-// htmlSpot finds the notice's place in HTML, as a browser reads it: inside the
-// body, and not where it would not be seen.
+// htmlSpot finds the notice's place in HTML as a browser reads it: inside the body, where it is seen.
 func htmlSpot(text string, position Position) spot {
 	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1}
 	p.read(text)
@@ -25,7 +24,7 @@ func htmlSpot(text string, position Position) spot {
 	case p.htmlEnd >= 0:
 		at = p.htmlEnd
 	}
-	// On lines of its own it cannot make one too long (RFC 5322 section 2.1.1).
+	// On lines of its own the notice cannot make another too long (RFC 5322 section 2.1.1).
 	s := spot{at: at}
 	if at > 0 && text[at-1] != '\n' && !(at == len(byteOrderMark) && strings.HasPrefix(text, byteOrderMark)) {
 		s.before = "\n"
@@ -36,31 +35,32 @@ func htmlSpot(text string, position Position) spot {
 	return s
 }
 
-// HTMLPlaces are the offsets that matter in an HTML text; -1 if not met.
+// htmlPlaces are the offsets that matter in an HTML text, -1 if not found, and the state of the search.
 type htmlPlaces struct {
 	top, bodyEnd, htmlEnd int
-	end                   int // of what is complete, and so seen
-	quote, signature      int // where what is replied to begins, and a signature
+	end                   int // of complete markup, which is seen
+	quote                 int // where the text that is replied to begins
+	signature             int
 
-	written     bool // the sender's own text was met
-	interleaved bool // and it goes on after what it replies to
-	final       bool // the rest is what it replies to
-	tables      int
+	written     bool // text of the sender's was found
+	interleaved bool // and it goes on after a quotation
+	final       bool // the rest is what the sender replies to
+	tables      int  // open
 
-	inside string // the element that is passed over, with what it contains
-	depth  int
+	inside string // the element that is skipped, with its content
+	depth  int    // of elements of that name
 }
 
-// unseen elements have no text that is shown.
+// unseen elements have text that is not shown.
 var unseen = map[string]bool{"script": true, "style": true, "title": true}
 
 // headTags may stand before the body begins.
 var headTags = map[string]bool{"html": true, "head": true, "meta": true, "link": true, "base": true, "title": true, "style": true, "script": true}
 
-// rawTags swallow all up to their end tag, and to the end of the text without.
+// rawTags swallow everything up to their end tag or, without one, to the end of the text.
 var rawTags = map[string]bool{"script": true, "style": true, "title": true, "textarea": true, "iframe": true, "noembed": true, "noframes": true, "noscript": true, "xmp": true, "plaintext": true}
 
-// read goes through the text once.
+// read reads the text once.
 func (p *htmlPlaces) read(text string) {
 	z := html.NewTokenizer(strings.NewReader(text))
 	open, pos := "", len(text)-len(strings.TrimPrefix(text, byteOrderMark))
@@ -119,7 +119,7 @@ func (p *htmlPlaces) text(raw, open string, start int) {
 	p.content(start)
 }
 
-// content notes something that is shown.
+// content notes a thing that is shown.
 func (p *htmlPlaces) content(at int) {
 	if p.top < 0 {
 		p.top = at
@@ -195,12 +195,12 @@ type replyKind int
 
 const (
 	ownText          replyKind = iota
-	quoteElement               // what is replied to is in the element
-	quoteToEnd                 // and in all that follows it
+	quoteElement               // the element has the text that is replied to
+	quoteToEnd                 // the element, and everything after it
 	signatureElement           // the element is a signature
 )
 
-// replyClasses and replyIDs are what mail programs mark a reply's parts with.
+// replyClasses and replyIDs are the marks that mail programs give the parts of a reply.
 var (
 	replyClasses = map[string]replyKind{
 		"gmail_quote": quoteElement, "gmail_quote_container": quoteElement, "moz-cite-prefix": quoteElement,
@@ -213,7 +213,7 @@ var (
 	}
 )
 
-// reply is what an element is in a reply.
+// reply says what an element is in a reply.
 func reply(name string, attrs map[string]string) replyKind {
 	for _, class := range strings.Fields(strings.ToLower(attrs["class"])) {
 		if kind, ok := replyClasses[class]; ok {
@@ -233,7 +233,7 @@ func reply(name string, attrs map[string]string) replyKind {
 	return ownText
 }
 
-// htmlText is the beginning of what an HTML text shows.
+// htmlText is the beginning of the text that HTML shows.
 func htmlText(text string, limit int) string {
 	var b strings.Builder
 	z := html.NewTokenizer(strings.NewReader(text))

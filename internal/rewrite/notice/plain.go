@@ -5,17 +5,16 @@ import (
 	"strings"
 )
 
-// A spot is where in a text the notice goes, and what parts it from the text
-// before and after it.
+// A spot is where in a text the notice goes, and what separates it from the text before and after.
 type spot struct {
 	at            int
 	before, after string
 }
 
 const (
-	// maxReplyLines bounds how long a text is searched for what it replies to.
+	// maxReplyLines is the longest text that is searched for a quotation.
 	maxReplyLines = 50_000
-	// maxSignature is a generous one: what is longer below "-- " is no signature.
+	// maxSignature is generous; if there are more lines below "-- ", they are not a signature.
 	maxSignature = 30
 )
 
@@ -40,14 +39,14 @@ func splitLines(text string) []line {
 	return lines
 }
 
-// plainSpot finds the notice's place in plain text: at the top, or below the
-// text that the sender wrote and above what it replies to, or at the end.
+// plainSpot finds the notice's place in plain text: at the top; or below the text that the sender
+// wrote, and above the one it replies to; or at the end.
 func plainSpot(text string, position Position, flowed bool) spot {
 	start := len(text) - len(strings.TrimPrefix(text, byteOrderMark))
 	switch {
 	case strings.TrimSpace(text[start:]) == "":
-		// The line end that an empty text seems to have before the delimiter may
-		// be the blank line of its header.
+		// The line end that an empty text seems to have before the delimiter may be the blank line of
+		// its header.
 		return spot{at: len(text), after: "\n"}
 	case position == Top:
 		return spot{at: start, after: "\n\n"}
@@ -64,20 +63,21 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	return spot{len(text), "\n" + gap(text+"\n", flowed), ""}
 }
 
-// gap is the line ends that, after the text above, make a blank line.
+// gap is the line ends that make a blank line after the text above.
 func gap(above string, flowed bool) string {
 	above = strings.ReplaceAll(above, "\r\n", "\n")
 	blanks := len(above) - len(strings.TrimRight(above, "\n")) - 1
 	want := 1
-	// A blank at its end continues a flowed line into the next (RFC 3676
-	// section 4.1), which a first blank line only ends.
+	// A blank at its end continues a flowed line into the next (RFC 3676 section 4.1), so one blank
+	// line only ends the paragraph.
 	if last := strings.TrimRight(above, "\n"); flowed && strings.HasSuffix(last, " ") && !strings.HasSuffix(last, "\n-- ") {
 		want = 2
 	}
 	return strings.Repeat("\n", max(0, want-blanks))
 }
 
-// newTextEnd is the line that the notice stands above, or -1 if that is not sure.
+// newTextEnd is the line that the notice stands above, or -1 if no line is certain to end what the
+// sender wrote.
 func newTextEnd(lines []line) int {
 	quote := quoteStart(lines)
 	signature, written := -1, false
@@ -107,8 +107,8 @@ var (
 	attribution = regexp.MustCompile(`(?i)^\s*(on|am|le|el|il|op|em|den) .*\d`)
 )
 
-// quoteStart is the first line of what a text replies to, if all that follows
-// is that; else there is no such line.
+// quoteStart is the first line of the text that is replied to, if only that follows; else
+// len(lines).
 func quoteStart(lines []line) int {
 	for i, l := range lines {
 		switch {
@@ -127,8 +127,8 @@ func quoteStart(lines []line) int {
 	return len(lines)
 }
 
-// headerBlock reports whether lines begin with the fields that Outlook puts
-// above the text it replies to.
+// headerBlock reports whether lines begin with the fields that Outlook puts above the text it replies
+// to.
 func headerBlock(lines []line) bool {
 	if !fromField.MatchString(lines[0].text) {
 		return false
@@ -142,8 +142,8 @@ func headerBlock(lines []line) bool {
 	return others >= 2
 }
 
-// onlyQuoted reports whether nothing new follows: a signature and a mailing
-// list's footer may.
+// onlyQuoted reports whether lines have no text of the sender's. A signature and a mailing list's
+// footer may follow.
 func onlyQuoted(lines []line) bool {
 	for _, l := range lines {
 		switch {
@@ -156,8 +156,8 @@ func onlyQuoted(lines []line) bool {
 	return true
 }
 
-// attributionStart is the line that says who wrote what is quoted from line
-// quote on, or quote itself.
+// attributionStart is the first of the lines that name the author of the text quoted from line quote
+// on; without such lines it is quote.
 func attributionStart(lines []line, quote int) int {
 	last := quote - 1
 	if last >= 0 && lines[last].blank() {
