@@ -15,6 +15,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/proxy"
@@ -71,8 +72,10 @@ func startWay(t *testing.T) *way {
 	must(t, err)
 	v, err := vault.New(vault.Config{BaseURL: "https://files.example"}, store, keys, dir)
 	must(t, err)
-	server := proxy.New(proxy.Config{NextHop: hop.Addr().String(), Policy: rewrite.Policy{MinSize: 64 << 10, Restore: true}},
-		func() proxy.Batch { return v.Begin() }, slog.New(slog.DiscardHandler))
+	server := proxy.New(proxy.Config{NextHop: hop.Addr().String(), Mail: transaction.Config{
+		Policy: func(transaction.Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 64 << 10, Restore: true} },
+		Begin:  func() transaction.Batch { return v.Begin() },
+	}}, slog.New(slog.DiscardHandler))
 	go server.Serve(front)
 	conn, err := net.Dial("tcp", front.Addr().String())
 	must(t, err)

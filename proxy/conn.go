@@ -13,12 +13,12 @@ import (
 
 const (
 	// lineSize bounds a command and a line of a reply. RFC 5321 section 4.5.3.1 asks for 512 bytes
-	// and more with extensions; Postfix takes 2,048. It is also all that an idle connection buffers.
+	// and more with extensions; Postfix takes 2,048. An idle connection buffers no more than this.
 	lineSize = 4096
 	// dataSize is the buffer for message data, borrowed while a message passes.
 	dataSize = 32 << 10
-	// socketSize is how far a client may get ahead of us. The system would give it megabytes; while a slow store
-	// works through those, the client has sent its final dot and counts the seconds, and we do not yet.
+	// socketSize bounds how far a client can run ahead of us. Given megabytes, it would have sent its
+	// final dot and started its timeout while we still had those megabytes to store.
 	socketSize = 256 << 10
 )
 
@@ -41,7 +41,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Write counts a part that the peer took as progress, so that a large buffer may trickle.
+// Write counts every part that the peer takes as progress, so that a large buffer may trickle.
 func (c *conn) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		c.Conn.SetWriteDeadline(time.Now().Add(c.idle))
@@ -54,7 +54,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// interrupt makes the Read in progress, and those to come until resume, end with a timeout.
+// interrupt makes the Read in progress, and every Read until resume, fail with a timeout.
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,21 +76,21 @@ var (
 	dataWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, dataSize) }}
 )
 
-// borrow takes a reader from a pool, to read from src.
+// borrow takes a reader out of a pool, and makes it read from src.
 func borrow(pool *sync.Pool, src io.Reader) *bufio.Reader {
 	r := pool.Get().(*bufio.Reader)
 	r.Reset(src)
 	return r
 }
 
-// giveBack ends the use of what was borrowed.
+// giveBack returns a borrowed reader.
 func giveBack(pool *sync.Pool, r *bufio.Reader) {
 	r.Reset(nil)
 	pool.Put(r)
 }
 
-// rebuffer hands what from has buffered over to to, which reads on from src after it. It returns
-// what to now reads from.
+// rebuffer moves what from has buffered to to, which then reads on from src. It returns what to now
+// reads from.
 func rebuffer(to, from *bufio.Reader, src io.Reader) io.Reader {
 	rest, _ := from.Peek(from.Buffered())
 	if len(rest) > 0 {
@@ -102,8 +102,9 @@ func rebuffer(to, from *bufio.Reader, src io.Reader) io.Reader {
 
 var errLongLine = errors.New("line too long")
 
-// readLine reads one line and returns it without its end, CRLF or LF. It is valid until the next
-// read. A line longer than the buffer is read to its end, or to maxLongLine, and is errLongLine.
+// readLine reads one line and returns it without its end, CRLF or LF. The line is valid until the next
+// read. A line that is longer than the buffer is read to its end and reported as errLongLine, or as
+// errEndlessLine beyond maxLongLine.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
@@ -115,7 +116,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
 }
 
-// maxLongLine bounds what is read of a line that will be refused anyway.
+// maxLongLine bounds how much is read of a line that will be refused anyway.
 const maxLongLine = 64 << 10
 
 func skipLine(r *bufio.Reader) error {

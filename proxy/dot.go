@@ -8,11 +8,11 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
-// dotReader gives the bytes of one message as its author wrote them: without the dots that the
-// transfer added, and without the one that ends it (RFC 5321 section 4.5.2).
+// dotReader reads one message as its author wrote it: without the dots that the transfer added, and
+// without the dot that ends the message (RFC 5321 section 4.5.2).
 //
-// Only CRLF . CRLF ends a message. A receiver that also takes LF . LF, or any other likeness, for
-// the end reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL are data.
+// Only CRLF . CRLF ends a message. A receiver that also accepts LF . LF, or anything else that looks
+// similar, reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL are data.
 type dotReader struct {
 	src *bufio.Reader
 	bol bool // at the beginning of a line: the two bytes before were CRLF
@@ -25,11 +25,11 @@ func newDotReader(src *bufio.Reader) *dotReader {
 	return &dotReader{src: src, bol: true}
 }
 
-// Read returns io.EOF after the final dot and nothing else: a connection that ends earlier is an
-// io.ErrUnexpectedEOF. It reads not a byte beyond the final CRLF from the bufio.Reader.
+// Read returns io.EOF after the final dot only: a connection that ends earlier is an
+// io.ErrUnexpectedEOF. It consumes nothing of the bufio.Reader beyond the final CRLF.
 func (d *dotReader) Read(p []byte) (n int, err error) {
 	for n < len(p) && d.err == nil {
-		// Three bytes decide about a dot; do not wait for them while there is something to hand over.
+		// Three bytes decide about a dot. Return what is there before waiting for them.
 		if n > 0 && d.src.Buffered() < len(endOfData) {
 			break
 		}
@@ -46,14 +46,14 @@ var (
 	crlf      = []byte("\r\n")
 )
 
-// step copies what lies before the next line that begins with a dot, or takes that dot away.
+// step copies what comes before the next line that begins with a dot, or removes that dot.
 func (d *dotReader) step(p []byte) int {
 	b, err := d.src.Peek(1)
 	if err != nil {
 		return d.fail(err)
 	}
 	if d.bol && b[0] == '.' {
-		// Waiting for three bytes is never too long: no message ends in fewer.
+		// Waiting for three bytes cannot block: every message has at least that many left.
 		if b, err = d.src.Peek(len(endOfData)); err != nil {
 			return d.fail(err)
 		}
@@ -99,7 +99,7 @@ func (d *dotReader) fail(err error) int {
 	return 0
 }
 
-// endsLine tells whether b, which came after a CR if cr is set, ends with CRLF.
+// endsLine reports whether b, which came after a CR if cr is set, ends with CRLF.
 func endsLine(b []byte, cr bool) bool {
 	if len(b) == 1 {
 		return cr && b[0] == '\n'
@@ -109,24 +109,24 @@ func endsLine(b []byte, cr bool) bool {
 
 // dotWriter is the opposite of dotReader: it doubles the dots that begin a line.
 //
-// Bytes go out as they came in, with one exception: a bare LF that a dot follows is sent as CRLF,
-// and the dot is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC
-// 5321 says no), and "LF . LF" sent as it stands ends the message for those that do. Sent so, each
-// of them reads the same message.
+// Bytes go out as they came in, with one exception: a bare LF before a dot is sent as CRLF, and the dot
+// is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC 5321 says no),
+// and LF . LF sent verbatim would end the message for some of them. Changed in this way, it is the same
+// message for all of them.
 //
 // Buffers are written when full: call Flush before waiting for more. Close ends the message.
 type dotWriter struct {
 	dst  *bufio.Writer
 	bol  bool // at the beginning of a line: the two bytes before were CRLF, or there were none
 	cr   bool // the byte before was CR
-	held bool // a bare LF is not written yet, for a dot may follow
+	held bool // a bare LF is not written yet, because a dot may follow
 }
 
 func newDotWriter(dst *bufio.Writer) *dotWriter {
 	return &dotWriter{dst: dst, bol: true}
 }
 
-// Write's errors are the destination's, and they stay.
+// Write returns the destination's error, which stays.
 func (d *dotWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		d.release(p[n] == '.')
@@ -151,7 +151,7 @@ func (d *dotWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// release writes the bare LF that was held back, as CRLF when it has to end a line.
+// release writes the bare LF that was held back, as CRLF if it has to end a line.
 func (d *dotWriter) release(endLine bool) {
 	if !d.held {
 		return
@@ -167,8 +167,8 @@ func (d *dotWriter) release(endLine bool) {
 // Flush sends what is buffered. The message can still be abandoned.
 func (d *dotWriter) Flush() error { return d.dst.Flush() }
 
-// Close sends the final dot. A message that does not end with CRLF is given one, for the dot must
-// stand on a line of its own.
+// Close sends the final dot. The dot needs a line of its own, so a message that does not end with CRLF
+// is given one.
 func (d *dotWriter) Close() error {
 	d.release(true)
 	if !d.bol {

@@ -9,39 +9,19 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
 const corpusDir = "../../shared/corpus"
 
-// sent is what a next hop is given of a mail that nothing is detached from: the
-// mail, but for what SMTP cannot say (dotWriter has the reasons).
-func sent(mail string) string {
-	var out strings.Builder
-	for i, line := range strings.SplitAfter(mail, "\n") {
-		// A bare LF before a dot becomes CRLF.
-		if s := out.String(); i > 0 && strings.HasPrefix(line, ".") && !strings.HasSuffix(s, "\r\n") {
-			out.Reset()
-			out.WriteString(strings.TrimSuffix(s, "\n") + "\r\n")
-		}
-		out.WriteString(line)
-	}
-	if s := out.String(); s != "" && !strings.HasSuffix(s, "\r\n") {
-		if strings.HasSuffix(s, "\n") {
-			return strings.TrimSuffix(s, "\n") + "\r\n"
-		}
-		return s + "\r\n"
-	}
-	return out.String()
-}
-
-// exactRig detaches nothing.
+// exactRig detaches nothing, and its next hop sets no limit.
 func exactRig(t *testing.T) *rig {
-	return newRig(t, func(cfg *Config) { cfg.Policy = rewrite.Policy{MinSize: 1 << 40, TempDir: t.TempDir()} })
+	r := newRig(t, func(cfg *Config) { cfg.Mail.Policy = detach(nil, 1<<40, t.TempDir()).Policy })
+	r.hop.script("EHLO", "250 next.example")
+	return r
 }
 
-// pass sends a mail in pieces that end at the given offsets of what goes over
-// the wire, and wants it to arrive as it was.
+// pass sends a mail in pieces that end at the given offsets on the wire, and wants the next hop to get
+// the mail unchanged but for the line ends that SMTP cannot carry (see normalise).
 func (r *rig) pass(c *client, mail string, ends ...int) {
 	r.t.Helper()
 	c.mail()
@@ -55,7 +35,7 @@ func (r *rig) pass(c *client, mail string, ends ...int) {
 	}
 	c.expect("250")
 	mails := r.hop.delivered()
-	if got, want := mails[len(mails)-1], sent(mail); got != want {
+	if got, want := mails[len(mails)-1], normalise(mail); got != want {
 		i := 0
 		for i < min(len(got), len(want)) && got[i] == want[i] {
 			i++
@@ -64,16 +44,8 @@ func (r *rig) pass(c *client, mail string, ends ...int) {
 	}
 }
 
-func (r *rig) greeted() *client {
-	r.t.Helper()
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO client.example", "250")
-	return c
-}
-
 // Every mail of the corpus arrives byte for byte, as found and with CRLF.
-func TestCorpusThroughTheProxy(t *testing.T) {
+func TestCorpusPassesByteForByte(t *testing.T) {
 	faults.Covers(t, 55)
 	if _, err := os.Stat(corpusDir); err != nil {
 		t.Skip("no corpus beside the project: ", err)
@@ -96,6 +68,7 @@ func TestCorpusThroughTheProxy(t *testing.T) {
 		lf := strings.ReplaceAll(string(mail), "\r\n", "\n")
 		r.pass(c, string(mail))
 		r.pass(c, strings.ReplaceAll(lf, "\n", "\r\n"))
+		r.hop.forget()
 		return nil
 	})
 	if err != nil {
@@ -107,32 +80,32 @@ func TestCorpusThroughTheProxy(t *testing.T) {
 	}
 }
 
-// smallMail is 200 bytes with everything in it that has a meaning on the wire or
-// for the walk.
+// smallMail is 200 bytes with everything that has a meaning on the wire or for the rewriting.
 const smallMail = "Content-Type: multipart/mixed; boundary=b\r\n\r\n.pre\r\n--b\r\n\r\n.\r\n..\r\nx\r\r\n\n\r\x00\xff\r\n" +
 	"--b \t\r\nContent-Type: a/b; name=c\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--b-x\r\n-\r\n--\r\n--b--\r\nepilogue:a very end.\r\n.\r\n\r\n"
 
-// However the bytes of a mail come in, they are the same.
-func TestAnySplit(t *testing.T) {
-	faults.Covers(t, 55)
+// However the network cuts a mail into pieces, the next hop gets the same bytes.
+func TestMailCutAnywhereIsTheSameMail(t *testing.T) {
+	faults.Covers(t, 7, 55)
 	if n := len(smallMail); n != 200 {
 		t.Errorf("mail of %d bytes", n)
 	}
 	inBubble(t, func(t *testing.T) { // over pipes each piece is a read of its own
-		r := newPipeRig(t, func(cfg *Config) { cfg.Policy.MinSize = 1 << 40 })
+		r := newPipeRig(t, func(cfg *Config) { cfg.Mail.Policy = detach(nil, 1<<40, t.TempDir()).Policy })
 		defer r.shutdown()
 		c := r.greeted()
-		var every []int
-		for i := range len(writeDots(smallMail)) {
-			r.pass(c, smallMail, i)
-			every = append(every, i)
+		for _, mail := range []string{smallMail, "S: x\r\n\r\n" + sample} {
+			var every []int
+			for i := range len(writeDots(mail)) {
+				r.pass(c, mail, i)
+				every = append(every, i)
+			}
+			r.pass(c, mail, every...)
 		}
-		r.pass(c, smallMail, every...)
 	})
 }
 
-// Mails whose delimiters and dots lie around the ends of buffers.
-func TestAroundBuffers(t *testing.T) {
+func TestDelimitersAroundTheEndsOfBuffers(t *testing.T) {
 	faults.Covers(t, 55)
 	r := exactRig(t)
 	c := r.greeted()
@@ -147,18 +120,42 @@ func TestAroundBuffers(t *testing.T) {
 	}
 }
 
-func TestOddShapes(t *testing.T) {
-	faults.Covers(t, 55)
+func TestOddMessagesPassUnchanged(t *testing.T) {
+	faults.Covers(t, 26, 27, 55)
 	r := exactRig(t)
-	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 0")
 	c := r.greeted()
 	for _, mail := range []string{
-		"", "\r\n", ".\r\n", "Subject: no blank line\r\n", "Received: from a\r\nFrom: b@c\r\n", // Postfix's empty mail
-		"Subject: folded\r\n \t\r\n\tvery\r\n\r\n", "Subject: x\n\nline feeds\n\n--b\n", "no final newline",
-		strings.TrimSuffix(smallMail, "\r\n"), strings.ReplaceAll(smallMail, "\r\n", "\n"), strings.ReplaceAll(smallMail, "\r\n", "\r"),
+		"Received: from x\r\n",
+		"", // as Postfix sends an empty mail
+		"\r\n",
+		".\r\n",
+		"From somebody\r\nSubject: x\r\n\r\nFrom here\r\n",
+		"X-Mailbox-Line: From x\r\n\r\nx\r\n",
+		" begins with a blank\r\nSubject: x\r\n\r\nx\r\n",
+		"no header at all\r\n",
+		"\r\nbody only\r\n",
+		"Subject: header only\r\n\r\n",
+		"Subject: no blank line\r\n",
+		"Received: from a\r\nFrom: b@c\r\n",
+		"Subject: folded\r\n \t\r\n\tvery\r\n\r\n",
+		"Subject: x\r\n\r\nbare \n\nLF, bare \r CR, \x00, \xff\r\n", // all kept
+		"Subject: x\n\nline feeds\n\n--b\n",
+		"no final newline",
+		strings.TrimSuffix(smallMail, "\r\n"),
+		strings.ReplaceAll(smallMail, "\r\n", "\n"),
+		strings.ReplaceAll(smallMail, "\r\n", "\r"),
 		strings.Replace(smallMail, ".pre", strings.Repeat("x", 10<<20), 1),
 		strings.Replace(smallMail, "epilogue", strings.Repeat("\x00", 1<<20), 1),
 	} {
 		r.pass(c, mail)
+	}
+}
+
+func TestLongLinesPassWhole(t *testing.T) {
+	faults.Covers(t, 8)
+	r := exactRig(t)
+	c := r.greeted()
+	for _, length := range []int{998, 1998, 1999, 2048, 4096, 65536, 10 << 20} {
+		r.pass(c, "Subject: x\r\n\r\n"+strings.Repeat("x", length)+"\r\n")
 	}
 }

@@ -3,20 +3,21 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 // offered are the EHLO keywords that still hold with us in between: they are about the envelope, or
-// about bytes that we pass on. CHUNKING and BINARYMIME would bring data that has no final dot,
-// STARTTLS and AUTH are between the client and the server before us. The rest we do not know.
+// about bytes that we pass on. CHUNKING and BINARYMIME would bring data without a final dot; STARTTLS
+// and AUTH belong to the server before us. Keywords that we do not know are not offered.
 var offered = []string{
 	"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "XFORWARD", "VRFY", "ETRN", "PIPELINING",
 }
 
-// filterEHLO keeps the greeting and the keywords of an EHLO reply that we can honour, and says our
-// own SIZE. A limit of 0 takes the next hop's. It returns the limit that is now in force.
+// filterEHLO keeps the greeting and those keywords of an EHLO reply that we can honour, and puts in
+// our own SIZE. A limit of 0 takes the next hop's. It returns the limit that is now in force.
 func filterEHLO(a answer, limit int64) (answer, int64) {
 	lines := a.lines()
 	kept := lines[:1]
@@ -44,7 +45,7 @@ func filterEHLO(a answer, limit int64) (answer, int64) {
 	return out, limit
 }
 
-// nextHopLimit reads the value of a SIZE keyword: 0, or what we cannot read, is no limit.
+// nextHopLimit reads the value of a SIZE keyword. 0 means no limit, as does a malformed value.
 func nextHopLimit(value []byte) int64 {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil || n < 0 {
@@ -53,10 +54,10 @@ func nextHopLimit(value []byte) int64 {
 	return n
 }
 
-// takeSize takes the SIZE parameter out of a MAIL command (RFC 1870): it is the size of a mail that
-// the next hop will never see. All other bytes stay. It fails if the size is beyond the limit.
+// takeSize removes the SIZE parameter from a MAIL command (RFC 1870), because the next hop will never
+// see a mail of that size. All other bytes stay. It fails if the size is beyond the limit.
 func takeSize(line []byte, limit int64) ([]byte, error) {
-	at := parameters(line)
+	_, at := path(line)
 	out := slices.Clone(line[:at])
 	for rest := line[at:]; len(rest) > 0; {
 		blank := len(rest) - len(bytes.TrimLeft(rest, " \t"))
@@ -94,16 +95,17 @@ func isRange(err error) bool {
 	return ok && e.Err == strconv.ErrRange
 }
 
-// parameters finds where the parameters of a MAIL command begin: after the path, in which a quoted
-// local part may hold blanks and angle brackets of its own.
-func parameters(line []byte) int {
+// path finds the path of a MAIL or RCPT command, which a client may write without angle brackets. A
+// quoted local part may hold blanks and angle brackets of its own.
+func path(line []byte) (begin, end int) {
 	i := bytes.IndexByte(line, ':') + 1
 	if i == 0 {
-		return len(line)
+		return len(line), len(line)
 	}
 	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
 		i++
 	}
+	begin = i
 	angle := i < len(line) && line[i] == '<'
 	for quoted := false; i < len(line); i++ {
 		switch c := line[i]; {
@@ -112,10 +114,48 @@ func parameters(line []byte) int {
 		case c == '"':
 			quoted = !quoted
 		case !quoted && angle && c == '>':
-			return i + 1
+			return begin, i + 1
 		case !quoted && !angle && (c == ' ' || c == '\t'):
-			return i
+			return begin, i
 		}
 	}
-	return len(line)
+	return begin, len(line)
+}
+
+// address returns the path of a MAIL or RCPT command without its angle brackets.
+func address(line []byte) string {
+	begin, end := path(line)
+	p := string(line[begin:end])
+	if inner, ok := strings.CutPrefix(p, "<"); ok {
+		return strings.TrimSuffix(inner, ">")
+	}
+	return p
+}
+
+// forwardedAddr returns the client's IP address in an XFORWARD command, empty if the sender of the
+// command does not know it. ok is false if the command does not speak of the address.
+func forwardedAddr(line []byte) (addr string, ok bool) {
+	for _, attr := range bytes.Fields(line)[1:] {
+		name, value, _ := strings.Cut(string(attr), "=")
+		if !strings.EqualFold(name, "ADDR") {
+			continue
+		}
+		if len(value) > 5 && strings.EqualFold(value[:5], "IPV6:") {
+			value = value[5:]
+		}
+		if value == "[UNAVAILABLE]" {
+			value = ""
+		}
+		return value, true
+	}
+	return "", false
+}
+
+// host is an address without its port, or empty if it has none.
+func host(a net.Addr) string {
+	h, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return ""
+	}
+	return h
 }

@@ -15,36 +15,54 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// rig is a client's way to a scripted next hop through a Server, with a store in memory.
+// rig is a client's way to a scripted next hop through a Server, with a store that keeps nothing.
 type rig struct {
 	t      *testing.T
 	server *Server
 	hop    *hop
-	store  *store
+	store  *transactiontest.Store
 	log    *logBuffer
 	dial   func() net.Conn
 }
 
-// patience is for what must happen: a busy machine is slow, and only that. What takes its time by design is tested in bubbles.
+type mood = transactiontest.Mood
+
+var errDown = transactiontest.ErrDown
+
+// What a store may say of its last batch.
+const (
+	kept      = "committed closed "
+	discarded = "discarded closed "
+	undone    = "committed discarded closed "
+)
+
+// patience is for events that must happen, on a busy machine too. Timeouts are tested in bubbles.
 const patience = time.Minute
 
-// newRig runs everything over TCP, and expects that nothing is left running at the end.
+// detach returns a configuration that detaches attachments of at least minSize bytes.
+func detach(store *transactiontest.Store, minSize int64, tempDir string) transaction.Config {
+	policy := rewrite.Policy{MinSize: minSize, Language: "en", TempDir: tempDir}
+	return transaction.Config{Policy: func(transaction.Envelope) rewrite.Policy { return policy }, Begin: store.Begin}
+}
+
+// newRig runs everything over TCP, and checks that nothing is left running at the end.
 func newRig(t *testing.T, change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, hop: newHop(), store: &store{}, log: &logBuffer{}}
-	hopAddr := r.hop.listen(t)
+	r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
 	cfg := Config{
-		NextHop:  hopAddr,
-		Policy:   rewrite.Policy{MinSize: 1, Language: "en", TempDir: t.TempDir()},
+		NextHop:  r.hop.listen(t),
+		Mail:     detach(r.store, 1, t.TempDir()),
 		Hostname: "filter.example",
 		Timeouts: Timeouts{Client: patience, Reply: patience},
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
-	r.server = New(cfg, r.store.begin, r.log.logger())
+	r.server = New(cfg, r.log.logger())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -72,15 +90,15 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	return r
 }
 
-// newPipeRig runs everything over pipes, for tests in a synctest bubble: there the production
-// timeouts take no time. The caller ends it with shutdown.
+// newPipeRig runs everything over pipes, for tests in a synctest bubble, where the timeouts that
+// production has take no time. The caller must call shutdown.
 func newPipeRig(t *testing.T, change ...func(*Config)) *rig {
-	r := &rig{t: t, hop: newHop(), store: &store{}, log: &logBuffer{}}
-	cfg := Config{Policy: rewrite.Policy{MinSize: 1, Language: "en", TempDir: t.TempDir()}}
+	r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
+	cfg := Config{Mail: detach(r.store, 1, t.TempDir())}
 	for _, f := range change {
 		f(&cfg)
 	}
-	r.server = New(cfg, r.store.begin, r.log.logger())
+	r.server = New(cfg, r.log.logger())
 	r.server.dial = func(context.Context) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go r.hop.serve(theirs)
@@ -96,7 +114,7 @@ func newPipeRig(t *testing.T, change ...func(*Config)) *rig {
 	return r
 }
 
-// patientConn is a client's: a busy machine may take long, but not without any progress.
+// patientConn is a client's connection. A busy machine may take long, but not without any progress.
 type patientConn struct{ conn }
 
 func (c *patientConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
@@ -140,7 +158,7 @@ func checkLeaks(t *testing.T) {
 	}
 }
 
-// running are the stacks, if a session has one of them.
+// running returns all stacks if one of them is a session's, and is empty otherwise.
 func running() string {
 	buf := make([]byte, 1<<20)
 	stacks := string(buf[:runtime.Stack(buf, true)])
@@ -152,7 +170,7 @@ func running() string {
 	return ""
 }
 
-// client speaks SMTP as it is told to.
+// client speaks SMTP as a test tells it to.
 type client struct {
 	t *testing.T
 	net.Conn
@@ -167,12 +185,19 @@ func (r *rig) connect() *client {
 	return c
 }
 
-// envelope is a client that has said everything before DATA.
-func (r *rig) envelope() *client {
+// greeted returns a client that has said EHLO.
+func (r *rig) greeted() *client {
 	r.t.Helper()
 	c := r.connect()
 	c.expect("220")
 	c.want("EHLO client.example", "250")
+	return c
+}
+
+// envelope returns a client that has said everything before DATA.
+func (r *rig) envelope() *client {
+	r.t.Helper()
+	c := r.greeted()
 	c.mail()
 	return c
 }
@@ -183,7 +208,7 @@ func (c *client) mail() {
 	c.want("RCPT TO:<b@example.org>", "250")
 }
 
-// reply reads a whole reply; "closed" when there is none.
+// reply reads a whole reply. At the end of the connection it returns "closed".
 func (c *client) reply() string {
 	var all strings.Builder
 	for {
@@ -220,7 +245,7 @@ func (c *client) want(command, prefix string) string {
 	return c.expect(prefix)
 }
 
-// data sends a whole message, stuffed, and wants a reply to its final dot.
+// data sends a whole message and wants a reply to its final dot that begins with prefix.
 func (c *client) data(message, prefix string) string {
 	c.t.Helper()
 	c.want("DATA", "354")
@@ -228,7 +253,7 @@ func (c *client) data(message, prefix string) string {
 	return c.expect(prefix)
 }
 
-// logBuffer keeps log lines for tests to look at.
+// logBuffer keeps log lines for tests to read.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -250,13 +275,13 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// plainMail passes.
+// plainMail has nothing to detach, as its header shows.
 const plainMail = "From: a@example.org\r\nSubject: secret subject\r\n\r\nHello.\r\n.\r\n..\r\n"
 
-// halfMail is the beginning of a mail that passes, as it goes over the wire.
+// halfMail is the beginning of such a mail, as it goes over the wire.
 const halfMail = "Subject: x\r\n\r\nHello.\r\n"
 
-// attachmentMail has an attachment of size bytes to detach.
+// attachmentMail returns a mail with an attachment of size bytes to detach.
 func attachmentMail(size int) string {
 	var body strings.Builder
 	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// hop is a next hop that answers as it is scripted: by verb, "greeting", "." for the final dot, and
-// "data", which is said after 354 by who does not wait for the dot; silence there means that it does not read.
+// hop is a next hop that answers by a script. Its keys are verbs, "greeting", "." for the final dot, and
+// "data" for what it says after 354 without waiting for the dot; silence for "data" means that it does
+// not read the message.
 type hop struct {
 	mu      sync.Mutex
 	replies map[string]string
@@ -26,10 +27,12 @@ type hop struct {
 	once  sync.Once
 }
 
-// Instead of a reply.
 const (
+	// Instead of a reply.
 	hangUp  = "hang up"
 	silence = "silence"
+	// Before a reply.
+	later = "after a minute: "
 )
 
 const unscripted = "250 2.0.0 Ok"
@@ -44,7 +47,7 @@ func newHop() *hop {
 	}}
 }
 
-// script sets an answer.
+// script sets the answer to key.
 func (h *hop) script(key, reply string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,7 +184,11 @@ func (h *hop) note(line string) {
 }
 
 func (h *hop) answer(c net.Conn, key string) bool {
-	switch reply := h.scripted(key); reply {
+	reply, late := strings.CutPrefix(h.scripted(key), later)
+	if late {
+		time.Sleep(time.Minute)
+	}
+	switch reply {
 	case hangUp:
 		return false
 	case silence:
@@ -193,7 +200,7 @@ func (h *hop) answer(c net.Conn, key string) bool {
 	}
 }
 
-// say says something that nobody has asked for.
+// say sends a reply that answers no command.
 func (h *hop) say(t *testing.T, text string) {
 	t.Helper()
 	h.mu.Lock()
@@ -205,7 +212,7 @@ func (h *hop) say(t *testing.T, text string) {
 	}
 }
 
-// await waits until the next hop has seen what begins with prefix.
+// await waits until the next hop has seen a line that begins with prefix.
 func (h *hop) await(t *testing.T, prefix string) {
 	t.Helper()
 	timeout := time.NewTimer(patience)
@@ -234,14 +241,14 @@ func (h *hop) delivered() []string {
 	return append([]string(nil), h.mails...)
 }
 
-// forget makes room.
+// forget frees the memory of what was seen.
 func (h *hop) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mails, h.said = nil, nil
 }
 
-// count is how often a command was said.
+// count returns how often a command was said.
 func (h *hop) count(command string) (n int) {
 	for _, said := range h.commands() {
 		if said == command {

@@ -5,49 +5,35 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/spool"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// incoming is a message as it comes from the client. The first failure stays: Read returns it ever
-// after, and only drain gets to the message's end.
+// incoming is a message as it comes from the client. The first failure stays: Read returns it from
+// then on, and only drain gets to the message's end.
 type incoming struct {
 	dots  *dotReader
 	limit int64 // 0: none
-	hops  hopCounter
-
-	beforeWait func()        // called before waiting for the client
-	atEnd      func()        // called at the final dot
-	patience   *time.Timer   // runs while the client waits for us, and not while we wait for it
-	allowance  time.Duration // what patience is set to
-	original   *spool.Spool  // what was read so far, if it may have to be passed on unchanged
-
 	size  int64
-	ended bool // the final dot was read
+	hops  hopCounter
+	ended bool       // the final dot was read
+	atEnd func()     // called at the final dot
+	sink  *dotWriter // nil, or what to flush before waiting: the next hop waits no longer than we do
 	err   error
 }
 
-// newIncoming reads a message from src. tooSlow is called when whoever takes the message in leaves
-// the client waiting for longer than allowance, between two reads or after the last.
-func newIncoming(src *bufio.Reader, limit int64, allowance time.Duration, tooSlow func()) *incoming {
-	return &incoming{
-		dots: newDotReader(src), limit: limit,
-		beforeWait: func() {}, atEnd: func() {},
-		patience: time.AfterFunc(allowance, tooSlow), allowance: allowance,
-	}
+func newIncoming(src *bufio.Reader, limit int64, atEnd func()) *incoming {
+	return &incoming{dots: newDotReader(src), limit: limit, atEnd: atEnd}
 }
 
 func (in *incoming) Read(p []byte) (int, error) {
 	if in.err != nil {
 		return 0, in.err
 	}
-	if in.dots.src.Buffered() < len(endOfData) {
-		in.beforeWait()
+	if in.sink != nil && in.dots.src.Buffered() < len(endOfData) {
+		in.sink.Flush()
 	}
-	in.patience.Stop()
 	n, err := in.dots.Read(p)
-	in.patience.Reset(in.allowance)
 	in.size += int64(n)
 	in.hops.scan(p[:n])
 	switch {
@@ -57,45 +43,22 @@ func (in *incoming) Read(p []byte) (int, error) {
 	case err != nil:
 		in.err = clientError(err)
 	case in.limit > 0 && in.size > in.limit:
-		in.err = errTooBig
+		in.err = fmt.Errorf("%w: %w", transaction.ErrRejected, errTooBig)
 	case in.hops.count > maxHops:
-		in.err = errLoop
+		in.err = fmt.Errorf("%w: %w", transaction.ErrRejected, errLoop)
 	}
 	if in.err != nil {
 		return 0, in.err
 	}
-	if in.original != nil {
-		if _, err := in.original.Write(p[:n]); err != nil {
-			in.forget() // there is no second chance then, but the first one is still open
-		}
-	}
 	return n, nil
 }
 
-// failed tells whether the message itself could not be read, or must not be.
-func (in *incoming) failed() bool { return in.err != nil && in.err != io.EOF }
-
-// close leaves nothing running.
-func (in *incoming) close() {
-	in.patience.Stop()
-	in.forget()
-}
-
-// forget gives up the copy of the original.
-func (in *incoming) forget() {
-	if in.original != nil {
-		in.original.Close()
-		in.original = nil
-	}
-}
-
 // drain reads on to the real end of the message. Nothing else may follow a failure inside data: what
-// comes next in the stream is the message's text, and whoever reads it as commands is attacked.
+// comes next in the stream is the message's text, and a server that reads it as commands is attacked.
 func (in *incoming) drain() error {
 	if in.ended {
 		return nil
 	}
-	in.patience.Stop()
 	if _, err := io.Copy(io.Discard, in.dots); err != nil {
 		return clientError(err)
 	}
@@ -103,13 +66,14 @@ func (in *incoming) drain() error {
 	return nil
 }
 
-// clientError names a failed read from the client. There is nobody left to answer, or nobody who
-// could be understood: the session ends.
+// clientError names a failed read from the client. The client is gone, or would not understand an
+// answer: the session ends.
 func clientError(err error) error {
+	own := errGone
 	if isTimeout(err) {
-		return fmt.Errorf("%w: %w", errStalled, err)
+		own = errStalled
 	}
-	return fmt.Errorf("%w: %w", errGone, err)
+	return fmt.Errorf("%w: %w: %w", transaction.ErrAbandoned, own, err)
 }
 
 // maxHops is Postfix's hopcount_limit. A next hop that leads back to us adds a Received line each
@@ -122,7 +86,7 @@ var received = []byte("received:")
 type hopCounter struct {
 	count int
 	line  []byte // the beginning of the current line, as far as it matters
-	body  bool   // the header is over
+	body  bool   // the header has ended
 }
 
 func (h *hopCounter) scan(p []byte) {

@@ -7,19 +7,20 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
 // nextHop is the connection to the mail server behind us. Once a message has begun, only its final
 // dot or closing the connection ends it: QUIT or RSET would become a part of it, and a client
 // library that sends the dot first would deliver half a mail.
 //
-// It is used by one goroutine at a time, but for abandon.
+// It is not safe for concurrent use, but for abandon.
 type nextHop struct {
 	conn   *conn
 	in     *bufio.Reader
-	inData bool // the message has begun and its end has not been answered
+	inData bool // a message has begun, and its end has not been answered
 	lost   bool
 }
 
@@ -56,9 +57,9 @@ func (n *nextHop) command(line []byte) (answer, error) {
 		return answer{}, n.lose(errors.New("command inside data"))
 	case n.lost:
 		return answer{}, errLost
-	case n.speaks():
-		// Nobody asked for this answer. If it says why the next hop leaves, it is for this command
-		// too; any other would make each command get the answer of the one before.
+	case n.hasUnread():
+		// This reply answers no command. If it says why the next hop leaves, it answers this command
+		// too; with any other, each command would get the answer of the one before.
 		a, err := n.answer()
 		if err == nil && a.code != 421 {
 			err = n.lose(errBadReply)
@@ -71,8 +72,8 @@ func (n *nextHop) command(line []byte) (answer, error) {
 	return n.answer()
 }
 
-// speaks tells whether the next hop has said something that nobody has read, or has left.
-func (n *nextHop) speaks() bool { return n.in.Buffered() > 0 || heard(n.conn.Conn) }
+// hasUnread reports whether the next hop has said something that is not read yet, or has left.
+func (n *nextHop) hasUnread() bool { return n.in.Buffered() > 0 || hasUnread(n.conn.Conn) }
 
 func (n *nextHop) answer() (answer, error) {
 	a, err := readAnswer(n.in)
@@ -85,7 +86,7 @@ func (n *nextHop) answer() (answer, error) {
 	return a, nil
 }
 
-// data begins the message. If the next hop refuses it, there is no writer but its answer.
+// data begins a message. If the next hop refuses it, data returns the refusal and no writer.
 func (n *nextHop) data() (*dotWriter, answer, error) {
 	a, err := n.command([]byte("DATA"))
 	switch {
@@ -94,7 +95,7 @@ func (n *nextHop) data() (*dotWriter, answer, error) {
 	case a.negative():
 		return nil, a, nil
 	case a.code != 354:
-		// A 250 passed on here would accept a mail that nobody has.
+		// Relayed, a 250 would accept a mail that nobody has.
 		return nil, answer{}, n.lose(errBadReply)
 	}
 	n.inData = true
@@ -110,10 +111,11 @@ func (n *nextHop) release(w *dotWriter) {
 	w.dst = nil
 }
 
-// unasked is what the next hop says to a message before its final dot: nothing, if all is well. A refusal is the answer, and the
-// message stays without an end. Anything else is none: taken for the answer to the dot, it would accept a mail that nobody has.
-func (n *nextHop) unasked() (answer, error) {
-	if !n.speaks() {
+// early reads a reply to the message that came before we sent the final dot. Normally there is none. A
+// refusal is the answer to the message, whose end is then never sent. Any other reply loses the
+// connection: mistaken for the answer to the final dot, it would accept a mail that nobody has.
+func (n *nextHop) early() (answer, error) {
+	if !n.hasUnread() {
 		return answer{}, nil
 	}
 	a, err := n.answer()
@@ -127,51 +129,50 @@ func (n *nextHop) unasked() (answer, error) {
 	return a, nil
 }
 
-// finish sends the final dot and returns the answer to it. After an error nobody knows whether the
-// next hop has the message.
-func (n *nextHop) finish(w *dotWriter) (answer, error) {
-	if err := w.Close(); err != nil {
-		return answer{}, n.lose(err)
-	}
-	a, err := n.answer()
-	if err != nil {
-		return answer{}, err
-	}
-	if !a.positive() && !a.negative() {
-		return answer{}, n.lose(errBadReply)
-	}
-	n.inData = false
-	return a, nil
+// A verdict is what became of a message: what the client is told, and who has the message now.
+type verdict struct {
+	answer
+	accepted int  // positive answers to the final dot; SMTP has one answer for all recipients
+	unknown  bool // the final dot was sent, and not answered
 }
 
-// keepAwake says NOOP from time to time until stop is called, for the next hop hears nothing while
-// a slow client sends. If that fails, lost is called. After stop the connection is the caller's.
-func (n *nextHop) keepAwake(every time.Duration, lost func(error)) (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-			}
-			a, err := n.command([]byte("NOOP"))
-			if err == nil && a.closing() {
-				err = errLost
-			}
-			if err != nil {
-				lost(err)
-				return
-			}
-		}
-	}()
-	return sync.OnceFunc(func() {
-		close(quit)
-		<-done
-	})
+func (v verdict) fate() transaction.Fate {
+	switch {
+	case v.accepted > 0:
+		return transaction.Accepted
+	case v.unknown:
+		return transaction.Unknown
+	}
+	return transaction.Refused
+}
+
+// finish sends the final dot and returns the verdict of the next hop. After an error it is unknown.
+func (n *nextHop) finish(w *dotWriter) (verdict, error) {
+	if err := w.Close(); err != nil {
+		return verdict{unknown: true}, n.lose(err)
+	}
+	a, err := n.answer()
+	if err == nil && !a.positive() && !a.negative() {
+		err = n.lose(errBadReply)
+	}
+	if err != nil {
+		return verdict{unknown: true}, err
+	}
+	n.inData = false
+	v := verdict{answer: a}
+	if a.positive() {
+		v.accepted++
+	}
+	return v, nil
+}
+
+// noop keeps the next hop from giving up the session. It fails if the next hop leaves.
+func (n *nextHop) noop() error {
+	a, err := n.command([]byte("NOOP"))
+	if err == nil && a.closing() {
+		err = errLost
+	}
+	return err
 }
 
 // reset makes the next hop forget an envelope whose message it was never given.
@@ -194,5 +195,5 @@ func (n *nextHop) close() {
 	n.conn.Close()
 }
 
-// abandon closes the connection under whoever is using it.
+// abandon closes the connection, also while another goroutine uses it.
 func (n *nextHop) abandon() { n.conn.Close() }

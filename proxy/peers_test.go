@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
 // mailbox is the library's server as next hop: it parses what we relay, strictly.
@@ -103,7 +105,7 @@ func TestWithLibraryPeers(t *testing.T) {
 	if got := strings.Join(box.to, " "); got != "b@example.org c@example.org" {
 		t.Errorf("recipients %q", got)
 	}
-	if len(box.mails) != 2 || !strings.Contains(box.mails[0], testCID.String()) || box.mails[1] != plainMail {
+	if len(box.mails) != 2 || !strings.Contains(box.mails[0], transactiontest.CID.String()) || box.mails[1] != plainMail {
 		t.Errorf("delivered %d mails: %.2000q", len(box.mails), box.mails)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
 func TestRelay(t *testing.T) {
@@ -21,11 +22,11 @@ func TestRelay(t *testing.T) {
 	if len(mails) != 2 || mails[0] != plainMail {
 		t.Fatalf("delivered %q", mails)
 	}
-	if !strings.Contains(mails[1], "https://files.example/"+testCID.String()) || strings.Contains(mails[1], "YXR0") {
+	if !strings.Contains(mails[1], "https://files.example/"+transactiontest.CID.String()) || strings.Contains(mails[1], "YXR0") {
 		t.Errorf("not rewritten: %q", mails[1])
 	}
-	if got := r.store.last(); got != "committed " {
-		t.Errorf("batch %q, want committed", got)
+	if got := r.store.Last(); got != kept {
+		t.Errorf("batch %q, want kept", got)
 	}
 	log := r.log.String()
 	if n := strings.Count(log, "msg=message"); n != 2 {
@@ -34,85 +35,6 @@ func TestRelay(t *testing.T) {
 	for _, secret := range []string{"example.org", "secret", "files.example"} {
 		if strings.Contains(log, secret) {
 			t.Errorf("log has %q:\n%s", secret, log)
-		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	faults.Covers(t, 9)
-	mail := plainMail + strings.Repeat("x", 500) + "\r\n"
-	for _, c := range []struct {
-		name  string
-		limit int64
-		mail  string
-		want  string
-	}{
-		{"exact", int64(len(mail)), mail, "250"},
-		{"one more", int64(len(mail)) - 1, mail, "552 5.3.4"},
-		{"attachment", 100000, attachmentMail(200000), "552 5.3.4"},
-		{"no limit", 0, attachmentMail(200000), "250"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, func(cfg *Config) { cfg.MaxSize = c.limit })
-			r.hop.script("EHLO", "250-next.example\r\n250 SIZE")
-			cl := r.envelope()
-			cl.data(c.mail, c.want)
-			if got := len(r.hop.delivered()); (got == 1) != (c.want == "250") {
-				t.Errorf("%d delivered", got)
-			}
-			if fate := r.store.last(); c.name == "attachment" && fate != "discarded " {
-				t.Errorf("batch %q, want discarded", fate)
-			}
-		})
-	}
-}
-
-func TestLimitIsTheNextHops(t *testing.T) {
-	faults.Covers(t, 9)
-	r := newRig(t)
-	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 1000")
-	c := r.envelope()
-	c.data(attachmentMail(1000), "552 5.3.4")
-	c.mail()
-	c.data(plainMail, "250")
-	c.want("MAIL FROM:<a@example.org> SIZE=1001", "552 5.3.4")
-	c.want("MAIL FROM:<a@example.org> SIZE=x", "501 5.5.4")
-	c.mail()
-}
-
-func TestSizeIs64Bit(t *testing.T) {
-	faults.Covers(t, 10)
-	r := newRig(t)
-	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 0")
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
-	c.want("MAIL FROM:<a@example.org> SIZE=5000000000", "250")
-	if r.hop.count("MAIL FROM:<a@example.org>") != 1 {
-		t.Errorf("next hop saw %q", r.hop.commands())
-	}
-	c.want("MAIL FROM:<a@example.org> SIZE=99999999999999999999", "250") // no limit is none
-}
-
-func TestTakeSize(t *testing.T) {
-	for _, c := range []struct{ line, want string }{
-		{"MAIL FROM:<a@b>", "MAIL FROM:<a@b>"},
-		{"MAIL FROM:<a@b> SIZE=1", "MAIL FROM:<a@b>"},
-		{"mail from: <a@b>  size=1  BODY=8BITMIME ", "mail from: <a@b>  BODY=8BITMIME "},
-		{"MAIL FROM:<a@b> BODY=8BITMIME SIZE=1 RET=HDRS", "MAIL FROM:<a@b> BODY=8BITMIME RET=HDRS"},
-		{"MAIL FROM:<a@b> SIZE=1 SIZE=2", "MAIL FROM:<a@b>"},
-		{`MAIL FROM:<"a SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a SIZE=1 > b"@c>`},
-		{`MAIL FROM:<"a\" SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a\" SIZE=1 > b"@c>`},
-		{"MAIL FROM:<> SIZE=1", "MAIL FROM:<>"},
-		{"MAIL FROM:a@b SIZE=1", "MAIL FROM:a@b"},
-		{"MAIL FROM:<a@b> XSIZE=1 SIZE", "MAIL FROM:<a@b> XSIZE=1 SIZE"},
-		{"MAIL FROM:<SIZE=1@b>", "MAIL FROM:<SIZE=1@b>"},
-		{"MAIL SIZE=1", "MAIL SIZE=1"},
-		{`MAIL FROM:<"a SIZE=1`, `MAIL FROM:<"a SIZE=1`},
-	} {
-		got, err := takeSize([]byte(c.line), 0)
-		if err != nil || string(got) != c.want {
-			t.Errorf("%q: got %q, %v; want %q", c.line, got, err, c.want)
 		}
 	}
 }
@@ -147,69 +69,6 @@ func TestCommandsAreRelayedAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestEHLO(t *testing.T) {
-	faults.Covers(t, 13)
-	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 5000000000 })
-	r.hop.script("EHLO", "250-next.example says \xe9 hello\r\n250-size 10240000\r\n250-8bitmime\r\n250-AUTH PLAIN\r\n"+
-		"250-XFORWARD NAME ADDR PROTO\r\n250-\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250 STARTTLS")
-	c := r.connect()
-	c.expect("220 next.example ESMTP\r\n")
-	want := "250-next.example says \xe9 hello\r\n250-SIZE 5000000000\r\n250-8bitmime\r\n250 XFORWARD NAME ADDR PROTO\r\n"
-	if got := c.want("EHLO x", "250"); got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	c.want("HELO x", "250 2.0.0 Ok\r\n")
-	c.want("STARTTLS", "502 5.5.1")
-	c.want("auth PLAIN AGEAYg==", "502 5.5.1")
-	c.want(" \tStartTLS", "502 5.5.1")
-	c.want("BDAT 23 LAST", "502 5.5.1")
-	c.send("MAIL FROM:<evil@x>\r\nRC") // the chunk, which must not be read as commands
-	if got := c.reply(); got != "closed" {
-		t.Errorf("after BDAT: %q, want the connection closed", got)
-	}
-	if got, want := r.hop.commands(), []string{"EHLO x", "HELO x"}; !slices.Equal(got, want) {
-		t.Errorf("next hop saw %q, want %q", got, want)
-	}
-}
-
-func TestFilterEHLO(t *testing.T) {
-	for _, c := range []struct {
-		text  string
-		limit int64
-		want  string
-		now   int64
-	}{
-		{"250 a\r\n", 0, "250 a\r\n", 0},
-		{"250\r\n", 7, "250 \r\n", 7},
-		{"250-a\r\n250 SIZE\r\n", 0, "250-a\r\n250 SIZE 0\r\n", 0},
-		{"250-a\r\n250 SIZE 9\r\n", 0, "250-a\r\n250 SIZE 9\r\n", 9},
-		{"250-a\r\n250 SIZE 9\r\n", 10, "250-a\r\n250 SIZE 10\r\n", 10},
-		{"250-a\r\n250 SIZE -9\r\n", 0, "250-a\r\n250 SIZE 0\r\n", 0},
-		{"250-a\r\n250 CHUNKING\r\n", 0, "250 a\r\n", 0},
-		{"250-a\r\n250-DSN\r\n250\r\n", 0, "250-a\r\n250 DSN\r\n", 0},
-	} {
-		got, now := filterEHLO(answer{250, []byte(c.text)}, c.limit)
-		if string(got.text) != c.want || now != c.now {
-			t.Errorf("%q with %d: got %q, %d; want %q, %d", c.text, c.limit, got.text, now, c.want, c.now)
-		}
-	}
-}
-
-func TestXFORWARDRefused(t *testing.T) {
-	faults.Covers(t, 15)
-	r := newRig(t)
-	r.hop.script("XFORWARD", "550 5.7.0 Error: insufficient authorization")
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
-	c.want("XFORWARD NAME=x ADDR=127.0.0.1", "550 5.7.0 Error: insufficient authorization\r\n")
-	c.mail()
-	c.data(plainMail, "250")
-	if !strings.Contains(r.log.String(), "refuses XFORWARD") {
-		t.Error("no warning")
-	}
-}
-
 func TestPipelined(t *testing.T) {
 	faults.Covers(t, 16)
 	r := newRig(t)
@@ -235,9 +94,7 @@ func TestPipelined(t *testing.T) {
 func TestManyTransactions(t *testing.T) {
 	faults.Covers(t, 18)
 	r := newRig(t)
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
+	c := r.greeted()
 	c.want("MAIL FROM:<a@example.org>", "250")
 	c.want("RCPT TO:<b@example.org>", "250")
 	c.want("RSET", "250")
@@ -259,9 +116,7 @@ func TestManyTransactions(t *testing.T) {
 func TestDATANeedsRecipients(t *testing.T) {
 	r := newRig(t)
 	r.hop.script("RCPT", "550 5.1.1 Unknown")
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
+	c := r.greeted()
 	c.want("DATA", "503 5.5.1")
 	c.want("MAIL FROM:<a@example.org>", "250")
 	c.want("DATA", "503 5.5.1")
@@ -310,113 +165,15 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func TestOddMessagesPassUnchanged(t *testing.T) {
-	faults.Covers(t, 26, 27)
+func TestXFORWARDRefused(t *testing.T) {
+	faults.Covers(t, 15)
 	r := newRig(t)
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
-	var want []string
-	for _, mail := range []string{
-		"Received: from x\r\n",
-		"",
-		"\r\n",
-		"From somebody\r\nSubject: x\r\n\r\nFrom here\r\n",
-		"X-Mailbox-Line: From x\r\n\r\nx\r\n",
-		" begins with a blank\r\nSubject: x\r\n\r\nx\r\n",
-		"no header at all\r\n",
-		"\r\nbody only\r\n",
-		"Subject: header only\r\n\r\n",
-		"Subject: x\r\n\r\nbare \n\nLF, bare \r CR, \x00, \xff\r\n", // FAULTS 5: all kept
-	} {
-		c.mail()
-		c.data(mail, "250")
-		want = append(want, mail)
+	r.hop.script("XFORWARD", "550 5.7.0 Error: insufficient authorization")
+	c := r.greeted()
+	c.want("XFORWARD NAME=x ADDR=127.0.0.1", "550 5.7.0 Error: insufficient authorization\r\n")
+	c.mail()
+	c.data(plainMail, "250")
+	if !strings.Contains(r.log.String(), "refuses XFORWARD") {
+		t.Error("no warning")
 	}
-	if got := r.hop.delivered(); !slices.Equal(got, want) {
-		t.Errorf("delivered %q, want %q", got, want)
-	}
-}
-
-func TestLongLines(t *testing.T) {
-	faults.Covers(t, 8)
-	r := newRig(t)
-	r.hop.script("EHLO", "250 next.example")
-	c := r.connect()
-	c.expect("220")
-	c.want("EHLO x", "250")
-	for i, length := range []int{998, 1998, 1999, 2048, 4096, 65536, 10 << 20} {
-		mail := "Subject: x\r\n\r\n" + strings.Repeat("x", length) + "\r\n"
-		c.mail()
-		c.data(mail, "250")
-		if got := r.hop.delivered(); len(got) != i+1 || got[i] != mail {
-			t.Errorf("line of %d bytes: not delivered as it was", length)
-		}
-	}
-}
-
-func TestReplies(t *testing.T) {
-	faults.Covers(t, 28)
-	for _, want := range []string{
-		"550-5.1.1 first\r\n550-\r\n550 5.1.1 last\r\n",
-		"550\r\n",
-		"550 caf\xe9 \xc3\xa9\r\n",
-		"450 " + strings.Repeat("x", 2000) + "\r\n",
-		"250 one\r\n",
-	} {
-		t.Run("", func(t *testing.T) {
-			r := newRig(t)
-			r.hop.script("RCPT", strings.TrimSuffix(want, "\r\n"))
-			c := r.connect()
-			c.expect("220")
-			if got := c.want("RCPT TO:<x>", ""); got != want {
-				t.Errorf("got %q, want %q", got, want)
-			}
-		})
-	}
-	for _, bad := range []string{
-		"250-one\r\n550 two", "25 x", "250x", "hello", "", "650 x", "150 x", "354 go", "334 x",
-		"250-" + strings.Repeat("x", 5000) + "\r\n250 x", strings.Repeat("250-x\r\n", 200) + "250 x",
-	} {
-		t.Run("", func(t *testing.T) {
-			r := newRig(t)
-			r.hop.script("NOOP", bad)
-			c := r.connect()
-			c.expect("220")
-			c.want("NOOP", "421 4.3.0 filter.example")
-			if got := c.reply(); got != "closed" {
-				t.Errorf("%.20q: got %q, want closed", bad, got)
-			}
-		})
-	}
-}
-
-func TestOneAnswerTooMany(t *testing.T) {
-	for _, c := range []struct{ extra, want string }{
-		{"\r\n250 2.0.0 Ok", "421 4.3.0 filter.example"}, // or it would answer the final dot
-		{"\r\n421 4.4.2 next.example Timeout", "421 4.4.2 next.example"},
-	} {
-		t.Run(c.want[:3], func(t *testing.T) {
-			r := newRig(t)
-			r.hop.script("RCPT", "250 2.1.5 Ok"+c.extra)
-			cl := r.connect()
-			cl.expect("220")
-			cl.want("RCPT TO:<x>", "250 2.1.5 Ok")
-			cl.want("NOOP", c.want)
-			if got := cl.reply(); got != "closed" {
-				t.Errorf("got %q, want closed", got)
-			}
-		})
-	}
-	t.Run("later", func(t *testing.T) {
-		r := newRig(t)
-		cl := r.connect()
-		cl.expect("220")
-		r.hop.say(t, "250 2.0.0 Ok\r\n")
-		cl.want("MAIL FROM:<a@example.org>", "421 4.3.0 filter.example")
-		cl.expect("closed")
-		if got := r.hop.commands(); len(got) > 0 {
-			t.Errorf("next hop saw %q", got)
-		}
-	})
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// Our own replies. What went wrong is in the log; the peer is told a fixed sentence.
+// Our own replies. The log has the cause; the peer is told a fixed sentence.
 var (
 	errTemporary   = newReply(451, smtp.EnhancedCode{4, 3, 0}, "Temporary failure, please try again later")
 	errTooBig      = newReply(552, smtp.EnhancedCode{5, 3, 4}, "Message size exceeds the limit")
@@ -33,8 +33,8 @@ func newReply(code int, enhanced smtp.EnhancedCode, text string) *smtp.SMTPError
 	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
 }
 
-// reply says what a failure is called on the wire. Nothing is permanent unless it is known to be:
-// whatever we did not foresee is a 451, and the sender keeps the mail.
+// reply says what a failure is called on the wire. Only what is known to be permanent is told as
+// permanent: any failure that we did not foresee is a 451, and the sender keeps the mail.
 func reply(err error) *smtp.SMTPError {
 	if own := (*smtp.SMTPError)(nil); errors.As(err, &own) {
 		return own
@@ -42,7 +42,7 @@ func reply(err error) *smtp.SMTPError {
 	return errTemporary
 }
 
-// answer is one reply as it goes over the wire: the next hop's, verbatim, or ours.
+// answer is a reply as it goes over the wire: the next hop's, verbatim, or ours.
 type answer struct {
 	code int
 	text []byte // all its lines, each with CRLF
@@ -59,19 +59,20 @@ func ownAnswer(e *smtp.SMTPError, hostname string) answer {
 
 func (a answer) positive() bool { return a.code/100 == 2 }
 
-// negative tells whether the answer is a refusal: what we may pass on without having delivered.
+// negative reports whether the answer is a refusal, which may be passed on for a mail that was not
+// delivered.
 func (a answer) negative() bool { return a.code/100 == 4 || a.code/100 == 5 }
 
-// closing tells whether the connection ends with this answer (RFC 5321 section 3.8).
+// closing reports whether the connection ends with this answer (RFC 5321 section 3.8).
 func (a answer) closing() bool { return a.code == 421 || a.code == 221 }
 
-// maxReplyLines bounds a reply: Postfix's EHLO has about fifteen lines, its HELP none.
+// maxReplyLines bounds a reply. Postfix's answer to EHLO has about fifteen lines.
 const maxReplyLines = 100
 
 var errBadReply = errors.New("next hop's reply is not SMTP")
 
-// readAnswer reads a reply of one or several lines (RFC 5321 section 4.2.1). Text is taken as it is,
-// 8-bit too; a reply whose lines disagree on the code is none.
+// readAnswer reads a reply of one or several lines (RFC 5321 section 4.2.1). Its text may be 8-bit. A
+// reply whose lines have different codes is errBadReply.
 func readAnswer(r *bufio.Reader) (answer, error) {
 	var a answer
 	for range maxReplyLines {
@@ -105,7 +106,7 @@ func parseReplyLine(line []byte) (code int, more, ok bool) {
 	return code, len(line) > 3 && line[3] == '-', code >= 200 && code < 600
 }
 
-// lines are the answer's lines without their ends.
+// lines returns the answer's lines without their ends.
 func (a answer) lines() [][]byte {
 	return bytes.Split(bytes.TrimSuffix(a.text, crlf), crlf)
 }

@@ -11,56 +11,38 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
-	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// A Batch holds the attachments of one mail from their upload until the next hop has answered.
-type Batch interface {
-	rewrite.Detacher
-	// Commit makes the batch's links work. The mail is passed on only after it.
-	Commit(ctx context.Context) error
-	// Discard deletes all that was stored, committed or not.
-	Discard(ctx context.Context) error
-	// Close follows the last of these, and leaves what was not deleted yet to a later attempt.
-	Close() error
-	// CIDs are what is stored, for the log.
-	CIDs() []cid.Cid
-}
-
-// OnFailure says what becomes of a mail whose attachments cannot be stored.
-type OnFailure int
-
-const (
-	TempFail OnFailure = iota // 451: the sender keeps it and tries again
-	Deliver                   // the original goes on unchanged, at the cost of a spool of it
-)
-
-// Config says how mail is relayed. Only NextHop is required.
+// Config says how mail is relayed. NextHop and Mail are required.
 type Config struct {
-	NextHop     string         // host:port, or unix:/path
-	Policy      rewrite.Policy // what is detached and what is left in its place
-	MaxSize     int64          // bytes of a message; 0: what the next hop advertises
-	OnFailure   OnFailure
-	MaxSessions int    // beyond it clients are told 421; 0: 200
-	Hostname    string // names us in a 421; empty: localhost
+	NextHop     string             // host:port, or unix:/path
+	Mail        transaction.Config // what is done to mails
+	MaxSize     int64              // bytes of a message; 0: what the next hop advertises
+	MaxSessions int                // beyond it clients are told 421; 0: 200
+	Hostname    string             // names us in a 421; empty: localhost
 	Timeouts    Timeouts
-	Observe     func(Outcome) // called for each message, by several goroutines; nil: nobody asks
+
+	// Observe, if not nil, is called for each message, with the code that the client was told, or
+	// would have been. It must be safe for concurrent use.
+	Observe func(o transaction.Outcome, code int)
 }
 
-// Timeouts bound silence, not work: whoever makes progress is not cut. Zero means the default.
+// Timeouts bound silence, not work: a peer that makes progress is never cut. Zero means the default.
 type Timeouts struct {
-	Dial    time.Duration // to reach the next hop: 10 s
-	Client  time.Duration // for the client's next byte: 300 s (RFC 5321 section 4.5.3.2.7)
-	Reply   time.Duration // for each reply of the next hop, and for how long a client may wait for us, in data or after its final dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout)
-	Noop    time.Duration // between NOOPs to a next hop that waits for a slow client: 120 s, well within Postfix's 300 s; and Postfix counts errors from the 100th on (smtpd_junk_command_limit)
-	Discard time.Duration // to delete what was stored for a mail that failed: 5 s, for the client still waits
+	Dial   time.Duration // to reach the next hop: 10 s
+	Client time.Duration // for the client's next byte: 300 s (RFC 5321 section 4.5.3.2.7)
+	// Reply is for each reply of the next hop, and for how long a client may wait for us, in data or
+	// after its final dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
+	Reply time.Duration
+	// Noop is between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives up after
+	// 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
+	Noop time.Duration
 }
 
 const (
 	defaultSessions = 200
-	// maxAcceptWait is the longest pause after an accept that failed: descriptors run out, and
+	// maxAcceptWait is the longest pause after an accept that failed for want of descriptors, which
 	// come back when sessions end.
 	maxAcceptWait = time.Second
 )
@@ -75,7 +57,6 @@ func (c Config) withDefaults() Config {
 		{&t.Client, 300 * time.Second},
 		{&t.Reply, 90 * time.Second},
 		{&t.Noop, 120 * time.Second},
-		{&t.Discard, 5 * time.Second},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.preset
@@ -93,7 +74,6 @@ func (c Config) withDefaults() Config {
 // A Server relays SMTP sessions to the next hop.
 type Server struct {
 	cfg   Config
-	begin func() Batch
 	log   *slog.Logger
 	dial  func(context.Context) (net.Conn, error) // the next hop
 	slots chan struct{}                           // one for each session
@@ -107,12 +87,12 @@ type Server struct {
 	running sync.WaitGroup
 }
 
-// New returns a server that asks begin for a Batch for each mail that may have attachments.
-func New(cfg Config, begin func() Batch, log *slog.Logger) *Server {
-	s := &Server{cfg: cfg.withDefaults(), begin: begin, log: log}
+// New returns a server that relays to the next hop of cfg.
+func New(cfg Config, log *slog.Logger) *Server {
+	s := &Server{cfg: cfg.withDefaults(), log: log}
 	s.dial = dialer(s.cfg.NextHop, s.cfg.Timeouts.Dial)
 	s.slots = make(chan struct{}, s.cfg.MaxSessions)
-	// As with net/http, a server lives until Shutdown, not as long as a caller's context: sessions
+	// As in net/http, a server lives until Shutdown and not as long as a caller's context: sessions
 	// outlive the signal that stops the process, to finish their mail.
 	s.living, s.kill = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(s.living)
@@ -122,7 +102,8 @@ func New(cfg Config, begin func() Batch, log *slog.Logger) *Server {
 // ErrServerClosed is what Serve returns after Shutdown.
 var ErrServerClosed = errors.New("proxy: server closed")
 
-// Serve accepts sessions on l until Shutdown, and closes l. It may be called for several listeners.
+// Serve accepts sessions on l until Shutdown, and then closes l. It may be called for several
+// listeners.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	s.mu.Lock()
@@ -148,7 +129,7 @@ func (s *Server) Serve(l net.Listener) error {
 		case err == nil:
 			wait = 0
 			s.start(c)
-		case passing(err):
+		case retryable(err):
 			wait = min(max(2*wait, 5*time.Millisecond), maxAcceptWait)
 			s.log.Warn("accept failed, trying again", "err", err, "wait", wait)
 			select {
@@ -161,8 +142,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// passing tells whether an accept may succeed again without our doing.
-func passing(err error) bool {
+// retryable reports whether accept may succeed again later.
+func retryable(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
 		if errors.Is(err, e) {
 			return true
@@ -175,13 +156,13 @@ func passing(err error) bool {
 func (s *Server) start(c net.Conn) {
 	client := &conn{Conn: c, idle: s.cfg.Timeouts.Client}
 	if b, ok := c.(interface{ SetReadBuffer(int) error }); ok {
-		b.SetReadBuffer(socketSize) // what it is without is no fault
+		b.SetReadBuffer(socketSize) // best effort: a connection that has no such buffer keeps its own
 	}
 	select {
 	case s.slots <- struct{}{}:
 	default:
 		s.log.Warn("too many sessions", "limit", s.cfg.MaxSessions)
-		c.SetWriteDeadline(time.Now().Add(time.Second)) // a fresh socket has room for one line
+		c.SetWriteDeadline(time.Now().Add(time.Second)) // a new socket takes one line without waiting
 		c.Write(ownAnswer(errBusy, s.cfg.Hostname).text)
 		c.Close()
 		return
@@ -195,7 +176,7 @@ func (s *Server) start(c net.Conn) {
 }
 
 // Shutdown stops accepting and ends idle sessions with a 421. Sessions that carry a message finish
-// it. When ctx ends first, all connections are closed, which abandons those messages: their senders
+// it. If ctx ends first, all connections are closed, which abandons those messages: their senders
 // still own them. Shutdown returns once every session has cleaned up.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
@@ -215,7 +196,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.kill()
 	select {
 	case <-done:
-	case <-time.After(s.cfg.Timeouts.Discard + time.Second): // a store that heeds no context
+	case <-time.After(transaction.DiscardTimeout + time.Second): // a store that ignores its context
 	}
 	return ctx.Err()
 }

@@ -12,9 +12,10 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-func TestSessionLimit(t *testing.T) {
+func TestTooManySessionsAre421(t *testing.T) {
 	faults.Covers(t, 23)
 	r := newRig(t, func(cfg *Config) { cfg.MaxSessions = 3 })
 	var all []*client
@@ -36,7 +37,7 @@ func TestSessionLimit(t *testing.T) {
 	}
 }
 
-func TestShutdownIdle(t *testing.T) {
+func TestShutdownEndsIdleSessions(t *testing.T) {
 	faults.Covers(t, 24)
 	r := newRig(t)
 	a, b := r.envelope(), r.connect()
@@ -72,7 +73,7 @@ func TestShutdownLetsMessagesFinish(t *testing.T) {
 	}
 }
 
-func TestShutdownDeadline(t *testing.T) {
+func TestShutdownAbandonsMessagesAtItsDeadline(t *testing.T) {
 	faults.Covers(t, 24)
 	for _, mail := range []string{halfMail, attachmentMail(1000)} {
 		t.Run("", func(t *testing.T) {
@@ -93,13 +94,13 @@ func TestShutdownDeadline(t *testing.T) {
 	}
 }
 
-// tiredListener fails before it accepts.
-type tiredListener struct {
+// failingListener returns errs before it accepts.
+type failingListener struct {
 	net.Listener
 	errs []error
 }
 
-func (l *tiredListener) Accept() (net.Conn, error) {
+func (l *failingListener) Accept() (net.Conn, error) {
 	if len(l.errs) > 0 {
 		err := l.errs[0]
 		l.errs = l.errs[1:]
@@ -108,32 +109,31 @@ func (l *tiredListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-func TestAcceptErrors(t *testing.T) {
+func TestAcceptGoesOnAfterTemporaryErrors(t *testing.T) {
 	faults.Covers(t, 100)
 	r := newRig(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go r.server.Serve(&tiredListener{l, []error{
+	go r.server.Serve(&failingListener{l, []error{
 		&net.OpError{Op: "accept", Err: syscall.EMFILE}, syscall.ENFILE, syscall.ECONNABORTED}})
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if b := make([]byte, 3); true {
-		if _, err := io.ReadFull(c, b); err != nil || string(b) != "220" {
-			t.Errorf("got %q, %v", b, err)
-		}
+	greeting := make([]byte, 3)
+	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "220" {
+		t.Errorf("got %q, %v", greeting, err)
 	}
 	broken := errors.New("broken")
-	if err := r.server.Serve(&tiredListener{l, []error{broken}}); !errors.Is(err, broken) {
+	if err := r.server.Serve(&failingListener{l, []error{broken}}); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
 }
 
-// BenchmarkMessage sends mails of 10 MB that pass, over loopback, to a next hop that throws them away.
+// BenchmarkMessage sends mails of 10 MB that pass, over loopback, to a next hop that discards them.
 func BenchmarkMessage(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,7 +141,7 @@ func BenchmarkMessage(b *testing.B) {
 	}
 	defer l.Close()
 	go discardMail(l)
-	server := New(Config{NextHop: l.Addr().String()}, (&store{}).begin, slog.New(slog.DiscardHandler))
+	server := New(Config{NextHop: l.Addr().String(), Mail: detach(&transactiontest.Store{}, 1, "")}, slog.New(slog.DiscardHandler))
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

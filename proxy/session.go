@@ -12,10 +12,11 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/nkirchhoffer/detach-mta/internal/stack"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// state is how far a session's current mail has come. It decides what a failure means: before the
-// final dot is sent nothing has happened, so what was stored is deleted; then nobody knows; then
+// state says how far a session's current mail has come, and so what a failure means. Before the final
+// dot is sent nothing has happened, so what was stored is deleted; then the outcome is unknown; then
 // the next hop's answer decides.
 type state string
 
@@ -23,12 +24,12 @@ const (
 	stateConnected state = "S0 connected"
 	stateEnvelope  state = "S1 envelope"  // the next hop has a sender
 	stateReceiving state = "S2 receiving" // we said 354: attachments are stored while the message comes
-	stateReceived  state = "S3 received"  // the whole message was read, all is stored, its links work
-	stateSent      state = "S4 sent"      // the final dot was sent: the outcome is unknown
+	stateReceived  state = "S3 received"  // the whole message was read, and all is stored
+	stateSent      state = "S4 sent"      // its links work, the final dot was sent: the outcome is unknown
 	stateAnswered  state = "S5 answered"  // the next hop has answered the final dot
 )
 
-// maxErrors is Postfix's smtpd_hard_error_limit: a client that is refused as often does not speak SMTP.
+// maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands does not speak SMTP.
 const maxErrors = 20
 
 // session is one client and its connection to the next hop.
@@ -38,25 +39,25 @@ type session struct {
 	log    *slog.Logger
 
 	client *conn
-	src    io.Reader     // what in reads from: the client, and before it what a message has left
+	src    io.Reader     // what in reads from: what a message has left over, and then the client
 	in     *bufio.Reader // commands
 	next   *nextHop
 
-	state    state
-	accepted int   // recipients
-	refused  int   // recipients
-	limit    int64 // bytes of a message; 0: none
-	stale    bool  // the next hop holds an envelope whose message has ended here
-	over     bool  // nothing follows the next answer
-	faults   int   // commands that were none
+	state       state
+	envelope    transaction.Envelope
+	refused     int   // recipients
+	limit       int64 // bytes of a message; 0: none
+	resetDue    bool  // the next hop holds an envelope whose message has ended here
+	ending      bool  // the next answer is the last
+	badCommands int   // lines that were not SMTP commands, or out of order
 }
 
 // run relays the session. It ends with its client, its next hop, or ctx.
 func (s *session) run(ctx context.Context) {
 	defer s.client.Close()
 	defer func() {
-		// One session's fault must not take the others' mail down. The value may hold what was
-		// read, so only its type is logged. Closed without a reply, the client keeps the mail.
+		// A panic in one session must not end the others. Its value may hold what was read, so only
+		// the type is logged. The connection closes without a reply, and the client keeps the mail.
 		if p := recover(); p != nil {
 			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", stack.Trace())
 		}
@@ -64,6 +65,7 @@ func (s *session) run(ctx context.Context) {
 	release := context.AfterFunc(ctx, func() { s.client.Close() })
 	defer release()
 	s.src, s.state, s.limit = s.client, stateConnected, s.cfg.MaxSize
+	s.endEnvelope()
 	s.in = borrow(&lineReaders, s.client)
 	defer giveBack(&lineReaders, s.in)
 
@@ -85,7 +87,7 @@ func (s *session) run(ctx context.Context) {
 	}
 }
 
-// step carries one command and its answer, and tells whether another may follow.
+// step carries one command and its answer, and reports whether another may follow.
 func (s *session) step(ctx context.Context) bool {
 	var a answer
 	line, err := s.readCommand()
@@ -96,21 +98,21 @@ func (s *session) step(ctx context.Context) bool {
 		a = s.own(reply(err))
 	}
 	if a.code >= 500 && a.code <= 504 {
-		if s.faults++; s.faults >= maxErrors {
+		if s.badCommands++; s.badCommands >= maxErrors {
 			a = s.own(errBadClient)
 		}
 	}
-	if !s.say(a) || s.over || a.closing() {
+	if !s.say(a) || s.ending || a.closing() {
 		return false
 	}
-	if s.stale {
-		s.stale = false
+	if s.resetDue {
+		s.resetDue = false
 		s.next.reset()
 	}
 	return true
 }
 
-// readCommand waits for the client's next line. Shutting down ends the wait.
+// readCommand waits for the client's next line, or until the server shuts down.
 func (s *session) readCommand() ([]byte, error) {
 	release := context.AfterFunc(s.server.stopping, s.client.interrupt)
 	line, err := readLine(s.in)
@@ -136,16 +138,12 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 	switch verb := string(bytes.ToUpper(fields[0])); verb {
 	case "EHLO", "HELO":
 		return s.hello(verb, line)
+	case "XFORWARD":
+		return s.xforward(line)
 	case "MAIL":
 		return s.mail(line)
 	case "RCPT":
-		a, err := s.relay(line)
-		if a.positive() {
-			s.accepted++
-		} else {
-			s.refused++
-		}
-		return a, err
+		return s.rcpt(line)
 	case "DATA":
 		return s.data(ctx, len(fields) > 1)
 	case "RSET":
@@ -155,20 +153,14 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 		}
 		return a, err
 	case "QUIT":
-		s.over = true
+		s.ending = true
 		a, err := s.relay(line)
 		if err != nil {
 			a = s.own(newReply(221, smtp.EnhancedCode{2, 0, 0}, "Bye"))
 		}
 		return a, nil
-	case "XFORWARD":
-		a, err := s.relay(line)
-		if a.negative() {
-			s.log.Warn("next hop refuses XFORWARD, its log will name us as the client", "reply", a.code)
-		}
-		return a, err
 	case "BDAT":
-		s.over = true // a chunk follows, which must not be read as commands
+		s.ending = true // a chunk follows, which must not be read as commands
 		return answer{}, errNotOffered
 	case "STARTTLS", "AUTH":
 		return answer{}, errNotOffered
@@ -177,11 +169,11 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 	}
 }
 
-// relay passes a command on as it was said, and returns the answer as it was given.
+// relay passes a command on verbatim, and returns the answer verbatim.
 func (s *session) relay(line []byte) (answer, error) {
 	a, err := s.next.command(line)
 	if err == nil && !a.positive() && !a.negative() {
-		// It waits for something that we know nothing about.
+		// The next hop expects data that we know nothing about.
 		err = s.next.lose(errBadReply)
 	}
 	if err != nil {
@@ -204,15 +196,40 @@ func (s *session) hello(verb string, line []byte) (answer, error) {
 	return a, nil
 }
 
+func (s *session) xforward(line []byte) (answer, error) {
+	a, err := s.relay(line)
+	switch {
+	case a.negative():
+		s.log.Warn("next hop refuses XFORWARD, its log will name us as the client", "reply", a.code)
+	case a.positive():
+		if addr, ok := forwardedAddr(line); ok {
+			s.envelope.Client = addr
+		}
+	}
+	return a, err
+}
+
 func (s *session) mail(line []byte) (answer, error) {
+	path := address(line)
 	line, err := takeSize(line, s.limit)
 	if err != nil {
 		return answer{}, err
 	}
 	a, err := s.relay(line)
 	if a.positive() {
-		s.endEnvelope()
+		s.envelope.Sender, s.envelope.Recipients, s.refused = path, nil, 0
 		s.enter(stateEnvelope)
+	}
+	return a, err
+}
+
+func (s *session) rcpt(line []byte) (answer, error) {
+	path := address(line)
+	a, err := s.relay(line)
+	if a.positive() {
+		s.envelope.Recipients = append(s.envelope.Recipients, path)
+	} else {
+		s.refused++
 	}
 	return a, err
 }
@@ -221,27 +238,29 @@ func (s *session) data(ctx context.Context, parameter bool) (answer, error) {
 	switch {
 	case parameter:
 		return answer{}, errDataParam
-	case s.state != stateEnvelope || s.accepted+s.refused == 0:
+	case s.state != stateEnvelope || len(s.envelope.Recipients)+s.refused == 0:
 		return answer{}, errNeedRcpt
-	case s.accepted == 0:
+	case len(s.envelope.Recipients) == 0:
 		return answer{}, errNoRcpt
 	}
 	if !s.say(answer{354, []byte("354 End data with <CR><LF>.<CR><LF>\r\n")}) {
 		return answer{}, errGone
 	}
 	s.enter(stateReceiving)
-	a, err := s.receive(ctx)
-	if a.positive() {
-		s.faults = 0
+	v, err := s.receive(ctx)
+	if v.positive() {
+		s.badCommands = 0
 	}
-	s.stale = s.state != stateAnswered
+	s.resetDue = s.state != stateAnswered
 	s.endEnvelope()
-	return a, err
+	return v.answer, err
 }
 
+// endEnvelope forgets what was said about a mail, XFORWARD included, as Postfix does.
 func (s *session) endEnvelope() {
 	s.enter(stateConnected)
-	s.accepted, s.refused = 0, 0
+	s.refused = 0
+	s.envelope = transaction.Envelope{Listener: s.client.LocalAddr().String(), Client: host(s.client.RemoteAddr())}
 }
 
 func (s *session) enter(to state) {
@@ -251,7 +270,7 @@ func (s *session) enter(to state) {
 	}
 }
 
-// say sends an answer. If it cannot be sent, the session is over.
+// say sends an answer, and reports whether it could be sent.
 func (s *session) say(a answer) bool {
 	_, err := s.client.Write(a.text)
 	return err == nil

@@ -4,26 +4,23 @@ import (
 	"context"
 	"io"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// between is the place that Detach has: a Postfix before it, which an attacker talks to, and a Postfix behind it, with a mailbox.
+// between is Detach with a Postfix in front, which attackers talk to, and a Postfix behind, which
+// delivers to a mailbox.
 type between struct {
 	t       *testing.T
 	postfix *servers.Postfix
 	box     *servers.Mailbox
-	doors   map[string]string // to Postfix, and to Detach itself for an attacker who gets past that
+	doors   map[string]string // addresses: of the Postfix in front, and of Detach for an attacker who gets past that
 	log     *logBuffer
 }
 
@@ -36,12 +33,11 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 		Filter: l.Addr().String(), Destination: b.box.Addr, Domain: "dest.example", Users: []string{"victim"}, ForbidBareNewline: bareNewline,
 	})
 	b.doors = map[string]string{"Postfix": b.postfix.Front, "Detach": l.Addr().String()}
-	v := embeddedVault(t, t.TempDir())
 	server := New(Config{
 		NextHop:  b.postfix.After,
-		Policy:   rewrite.Policy{MinSize: 1, Language: "en", TempDir: t.TempDir()},
+		Mail:     detach(&transactiontest.Store{}, 1, t.TempDir()),
 		Timeouts: timeouts,
-	}, func() Batch { return v.Begin() }, b.log.logger())
+	}, b.log.logger())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -51,26 +47,21 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 	return b
 }
 
-func embeddedVault(t *testing.T, dir string) *vault.Vault {
+func noError(t *testing.T, err error) {
 	t.Helper()
-	store, err := embedded.Open(filepath.Join(dir, "objects"))
-	noError(t, err)
-	t.Cleanup(func() { store.Close() })
-	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
-	noError(t, err)
-	v, err := vault.New(vault.Config{BaseURL: "https://files.example"}, store, keys, dir)
-	noError(t, err)
-	return v
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 const (
 	evilSender = "ceo@dest.example"
 	victim     = "victim@dest.example"
-	// smuggled is what an attacker wants to be read as commands.
+	// smuggled is text that an attacker wants to be read as commands.
 	smuggled = "MAIL FROM:<" + evilSender + ">\r\nRCPT TO:<" + victim + ">\r\nDATA\r\nSubject: smuggled\r\n\r\nTransfer the money.\r\n"
 )
 
-// data is an attacker who may send a message now.
+// data returns a connection of an attacker, at the point where a message is expected.
 func (b *between) data(door string) *servers.Client {
 	b.t.Helper()
 	c, err := servers.Dial(door, "")
@@ -82,7 +73,7 @@ func (b *between) data(door string) *servers.Client {
 	return c
 }
 
-// replies are all that come until the connection ends.
+// replies reads all replies until the connection ends.
 func replies(c *servers.Client) (all []string) {
 	for {
 		reply, err := c.Reply()
@@ -93,24 +84,25 @@ func replies(c *servers.Client) (all []string) {
 	}
 }
 
-// carriers are mails with a place for a false end and what follows it.
+// carriers are mails with a place for a false end and the text that follows it.
 var carriers = map[string]func(rest string) string{
 	"in a header":      func(rest string) string { return "Subject: x" + rest },
 	"in a text":        func(rest string) string { return "Subject: x\r\n\r\nx" + rest },
 	"before a part":    func(rest string) string { return splice("\r\n--b\r\nContent-Type: app", rest) },
 	"in an attachment": func(rest string) string { return splice("\r\n--b--", rest) },
-	"behind all parts": func(rest string) string { return attachmentMail(100) + "x" + rest },
+	"after all parts":  func(rest string) string { return attachmentMail(100) + "x" + rest },
 }
 
-// splice puts text into a mail with an attachment, in front of what it has there.
+// splice puts text into a mail with an attachment, in front of before.
 func splice(before, text string) string {
 	head, tail, _ := strings.Cut(attachmentMail(100), before)
 	return head + text + before + tail
 }
 
-// Between two real Postfixes, whichever way these take bare newlines, each mail that the sender was told 250 for is delivered, and
-// no other one is. Who talks to Detach itself is told of one mail, always. A Postfix with smtpd_forbid_bare_newline = no ends a mail
-// at some of the false ends by itself: then it has told its client of two.
+// Between two real Postfixes, with either setting for bare newlines, every mail that the sender got a
+// 250 for is delivered, and no other mail is. A client of Detach itself always gets one 250. A Postfix
+// with smtpd_forbid_bare_newline = no ends a mail at some of the false ends itself, and then its client
+// gets two.
 func TestSmugglingBetweenPostfixes(t *testing.T) {
 	faults.Covers(t, 2, 3, 37)
 	for _, bare := range []string{"no", "normalize"} {
@@ -147,7 +139,7 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 			if got := len(b.box.Mails()); got != len(accepted) {
 				t.Errorf("%d mails were delivered, and %d accepted", got, len(accepted))
 			}
-			// Else the setting is not in force, and this half of the test is the other one.
+			// Otherwise the setting has no effect, and both halves of the test are the same.
 			if (endedEarly > 0) != (bare == "no") {
 				t.Errorf("the Postfix in front ended %d mails early", endedEarly)
 			}
@@ -155,19 +147,19 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 	}
 }
 
-// Attackers fall silent inside DATA until Detach gives them up, and then go on with what would be commands.
+// Attackers fall silent inside DATA until Detach gives up, and then send what could be commands.
 func TestStallBetweenPostfixes(t *testing.T) {
 	faults.Covers(t, 4, 19)
 	for _, bare := range []string{"no", "normalize"} {
 		t.Run(bare, func(t *testing.T) {
 			t.Parallel()
-			b := placeBetween(t, bare, Timeouts{Client: 2 * time.Second})
+			b := placeBetween(t, bare, Timeouts{Client: 10 * time.Second})
 			attackers := make(map[string]*servers.Client)
 			for where, carry := range carriers {
 				for name, door := range b.doors {
 					c := b.data(door)
 					attackers[where+" through "+name] = c
-					// More than a Postfix keeps for itself, so that Detach has a part of it.
+					// More than Postfix buffers, so that Detach gets a part of it.
 					io.WriteString(c, carry("\r\n"+strings.Repeat("NOOP\r\n", 20_000)))
 				}
 			}

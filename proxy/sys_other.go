@@ -4,5 +4,6 @@ package proxy
 
 import "net"
 
-// heard knows of nothing here: what a peer says unasked is found out only as far as it was read with something else.
-func heard(net.Conn) bool { return false }
+// hasUnread always reports false here: without MSG_PEEK an unsolicited reply is noticed only if it was
+// read together with another.
+func hasUnread(net.Conn) bool { return false }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// heard tells whether a peer has said something that is not read yet, or has left. It does not wait for it.
-func heard(c net.Conn) bool {
+// hasUnread reports, without waiting, whether the peer has said something that is not read yet, or has
+// left.
+func hasUnread(c net.Conn) bool {
 	socket, ok := c.(syscall.Conn)
 	if !ok {
 		return false
@@ -18,7 +19,7 @@ func heard(c net.Conn) bool {
 	if err != nil {
 		return false
 	}
-	c.SetReadDeadline(time.Time{}) // one that has passed would be the answer
+	c.SetReadDeadline(time.Time{}) // a deadline that has passed would be reported in its place
 	var peeked error
 	err = raw.Read(func(fd uintptr) bool {
 		var b [1]byte

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
 // These tests run in synctest bubbles, over pipes, with the timeouts that production has.
@@ -25,7 +26,20 @@ func took(f func()) time.Duration {
 	return time.Since(start)
 }
 
-func TestStallInDATA(t *testing.T) {
+func TestIdleClientIsCutAfterFiveMinutes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newPipeRig(t)
+		defer r.shutdown()
+		c := r.connect()
+		c.expect("220")
+		if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
+			t.Errorf("cut after %v", d)
+		}
+		c.expect("closed")
+	})
+}
+
+func TestSilentClientInDATAIsCut(t *testing.T) {
 	faults.Covers(t, 4, 19)
 	half := writeDots(attachmentMail(10000))[:5000]
 	for _, sent := range []string{"", halfMail, half, halfMail + "\n.\n", halfMail + "x\n.\r\n", halfMail + ".\n"} {
@@ -53,15 +67,15 @@ func TestStallInDATA(t *testing.T) {
 			if got := r.hop.delivered(); len(got) > 0 {
 				t.Errorf("delivered %q", got)
 			}
-			if fate := r.store.last(); fate != "none" && fate != "discarded " {
+			if fate := r.store.Last(); fate != "none" && fate != discarded {
 				t.Errorf("batch %q", fate)
 			}
 		})
 	}
 }
 
-// A mail that passes is heard of by the next hop line by line: it would not wait for a full buffer.
-func TestSlowClient(t *testing.T) {
+// The next hop gets a slow mail that passes line by line, because it would not wait for a full buffer.
+func TestSlowClientIsNotCut(t *testing.T) {
 	faults.Covers(t, 20)
 	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
 		inBubble(t, func(t *testing.T) {
@@ -83,7 +97,7 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
-func TestNoopKeepsTheNextHop(t *testing.T) {
+func TestNOOPKeepsTheNextHopAwake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
 		defer r.shutdown()
@@ -105,7 +119,7 @@ func TestNoopKeepsTheNextHop(t *testing.T) {
 	})
 }
 
-func TestNoopFails(t *testing.T) {
+func TestNextHopLostDuringNOOP(t *testing.T) {
 	for _, answer := range []string{hangUp, silence, "421 4.4.2 bye", "garbage"} {
 		inBubble(t, func(t *testing.T) {
 			r := newPipeRig(t)
@@ -119,23 +133,23 @@ func TestNoopFails(t *testing.T) {
 			c.send(mail[600:])
 			c.expect("451 4.3.0")
 			c.want("MAIL FROM:<>", "421 4.3.0")
-			if fate := r.store.last(); fate != "discarded " {
+			if fate := r.store.Last(); fate != discarded {
 				t.Errorf("%s: batch %q, want discarded", answer, fate)
 			}
 		})
 	}
 }
 
-func TestNextHopSilent(t *testing.T) {
+func TestSilentNextHopIsGivenUp(t *testing.T) {
 	faults.Covers(t, 33)
 	for _, c := range []struct {
 		at, want, fate string
 	}{
 		{"greeting", "421 4.3.0", "none"},
 		{"MAIL", "421 4.3.0", "none"},
-		{"DATA", "451 4.3.0", "discarded "},
-		{"data", "451 4.3.0", "discarded "}, // FAULTS 32: it stops reading
-		{".", "451 4.3.0", "committed "},
+		{"DATA", "451 4.3.0", discarded},
+		{"data", "451 4.3.0", discarded}, // it stops reading
+		{".", "451 4.3.0", kept},
 	} {
 		inBubble(t, func(t *testing.T) {
 			r := newPipeRig(t)
@@ -159,14 +173,14 @@ func TestNextHopSilent(t *testing.T) {
 			if d != 90*time.Second {
 				t.Errorf("%s: answered after %v", c.at, d)
 			}
-			if fate := r.store.last(); fate != c.fate {
+			if fate := r.store.Last(); fate != c.fate {
 				t.Errorf("%s: batch %q, want %q", c.at, fate, c.fate)
 			}
 		})
 	}
 }
 
-func TestNextHopStopsReadingPassingMessage(t *testing.T) {
+func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 	faults.Covers(t, 32)
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
@@ -188,34 +202,34 @@ func TestNextHopStopsReadingPassingMessage(t *testing.T) {
 	})
 }
 
-func TestStoreHangs(t *testing.T) {
+func TestHangingStoreIs451(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		mood mood
 	}{
-		{"in Detach", mood{hangs: true}},
-		{"in Commit", mood{slow: true}},
+		{"in Detach", mood{Hangs: true}},
+		{"in Commit", mood{SlowCommit: true}},
 	} {
 		inBubble(t, func(t *testing.T) {
 			r := newPipeRig(t)
 			defer r.shutdown()
-			r.store.set(c.mood)
+			r.store.Set(c.mood)
 			cl := r.envelope()
 			if d := took(func() { cl.data(attachmentMail(100000), "451 4.3.0") }); d != 90*time.Second {
 				t.Errorf("%s: answered after %v", c.name, d)
 			}
-			if fate := r.store.last(); fate != "discarded " || len(r.hop.delivered()) > 0 {
+			if fate := r.store.Last(); fate != discarded || len(r.hop.delivered()) > 0 {
 				t.Errorf("%s: batch %q, next hop saw %q", c.name, fate, r.hop.commands())
 			}
 		})
 	}
 }
 
-func TestStoreHangsButMailFlows(t *testing.T) {
+func TestHangingStoreDeliversTheOriginal(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t, func(cfg *Config) { cfg.OnFailure = Deliver })
+		r := newPipeRig(t, func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver })
 		defer r.shutdown()
-		r.store.set(mood{hangs: true})
+		r.store.Set(mood{Hangs: true})
 		c := r.envelope()
 		mail := attachmentMail(100000)
 		if d := took(func() { c.data(mail, "250") }); d != 45*time.Second {
@@ -227,53 +241,15 @@ func TestStoreHangsButMailFlows(t *testing.T) {
 	})
 }
 
-func TestIdleClient(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
-		c := r.connect()
-		c.expect("220")
-		if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
-			t.Errorf("cut after %v", d)
-		}
-		c.expect("closed")
-	})
-}
-
-// The message is cut in two at every byte of a 200-byte sample; what comes out is always the same.
-func TestEverySplitThroughTheRelay(t *testing.T) {
-	faults.Covers(t, 7)
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
-		c := r.connect()
-		c.expect("220")
-		c.want("EHLO x", "250")
-		wire := writeDots("S: x\r\n\r\n" + sample)
-		for i := range len(wire) {
-			c.mail()
-			c.want("DATA", "354")
-			c.send(wire[:i])
-			c.send(wire[i:])
-			c.expect("250")
-		}
-		for i, got := range r.hop.delivered() {
-			if got != "S: x\r\n\r\n"+normalise(sample) {
-				t.Fatalf("split at %d: %q", i, got)
-			}
-		}
-	})
-}
-
-// While the store takes nothing, nothing is read from the client: that it has left stands behind what it sent before, in its own
-// buffers or ours. So its mail lives on for as long as a client may wait, and then nothing of it is left.
+// While the store takes nothing, nothing is read from the client, and so the end of its connection is
+// not seen. Its mail goes on for as long as a client may wait, and then nothing of it is left.
 func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	faults.Covers(t, 17)
 	inBubble(t, func(t *testing.T) {
 		r := newPipeRig(t)
 		defer r.shutdown()
 		begun := make(chan struct{}, 1)
-		r.store.set(mood{failure: errStoreDown, failAfter: 1, hangs: true, begun: begun})
+		r.store.Set(mood{Failure: errDown, FailAfter: 1, Hangs: true, Begun: begun})
 		c := r.envelope()
 		c.want("DATA", "354")
 		half := writeDots(attachmentMail(1 << 20))[:1<<19]
@@ -282,18 +258,84 @@ func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 		synctest.Wait()
 		c.Close()
 		time.Sleep(90*time.Second - time.Millisecond)
-		if fate := r.store.last(); fate != "" {
+		if fate := r.store.Last(); fate != "" {
 			t.Errorf("batch %q before the time", fate)
 		}
 		time.Sleep(time.Millisecond)
 		r.hop.await(t, "closed")
-		if fate := r.store.last(); fate != "discarded " || len(r.hop.delivered()) > 0 || r.hop.count("DATA") > 0 {
+		if fate := r.store.Last(); fate != discarded || len(r.hop.delivered()) > 0 || r.hop.count("DATA") > 0 {
 			t.Errorf("batch %q, next hop saw %q", fate, r.hop.commands())
 		}
 	})
 }
 
-// A step of the wall clock moves no deadline: each has a monotonic reading, which is all that Go's timers look at.
+// A client may vanish anywhere. Before our final dot, nothing of its mail stays stored or running from
+// that moment on, and nothing is passed on. After it, the next hop's answer decides.
+func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
+	faults.Covers(t, 17)
+	wire := writeDots(attachmentMail(300_000))
+	const none = "none"
+	for _, c := range []struct {
+		name     string
+		commands []string
+		sent     string // of the message
+		at       string // what the next hop answers
+		answer   string // with this
+		slow     bool   // Commit
+		fate     string
+	}{
+		{name: "S0", fate: none},
+		{name: "S1", commands: []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"}, fate: none},
+		{name: "S2 before the message", commands: begun, fate: none},
+		{name: "S2 in the header", commands: begun, sent: wire[:20], fate: none},
+		{name: "S2 in the attachment", commands: begun, sent: wire[:len(wire)/2], fate: discarded},
+		{name: "S2 before the dot", commands: begun, sent: wire[:len(wire)-3], fate: discarded},
+		{name: "S2 in the dot", commands: begun, sent: wire[:len(wire)-1], fate: discarded},
+		{name: "S3 before the answer to DATA", commands: begun, sent: wire, at: "DATA", answer: silence, fate: discarded},
+		{name: "S3 before the mail is read", commands: begun, sent: wire, at: "data", answer: silence, fate: discarded},
+		{name: "S3 in Commit", commands: begun, sent: wire, slow: true, fate: discarded},
+		{name: "S4, accepted", commands: begun, sent: wire, at: ".", answer: later + "250 2.0.0 Ok", fate: kept},
+		{name: "S4, refused", commands: begun, sent: wire, at: ".", answer: later + "550 5.7.1 No", fate: undone},
+	} {
+		inBubble(t, func(t *testing.T) {
+			r := newPipeRig(t)
+			defer r.shutdown()
+			if c.at != "" {
+				r.hop.script(c.at, c.answer)
+			}
+			r.store.Set(mood{SlowCommit: c.slow})
+			cl := r.greeted()
+			for _, command := range c.commands {
+				cl.want(command, "")
+			}
+			cl.send(c.sent)
+			synctest.Wait()
+			if running() == "" {
+				t.Errorf("%s: the session is not seen", c.name)
+			}
+			if d := took(func() { cl.Close(); synctest.Wait() }); d != 0 {
+				t.Errorf("%s: after %v", c.name, d)
+			}
+			if c.at == "." {
+				time.Sleep(time.Minute)
+				synctest.Wait()
+			}
+			if left := running(); left != "" {
+				t.Errorf("%s: goroutines left:\n%s", c.name, left)
+			}
+			if fate := r.store.Last(); fate != c.fate {
+				t.Errorf("%s: batch %q, want %q", c.name, fate, c.fate)
+			}
+			if got := r.hop.delivered(); len(got) > 0 && c.at != "." {
+				t.Errorf("%s: delivered %q", c.name, got)
+			}
+		})
+	}
+}
+
+var begun = []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "DATA"}
+
+// A step of the wall clock moves no deadline: each has a monotonic reading, which Go's timers go by.
 func TestDeadlinesAreMonotonic(t *testing.T) {
 	faults.Covers(t, 99)
 	ours, theirs := net.Pipe()
@@ -313,7 +355,7 @@ func TestDeadlinesAreMonotonic(t *testing.T) {
 	}
 	for _, at := range noted.at {
 		if !strings.Contains(at.String(), " m=") {
-			t.Errorf("the deadline %v is of the wall clock", at)
+			t.Errorf("the deadline %v follows the wall clock", at)
 		}
 	}
 }
@@ -331,53 +373,4 @@ func (n *notedDeadlines) SetReadDeadline(at time.Time) error {
 func (n *notedDeadlines) SetWriteDeadline(at time.Time) error {
 	n.at = append(n.at, at)
 	return n.Conn.SetWriteDeadline(at)
-}
-
-// When a client vanishes before our final dot, all that was there for it is gone as soon as anything can be: no time passes.
-func TestNothingRunsOn(t *testing.T) {
-	faults.Covers(t, 17)
-	wire := writeDots(attachmentMail(100_000))
-	for _, c := range []struct {
-		name string
-		sent string // of the message
-		hush string // what the next hop does not answer
-		slow bool   // the store, at the end
-	}{
-		{name: "before the message"},
-		{name: "in the header", sent: wire[:20]},
-		{name: "in the attachment", sent: wire[:len(wire)/2]},
-		{name: "before the dot", sent: wire[:len(wire)-3]},
-		{name: "in the dot", sent: wire[:len(wire)-1]},
-		{name: "while the next hop thinks about DATA", sent: wire, hush: "DATA"},
-		{name: "while the next hop reads nothing", sent: wire, hush: "data"},
-		{name: "while the links are promised", sent: wire, slow: true},
-	} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
-			if c.hush != "" {
-				r.hop.script(c.hush, silence)
-			}
-			r.store.set(mood{slow: c.slow})
-			cl := r.envelope()
-			cl.want("DATA", "354")
-			cl.send(c.sent)
-			synctest.Wait()
-			if running() == "" {
-				t.Errorf("%s: the session is not seen", c.name)
-			}
-			if d := took(func() { cl.Close(); synctest.Wait() }); d != 0 {
-				t.Errorf("%s: after %v", c.name, d)
-			}
-			if left := running(); left != "" {
-				t.Errorf("%s: goroutines left:\n%s", c.name, left)
-			}
-			if fate := r.store.last(); fate != "none" && fate != "discarded " {
-				t.Errorf("%s: batch %q", c.name, fate)
-			}
-			if got := r.hop.delivered(); len(got) > 0 {
-				t.Errorf("%s: delivered %q", c.name, got)
-			}
-		})
-	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nkirchhoffer/detach-mta/internal/check"
-	"github.com/nkirchhoffer/detach-mta/proxy"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
 // adminHandler answers whoever looks after this process.
@@ -74,10 +74,12 @@ func (m *metrics) requests(next http.Handler) http.Handler {
 }
 
 // observe counts a mail.
-func (m *metrics) observe(o proxy.Outcome) {
-	m.mails.WithLabelValues(string(o.Result), strconv.Itoa(o.Reply)).Inc()
-	m.attachments.Add(float64(o.Attachments))
-	m.bytes.Add(float64(o.Bytes))
+func (m *metrics) observe(o transaction.Outcome, code int) {
+	m.mails.WithLabelValues(string(o.Result), strconv.Itoa(code)).Inc()
+	if o.Result == transaction.ResultDetached {
+		m.attachments.Add(float64(o.Attachments))
+		m.bytes.Add(float64(o.Bytes))
+	}
 }
 
 // sessions counts the connections of a proxy.

@@ -12,6 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -104,20 +105,27 @@ func openKubo(cfg config.Kubo) (ipfs.Store, error) {
 
 func (a *app) Close() error { return a.store.Close() }
 
-func (a *app) newProxy(p config.Proxy, observe func(proxy.Outcome), log *slog.Logger) *proxy.Server {
-	failure := proxy.TempFail
-	if p.OnFailure == "deliver" {
-		failure = proxy.Deliver
-	}
-	hostname, _ := os.Hostname() // without one the proxy has a name for itself
+func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), log *slog.Logger) *proxy.Server {
+	hostname, _ := os.Hostname() // the proxy has a default
 	return proxy.New(proxy.Config{
-		Hostname:  hostname,
-		NextHop:   p.Reinject,
-		Policy:    policy(p),
-		MaxSize:   int64(p.MaxSize),
-		OnFailure: failure,
-		Observe:   observe,
-	}, func() proxy.Batch { return a.vault.Begin() }, log)
+		Hostname: hostname,
+		NextHop:  p.Reinject,
+		Mail:     a.transactions(p),
+		MaxSize:  int64(p.MaxSize),
+		Observe:  observe,
+	}, log)
+}
+
+// transactions returns what p wants to be done to its mails.
+func (a *app) transactions(p config.Proxy) transaction.Config {
+	c := transaction.Config{
+		Policy: func(transaction.Envelope) rewrite.Policy { return policy(p) },
+		Begin:  func() transaction.Batch { return a.vault.Begin() },
+	}
+	if p.OnFailure == "deliver" {
+		c.OnFailure = transaction.Deliver
+	}
+	return c
 }
 
 func policy(p config.Proxy) rewrite.Policy {

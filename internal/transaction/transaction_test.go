@@ -1,0 +1,272 @@
+package transaction_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
+)
+
+type mood = transactiontest.Mood
+
+var errDown = transactiontest.ErrDown
+
+// plain has nothing to detach, as its header shows.
+const plain = "Subject: x\r\n\r\nHello.\r\n"
+
+// attachment returns a mail with an attachment of size bytes to detach.
+func attachment(size int) string {
+	var body strings.Builder
+	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])
+	for ; len(enc) > 76; enc = enc[76:] {
+		body.WriteString(enc[:76] + "\r\n")
+	}
+	return "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n" +
+		"--b\r\nContent-Type: application/pdf; name=secret.pdf\r\nContent-Transfer-Encoding: base64\r\n" +
+		"Content-Disposition: attachment\r\n\r\n" + body.String() + enc + "\r\n--b--\r\n"
+}
+
+// policy detaches everything.
+func policy(Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 1, Language: "en"} }
+
+// mail is a transaction with a store that keeps nothing.
+type mail struct {
+	*Transaction
+	store transactiontest.Store
+	log   bytes.Buffer
+}
+
+func begin(src io.Reader, mode OnFailure, m mood) *mail {
+	t := &mail{}
+	t.store.Set(m)
+	cfg := Config{Policy: policy, Begin: t.store.Begin, OnFailure: mode}
+	t.Transaction = Begin(cfg, Envelope{}, src, slog.New(slog.NewTextHandler(&t.log, nil)))
+	return t
+}
+
+// deliver takes the mail to its final word.
+func (t *mail) deliver(ctx context.Context) (out string, err error) {
+	var w strings.Builder
+	if err = t.Receive(ctx, time.Minute); err == nil {
+		_, err = t.WriteTo(&w)
+	}
+	if err == nil {
+		err = t.Commit(ctx)
+	}
+	return w.String(), err
+}
+
+func TestFateDecidesWhatStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		src  string
+		mood mood
+		fate Fate
+		want string // of the batch
+		end  Outcome
+	}{
+		"accepted":       {attachment(1000), mood{}, Accepted, "committed closed ", Outcome{Result: ResultDetached, Attachments: 1, Bytes: 1000}},
+		"refused":        {attachment(1000), mood{}, Refused, "committed discarded closed ", Outcome{Result: ResultRefused}},
+		"unknown":        {attachment(1000), mood{}, Unknown, "committed closed ", Outcome{Result: ResultDeferred, Attachments: 1, Bytes: 1000}},
+		"not stored":     {attachment(1000), mood{Failure: errDown, FailAfter: 10}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
+		"not committed":  {attachment(1000), mood{Commit: errDown}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
+		"passes":         {plain, mood{}, Accepted, "none", Outcome{Result: ResultUnchanged}},
+		"passes, no end": {plain, mood{}, Unknown, "none", Outcome{Result: ResultDeferred}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := begin(strings.NewReader(c.src), TempFail, c.mood)
+			out, err := tx.deliver(t.Context())
+			tx.Settle(t.Context(), c.fate)
+			tx.Settle(t.Context(), Refused) // too late
+			tx.Close(t.Context())
+			if got := tx.store.Last(); got != c.want {
+				t.Errorf("batch %q, want %q", got, c.want)
+			}
+			o := tx.Outcome(err)
+			if o.Result != c.end.Result || o.Attachments != c.end.Attachments || o.Bytes != c.end.Bytes || len(o.CIDs) != o.Attachments {
+				t.Errorf("outcome %+v, want %+v", o, c.end)
+			}
+			if o.In != int64(len(c.src)) && err == nil || o.Out != int64(len(out)) {
+				t.Errorf("outcome %+v after %d bytes in and %d out", o, len(c.src), len(out))
+			}
+		})
+	}
+}
+
+// After a panic nobody settles. Before the links work nobody can have the mail; then the word that
+// makes it the next hop's may be out.
+func TestCloseSettlesAfterAPanic(t *testing.T) {
+	for want, panics := range map[string]bool{"discarded closed ": true, "committed closed ": false} {
+		tx := begin(strings.NewReader(attachment(1000)), TempFail, mood{Panics: panics})
+		func() {
+			defer func() { recover() }()
+			defer tx.Close(t.Context())
+			tx.deliver(t.Context())
+			panic("at the final word")
+		}()
+		if got := tx.store.Last(); got != want {
+			t.Errorf("batch %q, want %q", got, want)
+		}
+	}
+}
+
+// Deleting outlives the caller's context, and ends by itself.
+func TestSlowDiscardEndsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tx := begin(strings.NewReader(attachment(1000)), TempFail, mood{SlowDiscard: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		tx.deliver(ctx)
+		cancel()
+		start := time.Now()
+		tx.Settle(ctx, Refused)
+		if d := time.Since(start); d != DiscardTimeout {
+			t.Errorf("settled after %v, want %v", d, DiscardTimeout)
+		}
+		if got := tx.store.Last(); got != "committed closed " || !strings.Contains(tx.log.String(), transactiontest.CID.String()) {
+			t.Errorf("batch %q, log %q", got, &tx.log)
+		}
+	})
+}
+
+// A store may keep the source waiting for so long, and for half of that if the original follows. A
+// slow source is never cut.
+func TestSlowStoreFailsAndASlowSourceDoesNot(t *testing.T) {
+	src := attachment(100_000)
+	slow := func() io.Reader { return &slowReader{strings.NewReader(src)} }
+	for _, c := range []struct {
+		mode OnFailure
+		mood mood
+		want time.Duration // of storing
+		err  error
+	}{
+		{TempFail, mood{}, 0, nil},
+		{TempFail, mood{Hangs: true}, time.Minute, ErrSlow},
+		{Deliver, mood{Hangs: true}, 30 * time.Second, nil},
+		{Deliver, mood{Hangs: true, Failure: errDown, FailAfter: 100}, 30 * time.Second, nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tx := begin(slow(), c.mode, c.mood)
+			defer tx.Close(t.Context())
+			start := time.Now()
+			_, err := tx.deliver(t.Context())
+			took := (time.Since(start) - time.Duration(len(src))*readTime/readSize).Round(time.Second)
+			if !errors.Is(err, c.err) || took != c.want {
+				t.Errorf("%+v: %v after %v, want %v after %v", c.mood, err, took, c.err, c.want)
+			}
+		})
+	}
+}
+
+const (
+	readSize = 50_000
+	readTime = 55 * time.Second
+)
+
+// slowReader gives readSize bytes in readTime.
+type slowReader struct{ r io.Reader }
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(s.r, p[:min(len(p), readSize)])
+	if n > 0 {
+		time.Sleep(readTime * time.Duration(n) / readSize)
+	}
+	if err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return n, err
+}
+
+// Only a fault of ours is a reason to pass the original on.
+func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
+	down := mood{Failure: errDown}
+	broken := errors.New("broken")
+	half := func(err error) io.Reader {
+		return io.MultiReader(strings.NewReader(attachment(1000)[:600]), iotest.ErrReader(err))
+	}
+	for name, c := range map[string]struct {
+		src  io.Reader
+		mood mood
+		want error
+		end  Result
+	}{
+		"source fails":      {half(broken), mood{}, broken, ResultDeferred},
+		"source fails then": {half(broken), down, broken, ResultDeferred},
+		"client gone":       {half(ErrAbandoned), down, ErrAbandoned, ResultAbandoned},
+		"too large":         {half(ErrRejected), down, ErrRejected, ResultRejected},
+		"in the header":     {iotest.ErrReader(broken), mood{}, broken, ResultDeferred},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx := begin(c.src, Deliver, c.mood)
+			_, err := tx.deliver(t.Context())
+			tx.Close(t.Context())
+			if o := tx.Outcome(err); !errors.Is(err, c.want) || o.Result != c.end {
+				t.Errorf("got %v, %v; want %v, %v", err, o.Result, c.want, c.end)
+			}
+			if got := tx.store.Last(); got != "discarded closed " && got != "none" {
+				t.Errorf("batch %q, want discarded", got)
+			}
+		})
+	}
+	t.Run("caller gives up", func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := make(chan struct{})
+		tx := begin(strings.NewReader(attachment(1000)), Deliver, mood{Hangs: true, Begun: begun})
+		go func() { <-begun; cancel(broken) }()
+		if _, err := tx.deliver(ctx); !errors.Is(err, broken) {
+			t.Errorf("got %v, want %v", err, broken)
+		}
+	})
+	t.Run("no space for the spool", func(t *testing.T) {
+		src := attachment(2 << 20)
+		cfg := Config{OnFailure: Deliver, Begin: (&transactiontest.Store{}).Begin, Policy: func(Envelope) rewrite.Policy {
+			return rewrite.Policy{MinSize: 1, TempDir: "/nowhere"}
+		}}
+		store := transactiontest.Store{}
+		store.Set(mood{Failure: errDown, FailAfter: 2 << 20})
+		cfg.Begin = store.Begin
+		tx := Begin(cfg, Envelope{}, strings.NewReader(src), slog.New(slog.DiscardHandler))
+		defer tx.Close(t.Context())
+		if err := tx.Receive(t.Context(), 0); !errors.Is(err, errDown) {
+			t.Errorf("got %v, want %v", err, errDown)
+		}
+	})
+}
+
+// A mail whose source ends with an error is never taken for a whole one.
+func TestPassingMailIsWrittenOnlyWhole(t *testing.T) {
+	broken := errors.New("broken")
+	tx := begin(io.MultiReader(strings.NewReader(plain), iotest.ErrReader(broken)), TempFail, mood{})
+	defer tx.Close(t.Context())
+	if _, err := tx.deliver(t.Context()); !tx.Passes() || !errors.Is(err, broken) {
+		t.Errorf("passes %v, %v; want %v", tx.Passes(), err, broken)
+	}
+}
+
+func TestPolicyIsAFunctionOfTheEnvelope(t *testing.T) {
+	env := Envelope{Sender: "a@example.org", Recipients: []string{"b@example.org"}, Listener: "127.0.0.1:10025", Client: "192.0.2.1", User: "a"}
+	var asked Envelope
+	cfg := Config{Begin: (&transactiontest.Store{}).Begin, Policy: func(e Envelope) rewrite.Policy {
+		asked = e
+		return rewrite.Policy{MinSize: 1 << 40}
+	}}
+	tx := Begin(cfg, env, strings.NewReader(attachment(1000)), slog.New(slog.DiscardHandler))
+	defer tx.Close(t.Context())
+	var out strings.Builder
+	if err := tx.Receive(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.WriteTo(&out); err != nil || out.String() != attachment(1000) || asked.Sender != env.Sender || asked.User != env.User {
+		t.Errorf("asked for %+v, %v, got %q", asked, err, &out)
+	}
+}

@@ -1,0 +1,133 @@
+// Package transactiontest has a store for the tests of transactions and of the doors that use them. It
+// keeps nothing but what happened to it.
+package transactiontest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+)
+
+// Base begins the links of a Store.
+const Base = "https://files.example"
+
+// ErrDown is the error of a store that fails.
+var ErrDown = errors.New("store is down")
+
+// CID names every object of a Store.
+var CID = func() cid.Cid {
+	sum, err := multihash.Sum([]byte("x"), multihash.SHA2_256, -1)
+	if err != nil {
+		panic(err)
+	}
+	return cid.NewCidV1(cid.DagProtobuf, sum)
+}()
+
+// Mood says what a store does to the batches that begin. The zero Mood stores everything.
+type Mood struct {
+	Failure     error         // of Detach, after FailAfter bytes
+	FailAfter   int64         //
+	Commit      error         // of Commit
+	Panics      bool          // in Detach
+	Hangs       bool          // Detach returns only when ctx ends; with Failure, after FailAfter bytes
+	SlowCommit  bool          // Commit returns only when ctx ends
+	SlowDiscard bool          // Discard returns only when ctx ends
+	Begun       chan struct{} // receives at each Detach
+}
+
+// A Store makes batches. It is safe for concurrent use.
+type Store struct {
+	mu   sync.Mutex
+	mood Mood
+	last *batch
+}
+
+// Set changes the mood for batches that begin later.
+func (s *Store) Set(m Mood) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mood = m
+}
+
+// Begin is for transaction.Config.
+func (s *Store) Begin() transaction.Batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = &batch{Mood: s.mood, store: s}
+	return s.last
+}
+
+// Last returns what happened to the last batch: "none" if there is none, or "committed ",
+// "discarded " and "closed " in the order in which they happened.
+func (s *Store) Last() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		return "none"
+	}
+	return s.last.fate
+}
+
+type batch struct {
+	Mood
+	store *Store
+	fate  string
+}
+
+func (b *batch) Detach(ctx context.Context, _, _ string, r io.Reader) (link.Link, error) {
+	if b.Begun != nil {
+		b.Begun <- struct{}{}
+	}
+	if b.Panics {
+		panic("a secret")
+	}
+	limit := int64(1 << 62)
+	if b.Failure != nil {
+		limit = b.FailAfter
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(r, limit)); err != nil {
+		return link.Link{}, fmt.Errorf("store: %w", err)
+	}
+	if b.Hangs {
+		<-ctx.Done()
+		return link.Link{}, ctx.Err()
+	}
+	return link.Link{Base: Base, CID: CID}, b.Failure
+}
+
+func (b *batch) Open(context.Context, link.Link) (io.ReadCloser, error) { return nil, ErrDown }
+func (b *batch) Drop(context.Context, link.Link) error                  { return ErrDown }
+func (b *batch) Expires() time.Time                                     { return time.Time{} }
+func (b *batch) CIDs() []cid.Cid                                        { return []cid.Cid{CID} }
+
+func (b *batch) Commit(ctx context.Context) error {
+	return b.become(ctx, "committed ", b.SlowCommit, b.Mood.Commit)
+}
+
+func (b *batch) Discard(ctx context.Context) error {
+	return b.become(ctx, "discarded ", b.SlowDiscard, ctx.Err())
+}
+
+func (b *batch) Close() error { return b.become(context.Background(), "closed ", false, nil) }
+
+func (b *batch) become(ctx context.Context, fate string, slow bool, err error) error {
+	if slow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	if err == nil {
+		b.fate += fate
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"sync"
+	"time"
+)
+
+// watch looks after one message from beside it, and ends the message when going on has no use:
+//
+//	from 354 to DATA               the next hop must stay awake and connected: NOOP
+//	from the client's final dot    our answer must be there within the time that a client waits
+//	from there to our final dot    the client must stay: it would send the message again
+//
+// Receive's patience with the store is the fourth such clock, and is the transaction's.
+type watch struct {
+	end    context.CancelCauseFunc // of the message
+	client *conn
+	input  *bufio.Reader // what the client says after its final dot
+	limit  time.Duration // from the client's final dot to our answer
+
+	deadline    *time.Timer // nil: the client has not sent its final dot
+	stopNoops   func()      // stops the NOOPs: the connection to the next hop is the caller's again
+	leaveClient func()      // stops reading from the client
+}
+
+func newWatch(end context.CancelCauseFunc, client *conn, input *bufio.Reader, limit time.Duration) *watch {
+	return &watch{end: end, client: client, input: input, limit: limit, stopNoops: func() {}, leaveClient: func() {}}
+}
+
+// stop leaves nothing running.
+func (w *watch) stop() {
+	w.stopNoops()
+	w.leaveClient()
+	if w.deadline != nil {
+		w.deadline.Stop()
+	}
+}
+
+// keepAwake says NOOP from time to time, for the next hop hears nothing while a slow client sends.
+func (w *watch) keepAwake(next *nextHop, every time.Duration) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			if err := next.noop(); err != nil {
+				w.end(err)
+				return
+			}
+		}
+	}()
+	w.stopNoops = sync.OnceFunc(func() {
+		close(quit)
+		<-done
+	})
+}
+
+// clientWaits begins at the client's final dot. From then on the client waits, and only for so long;
+// and reading the message no longer shows that the client goes away. It will send the message again
+// then, so this one should not be delivered.
+func (w *watch) clientWaits() {
+	w.deadline = time.AfterFunc(w.limit, func() { w.end(errSlow) })
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		// A byte is a pipelined command: the client has said what it wants, and may half-close.
+		if _, err := w.input.Peek(1); err != nil && !isTimeout(err) {
+			w.end(clientError(err))
+		}
+	}()
+	w.leaveClient = sync.OnceFunc(func() {
+		w.client.interrupt()
+		<-gone
+		w.client.resume()
+	})
+}
