@@ -14,8 +14,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// pdfOf is a PDF of pages (ISO 32000-1 section 7.5), whose scripts ask for an address when it is opened, each page is, and somebody clicks.
-// The last page is in Japanese, in a font that is not in the file. Between the pages and their index lies ballast.
+// pdfOf makes a PDF (ISO 32000-1 section 7.5). Its scripts ask for the address ran when the file
+// or a page is opened, and on a click. The last of several pages is in Japanese, in a font that is
+// not in the file. Ballast bytes lie between the pages and their index.
 func pdfOf(pages int, ran string, ballast int) []byte {
 	var b strings.Builder
 	var offsets []int
@@ -57,7 +58,7 @@ func pdfOf(pages int, ran string, ballast int) []byte {
 	return []byte(b.String())
 }
 
-// viewed counts the bytes that the gateway gave to the frames of a file, by its log.
+// viewed counts the bytes that the gateway sent to the frames of a file, by its log.
 func (d *detach) viewed(t *testing.T, l link) (sum int) {
 	t.Helper()
 	log, err := os.ReadFile(d.logFile)
@@ -73,8 +74,9 @@ func (d *detach) viewed(t *testing.T, l link) (sum int) {
 // pdfjs is the package that the tested binary embeds, if it is installed.
 const pdfjs = "../gateway/viewer/pdfjs/node_modules"
 
-// A PDF is drawn in the page's frame, which has no origin, and its scripts are never run: they would ask for an address here, or end in
-// a complaint of the policy. Of a long PDF only the pages in view are fetched and drawn.
+// A PDF is drawn in the page's frame, which has no origin, and its scripts are never run: a script
+// would ask for an address, or the browser would complain of the policy. Only the pages in view of
+// a long PDF are fetched.
 func TestScriptsOfAPDFAreNeverRun(t *testing.T) {
 	faults.Covers(t, 83)
 	if _, err := os.Stat(pdfjs); err != nil {

@@ -16,8 +16,8 @@ import (
 // maxLogo keeps pages small: the logo is part of each, so that no page needs a second request.
 const maxLogo = 12 << 10
 
-// A Brand is how recipients recognize the operator: they never chose this software, but may know who
-// runs it. The zero Brand shows the host in the links, and blue.
+// A Brand is how recipients recognize the operator: they never chose this software, but may know
+// who runs it. The zero Brand shows the host in the links, and blue.
 type Brand struct {
 	Name    string // shown above the file; empty: the host in the links
 	Color   string // of the button, #RRGGBB; empty: blue
@@ -60,7 +60,8 @@ func (b Brand) look() (look, error) {
 	return l, errors.Join(errs...)
 }
 
-// dataURL returns the logo as a URL that contains it. An SVG in an img element runs no script and loads nothing.
+// dataURL returns the logo as a URL that contains it. An SVG in an img element runs no script and
+// loads nothing.
 func dataURL(logo []byte) (template.URL, error) {
 	if len(logo) == 0 {
 		return "", nil
@@ -97,8 +98,8 @@ type rgb [3]float64
 
 var black, white = rgb{}, rgb{1, 1, 1}
 
-// colors returns style rules for the brand's color on light ground and on dark ground. A color that could
-// not be read there is made darker or lighter. TestBrandIsLegible holds the contrast for all colors.
+// colors returns CSS rules for the brand's color on light and on dark ground. A color that could
+// not be read there is made darker or lighter.
 func colors(color string) (string, error) {
 	if color == "" {
 		return "", nil
@@ -115,9 +116,10 @@ func colors(color string) (string, error) {
 		light, light.mix(black, .2), dark, dark.mix(white, .3)), nil
 }
 
-// legible returns the color as text on a white card, and on a dark one. Squares are a little more than sRGB's
-// own curve, so the first is on the safe side. Mixed with more than half white, every color is bright enough
-// for the second.
+// legible returns the color for text on a white card and for text on a dark one. The luminance is
+// estimated by squares, which are larger than sRGB's own curve, so the first is dark enough. A
+// color mixed with more than half white is bright enough for the second. TestBrandIsLegible holds
+// both.
 func (c rgb) legible() (light, dark rgb) {
 	luminance := .2126*c[0]*c[0] + .7152*c[1]*c[1] + .0722*c[2]*c[2]
 	if light = c; luminance > .18 {

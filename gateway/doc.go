@@ -16,8 +16,8 @@
 //	                         sealed: there is no state here, so a broken download resumes after a
 //	                         restart, or on another gateway that has the same keyring.
 //	GET  /CID/v/TICKET       the same file to look at, in a frame without an origin, if its bytes
-//	                         say that it is of a kind that cannot run ([gateway.view]).
-//	GET  /viewer/VERSION/…   PDF.js, which draws PDF files in that frame ([viewer])
+//	                         say that it is of a kind that cannot run ([viewer.Viewer.Show]).
+//	GET  /viewer/VERSION/…   PDF.js, which draws PDF files in that frame ([viewer.Viewer])
 //
 // Or the browser decrypts: the page's script hands the key to a service worker (web/worker.js),
 // which asks for the ciphertext, verifies every block and decrypts it, and answers the browser's

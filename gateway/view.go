@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// view shows a file in a frame of its page. The address of the frame is a ticket, and below it the frame
-// finds the file itself.
+// view shows a file in a frame of its page. The address of the frame is a ticket, and the frame
+// fetches the file from below it.
 func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) error {
 	w.route, w.machine = "view", true // an error in a frame is a line
 	viewer.Secure(w.Header())

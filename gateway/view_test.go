@@ -24,7 +24,7 @@ func (f *fixture) viewed(l link.Link) (frame *http.Response, at string) {
 	return f.get(at), at
 }
 
-// A frame shows the file, or says that this kind is not shown. No answer has an origin or stays in a cache.
+// A frame shows the file, or says that it cannot. No answer has an origin, or stays in a cache.
 func TestFrameShowsTheFile(t *testing.T) {
 	faults.Covers(t, 83)
 	f := newFixture(t, options{})
@@ -34,7 +34,8 @@ func TestFrameShowsTheFile(t *testing.T) {
 	if body := string(readAll(t, frame)); !strings.Contains(body, `src="`+prefix+at+`/file"`) {
 		t.Errorf("the frame is %s", body)
 	}
-	file, piece := f.get(at+"/file"), f.get(at+"/file", "Range", "bytes=1-3") // as players ask, and PDF.js
+	// Players and PDF.js ask for pieces.
+	file, piece := f.get(at+"/file"), f.get(at+"/file", "Range", "bytes=1-3")
 	text, _ := f.viewed(f.put("a.txt", []byte(sound[1:])))
 	refused, _ := f.viewed(f.put("page.png", []byte("<!doctype html><script>alert(1)</script>")))
 	for resp, want := range map[*http.Response]struct {
@@ -75,7 +76,7 @@ func TestFrameShowsTheFile(t *testing.T) {
 	wantStatus(t, f.request(http.MethodPost, viewer.Path+"0.0.0/LICENSE", ""), http.StatusMethodNotAllowed)
 }
 
-// Switched off, the viewer leaves nothing but Download: no offer in the page, and no address.
+// Without the viewer a page offers the download alone, and the viewer's addresses are unknown.
 func TestWithoutViewOnlyDownloadIsLeft(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.txt", []byte("a"))

@@ -1,10 +1,10 @@
-// Shows a PDF in a frame that has no origin. Only the pages near what is looked at are drawn and take memory.
+// Shows a PDF in a frame that has no origin. Only the pages in view and near it are drawn and take memory.
 const { file, library, failed, numbered } = document.body.dataset;
 const state = document.getElementById('state');
 const maxPixels = 8e6; // of one page
 const at = path => new URL(path, location.href).href;
 
-// A document without an origin can start no worker but from a blob. Without one the library works in this document.
+// A document without an origin can start a worker from a blob only. If that fails, PDF.js works in this document.
 const worker = src => new Promise(resolve => {
 	const blob = new Blob([`import ${JSON.stringify(src)};`], { type: 'text/javascript' });
 	const w = new Worker(URL.createObjectURL(blob), { type: 'module' });
@@ -19,7 +19,7 @@ async function open() {
 	if (w) GlobalWorkerOptions.workerPort = w;
 	else globalThis.pdfjsWorker = await import(src);
 	return getDocument({
-		url: at(file), rangeChunkSize: 1 << 18, disableStream: true, disableAutoFetch: true, // what is shown, and no more
+		url: at(file), rangeChunkSize: 1 << 18, disableStream: true, disableAutoFetch: true, // fetch only the pages that are drawn
 		cMapUrl: at(library + 'cmaps/'), standardFontDataUrl: at(library + 'standard_fonts/'),
 		wasmUrl: at(library + 'wasm/'), iccUrl: at(library + 'iccs/'),
 	}).promise;
@@ -35,7 +35,7 @@ async function draw(pdf, place) {
 	canvas.height = viewport.height;
 	place.style.aspectRatio = `${width} / ${height}`;
 	await page.render({ canvas, viewport }).promise;
-	const text = document.createElement('div'); // for those who hear it
+	const text = document.createElement('div'); // for screen readers
 	text.className = 'text';
 	for (const { str, hasEOL } of (await page.getTextContent()).items) text.append(str || '', hasEOL ? '\n' : '');
 	place.replaceChildren(canvas, text);
@@ -45,7 +45,7 @@ async function draw(pdf, place) {
 async function show() {
 	const pdf = await open();
 	const { width, height } = (await pdf.getPage(1)).getViewport({ scale: 1 });
-	let last = Promise.resolve(); // one page after the other
+	let last = Promise.resolve(); // pages are drawn one after the other
 	const near = new IntersectionObserver(entries => {
 		for (const { target, isIntersecting } of entries) {
 			target.near = isIntersecting;
@@ -54,10 +54,10 @@ async function show() {
 				continue;
 			}
 			last = last.then(() => target.near && !target.firstChild && draw(pdf, target)).then(() => {
-				if (!target.near) target.replaceChildren(); // it has gone by meanwhile
+				if (!target.near) target.replaceChildren(); // scrolled away while it was drawn
 			}).catch(() => { target.textContent = failed; });
 		}
-	}, { root: document, rootMargin: '100%' }); // of a frame without an origin no other root has a margin
+	}, { root: document, rootMargin: '100%' }); // without an origin a margin needs an explicit root
 	for (let number = 1; number <= pdf.numPages; number++) {
 		const place = document.createElement('section');
 		place.number = number;

@@ -17,17 +17,17 @@ import (
 // packagePath is where npm puts PDF.js.
 //
 // Browsers' own viewers cannot be used. Those of Chromium 156 and Firefox 153 disregard a policy's
-// sandbox, wherever they show a file, and run the scripts in it; in Chromium the document around the
-// file has the gateway's origin. In a frame with a sandbox attribute Chromium shows no PDF, and
-// Firefox none without allow-scripts.
+// sandbox, wherever they show a file, and run the scripts in it. In Chromium the document around
+// the file has the gateway's origin. In a frame with a sandbox attribute Chromium shows no PDF, and
+// Firefox shows one only with allow-scripts.
 const packagePath = "pdfjs/node_modules/pdfjs-dist"
 
-// A library holds the files of PDF.js that a browser needs, as its package has them (Mozilla, Apache
-// License 2.0; the licenses are among them).
+// A library holds the files of PDF.js that a browser needs, as its package has them. PDF.js is
+// Mozilla's, under the Apache License 2.0; its licenses are among the files.
 type library struct {
 	Version string // part of the addresses, since browsers keep the files
 	files   fs.FS
-	packed  map[string]func() ([]byte, error) // in gzip's format, packed when it is first asked for
+	packed  map[string]func() ([]byte, error) // a file in gzip's format, packed on its first request
 }
 
 // newLibrary returns nil if PDF.js is not there.

@@ -10,20 +10,21 @@ import (
 
 const (
 	mimePDF = "application/pdf"
-	// sniffed is how many bytes of a file decide what it is: those that net/http looks at.
+	// sniffed is how many bytes decide what a file is: as many as http.DetectContentType reads.
 	sniffed = 512
 )
 
-// viewable are the types that are shown without running any of their content. HTML, SVG and XML must never
-// be added.
+// viewable are the types that are shown without running any of their content. HTML, SVG and XML
+// must never be added.
 var viewable = map[string]bool{
 	"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "image/avif": true,
 	"audio/mpeg": true, "audio/wav": true, "audio/ogg": true, "video/mp4": true, "video/webm": true,
 	"text/plain": true, mimePDF: true,
 }
 
-// sniff returns the content type that the first bytes say, and leaves the content at its beginning. The
-// sender's type and the file's name have no say. It returns ErrKind for a type that is not viewable.
+// sniff returns the content type by the first bytes alone, since the sender chose the file's name
+// and type. It leaves the content at its beginning, and returns ErrKind for a type that is not
+// viewable.
 func sniff(content io.ReadSeeker) (string, error) {
 	head := make([]byte, sniffed)
 	n, err := io.ReadFull(content, head)
@@ -53,7 +54,7 @@ func sniff(content io.ReadSeeker) (string, error) {
 	return full, nil
 }
 
-// trimRune takes off a character that is cut at the end.
+// trimRune drops an incomplete character at the end.
 func trimRune(b []byte) []byte {
 	for i := 1; i < utf8.UTFMax && i <= len(b); i++ {
 		if utf8.RuneStart(b[len(b)-i]) {

@@ -1,7 +1,7 @@
 // Package viewer shows files from strangers in a frame of the gateway's page. Its invariant:
 //
-//	Nothing that a file says is run, and the frame around it has no origin: what it loads comes
-//	from the gateway's host, and what it sends goes nowhere else.
+//	Nothing in a file is run, and the frame around the file has no origin: it loads from the
+//	gateway's host, and sends to no other.
 //
 // The gateway decrypts a file, and hands over its content with the address at which the frame can
 // fetch it. This package holds no key and knows no store. [Viewer.Show] decides by the first bytes
@@ -73,22 +73,25 @@ type Viewer struct {
 
 // A File is shown by Show.
 type File struct {
-	Content         io.ReadSeeker // decrypted, and at its beginning
-	Address         string        // where a frame fetches Content; empty in the answer to that request
-	*texts.Language               // the reader's
+	// Content is the decrypted file, at its beginning.
+	Content io.ReadSeeker
+	// Address is where a frame fetches Content. It is empty in the answer to that request.
+	Address string
+	// Language is the reader's.
+	*texts.Language
 }
 
 // New returns the viewer of a gateway whose addresses begin with prefix, "" or "/prefix".
 func New(prefix string) *Viewer { return newViewer(prefix, packages) }
 
-// newViewer panics if the embedded files are broken, like template.Must. root has the folder of npm's
-// packages, or is empty.
+// newViewer panics if the embedded files are broken, like template.Must. root has the package of
+// PDF.js, or is empty.
 func newViewer(prefix string, root fs.FS) *Viewer {
 	return &Viewer{template.Must(template.ParseFS(templates, "*.html")), prefix, newLibrary(root)}
 }
 
-// Extensions lists the usual extensions of the kinds of files that are shown, separated by spaces. A
-// page offers to show a file by its name, before it can look into the file.
+// Extensions lists the usual extensions of the kinds of files that are shown, separated by spaces.
+// By them a page decides whether it offers to show a file.
 func (v *Viewer) Extensions() string {
 	const always = "png jpg jpeg gif webp avif mp3 wav ogg oga mp4 m4v webm txt log csv md"
 	if v.pdfjs == nil {
@@ -104,9 +107,10 @@ func Secure(h http.Header) {
 	h.Set("X-Frame-Options", "SAMEORIGIN")
 }
 
-// Show answers with the frame around f. There is none if f.Address is empty or f is a text: then Show
-// sets the headers of the content, reports true, and leaves it to the caller to send f.Content, which
-// is at its beginning again. It returns ErrKind for a kind of file that is not shown.
+// Show answers with the frame around f. There is none if f.Address is empty or f is a text: then
+// Show sets the headers of the content, reports true, and leaves it to the caller to send
+// f.Content, which is at its beginning again. It returns ErrKind for a kind of file that is not
+// shown.
 func (v *Viewer) Show(w http.ResponseWriter, f File) (sendContent bool, err error) {
 	contentType, err := sniff(f.Content)
 	if err != nil {

@@ -34,7 +34,8 @@ func show(build fstest.MapFS, content, address string) (*httptest.ResponseRecord
 	return w, send, err
 }
 
-// The bytes decide what a file is, whatever its name says. A file that a browser might run is refused.
+// The bytes decide what a file is, and its name does not. A file that a browser might run is
+// refused.
 func TestBytesDecideWhatIsShown(t *testing.T) {
 	faults.Covers(t, 83)
 	const refused = ""
@@ -51,7 +52,7 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 		"\x1a\x45\xdf\xa3 rest":                            "video/webm",
 		"%PDF-1.7":                                         mimePDF,
 		"grüße\n":                                          "text/plain; charset=utf-8",
-		strings.Repeat("a", sniffed-1) + "ü":               "text/plain; charset=utf-8", // the sniffed part ends in a character
+		strings.Repeat("a", sniffed-1) + "ü":               "text/plain; charset=utf-8", // sniffed ends within a character
 		"gr\xfc\xdfe\n":                                    "text/plain; charset=windows-1252",
 		"":                                                 "text/plain; charset=utf-8",
 		"<!doctype html><script>alert(1)</script>":                                         refused,
@@ -105,7 +106,8 @@ func TestBuildWithoutPDFJSRefusesPDFsAlone(t *testing.T) {
 	}
 }
 
-// The files of PDF.js are served as they are under their version, compressed if the client accepts it.
+// The files of PDF.js have their version in their address, and are compressed if the client
+// accepts it.
 func TestLibraryIsServedByteForByte(t *testing.T) {
 	faults.Covers(t, 83)
 	v := newViewer("", some)
