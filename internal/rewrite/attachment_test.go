@@ -3,58 +3,19 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
-	"mime/quotedprintable"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
-// pieces is a reader whose every read gives n bytes at most.
-type pieces struct {
-	r io.Reader
-	n int
-}
-
-func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
-
-// encodeBody is content in a transfer encoding, without the line end of a delimiter.
-func encodeBody(t *testing.T, encoding string, content []byte) string {
-	t.Helper()
-	switch encoding {
-	case "base64":
-		return string(wrapLines(base64.StdEncoding.EncodeToString(content)))
-	case "quoted-printable":
-		var b bytes.Buffer
-		w := quotedprintable.NewWriter(&b)
-		w.Binary = true
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return b.String()
-	}
-	return string(content)
-}
-
-func wrapLines(s string) string {
-	var b strings.Builder
-	for len(s) > 76 {
-		b.WriteString(s[:76] + "\r\n")
-		s = s[76:]
-	}
-	return b.String() + s
-}
-
-// Whether a part is detached depends on the part alone: on its size, and that it
-// can be decoded to its very end. Where reads end, and chunks with them, and what
-// had streamed away when it went wrong, makes no difference.
-func TestOutcomeIsThePartsAlone(t *testing.T) {
+// Whether a part is detached depends only on its size, and that it can be decoded to its very end. The
+// sizes of reads make no difference, nor how much had streamed away when it proved damaged.
+func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	const minSize = 3000
 	damages := map[string]string{"base64": "\r\n!", "quoted-printable": "=X", "8bit": ""}
 	for encoding, damage := range damages {
@@ -102,9 +63,9 @@ func TestOutcomeIsThePartsAlone(t *testing.T) {
 	}
 }
 
-// TestTransferEncodings: what is detached is what every program decodes,
-// or the part is left alone. TestBase64 and TestQuotedPrintable have the layouts.
-func TestTransferEncodings(t *testing.T) {
+// A detached file is what every program decodes, else the part is left alone. (Package transfer tests
+// the layouts.)
+func TestFilesAreExactOrKept(t *testing.T) {
 	faults.Covers(t, 67)
 	for _, name := range []string{"base64", "Base64", "BASE64", " base64 ", "base64 ", "\r\n base64"} {
 		detached(t, encoded(name, abc), "abc")
@@ -112,7 +73,7 @@ func TestTransferEncodings(t *testing.T) {
 	for _, name := range []string{"base64 (comment)", "base-64", "bas64", "base64;", `"base64"`, "base64 base64", "x-unknown", "uuencode", "utf-8", "8-bit"} {
 		untouched(t, encoded(name, abc))
 	}
-	// Without the field it is 7bit (RFC 2045 section 6.1), whatever it looks like.
+	// Without the field it is 7bit (RFC 2045 section 6.1), even if it looks like base64.
 	detached(t, strings.Replace(multi(abc), "Content-Transfer-Encoding: base64\r\n", "", 1), abc)
 	detached(t, encoded("", abc), abc)
 	for _, body := range []string{
@@ -147,27 +108,17 @@ func TestTransferEncodings(t *testing.T) {
 	}
 }
 
-// Small mails make little garbage: the buffers of those before them serve again.
-func TestSmallMailsAllocateLittle(t *testing.T) {
-	if race.Enabled {
-		t.Skip("pools are random under the race detector")
-	}
-	mail := []byte("From: a@example.org\r\nSubject: hi\r\n\r\nhello\r\n")
-	res := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
-				b.Fatal(err)
-			}
-			m.Close()
+func TestSourceErrorComesBack(t *testing.T) {
+	mail := mixed(200 << 10)
+	for _, n := range []int{0, 10, 150, 400, 1000, 100_000, len(mail) - 3} {
+		broken := io.MultiReader(bytes.NewReader(mail[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		d := newMemory()
+		_, _, err := rewriteAll(broken, Policy{MinSize: 1 << 10, Restore: true}, d)
+		if source := new(SourceError); !errors.As(err, &source) {
+			t.Errorf("source fails after %d bytes: got error %v, want a *SourceError", n, err)
 		}
-	})
-	t.Logf("%d bytes, %d allocations, %d ns", res.AllocedBytesPerOp(), res.AllocsPerOp(), res.NsPerOp())
-	if n := res.AllocedBytesPerOp(); n > 16<<10 {
-		t.Errorf("%d bytes for a mail of %d", n, len(mail))
+		if len(d.files) > 0 {
+			t.Errorf("source fails after %d bytes: something was stored", n)
+		}
 	}
 }

@@ -3,11 +3,16 @@ package rewrite
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"mime/quotedprintable"
 	"slices"
 	"strings"
+	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -17,7 +22,143 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
+
+// outcome rewrites a mail at several sizes of reads, checks that they come to
+// the same, and that restoring gives the mail again. It returns what came out
+// and the attachments that were detached.
+func outcome(t *testing.T, mail string) (string, []file) {
+	t.Helper()
+	var out string
+	var files []file
+	for i, src := range []io.Reader{
+		strings.NewReader(mail),
+		iotest.OneByteReader(strings.NewReader(mail)),
+		iotest.HalfReader(strings.NewReader(mail)),
+		iotest.DataErrReader(strings.NewReader(mail)),
+	} {
+		d := newMemory()
+		got, m, err := rewriteAll(src, Policy{MinSize: 1, Language: "en", Restore: true}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRestored(t, []byte(mail), got, m, d)
+		if i > 0 && string(got) != out {
+			t.Fatalf("reader %d: other bytes:\n%s\nwant\n%s", i, got, out)
+		}
+		out, files = string(got), d.attachments()
+	}
+	return out, files
+}
+
+func untouched(t *testing.T, mail string) {
+	t.Helper()
+	out, files := outcome(t, mail)
+	if out != mail || len(files) != 0 {
+		t.Errorf("%d attachments detached from\n%s", len(files), fmt.Sprintf("%.200s", mail))
+	}
+}
+
+// detached wants just these attachments to be detached.
+func detached(t *testing.T, mail string, want ...string) string {
+	t.Helper()
+	out, files := outcome(t, mail)
+	var got []string
+	for _, f := range files {
+		got = append(got, string(f.content))
+	}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("detached %q, want %q", got, want)
+	}
+	return out
+}
+
+// multi is a mail with a text and one PDF for each body.
+func multi(bodies ...string) string {
+	mail := "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n"
+	for _, body := range bodies {
+		mail += "--b\r\n" + pdf(body)
+	}
+	return mail + "--b--\r\n"
+}
+
+// pdf is an attachment as a part.
+func pdf(body string) string {
+	return "Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n" + body + "\r\n"
+}
+
+// encoded is an attachment with another transfer encoding than base64.
+func encoded(encoding, body string) string {
+	return strings.ReplaceAll(multi(body), "Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: "+encoding)
+}
+
+const abc = "YWJj" // "abc" in base64
+
+// manyParts is a mail with n attachments of the given encoded body.
+func manyParts(n int, body func(i int) string) []byte {
+	var b strings.Builder
+	b.WriteString("Subject: many\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n")
+	for i := range n {
+		fmt.Fprintf(&b, "--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=%d.pdf\r\n"+
+			"Content-Transfer-Encoding: base64\r\n\r\n%s", i, body(i))
+	}
+	b.WriteString("--b--\r\n")
+	return []byte(b.String())
+}
+
+// mixed is a mail with a text and one attachment of size random bytes.
+func mixed(size int) []byte {
+	content := make([]byte, size)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	var b bytes.Buffer
+	b.WriteString("From: a@example.org\r\nSubject: files\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b1\r\n\r\n" +
+		"--b1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nHere it is.\r\n" +
+		"--b1\r\nContent-Type: application/pdf; name=r.pdf\r\nContent-Disposition: attachment; filename=r.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n")
+	b.Write(transfer.EncodeBase64(content, "\r\n"))
+	b.WriteString("\r\n--b1--\r\n")
+	return b.Bytes()
+}
+
+// pieces is a reader whose every read gives n bytes at most.
+type pieces struct {
+	r io.Reader
+	n int
+}
+
+func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
+
+// encodeBody is content in a transfer encoding, without the line end of a delimiter.
+func encodeBody(t *testing.T, encoding string, content []byte) string {
+	t.Helper()
+	switch encoding {
+	case "base64":
+		return string(wrapLines(base64.StdEncoding.EncodeToString(content)))
+	case "quoted-printable":
+		var b bytes.Buffer
+		w := quotedprintable.NewWriter(&b)
+		w.Binary = true
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	return string(content)
+}
+
+func wrapLines(s string) string {
+	var b strings.Builder
+	for len(s) > 76 {
+		b.WriteString(s[:76] + "\r\n")
+		s = s[76:]
+	}
+	return b.String() + s
+}
 
 // memory is a Detacher that keeps what it is given. Its links follow from it alone.
 type memory struct {

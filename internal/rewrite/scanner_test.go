@@ -1,16 +1,14 @@
 package rewrite
 
 import (
-	"bytes"
-	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
 )
 
-// scanAll is what the scanner makes of a message with boundaries a, then b open:
-// content as it is, delimiters in brackets.
+// scanAll returns the content of a message, and in brackets its delimiters of open boundaries, with a
+// star for each level and a slash if they close.
 func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 	t.Helper()
 	s := newScanner(src)
@@ -40,7 +38,7 @@ func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 	}
 }
 
-func TestScannerDelimiters(t *testing.T) {
+func TestScannerFindsDelimiterLines(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"plain", "x\r\n--a\r\ny", "x\r\n[--a\r\n]y"},
 		{"first line", "--a\r\ny", "[--a\r\n]y"},
@@ -70,51 +68,5 @@ func TestScannerDelimiters(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A delimiter is found wherever it lies to the ends of the buffer.
-func TestScannerBufferEdges(t *testing.T) {
-	for _, size := range []int{4096, 32768, scanBuffer, 2 * scanBuffer} {
-		for n := size - 8; n < size+8; n++ {
-			in := strings.Repeat("x", n-2) + "\r\n--a\r\ny"
-			want := strings.Repeat("x", n-2) + "\r\n[--a\r\n]y"
-			if got := scanAll(t, strings.NewReader(in), "a"); got != want {
-				t.Errorf("delimiter at %d not found", n)
-			}
-		}
-	}
-}
-
-func TestScannerLongLines(t *testing.T) {
-	in := strings.Repeat("x", 10<<20) + "\r\n--a" + strings.Repeat(" ", maxDelimiterLine) + "\r\n--a\r\n"
-	got := scanAll(t, strings.NewReader(in), "a")
-	if want := in[:len(in)-5] + "[--a\r\n]"; got != want {
-		t.Error("a line too long for a delimiter must be content, the next one a delimiter")
-	}
-}
-
-func TestScannerRefusesAmbiguousBoundaries(t *testing.T) {
-	for _, b := range []string{"a", "a--", "", "b ", "b\t", strings.Repeat("b", maxBoundary+1)} {
-		s := newScanner(strings.NewReader(""))
-		s.push("a")
-		if s.push(b) {
-			t.Errorf("boundary %q accepted beside \"a\"", b)
-		}
-	}
-}
-
-func TestSourceErrorComesBack(t *testing.T) {
-	mail := mixed(200 << 10)
-	for _, n := range []int{0, 10, 150, 400, 1000, 100_000, len(mail) - 3} {
-		broken := io.MultiReader(bytes.NewReader(mail[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))
-		d := newMemory()
-		_, _, err := rewriteAll(broken, Policy{MinSize: 1 << 10, Restore: true}, d)
-		if source := new(SourceError); !errors.As(err, &source) {
-			t.Errorf("source fails after %d bytes: got error %v, want a *SourceError", n, err)
-		}
-		if len(d.files) > 0 {
-			t.Errorf("source fails after %d bytes: something was stored", n)
-		}
 	}
 }

@@ -13,9 +13,11 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// list is the one that was stored, and the link under which it was.
+// list returns the file list that was stored, and its link.
 func (m *memory) list(t *testing.T) (filelist.List, link.Link) {
 	t.Helper()
 	var list filelist.List
@@ -41,9 +43,9 @@ func (m *memory) list(t *testing.T) (filelist.List, link.Link) {
 	return list, at
 }
 
-// A mail of two or more files has a list of them, in its order, whether it can be restored or not; and the
+// A mail of two or more files has a file list, in its order, whether it can be restored or not; and the
 // link to all of them stands in each of its texts, after the files.
-func TestListOfFiles(t *testing.T) {
+func TestFileListHasAllFilesInOrder(t *testing.T) {
 	const mail = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n" +
 		"--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n" +
 		"--i\r\nContent-Type: text/plain\r\n\r\nhi\r\n--i\r\nContent-Type: text/html\r\n\r\n<p>hi</p>\r\n--i--\r\n" +
@@ -89,8 +91,9 @@ func TestListOfFiles(t *testing.T) {
 	}
 }
 
-// Of a single file there is no list, and none of more than one can have: then the notice names each alone.
-func TestNoListOfFiles(t *testing.T) {
+// Mails with one file, or more than a file list can hold, have none: the notice only has a link for
+// each.
+func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	for _, n := range []int{1, filelist.MaxFiles, filelist.MaxFiles + 1} {
 		d := newMemory()
 		got, _, err := rewriteAll(bytes.NewReader(manyParts(n, func(int) string { return "QUJD\r\n" })), Policy{MinSize: 1, Language: "en"}, d)
@@ -118,7 +121,7 @@ func TestNoListOfFiles(t *testing.T) {
 	}
 }
 
-// picky is a Detacher that cannot store lists.
+// picky is a Detacher that cannot store file lists.
 type picky struct{ *memory }
 
 func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
@@ -130,10 +133,58 @@ func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) 
 
 var errStore = errors.New("store is full")
 
-// A list that cannot be stored fails the mail, as an attachment does.
-func TestListOfFilesFails(t *testing.T) {
+// A file list that cannot be stored fails the mail, as an attachment does.
+func TestFailedFileListFailsTheMail(t *testing.T) {
 	mail := manyParts(2, func(int) string { return base64.StdEncoding.EncodeToString([]byte("x")) + "\r\n" })
 	if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, picky{newMemory()}); !errors.Is(err, errStore) {
 		t.Errorf("error %v, want the store's", err)
+	}
+}
+
+// Attachments whose layouts would not fit into one skeleton any more are kept, and all come back.
+func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
+	mail := manyParts(20, func(i int) string {
+		var lines strings.Builder
+		for j := range transfer.MaxRuns - 10 {
+			lines.WriteString(strings.Repeat("QUJD", 1+(i+j)%2) + "\r\n")
+		}
+		return lines.String()
+	})
+	d := newMemory()
+	got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Stats().Detached; n >= 20 || n < skeleton.MaxRuns/transfer.MaxRuns-1 {
+		t.Errorf("%d attachments of 20 detached, want as many as one skeleton takes", n)
+	}
+	checkRestored(t, mail, got, m, d)
+}
+
+// A mail of as many attachments as are walked is restored.
+func TestRestoreThousandsOfAttachments(t *testing.T) {
+	mail := manyParts(maxParts-1, func(int) string { return "QUJD\r\nQQ==\r\n" })
+	d := newMemory()
+	got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.Stats().Detached; n < maxParts-10 {
+		t.Errorf("%d attachments detached, want all", n)
+	}
+	checkRestored(t, mail, got, m, d)
+}
+
+// An attachment cannot have the type of a skeleton or a file list.
+func TestAttachmentsCannotHaveOurTypes(t *testing.T) {
+	for _, ours := range []string{skeleton.Type, filelist.Type, strings.ToUpper(filelist.Type)} {
+		mail := strings.ReplaceAll(string(manyParts(1, func(int) string { return "QUJD\r\n" })), "application/pdf", ours)
+		d := newMemory()
+		if _, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
+			t.Fatal(err)
+		}
+		if a := d.attachments(); len(a) != 1 || a[0].mediaType != "application/octet-stream" {
+			t.Errorf("%s: got %+v, want one attachment of no type", ours, a)
+		}
 	}
 }

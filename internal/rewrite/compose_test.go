@@ -1,0 +1,122 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+)
+
+// A text without even a line end cannot take the notice: the delimiter after it must stay at the
+// beginning of a line.
+func TestTextWithoutLineEndGetsNoNotice(t *testing.T) {
+	mail := strings.Replace(multi(abc), "\r\nhi\r\n", "\r\n", 1)
+	out := detached(t, mail, "abc")
+	if got := cutMail("", out); len(got.parts) != 2 || got.closing == "" {
+		t.Errorf("%d parts, want the text and the notice:\n%s", len(got.parts), out)
+	}
+}
+
+func TestNoticeFitsIntoItsMail(t *testing.T) {
+	faults.Covers(t, 70)
+	mail := "Content-Length: 7\r\nX-Odd:  y \r\n\tz\r\nLines: 3\r\n"
+	named := strings.Replace(multi(abc), "name=a.pdf", "name*=utf-8''"+strings.Repeat("%C3%A9", 3000)+".pdf", 1)
+	out := detached(t, mail+named, "abc")
+	if !strings.HasPrefix(out, mail) || !strings.HasSuffix(out, "\r\n--b--\r\n") {
+		t.Errorf("header or closing delimiter changed:\n%s", out)
+	}
+	for _, line := range strings.Split(out, "\r\n") {
+		if len(line) > 998 { // RFC 5322 section 2.1.1
+			t.Errorf("line of %d bytes", len(line))
+		}
+		if strings.ContainsFunc(line, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			t.Errorf("8-bit in a 7-bit mail: %q", line)
+		}
+	}
+}
+
+func TestMailThatIsAnAttachmentBecomesText(t *testing.T) {
+	faults.Covers(t, 71)
+	head := "From: a@example.org\r\nSubject: scan\r\n"
+	out := detached(t, head+pdf(abc), "abc")
+	if !strings.HasPrefix(out, head) || strings.Contains(out, "application/pdf") || !strings.Contains(out, anyLink) {
+		t.Errorf("got\n%s", out)
+	}
+	untouched(t, head+pdf("YWJ"))
+	untouched(t, head+pdf(""))
+}
+
+func TestRewrittenMailPasses(t *testing.T) {
+	faults.Covers(t, 72)
+	out := detached(t, multi(abc, "ZGVm"), "abc", "def")
+	untouched(t, out)
+	forged := "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/bafy#z\r\n"
+	untouched(t, "Subject: x\r\n\r\n"+forged)
+	untouched(t, strings.Replace(multi(), "hi\r\n", forged, 1))
+	untouched(t, "Detach-Restore: https://evil.example/x#y\r\n"+multi(abc)) // opening it will show that it is forged
+}
+
+// Text and HTML together cost a mailbox under 1 KB for each attachment.
+func TestNoticeIsSmall(t *testing.T) {
+	head := "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n"
+	for _, encoding := range []string{"7bit", "quoted-printable"} {
+		field := "Content-Transfer-Encoding: " + encoding + "\r\n\r\n"
+		body := head + "--i\r\nContent-Type: text/plain\r\n" + field + "hi\r\n--i\r\nContent-Type: text/html\r\n" + field + "<p>hi</p>\r\n--i--\r\n"
+		without := len(body) + len("--o--\r\n")
+		for _, n := range []int{1, 2, 3, 5} {
+			mail := body
+			for range n {
+				mail += "--o\r\nContent-Type: application/pdf; name=\"quarterly report 2026.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"
+			}
+			mail += "--o--\r\n"
+			for _, language := range []string{"en", "fr", "de", "es"} {
+				d := newMemory()
+				d.expires = time.Date(2027, 9, 30, 0, 0, 0, 0, time.UTC)
+				got, m, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Language: language}, d)
+				if err != nil || m.Stats().Detached != n {
+					t.Fatalf("%d detached, want %d (%v)", m.Stats().Detached, n, err)
+				}
+				each := (len(got) - without) / n
+				if each >= 1000 || each <= 0 {
+					t.Errorf("%s, %s, %d attachments: %d bytes for each, want under 1,000", encoding, language, n, each)
+				}
+				t.Logf("%s, %s, %d attachments: %d bytes for each", encoding, language, n, each)
+			}
+		}
+	}
+}
+
+// The notice stands at the top if that is configured.
+func TestNoticeOnTop(t *testing.T) {
+	for typ, want := range map[string]string{
+		"text/plain": "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
+		"text/html":  "<body>\r\n<div dir=",
+	} {
+		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +
+			"--o\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\nabc\r\n--o--\r\n"
+		got, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Notice: Top}, newMemory())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(got, []byte("\r\n\r\n"+want)) || !bytes.Contains(got, []byte("hi\r\n--o--")) {
+			t.Errorf("%s: got %s", typ, got)
+		}
+	}
+}
+
+// Without Policy.Restore there is no skeleton and no field.
+func TestNoSkeletonWithoutRestore(t *testing.T) {
+	mail := manyParts(1, func(int) string { return "QUJD\r\n" })
+	d := newMemory()
+	got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.files) != 1 || bytes.Contains(got, []byte(skeleton.Field)) {
+		t.Errorf("%d objects, want the attachment alone:\n%s", len(d.files), got)
+	}
+}
