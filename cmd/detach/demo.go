@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/progress"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 type demoCmd struct {
@@ -47,7 +47,7 @@ func (c *demoCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "A mail of %s went through Detach, and %s arrived.\n\n", progress.Bytes(size), progress.Bytes(int64(len(mail.Raw))))
+	fmt.Fprintf(e.stdout, "A mail of %s went through Detach, and %s arrived.\n\n", texts.English().Size(size), texts.English().Size(int64(len(mail.Raw))))
 	fmt.Fprintf(e.stdout, "  mailbox    http://%s/\n  link       %s\n", d.page.Addr(), l.URL())
 	fmt.Fprintf(e.stdout, "  proxy      smtp://%s (send it mail of your own)\n  stored in  %s\n\n", d.app.cfg.Proxy[0].Listen, d.dir)
 	if c.Once {
@@ -165,6 +165,6 @@ func (d *demo) compare(ctx context.Context, w io.Writer, l link.Link, want []byt
 		return errors.New("the downloaded file is not the one that was sent")
 	}
 	_, err = fmt.Fprintf(w, "Downloaded through the link, verified and decrypted in %v: %s, %s\n  sent       SHA-256 %x\n  received   SHA-256 %x\n",
-		time.Since(began).Round(time.Millisecond), meta.Name, progress.Bytes(meta.Size), sent, got)
+		time.Since(began).Round(time.Millisecond), meta.Name, texts.English().Size(meta.Size), sent, got)
 	return err
 }

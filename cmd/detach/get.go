@@ -16,6 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
@@ -68,7 +69,7 @@ func (c *getCmd) file(e *env, o *fetch.Object) error {
 	if fetch.Final(err) {
 		useful = 0
 	}
-	said := fmt.Sprintf("%s, checked against SHA-256 %x", progress.Bytes(o.Meta.Size), o.Meta.SHA256)
+	said := fmt.Sprintf("%s, checked against SHA-256 %x", texts.English().Size(o.Meta.Size), o.Meta.SHA256)
 	return finish(e, out, err, useful, said)
 }
 
@@ -85,7 +86,7 @@ func (c *getCmd) download(e *env, o *fetch.Object, out *output.File) (*fetch.Sum
 	}
 	resumed := sum.N > 0
 	if resumed {
-		fmt.Fprintf(e.stderr, "resuming after the first %s\n", progress.Bytes(sum.N))
+		fmt.Fprintf(e.stderr, "resuming after the first %s\n", texts.English().Size(sum.N))
 	}
 	attempt := func() error {
 		return watched(e, out, sum.N, o.Meta.Size, func(w io.Writer) error { return o.Copy(e.ctx, w, sum) })

@@ -104,7 +104,7 @@ func TestGetKeepsThePartialFileOfAnotherLink(t *testing.T) {
 	if err := os.Remove("a.bin"); err != nil {
 		t.Fatal(err)
 	}
-	if stderr := wantGet(t, "the first link", one, first.URL()); !strings.Contains(stderr, "resuming after the first 1.05 MB") {
+	if stderr := wantGet(t, "the first link", one, first.URL()); !strings.Contains(stderr, "resuming after the first 1 MB") {
 		t.Errorf("the first link: said %q", stderr)
 	}
 }

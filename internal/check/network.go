@@ -13,7 +13,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/internal/progress"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 // nextHop reports whether a mail server answers, and what it lacks.
@@ -25,7 +25,7 @@ func (c *checker) nextHop(key, address string) {
 	}
 	limit := "no limit of size"
 	if g.size > 0 {
-		limit = progress.Bytes(int64(g.size)) + " at most"
+		limit = texts.English().Size(int64(g.size)) + " at most"
 	}
 	c.ok(key, "%s answers EHLO; %s", address, limit)
 	if !g.xforward {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 // Bar counts the bytes that are written through it. On a terminal it draws one line: how many, how
@@ -59,11 +61,11 @@ func (b *Bar) Clear() {
 }
 
 func (b *Bar) line(width int) string {
-	const left = 52 // columns for the words beside the bar
+	const left = 60 // columns for the words beside the bar
 	seconds := b.now().Sub(b.began).Seconds()
 	rate := float64(b.done-b.before) / max(seconds, 1e-3)
-	words := fmt.Sprintf("%s of %s, %s/s, %s left", Bytes(b.done), Bytes(b.total), Bytes(int64(rate)),
-		timeFor(float64(b.total-b.done)/max(rate, 1)))
+	size := texts.English().Size
+	words := fmt.Sprintf("%s of %s, %s/s, %s left", size(b.done), size(b.total), size(int64(rate)), timeFor(float64(b.total-b.done)/max(rate, 1)))
 	cells := min(width-left, 40)
 	if cells < 10 || b.total == 0 {
 		return fit(words, max(width-1, 0))
@@ -91,17 +93,4 @@ func timeFor(seconds float64) string {
 		return "more than 100h"
 	}
 	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
-}
-
-// Bytes writes a number of bytes as people read it.
-func Bytes(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n), 0
-	for value >= 999.5 { // rounds up to 1000 of the smaller unit
-		value /= 1000
-		unit++
-	}
-	return fmt.Sprintf("%.3g %cB", value, "kMGTPE"[unit-1])
 }

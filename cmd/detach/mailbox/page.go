@@ -2,17 +2,18 @@ package mailbox
 
 import (
 	_ "embed"
-	"fmt"
 	"html/template"
 	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 //go:embed page.html
 var pageSource string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": size, "pieces": pieces}).Parse(pageSource))
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": texts.English().Size, "pieces": pieces}).Parse(pageSource))
 
 // framePolicy is for the frame of a mail's HTML: no script runs, nothing is loaded, and links open
 // outside.
@@ -139,17 +140,4 @@ func (m *Mailbox) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
-}
-
-// size writes bytes as people read them.
-func size(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 1e6:
-		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
-	case n < 1e9:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
-	"github.com/nkirchhoffer/detach-mta/internal/progress"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
 // File is where a download goes: to its part file, or straight to a stream. [File.Finish] closes it.
@@ -170,7 +170,7 @@ func (o *File) Finish(err error, useful int64) error {
 	case err == nil:
 		return o.name(part)
 	case useful > 0:
-		return fmt.Errorf("%w\n%s of it are in %s: the same command goes on from there", err, progress.Bytes(useful), part)
+		return fmt.Errorf("%w\n%s of it are in %s: the same command goes on from there", err, texts.English().Size(useful), part)
 	}
 	return errors.Join(err, os.Remove(part))
 }
