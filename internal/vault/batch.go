@@ -182,10 +182,15 @@ func (b *Batch) find(c cid.Cid) int {
 
 // Open reads one of the batch's objects back.
 func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-	if b.find(l.CID) < 0 {
+	i := b.find(l.CID)
+	if i < 0 {
 		return nil, errForeign
 	}
-	return b.v.open(ctx, l.CID, l.Fragment, b.epoch)
+	o, err := b.v.object(ctx, l.CID, record{b.objects[i].size, b.created.Unix(), b.epoch})
+	if err != nil {
+		return nil, err
+	}
+	return o.Open(ctx, l.Fragment)
 }
 
 // Drop deletes one of the batch's objects.

@@ -104,7 +104,7 @@ func TestStoreFails(t *testing.T) {
 		}
 	}
 	store.open = fmt.Errorf("gone: %w", ipfs.ErrNotFound)
-	if _, err := v.Stat(t.Context(), l.CID); !errors.Is(err, ErrNotFound) {
+	if _, err := v.Object(t.Context(), l.CID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("lost by the store: got %v, want ErrNotFound", err)
 	}
 }
@@ -200,13 +200,14 @@ func TestLongNamesAndTypesAreClipped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := b.v.open(t.Context(), l.CID, l.Fragment, b.epoch)
+		f, err := b.Open(t.Context(), l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if want := filename.Clip(name); f.Meta.Name != want || f.Meta.Type != want {
-			t.Errorf("%.20q: got %.40q and %.40q", name, f.Meta.Name, f.Meta.Type)
+		meta := f.(*File).Meta
+		if want := filename.Clip(name); meta.Name != want || meta.Type != want {
+			t.Errorf("%.20q: got %.40q and %.40q", name, meta.Name, meta.Type)
 		}
 	}
 }
@@ -271,13 +272,16 @@ func TestMalformedObjects(t *testing.T) {
 		}
 	}
 	c := put(t, s, v, map[string][]byte{"data": []byte("1234"), "meta.jwe": jwe})
-	f, err := v.Open(t.Context(), c, fragment)
+	o := opened(t, v, c)
+	if _, err := o.Entry(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("another entry: got %v, want ErrNotFound", err)
+	}
+	f, err := o.Open(t.Context(), fragment)
 	if err != nil {
 		t.Fatalf("the well-formed one: %v", err)
 	}
-	_ = f.Close()
-	if _, err := v.Sealed(t.Context(), c, "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("another entry: got %v, want ErrNotFound", err)
+	if err := errors.Join(f.Close(), o.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

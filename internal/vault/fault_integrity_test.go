@@ -202,11 +202,10 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 	v := s.vault(t, nil)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	part := func(c cid.Cid, name string) []byte {
-		f, err := v.Sealed(t.Context(), c, name)
+		f, err := opened(t, v, c).Entry(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
 		var b bytes.Buffer
 		if _, err := b.ReadFrom(f); err != nil {
 			t.Fatal(err)

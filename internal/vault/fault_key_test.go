@@ -154,8 +154,8 @@ func TestUnknownEpochs(t *testing.T) {
 		}
 		c := put(t, s, v, map[string][]byte{object.Data: []byte("x"), object.Meta: jwe})
 		_, openErr := v.Open(t.Context(), c, key.Split(crypto.ZeroShare()))
-		_, shareErr := v.Share(t.Context(), c)
-		for what, err := range map[string]error{"Open": openErr, "Share": shareErr} {
+		_, objectErr := v.Object(t.Context(), c)
+		for what, err := range map[string]error{"Open": openErr, "Object": objectErr} {
 			if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), kid) {
 				t.Errorf("kid %s, %s: got %v, want ErrCorrupt and no word of the kid", kid, what, err)
 			}

@@ -1,13 +1,10 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
-
-	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -97,65 +94,3 @@ func (v *Vault) expires(created time.Time) time.Time {
 }
 
 func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.cfg.Now().Before(t) }
-
-// admit asks the three questions that come before any other.
-func (v *Vault) admit(c cid.Cid) (record, error) {
-	rec, ok, err := v.ledger.lookup(c)
-	if err != nil {
-		return record{}, err
-	} else if !ok {
-		return record{}, ErrNotFound
-	}
-	if revoked, err := v.denied.has(c); err != nil {
-		return record{}, err
-	} else if revoked {
-		return record{}, ErrRevoked
-	}
-	if v.expired(v.expires(rec.created())) {
-		return record{}, ErrExpired
-	}
-	return rec, nil
-}
-
-// Stat is what is known of an object without its key.
-type Stat struct {
-	Size    int64 // of data, and so of the attachment
-	Created time.Time
-	Expires time.Time // zero: never
-}
-
-// Stat tells whether the object could be opened now: it also asks the store for it, and the
-// keyring for its epoch.
-func (v *Vault) Stat(ctx context.Context, c cid.Cid) (Stat, error) {
-	rec, err := v.admit(c)
-	if err != nil {
-		return Stat{}, err
-	}
-	o, err := v.object(ctx, c, rec.epoch)
-	if err != nil {
-		return Stat{}, err
-	}
-	return Stat{Size: rec.size, Created: rec.created(), Expires: v.expires(rec.created())}, o.Close()
-}
-
-// Share returns B, for who decrypts elsewhere.
-func (v *Vault) Share(ctx context.Context, c cid.Cid) (crypto.Share, error) {
-	rec, err := v.admit(c)
-	if err != nil {
-		return crypto.Share{}, err
-	}
-	o, err := v.object(ctx, c, rec.epoch)
-	if err != nil {
-		return crypto.Share{}, err
-	}
-	return o.share, o.Close()
-}
-
-// Blocks gives out the object's blocks as the store has them: ciphertext, not verified yet. The
-// caller closes them.
-func (v *Vault) Blocks(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) {
-	if _, err := v.admit(c); err != nil {
-		return nil, err
-	}
-	return v.store.Open(ctx, c)
-}

@@ -20,7 +20,6 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
@@ -99,21 +98,28 @@ func pattern(n int) []byte {
 	return b
 }
 
+// opened opens an object, and closes it when the test ends.
+func opened(t testing.TB, v *Vault, c cid.Cid) *Object {
+	t.Helper()
+	o, err := v.Object(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = o.Close() })
+	return o
+}
+
 // routes are all ways to get at something of an object.
 func routes(v *Vault, l link.Link) map[string]func(context.Context) error {
 	closed := func(c io.Closer, err error) error {
 		if err == nil {
-			_ = c.Close()
+			err = c.Close()
 		}
 		return err
 	}
 	return map[string]func(context.Context) error{
-		"Stat":   func(ctx context.Context) error { _, err := v.Stat(ctx, l.CID); return err },
-		"Share":  func(ctx context.Context) error { _, err := v.Share(ctx, l.CID); return err },
+		"Object": func(ctx context.Context) error { o, err := v.Object(ctx, l.CID); return closed(o, err) },
 		"Open":   func(ctx context.Context) error { f, err := v.Open(ctx, l.CID, l.Fragment); return closed(f, err) },
-		"data":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, object.Data); return closed(f, err) },
-		"meta":   func(ctx context.Context) error { f, err := v.Sealed(ctx, l.CID, object.Meta); return closed(f, err) },
-		"Blocks": func(ctx context.Context) error { b, err := v.Blocks(ctx, l.CID); return closed(b, err) },
 		"ticket": func(context.Context) error { _, err := v.SealTicket(l.CID, l.Fragment); return err },
 	}
 }
@@ -158,9 +164,9 @@ func TestRoundTrip(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Error(err)
 			}
-			st, err := v.Stat(t.Context(), l.CID)
-			if want := (Stat{Size: int64(n), Created: want.Created}); err != nil || st != want {
-				t.Errorf("Stat: got %+v, %v, want %+v", st, err, want)
+			o := opened(t, v, l.CID)
+			if o.Size != int64(n) || !o.Created.Equal(want.Created) || !o.Expires.IsZero() {
+				t.Errorf("the object has %d bytes, of %v until %v", o.Size, o.Created, o.Expires)
 			}
 		}
 	}
@@ -212,11 +218,10 @@ func TestOpenSSLDecrypts(t *testing.T) {
 	v := newSite(t).vault(t, nil)
 	content := pattern(1<<20 + 33)
 	l := detached(t, v, content)
-	sealed, err := v.Sealed(t.Context(), l.CID, "data")
+	sealed, err := opened(t, v, l.CID).Entry(t.Context(), "data")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sealed.Close()
 	if sealed.Size() != int64(len(content)) {
 		t.Errorf("data has %d bytes, want %d", sealed.Size(), len(content))
 	}
@@ -230,12 +235,8 @@ func TestOpenSSLDecrypts(t *testing.T) {
 // keyHex is K = A ⊕ B, computed from what the gateway and the link say.
 func keyHex(t testing.TB, v *Vault, l link.Link) string {
 	t.Helper()
-	share, err := v.Share(t.Context(), l.CID)
-	if err != nil {
-		t.Fatal(err)
-	}
 	key := l.Fragment.Bytes()
-	for i, b := range share.Bytes() {
+	for i, b := range opened(t, v, l.CID).Share().Bytes() {
 		key[i] ^= b
 	}
 	return hex.EncodeToString(key)
@@ -255,11 +256,11 @@ func TestModes(t *testing.T) {
 			}
 		}
 	}
-	if got, err := split.Share(t.Context(), free.CID); err != nil || got != crypto.ZeroShare() {
-		t.Errorf("share of mode link: error %v, want 32 zero bytes", err)
+	if opened(t, split, free.CID).Share() != crypto.ZeroShare() {
+		t.Error("the share of mode link is not 32 zero bytes")
 	}
-	if got, err := split.Share(t.Context(), old.CID); err != nil || got == crypto.ZeroShare() {
-		t.Errorf("share of mode split: zero bytes, error %v", err)
+	if opened(t, split, old.CID).Share() == crypto.ZeroShare() {
+		t.Error("the share of mode split is 32 zero bytes")
 	}
 }
 
@@ -342,8 +343,8 @@ func TestExpiry(t *testing.T) {
 		t.Errorf("Expires: got %v, want %v", b.Expires(), end)
 	}
 	l := detached(t, v, []byte("x"))
-	if st, err := v.Stat(t.Context(), l.CID); err != nil || !st.Expires.Equal(end) {
-		t.Errorf("Stat: got %+v, %v", st, err)
+	if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
+		t.Errorf("the object expires at %v, want %v", got, end)
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "keys", "2026-11-22.key")); err != nil {
 		t.Errorf("with retention an epoch is a day: %v", err)
@@ -373,7 +374,7 @@ func TestEpochDestroyed(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"Stat", "Share", "Open"} {
+	for _, name := range []string{"Object", "Open"} {
 		if err := routes(v, l)[name](t.Context()); !errors.Is(err, ErrExpired) {
 			t.Errorf("%s: got %v, want ErrExpired", name, err)
 		}

@@ -289,9 +289,8 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	if err != nil || l.URL() != v.Link {
 		t.Errorf("the link is not as URL writes it, %v", err)
 	}
-	share, err := vault.Share(t.Context(), l.CID)
-	if err != nil || share.Encode() != v.Share {
-		t.Errorf("share: got %s, %v, want %s", share.Encode(), err, v.Share)
+	if share := opened(t, vault, l.CID).Share().Encode(); share != v.Share {
+		t.Errorf("share: got %s, want %s", share, v.Share)
 	}
 	if key := keyHex(t, vault, l); key != v.Key {
 		t.Errorf("key: got %s, want %s", key, v.Key)

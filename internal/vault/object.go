@@ -1,0 +1,153 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// Object is a stored object that may be served now: it is in the ledger, neither revoked nor
+// expired, its directory and meta.jwe are verified, and its share is at hand. It is not safe for
+// concurrent use.
+type Object struct {
+	Size    int64 // of data, and so of the attachment
+	Created time.Time
+	Expires time.Time // zero: never
+
+	sealed *object.Sealed
+	share  crypto.Share
+	blocks ipfs.Blocks // nil once they are closed, or a File's to close
+	now    func() time.Time
+}
+
+// File is an opened attachment: its plaintext, from any offset.
+type File = object.File
+
+// Object admits an object and opens it in the store, once for every answer that it gives. The
+// caller closes it. Errors: ErrNotFound, ErrRevoked, ErrExpired, ErrUnavailable, ErrCorrupt.
+func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
+	rec, err := v.admit(c)
+	if err != nil {
+		return nil, err
+	}
+	return v.object(ctx, c, rec)
+}
+
+// Open is Object and [Object.Open] in one call. The caller closes the file.
+func (v *Vault) Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*File, error) {
+	o, err := v.Object(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return o.Open(ctx, f)
+}
+
+// admit asks the three questions that come before any other: is the object in the ledger, is it
+// revoked, has it expired?
+func (v *Vault) admit(c cid.Cid) (record, error) {
+	rec, ok, err := v.ledger.lookup(c)
+	if err != nil {
+		return record{}, err
+	} else if !ok {
+		return record{}, ErrNotFound
+	}
+	if revoked, err := v.denied.has(c); err != nil {
+		return record{}, err
+	} else if revoked {
+		return record{}, ErrRevoked
+	}
+	if v.expired(v.expires(rec.created())) {
+		return record{}, ErrExpired
+	}
+	return rec, nil
+}
+
+// object opens an object that was admitted as rec.
+func (v *Vault) object(ctx context.Context, c cid.Cid, rec record) (*Object, error) {
+	blocks, err := v.store.Open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open object: %w", err)
+	}
+	sealed, err := object.Read(ctx, blocks, c)
+	if err != nil {
+		return nil, errors.Join(err, blocks.Close())
+	}
+	share, err := sealed.Share(func(kid crypto.Epoch) (crypto.Share, error) { return v.share(c, kid, rec.epoch) })
+	if err != nil {
+		return nil, errors.Join(err, blocks.Close())
+	}
+	return &Object{rec.size, rec.created(), v.expires(rec.created()), sealed, share, blocks, v.cfg.Now}, nil
+}
+
+// share derives B. The kid is believed only where it says what the ledger says.
+func (v *Vault) share(c cid.Cid, kid, epoch crypto.Epoch) (crypto.Share, error) {
+	if kid != epoch {
+		return crypto.Share{}, fmt.Errorf("%w: meta.jwe is of another epoch than the ledger", ErrCorrupt)
+	}
+	share, err := v.keys.Share(epoch, c.Bytes())
+	if errors.Is(err, crypto.ErrNoEpoch) {
+		return crypto.Share{}, ErrExpired
+	}
+	return share, err
+}
+
+// Share returns B, the gateway's half of the key, for those who decrypt elsewhere.
+func (o *Object) Share() crypto.Share { return o.share }
+
+// Meta returns meta.jwe as it is stored.
+func (o *Object) Meta() []byte { return o.sealed.Meta }
+
+// CID returns the CID of the entry "data" or "meta.jwe", and that of the object for "".
+func (o *Object) CID(entry string) cid.Cid {
+	if entry == "" {
+		return o.sealed.Root
+	}
+	return o.sealed.Entries[entry]
+}
+
+// Blocks gives out the object's blocks as the store has them: ciphertext, not verified.
+func (o *Object) Blocks() ipfs.Blocks { return o.blocks }
+
+// Entry opens "data" or "meta.jwe" as it is stored: ciphertext, verified. The object stays open.
+// ErrNotFound for any other name.
+func (o *Object) Entry(ctx context.Context, name string) (*ipfs.File, error) {
+	c, ok := o.sealed.Entries[name]
+	if !ok {
+		return nil, ErrNotFound
+	}
+	f, err := ipfs.OpenFile(ctx, o.blocks, c)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// Open opens the attachment with the link's fragment, and gives the object's blocks to it: the
+// file's Close closes the object too, and if Open fails, the object is closed already. ctx governs
+// the reads. Errors: ErrWrongKey, ErrExpired, ErrCorrupt, and the store's.
+func (o *Object) Open(ctx context.Context, f crypto.Fragment) (*File, error) {
+	opened, err := o.sealed.Unlock(f, o.share, o.now())
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	blocks := o.blocks
+	o.blocks = nil
+	return opened.Open(ctx, blocks)
+}
+
+// Close closes the object's blocks. It may be called again, and after Open.
+func (o *Object) Close() error {
+	if o.blocks == nil {
+		return nil
+	}
+	blocks := o.blocks
+	o.blocks = nil
+	return blocks.Close()
+}
