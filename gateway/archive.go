@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,54 +10,52 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
 
-// archiveForm is in the ETag: whoever changes a byte of what the same list gives has to count it up.
+// archiveForm versions the form of the ZIP in its ETag. Increment it with any change to the bytes that
+// the same list gives.
 const archiveForm = "zip1"
 
-// archive streams all of a mail's files as one ZIP, by the list of them. The files are opened like any other:
-// only our own, and only while they are served. Its bytes follow from the list and from which of the files are
-// left, so a download resumes, after a restart too and on another gateway.
-func (g *gateway) archive(w *response, r *http.Request, c cid.Cid, file *vault.File) error {
+// sendArchive streams the files of a file list as one ZIP. The files are opened like any other:
+// only our own, and only while they are served. Its bytes follow from the list and from which of the
+// files are left, so a download resumes, after a restart too and on another gateway.
+func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.File) error {
 	w.route = "archive"
-	list, err := filelist.Read(file)
+	all, err := filelist.Read(list)
 	if err != nil {
 		return err
 	}
-	form, files, err := g.left(w, r, list.Files)
+	form, files, err := left(w, r, v, all.Files)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	zip := zipstream.New(entries(files), file.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
-		return g.openEntry(ctx, files[i], offset)
+	zip := zipstream.New(entries(files), list.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
+		return openListed(ctx, v, files[i], offset)
 	})
 	defer zip.Close()
 	w.Header().Set("Etag", etag(c, form))
-	if err := w.stream(r, zip, zip.Size()); err != nil {
-		return err
-	}
-	g.done(w, r)
-	return nil
+	return w.stream(r, zip, zip.Size())
 }
 
-// left returns the files that are still served, and a name for this choice of them.
-func (g *gateway) left(w *response, r *http.Request, all []filelist.File) (form string, files []filelist.File, err error) {
+// left returns the files that can still be opened, and a name for this choice of them. It asks the
+// store for each: a file that the store has lost is left out like one that was revoked.
+func left(w *response, r *http.Request, v Vault, all []filelist.File) (form string, files []filelist.File, err error) {
 	choice := sha256.New()
 	for i, f := range all {
-		w.stall.Reset(w.cfg.StoreTimeout)
-		_, err := g.vault.Stat(r.Context(), f.Link.CID)
+		w.storeClock()
+		o, err := v.Object(r.Context(), f.Link.CID)
 		switch {
 		case errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
 			fmt.Fprintln(choice, i)
 		case err != nil:
 			return "", nil, fmt.Errorf("file %d of the list: %w", i, err)
 		default:
+			_ = o.Close() // it was only asked for
 			files = append(files, f)
 		}
 	}
@@ -71,7 +68,7 @@ func (g *gateway) left(w *response, r *http.Request, all []filelist.File) (form 
 	return fmt.Sprintf("%s-%x", archiveForm, choice.Sum(nil)[:16]), files, nil
 }
 
-// entries are the files under the names that they would be saved by, each its own.
+// entries are the files under the names that they would be saved by, each name once.
 func entries(files []filelist.File) []zipstream.Entry {
 	names := make([]string, len(files))
 	for i, f := range files {
@@ -85,9 +82,9 @@ func entries(files []filelist.File) []zipstream.Entry {
 	return es
 }
 
-// openEntry opens a file where it is to be read from.
-func (g *gateway) openEntry(ctx context.Context, f filelist.File, offset int64) (io.ReadCloser, error) {
-	file, err := g.vault.Open(ctx, f.Link.CID, f.Link.Fragment)
+// openListed opens a file of the list at the offset where it is to be read from.
+func openListed(ctx context.Context, v Vault, f filelist.File, offset int64) (io.ReadCloser, error) {
+	file, err := openFile(ctx, v, f.Link.CID, f.Link.Fragment)
 	if errors.Is(err, vault.ErrWrongKey) {
 		return nil, fmt.Errorf("%w: %v", filelist.ErrInvalid, err) // the list's key, and not the reader's
 	}
@@ -98,41 +95,4 @@ func (g *gateway) openEntry(ctx context.Context, f filelist.File, offset int64) 
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
-}
-
-// list gives the sealed list of a mail's files to the script of a page, with what opens it beside the key:
-// all in one answer. It is for lists alone, which are short.
-func (g *gateway) list(w *response, r *http.Request, c cid.Cid) error {
-	w.route, w.machine = "list", true
-	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-		return err
-	}
-	share, err := g.vault.Share(r.Context(), c)
-	if err != nil {
-		return err
-	}
-	meta, err := g.readSealed(r.Context(), c, "meta.jwe", crypto.MaxMeta)
-	if err != nil {
-		return err
-	}
-	data, err := g.readSealed(r.Context(), c, "data", filelist.MaxSize)
-	if err != nil {
-		return err
-	}
-	answer, err := json.Marshal(sealedList{share.Encode(), string(meta), data})
-	if err != nil {
-		return fmt.Errorf("sealed list: %w", err)
-	}
-	if err := writeString(w, "application/json", string(answer)); err != nil {
-		return err
-	}
-	g.done(w, r)
-	return nil
-}
-
-// sealedList is a list and what opens it beside its key.
-type sealedList struct {
-	Share string `json:"share"`
-	Meta  string `json:"meta"`
-	Data  []byte `json:"data"` // in base64
 }

@@ -344,7 +344,7 @@ func TestSealedList(t *testing.T) {
 	resp := f.get("/" + all.CID.String() + "/all.json")
 	wantStatus(t, resp, 200)
 	wantHeader(t, resp, "Content-Type", "application/json")
-	var got sealedList
+	var got sealedFileList
 	check(t, json.Unmarshal(readAll(t, resp), &got))
 	c := "/" + all.CID.String()
 	for name, piece := range map[string]string{"share": got.Share, "meta.jwe": got.Meta, "data": string(got.Data)} {

@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -31,12 +31,12 @@ const (
 // undefined on the home page, where only a whole link will do.
 func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	w.route = "open"
-	c, fragment, err := g.readForm(r, c)
+	c, fragment, err := g.site.readForm(r, c)
 	if err != nil {
 		return err
 	}
 	w.cid = c
-	file, err := g.vault.Open(r.Context(), c, fragment)
+	file, err := openFile(r.Context(), g.vault, c, fragment)
 	if err != nil {
 		return err
 	}
@@ -49,17 +49,17 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 		return fmt.Errorf("seal ticket: %w", err)
 	}
 	if g.viewer != nil && r.PostForm.Get("view") != "" {
-		return g.seeOther(w, r, g.path(c)+"/v/"+ticket)
+		return seeOther(w, g.site.path(c, "/v/"+ticket))
 	}
-	return g.seeOther(w, r, g.path(c)+"/t/"+ticket+"/"+url.PathEscape(name))
+	return seeOther(w, g.site.path(c, "/t/"+ticket+"/"+url.PathEscape(name)))
 }
 
-func (g *gateway) readForm(r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
+func (s site) readForm(r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
 	// PostForm, and not Form: a key in the query would have been in every log on its way.
 	if r.ParseForm() != nil {
 		return c, crypto.Fragment{}, link.ErrIncomplete // and not its error, which may quote the body
 	}
-	return g.parseKey(r.PostForm.Get("key"), c)
+	return s.parseKey(r.PostForm.Get("key"), c)
 }
 
 // takeBody takes what comes with a request, before anything else: no more than a form has, and in a form's time. What a handler
@@ -79,28 +79,8 @@ func takeBody(w *response, r *http.Request) error {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	_ = w.control.SetReadDeadline(time.Time{})
-	w.stall.Reset(w.cfg.StoreTimeout)
+	w.storeClock()
 	return nil
-}
-
-// parseKey reads what was posted: the fragment from the script, or a link, or a piece of one,
-// from a person. A link to another file of ours opens that one. Its host does not matter: we
-// only ever look into our own ledger.
-func (g *gateway) parseKey(text string, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
-	text = strings.TrimSpace(text)
-	if !strings.Contains(text, "/") {
-		if !c.Defined() {
-			return c, crypto.Fragment{}, link.ErrIncomplete
-		}
-		text = g.base + "/" + c.String() + "#" + strings.TrimPrefix(text, "#")
-	} else if !strings.Contains(text, "://") {
-		text = "https://" + text // as some browsers copy it
-	}
-	l, err := link.Parse(text)
-	if err != nil {
-		return c, crypto.Fragment{}, err
-	}
-	return l.CID, l.Fragment, nil
 }
 
 // file streams the decrypted file. The ticket in its address is all the state there is.
@@ -122,16 +102,12 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	h.Set("Content-Type", "application/octet-stream")
 	switch file.Meta.Type {
 	case skeleton.Type:
-		return g.original(w, r, c, file)
+		return sendOriginal(w, r, g.vault, c, file)
 	case filelist.Type:
-		return g.archive(w, r, c, file)
+		return sendArchive(w, r, g.vault, c, file)
 	}
 	h.Set("Etag", etag(c, "file")) // strong, the same on every gateway: with it a download resumes
-	if err := w.stream(r, file, file.Meta.Size); err != nil {
-		return err
-	}
-	g.done(w, r)
-	return nil
+	return w.stream(r, file, file.Meta.Size)
 }
 
 // openTicket opens the file that a ticket stands for. The caller closes it.
@@ -140,7 +116,15 @@ func (g *gateway) openTicket(r *http.Request, c cid.Cid, ticket string) (*vault.
 	if err != nil {
 		return nil, err
 	}
-	return g.vault.Open(r.Context(), c, fragment)
+	return openFile(r.Context(), g.vault, c, fragment)
+}
+
+func openFile(ctx context.Context, v Vault, c cid.Cid, f crypto.Fragment) (*vault.File, error) {
+	o, err := v.Object(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return o.Open(ctx, f)
 }
 
 // etag is strong: the CID says every byte.

@@ -280,10 +280,12 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 	}
 	// Where the damage shows before the first byte, the status still can say it.
 	f.store.fail(nil, atLeaf(1, flip))
-	resp := f.get(file)
-	wantStatus(t, resp, http.StatusInternalServerError)
-	wantHeader(t, resp, "Content-Disposition", "")
-	wantHeader(t, resp, "Etag", "")
+	for _, path := range []string{file, "/" + l.CID.String() + "/data", "/ipfs/" + l.CID.String() + "/data?format=car"} {
+		resp := f.get(path)
+		wantStatus(t, resp, http.StatusInternalServerError)
+		wantHeader(t, resp, "Content-Disposition", "")
+		wantHeader(t, resp, "Etag", "")
+	}
 	if !strings.Contains(f.logs.String(), l.CID.String()) {
 		t.Error("the log does not name the damaged object")
 	}

@@ -104,16 +104,11 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 		_, _ = w.Write([]byte(preferred(r).Text("error."+f.key+".title") + "\n"))
 		return
 	}
-	m := message{Key: "error." + f.key, Field: f.field, Path: g.prefix + "/"}
+	m := message{Key: "error." + f.key, Field: f.field, Path: g.site.prefix + "/"}
 	if w.cid.Defined() {
-		m.Path = g.path(w.cid)
+		m.Path = g.site.page(w.cid, false)
 	}
 	_ = g.pages.message(w, r, f.status, m) // the client may be gone; there is nobody else to tell
-}
-
-// done logs an answer that is complete.
-func (g *gateway) done(w *response, r *http.Request) {
-	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
 // logRequest writes the one line of a request. Nothing in it comes from the path but a CID that

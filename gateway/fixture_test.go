@@ -65,10 +65,17 @@ func newFixture(t *testing.T, o options) *fixture {
 
 // serve starts a gateway anew, with another vault or other timeouts.
 func (f *fixture) serve(v Vault, cfg Config) {
+	f.srv = httptest.NewServer(f.handler(v, cfg))
+	f.t.Cleanup(f.srv.Close)
+}
+
+func (f *fixture) handler(v Vault, cfg Config) http.Handler {
+	f.t.Helper()
 	cfg.BaseURL = "https://files.example.org" + prefix
 	log := slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	f.srv = httptest.NewServer(New(cfg, v, log))
-	f.t.Cleanup(f.srv.Close)
+	handler, err := New(cfg, v, log)
+	check(f.t, err)
+	return handler
 }
 
 // put stores a file and returns its link.
@@ -199,8 +206,9 @@ func (c *clock) add(d time.Duration) {
 // faultyStore is a Store whose reads can be made to fail, to lie, or to hang.
 type faultyStore struct {
 	ipfs.Store
-	mu   sync.Mutex
-	open error
+	mu    sync.Mutex
+	opens int
+	open  error
 	// get sees each block on its way: by its number in the request, and may change it.
 	get func(ctx context.Context, n int, data []byte) ([]byte, error)
 }
@@ -214,6 +222,7 @@ func (s *faultyStore) fail(open error, get func(ctx context.Context, n int, data
 func (s *faultyStore) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opens++
 	if s.open != nil {
 		return nil, s.open
 	}

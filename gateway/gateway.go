@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,21 +20,16 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/stack"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Vault is where the files are. Every method that takes a CID refuses one that is not in the
-// ledger, is denied, or has expired.
+// Vault is where the files are. Every method refuses a CID that is not in the ledger, is denied, or
+// has expired.
 type Vault interface {
-	Stat(ctx context.Context, c cid.Cid) (vault.Stat, error)
-	Share(ctx context.Context, c cid.Cid) (crypto.Share, error)
-	// Open proves the key right before it returns; reading after it may still fail.
-	Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*vault.File, error)
-	// Sealed opens an entry of the object, "data" or "meta.jwe", as it is stored.
-	Sealed(ctx context.Context, c cid.Cid, name string) (*vault.Sealed, error)
-	// Blocks gives the object's blocks, which are not verified.
-	Blocks(ctx context.Context, c cid.Cid) (ipfs.Blocks, error)
+	// Object opens an object, from which every question about it is answered. The caller closes it.
+	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)
+	// SealTicket returns what stands for the fragment in the address of a download.
 	SealTicket(c cid.Cid, f crypto.Fragment) (string, error)
+	// OpenTicket returns the fragment; vault.ErrTicket if the ticket is too old or another object's.
 	OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error)
 }
 
@@ -43,7 +37,7 @@ type Vault interface {
 type Config struct {
 	// BaseURL is what links begin with: https://host, or https://host/prefix.
 	BaseURL string
-	// Brand is what the pages show of the operator. New panics if its Check fails.
+	// Brand is what the pages show of the operator.
 	Brand Brand
 	// StoreTimeout is how long the store may be silent within a request. Default 20 s: a person
 	// waits, and a browser shows nothing meanwhile.
@@ -59,32 +53,35 @@ type gateway struct {
 	cfg    Config
 	vault  Vault
 	log    *slog.Logger
-	base   string // BaseURL without a slash at its end
-	prefix string // its path: "", or "/prefix"
+	site   site
 	pages  *pages
 	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
 }
 
 // New returns the gateway's handler. It sets read and write deadlines by progress and needs no
-// timeout of the server for them; the server still needs its ReadHeaderTimeout and IdleTimeout.
-func New(cfg Config, v Vault, log *slog.Logger) http.Handler {
+// timeout of the server for them; the server still needs its ReadHeaderTimeout and IdleTimeout. The
+// error says what is wrong with cfg.
+func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	if cfg.StoreTimeout <= 0 {
 		cfg.StoreTimeout = 20 * time.Second
 	}
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 60 * time.Second
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, base: strings.TrimRight(cfg.BaseURL, "/"), limits: newLimits()}
-	var site string
-	if u, err := url.Parse(g.base); err == nil {
-		g.prefix, site = u.Path, u.Host
+	site, err := newSite(cfg.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("base URL of the gateway: %w", err)
 	}
+	pages, err := newPages(site, cfg.Brand)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{cfg: cfg, vault: v, log: log, site: site, pages: pages, limits: newLimits()}
 	if !cfg.DisableView {
-		g.viewer = viewer.New(g.prefix)
+		g.viewer = viewer.New(site.prefix)
 	}
-	g.pages = newPages(site, cfg.Brand)
-	return g
+	return g, nil
 }
 
 // ServeHTTP is the one edge: what a handler returns becomes an answer and a log line here.
@@ -110,11 +107,13 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		err = g.route(w, r)
 	}
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {
-		err = context.Cause(ctx) // a store out of time, or a client gone: what it led to is its consequence
+		err = context.Cause(ctx) // the store's time was up, or the client left: err follows from that
 	}
 	if err != nil {
 		g.fail(w, r, err)
+		return
 	}
+	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
 // route finds the handler by hand. http.ServeMux would clean paths by redirects of its own, and
@@ -123,19 +122,16 @@ func (g *gateway) route(w *response, r *http.Request) error {
 	if !g.limits.allow(r) {
 		return errTooMany
 	}
-	path := r.URL.Path
-	if rest, ok := strings.CutPrefix(path, g.prefix); ok && (rest == "" || rest[0] == '/') {
-		path = rest // a proxy in front may also have taken the prefix off already
-	}
+	path := g.site.below(r.URL.Path)
 	switch path {
 	case "", "/":
 		return g.home(w, r)
 	case "/robots.txt":
-		return g.robots(w, r)
+		return robots(w, r)
 	case "/favicon.ico":
-		return g.favicon(w, r)
+		return favicon(w, r)
 	case workerPath:
-		return g.worker(w, r)
+		return g.pages.serveWorker(w, r)
 	}
 	if name, ok := strings.CutPrefix(path, viewer.Path); ok && g.viewer != nil {
 		return g.viewerFile(w, r, name)
@@ -146,7 +142,7 @@ func (g *gateway) route(w *response, r *http.Request) error {
 	return g.object(w, r, path)
 }
 
-// object serves what begins with the CID of a file.
+// object serves what begins with the CID of an object.
 func (g *gateway) object(w *response, r *http.Request, path string) error {
 	c, rest, fragment, escaped, err := link.ParsePath(path)
 	if c.Defined() {
@@ -155,29 +151,29 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	if err != nil {
 		return pathError(path, err)
 	}
-	all := rest == "all" || rest == "all/"
-	if escaped && (rest == "" || all) {
-		return g.unescape(w, r, g.pagePath(c, all)+"#"+fragment.Encode())
-	}
-	if rest == "" || all {
-		if r.Method == http.MethodPost {
+	list := rest == "all" || rest == "all/"
+	if rest == "" || list {
+		switch {
+		case escaped:
+			return unescape(w, r, g.site.page(c, list)+"#"+fragment.Encode())
+		case r.Method == http.MethodPost:
 			return g.open(w, r, c)
 		}
-		return g.page(w, r, c, all)
+		return g.page(w, r, c, list)
 	}
 	switch rest {
 	case "all.json":
-		return g.list(w, r, c)
+		return g.answer(w, r, c, "list", sendFileList)
 	case "share":
-		return g.share(w, r, c)
+		return g.answer(w, r, c, "share", sendShare)
 	case "data", "meta.jwe":
-		return g.sealed(w, r, c, rest)
+		return g.answer(w, r, c, rest, sendEntry(rest))
 	}
 	if ticket, ok := strings.CutPrefix(rest, "v/"); ok && g.viewer != nil {
 		return g.view(w, r, c, ticket)
 	}
 	if ticket, ok := strings.CutPrefix(rest, "t/"); ok {
-		ticket, _, _ = strings.Cut(ticket, "/") // what follows is for the eyes of download managers
+		ticket, _, _ = strings.Cut(ticket, "/") // the name that follows is for download managers
 		return g.file(w, r, c, ticket)
 	}
 	if strings.HasPrefix("all", rest) || cutAll.MatchString(rest) {
@@ -186,45 +182,50 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	return errNothing
 }
 
-// cutAll is a link to all files that has lost its fragment, to the sentence around it.
+// cutAll is a link to a file list that has lost its fragment, to the sentence around it.
 var cutAll = regexp.MustCompile(`^all[^0-9A-Za-z/]+$`)
+
+// pathError tells a link that lost a piece from an address that never was one.
+func pathError(path string, err error) error {
+	if errors.Is(err, link.ErrIncomplete) || strings.HasPrefix(path, "/baf") {
+		return link.ErrIncomplete
+	}
+	return errNothing
+}
+
+// answer sends a program what send makes of the object. route names the kind of request in the log.
+func (g *gateway) answer(w *response, r *http.Request, c cid.Cid, route string, send sender) error {
+	w.route, w.machine = route, true
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	o, err := g.vault.Object(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	w.storeClock()
+	return send(w, r, o)
+}
+
+// A sender answers a request from an object, which stays the caller's to close.
+type sender func(w *response, r *http.Request, o *vault.Object) error
 
 // unescape answers a link whose # was escaped into the path (/CID%23A): QUIRK of mail scanners
 // that rewrite links, and of some mail programs. The browser gets the link as it was.
-func (g *gateway) unescape(w *response, r *http.Request, link string) error {
+func unescape(w *response, r *http.Request, link string) error {
 	w.route = "unescape"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	// A Location of a path alone: the Host header, which anybody can set, has no say in it.
-	return g.seeOther(w, r, link)
+	return seeOther(w, link)
 }
 
-func (g *gateway) seeOther(w *response, r *http.Request, location string) error {
+func seeOther(w *response, location string) error {
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
-	g.done(w, r)
 	return nil
-}
-
-// path is the address of a file's page.
-func (g *gateway) path(c cid.Cid) string { return g.prefix + "/" + c.String() }
-
-// pagePath is that of a page to all of a mail's files, or of a file's.
-func (g *gateway) pagePath(c cid.Cid, all bool) string {
-	if all {
-		return g.path(c) + "/all"
-	}
-	return g.path(c)
-}
-
-// pathError tells a link that lost a piece from an address that never was one.
-func pathError(path string, err error) error {
-	cut := errors.Is(err, link.ErrIncomplete) || strings.HasPrefix(path, "/baf")
-	if cut {
-		return link.ErrIncomplete
-	}
-	return errNothing
 }
 
 // allow refuses other methods than these, with RFC 9110's Allow (15.5.6).

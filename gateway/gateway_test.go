@@ -189,6 +189,38 @@ func TestReadingChangesNothing(t *testing.T) {
 	wantStatus(t, f.get(f.ticket(l)), 200)
 }
 
+// One request is one question to the store, whatever is answered from it.
+func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
+	f := newFixture(t, options{})
+	list, each := f.putAll(threeFiles()...)
+	c := "/" + list.CID.String()
+	for path, want := range map[string]int{
+		c: 1, c + "/all": 1, c + "/all.json": 1, c + "/share": 1, c + "/data": 1, "/ipfs" + c + "/data?format=car": 1,
+		f.ticket(each[1]): 1,
+		f.zipTicket(list): 1 + 2*len(each), // is it there? and then its content
+	} {
+		f.store.opens = 0
+		resp := f.get(path)
+		wantStatus(t, resp, 200)
+		readAll(t, resp)
+		if f.store.opens != want {
+			t.Errorf("%.20s…%s: the store's objects were opened %d times, want %d", path, path[len(path)-9:], f.store.opens, want)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"no base URL":    {},
+		"a base's query": {BaseURL: "https://host/?x"},
+		"a brand":        {BaseURL: "https://host", Brand: Brand{Color: "red"}},
+	} {
+		if _, err := New(cfg, nil, nil); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // Links as scanners rewrite them: the # escaped once, twice, three times.
 func TestEscapedFragments(t *testing.T) {
 	faults.Covers(t, 78)
@@ -358,7 +390,7 @@ func TestNothingSecretInTheLog(t *testing.T) {
 // panicky is a vault with a fault of ours in it.
 type panicky struct{ Vault }
 
-func (panicky) Stat(context.Context, cid.Cid) (vault.Stat, error) { panic("a secret") }
+func (panicky) Object(context.Context, cid.Cid) (*vault.Object, error) { panic("a secret") }
 
 // A fault of ours is a page and a log line, and what was at hand when it happened is in neither.
 func TestPanicTellsNothing(t *testing.T) {

@@ -14,11 +14,11 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// original streams the whole message as it was before Detach, put together from its skeleton and
+// sendOriginal streams the whole message as it was before Detach, put together from its skeleton and
 // its attachments, which are opened like any other: only our own, and only while they are served.
 //
-// There is no Range: where a byte of the middle stands is known only to who writes all before it.
-func (g *gateway) original(w *response, r *http.Request, c cid.Cid, file *vault.File) error {
+// Range is not supported: the offset of a byte is known only after everything before it was encoded.
+func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.File) error {
 	w.route = "original"
 	m, err := skeleton.Open(file)
 	if err != nil {
@@ -30,13 +30,12 @@ func (g *gateway) original(w *response, r *http.Request, c cid.Cid, file *vault.
 	h.Set("Etag", etag(c, "original"))
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
-		g.done(w, r)
 		return nil
 	}
 	out := bufio.NewWriterSize(&original{w}, bufferSize)
 	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-		w.stall.Reset(w.cfg.StoreTimeout)
-		return g.vault.Open(ctx, l.CID, l.Fragment)
+		w.storeClock()
+		return openFile(ctx, v, l.CID, l.Fragment)
 	})
 	if err != nil {
 		return err // what is left in out would have made it look whole
@@ -45,7 +44,6 @@ func (g *gateway) original(w *response, r *http.Request, c cid.Cid, file *vault.
 		return err
 	}
 	w.WriteHeader(http.StatusOK) // of a message of no bytes
-	g.done(w, r)
 	return nil
 }
 
@@ -55,6 +53,6 @@ type original struct{ *response }
 
 func (o *original) Write(p []byte) (int, error) {
 	o.stall.Stop()
-	defer o.stall.Reset(o.cfg.StoreTimeout)
+	defer o.storeClock()
 	return o.response.Write(p)
 }

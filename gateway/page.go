@@ -2,12 +2,10 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
@@ -26,7 +23,7 @@ var web embed.FS
 // pages renders what people see. Style and script stand in the page itself, so that a page is
 // one request, and the policy allows these two blocks alone, by their hashes.
 type pages struct {
-	site      string // the host, as people know it from the link
+	site      site
 	look      look
 	templates *template.Template
 	style     template.CSS
@@ -35,11 +32,12 @@ type pages struct {
 	csp       string
 }
 
-// newPages panics if the embedded files are broken, like template.Must, or the brand is.
-func newPages(site string, brand Brand) *pages {
+// newPages returns an error if the brand is wrong. It panics if the embedded files are broken, like
+// template.Must.
+func newPages(site site, brand Brand) (*pages, error) {
 	look, err := brand.look()
 	if err != nil {
-		panic(err) // whoever configures has to Check it
+		return nil, err
 	}
 	style, script := mustRead("page.css")+look.colors, scripts("link.js", "browser.js", "all.js", "page.js")
 	return &pages{
@@ -50,7 +48,7 @@ func newPages(site string, brand Brand) *pages {
 		script:    template.JS(script),
 		worker:    mustRead("worker.js"),
 		csp:       fmt.Sprintf(pageCSP, viewer.BlockHash(script), viewer.BlockHash(style)),
-	}
+	}, nil
 }
 
 func scripts(names ...string) string {
@@ -107,7 +105,7 @@ func (p *pages) message(w *response, r *http.Request, status int, m message) err
 }
 
 func (p *pages) write(w *response, status int, name string, v view) error {
-	v.Site, v.Look, v.Style, v.Script = p.site, p.look, p.style, p.script
+	v.Site, v.Look, v.Style, v.Script = p.site.host, p.look, p.style, p.script
 	var page bytes.Buffer
 	if err := p.templates.ExecuteTemplate(&page, name, v); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -156,67 +154,51 @@ func (g *gateway) home(w *response, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
 		return err
 	}
-	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.prefix + "/"})
+	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.site.prefix + "/"})
 }
 
-// page shows a file, or rather what is known of it here: its name is for the fragment to open. So is whether
-// it is the list of a mail's files; that its address says so changes what is shown until then.
-func (g *gateway) page(w *response, r *http.Request, c cid.Cid, all bool) error {
+// page shows what is known here of a file: its name is for the fragment to open. So is whether the
+// file is a mail's file list; that its address says so changes what is shown until then.
+func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error {
 	w.route = "page"
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
 		return err
 	}
-	stat, err := g.vault.Stat(r.Context(), c)
+	o, err := g.vault.Object(r.Context(), c)
 	if err != nil {
 		return err
 	}
-	share, err := g.vault.Share(r.Context(), c)
-	if err != nil {
-		return err
-	}
-	meta, err := g.readSealed(r.Context(), c, "meta.jwe", crypto.MaxMeta)
-	if err != nil {
-		return err
-	}
+	defer o.Close()
 	t := preferred(r)
 	v := view{
-		Language: t, Title: t.Text("page.title"), Path: g.pagePath(c, all), CID: c.String(), Share: share.Encode(), Meta: string(meta),
-		Base: g.prefix + "/", All: all, Shows: g.shows(),
-		Source: g.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.prefix + workerPath,
-		Size: sizeOf(t, stat.Size), Stored: momentOf(t, "about.stored", stat.Created),
+		Language: t, Title: t.Text("page.title"), Path: g.site.page(c, list), CID: c.String(), Share: o.Share().Encode(), Meta: string(o.Meta()),
+		Base: g.site.prefix + "/", All: list,
+		Source: g.site.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.site.prefix + workerPath,
+		Size: sizeOf(t, o.Size), Stored: momentOf(t, "about.stored", o.Created),
 	}
-	if !stat.Expires.IsZero() {
-		v.Until = momentOf(t, "page.until", stat.Expires)
+	if g.viewer != nil {
+		v.Shows = g.viewer.Extensions()
 	}
-	if err := g.pages.write(w, http.StatusOK, "file", v); err != nil {
+	if !o.Expires.IsZero() {
+		v.Until = momentOf(t, "page.until", o.Expires)
+	}
+	return g.pages.write(w, http.StatusOK, "file", v)
+}
+
+// workerPath is where the script lies that decrypts in the browser, and its folder is its scope: it
+// answers for the addresses below, which only it knows, and for no page.
+const workerPath = "/w/worker.js"
+
+func (p *pages) serveWorker(w *response, r *http.Request) error {
+	w.route, w.machine = "worker", true
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	g.done(w, r)
-	return nil
+	w.Header().Set("Content-Security-Policy", workerCSP)
+	return writeString(w, "text/javascript; charset=utf-8", p.worker)
 }
 
-// shows lists the extensions of the files that the page offers to show.
-func (g *gateway) shows() string {
-	if g.viewer == nil {
-		return ""
-	}
-	return g.viewer.Extensions()
-}
-
-// readSealed reads a small entry of an object whole.
-func (g *gateway) readSealed(ctx context.Context, c cid.Cid, name string, limit int64) ([]byte, error) {
-	sealed, err := g.vault.Sealed(ctx, c, name)
-	if err != nil {
-		return nil, err
-	}
-	defer sealed.Close()
-	if sealed.Size() > limit {
-		return nil, errNothing
-	}
-	return io.ReadAll(sealed)
-}
-
-func (g *gateway) robots(w *response, r *http.Request) error {
+func robots(w *response, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
@@ -224,7 +206,7 @@ func (g *gateway) robots(w *response, r *http.Request) error {
 }
 
 // favicon answers what browsers ask for on their own; the pages carry theirs.
-func (g *gateway) favicon(w *response, r *http.Request) error {
+func favicon(w *response, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}

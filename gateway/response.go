@@ -60,6 +60,9 @@ func newResponse(w http.ResponseWriter, cfg Config, cancel context.CancelCauseFu
 // release is called when the handler is done.
 func (w *response) release() { w.stall.Stop() }
 
+// storeClock gives the store its time for the next answer.
+func (w *response) storeClock() { w.stall.Reset(w.cfg.StoreTimeout) }
+
 // extend gives the client time for the next buffer.
 func (w *response) extend() { _ = w.control.SetWriteDeadline(time.Now().Add(w.cfg.WriteTimeout)) }
 
@@ -192,7 +195,7 @@ func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 
 // waitFor reads from the store. Its clock runs meanwhile, and stands still while a slow client is served.
 func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
-	b.stall.Reset(b.cfg.StoreTimeout)
+	b.storeClock()
 	defer b.stall.Stop()
 	return source.Next()
 }

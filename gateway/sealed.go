@@ -1,69 +1,76 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
-	"github.com/ipfs/go-cid"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 // yearOfCache is for what its name describes to the last bit (RFC 8246).
 const yearOfCache = 365 * 24 * time.Hour
 
-// share gives out B, the gateway's half of the key, which opens nothing without the link.
-func (g *gateway) share(w *response, r *http.Request, c cid.Cid) error {
-	w.route, w.machine = "share", true
-	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-		return err
-	}
-	share, err := g.vault.Share(r.Context(), c)
-	if err != nil {
-		return err
-	}
-	if err := writeString(w, "text/plain; charset=utf-8", share.Encode()); err != nil {
-		return err
-	}
-	g.done(w, r)
-	return nil
+// sendShare gives out B, the gateway's half of the key, which opens nothing without the link.
+func sendShare(w *response, _ *http.Request, o *vault.Object) error {
+	return writeString(w, "text/plain; charset=utf-8", o.Share().Encode())
 }
 
-// sealed streams an entry of the object as it is stored.
-func (g *gateway) sealed(w *response, r *http.Request, c cid.Cid, name string) error {
-	w.route, w.machine = name, true
-	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
-		return err
+// sendEntry streams an entry of the object as it is stored.
+func sendEntry(name string) sender {
+	return func(w *response, r *http.Request, o *vault.Object) error {
+		content, err := o.Entry(r.Context(), name)
+		if err != nil {
+			return err
+		}
+		defer content.Close()
+		cacheable(w, o)
+		h := w.Header()
+		h.Set("Content-Disposition", `attachment; filename="`+o.CID("").String()+"."+name+`"`)
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Etag", etag(o.CID(""), name))
+		return w.stream(r, content, content.Size())
 	}
-	if err := g.cacheable(w, r, c); err != nil {
-		return err
+}
+
+// cacheable lets caches hold ciphertext, but not for longer than it is served here: what a cache
+// gives out after that, nobody could decrypt with the help of this server.
+func cacheable(w *response, o *vault.Object) {
+	age := yearOfCache
+	if !o.Expires.IsZero() {
+		age = max(0, min(age, time.Until(o.Expires)))
 	}
-	content, err := g.vault.Sealed(r.Context(), c, name)
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d, immutable, no-transform", int64(age.Seconds())))
+}
+
+// sealedFileList is a file list, sealed, with what opens it beside its key.
+type sealedFileList struct {
+	Share string `json:"share"`
+	Meta  string `json:"meta"`
+	Data  []byte `json:"data"` // in base64
+}
+
+// sendFileList gives a sealed file list to the script of a page, in one answer. An object that is
+// longer than a file list may be has none.
+func sendFileList(w *response, r *http.Request, o *vault.Object) error {
+	content, err := o.Entry(r.Context(), "data")
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	h := w.Header()
-	h.Set("Content-Disposition", `attachment; filename="`+c.String()+"."+name+`"`)
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Etag", etag(c, name))
-	if err := w.stream(r, content, content.Size()); err != nil {
-		return err
+	if content.Size() > filelist.MaxSize {
+		return errNothing
 	}
-	g.done(w, r)
-	return nil
-}
-
-// cacheable lets caches hold ciphertext, but not for longer than it is served here: what a cache
-// gives out after that, nobody could decrypt with the help of this server anyway.
-func (g *gateway) cacheable(w *response, r *http.Request, c cid.Cid) error {
-	stat, err := g.vault.Stat(r.Context(), c)
+	data, err := io.ReadAll(content)
 	if err != nil {
 		return err
 	}
-	age := yearOfCache
-	if !stat.Expires.IsZero() {
-		age = max(0, min(age, time.Until(stat.Expires)))
+	answer, err := json.Marshal(sealedFileList{o.Share().Encode(), string(o.Meta()), data})
+	if err != nil {
+		return fmt.Errorf("sealed file list: %w", err)
 	}
-	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d, immutable, no-transform", int64(age.Seconds())))
-	return nil
+	return writeString(w, "application/json", string(answer))
 }

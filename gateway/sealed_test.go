@@ -5,8 +5,8 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"errors"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
@@ -110,39 +110,30 @@ func TestTrustlessFrom(t *testing.T) {
 	}
 }
 
-// A CAR of an entry begins with the block that proves that it is in the object.
-func TestTrustlessPath(t *testing.T) {
+// A CAR of an entry is the block that proves that it is in the object, and the entry.
+func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(3<<20))
-	c := "/ipfs/" + l.CID.String()
-	whole := readAll(t, f.get(c+"?format=car"))
-	root := readAll(t, f.get(c+"?format=raw"))
-	proof := section(l.CID, root)
-	if !bytes.HasPrefix(whole[carHeaderSize:], proof) {
-		t.Fatal("a CAR does not begin as this test believes")
-	}
+	c, ctx := "/"+l.CID.String(), context.Background()
 	for _, name := range []string{"data", "meta.jwe"} {
-		got := readAll(t, f.get(c+"/"+name+"?format=car"))
-		below, ok := bytes.CutPrefix(got[carHeaderSize:], proof)
-		if !ok || len(below) == 0 || !bytes.Contains(whole, below) {
-			t.Errorf("%s: got %d bytes, which are not header, directory and entry", name, len(got))
-		}
-		// Without the proof it is the entry's own CAR.
-		_, blocks, err := ipfs.ReadCAR(io.MultiReader(bytes.NewReader(got[:carHeaderSize]), bytes.NewReader(below)))
+		resp := f.get("/ipfs" + c + "/" + name + "?format=car")
+		root, blocks, err := ipfs.ReadCAR(resp.Body)
 		check(t, err)
-		at := f.get(c + "/" + name + "?format=raw").Header.Get("Content-Disposition")
-		at = strings.TrimSuffix(strings.TrimPrefix(at, `attachment; filename="`), `.bin"`)
-		entry, _, err := ipfs.ReadCAR(bytes.NewReader(got))
+		entries, err := ipfs.OpenDirectory(ctx, blocks, l.CID)
 		check(t, err)
-		if entry.String() != at {
-			t.Errorf("%s: got root %s, want %s", name, entry, at)
+		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+root.String())
+		if root != entries[name] {
+			t.Errorf("%s: got root %s, want %s", name, root, entries[name])
 		}
-		file, err := ipfs.OpenFile(context.Background(), blocks, entry)
+		file, err := ipfs.OpenFile(ctx, blocks, root)
 		check(t, err)
 		data, err := io.ReadAll(file)
 		check(t, err)
-		if !bytes.Equal(data, readAll(t, f.get("/"+l.CID.String()+"/"+name))) {
+		if !bytes.Equal(data, readAll(t, f.get(c+"/"+name))) {
 			t.Errorf("%s: got other content", name)
+		}
+		if _, err := blocks.Get(ctx, root, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: more blocks follow: %v", name, err)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -171,8 +170,7 @@ func TestBodyOfNoUse(t *testing.T) {
 
 // onPipe serves one connection, and returns the client's end of it.
 func (f *fixture) onPipe(srv *http.Server) (c net.Conn, end func()) {
-	log := slog.New(slog.NewJSONHandler(f.logs, nil))
-	srv.Handler = New(Config{BaseURL: "https://files.example.org" + prefix}, f.vault, log)
+	srv.Handler = f.handler(f.vault, Config{})
 	ctx, cancel := context.WithCancel(context.Background())
 	ours, theirs := net.Pipe()
 	conns := make(chan net.Conn, 1)

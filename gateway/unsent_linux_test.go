@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http/httptest"
 	"syscall"
@@ -21,8 +20,7 @@ func TestSlowIsNotStalled(t *testing.T) {
 	f := newFixture(t, options{})
 	content := noise(12 << 20)
 	path := f.ticket(f.put("report.pdf", content))
-	cfg := Config{BaseURL: "http://files.example", WriteTimeout: 500 * time.Millisecond}
-	srv := httptest.NewUnstartedServer(New(cfg, f.vault, slog.New(slog.NewTextHandler(f.logs, nil))))
+	srv := httptest.NewUnstartedServer(f.handler(f.vault, Config{WriteTimeout: 500 * time.Millisecond}))
 	srv.Config.ConnContext = ConnContext
 	srv.Start()
 	defer srv.Close()

@@ -30,21 +30,15 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 	}
 	shown := viewer.File{Content: file, Language: preferred(r)}
 	if below == "" {
-		shown.Address = g.path(c) + "/v/" + ticket + "/file"
+		shown.Address = g.site.path(c, "/v/"+ticket+"/file")
 	}
 	sendContent, err := g.viewer.Show(w, shown)
-	if err != nil {
+	if err != nil || !sendContent {
 		return err
 	}
-	if sendContent {
-		w.Header().Set("Cache-Control", fileCache)
-		w.Header().Set("Etag", etag(c, "view"))
-		if err := w.stream(r, file, file.Meta.Size); err != nil {
-			return err
-		}
-	}
-	g.done(w, r)
-	return nil
+	w.Header().Set("Cache-Control", fileCache)
+	w.Header().Set("Etag", etag(c, "view"))
+	return w.stream(r, file, file.Meta.Size)
 }
 
 // viewerFile serves a file of PDF.js.

@@ -117,29 +117,78 @@ func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 // OpenDirectory and OpenFile read it back. A block that stands in several places of the object is
 // written at each of them ("dups=y" in the terms of trustless gateways), so nobody has to
 // remember blocks. Of a file, blocks that end before its byte at from are left out: what is left
-// is what a File reads that was moved there. After an error the CAR is incomplete.
-func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, from int64) error {
-	if !isRaw(root) && !isNode(root) {
-		return errForm(root)
+// is what a File reads that was moved there.
+//
+// With an entry, the CAR has that entry of the directory root alone. Its root is the entry, and the
+// directory comes first, as proof that the entry is there. ErrNotFound if it is not.
+//
+// An error within the first 64 KiB leaves w untouched; after a later one the CAR is incomplete.
+func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry string, from int64) error {
+	out := bufio.NewWriterSize(w, exportBuffer)
+	x := exporter{ctx: ctx, out: out, car: NewCARWriter(out), blocks: b, from: from, leaf: leaf{blocks: b}}
+	defer x.leaf.release()
+	if err := x.exportPath(root, entry); err != nil {
+		return err
 	}
-	if _, err := w.Write(CARHeader(root)); err != nil {
+	if err := out.Flush(); err != nil {
 		return writeError(err)
 	}
-	x := exporter{ctx: ctx, car: NewCARWriter(w), blocks: b, from: from, leaf: leaf{blocks: b}}
-	defer x.leaf.release()
-	return x.export(root, child{size: -1}, 0)
+	return nil
 }
 
-// exportPiece is written at once: whoever is slow to take it does not hold the leaf meanwhile.
-const exportPiece = 64 << 10
+// exportBuffer is the unit in which a CAR is written, and what its writer is not told before it is certain.
+const exportBuffer = 64 << 10
 
 type exporter struct {
 	ctx    context.Context
+	out    *bufio.Writer
 	car    *CARWriter
 	blocks Blocks
 	from   int64
 	leaf   leaf
-	piece  []byte // of leaf
+}
+
+func (x *exporter) exportPath(root cid.Cid, entry string) error {
+	c := root
+	var proof []byte
+	if entry != "" {
+		var err error
+		if proof, err = x.get(root); err != nil {
+			return err
+		}
+		pb, fs, err := decodeNode(proof)
+		if err != nil {
+			return err
+		}
+		entries, err := decodeDirectory(pb, fs)
+		if err != nil {
+			return err
+		}
+		if c = entries[entry]; !c.Defined() {
+			return fmt.Errorf("%w: no entry %q", ErrNotFound, entry)
+		}
+	}
+	if !isRaw(c) && !isNode(c) {
+		return errForm(c)
+	}
+	if _, err := x.out.Write(CARHeader(c)); err != nil {
+		return writeError(err)
+	}
+	if proof != nil {
+		if err := x.car.Write(Block{root, proof}); err != nil {
+			return writeError(err)
+		}
+	}
+	return x.export(c, child{size: -1}, 0)
+}
+
+// get returns a node, verified.
+func (x *exporter) get(c cid.Cid) ([]byte, error) {
+	data, err := x.blocks.Get(x.ctx, c, nil)
+	if err == nil {
+		err = Verify(c, data)
+	}
+	return data, err
 }
 
 // export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
@@ -148,11 +197,8 @@ func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	if isRaw(c) {
 		return x.exportLeaf(c, as.size)
 	}
-	data, err := x.blocks.Get(x.ctx, c, nil)
+	data, err := x.get(c)
 	if err != nil {
-		return err
-	}
-	if err := Verify(c, data); err != nil {
 		return err
 	}
 	if depth > maxDepth {
@@ -183,15 +229,18 @@ func (x *exporter) exportLeaf(c cid.Cid, want int64) error {
 	if err := x.car.writeHead(c, int(x.leaf.size)); err != nil {
 		return writeError(err)
 	}
-	if x.piece == nil {
-		x.piece = make([]byte, exportPiece)
-	}
 	for off := int64(0); off < x.leaf.size; {
-		n, err := x.leaf.read(x.ctx, x.piece, off)
+		if x.out.Available() == 0 {
+			if err := x.out.Flush(); err != nil {
+				return writeError(err)
+			}
+		}
+		piece := x.out.AvailableBuffer()
+		n, err := x.leaf.read(x.ctx, piece[:cap(piece)], off)
 		if err != nil {
 			return err
 		}
-		if _, err := x.car.w.Write(x.piece[:n]); err != nil {
+		if _, err := x.out.Write(piece[:n]); err != nil {
 			return writeError(err)
 		}
 		off += int64(n)

@@ -30,7 +30,7 @@ func addObject(t testing.TB, m memory, data []byte) (root cid.Cid, order []cid.C
 func exportCAR(t testing.TB, m memory, root cid.Cid) []byte {
 	t.Helper()
 	var car bytes.Buffer
-	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, 0))
+	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, "", 0))
 	return car.Bytes()
 }
 
@@ -123,11 +123,11 @@ func TestExportCARVerifies(t *testing.T) {
 	m := newMemory()
 	root, files := addObject(t, m, storetest.Content(96, 2<<20))
 	m.Blocks[files[1]] = []byte("atem")
-	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root, 0); !errors.Is(err, ipfs.ErrCorrupt) {
+	if err := ipfs.ExportCAR(t.Context(), io.Discard, m, root, "", 0); !errors.Is(err, ipfs.ErrCorrupt) {
 		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 	full := errors.New("full")
-	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root, 0); !errors.Is(err, full) {
+	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root, "", 0); !errors.Is(err, full) {
 		t.Errorf("got %v, want the writer's error", err)
 	}
 }
@@ -157,7 +157,7 @@ func BenchmarkExportCAR(b *testing.B) {
 	b.SetBytes(64 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
-		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, 0))
+		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, "", 0))
 		m.Asked = slices.Clip(m.Asked[:0])
 	}
 }
@@ -170,7 +170,7 @@ func TestExportCARFromAnOffset(t *testing.T) {
 	must(t, err)
 	for _, from := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 4, 3<<20 + 5, 9 << 20} {
 		var car bytes.Buffer
-		must(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, from))
+		must(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, "", from))
 		leaves := max(0, 4-from>>20)
 		if from >= int64(len(data)) {
 			leaves = 0

@@ -218,7 +218,7 @@ func TestHostileShapesAreRefused(t *testing.T) {
 		if len(m.Asked) > 20 {
 			t.Errorf("%s: asked for %d blocks", name, len(m.Asked))
 		}
-		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c, 0); err == nil && !strings.Contains(name, "directory") {
+		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c, "", 0); err == nil && !strings.Contains(name, "directory") {
 			t.Errorf("%s: exported", name)
 		}
 	}
@@ -325,6 +325,6 @@ func FuzzNode(f *testing.F) {
 			}
 		}
 		_, _ = ipfs.OpenDirectory(t.Context(), m, c)
-		_ = ipfs.ExportCAR(t.Context(), io.Discard, m, c, 0)
+		_ = ipfs.ExportCAR(t.Context(), io.Discard, m, c, "", 0)
 	})
 }

@@ -129,7 +129,10 @@ func (a *app) serve(ctx context.Context, l listeners, log *slog.Logger) error {
 		servers[a.newProxy(p, m.observe, log)] = m.sessions(l.proxy[i])
 	}
 	if l.gateway != nil {
-		handler := gateway.New(gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: a.brand, DisableView: !a.cfg.Gateway.View}, a.vault, log)
+		handler, err := gateway.New(gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: a.brand, DisableView: !a.cfg.Gateway.View}, a.vault, log)
+		if err != nil {
+			return err
+		}
 		srv := newHTTP(m.requests(handler), log)
 		srv.ConnContext = gateway.ConnContext
 		servers[srv] = l.gateway

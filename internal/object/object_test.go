@@ -56,7 +56,7 @@ func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car fu
 	}
 	return sealed, func(from int64) *closer {
 		var b bytes.Buffer
-		if err := ipfs.ExportCAR(t.Context(), &b, blocks, root, from); err != nil {
+		if err := ipfs.ExportCAR(t.Context(), &b, blocks, root, Data, from); err != nil {
 			t.Fatal(err)
 		}
 		return &closer{Reader: &b}

@@ -255,7 +255,7 @@ func TestReplacedFileIsReadAnew(t *testing.T) {
 	blocks, err := s.Open(t.Context(), root)
 	must(t, err)
 	var car bytes.Buffer
-	must(t, ipfs.ExportCAR(t.Context(), &car, blocks, root, 0))
+	must(t, ipfs.ExportCAR(t.Context(), &car, blocks, root, "", 0))
 	must(t, blocks.Close())
 	must(t, os.WriteFile(filepath.Join(dir, "new"), car.Bytes(), 0o600))
 	must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, root.String()+".car")))

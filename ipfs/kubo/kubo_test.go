@@ -149,7 +149,7 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 		exported := filepath.Join(t.TempDir(), "exported.car")
 		f, err := os.Create(exported)
 		must(t, err)
-		must(t, ipfs.ExportCAR(t.Context(), f, blocks, root, 0))
+		must(t, ipfs.ExportCAR(t.Context(), f, blocks, root, "", 0))
 		must(t, errors.Join(f.Close(), blocks.Close()))
 		for _, car := range []string{filepath.Join(dir, root.String()+".car"), exported} {
 			if out := node.Run("dag", "import", car); !strings.Contains(out, root.String()) {

@@ -50,7 +50,9 @@ func New(t testing.TB) *Site {
 		t.Fatal(err)
 	}
 	s.Vault = s.Open(t, 0)
-	s.handler = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler))
+	if s.handler, err = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
