@@ -173,7 +173,7 @@ func TestBrokenConnectionIsTakenUpAgain(t *testing.T) {
 	site.Spoil = func(path string, answer []byte) []byte {
 		if strings.HasSuffix(path, "/data") && broken > 0 {
 			broken--
-			return answer[:2<<20]
+			return answer[:min(2<<20, len(answer)-1)]
 		}
 		return answer
 	}
