@@ -31,6 +31,7 @@ var floors = map[string][]string{
 	"internal/zipstream":                   {},
 	"internal/texts":                       {},
 	"internal/link":                        {"crypto", "ipfs"},
+	"internal/admin":                       {"internal/transaction"},
 	"internal/check":                       {"internal/config", "internal/progress", "internal/texts", "crypto", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
 	"internal/filelist":                    {"internal/filename", "internal/link"},
@@ -46,7 +47,7 @@ var floors = map[string][]string{
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports go down only: cmd to proxy and gateway, these to vault and link, these to crypto and ipfs. Packages below a folder

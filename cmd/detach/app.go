@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
@@ -33,13 +34,36 @@ func (c configFlag) load() (config.Config, error) {
 	return cfg, nil
 }
 
+// refuseIdle refuses a configuration in which serve would do nothing.
+func refuseIdle(cfg config.Config) error {
+	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
+		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
+	}
+	return nil
+}
+
+// loadBrand reads what the pages show about the operator.
+func loadBrand(g config.Gateway) (gateway.Brand, error) {
+	b := gateway.Brand{Name: g.Name, Color: g.Color, Contact: g.Contact}
+	if g.Logo != "" {
+		logo, err := os.ReadFile(g.Logo)
+		if err != nil {
+			return b, usageError{fmt.Errorf("gateway.logo: %w: name an image that this user can read, or write \"\"", err)}
+		}
+		b.Logo = logo
+	}
+	if err := b.Check(); err != nil {
+		return b, usageError{errors.New("gateway." + strings.ReplaceAll(err.Error(), "\n", "\ngateway."))}
+	}
+	return b, nil
+}
+
 // app is what every command works with: the configuration, the store, and the vault over store and
 // keyring.
 type app struct {
 	cfg   config.Config
 	store ipfs.Store
 	vault *vault.Vault
-	brand gateway.Brand // of the pages that serve shows
 }
 
 // open loads the configuration and opens what it names. The caller closes the app.
@@ -69,7 +93,8 @@ func openApp(cfg config.Config) (*app, error) {
 	if cfg.Keys.Mode == "link" {
 		mode = vault.LinkOnly
 	}
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: time.Duration(cfg.Keys.Retention)}, store, keys, cfg.DataDir)
+	retention := time.Duration(cfg.Keys.Retention)
+	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -114,7 +115,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	go func() { d.ended <- pageServer.Serve(free[1]) }()
 	go func() {
 		defer close(d.running)
-		d.ended <- d.app.serve(ctx, listeners{proxy: free[3:], gateway: free[2]}, log)
+		d.ended <- d.app.serve(ctx, listeners{proxy: free[3:], gateway: free[2]}, gateway.Brand{}, log)
 	}()
 	return d, nil
 }

@@ -9,20 +9,19 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/admin"
 	"github.com/nkirchhoffer/detach-mta/internal/check"
-	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 
 const (
-	// A client gets this long to finish its mail or its download after SIGTERM: less than until the service manager kills
-	// (TimeoutStopSec=60 in docs/postfix.md).
+	// drainTimeout is for clients to finish a mail or a download after SIGTERM. The service manager kills
+	// later (TimeoutStopSec=60 in docs/postfix.md).
 	drainTimeout = 50 * time.Second
-	// How often what a killed process or an unreachable store left behind is tried again.
+	// sweepEvery is the pause before objects that nobody needs are looked for again.
 	sweepEvery = time.Minute
 )
 
@@ -30,7 +29,7 @@ type serveCmd struct {
 	configFlag
 }
 
-// Run opens everything that can fail before it takes the first mail.
+// Run opens everything that can fail, and then accepts mails and requests until a signal comes.
 func (c *serveCmd) Run(e *env) (err error) {
 	cfg, err := c.load()
 	if err != nil {
@@ -49,13 +48,12 @@ func (c *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	a.brand = brand
 	l, err := listenAll(e.ctx, cfg)
 	if err != nil {
 		return err
 	}
 	if err := check.Store(e.ctx, a.store); err != nil {
-		// No reason to stop: a mail with an attachment gets 451 until the store is back, and any other passes.
+		// Not fatal: mail with attachments gets 451 until the store is back, and other mail passes.
 		e.log.Warn("store is not reachable", "error", err)
 	}
 	ctx, stop := context.WithCancel(e.ctx)
@@ -63,41 +61,19 @@ func (c *serveCmd) Run(e *env) (err error) {
 	sweeping.Go(func() { a.sweep(ctx, e.log) })
 	defer sweeping.Wait()
 	defer stop()
-	return a.serve(e.ctx, l, e.log)
+	return a.serve(e.ctx, l, brand, e.log)
 }
 
-// collectEarly has the garbage collector begin when the heap has grown by half, unless GOGC says otherwise. What is in memory is
-// nearly all buffers: to look at them costs next to nothing, and to double them before the next look would cost a crowd's memory.
+// collectEarly makes the garbage collector begin when the heap has grown by half, unless GOGC says
+// otherwise. Nearly all memory is in buffers: for the collector to look at them costs almost nothing, and
+// to let them double first would cost much with many sessions.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 }
 
-func refuseIdle(cfg config.Config) error {
-	if len(cfg.Proxy) == 0 && cfg.Gateway.Listen == "" {
-		return usageError{errors.New("nothing to serve: give a [[proxy]], or gateway.listen")}
-	}
-	return nil
-}
-
-// loadBrand reads what the pages show of the operator.
-func loadBrand(g config.Gateway) (gateway.Brand, error) {
-	b := gateway.Brand{Name: g.Name, Color: g.Color, Contact: g.Contact}
-	if g.Logo != "" {
-		logo, err := os.ReadFile(g.Logo)
-		if err != nil {
-			return b, usageError{fmt.Errorf("gateway.logo: %w: name an image that this user can read, or write \"\"", err)}
-		}
-		b.Logo = logo
-	}
-	if err := b.Check(); err != nil {
-		return b, usageError{errors.New("gateway." + strings.ReplaceAll(err.Error(), "\n", "\ngateway."))}
-	}
-	return b, nil
-}
-
-// sweep removes what mails have left that nobody got, now and then again.
+// sweep removes what undelivered mails have stored: now, and again every minute.
 func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
 		gone, err := a.vault.Sweep(ctx)
@@ -114,28 +90,19 @@ func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// server is what http.Server and proxy.Server have in common.
+// server is implemented by http.Server and proxy.Server.
 type server interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
 }
 
 // serve runs until ctx ends or a server fails, and then drains all of them.
-func (a *app) serve(ctx context.Context, l listeners, log *slog.Logger) error {
-	defer l.close() // of those that were never served
-	m := newMetrics()
-	servers := map[server]net.Listener{}
-	for i, p := range a.cfg.Proxy {
-		servers[a.newProxy(p, m.observe, log)] = m.sessions(l.proxy[i])
-	}
-	if l.gateway != nil {
-		handler, err := gateway.New(gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: a.brand, DisableView: !a.cfg.Gateway.View}, a.vault, log)
-		if err != nil {
-			return err
-		}
-		srv := newHTTP(m.requests(handler), log)
-		srv.ConnContext = gateway.ConnContext
-		servers[srv] = l.gateway
+func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *slog.Logger) error {
+	defer l.close() // the servers close theirs; this is for the rest
+	m := admin.NewMetrics()
+	servers, err := a.servers(l, brand, m, log)
+	if err != nil {
+		return err
 	}
 	failed := make(chan error, len(servers)+1)
 	var running sync.WaitGroup
@@ -146,26 +113,47 @@ func (a *app) serve(ctx context.Context, l listeners, log *slog.Logger) error {
 	for s, l := range servers {
 		start(s, l)
 	}
-	var admin server
+	var last server
 	if l.admin != nil {
-		admin = newHTTP(a.adminHandler(m), log)
-		start(admin, l.admin)
+		ready := func(ctx context.Context) error { return check.Ready(ctx, a.store, a.cfg.Proxy) }
+		last = newHTTP(admin.Handler(m, ready), log)
+		start(last, l.admin)
 	}
 	notify("READY=1")
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	notify("STOPPING=1")
 	log.Info("draining")
-	err = errors.Join(err, shutdown(ctx, servers, admin))
+	err = errors.Join(err, shutdown(ctx, servers, last))
 	running.Wait()
 	return err
 }
 
-// shutdown ends the servers side by side, and the administrator's after them: it can tell until then what goes on.
-func shutdown(ctx context.Context, servers map[server]net.Listener, admin server) error {
+// servers returns the proxies and the gateway, each with its listener.
+func (a *app) servers(l listeners, brand gateway.Brand, m *admin.Metrics, log *slog.Logger) (map[server]net.Listener, error) {
+	servers := make(map[server]net.Listener)
+	for i, p := range a.cfg.Proxy {
+		servers[a.newProxy(p, m.Mail, log)] = m.Sessions(l.proxy[i])
+	}
+	if l.gateway == nil {
+		return servers, nil
+	}
+	cfg := gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: brand, DisableView: !a.cfg.Gateway.View}
+	handler, err := gateway.New(cfg, a.vault, log)
+	if err != nil {
+		return nil, err
+	}
+	srv := newHTTP(m.Requests(handler), log)
+	srv.ConnContext = gateway.ConnContext
+	servers[srv] = l.gateway
+	return servers, nil
+}
+
+// shutdown ends the servers together, and then the last one, the administrator's, which answers until
+// then. It may be nil.
+func shutdown(ctx context.Context, servers map[server]net.Listener, last server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	var draining sync.WaitGroup
@@ -179,8 +167,8 @@ func shutdown(ctx context.Context, servers map[server]net.Listener, admin server
 	for err := range errs {
 		all = append(all, err)
 	}
-	if admin != nil {
-		all = append(all, admin.Shutdown(ctx))
+	if last != nil {
+		all = append(all, last.Shutdown(ctx))
 	}
 	if err := errors.Join(all...); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
@@ -193,8 +181,8 @@ func newHTTP(handler http.Handler, log *slog.Logger) *http.Server {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10, // a link in the path and a browser's cookies
-		// What net/http says is of the connection, never of the path.
+		MaxHeaderBytes:    16 << 10, // enough for a link in the path and a browser's cookies
+		// net/http logs connections, never paths.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

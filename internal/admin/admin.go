@@ -1,0 +1,132 @@
+// Package admin answers the people and programs that look after the process: metrics, health, readiness
+// and profiles.
+//
+// The invariant: a metric has counts and no content. No label names a mail, a file or a person.
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+)
+
+// Handler serves the addresses of admin.listen. ready returns nil if a mail with an attachment would be
+// accepted now.
+func Handler(m *Metrics, ready func(context.Context) error) http.Handler {
+	mux := http.NewServeMux()
+	answer := func(path string, ask func(context.Context) error) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			if err := ask(r.Context()); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = io.WriteString(w, "ok\n")
+		})
+	}
+	answer("/healthz", func(context.Context) error { return nil })
+	answer("/readyz", ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// Metrics counts what an administrator asks about: how many mails come, how much of them is detached, how
+// much fails. It is safe for concurrent use.
+type Metrics struct {
+	registry           *prometheus.Registry
+	mails              *prometheus.CounterVec
+	attachments, bytes prometheus.Counter
+	sessionsTotal      prometheus.Counter
+	sessionsOpen       prometheus.Gauge
+	gateway            *prometheus.CounterVec
+}
+
+// NewMetrics returns Metrics in which everything is zero.
+func NewMetrics() *Metrics {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f := promauto.With(r)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vector := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	return &Metrics{
+		registry: r,
+		mails: vector("detach_mails_total", "Mails by what happened to them and the code of the reply: delivered and detached (with links), "+
+			"unchanged (nothing to detach) or original (storing failed, and on_failure is deliver); refused by the next hop; "+
+			"rejected (too large, or a loop) or deferred (451) by Detach; abandoned by the client.", "outcome", "reply"),
+		attachments:   counter("detach_attachments_total", "Attachments detached from mails that were delivered."),
+		bytes:         counter("detach_attachments_bytes_total", "Bytes of these attachments, decoded."),
+		sessionsTotal: counter("detach_smtp_sessions_total", "SMTP connections accepted."),
+		sessionsOpen:  f.NewGauge(prometheus.GaugeOpts{Name: "detach_smtp_sessions", Help: "SMTP connections open now."}),
+		gateway:       vector("detach_gateway_requests_total", "Requests to the gateway.", "code", "method"),
+	}
+}
+
+// Requests counts the requests that next answers.
+func (m *Metrics) Requests(next http.Handler) http.Handler {
+	return promhttp.InstrumentHandlerCounter(m.gateway, next)
+}
+
+// Mail counts a mail, and the code of the reply to its client.
+func (m *Metrics) Mail(o transaction.Outcome, code int) {
+	m.mails.WithLabelValues(string(o.Result), strconv.Itoa(code)).Inc()
+	if o.Result == transaction.ResultDetached {
+		m.attachments.Add(float64(o.Attachments))
+		m.bytes.Add(float64(o.Bytes))
+	}
+}
+
+// Sessions counts the connections that a proxy accepts.
+func (m *Metrics) Sessions(l net.Listener) net.Listener { return countedListener{l, m} }
+
+type countedListener struct {
+	net.Listener
+	m *Metrics
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.m.sessionsTotal.Inc()
+	l.m.sessionsOpen.Inc()
+	return &countedConn{Conn: c, closed: sync.OnceFunc(l.m.sessionsOpen.Dec)}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+// SetReadBuffer lets the proxy bound the buffer of its socket.
+func (c *countedConn) SetReadBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok {
+		return b.SetReadBuffer(bytes)
+	}
+	return errors.ErrUnsupported
+}
+
+func (c *countedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
