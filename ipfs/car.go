@@ -260,20 +260,12 @@ type child struct {
 
 func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 	var children []child
-	if as.size < 0 {
-		pb, fs, err := decodeNode(data)
-		if err != nil {
-			return nil, err
+	if as.size < 0 && isDirectory(data) {
+		entries, err := decodeDirectory(data)
+		for _, e := range entries {
+			children = append(children, child{c: e.c, size: -1})
 		}
-		if fs.IsDir() {
-			if _, err := decodeDirectory(pb, fs); err != nil {
-				return nil, err
-			}
-			for _, l := range pb.Links() {
-				children = append(children, child{c: l.Cid, size: -1})
-			}
-			return children, nil
-		}
+		return children, err
 	}
 	node, err := decodeFileNode(data)
 	if err != nil {

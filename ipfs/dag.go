@@ -106,10 +106,7 @@ func (t *tree) push(level int, n Node) error {
 
 // fold gives the nodes of a level their parent.
 func (t *tree) fold(level int) error {
-	b, n, err := encodeFileNode(t.levels[level])
-	if err != nil {
-		return err
-	}
+	b, n := encodeFileNode(t.levels[level])
 	if err := t.add(b); err != nil {
 		return err
 	}
@@ -137,14 +134,11 @@ func AddDirectory(add AddFunc, entries ...Entry) (Node, error) {
 	}
 	seen := make(map[string]bool, len(entries))
 	for _, e := range entries {
-		if seen[e.Name] || !validName(e.Name) {
+		if seen[e.Name] || !validName(e.Name) || !isRaw(e.Node.CID) && !isNode(e.Node.CID) {
 			return Node{}, fmt.Errorf("ipfs: directory with a bad entry")
 		}
 		seen[e.Name] = true
 	}
-	b, n, err := encodeDirectory(entries)
-	if err != nil {
-		return Node{}, err
-	}
+	b, n := encodeDirectory(entries)
 	return n, add(b)
 }

@@ -24,11 +24,15 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	if err := Verify(root, data); err != nil {
 		return nil, err
 	}
-	pb, fs, err := decodeNode(data)
+	list, err := decodeDirectory(data)
 	if err != nil {
 		return nil, err
 	}
-	return decodeDirectory(pb, fs)
+	entries := make(map[string]cid.Cid, len(list))
+	for _, e := range list {
+		entries[e.name] = e.c
+	}
+	return entries, nil
 }
 
 // File reads a stored file. Every block is checked against its CID, and its size against what its
@@ -132,8 +136,9 @@ func (f *File) find() error {
 	}
 	for {
 		node := f.top()
-		c, start, size := node.child(f.off - node.start)
+		i, start, size := node.find(f.off - node.start)
 		start += node.start
+		c := node.link(i)
 		if isRaw(c) {
 			return f.moveLeaf(c, start, size)
 		}

@@ -1,119 +1,277 @@
 package ipfs
 
 import (
-	"crypto/sha256"
+	"cmp"
+	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
+	"sort"
 	"strings"
 
-	"github.com/ipfs/boxo/ipld/merkledag"
-	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/go-cid"
-	format "github.com/ipfs/go-ipld-format"
-	"github.com/multiformats/go-multihash"
 )
 
-// A CID of ours is always 36 bytes: version, codec, hash function, hash length, hash.
-// To compare the first four is to check all that can vary. An identity hash, which would carry
-// unhashed bytes in the name itself, does not pass.
+// A dag-pb node is a protobuf message: its links, then its data, which is a UnixFS message
+// (https://ipld.io/specs/codecs/dag-pb/spec/, https://specs.ipfs.tech/unixfs/). Boxo encodes the
+// same bytes and reads them as the same node; the fuzz targets hold that.
 const (
-	cidLen    = 4 + sha256.Size
-	rawPrefix = "\x01\x55\x12\x20"
-	pbPrefix  = "\x01\x70\x12\x20"
+	nodeData, nodeLink           = 1, 2
+	linkHash, linkName, linkSize = 1, 2, 3
+	fsType, fsSize, fsBlockSize  = 1, 3, 4
+	fsIsFile                     = 2
+	directoryData                = "\x08\x01" // the UnixFS message of every directory: its type
 )
 
-func isRaw(c cid.Cid) bool {
-	return c.ByteLen() == cidLen && strings.HasPrefix(c.KeyString(), rawPrefix)
+var (
+	errLink  = fmt.Errorf("%w: a link that is not of our form", ErrCorrupt)
+	errField = fmt.Errorf("%w: a node that is not a protobuf of numbers and bytes", ErrCorrupt)
+)
+
+// fileNode is an interior node of a file: its children, and where in the node each of them ends.
+type fileNode struct {
+	links [][cidLen]byte // CIDs of our form
+	ends  []int64
 }
 
-func isNode(c cid.Cid) bool {
-	return c.ByteLen() == cidLen && strings.HasPrefix(c.KeyString(), pbPrefix)
-}
+func (n *fileNode) size() int64 { return n.ends[len(n.ends)-1] }
 
-// newBlock names data.
-func newBlock(codec uint64, data []byte) Block {
-	digest := sha256.Sum256(data)
-	mh := append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)
-	return Block{CID: cid.NewCidV1(codec, mh), Data: data}
-}
+// link returns the CID of a child.
+func (n *fileNode) link(i int) cid.Cid { return castCID(n.links[i]) }
 
-// Verify checks data against its CID. Any CID but CIDv1 with sha2-256 over a raw or dag-pb block
-// is refused, and so is a block larger than MaxBlock.
-func Verify(c cid.Cid, data []byte) error {
-	if !isRaw(c) && !isNode(c) {
-		return errForm(c)
+func castCID(hash [cidLen]byte) cid.Cid {
+	c, err := cid.Cast(hash[:])
+	if err != nil {
+		panic(err) // it is of our form
 	}
-	if len(data) > MaxBlock {
-		return fmt.Errorf("%w: block %s has %d bytes", ErrCorrupt, c, len(data))
-	}
-	digest := sha256.Sum256(data)
-	if c.KeyString()[cidLen-sha256.Size:] != string(digest[:]) {
-		return fmt.Errorf("%w: block %s has another hash", ErrCorrupt, c)
-	}
-	return nil
+	return c
 }
 
-// CheckBlock refuses a block that could be stored and never read again. It does not hash it.
-func CheckBlock(b Block) error {
-	if len(b.Data) > MaxBlock || !isRaw(b.CID) && !isNode(b.CID) {
-		return fmt.Errorf("ipfs: block %s of %d bytes is not of our form", b.CID, len(b.Data))
+// find returns the child that holds the byte at off, and the part of the node that it covers.
+func (n *fileNode) find(off int64) (i int, start, size int64) {
+	i = sort.Search(len(n.ends), func(i int) bool { return n.ends[i] > off })
+	if i > 0 {
+		start = n.ends[i-1]
 	}
-	return nil
+	return i, start, n.ends[i] - start
 }
 
-func errForm(c cid.Cid) error { return fmt.Errorf("%w: CID %s is not of our form", ErrCorrupt, c) }
+// encodeFileNode makes the interior node over children.
+func encodeFileNode(children []Node) (Block, Node) {
+	var node, data []byte
+	var sum Node
+	for _, c := range children {
+		node = appendLink(node, "", c)
+		sum.Size += c.Size
+		sum.Tsize += c.Tsize
+	}
+	data = appendNumber(data, fsType, fsIsFile)
+	data = appendNumber(data, fsSize, sum.Size)
+	for _, c := range children {
+		data = appendNumber(data, fsBlockSize, c.Size)
+	}
+	return finishNode(appendBytes(node, nodeData, string(data)), sum)
+}
 
-// encodeDirectory makes a directory. Links are sorted by name when they are encoded.
-func encodeDirectory(entries []Entry) (Block, Node, error) {
-	pb, sum := new(merkledag.ProtoNode), Node{}
+// encodeDirectory makes a directory, its links sorted by name.
+func encodeDirectory(entries []Entry) (Block, Node) {
+	entries = slices.SortedFunc(slices.Values(entries), func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+	var node []byte
+	var sum Node
 	for _, e := range entries {
-		if err := pb.AddRawLink(e.Name, &format.Link{Cid: e.Node.CID, Size: e.Node.Tsize}); err != nil {
-			return Block{}, Node{}, fmt.Errorf("encode directory: %w", err)
-		}
+		node = appendLink(node, e.Name, e.Node)
 		sum.Size += e.Node.Size
 		sum.Tsize += e.Node.Tsize
 	}
-	return encodeNode(pb, unixfs.FolderPBData(), sum)
+	return finishNode(appendBytes(node, nodeData, directoryData), sum)
 }
 
-func encodeNode(pb *merkledag.ProtoNode, data []byte, n Node) (Block, Node, error) {
-	pb.SetData(data)
-	enc, err := pb.EncodeProtobuf(false)
-	if err != nil {
-		return Block{}, Node{}, fmt.Errorf("encode node: %w", err)
-	}
-	b := newBlock(cid.DagProtobuf, enc)
-	n.CID = b.CID
-	n.Tsize += uint64(len(enc))
-	return b, n, nil
+func finishNode(data []byte, sum Node) (Block, Node) {
+	b := newBlock(cid.DagProtobuf, data)
+	sum.CID = b.CID
+	sum.Tsize += uint64(len(data))
+	return b, sum
 }
 
-func decodeNode(data []byte) (*merkledag.ProtoNode, *unixfs.FSNode, error) {
-	pb, err := merkledag.DecodeProtobuf(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	fs, err := unixfs.FSNodeFromBytes(pb.Data())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return pb, fs, nil
+func appendLink(node []byte, name string, n Node) []byte {
+	link := appendBytes(nil, linkHash, n.CID.KeyString())
+	link = appendBytes(link, linkName, name)
+	link = appendNumber(link, linkSize, n.Tsize)
+	return appendBytes(node, nodeLink, string(link))
 }
 
-// decodeDirectory reads a plain directory: every entry with a name, every name once.
-func decodeDirectory(pb *merkledag.ProtoNode, fs *unixfs.FSNode) (map[string]cid.Cid, error) {
-	if fs.Type() != unixfs.TDirectory {
+// The two kinds of protobuf fields that nodes have (https://protobuf.dev/programming-guides/encoding/).
+const wireNumber, wireBytes = 0, 2
+
+func appendNumber(message []byte, field, value uint64) []byte {
+	message = binary.AppendUvarint(message, field<<3|wireNumber)
+	return binary.AppendUvarint(message, value)
+}
+
+func appendBytes(message []byte, field uint64, value string) []byte {
+	message = binary.AppendUvarint(message, field<<3|wireBytes)
+	message = binary.AppendUvarint(message, uint64(len(value)))
+	return append(message, value...)
+}
+
+// isDirectory reports whether a block is a directory. Its entries may still be refused.
+func isDirectory(block []byte) bool {
+	data, err := decodeNode(block, func([cidLen]byte, []byte) error { return nil })
+	return err == nil && string(data) == directoryData
+}
+
+// dirEntry is a link of a directory.
+type dirEntry struct {
+	name string
+	c    cid.Cid
+}
+
+// decodeDirectory reads a plain directory: every entry has a name, and every name stands once.
+func decodeDirectory(block []byte) ([]dirEntry, error) {
+	if !isDirectory(block) {
 		return nil, fmt.Errorf("%w: not a directory", ErrCorrupt)
 	}
-	entries := make(map[string]cid.Cid, len(pb.Links()))
-	for _, l := range pb.Links() {
-		if _, twice := entries[l.Name]; twice || !validName(l.Name) {
-			return nil, fmt.Errorf("%w: directory with a bad entry", ErrCorrupt)
+	var entries []dirEntry
+	seen := make(map[string]bool)
+	_, err := decodeNode(block, func(hash [cidLen]byte, name []byte) error {
+		if seen[string(name)] || !validName(string(name)) {
+			return fmt.Errorf("%w: directory with a bad entry", ErrCorrupt)
 		}
-		entries[l.Name] = l.Cid
-	}
-	return entries, nil
+		seen[string(name)] = true
+		entries = append(entries, dirEntry{string(name), castCID(hash)})
+		return nil
+	})
+	return entries, err
 }
 
 func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+}
+
+// decodeFileNode reads an interior node of a file. Its own sizes must agree; whether the children
+// keep to them is checked when they are read. A range of a file needs a node of 1,024 links, so no
+// link is an allocation of its own.
+func decodeFileNode(block []byte) (*fileNode, error) {
+	n := &fileNode{links: make([][cidLen]byte, 0, len(block)/(cidLen+4))}
+	data, err := decodeNode(block, func(hash [cidLen]byte, _ []byte) error {
+		n.links = append(n.links, hash)
+		return nil
+	})
+	if err == nil {
+		err = n.decodeSizes(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// decodeSizes reads what the node's data says of its children.
+func (n *fileNode) decodeSizes(data []byte) error {
+	n.ends = make([]int64, 0, len(n.links))
+	var end, size uint64
+	isFile := false
+	err := eachField(data, func(field uint64, value []byte, number uint64) error {
+		switch {
+		case field == fsType && value == nil:
+			isFile = number == fsIsFile
+		case field == fsSize && value == nil:
+			size = number
+		case field == fsBlockSize && value == nil:
+			// No child is empty, so a reader gets nearer to the end with every child.
+			if number == 0 || number > math.MaxInt64-end {
+				return fmt.Errorf("%w: node has a child of %d bytes", ErrCorrupt, number)
+			}
+			end += number
+			n.ends = append(n.ends, int64(end))
+		default: // inline data, or a field of directories
+			return fmt.Errorf("%w: node of a file with a field %d", ErrCorrupt, field)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case !isFile:
+		return fmt.Errorf("%w: node is not a file", ErrCorrupt)
+	case len(n.links) == 0 || len(n.links) != len(n.ends):
+		return fmt.Errorf("%w: node has %d links and %d sizes", ErrCorrupt, len(n.links), len(n.ends))
+	case size != end:
+		return fmt.Errorf("%w: node says %d bytes, its children %d", ErrCorrupt, size, end)
+	}
+	return nil
+}
+
+// decodeNode reads a dag-pb node: its links, in their order, and its data. Links stand before data.
+func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (data []byte, err error) {
+	err = eachField(block, func(field uint64, value []byte, _ uint64) error {
+		switch {
+		case field == nodeLink && data == nil && value != nil:
+			hash, name, err := decodeLink(value)
+			if err != nil {
+				return err
+			}
+			return link(hash, name)
+		case field == nodeData && data == nil && value != nil:
+			data = value
+			return nil
+		}
+		return fmt.Errorf("%w: node with a field %d", ErrCorrupt, field)
+	})
+	return data, err
+}
+
+// decodeLink returns the CID and the name of a link. Its fields stand in their order, the CID first.
+// Its size says nothing about the file, and is not read.
+func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
+	last := uint64(0)
+	err = eachField(link, func(field uint64, value []byte, _ uint64) error {
+		inOrder := field > last && (last > 0 || field == linkHash)
+		last = field
+		switch {
+		case inOrder && field == linkHash && isOurs(value):
+			copy(hash[:], value)
+		case inOrder && field == linkName && value != nil:
+			name = value
+		case inOrder && field == linkSize && value == nil:
+		default:
+			return errLink
+		}
+		return nil
+	})
+	if err == nil && last == 0 {
+		err = errLink
+	}
+	return hash, name, err
+}
+
+// isOurs reports whether a binary CID is of our form.
+func isOurs(c []byte) bool {
+	return len(c) == cidLen && (string(c[:4]) == rawPrefix || string(c[:4]) == pbPrefix)
+}
+
+// eachField calls each for the fields of a protobuf message. value is nil for a number.
+func eachField(message []byte, each func(field uint64, value []byte, number uint64) error) error {
+	for len(message) > 0 {
+		tag, n := binary.Uvarint(message)
+		if n <= 0 {
+			return errField
+		}
+		v, m := binary.Uvarint(message[n:])
+		if m <= 0 {
+			return errField
+		}
+		message = message[n+m:]
+		var value []byte
+		switch {
+		case tag&7 == wireBytes && v <= uint64(len(message)):
+			value, message = message[:v:v], message[v:]
+		case tag&7 != wireNumber:
+			return errField
+		}
+		if err := each(tag>>3, value, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
