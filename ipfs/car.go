@@ -156,16 +156,8 @@ func (x *exporter) exportPath(root cid.Cid, entry string) error {
 		if proof, err = x.get(root); err != nil {
 			return err
 		}
-		pb, fs, err := decodeNode(proof)
-		if err != nil {
+		if c, err = lookUp(proof, entry); err != nil {
 			return err
-		}
-		entries, err := decodeDirectory(pb, fs)
-		if err != nil {
-			return err
-		}
-		if c = entries[entry]; !c.Defined() {
-			return fmt.Errorf("%w: no entry %q", ErrNotFound, entry)
 		}
 	}
 	if !isRaw(c) && !isNode(c) {

@@ -144,6 +144,19 @@ func decodeDirectory(block []byte) ([]dirEntry, error) {
 	return entries, err
 }
 
+// lookUp returns the CID of a directory's entry, or ErrNotFound.
+func lookUp(directory []byte, name string) (cid.Cid, error) {
+	entries, err := decodeDirectory(directory)
+	if err != nil {
+		return cid.Undef, err
+	}
+	i := slices.IndexFunc(entries, func(e dirEntry) bool { return e.name == name })
+	if i < 0 {
+		return cid.Undef, fmt.Errorf("%w: no entry %q", ErrNotFound, name)
+	}
+	return entries[i].c, nil
+}
+
 func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
