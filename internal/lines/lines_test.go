@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestIndex(t *testing.T) {
+func TestIndexFindsTheFirstLineThatBeginsWith(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		want int

@@ -22,7 +22,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// A leaf is one as Python sees it.
+// A leaf is a part without parts, as Python sees it.
 type leaf struct {
 	Type, Disposition, CID, Encoding, SHA256 string
 	Above, Fields, Defects                   []string
@@ -31,7 +31,7 @@ type leaf struct {
 	Raw                                      []byte
 }
 
-// python takes mails apart with another parser than ours.
+// python parses mails with a parser that is not ours.
 type python struct {
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -92,10 +92,9 @@ func (p *python) leaves(t *testing.T, mail []byte) []leaf {
 	return tree.Leaves
 }
 
-// goMessage is the SHA-256 of each leaf as go-message decodes it; ok is false
-// where it fails half way.
+// goMessage returns the SHA-256 of each leaf as go-message decodes it; ok is false if it fails.
 func goMessage(mail []byte) (sums []string, ok bool) {
-	defer func() { // FAULTS: two boundary parameters make it panic
+	defer func() { // two boundary parameters make it panic
 		if recover() != nil {
 			ok = false
 		}
@@ -121,9 +120,9 @@ func goMessage(mail []byte) (sums []string, ok bool) {
 	return sums, err == nil
 }
 
-// Python's email package and go-message find the parts that we detach, and the
-// same bytes in them; and where Python finds a part that is to be detached, we do.
-func TestCorpusAgreement(t *testing.T) {
+// Python's email package and go-message find the parts that are detached here, with the same bytes; and
+// every part that by Python's reading is to be detached is detached, unless there is a reason.
+func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
 	py := startPython(t)
 	count := map[string]int{}
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -208,8 +207,8 @@ func checkGoMessage(t *testing.T, mail []byte, detached []file, count map[string
 	}
 }
 
-// due is the table of what is detached, said once more: from what Python sees.
-// A text that is attached is perhaps the message's own text.
+// due is the table of what is detached once more, by what Python sees. An attached text may be the
+// message's own text.
 func (l *leaf) due(before []leaf) (due, perhaps bool) {
 	for i, above := range l.Above {
 		switch kind, _, _ := strings.Cut(above, " "); {
@@ -232,7 +231,7 @@ func (l *leaf) due(before []leaf) (due, perhaps bool) {
 	return true, true
 }
 
-// whyKept names what keeps a part that is to be detached; "" if nothing does.
+// whyKept names the reason to keep a part that is to be detached; "" if there is none.
 func whyKept(l leaf, mail []byte) string {
 	defects := strings.Join(append(l.Above, l.Defects...), " ")
 	twice := len(slices.Compact(slices.Clone(l.Fields))) < len(l.Fields)
@@ -261,7 +260,7 @@ func whyKept(l leaf, mail []byte) string {
 	return ""
 }
 
-// refersToCID looks for a reference in the raw mail, whose HTML may be quoted-printable.
+// refersToCID looks for a reference in a raw mail, whose HTML may be quoted-printable.
 func refersToCID(mail []byte, id string) bool {
 	mail = bytes.ReplaceAll(bytes.ReplaceAll(mail, []byte("=\r\n"), nil), []byte("=\n"), nil)
 	return bytes.Contains(mail, []byte("cid:"+strings.Trim(strings.TrimSpace(id), "<>")))

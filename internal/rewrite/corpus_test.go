@@ -13,7 +13,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// Nothing is large enough to be detached: every mail is copied.
+// A mail without an attachment that is large enough is copied.
 func TestCorpusUntouched(t *testing.T) {
 	faults.Covers(t, 55)
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -27,8 +27,7 @@ func TestCorpusUntouched(t *testing.T) {
 	})
 }
 
-// Whatever is detached, restoring gives the same bytes again; and the sizes of
-// the reads make no difference.
+// Restoring gives the received bytes again, and the sizes of the reads make no difference.
 func TestCorpusRestored(t *testing.T) {
 	detached := 0
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -97,7 +96,7 @@ func firstDifference(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
-// The same of mails that were damaged, large ones too, which are no food for a fuzzer.
+// The same holds for damaged mails, and for large ones, which a fuzzer cannot use.
 func TestMutatedCorpusRestored(t *testing.T) {
 	detached, n := 0, uint64(0)
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -122,7 +121,7 @@ func TestMutatedCorpusRestored(t *testing.T) {
 	}
 }
 
-// mutate damages a mail in one place as transports and programs do.
+// mutate damages a mail in one place, as transports and programs do.
 func mutate(rnd *rand.Rand, mail []byte) []byte {
 	if len(mail) == 0 {
 		return mail

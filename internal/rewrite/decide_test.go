@@ -78,19 +78,6 @@ func TestPartsWithRepeatedFieldsAreKept(t *testing.T) {
 	}
 	twice := "Content-Disposition: attachment; filename=a\r\nContent-Disposition: inline\r\nContent-Type: application"
 	untouched(t, strings.Replace(multi(abc), "Content-Type: application", twice, 1))
-	for _, tt := range []struct{ disposition, typ, want string }{
-		{"attachment; filename=a.doc", "application/pdf; name=b.pdf", "a.doc"},
-		{"attachment; filename=a.doc", "application/pdf", "a.doc"},
-		{"attachment", "application/pdf; name=b.pdf", "b.pdf"},
-		{"attachment; filename=", "application/pdf; name=b.pdf", "b.pdf"},
-		{"attachment; filename=a.doc; filename=b.doc", "application/pdf", "a.doc"},
-		{"attachment", "application/pdf", "attachment.pdf"},
-	} {
-		mail := strings.Replace(multi(abc), "Content-Type: application/pdf; name=a.pdf", "Content-Type: "+tt.typ+"\r\nContent-Disposition: "+tt.disposition, 1)
-		if _, files := outcome(t, mail); len(files) != 1 || files[0].name != tt.want {
-			t.Errorf("%s, %s: got %+v, want %q", tt.disposition, tt.typ, files, tt.want)
-		}
-	}
 }
 
 // A DKIM signature holds if no byte that it covers changes, as when nothing is detached. Rewritten mail

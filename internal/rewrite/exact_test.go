@@ -15,9 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// A node is an entity of a mail, cut by the plainest reading of RFC 2046: in
-// memory, line by line, with none of the walk's code. The bytes of a mail are
-// those of its nodes in order.
+// A node is an entity of a mail, cut by the plainest reading of RFC 2046: in memory, line by line,
+// without the walk's code. The bytes of a mail are those of its nodes in order.
 type node struct {
 	delimiter, header, body string // a leaf has a body; a multipart what follows
 	preamble, closing, rest string
@@ -42,7 +41,7 @@ func cutMail(delimiter, entity string) *node {
 		n.body = strings.Join(lines, "")
 		return n
 	}
-	at, from := "", 0 // the delimiter line of the part that is looked at, and where it begins
+	at, from := "", 0 // the delimiter line of the current part, and the part's first line
 	for i, line := range lines {
 		text := strings.TrimRight(line, " \t\r\n")
 		closing := text == "--"+boundary+"--"
@@ -77,7 +76,7 @@ func (n *node) boundary() (string, bool) {
 	return "", false
 }
 
-// fieldsOf are the fields of a header, each with its folded lines.
+// fieldsOf returns the fields of a header, each with its folded lines.
 func fieldsOf(header string) []string {
 	var fields []string
 	for _, line := range strings.SplitAfter(header, "\n") {
@@ -100,9 +99,8 @@ func (n *node) String() string {
 
 const anyLink = "https://files.example.org/"
 
-// compare says why after cannot have come from before by taking detached parts
-// out and putting the notice in; "" if it can. The detached contents it needs
-// for that are taken from files.
+// compare returns why after cannot be before with detached parts taken out and the notice put in, or ""
+// if it can be. It takes the contents of the detached parts from files.
 func compare(before, after *node, files map[string]int) string {
 	if before.String() == after.String() {
 		return ""
@@ -155,7 +153,7 @@ func compareParts(before, after []*node, files map[string]int) string {
 	return ""
 }
 
-// detached notes the contents of a part that is gone.
+// detached takes the contents of a part that is gone from files.
 func (n *node) detached(files map[string]int) bool {
 	if len(n.parts) > 0 {
 		for _, p := range n.parts {
@@ -179,7 +177,7 @@ func (n *node) field(name string) string {
 	return ""
 }
 
-// decoded is the body of a leaf, without the line end that belongs to the delimiter.
+// decoded returns the body of a leaf, without the line end that belongs to the delimiter.
 func (n *node) decoded() (string, bool) {
 	body := strings.TrimSuffix(strings.TrimSuffix(n.body, "\n"), "\r")
 	if n.delimiter == "" {
@@ -201,8 +199,8 @@ func isNotice(n *node) bool {
 	return strings.Contains(text, anyLink) && strings.Count(n.header, "\n") == 3 && !strings.Contains(text, "\n\n\n\n")
 }
 
-// compareText wants all of a text as it was, with something put in at one
-// place; and its header, but for how the text is encoded.
+// compareText wants a text as it was, with an insertion in one place, and its header, except for how
+// the text is encoded.
 func compareText(before, after *node) string {
 	var kept [2][]string
 	for i, n := range []*node{before, after} {
@@ -224,9 +222,9 @@ func compareText(before, after *node) string {
 	if charset := textCharset(before); charset != "" && textCharset(after) != charset {
 		b = toUTF8(charset, b)
 	}
-	// The line end before a delimiter is no part of a text, and of the message it is.
+	// The line end before a delimiter is not part of a text; at the end of the message it is.
 	if !ok1 || !ok2 || !inserted(strings.TrimRight(b, "\r\n"), strings.TrimRight(a, "\r\n")) {
-		return "text is not the same with something put in"
+		return "text is not the same with an insertion"
 	}
 	return ""
 }
@@ -237,7 +235,7 @@ func textCharset(n *node) string {
 	return strings.Trim(cs, "\" \t\r\n")
 }
 
-// inserted reports whether after is before with a link put in, at one place.
+// inserted reports whether after is before with a link put in, in one place.
 func inserted(before, after string) bool {
 	first := firstDifference([]byte(before), []byte(after))
 	last := 0
@@ -248,8 +246,7 @@ func inserted(before, after string) bool {
 	return len(after) > len(before) && first+last >= len(before) && strings.Contains(unfolded, anyLink)
 }
 
-// Nothing outside the detached parts, the notice and the fields that say how a
-// text is encoded changes in any byte.
+// Only the detached parts, the notice, and the fields that say how a text is encoded change.
 func TestOnlyWhatMustChange(t *testing.T) {
 	faults.Covers(t, 56)
 	changed := 0
@@ -284,7 +281,7 @@ func TestOnlyWhatMustChange(t *testing.T) {
 		}
 		for f, n := range files {
 			if n != 0 {
-				t.Errorf("detached %+d times more than it is gone: %.80q", n, f)
+				t.Errorf("detached %+d times more than it was removed: %.80q", n, f)
 			}
 		}
 	})
@@ -294,7 +291,7 @@ func TestOnlyWhatMustChange(t *testing.T) {
 	}
 }
 
-// checkWholeMail: a mail that was one attachment keeps its other fields.
+// checkWholeMail wants a mail that was one attachment to keep its other fields.
 func checkWholeMail(t *testing.T, before, after *node) {
 	t.Helper()
 	var kept [2]string

@@ -25,9 +25,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// outcome rewrites a mail at several sizes of reads, checks that they come to
-// the same, and that restoring gives the mail again. It returns what came out
-// and the attachments that were detached.
+// outcome rewrites a mail with several sizes of reads, and checks that the results are the same and
+// that restoring gives the mail again. It returns the rewritten mail and the attachments.
 func outcome(t *testing.T, mail string) (string, []file) {
 	t.Helper()
 	var out string
@@ -60,7 +59,7 @@ func untouched(t *testing.T, mail string) {
 	}
 }
 
-// detached wants just these attachments to be detached.
+// detached wants these attachments to be detached, and no others.
 func detached(t *testing.T, mail string, want ...string) string {
 	t.Helper()
 	out, files := outcome(t, mail)
@@ -88,7 +87,7 @@ func pdf(body string) string {
 	return "Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n" + body + "\r\n"
 }
 
-// encoded is an attachment with another transfer encoding than base64.
+// encoded is a mail with an attachment in a transfer encoding.
 func encoded(encoding, body string) string {
 	return strings.ReplaceAll(multi(body), "Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: "+encoding)
 }
@@ -160,7 +159,7 @@ func wrapLines(s string) string {
 	return b.String() + s
 }
 
-// memory is a Detacher that keeps what it is given. Its links follow from it alone.
+// memory is a Detacher in memory. A link depends only on name and content.
 type memory struct {
 	files   map[string]file
 	order   []link.Link
@@ -186,9 +185,9 @@ func (m *memory) Detach(_ context.Context, name, mediaType string, r io.Reader) 
 	}
 	l := fakeLink(append([]byte(name), content...))
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
-		l = fakeLink([]byte(name)) // so that no golden mail hangs on its form
+		l = fakeLink([]byte(name)) // so golden mails do not depend on its form
 	}
-	for again := byte('#'); m.has(l); again++ { // as a real one, it stores every attachment for itself
+	for again := byte('#'); m.has(l); again++ { // like a real one, it stores every attachment as an object of its own
 		l = fakeLink(append([]byte(name), append(content[:len(content):len(content)], again)...))
 	}
 	m.files[l.URL()] = file{name, mediaType, content}
@@ -226,7 +225,7 @@ func (m *memory) Drop(_ context.Context, l link.Link) error {
 
 func (m *memory) Expires() time.Time { return m.expires }
 
-// attachments are what was detached and not dropped, without skeletons and lists of files.
+// attachments are those that were stored and not dropped, without skeletons and file lists.
 func (m *memory) attachments() []file {
 	var fs []file
 	for _, l := range m.order {
@@ -237,7 +236,7 @@ func (m *memory) attachments() []file {
 	return fs
 }
 
-// rewriteAll passes a mail through and returns what comes out. It must come out the same in parts.
+// rewriteAll rewrites a mail. The result must be the same whole and in parts.
 func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 	var mail, out, body bytes.Buffer
 	m, err := Read(io.TeeReader(src, &mail), p)
@@ -266,7 +265,7 @@ func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 }
 
 // changed is the header of a mail with changes made as a milter's mail server makes them: field by
-// field, counting those of a name as they were received.
+// field, counting the fields of a name as they were received.
 func changed(mail string, changes []HeaderChange) (string, error) {
 	blank, end := "", 0
 	for blank != "\n" && blank != "\r\n" {

@@ -9,7 +9,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-func TestFileName(t *testing.T) {
+func TestFileNamesAreDecoded(t *testing.T) {
 	faults.Covers(t, 68)
 	for _, tt := range []struct{ name, disposition, contentType, want string }{
 		{"plain", `attachment; filename=report.pdf`, ``, "report.pdf"},
@@ -19,6 +19,7 @@ func TestFileName(t *testing.T) {
 		{"escaped quote", `attachment; filename="a\"b.pdf"`, ``, `a"b.pdf`},
 		{"name only", `attachment`, `application/pdf; name=x.pdf`, "x.pdf"},
 		{"filename before name", `attachment; filename=a.pdf`, `application/pdf; name=b.pdf`, "a.pdf"},
+		{"empty filename", `attachment; filename=`, `application/pdf; name=b.pdf`, "b.pdf"},
 		{"RFC 2231", `attachment; filename*=UTF-8''na%C3%AFve.txt`, ``, "naïve.txt"},
 		{"RFC 2231 latin1 and language", `attachment; filename*=iso-8859-1'en-US'%A3%20rates.txt`, ``, "£ rates.txt"},
 		{"RFC 2231 continued", `attachment; filename*0*=UTF-8''%e2%82%ac; filename*1=" and "; filename*2*=%c3%a9.txt`, ``, "€ and é.txt"},
@@ -32,7 +33,7 @@ func TestFileName(t *testing.T) {
 		{"RFC 2231 with language", `attachment; filename*=utf-8'en-US'x`, ``, "x"},
 		{"RFC 2231 mixed with plain", `attachment; filename*0="a b"; filename*1*=%20c.txt`, ``, "a b c.txt"},
 		{"RFC 2231 beyond the limit", "attachment; " + strings.Repeat("x=y; ", maxParams) + "filename=a.txt", ``, ""},
-		{"UTF-7 stays as it is", `attachment; filename="+AOk-.txt"`, ``, "+AOk-.txt"},
+		{"UTF-7 is not decoded", `attachment; filename="+AOk-.txt"`, ``, "+AOk-.txt"},
 		{"raw UTF-8", "attachment; filename=\"é.txt\"", ``, "é.txt"},
 		{"raw latin1", "attachment; filename=\"\xe9.txt\"", ``, "é.txt"},
 		{"bad percent", `attachment; filename*=utf-8''100%.txt`, ``, "100%.txt"},

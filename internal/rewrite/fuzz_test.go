@@ -15,10 +15,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 )
 
-// maxSeed keeps the fuzzer fast: what goes wrong with a mail does so with a small one.
+// maxSeed keeps the fuzzer fast: small mails have the same faults.
 const maxSeed = 4 << 10
 
-// restore(rewrite(m)) = m for every m, and what has nothing to detach is not changed.
+// restore(rewrite(m)) = m for every m, and a mail with nothing to detach is not changed.
 func FuzzRestore(f *testing.F) {
 	for _, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail)
@@ -33,7 +33,7 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// Wherever the reads end, the same parts are detached, and the same bytes come out.
+// For any sizes of reads the same parts are detached, and the same bytes are written.
 func FuzzWalk(f *testing.F) {
 	for i, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail, uint16(i*37), uint16(i%300))
@@ -67,7 +67,7 @@ func sameFile(a, b file) bool {
 	return a.name == b.name && a.mediaType == b.mediaType && bytes.Equal(a.content, b.content)
 }
 
-// What is a field, and what it says, go-message says too.
+// go-message finds the same fields, with the same values.
 func FuzzHeader(f *testing.F) {
 	for _, mail := range corpus.Small(f, maxSeed) {
 		f.Add(mail)
@@ -86,7 +86,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		var ours []field
 		for _, f := range h.fields {
-			if len(f.name) > 0 { // go-message leaves out what has no name
+			if len(f.name) > 0 { // go-message leaves out a field without a name
 				ours = append(ours, f)
 			}
 		}
@@ -105,7 +105,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// paramFields are the fields of the corpus's small mails that may name a file.
+// paramFields returns the fields of small mails that may name a file.
 func paramFields(f *testing.F) []string {
 	field := regexp.MustCompile(`(?im)^content-(?:type|disposition):(.*name.*(?:\r?\n[ \t].*)*|.*(?:\r?\n[ \t].*)*name.*)$`)
 	var fields []string

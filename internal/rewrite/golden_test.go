@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write the .want.eml files anew; then read them")
+var update = flag.Bool("update", false, "write the .want.eml files anew; read the difference")
 
-// Each pair in testdata/golden is a mail and what recipients get of it.
-func TestGolden(t *testing.T) {
+// Each pair in testdata/golden is a mail, and the mail that its recipients get.
+func TestGoldenMails(t *testing.T) {
 	mails, err := filepath.Glob("testdata/golden/[0-9][0-9]-*.eml")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n, _ := strconv.Atoi(filepath.Base(path)[:2]); n >= 20 && !bytes.Contains(mail, []byte("\nX-Why: ")) {
-				t.Error("no X-Why field that says what it shows")
+				t.Error("no X-Why field that says what the mail shows")
 			}
 			wantPath := strings.TrimSuffix(path, ".eml") + ".want.eml"
 			d := newMemory()

@@ -8,7 +8,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-func TestLinks(t *testing.T) {
+func TestLinksAreFoundInTheMailsHeader(t *testing.T) {
 	one, two := testLink(1), testLink(2)
 	field := Field + ": " + one.URL()
 	middle := len(field) - 20

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// Type is the media type by which a stored skeleton is known. No attachment may carry it.
+	// Type is the media type of a stored skeleton. No attachment may have it.
 	Type = "application/vnd.detach.skeleton"
-	// Name is what the restored message is called where a file needs a name.
+	// Name is the file name of the restored message.
 	Name = "original.eml"
 
 	version = 1
@@ -29,23 +29,24 @@ const (
 	MaxRuns = 1 << 16
 	// maxHead bounds the JSON: MaxRuns runs fit, with the longest line ends, each an escape.
 	maxHead = 64 << 20
-	// MaxCuts is more than the parts of a message that are walked.
+	// MaxCuts is more than the number of parts that are walked.
 	MaxCuts = 1 << 14
-	// maxValues bounds the values in the JSON, and so the memory it unpacks to.
+	// maxValues bounds the values in the JSON, and therefore the memory they unpack to.
 	maxValues = 4*MaxRuns + 8*MaxCuts
-	// maxSize of a message: enough for any, and sums of it do not overflow.
+	// maxSize of a message is enough for every mail, and sums of it do not overflow.
 	maxSize = 1 << 40
 )
 
-// ErrInvalid: not a skeleton, or one that does not fit its attachments.
+// ErrInvalid: this is not a skeleton, or it does not fit its attachments.
 var ErrInvalid = errors.New("not a valid skeleton")
 
 // A Head is the first line of a skeleton.
 type Head struct {
 	Version int   `json:"version"`
 	Size    int64 `json:"size"` // bytes of the message
-	// CRC32C of the message, in hexadecimal. The CIDs and the metadata authenticate every byte that goes into
-	// it: this is against mistakes in putting them together, for which SHA-256 would cost a third of the throughput.
+	// CRC32C of the message, in hexadecimal. CIDs and metadata authenticate every byte that goes into
+	// the message; this finds mistakes in putting them together. SHA-256 would cost a third of the
+	// throughput.
 	CRC32C string `json:"crc32c"`
 	Cuts   []Cut  `json:"cuts"`
 }
@@ -62,7 +63,7 @@ type Cut struct {
 // NewSum returns the checksum of a Head.
 func NewSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
 
-// Line returns the head as it is stored, of a message of size bytes with this sum.
+// Line returns the head as it is stored, for a message of size bytes with this sum.
 func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
 	h.Version, h.Size, h.CRC32C = version, size, fmt.Sprintf("%08x", sum.Sum32())
 	if h.Cuts == nil {
@@ -72,7 +73,7 @@ func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// A Message is one that can be restored.
+// A Message can be restored.
 type Message struct {
 	head Head
 	rest *bufio.Reader // the message without its attachments
@@ -98,8 +99,8 @@ func Open(r io.Reader) (*Message, error) {
 // Size is the number of bytes of the message.
 func (m *Message) Size() int64 { return m.head.Size }
 
-// Restore writes the message to w. All of it was written, and nothing else, if the error is nil;
-// of what was written before an error nothing is good.
+// Restore writes the message to w. If it returns an error, the bytes written so far are not part of
+// any message.
 func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
 	out := &checkedWriter{w: w, left: m.head.Size, sum: NewSum()}
 	pos := int64(0)
@@ -117,7 +118,7 @@ func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
 		return fmt.Errorf("read skeleton: %w", err)
 	}
 	if out.left != 0 || fmt.Sprintf("%08x", out.sum.Sum32()) != m.head.CRC32C {
-		return fmt.Errorf("%w: the message comes out as another", ErrInvalid)
+		return fmt.Errorf("%w: the restored message is not the one that was received", ErrInvalid)
 	}
 	return nil
 }
@@ -145,21 +146,22 @@ func copyN(w io.Writer, r io.Reader, n int64) error {
 	return err
 }
 
-// parse reads and checks the JSON. Values are counted before they are unpacked: two bytes of it can become forty.
+// parse reads and checks the JSON. Values are counted before they are unpacked, since two bytes of JSON
+// can become forty.
 func (h *Head) parse(line []byte) error {
 	if bytes.Count(line, []byte(",")) > maxValues {
-		return errors.New("too much in its head")
+		return errors.New("its head has too many values")
 	}
 	if err := json.Unmarshal(line, h); err != nil {
-		return errors.New("its head is not the JSON it should be") // and not err, which may quote a link
+		return errors.New("its head is not valid JSON") // without err, which may quote a link
 	}
 	switch {
 	case h.Version != version:
-		return fmt.Errorf("of version %d, and only %d is known", h.Version, version)
+		return fmt.Errorf("it has version %d, and only version %d is known", h.Version, version)
 	case h.Size < 0 || h.Size > maxSize:
 		return errors.New("its size is out of range")
 	case len(h.Cuts) > MaxCuts:
-		return errors.New("too many attachments")
+		return errors.New("it has too many attachments")
 	}
 	return h.checkCuts()
 }
@@ -174,14 +176,14 @@ func (h *Head) checkCuts() error {
 			return fmt.Errorf("link of an attachment: %w", err)
 		}
 		if c.link.All {
-			return errors.New("a link to all files, and not to an attachment")
+			return errors.New("a link to all files in place of an attachment")
 		}
 		if err := c.Layout.Check(); err != nil {
 			return err
 		}
 		runs += len(c.Layout.Lines)
-		// Every attachment is an object of its own. A small skeleton that names a large object again and
-		// again would make a message without end.
+		// Each attachment is an object of its own. A small skeleton that names a large object again and
+		// again would make a huge message.
 		if seen[c.link.CID] || c.Offset < pos || c.Offset > h.Size || runs > MaxRuns {
 			return errors.New("attachments twice, out of order or out of range")
 		}
@@ -190,7 +192,7 @@ func (h *Head) checkCuts() error {
 	return nil
 }
 
-// checkedWriter sums up what is written and refuses more than was announced.
+// checkedWriter sums up the bytes written, and refuses more of them than were announced.
 type checkedWriter struct {
 	w    io.Writer
 	left int64
@@ -199,7 +201,7 @@ type checkedWriter struct {
 
 func (c *checkedWriter) Write(p []byte) (int, error) {
 	if int64(len(p)) > c.left {
-		return 0, fmt.Errorf("%w: the message comes out longer than it was", ErrInvalid)
+		return 0, fmt.Errorf("%w: the restored message is longer than the one that was received", ErrInvalid)
 	}
 	n, err := c.w.Write(p)
 	c.left -= int64(n)

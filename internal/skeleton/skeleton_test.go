@@ -52,7 +52,7 @@ const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary
 	"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8sIERl \r\ndGFjaCENCg==\r\n\r\n" +
 	"--b\r\nContent-Type: application/x-raw\r\n\r\nbytes as they are\n\r\n--b--\r\n"
 
-// good is the head of message's skeleton, and the rest of it.
+// good returns the head of message's skeleton, the rest of it, and the attachments by CID.
 func good() (Head, string, map[string][]byte) {
 	one, two := testLink(1), testLink(2)
 	first := strings.Index(message, "SGVs")
@@ -148,7 +148,7 @@ func vectors(t *testing.T) []vector {
 	}
 }
 
-// Each vector, as it stands in the file, comes to its end.
+// Each vector in the file has the result that it says.
 func TestVectors(t *testing.T) {
 	want, err := json.MarshalIndent(vectors(t), "", "  ")
 	if err != nil {
@@ -187,8 +187,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Whatever the opener or the source says comes back.
-func TestRestoreErrors(t *testing.T) {
+// Errors of the opener and of the source are returned.
+func TestErrorsOfOpenerAndSourceAreReturned(t *testing.T) {
 	h, rest, attachments := good()
 	delete(attachments, testLink(2).CID.String())
 	if _, err := restore([]byte(line(t, h)+rest), opener(attachments)); !errors.Is(err, errMissing) {
@@ -204,8 +204,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// A head as large as any that may be, and no larger, is unpacked.
-func TestBounds(t *testing.T) {
+// A head is unpacked up to its limits, and refused beyond.
+func TestHeadIsBounded(t *testing.T) {
 	for name, s := range map[string]string{
 		"a million numbers":  `{"version":1,"cuts":[` + strings.Repeat("1,", 1<<20) + "1]}\n",
 		"a line without end": `{"version":1,"cuts":"` + strings.Repeat("x", maxHead) + "\"}\n",
@@ -228,7 +228,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Whatever a skeleton says, nothing hangs, and no more is written than announced.
+// For any skeleton, restoring ends, and writes no more than was announced.
 func FuzzSkeleton(f *testing.F) {
 	file, err := os.ReadFile(vectorFile)
 	if err != nil {

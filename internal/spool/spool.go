@@ -1,3 +1,5 @@
+// Package spool keeps a mail's bytes while it is decided what becomes of them: in memory, and beyond a
+// MiB on disk, without a file name.
 package spool
 
 import (
@@ -8,38 +10,38 @@ import (
 	"sync"
 )
 
-// spoolMemory is how much of a spool stays in memory. Nine mails in ten are
-// smaller without their attachments and never touch the disk.
-const spoolMemory = 1 << 20
-
-// spoolStart is what a spool begins with. Few mails without their attachments are larger.
-const spoolStart = 32 << 10
-
-// starts and slabs are the memory of spools, small ones and others. A spool that grew by itself to its full size would allocate,
-// and copy, several times as much.
-var (
-	starts = sync.Pool{New: func() any { return new([spoolStart]byte) }}
-	slabs  = sync.Pool{New: func() any { return new([spoolMemory]byte) }}
+const (
+	// maxMemory is how much of a spool stays in memory. Nine mails in ten, without their attachments,
+	// are smaller and never touch the disk.
+	maxMemory = 1 << 20
+	// startMemory is the memory of a new spool. Few mails without their attachments are larger.
+	startMemory = 32 << 10
+	// fileBuffer gathers small writes to the file.
+	fileBuffer = 64 << 10
 )
 
-// spoolBuffer gathers small writes to the file.
-const spoolBuffer = 64 << 10
+// starts and slabs are memory for spools. A slice that grew to the full size would allocate, and copy,
+// several times as much.
+var (
+	starts = sync.Pool{New: func() any { return new([startMemory]byte) }}
+	slabs  = sync.Pool{New: func() any { return new([maxMemory]byte) }}
+)
 
-// A Spool keeps bytes in the order they were written: the first spoolMemory of
-// them in memory, the rest in a temporary file that has no name, so that no
-// crash leaves a mail behind on the disk.
+// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in a temporary
+// file that has no name, so a crash leaves no mail behind on the disk. It is not safe for concurrent
+// use.
 type Spool struct {
 	dir   string
 	mem   []byte
-	start *[spoolStart]byte  // what mem is in, or
-	slab  *[spoolMemory]byte // this; neither: memory of its own
+	start *[startMemory]byte // exactly one of start and slab backs mem;
+	slab  *[maxMemory]byte   // both nil: mem has its own array
 	file  *os.File
 	tail  []byte // the end of the file's part, not in the file yet
 	size  int64
 }
 
-// New returns an empty spool. Its file, if it comes to need one, is made in
-// dir, or in the system's directory for temporary files if dir is empty.
+// New returns an empty spool. If it needs a file, it makes it in dir, or in the system's directory for
+// temporary files if dir is empty.
 func New(dir string) *Spool { return &Spool{dir: dir} }
 
 // Size is the number of bytes in the spool.
@@ -47,7 +49,7 @@ func (s *Spool) Size() int64 { return s.size }
 
 // Write appends p.
 func (s *Spool) Write(p []byte) (int, error) {
-	n := min(len(p), spoolMemory-len(s.mem))
+	n := min(len(p), maxMemory-len(s.mem))
 	if len(s.mem)+n > cap(s.mem) {
 		s.grow(len(s.mem) + n)
 	}
@@ -58,26 +60,26 @@ func (s *Spool) Write(p []byte) (int, error) {
 	}
 	s.tail = append(s.tail, p[n:]...)
 	s.size += int64(len(p) - n)
-	if len(s.tail) >= spoolBuffer {
+	if len(s.tail) >= fileBuffer {
 		return len(p), s.flush()
 	}
 	return len(p), nil
 }
 
-// grow moves what is in memory to where there is room for size bytes.
+// grow moves the bytes in memory to memory of at least size bytes.
 func (s *Spool) grow(size int) {
-	if size <= spoolStart {
-		s.start = starts.Get().(*[spoolStart]byte)
+	if size <= startMemory {
+		s.start = starts.Get().(*[startMemory]byte)
 		s.mem = append(s.start[:0], s.mem...)
 		return
 	}
-	slab := slabs.Get().(*[spoolMemory]byte)
+	slab := slabs.Get().(*[maxMemory]byte)
 	s.mem = append(slab[:0], s.mem...)
 	s.release()
 	s.slab = slab
 }
 
-// flush puts the tail into the file.
+// flush writes the tail to the file.
 func (s *Spool) flush() error {
 	if len(s.tail) == 0 {
 		return nil
@@ -85,7 +87,7 @@ func (s *Spool) flush() error {
 	if err := s.openFile(); err != nil {
 		return err
 	}
-	_, err := s.file.WriteAt(s.tail, s.size-int64(len(s.tail))-spoolMemory)
+	_, err := s.file.WriteAt(s.tail, s.size-int64(len(s.tail))-maxMemory)
 	s.tail = s.tail[:0]
 	return err
 }
@@ -105,7 +107,7 @@ func (s *Spool) openFile() error {
 	return nil
 }
 
-// Truncate forgets all but the first size bytes.
+// Truncate drops all but the first size bytes.
 func (s *Spool) Truncate(size int64) error {
 	if size < 0 || size > s.size {
 		return errors.New("truncate spool: size out of range")
@@ -116,18 +118,18 @@ func (s *Spool) Truncate(size int64) error {
 	s.size = size
 	s.mem = s.mem[:min(int64(len(s.mem)), size)]
 	if len(s.mem) < cap(s.mem)/4 {
-		// An attachment stood there, which may take hours to arrive: its memory is not kept so long.
+		// An attachment stood here. It may take hours to arrive, so its memory is given back now.
 		s.mem = bytes.Clone(s.mem)
 		s.release()
 	}
 	s.tail = nil
 	if s.file != nil {
-		return s.file.Truncate(max(0, size-spoolMemory))
+		return s.file.Truncate(max(0, size-maxMemory))
 	}
 	return nil
 }
 
-// ReadAt reads as io.ReaderAt says.
+// ReadAt implements io.ReaderAt.
 func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("read spool: negative offset")
@@ -144,7 +146,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 		if err := s.flush(); err != nil {
 			return n, err
 		}
-		m, err := s.file.ReadAt(p[n:want], off+int64(n)-spoolMemory)
+		m, err := s.file.ReadAt(p[n:want], off+int64(n)-maxMemory)
 		n += m
 		if err != nil {
 			return n, err
@@ -166,8 +168,7 @@ func (s *Spool) WriteTo(w io.Writer) (int64, error) {
 	return s.WriteSection(w, 0, s.size)
 }
 
-// WriteSection writes the bytes from off up to end. Those in memory are not
-// copied on their way.
+// WriteSection writes the bytes from off up to end. It does not copy those in memory.
 func (s *Spool) WriteSection(w io.Writer, off, end int64) (int64, error) {
 	n := 0
 	if inMemory := min(end, int64(len(s.mem))); off < inMemory {
@@ -183,7 +184,7 @@ func (s *Spool) WriteSection(w io.Writer, off, end int64) (int64, error) {
 	return int64(n) + m, err
 }
 
-// release gives the memory back that nothing is in any more.
+// release gives back the memory that backed mem.
 func (s *Spool) release() {
 	if s.start != nil {
 		starts.Put(s.start)
@@ -195,7 +196,7 @@ func (s *Spool) release() {
 	}
 }
 
-// Close gives the memory and the file back.
+// Close gives back the memory and the file.
 func (s *Spool) Close() error {
 	s.mem, s.tail = nil, nil
 	s.release()

@@ -8,11 +8,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// What an attachment took of the spool until it was large enough to be detached is given back, for it may take hours to arrive.
+// Truncate gives back the memory that an attachment took until it was large enough to be detached: it may
+// take hours to arrive.
 func TestSpoolGivesMemoryBack(t *testing.T) {
 	faults.Covers(t, 101)
-	for _, kept := range []int{0, 1, 1000, spoolMemory / 2, spoolMemory, spoolMemory + 1000} {
-		for _, taken := range []int{1, 100 << 10, spoolMemory, 3 * spoolMemory} {
+	for _, kept := range []int{0, 1, 1000, maxMemory / 2, maxMemory, maxMemory + 1000} {
+		for _, taken := range []int{1, 100 << 10, maxMemory, 3 * maxMemory} {
 			s := New(t.TempDir())
 			want := append(bytes.Repeat([]byte("k"), kept), "the end"...)
 			s.Write(want[:kept])

@@ -56,7 +56,7 @@ func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok b
 	return decoded, ok
 }
 
-func TestBase64(t *testing.T) {
+func TestBase64IsExactOrDamaged(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789abcdef"), 5000)
 	lines := func(width int, eol string) string {
 		var b strings.Builder
@@ -124,7 +124,7 @@ func TestBase64LayoutIsSmall(t *testing.T) {
 	}
 }
 
-func TestQuotedPrintable(t *testing.T) {
+func TestQuotedPrintableIsExactOrDamaged(t *testing.T) {
 	for _, tt := range []struct {
 		name, in, want string
 		damaged        bool
@@ -169,7 +169,7 @@ func TestQuotedBlanksAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestIdentity(t *testing.T) {
+func TestIdentityLeavesTheDelimitersLineEnd(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", "a\r\n": "a", "a\n": "a", "a\r\n\r\n": "a\r\n", "a\n\n": "a\n", "a\r": "a\r",
 		"\r\n": "", "\r\r\n": "\r", "\n\r": "\n\r", "a\r\nb": "a\r\nb", "a\rb\r\n": "a\rb",
@@ -181,7 +181,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Whole groups are decoded as the standard library does it, and refused where it refuses them or finds less.
+// Whole groups are decoded as by the standard library, and refused if it refuses them or finds less.
 func FuzzQuanta(f *testing.F) {
 	f.Add([]byte("QUJD"))
 	f.Add([]byte("+/+/zZ09AAAAQUJD"))
@@ -258,7 +258,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 		}
 		want, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(text)))
 		if err != nil {
-			return // stricter than we are where programs agree
+			return // it is stricter where mail programs agree
 		}
 		if !bytes.Equal(decoded, want) {
 			t.Errorf("got %q, want %q", decoded, want)

@@ -10,8 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// neighbours are small words of languages that there is no file for. Their texts
-// would be taken for one that there is.
+// neighbours are small words of languages without texts of ours. Without them, mail in these languages
+// would be taken for a similar one.
 var neighbours = map[string]string{
 	"it": "il lo gli della delle dei di che è un una per con non sono si nel alla anche come grazie cordiali saluti buongiorno allegato questo questa ho ma da",
 	"pt": "o os as um uma não de do da dos das em no na que para com por se mas foi são é ao você obrigado segue anexo olá também muito seu sua está",
@@ -42,13 +42,13 @@ func ChooseLanguage(configured, contentLanguage, text string) *texts.Language {
 }
 
 const (
-	// maxDetect is how much of a text is looked at: its language shows early.
+	// maxDetect is how many bytes of a text are looked at.
 	maxDetect = 4 << 10
-	// minHits and a lead of half as many again make a language sure.
+	// minHits, and half as many again as any other language has, leave no doubt.
 	minHits = 4
 )
 
-// detectLanguage is the language whose small words a text is full of, or "".
+// detectLanguage returns the code of the language that a text has many small words of, or "".
 func detectLanguage(text string) string {
 	votes := detector()
 	hits := map[string]int{}
@@ -73,7 +73,7 @@ func detectLanguage(text string) string {
 	return code
 }
 
-// sample is the beginning of a text, without what it quotes.
+// sample is the beginning of a text, without the lines it quotes.
 func sample(text string) string {
 	var b strings.Builder
 	for len(text) > 0 && b.Len() < maxDetect {
@@ -86,7 +86,7 @@ func sample(text string) string {
 	return b.String()
 }
 
-// detector says of which languages a word is a sign.
+// detector maps a small word to the codes of the languages that have it.
 var detector = sync.OnceValue(func() map[string][]string {
 	votes := map[string][]string{}
 	for _, l := range texts.All() {

@@ -28,7 +28,7 @@ func TestHeading(t *testing.T) {
 	}
 }
 
-// The text's language is chosen if it is sure; what has no notice gets English.
+// A language is named only if there is no doubt, also one that has no notice.
 func TestDetectLanguage(t *testing.T) {
 	for text, want := range map[string]string{
 		"Hi Bob,\n\nplease find attached the report that you asked for. It is the final version and we have not changed any of the numbers.":               "en",

@@ -10,7 +10,7 @@ import (
 )
 
 // The mark § is where the notice is wanted: below what the sender wrote.
-func TestPlainSpot(t *testing.T) {
+func TestPlainTextHasTheNoticeBelowTheSendersWords(t *testing.T) {
 	for name, marked := range map[string]string{
 		"empty":                   "§",
 		"no line end":             "Hi§",
@@ -48,7 +48,7 @@ func TestPlainSpot(t *testing.T) {
 	}
 }
 
-func TestHTMLSpot(t *testing.T) {
+func TestHTMLHasTheNoticeBelowTheSendersWords(t *testing.T) {
 	for name, marked := range map[string]string{
 		"empty":               "§",
 		"no tags":             "hi§",
@@ -95,10 +95,10 @@ func TestHTMLSpot(t *testing.T) {
 	}
 }
 
-// The longest text takes no noticeable time, whatever its lines look like.
-func TestSpotWorstIsLinear(t *testing.T) {
+// The longest text takes no noticeable time, for any lines.
+func TestWorstTextsAreLinear(t *testing.T) {
 	if race.Enabled {
-		t.Skip("a matter of time, which the race detector takes")
+		t.Skip("the race detector takes the time that is measured")
 	}
 	for _, line := range []string{"From: a\n", "\nFrom: a\nTo: b\n", "\n", "> x\ny\n", "On 1\n", "--------- x\n", "-- \n", "Attached is a line of usual length, as people write them.\n"} {
 		text := strings.Repeat(line, min(MaxText/len(line), maxReplyLines/strings.Count(line, "\n")))

@@ -70,9 +70,9 @@ func checkInserted(t *testing.T, before, after *Text, n *Notice) {
 	}
 }
 
-// Every charset and transfer encoding that mail uses, with a name it can say and
-// one it cannot.
-func TestInsertCharsets(t *testing.T) {
+// Every charset and transfer encoding that mail uses takes a name that it has the characters for, and
+// one that it has not.
+func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 	faults.Covers(t, 69)
 	texts := map[string]string{
 		"us-ascii": "Hello", "utf-8": "Grüße 你好", "iso-8859-1": "Grüße", "iso-8859-15": "Preis: 5 €", "iso-8859-2": "Zażółć", "iso-8859-5": "Привет",
@@ -87,7 +87,7 @@ func TestInsertCharsets(t *testing.T) {
 				cs, ok := findCharset(charset, []byte("\xFE\xFF"))
 				_, content, said := cs.encode(text)
 				if !ok || !said {
-					t.Fatalf("%s cannot say %q", charset, text)
+					t.Fatalf("%s does not have the characters of %q", charset, text)
 				}
 				if encoding == "7bit" && !isASCII(content) {
 					continue
