@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net"
 	"strings"
 	"testing"
@@ -10,34 +11,45 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
+// Each mail has one outcome and one fate of what was stored for it, and is delivered or not.
 func TestEveryMailHasOneOutcome(t *testing.T) {
-	detached := transaction.Outcome{Result: transaction.ResultDetached, Attachments: 1, Bytes: 1000}
-	nothing := func(r transaction.Result) transaction.Outcome { return transaction.Outcome{Result: r} }
+	faults.Covers(t, 21)
+	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
+	limited := func(cfg *Config) { deliver(cfg); cfg.MaxSize = 2 << 20 }
+	mail, nothingFound := attachmentMail(1000), strings.Replace(attachmentMail(0), "\r\n--b\r\nContent-Type: app", "\r\n", 1)
+	down, noCommit := mood{Failure: errDown}, mood{Commit: errDown}
 	for name, c := range map[string]struct {
-		mail  string
-		onBad transaction.OnFailure
-		mood  mood
-		dot   string
-		want  transaction.Outcome
-		code  int
+		cfg  func(*Config)
+		mood mood
+		mail string
+		gone bool   // the client breaks off after the mail
+		dot  string // the next hop's answer
+		want transaction.Result
+		code int
+		fate string
 	}{
-		"detached":         {mail: attachmentMail(1000), want: detached, code: 250},
-		"nothing to do":    {mail: plainMail, want: nothing(transaction.ResultUnchanged), code: 250},
-		"nothing found":    {mail: strings.Replace(attachmentMail(0), "\r\n--b\r\nContent-Type: app", "\r\n", 1), want: nothing(transaction.ResultUnchanged), code: 250},
-		"the original":     {mail: attachmentMail(1000), onBad: transaction.Deliver, mood: mood{Failure: errDown}, want: nothing(transaction.ResultOriginal), code: 250},
-		"refused":          {mail: attachmentMail(1000), dot: "550 5.7.1 spam", want: nothing(transaction.ResultRefused), code: 550},
-		"put off":          {mail: plainMail, dot: "450 4.7.1 greylisted", want: nothing(transaction.ResultRefused), code: 450},
-		"refused with 421": {mail: plainMail, dot: "421 4.3.2 bye", want: nothing(transaction.ResultRefused), code: 421},
-		"looping":          {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: nothing(transaction.ResultRejected), code: 554},
-		"store down":       {mail: attachmentMail(1000), mood: mood{Failure: errDown}, want: nothing(transaction.ResultDeferred), code: 451},
-		"no verdict":       {mail: plainMail, dot: hangUp, want: nothing(transaction.ResultDeferred), code: 451},
-		"client gone":      {mail: "", want: nothing(transaction.ResultAbandoned), code: 421},
-		"links not served": {mail: attachmentMail(1000), mood: mood{Commit: errDown}, want: nothing(transaction.ResultDeferred), code: 451},
+		"detached":               {mail: mail, want: transaction.ResultDetached, code: 250, fate: kept},
+		"nothing to do":          {mail: plainMail, want: transaction.ResultUnchanged, code: 250},
+		"nothing found":          {mail: nothingFound, want: transaction.ResultUnchanged, code: 250, fate: kept},
+		"the original":           {mail: mail, cfg: deliver, mood: down, want: transaction.ResultOriginal, code: 250, fate: discarded},
+		"refused":                {mail: mail, dot: "550 5.7.1 spam", want: transaction.ResultRefused, code: 550, fate: undone},
+		"put off":                {mail: plainMail, dot: "450 4.7.1 greylisted", want: transaction.ResultRefused, code: 450},
+		"refused with 421":       {mail: plainMail, dot: "421 4.3.2 bye", want: transaction.ResultRefused, code: 421},
+		"looping":                {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: transaction.ResultRejected, code: 554},
+		"too large":              {mail: attachmentMail(2 << 20), cfg: limited, mood: down, want: transaction.ResultRejected, code: 552, fate: discarded},
+		"store down":             {mail: mail, mood: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"no verdict":             {mail: mail, dot: hangUp, want: transaction.ResultDeferred, code: 451, fate: kept},
+		"client gone":            {mail: halfMail, gone: true, want: transaction.ResultAbandoned, code: 421},
+		"client gone, original":  {mail: mail[:600], gone: true, cfg: deliver, mood: down, want: transaction.ResultAbandoned, code: 421, fate: discarded},
+		"links not served":       {mail: mail, mood: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"too late for the other": {mail: mail, cfg: deliver, mood: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcomes, codes := make(chan transaction.Outcome, 10), make(chan int, 10)
 			r := newRig(t, func(cfg *Config) {
-				cfg.Mail.OnFailure = c.onBad
+				if c.cfg != nil {
+					c.cfg(cfg)
+				}
 				cfg.Observe = func(o transaction.Outcome, code int) { outcomes <- o; codes <- code }
 			})
 			r.store.Set(c.mood)
@@ -45,9 +57,9 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 				r.hop.script(".", c.dot)
 			}
 			cl := r.envelope()
-			if c.mail == "" {
+			if c.gone {
 				cl.want("DATA", "354")
-				cl.send(halfMail)
+				cl.send(c.mail)
 				cl.Close()
 			} else {
 				cl.data(c.mail, "")
@@ -58,9 +70,15 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 			if len(outcomes) != 1 {
 				t.Fatalf("%d outcomes, want 1", len(outcomes))
 			}
-			got, code := <-outcomes, <-codes
-			if got.Result != c.want.Result || got.Attachments != c.want.Attachments || got.Bytes != c.want.Bytes || code != c.code {
-				t.Errorf("got %+v, %d; want %+v, %d", got, code, c.want, c.code)
+			o, code, mails := <-outcomes, <-codes, r.hop.delivered()
+			if o.Result != c.want || code != c.code {
+				t.Errorf("got %q and %d, want %q and %d", o.Result, code, c.want, c.code)
+			}
+			if fate := r.store.Last(); fate != cmp.Or(c.fate, "none") {
+				t.Errorf("batch %q, want %q", fate, c.fate)
+			}
+			if delivered := len(mails) == 1; delivered != (code == 250) || delivered && c.want != transaction.ResultDetached && mails[0] != c.mail {
+				t.Errorf("delivered %q", mails)
 			}
 		})
 	}
@@ -91,58 +109,6 @@ func TestStoreFailureIs451AndTheSessionGoesOn(t *testing.T) {
 				"MAIL FROM:<a@example.org>|RCPT TO:<b@example.org>|DATA|."
 			if got := strings.Join(r.hop.commands(), "|"); got != want {
 				t.Errorf("next hop saw %q, want %q", got, want)
-			}
-		})
-	}
-}
-
-func TestOriginalGoesOnWhenStoringFails(t *testing.T) {
-	mail := attachmentMail(2<<20) + "..\r\n"
-	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
-	t.Run("delivered", func(t *testing.T) {
-		r := newRig(t, deliver)
-		r.store.Set(mood{Failure: errDown, FailAfter: 100000})
-		r.envelope().data(mail, "250")
-		if got := r.hop.delivered(); len(got) != 1 || got[0] != mail {
-			t.Error("the original was not delivered")
-		}
-		if fate := r.store.Last(); fate != discarded {
-			t.Errorf("batch %q, want discarded", fate)
-		}
-	})
-	t.Run("too big", func(t *testing.T) {
-		r := newRig(t, deliver, func(cfg *Config) { cfg.MaxSize = 2 << 20 })
-		r.store.Set(mood{Failure: errDown})
-		r.envelope().data(mail, "552 5.3.4")
-	})
-	t.Run("client gone", func(t *testing.T) {
-		r := newRig(t, deliver)
-		begun := make(chan struct{}, 1)
-		r.store.Set(mood{Failure: errDown, Begun: begun})
-		c := r.envelope()
-		c.want("DATA", "354")
-		c.send(mail[:1<<20])
-		<-begun
-		c.Close()
-		r.hop.await(t, "closed")
-		if got := r.hop.count("DATA"); got != 0 {
-			t.Errorf("next hop saw DATA %d times", got)
-		}
-	})
-}
-
-// The links begin to work when the next hop has all of the mail but its end. The next hop cannot be
-// given the original then, so that failure is a 451 in either mode.
-func TestCommitFailureIs451InEitherMode(t *testing.T) {
-	faults.Covers(t, 21)
-	for name, mode := range map[string]transaction.OnFailure{"tempfail": transaction.TempFail, "deliver": transaction.Deliver} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(cfg *Config) { cfg.Mail.OnFailure = mode })
-			r.store.Set(mood{Commit: errDown})
-			r.envelope().data(attachmentMail(3<<20), "451 4.3.0 Temporary failure")
-			r.hop.await(t, "closed")
-			if fate := r.store.Last(); fate != discarded || len(r.hop.delivered()) > 0 {
-				t.Errorf("batch %q, delivered %q", fate, r.hop.delivered())
 			}
 		})
 	}

@@ -57,8 +57,8 @@ func (t *Transaction) result(err error) Result {
 		return ResultRefused
 	case t.replaced:
 		return ResultOriginal
-	case t.message.Stats().Detached > 0:
-		return ResultDetached
+	case t.Unchanged():
+		return ResultUnchanged
 	}
-	return ResultUnchanged
+	return ResultDetached
 }

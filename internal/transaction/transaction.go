@@ -152,14 +152,30 @@ func (t *Transaction) store(ctx context.Context, patience time.Duration) (err er
 // Passes reports whether the header alone showed that nothing can be detached.
 func (t *Transaction) Passes() bool { return t.message != nil && t.message.Passes() }
 
-// WriteTo writes the mail that goes on: rewritten, or as it came. It follows a Receive without
-// error. A mail that passes is read from its source meanwhile, and can be written only once.
-func (t *Transaction) WriteTo(w io.Writer) (n int64, err error) {
+// Unchanged reports, after a Receive without error, whether the mail goes on as it came. A door that
+// still has the mail then need not write it.
+func (t *Transaction) Unchanged() bool { return t.replaced || t.message.Stats().Detached == 0 }
+
+// WriteTo writes the mail that goes on: rewritten, or as it came. It follows a Receive without error. A
+// mail that passes is read from its source meanwhile, and can be written only once.
+func (t *Transaction) WriteTo(w io.Writer) (int64, error) {
 	if t.replaced {
-		n, err = t.source.original.WriteTo(w)
-	} else {
-		n, err = t.message.WriteTo(w)
+		return t.write(w, t.source.original.WriteTo)
 	}
+	return t.write(w, t.message.WriteTo)
+}
+
+// HeaderChanges returns what differs in the header of a mail that is not Unchanged. A door that can
+// change a mail in its place takes them with WriteBodyTo instead of the whole from WriteTo.
+func (t *Transaction) HeaderChanges() []rewrite.HeaderChange { return t.message.HeaderChanges() }
+
+// WriteBodyTo writes what follows the header and its blank line in a mail that is not Unchanged.
+func (t *Transaction) WriteBodyTo(w io.Writer) (int64, error) {
+	return t.write(w, t.message.WriteBodyTo)
+}
+
+func (t *Transaction) write(w io.Writer, writeTo func(io.Writer) (int64, error)) (int64, error) {
+	n, err := writeTo(w)
 	t.written += n
 	if err == nil && !t.source.ended {
 		err = errNotWhole

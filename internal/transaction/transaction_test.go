@@ -253,6 +253,33 @@ func TestPassingMailIsWrittenOnlyWhole(t *testing.T) {
 	}
 }
 
+// A milter has sent the header before it can be changed, so it takes the two halves apart.
+func TestHeaderChangesAndBodyAreTheMailInTwoParts(t *testing.T) {
+	src := attachment(1000)
+	tx := begin(strings.NewReader(src), TempFail, mood{})
+	defer tx.Close(t.Context())
+	whole, err := tx.deliver(t.Context())
+	var body strings.Builder
+	if err == nil {
+		_, err = tx.WriteBodyTo(&body)
+	}
+	header, want, _ := strings.Cut(whole, "\r\n\r\n")
+	if err != nil || tx.Unchanged() || body.String() != want {
+		t.Errorf("unchanged %v, %v, body %q, want %q", tx.Unchanged(), err, &body, want)
+	}
+	received, _, _ := strings.Cut(src, "\r\n\r\n")
+	if changed := len(tx.HeaderChanges()) > 0; changed != (header != received) {
+		t.Errorf("header changes %v, and the header is %q", tx.HeaderChanges(), header)
+	}
+	for mode, src := range map[OnFailure]string{TempFail: plain, Deliver: attachment(1000)} {
+		tx := begin(strings.NewReader(src), mode, mood{Failure: errDown})
+		defer tx.Close(t.Context())
+		if _, err := tx.deliver(t.Context()); err != nil || !tx.Unchanged() {
+			t.Errorf("unchanged %v, %v; want a mail as it came", tx.Unchanged(), err)
+		}
+	}
+}
+
 func TestPolicyIsAFunctionOfTheEnvelope(t *testing.T) {
 	env := Envelope{Sender: "a@example.org", Recipients: []string{"b@example.org"}, Listener: "127.0.0.1:10025", Client: "192.0.2.1", User: "a"}
 	var asked Envelope
