@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -245,47 +246,34 @@ func plainDots(wire string) (data, rest string, ended bool) {
 	}
 }
 
-// manyLines is about 4 MiB of lines as base64 has them.
-func manyLines(length int) string {
-	return strings.Repeat(strings.Repeat("A", length)+"\r\n", 4<<20/(length+2))
-}
-
-func BenchmarkDotReader(b *testing.B) {
+// Lines of 76 bytes are those of base64.
+func BenchmarkDots(b *testing.B) {
 	for _, length := range []int{76, 998} {
-		b.Run(fmt.Sprint(length), func(b *testing.B) {
-			wire := manyLines(length) + ".\r\n"
-			b.SetBytes(int64(len(wire)))
-			b.ReportAllocs()
-			src := bufio.NewReaderSize(nil, dataSize)
-			buf := make([]byte, dataSize)
-			for b.Loop() {
-				src.Reset(strings.NewReader(wire))
-				if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, newDotReader(src), buf); err != nil {
-					b.Fatal(err)
+		data := []byte(strings.Repeat(strings.Repeat("A", length)+"\r\n", 4<<20/(length+2)))
+		bench := func(name string, once func() error) {
+			b.Run(fmt.Sprint(name, " ", length), func(b *testing.B) {
+				b.SetBytes(int64(len(data)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := once(); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
+			})
+		}
+		src, buf, wire := bufio.NewReaderSize(nil, dataSize), make([]byte, dataSize), string(data)+".\r\n"
+		bench("read", func() error {
+			src.Reset(strings.NewReader(wire))
+			_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, newDotReader(src), buf)
+			return err
 		})
-	}
-}
-
-func BenchmarkDotWriter(b *testing.B) {
-	for _, length := range []int{76, 998} {
-		b.Run(fmt.Sprint(length), func(b *testing.B) {
-			data := []byte(manyLines(length))
-			b.SetBytes(int64(len(data)))
-			b.ReportAllocs()
-			dst := bufio.NewWriterSize(struct{ io.Writer }{io.Discard}, dataSize)
-			for b.Loop() {
-				w := newDotWriter(dst)
-				for p := data; len(p) > 0; {
-					n := min(len(p), 32<<10)
-					w.Write(p[:n])
-					p = p[n:]
-				}
-				if err := w.Close(); err != nil {
-					b.Fatal(err)
-				}
+		dst := bufio.NewWriterSize(struct{ io.Writer }{io.Discard}, dataSize)
+		bench("write", func() error {
+			w := newDotWriter(dst)
+			for chunk := range slices.Chunk(data, 32<<10) {
+				w.Write(chunk)
 			}
+			return w.Close()
 		})
 	}
 }

@@ -90,9 +90,7 @@ func TestMailCutAnywhereIsTheSameMail(t *testing.T) {
 	if n := len(smallMail); n != 200 {
 		t.Errorf("mail of %d bytes", n)
 	}
-	inBubble(t, func(t *testing.T) { // over pipes each piece is a read of its own
-		r := newPipeRig(t, func(cfg *Config) { cfg.Mail.Policy = detach(nil, 1<<40, t.TempDir()).Policy })
-		defer r.shutdown()
+	inBubble(t, func(t *testing.T, r *rig) { // over pipes each piece is a read of its own
 		c := r.greeted()
 		for _, mail := range []string{smallMail, "S: x\r\n\r\n" + sample} {
 			var every []int
@@ -102,7 +100,7 @@ func TestMailCutAnywhereIsTheSameMail(t *testing.T) {
 			}
 			r.pass(c, mail, every...)
 		}
-	})
+	}, func(cfg *Config) { cfg.Mail.Policy = detach(nil, 1<<40, "").Policy })
 }
 
 func TestDelimitersAroundTheEndsOfBuffers(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-func TestEHLO(t *testing.T) {
+func TestEHLOOffersOnlyWhatPassesHere(t *testing.T) {
 	faults.Covers(t, 13)
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 5000000000 })
 	r.hop.script("EHLO", "250-next.example says \xe9 hello\r\n250-size 10240000\r\n250-8bitmime\r\n250-AUTH PLAIN\r\n"+
@@ -33,7 +33,7 @@ func TestEHLO(t *testing.T) {
 	}
 }
 
-func TestFilterEHLO(t *testing.T) {
+func TestFilterEHLOKeepsFormAndSetsSize(t *testing.T) {
 	for _, c := range []struct {
 		text  string
 		limit int64
@@ -85,7 +85,7 @@ func TestSizeLimit(t *testing.T) {
 	}
 }
 
-func TestLimitIsTheNextHops(t *testing.T) {
+func TestLimitOfTheNextHopHolds(t *testing.T) {
 	faults.Covers(t, 9)
 	r := newRig(t)
 	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 1000")
@@ -107,28 +107,31 @@ func TestSizeIs64Bit(t *testing.T) {
 	if r.hop.count("MAIL FROM:<a@example.org>") != 1 {
 		t.Errorf("next hop saw %q", r.hop.commands())
 	}
-	c.want("MAIL FROM:<a@example.org> SIZE=99999999999999999999", "250") // no limit is none
+	c.want("MAIL FROM:<a@example.org> SIZE=99999999999999999999", "250") // 0 is no limit
 }
 
-func TestTakeSize(t *testing.T) {
-	for _, c := range []struct{ line, want string }{
-		{"MAIL FROM:<a@b>", "MAIL FROM:<a@b>"},
-		{"MAIL FROM:<a@b> SIZE=1", "MAIL FROM:<a@b>"},
-		{"mail from: <a@b>  size=1  BODY=8BITMIME ", "mail from: <a@b>  BODY=8BITMIME "},
-		{"MAIL FROM:<a@b> BODY=8BITMIME SIZE=1 RET=HDRS", "MAIL FROM:<a@b> BODY=8BITMIME RET=HDRS"},
-		{"MAIL FROM:<a@b> SIZE=1 SIZE=2", "MAIL FROM:<a@b>"},
-		{`MAIL FROM:<"a SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a SIZE=1 > b"@c>`},
-		{`MAIL FROM:<"a\" SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a\" SIZE=1 > b"@c>`},
-		{"MAIL FROM:<> SIZE=1", "MAIL FROM:<>"},
-		{"MAIL FROM:a@b SIZE=1", "MAIL FROM:a@b"},
-		{"MAIL FROM:<a@b> XSIZE=1 SIZE", "MAIL FROM:<a@b> XSIZE=1 SIZE"},
-		{"MAIL FROM:<SIZE=1@b>", "MAIL FROM:<SIZE=1@b>"},
-		{"MAIL SIZE=1", "MAIL SIZE=1"},
-		{`MAIL FROM:<"a SIZE=1`, `MAIL FROM:<"a SIZE=1`},
+func TestSizeIsTakenOutAndTheAddressRead(t *testing.T) {
+	for _, c := range []struct{ line, want, address string }{
+		{"MAIL FROM:<a@b>", "MAIL FROM:<a@b>", "a@b"},
+		{"MAIL FROM:<a@b> SIZE=1", "MAIL FROM:<a@b>", "a@b"},
+		{"mail from: <a@b>  size=1  BODY=8BITMIME ", "mail from: <a@b>  BODY=8BITMIME ", "a@b"},
+		{"MAIL FROM:<a@b> BODY=8BITMIME SIZE=1 RET=HDRS", "MAIL FROM:<a@b> BODY=8BITMIME RET=HDRS", "a@b"},
+		{"MAIL FROM:<a@b> SIZE=1 SIZE=2", "MAIL FROM:<a@b>", "a@b"},
+		{`MAIL FROM:<"a SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a SIZE=1 > b"@c>`, `"a SIZE=1 > b"@c`},
+		{`MAIL FROM:<"a\" SIZE=1 > b"@c> SIZE=1`, `MAIL FROM:<"a\" SIZE=1 > b"@c>`, `"a\" SIZE=1 > b"@c`},
+		{"MAIL FROM:<> SIZE=1", "MAIL FROM:<>", ""},
+		{"MAIL FROM:a@b SIZE=1", "MAIL FROM:a@b", "a@b"},
+		{"MAIL FROM:<a@b> XSIZE=1 SIZE", "MAIL FROM:<a@b> XSIZE=1 SIZE", "a@b"},
+		{"MAIL FROM:<SIZE=1@b>", "MAIL FROM:<SIZE=1@b>", "SIZE=1@b"},
+		{"MAIL SIZE=1", "MAIL SIZE=1", ""},
+		{`MAIL FROM:<"a SIZE=1`, `MAIL FROM:<"a SIZE=1`, `"a SIZE=1`},
 	} {
 		got, err := takeSize([]byte(c.line), 0)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%q: got %q, %v; want %q", c.line, got, err, c.want)
+		}
+		if got := address([]byte(c.line)); got != c.address {
+			t.Errorf("%q: address %q, want %q", c.line, got, c.address)
 		}
 	}
 }

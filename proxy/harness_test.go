@@ -26,6 +26,7 @@ type rig struct {
 	hop    *hop
 	store  *transactiontest.Store
 	log    *logBuffer
+	addr   string // of the server, if it is on TCP
 	dial   func() net.Conn
 }
 
@@ -67,10 +68,11 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.addr = l.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(l) }()
 	r.dial = func() net.Conn {
-		c, err := net.Dial("tcp", l.Addr().String())
+		c, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,59 +92,10 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	return r
 }
 
-// newPipeRig runs everything over pipes, for tests in a synctest bubble, where the timeouts that
-// production has take no time. The caller must call shutdown.
-func newPipeRig(t *testing.T, change ...func(*Config)) *rig {
-	r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
-	cfg := Config{Mail: detach(r.store, 1, t.TempDir())}
-	for _, f := range change {
-		f(&cfg)
-	}
-	r.server = New(cfg, r.log.logger())
-	r.server.dial = func(context.Context) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		go r.hop.serve(theirs)
-		return ours, nil
-	}
-	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	go r.server.Serve(l)
-	r.dial = func() net.Conn {
-		ours, theirs := net.Pipe()
-		l.conns <- theirs
-		return ours
-	}
-	return r
-}
-
 // patientConn is a client's connection. A busy machine may take long, but not without any progress.
 type patientConn struct{ conn }
 
 func (c *patientConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
-
-func (r *rig) shutdown() {
-	r.t.Helper()
-	r.hop.stop()
-	if err := r.server.Shutdown(r.t.Context()); err != nil {
-		r.t.Errorf("shutdown: %v", err)
-	}
-}
-
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
 // checkLeaks waits until no goroutine of a session is left.
 func checkLeaks(t *testing.T) {

@@ -2,14 +2,11 @@ package proxy
 
 import (
 	"bufio"
-	"log/slog"
 	"net"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
 // idleLimit is the memory of one idle connection and its connection to the next hop: a buffer for a line
@@ -22,16 +19,7 @@ const idleLimit = 24 << 10
 func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	faults.Covers(t, 23, 101)
 	const many = 1000
-	hop := newHop()
-	addr := hop.listen(t)
-	server := New(Config{NextHop: addr, MaxSessions: many + 1, Mail: detach(&transactiontest.Store{}, 1, "")}, slog.New(slog.DiscardHandler))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go server.Serve(l)
-	defer server.Shutdown(t.Context())
-
+	r := newRig(t, func(cfg *Config) { cfg.MaxSessions = many + 1 })
 	idle := func(addr string) (c *client) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -51,11 +39,11 @@ func TestAThousandIdleClientsCostLittle(t *testing.T) {
 				c.data([]string{plainMail, attachmentMail(10_000)}[i/2%2], "250")
 			}
 		}
-		hop.forget()
+		r.hop.forget()
 		return inUse() - before, runtime.NumGoroutine() - running
 	}
-	direct, directGoroutines := crowd(addr)
-	through, goroutines := crowd(l.Addr().String())
+	direct, directGoroutines := crowd(r.server.cfg.NextHop)
+	through, goroutines := crowd(r.addr)
 	per := (through - direct) / many
 	t.Logf("%d bytes and %d goroutine for each idle connection", per, (goroutines-directGoroutines)/many)
 	if per > idleLimit {
@@ -64,10 +52,7 @@ func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	if goroutines-directGoroutines > many+10 {
 		t.Errorf("%d idle connections have %d goroutines", many, goroutines-directGoroutines)
 	}
-	other := idle(l.Addr().String())
-	other.SetDeadline(time.Now().Add(patience)) // the idle clients stay for five minutes
-	other.mail()
-	other.data(attachmentMail(10_000), "250")
+	r.envelope().data(attachmentMail(10_000), "250") // while the idle clients stay
 }
 
 // inUse returns how much memory objects and stacks use.

@@ -32,7 +32,7 @@ func TestOneMailInOneMailOut(t *testing.T) {
 	}
 }
 
-func TestLoop(t *testing.T) {
+func TestFiftyFirstReceivedLineIsALoop(t *testing.T) {
 	faults.Covers(t, 36)
 	line := "Received: from x\r\n\tby y; Received: z\r\n"
 	for _, c := range []struct{ mail, want string }{

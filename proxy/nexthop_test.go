@@ -10,7 +10,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-func TestNextHopDown(t *testing.T) {
+func TestNextHopDownIs421(t *testing.T) {
 	faults.Covers(t, 29)
 	r := newRig(t, func(cfg *Config) { cfg.NextHop = "unix:/nowhere/at/all" })
 	c := r.connect()
@@ -20,7 +20,7 @@ func TestNextHopDown(t *testing.T) {
 	}
 }
 
-func TestUnixNextHop(t *testing.T) {
+func TestNextHopBehindAUnixSocket(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/hop")
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestUnixNextHop(t *testing.T) {
 	r.envelope().data(plainMail, "250")
 }
 
-func TestGreeting(t *testing.T) {
+func TestRefusedGreetingEndsTheSession(t *testing.T) {
 	faults.Covers(t, 30)
 	for _, greeting := range []string{"421 4.3.2 busy", "554-5.7.1 no\r\n554 5.7.1 really", hangUp, "hello"} {
 		t.Run(greeting, func(t *testing.T) {
@@ -59,8 +59,8 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
-// What the next hop refuses before DATA is refused in its words, and it is not asked for DATA then.
-func TestEnvelopeRefused(t *testing.T) {
+// What the next hop refuses before DATA is refused in its words, and DATA is not said to it.
+func TestRefusedEnvelopeNeverReachesDATA(t *testing.T) {
 	faults.Covers(t, 30)
 	steps := []string{"EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"}
 	for i := range steps {
@@ -89,7 +89,7 @@ func TestEnvelopeRefused(t *testing.T) {
 	}
 }
 
-func TestOneOfTwoRecipients(t *testing.T) {
+func TestMailGoesToTheRecipientThatWasAccepted(t *testing.T) {
 	faults.Covers(t, 31)
 	r := newRig(t)
 	c := r.envelope()
@@ -101,7 +101,7 @@ func TestOneOfTwoRecipients(t *testing.T) {
 	}
 }
 
-// What the next hop says to DATA and to the final dot, and what the client hears of it.
+// What the next hop says to DATA and to the final dot, what the client is told, and what stays stored.
 func TestAnswersToDATAAndDot(t *testing.T) {
 	faults.Covers(t, 30, 33, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
@@ -120,7 +120,7 @@ func TestAnswersToDATAAndDot(t *testing.T) {
 		{".", "452 4.3.1 full", "452 4.3.1 full", undone, true},
 		{".", "550 5.7.1 spam", "550 5.7.1 spam", undone, true},
 		{".", "421 4.3.2 bye", "421 4.3.2 bye", undone, false},
-		{".", "354 go on", ours, kept, false}, // S4: nobody knows
+		{".", "354 go on", ours, kept, false}, // S4: the outcome is unknown
 		{".", "334 what", ours, kept, false},
 		{".", "garbage", ours, kept, false},
 		{".", "250-2.0.0 Ok\r\n550 no", ours, kept, false},
@@ -151,8 +151,8 @@ func TestAnswersToDATAAndDot(t *testing.T) {
 	}
 }
 
-// What the next hop says before the final dot is no answer to it, so the dot is not sent: if it were, a mail could be accepted that
-// nobody has, or its files be deleted although somebody has it.
+// A reply before the final dot does not answer the dot, so the dot is not sent. Otherwise a mail could
+// be accepted that nobody has, or the files of a mail deleted that somebody has.
 func TestAnswersBeforeTheDot(t *testing.T) {
 	faults.Covers(t, 30, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
@@ -225,7 +225,7 @@ func TestQUITAfterNextHopIsLost(t *testing.T) {
 	c.expect("closed")
 }
 
-func TestReplies(t *testing.T) {
+func TestRepliesAreRelayedOrTheNextHopIsLost(t *testing.T) {
 	faults.Covers(t, 28)
 	for _, want := range []string{
 		"550-5.1.1 first\r\n550-\r\n550 5.1.1 last\r\n",
@@ -261,7 +261,7 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-func TestOneAnswerTooMany(t *testing.T) {
+func TestUnsolicitedReplyIsNeverTakenForAnAnswer(t *testing.T) {
 	for _, c := range []struct{ extra, want string }{
 		{"\r\n250 2.0.0 Ok", "421 4.3.0 filter.example"}, // or it would answer the final dot
 		{"\r\n421 4.4.2 next.example Timeout", "421 4.4.2 next.example"},

@@ -1,15 +1,18 @@
 package proxy
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-func TestRelay(t *testing.T) {
+func TestMailsAreRewrittenAndRepliesRelayed(t *testing.T) {
 	r := newRig(t)
 	c := r.envelope()
 	if got := c.data(plainMail, "250"); got != "250 2.0.0 Ok: queued as 4X\r\n" {
@@ -69,12 +72,12 @@ func TestCommandsAreRelayedAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestPipelined(t *testing.T) {
+func TestPipelinedCommandsAreAnsweredInTurn(t *testing.T) {
 	faults.Covers(t, 16)
 	r := newRig(t)
 	c := r.connect()
 	one := "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + writeDots(plainMail)
-	// So much that the second message lies in more than the buffer for commands.
+	// The second message is larger than the buffer for commands.
 	two := "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + writeDots(attachmentMail(20000))
 	c.send("EHLO x\r\n" + one + two + one + "QUIT\r\n")
 	c.Conn.(interface{ CloseWrite() error }).CloseWrite()
@@ -91,7 +94,7 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
-func TestManyTransactions(t *testing.T) {
+func TestNothingOfOneMailShowsInTheNext(t *testing.T) {
 	faults.Covers(t, 18)
 	r := newRig(t)
 	c := r.greeted()
@@ -128,7 +131,7 @@ func TestDATANeedsRecipients(t *testing.T) {
 	}
 }
 
-func TestGarbage(t *testing.T) {
+func TestGarbageIs500AndEndsTheSession(t *testing.T) {
 	faults.Covers(t, 22)
 	r := newRig(t)
 	c := r.connect()
@@ -165,7 +168,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func TestXFORWARDRefused(t *testing.T) {
+func TestRefusedXFORWARDIsLogged(t *testing.T) {
 	faults.Covers(t, 15)
 	r := newRig(t)
 	r.hop.script("XFORWARD", "550 5.7.0 Error: insufficient authorization")
@@ -175,5 +178,43 @@ func TestXFORWARDRefused(t *testing.T) {
 	c.data(plainMail, "250")
 	if !strings.Contains(r.log.String(), "refuses XFORWARD") {
 		t.Error("no warning")
+	}
+}
+
+// The envelope is what the next hop has accepted. XFORWARD's client is the one of the next mail only.
+func TestEnvelopeIsWhatTheNextHopAccepted(t *testing.T) {
+	envelopes := make(chan transaction.Envelope, 10)
+	r := newRig(t, func(cfg *Config) {
+		policy := cfg.Mail.Policy
+		cfg.Mail.Policy = func(env transaction.Envelope) rewrite.Policy {
+			envelopes <- env
+			return policy(env)
+		}
+	})
+	c := r.greeted()
+	c.want("XFORWARD NAME=mx.example ADDR=IPV6:2001:db8::1", "250")
+	c.want("XFORWARD PORT=41624 PROTO=ESMTP", "250")
+	c.want("MAIL FROM:<a@example.org> BODY=8BITMIME", "250")
+	c.want("RCPT TO:<b@example.org> NOTIFY=NEVER", "250")
+	r.hop.script("RCPT", "550 5.1.1 Unknown")
+	c.want("RCPT TO:<x@example.org>", "550")
+	r.hop.script("RCPT", unscripted)
+	c.want("RCPT TO:<c@example.org>", "250")
+	c.data(plainMail, "250")
+	c.want("XFORWARD ADDR=[UNAVAILABLE]", "250")
+	c.mail()
+	c.data(plainMail, "250")
+	c.want("MAIL FROM:<>", "250")
+	c.want("RCPT TO:<b@example.org>", "250")
+	c.data(plainMail, "250")
+	here := c.RemoteAddr().String()
+	for _, want := range []transaction.Envelope{
+		{Sender: "a@example.org", Recipients: []string{"b@example.org", "c@example.org"}, Client: "2001:db8::1", Listener: here},
+		{Sender: "a@example.org", Recipients: []string{"b@example.org"}, Listener: here},
+		{Recipients: []string{"b@example.org"}, Client: "127.0.0.1", Listener: here},
+	} {
+		if got := <-envelopes; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
 	}
 }

@@ -1,18 +1,15 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
 func TestTooManySessionsAre421(t *testing.T) {
@@ -130,65 +127,5 @@ func TestAcceptGoesOnAfterTemporaryErrors(t *testing.T) {
 	broken := errors.New("broken")
 	if err := r.server.Serve(&failingListener{l, []error{broken}}); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
-	}
-}
-
-// BenchmarkMessage sends mails of 10 MB that pass, over loopback, to a next hop that discards them.
-func BenchmarkMessage(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	go discardMail(l)
-	server := New(Config{NextHop: l.Addr().String(), Mail: detach(&transactiontest.Store{}, 1, "")}, slog.New(slog.DiscardHandler))
-	front, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	go server.Serve(front)
-	defer server.Shutdown(context.Background())
-	c, err := net.Dial("tcp", front.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	wire := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<20/78) + ".\r\n")
-	b.SetBytes(int64(len(wire)))
-	b.ReportAllocs()
-	buf := make([]byte, 1000)
-	c.Read(buf)
-	for b.Loop() {
-		for _, s := range [][]byte{[]byte("MAIL FROM:<>\r\n"), []byte("RCPT TO:<x>\r\n"), []byte("DATA\r\n"), wire} {
-			c.Write(s)
-			if n, err := c.Read(buf); err != nil || buf[0] > '3' {
-				b.Fatalf("%q, %v", buf[:n], err)
-			}
-		}
-	}
-}
-
-func discardMail(l net.Listener) {
-	c, err := l.Accept()
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	buf := make([]byte, 256<<10)
-	io.WriteString(c, "220 x\r\n")
-	for inData := false; ; {
-		n, err := c.Read(buf)
-		if err != nil {
-			return
-		}
-		switch {
-		case inData && !bytes.HasSuffix(buf[:n], endOfData):
-		case bytes.Equal(buf[:n], []byte("DATA\r\n")):
-			inData = true
-			io.WriteString(c, "354 x\r\n")
-		default:
-			inData = false
-			io.WriteString(c, "250 x\r\n")
-		}
 	}
 }

@@ -1,25 +1,69 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// These tests run in synctest bubbles, over pipes, with the timeouts that production has.
-
-func inBubble(t *testing.T, f func(t *testing.T)) {
+// inBubble runs f in a synctest bubble, with a rig that has pipes for connections and the timeouts that
+// production has.
+func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Config)) {
 	t.Helper()
-	synctest.Test(t, f)
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
+		cfg := Config{Mail: detach(r.store, 1, t.TempDir())}
+		for _, f := range change {
+			f(&cfg)
+		}
+		r.server = New(cfg, r.log.logger())
+		r.server.dial = func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go r.hop.serve(theirs)
+			return ours, nil
+		}
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		go r.server.Serve(l)
+		r.dial = func() net.Conn {
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			return ours
+		}
+		f(t, r)
+		r.hop.stop()
+		if err := r.server.Shutdown(t.Context()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
 }
 
-// took tells how long f takes.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// took returns how long f takes.
 func took(f func()) time.Duration {
 	start := time.Now()
 	f()
@@ -27,9 +71,7 @@ func took(f func()) time.Duration {
 }
 
 func TestIdleClientIsCutAfterFiveMinutes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
+	inBubble(t, func(t *testing.T, r *rig) {
 		c := r.connect()
 		c.expect("220")
 		if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
@@ -43,9 +85,7 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 	faults.Covers(t, 4, 19)
 	half := writeDots(attachmentMail(10000))[:5000]
 	for _, sent := range []string{"", halfMail, half, halfMail + "\n.\n", halfMail + "x\n.\r\n", halfMail + ".\n"} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			c := r.envelope()
 			c.want("DATA", "354")
 			c.send(sent)
@@ -78,9 +118,7 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 func TestSlowClientIsNotCut(t *testing.T) {
 	faults.Covers(t, 20)
 	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			c := r.envelope()
 			c.want("DATA", "354")
 			c.send("Subject: x\r\n\r\n")
@@ -98,9 +136,7 @@ func TestSlowClientIsNotCut(t *testing.T) {
 }
 
 func TestNOOPKeepsTheNextHopAwake(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
+	inBubble(t, func(t *testing.T, r *rig) {
 		c := r.envelope()
 		c.want("DATA", "354")
 		mail := writeDots(attachmentMail(1000))
@@ -121,9 +157,7 @@ func TestNOOPKeepsTheNextHopAwake(t *testing.T) {
 
 func TestNextHopLostDuringNOOP(t *testing.T) {
 	for _, answer := range []string{hangUp, silence, "421 4.4.2 bye", "garbage"} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			r.hop.script("NOOP", answer)
 			c := r.envelope()
 			c.want("DATA", "354")
@@ -151,9 +185,7 @@ func TestSilentNextHopIsGivenUp(t *testing.T) {
 		{"data", "451 4.3.0", discarded}, // it stops reading
 		{".", "451 4.3.0", kept},
 	} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			r.hop.script(c.at, silence)
 			d := took(func() {
 				cl := r.connect()
@@ -182,9 +214,7 @@ func TestSilentNextHopIsGivenUp(t *testing.T) {
 
 func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 	faults.Covers(t, 32)
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
+	inBubble(t, func(t *testing.T, r *rig) {
 		r.hop.script("data", silence)
 		c := r.envelope()
 		c.want("DATA", "354")
@@ -202,52 +232,41 @@ func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestHangingStoreIs451(t *testing.T) {
+func TestHangingStoreIsGivenUp(t *testing.T) {
+	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
 	for _, c := range []struct {
-		name string
-		mood mood
+		name   string
+		mood   mood
+		change []func(*Config)
+		reply  string
+		after  time.Duration
 	}{
-		{"in Detach", mood{Hangs: true}},
-		{"in Commit", mood{SlowCommit: true}},
+		{"in Detach", mood{Hangs: true}, nil, "451 4.3.0", 90 * time.Second},
+		{"in Commit", mood{SlowCommit: true}, nil, "451 4.3.0", 90 * time.Second},
+		{"with time for the original", mood{Hangs: true}, []func(*Config){deliver}, "250", 45 * time.Second},
 	} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			r.store.Set(c.mood)
 			cl := r.envelope()
-			if d := took(func() { cl.data(attachmentMail(100000), "451 4.3.0") }); d != 90*time.Second {
+			mail := attachmentMail(100000)
+			if d := took(func() { cl.data(mail, c.reply) }); d != c.after {
 				t.Errorf("%s: answered after %v", c.name, d)
 			}
-			if fate := r.store.Last(); fate != discarded || len(r.hop.delivered()) > 0 {
-				t.Errorf("%s: batch %q, next hop saw %q", c.name, fate, r.hop.commands())
+			if fate := r.store.Last(); fate != discarded {
+				t.Errorf("%s: batch %q, want discarded", c.name, fate)
 			}
-		})
+			if got := r.hop.delivered(); (len(got) == 1) != (c.reply == "250") || len(got) == 1 && got[0] != mail {
+				t.Errorf("%s: delivered %q", c.name, got)
+			}
+		}, c.change...)
 	}
-}
-
-func TestHangingStoreDeliversTheOriginal(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t, func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver })
-		defer r.shutdown()
-		r.store.Set(mood{Hangs: true})
-		c := r.envelope()
-		mail := attachmentMail(100000)
-		if d := took(func() { c.data(mail, "250") }); d != 45*time.Second {
-			t.Errorf("answered after %v", d)
-		}
-		if got := r.hop.delivered(); len(got) != 1 || got[0] != mail {
-			t.Error("the original was not delivered")
-		}
-	})
 }
 
 // While the store takes nothing, nothing is read from the client, and so the end of its connection is
 // not seen. Its mail goes on for as long as a client may wait, and then nothing of it is left.
 func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	faults.Covers(t, 17)
-	inBubble(t, func(t *testing.T) {
-		r := newPipeRig(t)
-		defer r.shutdown()
+	inBubble(t, func(t *testing.T, r *rig) {
 		begun := make(chan struct{}, 1)
 		r.store.Set(mood{Failure: errDown, FailAfter: 1, Hangs: true, Begun: begun})
 		c := r.envelope()
@@ -297,9 +316,7 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 		{name: "S4, accepted", commands: begun, sent: wire, at: ".", answer: later + "250 2.0.0 Ok", fate: kept},
 		{name: "S4, refused", commands: begun, sent: wire, at: ".", answer: later + "550 5.7.1 No", fate: undone},
 	} {
-		inBubble(t, func(t *testing.T) {
-			r := newPipeRig(t)
-			defer r.shutdown()
+		inBubble(t, func(t *testing.T, r *rig) {
 			if c.at != "" {
 				r.hop.script(c.at, c.answer)
 			}
