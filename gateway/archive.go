@@ -11,9 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
-	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
-	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
 
 // archiveForm versions the form of the ZIP in its ETag. Increment it with any change to the bytes that
@@ -34,7 +32,7 @@ func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.F
 		return err
 	}
 	ctx := r.Context()
-	zip := zipstream.New(entries(files), list.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
+	zip := filelist.ZIP(files, list.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
 		return openListed(ctx, v, files[i], offset)
 	})
 	defer zip.Close()
@@ -66,20 +64,6 @@ func left(w *response, r *http.Request, v Vault, all []filelist.File) (form stri
 		return archiveForm, files, nil
 	}
 	return fmt.Sprintf("%s-%x", archiveForm, choice.Sum(nil)[:16]), files, nil
-}
-
-// entries are the files under the names that they would be saved by, each name once.
-func entries(files []filelist.File) []zipstream.Entry {
-	names := make([]string, len(files))
-	for i, f := range files {
-		names[i] = filename.Clean(f.Name)
-	}
-	names = zipstream.Names(names)
-	es := make([]zipstream.Entry, len(files))
-	for i, f := range files {
-		es[i] = zipstream.Entry{Name: names[i], Size: f.Size, CRC32: f.CRC32}
-	}
-	return es
 }
 
 // openListed opens a file of the list at the offset where it is to be read from.

@@ -7,11 +7,9 @@ import (
 	"io"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
-	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
-	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -78,7 +76,7 @@ func (o *Object) ZIP(ctx context.Context) (*Assembly, error) {
 	open := func(i int, _ int64) (io.ReadCloser, error) { // the offset is 0: Copy begins there
 		return o.part(ctx, files[i].Link)
 	}
-	zip := zipstream.New(entries(files), o.Meta.Created, open)
+	zip := filelist.ZIP(files, o.Meta.Created, open)
 	write := func(w io.Writer) error {
 		_, err := io.Copy(w, zip)
 		return err
@@ -114,17 +112,4 @@ func (o *Object) available(ctx context.Context, listed []filelist.File) (files [
 		return nil, errGone
 	}
 	return files, nil
-}
-
-// entries names each file differently, as it would be saved.
-func entries(files []filelist.File) []zipstream.Entry {
-	names := make([]string, len(files))
-	for i, f := range files {
-		names[i] = filename.Clean(f.Name)
-	}
-	entries := make([]zipstream.Entry, len(files))
-	for i, name := range zipstream.Names(names) {
-		entries[i] = zipstream.Entry{Name: name, Size: files[i].Size, CRC32: files[i].CRC32}
-	}
-	return entries
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/zipstream"
 )
 
 const (
@@ -131,6 +133,20 @@ func (l *List) check() error {
 		}
 	}
 	return nil
+}
+
+// ZIP returns the archive of these files, each under a name of its own that can be saved. All have the
+// date modified; open opens one of them by its index.
+func ZIP(fs []File, modified time.Time, open zipstream.Open) *zipstream.Reader {
+	names := make([]string, len(fs))
+	for i, f := range fs {
+		names[i] = filename.Clean(f.Name)
+	}
+	entries := make([]zipstream.Entry, len(fs))
+	for i, name := range filename.Unique(names) {
+		entries[i] = zipstream.Entry{Name: name, Size: fs[i].Size, CRC32: fs[i].CRC32}
+	}
+	return zipstream.New(entries, modified, open)
 }
 
 // files are unpacked one by one, so that no more of them are than may be.

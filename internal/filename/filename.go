@@ -7,11 +7,14 @@
 package filename
 
 import (
+	"fmt"
 	"path"
 	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -23,7 +26,7 @@ const (
 	// maxName is in bytes. File systems allow 255; what is left is for " (2)", for a browser's
 	// ".crdownload" and for the suffix of an unfinished download.
 	maxName = 200
-	// maxExtension is the longest end of a name that Shorten takes for an extension.
+	// maxExtension is the longest end of a name that is taken for an extension.
 	maxExtension = 20
 )
 
@@ -79,11 +82,40 @@ func Shorten(name string) string {
 	if len(name) <= maxName {
 		return name
 	}
-	ext := path.Ext(name)
-	if len(ext) > maxExtension {
-		ext = ""
-	}
+	ext := extension(name)
 	return cut(name, maxName-len("…")-len(ext)) + "…" + ext
+}
+
+func extension(name string) string {
+	ext := path.Ext(name)
+	if len(ext) > maxExtension || ext == name {
+		return ""
+	}
+	return ext
+}
+
+// Unique makes names different from each other: "a.pdf", "a (2).pdf". Names that some file system takes
+// for the same are the same: those that differ in capitals alone, or in the two ways to write an é.
+func Unique(names []string) []string {
+	unique := make([]string, len(names))
+	taken := make(map[string]bool, len(names))
+	next := make(map[string]int) // where counting goes on for a name
+	for i, name := range names {
+		candidate, key := name, fold(name)
+		for n := max(2, next[key]); taken[fold(candidate)]; n++ {
+			candidate = numbered(name, n)
+			next[key] = n + 1
+		}
+		unique[i], taken[fold(candidate)] = candidate, true
+	}
+	return unique
+}
+
+func fold(name string) string { return strings.ToLower(norm.NFC.String(name)) }
+
+func numbered(name string, n int) string {
+	ext := extension(name)
+	return fmt.Sprintf("%s (%d)%s", strings.TrimSuffix(name, ext), n, ext)
 }
 
 // Clip returns valid UTF-8 of at most MaxText bytes: what metadata and file lists hold of a name or

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
@@ -85,6 +86,27 @@ func TestClippedTextIsShortAndValid(t *testing.T) {
 		if got := Clip(in); got != want {
 			t.Errorf("%.20q of %d bytes: got %d bytes, want %d", in, len(in), len(got), len(want))
 		}
+	}
+}
+
+func TestNamesAreToldApart(t *testing.T) {
+	in := []string{"a.pdf", "a.pdf", "A.PDF", "a (2).pdf", "noext", "noext", "e\u0301.txt", "\u00e9.txt", "archive.tar.gz", "archive.tar.gz",
+		"x. a very long ending it is", "x. a very long ending it is", ".x", ".x", "a.pdf"}
+	want := []string{"a.pdf", "a (2).pdf", "A (3).PDF", "a (2) (2).pdf", "noext", "noext (2)", "e\u0301.txt", "\u00e9 (2).txt", "archive.tar.gz", "archive.tar (2).gz",
+		"x. a very long ending it is", "x. a very long ending it is (2)", ".x", ".x (2)", "a (4).pdf"}
+	for i, got := range Unique(in) {
+		if got != want[i] {
+			t.Errorf("%q: got %q, want %q", in[i], got, want[i])
+		}
+	}
+	same := make([]string, 20_000)
+	began := time.Now()
+	seen := make(map[string]bool)
+	for _, name := range Unique(same) {
+		seen[name] = true
+	}
+	if len(seen) != len(same) || time.Since(began) > 5*time.Second {
+		t.Errorf("%d names of %d, in %v", len(seen), len(same), time.Since(began))
 	}
 }
 

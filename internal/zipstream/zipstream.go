@@ -14,7 +14,7 @@ var ErrEntry = errors.New("a file of the archive is not what it was said to be")
 
 // An Entry is one file of an archive.
 type Entry struct {
-	Name  string // in UTF-8, at most 65,535 bytes, a name and not a path; see Names
+	Name  string // in UTF-8, at most 65,535 bytes, a name and not a path; see filename.Unique
 	Size  int64
 	CRC32 uint32 // IEEE; of an empty file 0
 }
