@@ -95,20 +95,3 @@ func TestLine(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
-
-// A stage ends what was started on it, also after a failure.
-func TestStage(t *testing.T) {
-	var order []string
-	err := perform(t.Context(), t.TempDir(), func(st *stage) {
-		st.Cleanup(func() { order = append(order, "first") })
-		st.Cleanup(func() { order = append(order, "second") })
-		st.Fatal("broken")
-		order = append(order, "not reached")
-	})
-	if err == nil || err.Error() != "broken" {
-		t.Errorf("got %v, want broken", err)
-	}
-	if want := []string{"second", "first"}; !slices.Equal(order, want) {
-		t.Errorf("got %v, want %v", order, want)
-	}
-}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // A contest is a row that is ready: what it needs is running.
@@ -14,7 +16,7 @@ type contest struct {
 	prepare func()         // makes what a round works on; nil: nothing. It is not measured
 	ours    func() float64 // one round's figure, in the row's unit
 	theirs  func() float64 // nil: the bar is absolute
-	detach  *detach        // whose profile can be taken, if any
+	detach  *stage.Detach  // whose profile can be taken, if any
 }
 
 // round is what both sides have reached.

@@ -6,52 +6,37 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // published is an attachment that was sent through a Detach, with the addresses that lead to it.
 type published struct {
-	*detach
+	*stage.Detach
 	size int64
 	cid  string
 	url  string // of the decrypted file, as the page's button leads to it
 }
 
-var linkForm = regexp.MustCompile(`(bafy[a-z2-7]{55})#(z[1-9A-HJ-NP-Za-km-z]+)`)
-
 // publish starts a Detach and sends a mail through it.
 func (l *lab) publish(store string, m letter) published {
 	l.Helper()
 	box := servers.NewMailbox(l)
-	p := published{detach: l.serve(box.Addr, store), size: m.size}
-	l.send(p.proxy, l.mail(m))
+	p := published{Detach: l.serve(box.Addr, store), size: m.size}
+	l.send(p.Proxy, l.mail(m))
 	_, text, _ := bytes.Cut(box.Mails()[0].Data, []byte("\r\n\r\n")) // the header has a link to the original
-	link := linkForm.FindSubmatch(text)
-	if link == nil {
-		l.Fatal("no link in the delivered mail")
+	links := stage.LinksIn(string(text))
+	if len(links) != 1 {
+		l.Fatalf("%d links in the delivered mail, want 1", len(links))
 	}
-	p.cid = string(link[1])
-	p.url = l.ticket(p.detach.url+"/"+p.cid, string(link[2]))
-	return p
-}
-
-// ticket posts a link's key, as the button does, and returns where it leads.
-func (l *lab) ticket(page, key string) string {
-	l.Helper()
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.PostForm(page, url.Values{"key": {key}})
+	p.cid = links[0].CID
+	var err error
+	p.url, err = links[0].Ticket(l.Context(), stage.NoRedirects)
 	l.must(err)
-	resp.Body.Close()
-	to, err := resp.Location()
-	if err != nil {
-		l.Fatalf("the page answered %s", resp.Status)
-	}
-	return to.String()
+	return p
 }
 
 // get downloads and throws away n bytes, from an offset if it is not negative. It returns how many seconds that took.
@@ -114,7 +99,7 @@ func (l *lab) nginx(file string) string {
 		text = "user root;\n" + text // who may read our directories
 	}
 	l.must(os.WriteFile(config, []byte(text), 0o644))
-	l.run(addr, servers.LookPath("nginx"), "-p", dir, "-c", config)
+	l.run(addr, "nginx", "-p", dir, "-c", config)
 	return "http://" + addr + "/" + filepath.Base(file)
 }
 
@@ -126,7 +111,7 @@ func gatewayEmbedded(l *lab) contest {
 	return contest{
 		ours:   l.whole(p.url, p.size),
 		theirs: l.whole(l.nginx(l.plain(m)), p.size),
-		detach: p.detach,
+		detach: p.Detach,
 	}
 }
 
@@ -137,7 +122,7 @@ func gatewayKubo(l *lab) contest {
 	return contest{
 		ours:   l.whole(p.url, p.size),
 		theirs: l.whole(l.node.Gateway()+"/ipfs/"+p.cid+"/data", p.size),
-		detach: p.detach,
+		detach: p.Detach,
 	}
 }
 
@@ -155,7 +140,7 @@ func rangeTime(store string) func(*lab) contest {
 				}
 				return percentile(times, 95)
 			},
-			detach: p.detach,
+			detach: p.Detach,
 		}
 	}
 }

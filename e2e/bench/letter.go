@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // letter is a mail with one attachment, whose bytes are random and nobody else's. They are made anew wherever they are needed.
@@ -118,7 +119,7 @@ func (l *lab) send(addr, file string) (all, waited float64) {
 	defer c.Close()
 	conn := c.Conn.(*net.TCPConn)
 	l.must(conn.SetWriteBuffer(ahead))
-	reply, err := c.Begin(servers.Message{From: "a@senders.example", To: "b@recipients.example"})
+	reply, err := c.Begin(stage.Message(""))
 	l.must(err)
 	if reply[0] != '3' {
 		l.Fatalf("%s: DATA got %q", addr, reply)

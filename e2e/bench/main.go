@@ -14,14 +14,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"syscall"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // options are the command line.
@@ -53,10 +54,9 @@ func run(ctx context.Context, args []string) int {
 	defer os.RemoveAll(dir)
 	var results []result
 	before := load()
-	err = perform(ctx, dir, func(st *stage) { results = measureAll(st, o) })
+	wrong := stage.Perform(ctx, dir, os.Stderr, func(p *stage.Program) { results = measureAll(p, o) })
 	report(os.Stdout, o, before, results)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if len(wrong) > 0 {
 		return 1
 	}
 	return 0
@@ -85,7 +85,7 @@ func parse(args []string) (o options, err error) {
 }
 
 // measureAll measures the rows that are asked for, each on a stage of its own: what one has started is gone before the next.
-func measureAll(st *stage, o options) (results []result) {
+func measureAll(p *stage.Program, o options) (results []result) {
 	size := full
 	if o.quick {
 		size = quick
@@ -93,30 +93,20 @@ func measureAll(st *stage, o options) (results []result) {
 	rows := selectRows(rows(size), o.rows)
 	if o.profile != "" {
 		if err := os.MkdirAll(o.profile, 0o755); err != nil {
-			st.Fatal(err)
+			p.Fatal(err)
 		}
 	}
-	l := newLab(st, size, rows)
+	l := newLab(p, size, rows)
 	for _, r := range rows {
 		res := result{row: r}
-		err := perform(st.Context(), st.dir, func(st *stage) { res.rounds = l.on(st).measure(r, o) })
-		if st.Context().Err() != nil {
+		wrong := stage.Perform(p.Context(), p.Dir, os.Stderr, func(p *stage.Program) { res.rounds = l.on(p).measure(r, o) })
+		if p.Context().Err() != nil {
 			break
 		}
-		if res.failure = err; err != nil {
-			st.Errorf("%s: %v", r.name, err)
+		if res.failure = errors.Join(wrong...); res.failure != nil {
+			p.Errorf("%s: %v", r.name, res.failure)
 		}
 		results = append(results, res)
 	}
 	return results
-}
-
-// buildDetach builds the command from this tree.
-func buildDetach(ctx context.Context, dir string) (string, error) {
-	bin := filepath.Join(dir, "detach")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/nkirchhoffer/detach-mta/cmd/detach")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return bin, nil
 }

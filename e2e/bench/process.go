@@ -13,7 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
-	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // mailMemory: the most memory that a new process ever had, which has taken one large mail. In MiB.
@@ -23,20 +23,20 @@ func mailMemory(store string) func(*lab) contest {
 		mail := l.mail(newLetter(l.size.huge))
 		return contest{ours: func() float64 {
 			d := l.serve(sink, store)
-			defer leave(d)
-			l.send(d.proxy, mail)
-			return d.peak()
+			defer l.leave(d)
+			l.send(d.Proxy, mail)
+			return mebibytes(d.PeakMemory(l))
 		}}
 	}
 }
 
 // leave stops a Detach and removes what it has stored.
-func leave(d *detach) {
-	d.stop()
-	if err := os.RemoveAll(d.dataDir); err != nil {
-		d.l.Error(err)
-	}
+func (l *lab) leave(d *stage.Detach) {
+	d.Terminate(l)
+	l.must(os.RemoveAll(d.DataDir))
 }
+
+func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 // parallelMemory: the same for many mails at once.
 func parallelMemory(l *lab) contest {
@@ -44,13 +44,13 @@ func parallelMemory(l *lab) contest {
 	mail := l.mail(newLetter(l.size.parallel))
 	return contest{ours: func() float64 {
 		d := l.serve(sink, embedded)
-		defer leave(d)
+		defer l.leave(d)
 		var senders sync.WaitGroup
 		for range 40 {
-			senders.Go(func() { l.send(d.proxy, mail) })
+			senders.Go(func() { l.send(d.Proxy, mail) })
 		}
 		senders.Wait()
-		return d.peak()
+		return mebibytes(d.PeakMemory(l))
 	}}
 }
 
@@ -58,10 +58,10 @@ func parallelMemory(l *lab) contest {
 func downloadMemory(l *lab) contest {
 	p := l.publish(embedded, newLetter(l.size.huge))
 	return contest{ours: func() float64 {
-		p.stop()
-		p.start()
+		p.Terminate(l)
+		l.start(p.Detach)
 		l.get(p.url, -1, p.size)
-		return p.peak()
+		return mebibytes(p.PeakMemory(l))
 	}}
 }
 
@@ -73,7 +73,7 @@ func growthOfSize(l *lab) contest {
 		return func() float64 {
 			mail, all := l.mail(newLetter(size)), 0.0
 			for range times {
-				took, _ := l.send(d.proxy, mail)
+				took, _ := l.send(d.Proxy, mail)
 				all += took
 			}
 			l.forget(d)
@@ -86,16 +86,16 @@ func growthOfSize(l *lab) contest {
 // growthOfObjects: milliseconds per mail of a Detach whose store is full, and of one whose store is empty at first.
 func growthOfObjects(l *lab) contest {
 	sink := l.sink()
-	crowded := l.configure(servers.FreeAddr(l), sink, embedded)
-	l.fill(crowded.dataDir, l.size.objects)
-	crowded.start()
+	crowded := l.configure("", sink, embedded)
+	l.fill(crowded.DataDir, l.size.objects)
+	l.start(crowded)
 	alone := l.serve(sink, embedded)
 	mail := l.mail(newLetter(l.size.little))
-	perMail := func(d *detach) func() float64 {
+	perMail := func(d *stage.Detach) func() float64 {
 		return func() float64 {
 			all := 0.0
 			for range l.size.stored {
-				took, _ := l.send(d.proxy, mail)
+				took, _ := l.send(d.Proxy, mail)
 				all += took
 			}
 			return 1000 * all / float64(l.size.stored)
@@ -135,12 +135,12 @@ func startTime(l *lab) contest {
 	sink := l.sink()
 	mail := l.mail(newLetter(l.size.little))
 	return contest{ours: func() float64 {
-		d := l.configure(servers.FreeAddr(l), sink, embedded)
-		defer d.stop()
-		return 1000 * seconds(func() {
-			d.launch()
-			l.await(d.program, d.proxy)
-			l.send(d.proxy, mail)
+		d := l.configure("", sink, embedded)
+		took := 1000 * seconds(func() {
+			l.start(d)
+			l.send(d.Proxy, mail)
 		})
+		d.Terminate(l)
+		return took
 	}}
 }

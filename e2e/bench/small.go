@@ -45,7 +45,7 @@ func smallDirect(l *lab) contest {
 	sink, mail := l.sink(), l.smallMail()
 	d := l.serve(sink, embedded)
 	n := l.size.mails
-	return contest{ours: l.manySmall(d.proxy, mail, n), theirs: l.manySmall(sink, mail, n), detach: d}
+	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(sink, mail, n), detach: d}
 }
 
 // proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them line by line, and of 20 who
@@ -58,20 +58,19 @@ func smallProxsmtp(l *lab) contest {
 	sink, mail := l.sink(), l.smallMail()
 	d := l.serve(sink, embedded)
 	n := l.size.mails / proxsmtpShare
-	return contest{ours: l.manySmall(d.proxy, mail, n), theirs: l.manySmall(l.proxsmtp(sink), mail, n), detach: d}
+	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(l.proxsmtp(sink), mail, n), detach: d}
 }
 
 // proxsmtp starts one in front of a next hop. It is not in every distribution any more, so it may be missing also in CI.
 func (l *lab) proxsmtp(next string) string {
 	l.Helper()
-	program := servers.LookPath("proxsmtpd")
-	if program == "" {
+	if servers.LookPath("proxsmtpd") == "" {
 		l.Skipf("missing: proxsmtpd")
 	}
 	addr, dir := servers.FreeAddr(l), l.TempDir()
 	config := filepath.Join(dir, "proxsmtpd.conf")
 	text := fmt.Sprintf("Listen: %s\nOutAddress: %s\nTempDirectory: %s\nMaxConnections: 64\n", addr, next, dir)
 	l.must(os.WriteFile(config, []byte(text), 0o644))
-	l.run(addr, program, "-d", "1", "-f", config)
+	l.run(addr, "proxsmtpd", "-d", "1", "-f", config)
 	return addr
 }

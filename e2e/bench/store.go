@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // sink starts Postfix's smtp-sink: a next hop that throws away what it takes.
@@ -20,7 +21,7 @@ func (l *lab) sink() string {
 	if os.Geteuid() == 0 {
 		args = append([]string{"-u", "nobody"}, args...) // it refuses to be root
 	}
-	l.run(addr, servers.LookPath("smtp-sink"), args...)
+	l.run(addr, "smtp-sink", args...)
 	return addr
 }
 
@@ -34,7 +35,7 @@ func storeKubo(l *lab) contest {
 			mail, plain = l.mail(m), l.plain(m)
 		},
 		ours: func() float64 {
-			all, _ := l.send(d.proxy, mail)
+			all, _ := l.send(d.Proxy, mail)
 			return all
 		},
 		theirs: func() float64 {
@@ -66,7 +67,7 @@ func storeEmbedded(l *lab) contest {
 			os.Remove(out)
 		},
 		ours: func() float64 {
-			all, _ := l.send(d.proxy, mail)
+			all, _ := l.send(d.Proxy, mail)
 			return all
 		},
 		theirs: func() float64 {
@@ -77,9 +78,9 @@ func storeEmbedded(l *lab) contest {
 }
 
 // forget removes what Detach has stored in files, so that the disk does not fill.
-func (l *lab) forget(d *detach) {
+func (l *lab) forget(d *stage.Detach) {
 	l.Helper()
-	stored, err := filepath.Glob(filepath.Join(d.dataDir, "objects", "*.car"))
+	stored, err := filepath.Glob(filepath.Join(d.DataDir, "objects", "*.car"))
 	l.must(err)
 	for _, name := range stored {
 		l.must(os.Remove(name))
@@ -103,7 +104,7 @@ func replyTime(store string, size int64) func(*lab) contest {
 		return contest{
 			prepare: func() { mail = l.mail(newLetter(size)) },
 			ours: func() float64 {
-				_, waited := l.send(d.proxy, mail)
+				_, waited := l.send(d.Proxy, mail)
 				return 1000 * waited
 			},
 			detach: d,
@@ -127,12 +128,12 @@ const emptyQueue = time.Minute
 // at the reply; the delivery is waited for.
 func throughPostfix(l *lab) contest {
 	filter, after, direct := servers.FreeAddr(l), servers.FreeAddr(l), servers.FreeAddr(l)
-	p := servers.StartPostfix(l, servers.PostfixConfig{
-		Filter: filter, After: after, Destination: l.sink(), Domain: "recipients.example", Users: []string{"b"},
+	p := stage.StartPostfix(l, servers.PostfixConfig{
+		Filter: filter, After: after, Destination: l.sink(),
 		Main: "message_size_limit = 0\nmailbox_size_limit = 0\n", Master: fmt.Sprintf(plainly, direct),
 	})
 	d := l.configure(filter, after, embedded)
-	d.start()
+	l.start(d)
 	var mail string
 	through := func(addr string) func() float64 {
 		return func() float64 {

@@ -7,7 +7,10 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"syscall"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // fault is something that goes wrong.
@@ -17,7 +20,7 @@ type fault struct {
 	kind   string
 	lasts  time.Duration
 
-	way    direction // of a trap on a wire
+	way    stage.Way // of a trap on a wire
 	after  int64     // bytes that still pass it
 	answer bool      // the answer to a final dot is what does not pass
 	share  float64   // of the letter that a client sends before it vanishes
@@ -50,6 +53,9 @@ const (
 	killed         = "killed"  // SIGKILL, then started again
 	stopped        = "stopped" // SIGTERM, then started again
 	frozen         = "frozen"  // SIGSTOP, then SIGCONT
+	cut            = "cut"     // both ends of a connection are closed, as by a peer that leaves
+	reset          = "reset"   // both ends are reset, as by a network that breaks
+	stalled        = "stalled" // nothing more passes for a while
 	vanishInData   = "gone inside DATA"
 	vanishAfterDot = "gone after its dot"
 )
@@ -97,7 +103,7 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 		if at >= duration {
 			return faults
 		}
-		way := direction(r.IntN(2))
+		way := stage.Way(r.IntN(2))
 		faults = append(faults, fault{
 			victim: f.victim,
 			at:     at,
@@ -105,7 +111,7 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 			lasts:  100*time.Millisecond + time.Duration(r.Int64N(int64(cmp.Or(f.lasts, time.Second)))),
 			way:    way,
 			after:  reach(r, f.victim, way),
-			answer: r.IntN(2) == 0 && way == back && (f.victim == toDetach || f.victim == toPostfix),
+			answer: r.IntN(2) == 0 && way == stage.Back && (f.victim == toDetach || f.victim == toPostfix),
 			share:  r.Float64(),
 			direct: r.IntN(3) == 0,
 		})
@@ -114,10 +120,10 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 
 // reach draws how many bytes still pass a wire before it breaks: about as many as there are in what is said on it. Replies are
 // short; the bytes of mails and of files come in all sizes.
-func reach(r *rand.Rand, victim string, way direction) int64 {
+func reach(r *rand.Rand, victim string, way stage.Way) int64 {
 	size := r.Float64()
 	switch {
-	case way == back:
+	case way == stage.Back:
 		return int64(1000 * size)
 	case victim == toPostfix:
 		return int64(math.Exp2(6 + 9*size)) // without its attachments a mail is small
@@ -126,57 +132,54 @@ func reach(r *rand.Rand, victim string, way direction) int64 {
 }
 
 // happen lets a fault happen, and what it has taken down come back.
-func (h *house) happen(ctx context.Context, f fault, l *load) {
+func (s *system) happen(ctx context.Context, f fault, l *load) {
 	var down, up func()
 	switch f.victim {
 	case theDetach:
-		down, up = h.harmDetach(f.kind)
+		down, up = s.harmDetach(f.kind)
 	case theKubo:
-		down, up = h.harmKubo(f.kind)
+		down, up = s.harmKubo(f.kind)
 	case thePostfix:
-		down, up = h.harmPostfix(f.kind)
+		down, up = s.harmPostfix(f.kind)
 	case client:
 		l.vanish(ctx, f)
 		return
 	default:
-		t := trap{after: f.after, kind: f.kind, stall: f.lasts}
-		if f.answer {
-			t.words = acceptance
-		}
-		h.wires[f.victim].set(f.way, t)
+		s.spring(f)
 		return
 	}
 	down()
-	h.count(f.victim + " " + f.kind)
-	sleep(ctx, f.lasts)
-	if f.kind == frozen || h.st.Context().Err() == nil {
+	s.count(f.victim + " " + f.kind)
+	stage.Sleep(ctx, f.lasts)
+	if f.kind == frozen || s.Context().Err() == nil {
 		up()
 	}
 }
 
-func (h *house) harmDetach(kind string) (down, up func()) {
+func (s *system) harmDetach(kind string) (down, up func()) {
+	signal := func(sig syscall.Signal) func() { return func() { s.detach.Signal(s, sig) } }
 	switch kind {
 	case frozen:
-		return h.detach.freeze, h.detach.thaw
+		return signal(syscall.SIGSTOP), signal(syscall.SIGCONT)
 	case stopped:
-		return h.detach.terminate, h.detach.start
+		return func() { s.detach.Terminate(s) }, s.startDetach
 	}
-	return h.detach.kill, h.detach.start
+	return func() { s.detach.Kill(s) }, s.startDetach
 }
 
-func (h *house) harmKubo(kind string) (down, up func()) {
+func (s *system) harmKubo(kind string) (down, up func()) {
 	switch kind {
 	case frozen:
-		return h.kubo.Freeze, h.kubo.Thaw
+		return s.kubo.Freeze, s.kubo.Thaw
 	case stopped:
-		return h.kubo.Stop, h.kubo.Start
+		return s.kubo.Stop, s.kubo.Start
 	}
-	return h.kubo.Kill, h.kubo.Start
+	return s.kubo.Kill, s.kubo.Start
 }
 
-func (h *house) harmPostfix(kind string) (down, up func()) {
+func (s *system) harmPostfix(kind string) (down, up func()) {
 	if kind == stopped {
-		return h.postfix.Stop, h.postfix.Start
+		return s.postfix.Stop, s.postfix.Start
 	}
-	return h.postfix.Kill, h.postfix.Start
+	return s.postfix.Kill, s.postfix.Start
 }

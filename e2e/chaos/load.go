@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // load is the senders and what they remember of each letter.
 type load struct {
-	st      *stage
-	h       *house
+	s       *system
 	seed    uint64
 	senders int
 
@@ -51,8 +51,8 @@ const firstVanished = 1_000_000
 // patience is how long a letter may take, from its first try on: much longer than any fault.
 const patience = 3 * time.Minute
 
-func newLoad(st *stage, h *house, o options) *load {
-	return &load{st: st, h: h, seed: o.seed, senders: o.senders, letters: make(map[int]*posted), vanished: firstVanished}
+func newLoad(s *system, o options) *load {
+	return &load{s: s, seed: o.seed, senders: o.senders, letters: make(map[int]*posted), vanished: firstVanished}
 }
 
 // run sends until ctx ends, and every letter that was begun until it is accepted.
@@ -63,11 +63,11 @@ func (l *load) run(ctx context.Context) {
 			r := rand.New(rand.NewPCG(l.seed, uint64(n)<<32))
 			for id := n; ctx.Err() == nil; id += l.senders {
 				l.insist(compose(l.seed, id), r)
-				sleep(ctx, time.Duration(r.IntN(400))*time.Millisecond)
+				stage.Sleep(ctx, time.Duration(r.IntN(400))*time.Millisecond)
 			}
 		}
 	}
-	l.st.together(senders...)
+	l.s.Together(senders...)
 }
 
 // post writes a letter down.
@@ -83,7 +83,7 @@ func (l *load) post(m letter, f fate, traces int) *posted {
 // insist sends a letter as a mail server's queue does: after 4xx or a lost connection again, until it is accepted.
 func (l *load) insist(m letter, r *rand.Rand) {
 	p := l.post(m, sending, 2)
-	ctx, cancel := context.WithTimeout(l.st.Context(), patience)
+	ctx, cancel := context.WithTimeout(l.s.Context(), patience)
 	defer cancel()
 	reply := ""
 	for ctx.Err() == nil {
@@ -102,34 +102,30 @@ func (l *load) insist(m letter, r *rand.Rand) {
 		}
 		l.mu.Unlock()
 		if err == nil && reply[0] == '5' {
-			l.st.Errorf("letter %d was refused for good: %s", m.id, reply)
+			l.s.Errorf("letter %d was refused for good: %s", m.id, reply)
 			return
 		}
-		sleep(ctx, time.Duration(100+r.IntN(700))*time.Millisecond)
+		stage.Sleep(ctx, time.Duration(100+r.IntN(700))*time.Millisecond)
 	}
-	if l.st.Context().Err() == nil {
-		l.st.Errorf("letter %d was not accepted within %v; the last answer: %q", m.id, patience, reply)
+	if l.s.Context().Err() == nil {
+		l.s.Errorf("letter %d was not accepted within %v; the last answer: %q", m.id, patience, reply)
 	}
 }
 
 // send tries once.
 func (l *load) send(ctx context.Context, m letter) (string, error) {
-	c, err := servers.Dial(l.h.postfix.Front, "")
+	c, err := servers.Dial(l.s.postfix.Front, "")
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
 	release := context.AfterFunc(ctx, func() { c.Close() })
 	defer release()
-	reply, err := c.Send(envelope(paced(m)))
+	reply, err := c.Send(stage.Stream(paced(m)))
 	if err == nil {
 		c.Cmd("QUIT")
 	}
 	return reply, err
-}
-
-func envelope(data io.Reader) servers.Message {
-	return servers.Message{From: sender, To: recipient, Args: "BODY=8BITMIME", Data: data}
 }
 
 // paced reads a letter at its pace.
@@ -168,9 +164,9 @@ func (l *load) vanish(ctx context.Context, f fault) {
 	l.vanished++
 	l.mu.Unlock()
 	m := compose(l.seed, id)
-	door, traces := l.h.postfix.Front, 2
+	door, traces := l.s.postfix.Front, 2
 	if f.direct {
-		door, traces = l.h.wires[toDetach].addr, 1
+		door, traces = l.s.wires[toDetach].Addr, 1
 	}
 	p := l.post(m, never, traces)
 	c, err := servers.Dial(door, "")
@@ -184,7 +180,7 @@ func (l *load) vanish(ctx context.Context, f fault) {
 	if f.kind == vanishInData {
 		data = io.MultiReader(io.LimitReader(data, int64(f.share*float64(len(m.data)-1))), failing{})
 	}
-	if reply, err := c.Begin(envelope(nil)); err != nil || !strings.HasPrefix(reply, "354") {
+	if reply, err := c.Begin(stage.Stream(nil)); err != nil || !strings.HasPrefix(reply, "354") {
 		return
 	}
 	if f.kind == vanishAfterDot {
@@ -192,8 +188,8 @@ func (l *load) vanish(ctx context.Context, f fault) {
 		p.fate = maybe
 		l.mu.Unlock()
 	}
-	c.Finish(envelope(data))
-	l.h.count("client " + f.kind)
+	c.Finish(stage.Stream(data))
+	l.s.count("client " + f.kind)
 }
 
 // find returns a copy of what is known of a letter.

@@ -2,36 +2,25 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"regexp"
 	"strconv"
 	"time"
-)
 
-const (
-	domain    = "recipients.example"
-	recipient = "wilhelmina@" + domain
-	sender    = "bartholomew@senders.example"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // letter is one mail. It is made from the seed and its number alone, so it need not be kept.
 type letter struct {
 	id     int
 	data   []byte
-	sum    digest
-	files  []digest // of the attachments that are to be detached
+	sum    string   // SHA-256, in hex
+	files  []string // the same, of the attachments that are to be detached
 	ending string   // what even the rewritten mail ends with; empty if all of it is replaced
 	pace   time.Duration
 }
-
-type digest [sha256.Size]byte
-
-func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
 const (
 	minFile = 100 << 10 // well over min_size, the size from which Detach takes files out
@@ -60,7 +49,7 @@ func compose(seed uint64, id int) letter {
 		c.mixed()
 	}
 	c.letter.data = c.buf.Bytes()
-	c.letter.sum = sha256.Sum256(c.letter.data)
+	c.letter.sum = stage.SHA256(c.letter.data)
 	if c.rand.IntN(5) < 2 {
 		// A slow client, so that faults find mails under way.
 		c.letter.pace = time.Duration(200+c.rand.IntN(2800)) * time.Millisecond
@@ -77,7 +66,7 @@ type composer struct {
 func (c *composer) add(format string, args ...any) { fmt.Fprintf(&c.buf, format, args...) }
 
 func (c *composer) header() {
-	c.add("From: Bartholomew <%s>\r\nTo: <%s>\r\nSubject: letter %d\r\nDate: Sun, 22 Nov 2026 20:00:00 +0000\r\n", sender, recipient, c.letter.id)
+	c.add("From: Bartholomew <%s>\r\nTo: <%s>\r\nSubject: letter %d\r\nDate: Sun, 22 Nov 2026 20:00:00 +0000\r\n", stage.Sender, stage.Recipient, c.letter.id)
 	c.add("Message-ID: <%d@chaos.example>\r\nMIME-Version: 1.0\r\n", c.letter.id)
 }
 
@@ -185,7 +174,7 @@ func (c *composer) scanned() {
 const pdf = "Content-Type: application/pdf; name=scan.pdf\r\nContent-Disposition: attachment; filename=scan.pdf\r\n" +
 	"Content-Transfer-Encoding: base64\r\n"
 
-func (c *composer) file(size int) digest {
+func (c *composer) file(size int) string {
 	c.next(pdf)
 	return c.base64(size)
 }
@@ -196,18 +185,13 @@ func (c *composer) size() int {
 }
 
 // base64 adds so many bytes of noise, in lines as mail programs write them.
-func (c *composer) base64(size int) digest {
+func (c *composer) base64(size int) string {
 	noise := make([]byte, size)
 	var key [32]byte
 	for i := range key {
 		key[i] = byte(c.rand.Uint32())
 	}
 	rand.NewChaCha8(key).Read(noise)
-	text := base64.StdEncoding.EncodeToString(noise)
-	for len(text) > 76 {
-		c.buf.WriteString(text[:76] + "\r\n")
-		text = text[76:]
-	}
-	c.buf.WriteString(text + "\r\n")
-	return sha256.Sum256(noise)
+	c.buf.WriteString(stage.Base64Lines(noise))
+	return stage.SHA256(noise)
 }

@@ -19,13 +19,14 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // options are the command line.
@@ -91,12 +92,14 @@ func play(ctx context.Context, o options, store string) bool {
 		return false
 	}
 	fmt.Printf("seed %d, %v on the %s store\n", o.seed, o.duration, store)
-	st := newStage(ctx, dir, o.verbose)
-	st.run(func() { perform(st, o, store) })
+	log := io.Discard
+	if o.verbose {
+		log = os.Stdout
+	}
+	findings := stage.Perform(ctx, dir, log, func(p *stage.Program) { perform(p, o, store) })
 	if ctx.Err() != nil {
 		fmt.Println("interrupted")
 	}
-	findings := st.findings()
 	if len(findings) == 0 {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -118,38 +121,29 @@ func play(ctx context.Context, o options, store string) bool {
 // maxShown is how many findings are printed: the first tell more than the last.
 const maxShown = 20
 
-// perform is the play: the house is built, there is load and there are faults, all of it ends, and everything is looked at.
-func perform(st *stage, o options, store string) {
-	h := build(st, store, buildDetach(st, o.race))
-	l := newLoad(st, h, o)
-	d := newReader(st, h, l, o.seed)
+// perform starts everything, lets load and faults come, ends both, and looks at what has come of it.
+func perform(p *stage.Program, o options, store string) {
+	var flags []string
+	if o.race {
+		flags = []string{"-race"}
+	}
+	stage.Must(p, stage.Build(p.Context(), p.Dir, flags...))
+	s := build(p, store)
+	l := newLoad(s, o)
+	d := newReader(s, l, o.seed)
 
-	st.began = time.Now()
-	during, end := context.WithTimeout(st.Context(), o.duration)
+	began := time.Now()
+	during, end := context.WithTimeout(p.Context(), o.duration)
 	defer end()
-	st.together(
+	p.Together(
 		func() { l.run(during) },
 		func() { d.run(during) },
-		func() { h.suffer(during, plan(o.seed, o.duration, store), l) },
+		func() { s.suffer(during, plan(o.seed, o.duration, store), l) },
 	)
-	if st.Context().Err() != nil {
+	if p.Context().Err() != nil {
 		return
 	}
-	h.calmDown()
-	v := verify(st, h, l)
-	report(os.Stdout, o, store, h, l, d, v)
-}
-
-// buildDetach builds the command from this tree.
-func buildDetach(st *stage, race bool) string {
-	bin := filepath.Join(st.dir, "detach")
-	args := []string{"build", "-o", bin}
-	if race {
-		args = append(args, "-race")
-	}
-	args = append(args, "github.com/nkirchhoffer/detach-mta/cmd/detach")
-	if out, err := exec.CommandContext(st.Context(), "go", args...).CombinedOutput(); err != nil {
-		st.Fatalf("go build: %v\n%s", err, out)
-	}
-	return bin
+	s.calmDown()
+	v := verify(s, l)
+	report(os.Stdout, o, store, time.Since(began), s, l, d, v)
 }

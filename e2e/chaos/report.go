@@ -10,13 +10,13 @@ import (
 )
 
 // report writes the figures of a run.
-func report(w io.Writer, o options, store string, h *house, l *load, d *reader, v *verdict) {
+func report(w io.Writer, o options, store string, took time.Duration, s *system, l *load, d *reader, v *verdict) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
 	row("seed", o.seed)
 	row("store", store)
 	row("load", o.duration)
-	row("until all was checked", time.Since(h.st.began).Round(time.Second))
+	row("until all was checked", took.Round(time.Second))
 	row("accepted", fmt.Sprintf("%d mails, %d MB", v.accepted, l.megabytes()))
 	row("tried again after 4xx", l.tempfail)
 	row("tried again after a lost connection", l.lost)
@@ -25,16 +25,15 @@ func report(w io.Writer, o options, store string, h *house, l *load, d *reader, 
 	row("duplicates", v.copies-v.delivered-v.maybe)
 	row("copies with links", v.withLinks)
 	row("links opened", v.opened)
-	row("originals restored", v.originals)
 	row("downloads during the run", fmt.Sprintf("%d whole, %d visibly failed", d.opened, d.failed))
-	for _, what := range slices.Sorted(maps.Keys(h.counts)) {
-		row(what, h.counts[what])
+	for _, what := range slices.Sorted(maps.Keys(s.counts)) {
+		row(what, s.counts[what])
 	}
 	row("objects stored", fmt.Sprintf("%d, of them %d kept because the outcome stayed open", v.stored, v.unused))
 	row("leftovers", len(v.leftovers))
 	row("LOST", v.lost)
 	row("damaged", v.damaged)
-	row("wrong in all", len(h.st.findings()))
+	row("wrong in all", len(s.Findings()))
 	t.Flush()
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // verdict is what is found when all is over.
@@ -19,7 +19,7 @@ type verdict struct {
 	accepted, delivered, copies int
 	maybe                       int // delivered, and nobody waited for the answer
 	withLinks                   int // copies
-	opened, originals           int // links
+	opened                      int // links
 	lost, damaged               int
 	stored, unused              int      // objects; of them those that no delivered mail has a link to
 	leftovers                   []string // what is stored, and no longer or not yet anyone's
@@ -29,19 +29,19 @@ type verdict struct {
 const verifiers = 4
 
 // verify looks at every letter, at every copy that was delivered, and at the store.
-func verify(st *stage, h *house, l *load) *verdict {
+func verify(s *system, l *load) *verdict {
 	v := &verdict{}
 	arrived := make(map[int]int)
-	copies := h.box.Mails()
+	copies := s.box.Mails()
 	v.copies = len(copies)
-	used := v.checkAll(st, h, l, copies, arrived)
+	used := v.checkAll(s, l, copies, arrived)
 	for _, id := range slices.Sorted(maps.Keys(l.letters)) {
 		switch p := l.letters[id]; p.fate {
 		case accepted:
 			v.accepted++
 			if arrived[id] == 0 {
 				v.lost++
-				st.Errorf("LOST: letter %d (%d bytes, %d attachments) was accepted and has not arrived", id, p.size, len(p.files))
+				s.Errorf("LOST: letter %d (%d bytes, %d attachments) was accepted and has not arrived", id, p.size, len(p.files))
 			} else {
 				v.delivered++
 			}
@@ -49,11 +49,11 @@ func verify(st *stage, h *house, l *load) *verdict {
 			v.maybe += min(1, arrived[id])
 		}
 	}
-	v.leftovers = h.leftovers(st)
+	v.leftovers = s.leftovers()
 	for _, left := range v.leftovers {
-		st.Errorf("left over: %s", left)
+		s.Errorf("left over: %s", left)
 	}
-	for _, c := range h.stored(st) {
+	for _, c := range s.stored() {
 		v.stored++
 		if !used[c] {
 			v.unused++
@@ -63,12 +63,12 @@ func verify(st *stage, h *house, l *load) *verdict {
 }
 
 // checkAll checks the copies, counts them for each letter, and returns the objects that they have links to.
-func (v *verdict) checkAll(st *stage, h *house, l *load, copies []servers.Mail, arrived map[int]int) map[string]bool {
+func (v *verdict) checkAll(s *system, l *load, copies []servers.Mail, arrived map[int]int) map[string]bool {
 	used := make(map[string]bool)
 	var mu sync.Mutex
 	next := 0
 	work := func() {
-		for st.Context().Err() == nil {
+		for s.Context().Err() == nil {
 			mu.Lock()
 			n := next
 			next++
@@ -76,7 +76,7 @@ func (v *verdict) checkAll(st *stage, h *house, l *load, copies []servers.Mail, 
 			if n >= len(copies) {
 				return
 			}
-			id, found, err := h.checkCopy(st, l, copies[n])
+			id, found, err := s.checkCopy(l, copies[n])
 			mu.Lock()
 			arrived[id]++
 			v.take(found, used)
@@ -85,45 +85,40 @@ func (v *verdict) checkAll(st *stage, h *house, l *load, copies []servers.Mail, 
 			}
 			mu.Unlock()
 			if err != nil {
-				st.Errorf("DAMAGED: letter %d, copy in %s: %v", id, h.keep(st, n, copies[n].Data), err)
+				s.Errorf("DAMAGED: letter %d, copy in %s: %v", id, s.keep(n, copies[n].Data), err)
 			}
 		}
 	}
-	st.together(slices.Repeat([]func(){work}, verifiers)...)
+	s.Together(slices.Repeat([]func(){work}, verifiers)...)
 	return used
 }
 
 // take counts what a copy has links to.
-func (v *verdict) take(found links, used map[string]bool) {
-	for _, link := range slices.Concat(found.files, found.all, []string{found.original}) {
-		if link != "" {
-			used[cidOf(link)] = true
-		}
+func (v *verdict) take(links []stage.Link, used map[string]bool) {
+	for _, link := range links {
+		used[link.CID] = true
 	}
-	if len(found.files) > 0 {
-		v.withLinks++
-	}
-	v.opened += len(found.files) + len(found.all)
-	v.originals += min(1, len(found.original))
+	v.withLinks += min(1, len(links))
+	v.opened += len(links)
 }
 
 // checkCopy checks one copy: also that it may be there.
-func (h *house) checkCopy(st *stage, l *load, delivered servers.Mail) (int, links, error) {
+func (s *system) checkCopy(l *load, delivered servers.Mail) (int, []stage.Link, error) {
 	id, ok := idOf(delivered.Data)
 	sent, known := l.find(id)
 	switch {
 	case !ok || !known:
-		return -1, links{}, fmt.Errorf("nobody has sent it: %.300q", delivered.Data)
+		return -1, nil, fmt.Errorf("nobody has sent it: %.300q", delivered.Data)
 	case sent.fate == never:
-		return id, links{}, fmt.Errorf("its client has vanished inside DATA, after a part of its %d bytes", sent.size)
+		return id, nil, fmt.Errorf("its client has vanished inside DATA, after a part of its %d bytes", sent.size)
 	}
-	found, err := check(st.Context(), h.detach.url, delivered, sent)
-	return id, found, err
+	links, err := s.check(delivered, sent)
+	return id, links, err
 }
 
 // keep saves a copy that is damaged, and returns where.
-func (h *house) keep(st *stage, n int, mail []byte) string {
-	path := filepath.Join(st.dir, fmt.Sprintf("damaged-%d.eml", n))
+func (s *system) keep(n int, mail []byte) string {
+	path := filepath.Join(s.Dir, fmt.Sprintf("damaged-%d.eml", n))
 	if err := os.WriteFile(path, mail, 0o600); err != nil {
 		return err.Error()
 	}
@@ -134,67 +129,34 @@ func (h *house) keep(st *stage, n int, mail []byte) string {
 const sweepPatience = 15 * time.Second
 
 // leftovers is what the store holds and the ledger does not know, and what was begun and never finished.
-func (h *house) leftovers(st *stage) []string {
+func (s *system) leftovers() []string {
 	var left []string
 	for deadline := time.Now().Add(sweepPatience); ; {
-		ledger := h.ledger(st)
-		left = h.files(st, "pending/*", "objects/put-*.tmp")
-		for _, c := range h.stored(st) {
+		ledger := s.detach.Ledger(s)
+		left = s.detach.Files(s, "pending/*", "objects/put-*.tmp")
+		for _, c := range s.stored() {
 			if !ledger[c] {
 				left = append(left, "object "+c+", which is not in the ledger")
 			}
 		}
-		if len(left) == 0 || time.Now().After(deadline) || !sleep(st.Context(), 500*time.Millisecond) {
+		if len(left) == 0 || time.Now().After(deadline) || !stage.Sleep(s.Context(), 500*time.Millisecond) {
 			return left
 		}
 	}
 }
 
 // stored lists the objects in the store.
-func (h *house) stored(st *stage) (cids []string) {
-	if h.kubo == nil {
-		for _, name := range h.files(st, "objects/*.car") {
+func (s *system) stored() (cids []string) {
+	if s.kubo == nil {
+		for _, name := range s.detach.Files(s, "objects/*.car") {
 			cids = append(cids, strings.TrimSuffix(filepath.Base(name), ".car"))
 		}
 		return cids
 	}
-	for _, pin := range h.kubo.Pins() {
+	for _, pin := range s.kubo.Pins() {
 		if c, name, _ := strings.Cut(pin, " "); strings.HasPrefix(name, "detach/v1 ") {
 			cids = append(cids, c)
 		}
 	}
 	return cids
-}
-
-// ledger reads Detach's record of what it has stored and promised.
-func (h *house) ledger(st *stage) map[string]bool {
-	cids := make(map[string]bool)
-	for _, name := range h.files(st, "ledger/*.jsonl") {
-		text, err := os.ReadFile(filepath.Join(h.detach.dataDir, name))
-		if err != nil {
-			st.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			var entry struct{ CID string }
-			// Half a line is what a process that was killed had written of its last one.
-			if json.Unmarshal([]byte(line), &entry) == nil {
-				cids[entry.CID] = true
-			}
-		}
-	}
-	return cids
-}
-
-// files lists those of the data directory that match, with their paths below it.
-func (h *house) files(st *stage, patterns ...string) (names []string) {
-	for _, pattern := range patterns {
-		paths, err := filepath.Glob(filepath.Join(h.detach.dataDir, pattern))
-		if err != nil {
-			st.Fatal(err)
-		}
-		for _, path := range paths {
-			names = append(names, strings.TrimPrefix(path, h.detach.dataDir+"/"))
-		}
-	}
-	return names
 }

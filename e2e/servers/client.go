@@ -38,11 +38,14 @@ func Dial(addr, from string) (*Client, error) {
 	return c, nil
 }
 
+// longestReply is more than any server here takes to reply.
+const longestReply = 5 * time.Minute
+
 // Reply reads one reply, all its lines, without the last line end.
 func (c *Client) Reply() (string, error) {
 	var reply strings.Builder
 	for {
-		c.SetReadDeadline(time.Now().Add(5 * time.Minute))
+		c.SetReadDeadline(time.Now().Add(longestReply))
 		line, err := c.r.ReadString('\n')
 		reply.WriteString(line)
 		if err != nil {

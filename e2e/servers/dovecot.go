@@ -140,7 +140,7 @@ func (d *Dovecot) Fetch(user string, n int) []byte {
 	c, err := net.Dial("tcp", d.IMAP)
 	must(d.t, err)
 	defer c.Close()
-	must(d.t, c.SetDeadline(time.Now().Add(30*time.Second)))
+	must(d.t, c.SetDeadline(time.Now().Add(Patience)))
 	r := bufio.NewReader(c)
 	var mail []byte
 	for i, command := range []string{"NOOP", fmt.Sprintf("LOGIN %s x", user), "SELECT INBOX", fmt.Sprintf("FETCH %d BODY[]", n), "LOGOUT"} {

@@ -15,9 +15,6 @@ import (
 	"time"
 )
 
-// kuboStart is how long a node may take to be ready, and to stop.
-const kuboStart = time.Minute
-
 // KuboNode is a real IPFS node with an empty repository of its own, on loopback, that talks to no
 // other node.
 type KuboNode struct {
@@ -31,8 +28,8 @@ type KuboNode struct {
 	drained chan struct{} // closed when the daemon's output has ended
 }
 
-// Kubo starts a node, which is stopped when the test ends. Where there is none to be had, the test
-// is skipped, or fails if CI is set.
+// Kubo starts a node, which is stopped when the test ends. If there is no kubo here and none can be built, the test is skipped, or
+// fails if CI is set.
 func Kubo(t T) *KuboNode {
 	t.Helper()
 	bin, err := KuboBinary()
@@ -42,17 +39,18 @@ func Kubo(t T) *KuboNode {
 	n := &KuboNode{Bin: bin, Repo: filepath.Join(t.TempDir(), "ipfs"), t: t, addr: FreeAddr(t), gateway: FreeAddr(t)}
 	n.Run("init", "--profile=test")
 	// Fixed ports, so that the addresses outlive a restart.
-	n.Run("config", "Addresses.API", multiaddr(n.addr))
-	n.Run("config", "Addresses.Gateway", multiaddr(n.gateway))
+	n.Run("config", "Addresses.API", Multiaddr(n.addr))
+	n.Run("config", "Addresses.Gateway", Multiaddr(n.gateway))
 	n.Start()
 	t.Cleanup(n.Stop)
 	return n
 }
 
 // API returns the address of the node's RPC, as Detach's configuration takes it.
-func (n *KuboNode) API() string { return multiaddr(n.addr) }
+func (n *KuboNode) API() string { return Multiaddr(n.addr) }
 
-func multiaddr(addr string) string {
+// Multiaddr writes host:port as IPFS does.
+func Multiaddr(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	return "/ip4/" + host + "/tcp/" + port
 }
@@ -63,7 +61,7 @@ func (n *KuboNode) URL() string { return "http://" + n.addr }
 // Gateway returns what the node's own gateway's addresses begin with: http://HOST:PORT.
 func (n *KuboNode) Gateway() string { return "http://" + n.gateway }
 
-// Start starts the daemon, which is not running, and waits until it is ready.
+// Start starts the daemon and waits until it is ready. The daemon must not be running.
 func (n *KuboNode) Start() {
 	n.t.Helper()
 	out, w := io.Pipe()
@@ -97,7 +95,7 @@ func (n *KuboNode) Start() {
 		if !ok {
 			n.t.Fatalf("ipfs daemon did not start:\n%s", log.String())
 		}
-	case <-time.After(kuboStart):
+	case <-time.After(Patience):
 		n.t.Fatal("ipfs daemon is not ready")
 	}
 }
@@ -108,7 +106,7 @@ func (n *KuboNode) Stop() { n.end(syscall.SIGTERM) }
 // Kill ends the daemon as a crash does. It can be started again.
 func (n *KuboNode) Kill() { n.end(syscall.SIGKILL) }
 
-// Freeze stops the daemon as it stands, its connections open, until Thaw.
+// Freeze stops the daemon until Thaw. Its connections stay open.
 func (n *KuboNode) Freeze() { n.signal(syscall.SIGSTOP) }
 
 // Thaw lets the daemon go on.
@@ -129,7 +127,7 @@ func (n *KuboNode) end(sig os.Signal) {
 	_ = n.cmd.Process.Signal(sig) // it may have ended already
 	select {
 	case <-n.drained:
-	case <-time.After(kuboStart):
+	case <-time.After(Patience):
 		_ = n.cmd.Process.Kill()
 		n.t.Error("ipfs daemon does not stop")
 	}
@@ -178,7 +176,7 @@ func (n *KuboNode) Pins() []string {
 
 // RPC posts to the node's RPC and returns the whole answer.
 func (n *KuboNode) RPC(path string) (string, error) {
-	ctx, cancel := context.WithTimeout(n.t.Context(), kuboStart)
+	ctx, cancel := context.WithTimeout(n.t.Context(), Patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL()+"/api/v0/"+path, nil)
 	if err != nil {

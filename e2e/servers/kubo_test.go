@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-func TestKubo(t *testing.T) {
+// A node keeps its address and what it stores through a crash and a restart.
+func TestKuboRestarts(t *testing.T) {
 	n := Kubo(t)
 	added := strings.TrimSpace(n.RunInput(strings.NewReader("hello"), "add", "-Q", "--pin-name=a name"))
 	if want := added + " a name"; !slices.Contains(n.Pins(), want) {

@@ -26,35 +26,13 @@ type Mailbox struct {
 	mails []Mail
 	byID  map[string]int
 	more  chan struct{} // closed and made anew with every mail
-	wg    sync.WaitGroup
 }
 
 // NewMailbox starts one and stops it when the test ends.
 func NewMailbox(t T) *Mailbox {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	m := &Mailbox{Addr: l.Addr().String(), byID: make(map[string]int), more: make(chan struct{})}
-	var conns sync.Map
-	m.wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Store(c, nil)
-			m.wg.Go(func() {
-				defer conns.Delete(c)
-				defer c.Close()
-				m.serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		conns.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
-		m.wg.Wait()
-	})
+	m := &Mailbox{byID: make(map[string]int), more: make(chan struct{})}
+	m.Addr = Accept(t, m.serve)
 	return m
 }
 
@@ -105,7 +83,7 @@ func (m *Mailbox) keep(mail Mail) {
 	m.more = make(chan struct{})
 }
 
-func (m *Mailbox) serve(c net.Conn) {
+func (m *Mailbox) serve(c *net.TCPConn) {
 	r := bufio.NewReader(c)
 	reply := func(s string) { c.Write([]byte(s + "\r\n")) }
 	reply("220 mailbox.example ESMTP")

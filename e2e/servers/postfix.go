@@ -115,7 +115,7 @@ smtp_tls_security_level = none
 smtpd_tls_security_level = none
 `
 
-// StartPostfix starts an instance and stops it when the test ends. It needs root, for master(8) does.
+// StartPostfix starts an instance and stops it when the test ends. It needs root, as master(8) does.
 func StartPostfix(t T, cfg PostfixConfig) *Postfix {
 	t.Helper()
 	Need(t, "postfix", "postqueue")
@@ -163,7 +163,7 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	for _, sub := range []string{"etc", "queue", "log"} {
 		must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
 	}
-	// Made by its daemon, the log would be root's, and not every program of Postfix that writes to it is run by root.
+	// A log that postlogd makes belongs to root, and some programs of Postfix that write to it do not run as root.
 	postfix, err := user.Lookup("postfix")
 	must(p.t, err)
 	uid, err := strconv.Atoi(postfix.Uid)
@@ -174,8 +174,8 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
 }
 
-// Start starts the daemons, as StartPostfix has done once. On a busy machine master(8) may take longer than the 10 s after which its parent gives it up;
-// it goes on all the same.
+// Start starts the daemons again. On a busy machine master(8) may take longer than the 10 s after which `postfix start` gives
+// up; it starts nevertheless.
 func (p *Postfix) Start() {
 	p.t.Helper()
 	p.running = true // also if it starts only in part
@@ -183,12 +183,10 @@ func (p *Postfix) Start() {
 	if err == nil {
 		return
 	}
-	deadline := time.Now().Add(time.Minute)
-	for time.Now().Before(deadline) {
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(time.Second) {
 		if _, err := p.control("status"); err == nil {
 			return
 		}
-		time.Sleep(time.Second)
 	}
 	p.t.Fatalf("postfix start: %v\n%s\n%s", err, out, p.Log())
 }
@@ -290,7 +288,7 @@ func (p *Postfix) ClientLine(id string) string {
 	return p.WaitLog(`postfix/after/smtpd\[\d+\]: ` + id + `: client=`)
 }
 
-// Waiting counts the mails that are accepted but not delivered. What is half received does not count.
+// Waiting counts the mails that are accepted but not delivered, without those that are half received.
 func (p *Postfix) Waiting() int {
 	p.t.Helper()
 	waiting := 0
@@ -341,8 +339,8 @@ func QueueID(reply string) string {
 
 var tracePrefixes = [][]byte{[]byte("Received:"), []byte("Return-Path:")}
 
-// StripTrace cuts off the trace header fields which the Postfixes put on top of a mail on its way: want is how
-// many Received fields there must be.
+// StripTrace cuts off the trace fields that the Postfixes put on top of a mail on its way. It returns an error if there are fewer
+// than want Received fields.
 func StripTrace(mail []byte, want int) ([]byte, error) {
 	received := 0
 	for received < want {

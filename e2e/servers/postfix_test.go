@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Two Postfixes and nothing between them: what the tests take for the work of a filter must not be theirs.
-func TestPostfixAlone(t *testing.T) {
+// Two Postfixes with nothing between them change no byte of a mail: so a change that a test finds is the filter's.
+func TestPostfixesAloneChangeNothing(t *testing.T) {
 	box := NewMailbox(t)
 	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: box.Addr, Domain: "known.example", Users: []string{"user"}})
 
@@ -36,7 +36,7 @@ func TestPostfixAlone(t *testing.T) {
 	}
 }
 
-func TestStripTrace(t *testing.T) {
+func TestStripTraceWantsEveryReceivedField(t *testing.T) {
 	mail := []byte("Return-Path: <a>\r\nReceived: from a\r\n\tby b\r\nReceived: x\r\nFrom: c\r\n\r\nbody")
 	got, err := StripTrace(mail, 2)
 	if want := []byte("From: c\r\n\r\nbody"); err != nil || !bytes.Equal(got, want) {
@@ -47,7 +47,7 @@ func TestStripTrace(t *testing.T) {
 	}
 }
 
-// A killed Postfix leaves temporary files, about which postsuper(1), which is nobody special, writes to the log before the next start.
+// A killed Postfix leaves temporary files. postsuper(1), which does not run as root, logs them before the next start.
 func TestPostfixStartsAfterACrash(t *testing.T) {
 	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: "127.0.0.1:9", Domain: "known.example", Users: []string{"user"}})
 	p.Kill()

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// T is what a server needs of whoever runs it: every testing.TB is one, and a program that is no test
-// can be one too. Fatal, Fatalf and Skipf end the goroutine that calls them.
+// T is what a server needs of the test that runs it. Every testing.TB is a T, and so is e2e/stage's Program. Fatal, Fatalf and
+// Skipf end the goroutine that calls them.
 type T interface {
 	Helper()
 	Context() context.Context
@@ -75,8 +75,9 @@ var portsGiven atomic.Uint32
 
 func init() { portsGiven.Store(rand.Uint32N(endOfPorts - firstPort)) }
 
-// FreeAddr is a loopback address for a server that cannot say which port it got, or that wants the same one again after a restart.
-// Until the test ends no other call returns it, in this process or another: who holds the UDP port of a number has its TCP port.
+// FreeAddr returns a loopback address for a server that cannot say which port it got, or that wants the same port again after
+// a restart. Until the test ends no other call returns it, in this process or another: the process that holds a UDP port owns
+// the TCP port of the same number.
 func FreeAddr(t T) string {
 	t.Helper()
 	var err error
@@ -98,10 +99,10 @@ func FreeAddr(t T) string {
 	return ""
 }
 
-// Patience is for what must happen. It is much longer than anything takes: a busy machine is slow, and only that.
+// Patience bounds the wait for anything that must happen. It is much longer than anything takes, since a busy machine is slow.
 const Patience = 2 * time.Minute
 
-// Eventually waits for what another process is to bring about, and fails the test when it does not.
+// Eventually waits until done returns true, and fails the test if that takes longer than within.
 func Eventually(t T, within time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// A gateway and a proxy that were given the same port do not start. With ports drawn at random that came once in some hundred runs.
+// A gateway and a proxy that are given the same port do not start. With ports drawn at random that happened once in some hundred
+// runs.
 func TestFreeAddrIsNeverGivenTwice(t *testing.T) {
 	given := make(map[string]bool)
 	for range 500 {

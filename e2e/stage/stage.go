@@ -1,0 +1,136 @@
+// Package stage is what the end-to-end tests play on: the real binary between real servers, and a test's hand on
+// everything in between.
+//
+// The set-up of most tests of mail is the same (Chain). A Postfix listens as the front, as a provider's port 25 or 587
+// does, and gives what it gets to detach (smtpd_proxy_filter). Detach gives the rewritten mail to the listener behind, whose
+// Postfix queues it and delivers to a mailbox of ours, which keeps every byte. A third listener does the same with
+// nothing in between: what it delivers is the measure for "byte for byte". The original attachments are decoded by
+// Python's email package, which shares no code with Detach.
+//
+// The servers of others are below, in e2e/servers. The tests are in the folders beside this one; the TestMain of each
+// is Main. The programs e2e/chaos and e2e/bench play on the same stage (Perform).
+package stage
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+)
+
+// binary is the detach that everything here runs.
+var binary string
+
+// Binary returns the path of the detach that Build has built.
+func Binary() string { return binary }
+
+// Build builds the detach that everything here runs from now on, into dir.
+func Build(ctx context.Context, dir string, flags ...string) error {
+	binary = filepath.Join(dir, "detach")
+	if HasPDFJS() {
+		flags = append(flags, "-tags=pdfjs")
+	}
+	args := append(append([]string{"build", "-o", binary}, flags...), "github.com/nkirchhoffer/detach-mta/cmd/detach")
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// HasPDFJS reports whether PDF.js is installed. If it is, the binary embeds it.
+func HasPDFJS() bool {
+	_, err := os.Stat(Path("gateway/viewer/pdfjs/node_modules"))
+	return err == nil
+}
+
+// Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then searches everything that was
+// logged meanwhile for everything that no log may have. A folder names the kinds of secrets that its tests
+// must have used, so that the search cannot be for nothing.
+func Main(m *testing.M, kinds ...Kind) {
+	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(run(m, kinds))
+}
+
+func run(m *testing.M, kinds []Kind) int {
+	dir, err := os.MkdirTemp("", "detach-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := Build(context.Background(), dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if all := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""; !all {
+		kinds = nil
+	}
+	for _, found := range noted.search(kinds) {
+		fmt.Println(found)
+		code = 1
+	}
+	return code
+}
+
+// Path returns the path of a file of this tree.
+func Path(elements ...string) string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(append([]string{filepath.Dir(file), "..", ".."}, elements...)...)
+}
+
+// Artifact returns where a file that the run leaves is kept: a screenshot.
+func Artifact(t servers.T, name string) string {
+	t.Helper()
+	path := Path("e2e", "artefacts", name)
+	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	return path
+}
+
+// Must fails the test on an error.
+func Must(t servers.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Message wraps a mail for its sender.
+func Message(mail string) servers.Message { return Stream(strings.NewReader(mail)) }
+
+// Stream is Message for a mail that is read while it is sent. It notes the addresses as secrets.
+func Stream(mail io.Reader) servers.Message {
+	KeepSecret(AddressSecret, Recipient)
+	KeepSecret(AddressSecret, Sender)
+	return servers.Message{From: Sender, To: Recipient, Args: "BODY=8BITMIME", Data: mail}
+}
+
+// Begin is a client that may send its message now.
+func Begin(t servers.T, addr string) *servers.Client {
+	t.Helper()
+	c, err := servers.Dial(addr, "")
+	Must(t, err)
+	if reply, err := c.Begin(Message("")); err != nil || reply[0] != '3' {
+		t.Errorf("DATA got %q, %v", reply, err)
+	}
+	return c
+}
+
+// Gets sends a mail, and checks that the reply to it begins with a code.
+func Gets(t servers.T, addr, code, mail string) {
+	t.Helper()
+	if reply := servers.Send(t, addr, "", Message(mail)); !strings.HasPrefix(reply, code+" ") {
+		t.Errorf("a mail of %d bytes got %q, want %s", len(mail), reply, code)
+	}
+}

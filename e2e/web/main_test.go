@@ -1,0 +1,34 @@
+// Package web holds what recipients see: the pages, in real browsers, in every state, language and size of screen, and what they
+// download or decrypt there.
+package web
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+)
+
+func TestMain(m *testing.M) {
+	stage.Main(m, stage.FragmentSecret, stage.TicketSecret, stage.NameSecret, stage.SubjectSecret, stage.AddressSecret)
+}
+
+// files is the policy for detaching everything and nothing else.
+const files = "min_size = \"1\"\nrestore = false"
+
+// serve starts a Detach for files that are put into it without a mail server.
+func serve(t *testing.T) *stage.Detach {
+	t.Helper()
+	return stage.Serve(t, stage.Setup{Policy: files})
+}
+
+// wireTo is a wire to the gateway.
+func wireTo(t *testing.T, d *stage.Detach) *stage.Wire {
+	t.Helper()
+	return stage.NewWire(t, strings.TrimPrefix(d.URL, "http://"))
+}
+
+// through is a link by way of a wire.
+func through(w *stage.Wire, l stage.Link) string {
+	return "http://" + w.Addr + l.URL[strings.Index(l.URL, "/baf"):]
+}
