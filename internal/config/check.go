@@ -17,10 +17,11 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// Beyond this nothing would ever be detached, so it is a mistake in the unit.
+// maxMinSize is the largest min_size. With a larger one nothing would ever be detached, so it is a
+// mistake in the unit.
 const maxMinSize = 1 << 30
 
-// check refuses what cannot be meant, all of it at once.
+// check returns all mistakes in one error.
 func (c *Config) check() error {
 	var errs []error
 	refuse := func(key, problem string, args ...any) {
@@ -66,7 +67,7 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 	}
 }
 
-// languages returns what a notice can be configured to speak.
+// languages returns the values of language that are accepted.
 func languages() []string {
 	codes := []string{"auto"}
 	for _, l := range texts.All() {
@@ -91,7 +92,7 @@ func (k *Kubo) check(refuse refuseFunc) {
 	}
 }
 
-// Token reads the secret in TokenFile.
+// Token reads the secret in TokenFile. Without a TokenFile it is "".
 func (k *Kubo) Token() (string, error) {
 	if k.TokenFile == "" {
 		return "", nil
@@ -100,7 +101,8 @@ func (k *Kubo) Token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: write kubo's API secret there, or write \"\"", err)
 	}
-	// The group may read: that is how systemd's LoadCredential and Kubernetes' fsGroup hand over a secret.
+	// The group may read: that is how systemd's LoadCredential and Kubernetes' fsGroup hand over a
+	// secret.
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
 		return "", fmt.Errorf("everyone can use %s (mode %04o): chmod 0600 %[1]s", k.TokenFile, mode)
 	}
@@ -122,7 +124,7 @@ func oneOf(refuse refuseFunc, key, value string, allowed ...string) {
 	refuse(key, "%q is not known: write %s", value, `"`+strings.Join(allowed, `" or "`)+`"`)
 }
 
-// Network splits an address of the configuration into what net.Listen and net.Dial take.
+// Network splits an address of the configuration into the two arguments of net.Listen and net.Dial.
 func Network(address string) (network, addr string) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return "unix", path
@@ -147,7 +149,8 @@ func checkAddress(refuse refuseFunc, key, address string) {
 	}
 }
 
-// checkListeners refuses two listeners on one address, and a proxy whose next hop is a proxy of ours: mail would go round for ever.
+// checkListeners refuses two listeners on one address, and a proxy whose next hop is one of our own
+// listeners: its mail would go round forever.
 func (c *Config) checkListeners(refuse refuseFunc) {
 	type listener struct{ key, address string }
 	all := []listener{{"gateway.listen", c.Gateway.Listen}, {"admin.listen", c.Admin.Listen}}
@@ -168,7 +171,8 @@ func (c *Config) checkListeners(refuse refuseFunc) {
 	}
 }
 
-// overlap reports whether two addresses cannot both be listened on. Port 0 is a new one each time.
+// overlap reports whether two addresses cannot both be listened on. Port 0 is another port each
+// time.
 func overlap(a, b string) bool {
 	if a == "" || b == "" {
 		return false
@@ -191,7 +195,8 @@ func everywhere(host string) bool {
 	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
-// urlProblem says what is wrong with the URL that links begin with, and the remedy.
+// urlProblem returns what is wrong with the URL that links begin with, and the remedy; "" if it is
+// right.
 func urlProblem(raw string) string {
 	if raw == "" {
 		return "missing: write what links begin with, as https://files.example.org"
@@ -205,7 +210,7 @@ func urlProblem(raw string) string {
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
 		return fmt.Sprintf("%q has more than host and prefix: leave out user, ? and #", u.Redacted())
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return fmt.Sprintf("%q is plain HTTP beyond this machine, and whoever listens could read the files: use https:// and end TLS in front of gateway.listen", raw)
+		return fmt.Sprintf("%q is plain HTTP beyond this machine, so the network could read the files: use https:// and end TLS in front of gateway.listen", raw)
 	}
 	if _, err := link.ParseBase(raw); err != nil {
 		return fmt.Sprintf("%q cannot stand in a link (%v): use plain letters, digits and single /", raw, err)

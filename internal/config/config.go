@@ -14,40 +14,45 @@ import (
 
 // Config is everything that can be set.
 type Config struct {
-	// DataDir is an absolute path; Detach alone writes there: the embedded store, the keyring, the ledger, the deny list.
-	// Default /var/lib/detach.
+	// DataDir holds the embedded store, the keyring, the ledger and the deny list: an absolute path
+	// where only Detach writes. Default /var/lib/detach.
 	DataDir string `toml:"data_dir"`
-	// Proxy has one entry for each SMTP listener. None: this process is no proxy.
+	// Proxy has one entry for each SMTP listener. Without one, this process is not a proxy.
 	Proxy []Proxy `toml:"proxy"`
 	// Store is where sealed attachments go.
 	Store Store `toml:"store"`
-	// Keys says who can open them, and how long.
+	// Keys is the policy of the file keys.
 	Keys Keys `toml:"keys"`
-	// Gateway is where recipients download them.
+	// Gateway is where recipients download attachments.
 	Gateway Gateway `toml:"gateway"`
-	// Admin is for the administrator's eyes only.
+	// Admin is the listener for the administrator.
 	Admin Admin `toml:"admin"`
 }
 
 // Proxy is one SMTP listener, the next hop behind it and the policy between them.
 type Proxy struct {
-	// Listen is where Postfix's smtpd_proxy_filter connects: host:port or unix:/path. Default 127.0.0.1:10025.
+	// Listen is where Postfix's smtpd_proxy_filter connects: host:port or unix:/path.
+	// Default 127.0.0.1:10025.
 	Listen string `toml:"listen"`
-	// Reinject is the next hop, which takes the rewritten mail: host:port or unix:/path. No default.
+	// Reinject is the next hop, which takes the rewritten mail: host:port or unix:/path. No
+	// default.
 	Reinject string `toml:"reinject"`
-	// OnFailure decides about a mail whose attachments cannot be stored: "tempfail" answers 451, and the sender tries again;
-	// "deliver" passes the original on. Default "tempfail".
+	// OnFailure decides about a mail whose attachments cannot be stored: "tempfail" answers 451,
+	// and the client tries again; "deliver" passes the original on. Default "tempfail".
 	OnFailure string `toml:"on_failure"`
-	// MinSize is the decoded size from which an attachment is detached: bytes, or with a unit (64KiB, 25MB). Default 64KiB.
+	// MinSize is the decoded size from which an attachment is detached: bytes, or with a unit
+	// (64KiB, 25MB). Default 64KiB.
 	MinSize Size `toml:"min_size"`
-	// MaxSize is the largest mail accepted, as it arrives. 0, the default, is what the next hop advertises.
+	// MaxSize is the largest mail accepted, as it arrives. 0, the default, is the limit that the
+	// next hop advertises.
 	MaxSize Size `toml:"max_size"`
 	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
 	Notice string `toml:"notice"`
-	// Language of the notice: the code of one that internal/texts has a file for, as "en", or "auto" for that of the message.
-	// Default "auto".
+	// Language of the notice: "auto" for that of the message, or the code of a language that has a
+	// file in internal/texts/languages, as "en". Default "auto".
 	Language string `toml:"language"`
-	// Restore keeps with each mail what turns it back into the original, byte for byte. Default true.
+	// Restore stores with each mail what turns it back into the original, byte for byte. Default
+	// true.
 	Restore bool `toml:"restore"`
 }
 
@@ -65,46 +70,52 @@ type Kubo struct {
 	// the CAs are the system's, or those in the file that SSL_CERT_FILE in the environment names.
 	// Default /ip4/127.0.0.1/tcp/5001.
 	API string `toml:"api"`
-	// TokenFile holds the secret of kubo's API.Authorizations: "bearer:TOKEN", "basic:USER:PASSWORD"
-	// or a bare bearer token. Only its owner (and group) may read it. Default "": no authorization.
+	// TokenFile holds the secret of kubo's API.Authorizations: "bearer:TOKEN",
+	// "basic:USER:PASSWORD" or a bare bearer token. Only its owner (and group) may read it. Default
+	// "": no authorization.
 	TokenFile string `toml:"token_file"`
 }
 
 // Keys is the policy of the file keys.
 type Keys struct {
-	// Mode is "split" (a link needs this installation's keyring too, so it can be revoked) or "link" (the link alone opens the file,
-	// for ever and through any gateway). Default "split".
+	// Mode is "split" (a link needs this installation's keyring too, so it can be revoked) or
+	// "link" (the link alone opens the file, forever and through any gateway). Default "split".
 	Mode string `toml:"mode"`
-	// Retention is how long a link works, as 30d, 12h or 90s. 0, the default, is for ever.
+	// Retention is how long a link works, as 30d, 12h or 90s. 0, the default, is forever.
 	Retention Duration `toml:"retention"`
 }
 
 // Gateway is the web server that recipients see.
 type Gateway struct {
-	// Listen is its address, host:port or unix:/path, for a reverse proxy with TLS in front. "": this process is no gateway.
-	// Default 127.0.0.1:8080.
+	// Listen is its address, host:port or unix:/path, for a reverse proxy with TLS in front. "":
+	// this process is not a gateway. Default 127.0.0.1:8080.
 	Listen string `toml:"listen"`
-	// URL is what links begin with, https://host or https://host/prefix; plain http:// only on a loopback address. No default.
+	// URL is what links begin with, https://host or https://host/prefix; plain http:// only on a
+	// loopback address. No default.
 	URL string `toml:"url"`
-	// Name is who runs this, shown above each file. Default "": the host of URL.
+	// Name is the operator's, shown above each file. Default "": the host of URL.
 	Name string `toml:"name"`
-	// Logo is shown beside it: a PNG, JPEG, WebP or SVG file of at most 12 KiB. Default "": none.
+	// Logo is shown beside the name: a PNG, JPEG, WebP or SVG file of at most 12 KiB. Default "":
+	// none.
 	Logo string `toml:"logo"`
 	// Color is the button's, as #1a56c4. Default "": blue.
 	Color string `toml:"color"`
-	// Contact is where recipients report misuse: a mail address or an https:// URL. Default "": nowhere.
+	// Contact is where recipients report misuse: a mail address or an https:// URL. Default "": the
+	// pages name none.
 	Contact string `toml:"contact"`
-	// View shows pictures, sound, video, text and PDF files in the page, beside the download. Default true.
+	// View lets recipients look at pictures, sound, video, text and PDF files in the page. Default
+	// true.
 	View bool `toml:"view"`
 }
 
 // Admin is the listener for /metrics, /healthz, /readyz and /debug/pprof/.
 type Admin struct {
-	// Listen is its address, host:port or unix:/path; keep it local. "" for none. Default 127.0.0.1:9090.
+	// Listen is its address, host:port or unix:/path; keep it local. "": there is none.
+	// Default 127.0.0.1:9090.
 	Listen string `toml:"listen"`
 }
 
-// Default is the configuration of an empty file. It lacks gateway.url.
+// Default returns the configuration of an empty file. It lacks gateway.url.
 func Default() Config {
 	return Config{
 		DataDir: "/var/lib/detach",
@@ -115,7 +126,7 @@ func Default() Config {
 	}
 }
 
-// DefaultProxy is the configuration of an empty [[proxy]]. It lacks reinject.
+// DefaultProxy returns the configuration of an empty [[proxy]]. It lacks reinject.
 func DefaultProxy() Proxy {
 	return Proxy{
 		Listen:    "127.0.0.1:10025",
@@ -127,8 +138,8 @@ func DefaultProxy() Proxy {
 	}
 }
 
-// Load reads the file, lets environ ("NAME=value", as os.Environ gives it) override it, and checks the result.
-// The error has one line for each thing to mend.
+// Load reads the file, lets environ ("NAME=value", as os.Environ returns it) override it, and
+// checks the result. The error has one line for each mistake.
 func Load(path string, environ []string) (Config, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +151,7 @@ func Load(path string, environ []string) (Config, error) {
 	return Parse(string(text), environ)
 }
 
-// Parse is Load for a text in hand.
+// Parse is Load for the text of a file.
 func Parse(text string, environ []string) (Config, error) {
 	c, err := decode(text)
 	if err != nil {
@@ -157,7 +168,8 @@ func Parse(text string, environ []string) (Config, error) {
 }
 
 func decode(text string) (Config, error) {
-	// The entries of an array are made new by the decoder, without our defaults; so they are decoded one by one over them.
+	// The decoder would make the entries of an array without our defaults, so each is decoded over
+	// them.
 	file := struct {
 		*Config
 		Proxy []toml.Primitive `toml:"proxy"`
@@ -180,7 +192,7 @@ func decode(text string) (Config, error) {
 	return *file.Config, errors.Join(unknown...)
 }
 
-// explain names line and key of what the decoder refused.
+// explain names the line and the key that the decoder refused.
 func explain(err error) error {
 	if e, ok := errors.AsType[toml.ParseError](err); ok {
 		where := fmt.Sprintf("line %d", e.Position.Line)

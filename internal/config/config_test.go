@@ -19,7 +19,7 @@ reinject = "127.0.0.1:10026"
 url = "https://files.example.org"
 `
 
-// The documented file is the defaults, and the two keys that have none.
+// The documented file has the defaults, and the two keys that have none.
 func TestDocumentedFileIsTheDefaults(t *testing.T) {
 	got, err := Load("../../docs/detach.toml", nil)
 	if err != nil {
@@ -50,7 +50,7 @@ func TestDocumentedFileIsTheDefaults(t *testing.T) {
 	}
 }
 
-func TestEveryKey(t *testing.T) {
+func TestEveryKeyIsRead(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(secret, []byte("bearer:abc\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ listen = ""
 	}
 }
 
-func TestRefuses(t *testing.T) {
+func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 	dir := t.TempDir()
 	open, empty := filepath.Join(dir, "open"), filepath.Join(dir, "empty")
 	if err := os.WriteFile(open, []byte("bearer:abc"), 0o644); err != nil {
@@ -189,7 +189,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestAccepts(t *testing.T) {
+func TestUsualAddressesAreAccepted(t *testing.T) {
 	for _, url := range []string{"https://files.example.org", "https://files.example.org:8443/a/b-c/", "http://127.0.0.1:8080", "http://[::1]",
 		"http://localhost/x", "http://files.localhost", "https://xn--bcher-kva.example"} {
 		if _, err := Parse(strings.Replace(minimal, "https://files.example.org", url, 1), nil); err != nil {
@@ -207,8 +207,7 @@ func TestAccepts(t *testing.T) {
 	}
 }
 
-// Whoever mends a file wants to hear of everything at once, one line for each.
-func TestAllErrorsAtOnce(t *testing.T) {
+func TestErrorHasALineForEachMistake(t *testing.T) {
 	_, err := Parse("data_dir = \"x\"\n[keys]\nmode = \"y\"", nil)
 	if err == nil {
 		t.Fatal("accepted")
@@ -218,14 +217,14 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-func TestLoadNamesTheFlag(t *testing.T) {
+func TestMissingFileIsBlamedOnTheFlag(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "none.toml"), nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "--config: ") {
 		t.Errorf("error = %v, want one about --config", err)
 	}
 }
 
-func TestSizes(t *testing.T) {
+func TestSizesHaveUnits(t *testing.T) {
 	for text, want := range map[string]Size{"0": 0, "1": 1, "512B": 512, "64KiB": 65536, "64 KiB": 65536, "64kb": 64000, "25MB": 25e6, "2GiB": 2 << 30} {
 		var got Size
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
@@ -239,7 +238,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// The comments of the fields are the reference, so there must be one on each.
+// The comments of the fields are the reference.
 func TestEveryFieldIsDocumented(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
 	if err != nil {

@@ -1,10 +1,11 @@
-// Package config reads what an administrator wrote, and refuses what cannot be meant.
+// Package config reads the configuration, and this holds: Detach starts with a configuration that
+// it understood completely, or does not start. An unknown key, a value out of range and a secret
+// that others can read are errors, and each error names the key and the remedy.
 //
-// Detach starts with a configuration that was understood completely, or not at all: an unknown key, a value out of range and a secret
-// that others can read are errors, and each of them names the key and the remedy. What is not written has a default; only
-// gateway.url and the reinject address of each proxy must be given.
+// Every key has a default, except gateway.url and the reinject address of each proxy.
 //
-// The file is TOML. Every key can be overridden by an environment variable: DETACH_, then the table and the key in capitals, as in
+// The file is TOML. Every key can be overridden by an environment variable: DETACH_, then the table
+// and the key in capitals, as in
 //
 //	DETACH_DATA_DIR=/srv/detach
 //	DETACH_STORE_KIND=kubo
@@ -12,6 +13,7 @@
 //	DETACH_PROXY_0_REINJECT=127.0.0.1:10026    the first [[proxy]]; _1_ is the second
 //	DETACH_PROXY_REINJECT=127.0.0.1:10026      the same, where there is only one [[proxy]] or none yet
 //
-// A [[proxy]] that only the environment names is added, so that a container needs no file but /dev/null.
-// The comments of the fields are the reference; docs/detach.toml is the same as a file to start from.
+// A [[proxy]] that only the environment names is added, so a container can be started with
+// /dev/null as its file. The comments of the fields are the reference; docs/detach.toml says the
+// same in a file to start from.
 package config

@@ -13,13 +13,14 @@ import (
 
 const envPrefix = "DETACH_"
 
-// A typo this near to a name we know is refused. Others are not ours to judge: beside a service called detach-gateway, Kubernetes
-// sets DETACH_GATEWAY_PORT and more of the kind.
+// typo is how many characters a name may differ in from one that we know, to be taken for a mistake
+// and refused. Other unknown variables are ignored: beside a service called detach-gateway,
+// Kubernetes sets DETACH_GATEWAY_PORT and more of the kind.
 const typo = 2
 
 var proxyVariable = regexp.MustCompile(`^DETACH_PROXY_(?:(\d{1,2})_)?([A-Z_]+)$`)
 
-// override sets what the environment names.
+// override sets the keys that the environment names.
 func override(c *Config, environ []string) error {
 	var errs []error
 	environ = slices.Sorted(slices.Values(environ)) // DETACH_PROXY_0_… before DETACH_PROXY_1_…, which may both be new
@@ -51,7 +52,8 @@ func override(c *Config, environ []string) error {
 	return errors.Join(errs...)
 }
 
-// proxyField finds the field of one [[proxy]], adding the next one when it is named. It leaves in fields the names it looked among.
+// proxyField returns the field of one [[proxy]], which it adds if it is the next one. It adds to
+// fields the names that a [[proxy]] has.
 func proxyField(c *Config, name, index, key string, fields map[string]reflect.Value) (field reflect.Value, known bool, err error) {
 	p := DefaultProxy()
 	probe := map[string]reflect.Value{}
@@ -78,7 +80,8 @@ func proxyField(c *Config, name, index, key string, fields map[string]reflect.Va
 	return own[key], true, nil
 }
 
-// leaves collects the settable fields below v, by their names; with "_" as separator these are variables, in capitals.
+// leaves collects the fields below v that can be set, by their names. With "_" as separator these
+// are the names of variables, in capitals.
 func leaves(v reflect.Value, prefix, separator string, into map[string]reflect.Value) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("toml")
@@ -111,7 +114,7 @@ func set(field reflect.Value, value string) error {
 	return nil
 }
 
-// keys are the names that a file may use.
+// keys returns the names that a file may use.
 func keys() []string {
 	all := map[string]reflect.Value{}
 	leaves(reflect.ValueOf(new(Config)).Elem(), "", ".", all)
@@ -132,37 +135,27 @@ func remedy(unknown string, known []string) string {
 	if near := nearest(unknown, known); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
-	return "remove it; docs/detach.toml has all there are"
+	return "remove it; docs/detach.toml has all keys"
 }
 
-// nearest is the known name at most a typo away, or "".
+// nearest returns a known name from which this one differs by a typo, or "".
 func nearest(name string, known []string) string {
-	best, at := "", typo+1
-	for _, k := range known {
-		if d := distance(name, k); d < at {
-			best, at = k, d
-		}
+	i := slices.IndexFunc(known, func(k string) bool { return max(differing(name, k), differing(k, name)) <= typo })
+	if i < 0 {
+		return ""
 	}
-	return best
+	return known[i]
 }
 
-// distance is Levenshtein's: how many letters to add, remove or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// differing returns how many characters of a are left without the beginning and the end that it
+// shares with b. One that is missing, added or changed, and two that are swapped, leave at most
+// two.
+func differing(a, b string) int {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	return row[len(b)]
+	return len(a)
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestEnvironmentOverrides(t *testing.T) {
+func TestEnvironmentOverridesTheFile(t *testing.T) {
 	c, err := Parse(minimal, []string{
 		"DETACH_DATA_DIR=/srv/detach",
 		"DETACH_STORE_KIND=kubo",
@@ -26,8 +26,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 	}
 }
 
-// A container is configured by its environment alone.
-func TestEnvironmentAlone(t *testing.T) {
+func TestEnvironmentCanBeTheWholeConfiguration(t *testing.T) {
 	c, err := Parse("", []string{
 		"DETACH_PROXY_1_LISTEN=127.0.0.1:10125",
 		"DETACH_PROXY_1_REINJECT=127.0.0.1:10126",
@@ -42,7 +41,7 @@ func TestEnvironmentAlone(t *testing.T) {
 	}
 }
 
-func TestEnvironmentRefuses(t *testing.T) {
+func TestMistakesInTheEnvironmentAreRefused(t *testing.T) {
 	two := minimal + "[[proxy]]\nlisten = \"127.0.0.1:10125\"\nreinject = \"127.0.0.1:10126\""
 	tests := []struct{ text, variable, want string }{
 		{minimal, "DETACH_STORE_KNID=kubo", "did you mean DETACH_STORE_KIND?"},
@@ -60,8 +59,8 @@ func TestEnvironmentRefuses(t *testing.T) {
 	}
 }
 
-// Kubernetes sets these beside services called detach, detach-gateway and detach-proxy: they are none of ours.
-func TestEnvironmentOfOthersIsIgnored(t *testing.T) {
+// Kubernetes sets these beside services called detach, detach-gateway and detach-proxy.
+func TestForeignVariablesAreIgnored(t *testing.T) {
 	_, err := Parse(minimal, []string{
 		"DETACH_PORT=tcp://10.0.0.1:25", "DETACH_SERVICE_HOST=10.0.0.1", "DETACH_GATEWAY_PORT=tcp://10.0.0.1:80",
 		"DETACH_GATEWAY_SERVICE_PORT=80", "DETACH_PROXY_SERVICE_HOST=10.0.0.1", "DETACH_PROXY_PORT_25_TCP=x", "DETACH_CONFIG=/etc/detach.toml",

@@ -11,14 +11,14 @@ import (
 // Size is a number of bytes.
 type Size int64
 
-// KB is 1000 bytes and KiB is 1024, as IEC 80000-13 has it.
+// units are those of IEC 80000-13: KB is 1000 bytes and KiB is 1024.
 var units = map[string]int64{
 	"": 1, "B": 1,
 	"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 	"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
 }
 
-// UnmarshalText reads 64KiB, 25MB or a plain number of bytes.
+// UnmarshalText reads sizes like 64KiB, 25MB or a plain number of bytes.
 func (s *Size) UnmarshalText(text []byte) error {
 	digits := strings.TrimRight(string(text), "BKMGTbkmgti ")
 	factor, known := units[strings.ToUpper(strings.TrimSpace(string(text[len(digits):])))]
@@ -35,7 +35,7 @@ type Duration time.Duration
 
 const day = 24 * time.Hour
 
-// UnmarshalText reads 90s, 12h, 30d or 0.
+// UnmarshalText reads durations like 90s, 12h, 30d or 0.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if days, ok := strings.CutSuffix(string(text), "d"); ok {
