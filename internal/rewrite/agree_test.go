@@ -127,9 +127,7 @@ func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
 	count := map[string]int{}
 	corpus.Each(t, func(t *testing.T, mail []byte) {
 		d := newMemory()
-		if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
-			t.Fatal(err)
-		}
+		mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1}, d)
 		left := map[string]int{} // detached, and not found yet
 		for _, f := range d.attachments() {
 			left[sum(f.content)]++

@@ -44,10 +44,7 @@ func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 						continue
 					}
 					d := newMemory()
-					got, m, err := rewriteAll(pieces{strings.NewReader(tt.mail), n}, Policy{MinSize: minSize, Restore: true}, d)
-					if err != nil {
-						t.Fatal(err)
-					}
+					got, m := mustRewrite(t, pieces{strings.NewReader(tt.mail), n}, Policy{MinSize: minSize, Restore: true}, d)
 					what := encoding + " of " + strconv.Itoa(size) + ", " + name + ", reads of " + strconv.Itoa(n)
 					files := d.attachments()
 					if (len(files) == 1) != tt.want {

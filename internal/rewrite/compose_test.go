@@ -98,10 +98,7 @@ func TestNoticeOnTop(t *testing.T) {
 	} {
 		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +
 			"--o\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\nabc\r\n--o--\r\n"
-		got, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Notice: Top}, newMemory())
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, _ := mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1, Notice: Top}, newMemory())
 		if !bytes.Contains(got, []byte("\r\n\r\n"+want)) || !bytes.Contains(got, []byte("hi\r\n--o--")) {
 			t.Errorf("%s: got %s", typ, got)
 		}
@@ -112,10 +109,7 @@ func TestNoticeOnTop(t *testing.T) {
 func TestNoSkeletonWithoutRestore(t *testing.T) {
 	mail := manyParts(1, func(int) string { return "QUJD\r\n" })
 	d := newMemory()
-	got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, _ := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1}, d)
 	if len(d.files) != 1 || bytes.Contains(got, []byte(skeleton.Field)) {
 		t.Errorf("%d objects, want the attachment alone:\n%s", len(d.files), got)
 	}

@@ -17,10 +17,7 @@ import (
 func TestCorpusUntouched(t *testing.T) {
 	faults.Covers(t, 55)
 	corpus.Each(t, func(t *testing.T, mail []byte) {
-		got, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1 << 40, Restore: true}, newMemory())
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, _ := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1 << 40, Restore: true}, newMemory())
 		if !bytes.Equal(got, mail) {
 			t.Fatalf("changed: got %d bytes, want %d", len(got), len(mail))
 		}
@@ -31,24 +28,14 @@ func TestCorpusUntouched(t *testing.T) {
 func TestCorpusRestored(t *testing.T) {
 	detached := 0
 	corpus.Each(t, func(t *testing.T, mail []byte) {
-		for _, minSize := range []int64{1, 64 << 10} {
+		for _, p := range []Policy{{MinSize: 1, Restore: true}, {MinSize: 64 << 10, Restore: true}} {
+			got, n := restored(t, mail, p)
+			detached += n
+			p.Restore = false
 			d := newMemory()
-			got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: minSize, Restore: true}, d)
-			if err != nil {
-				t.Fatal(err)
-			}
-			detached += m.Stats().Detached
-			checkRestored(t, mail, got, m, d)
-			d2 := newMemory()
-			again, _, err := rewriteAll(iotest.OneByteReader(bytes.NewReader(mail)), Policy{MinSize: minSize}, d2)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := m.Stats().Detached; len(d2.attachments()) != n {
-				t.Errorf("read byte by byte: %d attachments, want %d", len(d2.attachments()), n)
-			}
-			if m.Stats().Detached == 0 && !bytes.Equal(again, got) {
-				t.Error("read byte by byte: other bytes")
+			again, _ := mustRewrite(t, iotest.OneByteReader(bytes.NewReader(mail)), p, d)
+			if len(d.attachments()) != n || n == 0 && !bytes.Equal(again, got) {
+				t.Errorf("read byte by byte: %d attachments, want %d, or other bytes", len(d.attachments()), n)
 			}
 		}
 	})
@@ -56,6 +43,16 @@ func TestCorpusRestored(t *testing.T) {
 	if detached < 400 && !testing.Short() {
 		t.Errorf("only %d attachments detached in all", detached)
 	}
+}
+
+// restored rewrites a mail and restores it. It returns the rewritten mail and the number of its
+// attachments.
+func restored(t *testing.T, mail []byte, p Policy) ([]byte, int) {
+	t.Helper()
+	d := newMemory()
+	got, m := mustRewrite(t, bytes.NewReader(mail), p, d)
+	checkRestored(t, mail, got, m, d)
+	return got, m.Stats().Detached
 }
 
 func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) {
@@ -105,13 +102,8 @@ func TestMutatedCorpusRestored(t *testing.T) {
 		for range 3 {
 			mutant := mutate(rnd, mail)
 			for _, minSize := range []int64{1, 64 << 10} {
-				d := newMemory()
-				got, m, err := rewriteAll(bytes.NewReader(mutant), Policy{MinSize: minSize, Restore: true}, d)
-				if err != nil {
-					t.Fatal(err)
-				}
-				detached += m.Stats().Detached
-				checkRestored(t, mutant, got, m, d)
+				_, n := restored(t, mutant, Policy{MinSize: minSize, Restore: true})
+				detached += n
 			}
 		}
 	})

@@ -55,10 +55,7 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 		"--o\r\nContent-Type: image/png; name=a.pdf\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=41=42\r\n--o--\r\n"
 	for _, restore := range []bool{true, false} {
 		d := newMemory()
-		got, m, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1, Language: "en", Restore: restore}, d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, m := mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1, Language: "en", Restore: restore}, d)
 		if restore {
 			checkRestored(t, []byte(mail), got, m, d)
 		}
@@ -96,10 +93,7 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	for _, n := range []int{1, filelist.MaxFiles, filelist.MaxFiles + 1} {
 		d := newMemory()
-		got, _, err := rewriteAll(bytes.NewReader(manyParts(n, func(int) string { return "QUJD\r\n" })), Policy{MinSize: 1, Language: "en"}, d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, _ := mustRewrite(t, bytes.NewReader(manyParts(n, func(int) string { return "QUJD\r\n" })), Policy{MinSize: 1, Language: "en"}, d)
 		list, _ := d.list(t)
 		want := 0
 		if n == filelist.MaxFiles {
@@ -113,9 +107,7 @@ func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	each := func(i int) string { return base64.StdEncoding.EncodeToString(fmt.Append(nil, i)) + "\r\n" }
 	mail := strings.ReplaceAll(string(manyParts(filelist.MaxFiles, each)), "Content-Disposition: attachment; filename=", long+"X: ")
 	d := newMemory()
-	if _, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
-		t.Fatal(err)
-	}
+	mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1}, d)
 	if list, _ := d.list(t); len(list.Files) > 0 || len(d.attachments()) != filelist.MaxFiles {
 		t.Errorf("a list of %d files with the longest of names, want none", len(list.Files))
 	}
@@ -150,29 +142,17 @@ func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
 		}
 		return lines.String()
 	})
-	d := newMemory()
-	got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true}, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := m.Stats().Detached; n >= 20 || n < skeleton.MaxRuns/transfer.MaxRuns-1 {
+	if _, n := restored(t, mail, Policy{MinSize: 1, Restore: true}); n >= 20 || n < skeleton.MaxRuns/transfer.MaxRuns-1 {
 		t.Errorf("%d attachments of 20 detached, want as many as one skeleton takes", n)
 	}
-	checkRestored(t, mail, got, m, d)
 }
 
 // A mail of as many attachments as are walked is restored.
 func TestRestoreThousandsOfAttachments(t *testing.T) {
 	mail := manyParts(maxParts-1, func(int) string { return "QUJD\r\nQQ==\r\n" })
-	d := newMemory()
-	got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true}, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := m.Stats().Detached; n < maxParts-10 {
+	if _, n := restored(t, mail, Policy{MinSize: 1, Restore: true}); n < maxParts-10 {
 		t.Errorf("%d attachments detached, want all", n)
 	}
-	checkRestored(t, mail, got, m, d)
 }
 
 // An attachment cannot have the type of a skeleton or a file list.
@@ -180,9 +160,7 @@ func TestAttachmentsCannotHaveOurTypes(t *testing.T) {
 	for _, ours := range []string{skeleton.Type, filelist.Type, strings.ToUpper(filelist.Type)} {
 		mail := strings.ReplaceAll(string(manyParts(1, func(int) string { return "QUJD\r\n" })), "application/pdf", ours)
 		d := newMemory()
-		if _, _, err := rewriteAll(strings.NewReader(mail), Policy{MinSize: 1}, d); err != nil {
-			t.Fatal(err)
-		}
+		mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1}, d)
 		if a := d.attachments(); len(a) != 1 || a[0].mediaType != "application/octet-stream" {
 			t.Errorf("%s: got %+v, want one attachment of no type", ours, a)
 		}

@@ -38,10 +38,7 @@ func outcome(t *testing.T, mail string) (string, []file) {
 		iotest.DataErrReader(strings.NewReader(mail)),
 	} {
 		d := newMemory()
-		got, m, err := rewriteAll(src, Policy{MinSize: 1, Language: "en", Restore: true}, d)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, m := mustRewrite(t, src, Policy{MinSize: 1, Language: "en", Restore: true}, d)
 		checkRestored(t, []byte(mail), got, m, d)
 		if i > 0 && string(got) != out {
 			t.Fatalf("reader %d: other bytes:\n%s\nwant\n%s", i, got, out)
@@ -262,6 +259,16 @@ func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 		err = fmt.Errorf("header and body apart: got %q, want %q", header+body.String(), out.String())
 	}
 	return out.Bytes(), m, err
+}
+
+// mustRewrite is rewriteAll of a mail that can be rewritten.
+func mustRewrite(t testing.TB, src io.Reader, p Policy, d Detacher) ([]byte, *Message) {
+	t.Helper()
+	out, m, err := rewriteAll(src, p, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, m
 }
 
 // changed is the header of a mail with changes made as a milter's mail server makes them: field by

@@ -24,12 +24,7 @@ func FuzzRestore(f *testing.F) {
 		f.Add(mail)
 	}
 	f.Fuzz(func(t *testing.T, mail []byte) {
-		d := newMemory()
-		got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Language: "auto", Restore: true}, d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkRestored(t, mail, got, m, d)
+		restored(t, mail, Policy{MinSize: 1, Language: "auto", Restore: true})
 	})
 }
 
@@ -41,10 +36,7 @@ func FuzzWalk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, mail []byte, split, minSize uint16) {
 		p := Policy{MinSize: int64(minSize), Language: "en"}
 		whole := newMemory()
-		want, _, err := rewriteAll(bytes.NewReader(mail), p, whole)
-		if err != nil {
-			t.Fatal(err)
-		}
+		want, _ := mustRewrite(t, bytes.NewReader(mail), p, whole)
 		at := min(int(split), len(mail))
 		readers := []io.Reader{io.MultiReader(bytes.NewReader(mail[:at]), bytes.NewReader(mail[at:]))}
 		if len(mail) < maxSeed {
@@ -52,10 +44,7 @@ func FuzzWalk(f *testing.F) {
 		}
 		for i, r := range readers {
 			d := newMemory()
-			got, _, err := rewriteAll(r, p, d)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got, _ := mustRewrite(t, r, p, d)
 			if !bytes.Equal(got, want) || !slices.EqualFunc(d.attachments(), whole.attachments(), sameFile) {
 				t.Fatalf("reader %d: got %d attachments and\n%q\nwant %d and\n%q", i, len(d.attachments()), got, len(whole.attachments()), want)
 			}

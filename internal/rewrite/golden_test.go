@@ -37,10 +37,7 @@ func TestGoldenMails(t *testing.T) {
 			wantPath := strings.TrimSuffix(path, ".eml") + ".want.eml"
 			d := newMemory()
 			d.expires = time.Date(2027, 2, 20, 0, 0, 0, 0, time.UTC)
-			got, m, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Language: "auto", Restore: true}, d)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got, m := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1, Language: "auto", Restore: true}, d)
 			checkRestored(t, mail, got, m, d)
 			if *update {
 				if err := os.WriteFile(wantPath, got, 0o644); err != nil {
@@ -56,17 +53,11 @@ func TestGoldenMails(t *testing.T) {
 			}
 			d2 := newMemory()
 			d2.expires = d.expires
-			slow, _, err := rewriteAll(iotest.OneByteReader(bytes.NewReader(mail)), Policy{MinSize: 1, Language: "auto", Restore: true}, d2)
-			if err != nil {
-				t.Fatal(err)
-			}
+			slow, _ := mustRewrite(t, iotest.OneByteReader(bytes.NewReader(mail)), Policy{MinSize: 1, Language: "auto", Restore: true}, d2)
 			if !bytes.Equal(slow, want) {
 				t.Errorf("read byte by byte, first difference at %d", firstDifference(slow, want))
 			}
-			again, _, err := rewriteAll(bytes.NewReader(got), Policy{MinSize: 1, Restore: true}, newMemory())
-			if err != nil {
-				t.Fatal(err)
-			}
+			again, _ := mustRewrite(t, bytes.NewReader(got), Policy{MinSize: 1, Restore: true}, newMemory())
 			if !bytes.Equal(again, got) {
 				t.Error("passing a second time changed it")
 			}

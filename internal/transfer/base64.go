@@ -25,8 +25,7 @@ type base64Decoder struct {
 
 // Decode works on lines, and on pieces of lines if a chunk ends within one.
 func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
-	before := t.save()
-	size, fast := len(dst), true
+	undo, size, fast := t.undo(), len(dst), true
 	for len(chunk) > 0 {
 		if fast {
 			var n int
@@ -39,11 +38,25 @@ func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 		chunk = chunk[len(line):]
 		var err error
 		if dst, err = t.line(dst, line); err != nil {
-			before.restore(t)
+			undo()
 			return dst[:size], err
 		}
 	}
 	return dst, nil
+}
+
+// undo returns a function that takes the decoder back to its state now.
+func (t *base64Decoder) undo() func() {
+	before, count := *t, 0
+	before.end, before.quantum = bytes.Clone(t.end), bytes.Clone(t.quantum)
+	if n := len(t.runs); n > 0 {
+		count = t.runs[n-1].Count
+	}
+	return func() {
+		if *t = before; count > 0 {
+			t.runs[len(t.runs)-1].Count = count
+		}
+	}
 }
 
 // equalLines decodes the lines that chunk begins with, as long as they are laid out like the line
@@ -220,30 +233,3 @@ func (t *base64Decoder) Layout() Layout {
 }
 
 func (t *base64Decoder) Close() error { return nil }
-
-// A base64State is the state that Decode goes back to when a chunk proves damaged.
-type base64State struct {
-	runs    int
-	count   int // of the last run
-	length  int
-	end     string
-	quantum string
-	padded  bool
-}
-
-func (t *base64Decoder) save() base64State {
-	s := base64State{runs: len(t.runs), length: t.length, end: string(t.end), quantum: string(t.quantum), padded: t.padded}
-	if s.runs > 0 {
-		s.count = t.runs[s.runs-1].Count
-	}
-	return s
-}
-
-func (s base64State) restore(t *base64Decoder) {
-	t.runs = t.runs[:s.runs]
-	if s.runs > 0 {
-		t.runs[s.runs-1].Count = s.count
-	}
-	t.length, t.padded = s.length, s.padded
-	t.end, t.quantum = append(t.end[:0], s.end...), append(t.quantum[:0], s.quantum...)
-}

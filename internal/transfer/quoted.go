@@ -76,7 +76,14 @@ func (q *quotedText) decode(text []byte) (int, bool) {
 func (q *quotedText) step(text []byte) (int, bool) {
 	switch c := text[0]; c {
 	case '=':
-		return q.escape(text)
+		if lines.Blanks(text[1:]) >= maxBlanks {
+			return 0, false
+		}
+		content, n, ok := unescape(text)
+		if n > 0 { // a soft break may be the delimiter's, so the line end before it is not
+			q.literal(content)
+		}
+		return n, ok
 	case '\r', '\n':
 		n, ok := lineBreak(text)
 		if n > 0 {
@@ -110,41 +117,36 @@ func (q *quotedText) step(text []byte) (int, bool) {
 	}
 }
 
-// escape takes "=XX", or a soft line break with the blanks that transports may have added before its
-// end.
-func (q *quotedText) escape(text []byte) (int, bool) {
-	if len(text) == 1 {
-		return 0, true
-	}
-	if hi, ok := unhex(text[1]); ok {
-		if len(text) == 2 {
-			return 0, true
-		}
-		lo, ok := unhex(text[2])
-		if ok {
-			q.literal([]byte{hi<<4 | lo})
-		}
-		return 3, ok
-	}
-	n := 1 + lines.Blanks(text[1:])
-	if n > maxBlanks {
-		return 0, false
-	}
-	if n == len(text) {
-		return 0, true
-	}
-	end, ok := lineBreak(text[n:])
-	if end == 0 {
-		return 0, ok
-	}
-	q.literal(nil) // this break may be the delimiter's, so the line end before it is not
-	return n + end, true
-}
-
 // literal appends the line end that was held, and text.
 func (q *quotedText) literal(text []byte) {
 	q.dst = append(append(q.dst, q.held...), text...)
 	q.held = nil
+}
+
+// unescape takes "=XX" off text, or a soft line break with the blanks that transports may have added
+// before its end. n is 0 and ok if text has only the beginning of one, 0 and not ok if it has neither.
+func unescape(text []byte) (content []byte, n int, ok bool) {
+	if len(text) == 1 {
+		return nil, 0, true
+	}
+	if hi, ok := unhex(text[1]); ok {
+		if len(text) == 2 {
+			return nil, 0, true
+		}
+		if lo, ok := unhex(text[2]); ok {
+			return []byte{hi<<4 | lo}, 3, true
+		}
+		return nil, 0, false
+	}
+	n = 1 + lines.Blanks(text[1:])
+	if n == len(text) {
+		return nil, 0, true
+	}
+	end, ok := lineBreak(text[n:])
+	if end == 0 {
+		return nil, 0, ok
+	}
+	return nil, n + end, true
 }
 
 // lineBreak is the length of the line end that text begins with. It is 0 and ok if text is the first

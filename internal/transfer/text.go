@@ -50,9 +50,10 @@ func decodeQuotedText(raw []byte, limit int) (content []byte, n int, certain boo
 		rest := raw[n:]
 		switch c := rest[0]; {
 		case c == '=':
-			var b []byte
-			var taken int
-			if b, taken = unescape(rest); taken == 0 {
+			b, taken, _ := unescape(rest)
+			if lines.Blanks(rest[1:]) == len(rest)-1 {
+				taken = len(rest) // a soft break at the very end
+			} else if taken == 0 {
 				b, taken, certain = rest[:1], 1, false
 			}
 			content, n = append(content, b...), n+taken
@@ -74,25 +75,6 @@ func decodeQuotedText(raw []byte, limit int) (content []byte, n int, certain boo
 
 func startsLineEnd(b []byte) bool {
 	return b[0] == '\n' || bytes.HasPrefix(b, []byte("\r\n"))
-}
-
-// unescape takes "=XX" or a soft line break off rest; n is 0 if rest begins with neither.
-func unescape(rest []byte) (content []byte, n int) {
-	if len(rest) >= 3 {
-		hi, ok1 := unhex(rest[1])
-		lo, ok2 := unhex(rest[2])
-		if ok1 && ok2 {
-			return []byte{hi<<4 | lo}, 3
-		}
-	}
-	n = 1 + lines.Blanks(rest[1:])
-	if n == len(rest) {
-		return nil, n
-	}
-	if end, ok := lineBreak(rest[n:]); ok && end > 0 {
-		return nil, n + end
-	}
-	return nil, 0
 }
 
 // EncodeQuoted encodes text in quoted-printable, in lines of at most 76 characters that end with
