@@ -76,7 +76,7 @@ func collectEarly() {
 // sweep removes what undelivered mails have stored: now, and again every minute.
 func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
-		gone, err := a.vault.Sweep(ctx)
+		gone, err := a.vault.Recover(ctx)
 		if len(gone) > 0 {
 			log.Info("removed what interrupted mails had stored", "cids", gone)
 		}

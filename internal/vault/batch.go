@@ -25,23 +25,23 @@ import (
 )
 
 const (
-	// pinPrefix begins the name of every pin, so that a node's other pins are not ours.
+	// pinPrefix begins the name of every pin of ours, and tells them from a node's other pins.
 	pinPrefix = "detach/v1 "
-	// discardTimeout: undoing must not die with the connection that failed, nor hold it for ever.
+	// discardTimeout bounds how long a failed mail's connection waits for the store to delete.
 	discardTimeout = 30 * time.Second
 )
 
 var errForeign = errors.New("object is not of this batch")
 
-// Batch is the attachments of one mail, stored but not served yet. It is for one goroutine, which
-// closes it.
+// Batch is the attachments of one mail, stored but not served yet. It is not safe for concurrent
+// use. The caller closes it.
 type Batch struct {
 	v         *Vault
 	created   time.Time
 	epoch     crypto.Epoch
 	objects   []stored
 	committed int       // how many of objects are in the ledger
-	doubtful  []cid.Cid // the store failed over these: it may have them all the same
+	doubtful  []cid.Cid // Put failed, but the object may have been stored
 	pending   *os.File  // nil before the first object; see pendingDir
 }
 
@@ -50,16 +50,16 @@ type stored struct {
 	size int64
 }
 
-// Begin starts a batch. Nothing is touched before the first Detach.
+// Begin starts a batch. It touches neither disk nor store before the first Detach.
 func (v *Vault) Begin() *Batch {
 	now := v.cfg.Now().UTC().Truncate(time.Second)
 	return &Batch{v: v, created: now, epoch: v.epoch(now)}
 }
 
-// Expires tells until when the batch's links will work; zero for ever.
+// Expires returns when the batch's links will end; zero for never.
 func (b *Batch) Expires() time.Time { return b.v.expires(b.created) }
 
-// CIDs returns the batch's objects in the order of their detaching.
+// CIDs returns the batch's objects in the order in which they were detached.
 func (b *Batch) CIDs() []cid.Cid {
 	cids := make([]cid.Cid, len(b.objects))
 	for i, o := range b.objects {
@@ -68,9 +68,8 @@ func (b *Batch) CIDs() []cid.Cid {
 	return cids
 }
 
-// Detach reads r to its end and returns the link to what it read. An error of r comes back so
-// that errors.Is and errors.As find it; one of the store wraps ErrUnavailable. After an error
-// nothing of the attachment stays.
+// Detach reads r to its end and returns the link to what it read. It wraps an error of r, and an
+// error of the store wraps ErrUnavailable. After an error, nothing of the attachment stays.
 func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
 	key, err := crypto.NewKey()
 	if err != nil {
@@ -90,7 +89,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 		if err != nil {
 			return root, err
 		}
-		// Both here, where a failure still leaves nothing behind.
+		// Here a failure of either still makes Put remove the object.
 		if share, err = b.share(root); err == nil {
 			err = b.note(root.String())
 			sealed = root
@@ -107,8 +106,8 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: key.Split(share)}, nil
 }
 
-// seal hands over the blocks of one object, data first: what the metadata says of it is known
-// when it has been read.
+// seal hands over the blocks of one object. Data is first: its size and hash, which the metadata
+// has, are known when it has been read.
 func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
 	data, err := s.store(add)
 	if err != nil {
@@ -138,7 +137,7 @@ func (b *Batch) share(c cid.Cid) (crypto.Share, error) {
 	return b.v.keys.Share(b.epoch, c.Bytes())
 }
 
-// note writes a line that outlives this process. The first one makes the file.
+// note writes a line that outlives this process. The first note creates the file.
 func (b *Batch) note(line string) (err error) {
 	if b.pending == nil {
 		if b.pending, err = b.v.pending.create(); err != nil {
@@ -151,7 +150,7 @@ func (b *Batch) note(line string) (err error) {
 	return nil
 }
 
-// sealer reads its source through SHA-256 and the cipher, in the reader's own buffer.
+// sealer reads its source, hashes and encrypts in place, and counts.
 type sealer struct {
 	r      io.Reader
 	stream cipher.Stream
@@ -159,8 +158,9 @@ type sealer struct {
 	n      int64
 }
 
-// store makes the file. Decoding goes on while what was decoded is hashed, encrypted and stored. It begins here and not
-// earlier, for of a store that is out of reach nothing should be read.
+// store makes the file. The source is read ahead while what was read is hashed, encrypted and
+// stored. Reading ahead starts only here: if the store is unreachable, nothing must be read from the
+// mail.
 func (s *sealer) store(add ipfs.AddFunc) (ipfs.Node, error) {
 	source := readahead.NewReader(s.r)
 	defer source.Close()
@@ -206,8 +206,8 @@ func (b *Batch) Drop(ctx context.Context, l link.Link) error {
 	return nil
 }
 
-// Commit writes the batch into the ledger. When it returns nil that is on disk, and the links
-// are served.
+// Commit writes the batch into the ledger. When it returns nil, the ledger is on disk and the links
+// are served. It may be called again, for what was detached since.
 func (b *Batch) Commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -223,9 +223,9 @@ func (b *Batch) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Discard deletes all of the batch's objects, also after Commit: of a mail that was refused in
-// the end nothing stays but its lines in the ledger. It outlives ctx's cancellation, but not its
-// deadline. What could not be deleted is tried again by the next Discard, and by [Vault.Sweep].
+// Discard deletes all of the batch's objects, also after Commit: if the next hop refuses the mail,
+// nothing stays but its lines in the ledger. It goes on when ctx is canceled, until ctx's deadline
+// or 30 s. The next Discard, or [Vault.Recover], deletes what it could not.
 func (b *Batch) Discard(ctx context.Context) error {
 	until := time.Now().Add(discardTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
@@ -235,7 +235,7 @@ func (b *Batch) Discard(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	if b.pending != nil {
-		// Whatever the ledger says, or may say: a failed Commit can have written it.
+		// A failed Commit may have written the ledger, so the ledger does not decide.
 		errs = append(errs, b.note(refusedLine))
 	}
 	gone := func(c cid.Cid) bool {
@@ -249,12 +249,12 @@ func (b *Batch) Discard(ctx context.Context) error {
 	b.doubtful = slices.DeleteFunc(b.doubtful, gone)
 	b.committed = 0
 	if len(b.objects)+len(b.doubtful) == 0 {
-		return nil // also if it could not be noted, as on a full disk
+		return nil // even if the note failed, as on a full disk
 	}
 	return errors.Join(errs...)
 }
 
-// Close ends the batch. What was neither committed nor discarded is left to [Vault.Sweep].
+// Close ends the batch. It leaves what was neither committed nor discarded to [Vault.Recover].
 func (b *Batch) Close() error {
 	if b.pending == nil {
 		return nil

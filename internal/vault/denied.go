@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// denyList is the file of revoked CIDs, one a line, with # comments. It is read again whenever
-// it has changed, so an entry works at once and in every process.
+// denyList is the file of revoked CIDs, one a line, with # comments. It is read again whenever it
+// has changed, so an entry takes effect immediately and in every process.
 type denyList struct {
 	path string
 
@@ -25,9 +25,9 @@ type denyList struct {
 	cids    map[cid.Cid]bool
 }
 
-// openDenyList refuses a list with a line that revokes nothing. Later, when the list is read
-// again, such a line is passed over and the others count: a slip of the pen in one line is no
-// reason to serve nobody, nor to serve what the next line revokes.
+// openDenyList refuses a list with a malformed line. When the list is read again later, malformed
+// lines are passed over and the others count: a typing error must neither stop the gateway nor serve
+// what the next line revokes.
 func openDenyList(path string) (*denyList, error) {
 	d := &denyList{path: path}
 	bad, err := d.reload()
@@ -35,7 +35,7 @@ func openDenyList(path string) (*denyList, error) {
 		return nil, err
 	}
 	if bad > 0 {
-		return nil, fmt.Errorf("deny list %s, line %d: not the CID of an attachment: correct or remove it", path, bad)
+		return nil, fmt.Errorf("deny list %s, line %d: malformed CID; correct or remove the line", path, bad)
 	}
 	return d, nil
 }
@@ -44,12 +44,13 @@ func (d *denyList) has(c cid.Cid) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := d.reload(); err != nil {
-		return false, err // what may be revoked is not served
+		return false, err // what may be revoked must not be served
 	}
 	return d.cids[c], nil
 }
 
-// reload reads the file if it has changed, and returns the number of its first bad line.
+// reload reads the file if it has changed, and returns the number of its first malformed line; 0 if
+// there is none.
 func (d *denyList) reload() (bad int, err error) {
 	info, err := os.Stat(d.path)
 	switch {

@@ -116,7 +116,7 @@ func TestNodeDies(t *testing.T) {
 		t.Error(err)
 	}
 	node.Start()
-	sweep(t, v, 2)
+	recovered(t, v, 2)
 	if got := node.Pins(); !slices.Equal(got, before) {
 		t.Errorf("pins: got %v, want %v", got, before)
 	}

@@ -24,29 +24,30 @@ import (
 const ledgerSuffix = ".jsonl"
 
 // ledger is the append-only record of what was stored: EPOCH.jsonl, one line for each object.
-// Several processes append to it and read it; each keeps an index in memory, and on a miss
-// reads what the files have grown by. The directory has to be on a local file system, or one
-// whose O_APPEND is as atomic.
+// Several processes append to it and read it. Each keeps an index in memory, and on a miss reads
+// what was appended to the files. The directory must be on a local file system, or on one whose
+// O_APPEND is as atomic.
 type ledger struct {
 	dir string
 
-	mu     sync.RWMutex // held for moments only, never during I/O
+	mu     sync.RWMutex // never held during I/O
 	index  map[digest]record
 	synced map[crypto.Epoch]bool // files whose directory entry this process has synced
 
-	scan    sync.Mutex             // one looks for what is new, the others wait for its result
-	scans   atomic.Uint64          // how many have begun
-	scanErr error                  // how the last one ended
-	read    map[crypto.Epoch]int64 // how much of each file is in index
+	scan    sync.Mutex             // held by the one goroutine that reads the files
+	scans   atomic.Uint64          // how many scans have begun
+	scanErr error                  // the result of the last scan
+	read    map[crypto.Epoch]int64 // bytes of each file that are in index
 }
 
-// digest is what tells one object's CID from another's: they are all of one form.
+// digest is the part in which the CIDs of objects differ.
 type digest [32]byte
 
-// record is small: a million objects are about 150 MB of index.
+// record is what the ledger knows of an object. It is small: the index of a million objects takes
+// about 150 MB.
 type record struct {
 	size  int64
-	unix  int64
+	unix  int64 // created, in seconds
 	epoch crypto.Epoch
 }
 
@@ -72,7 +73,7 @@ func openLedger(dir string) (*ledger, error) {
 
 func (l *ledger) path(e crypto.Epoch) string { return filepath.Join(l.dir, string(e)+ledgerSuffix) }
 
-// append writes the lines of one batch and waits until they are on disk.
+// append writes the lines of one batch, and returns when they are on disk.
 func (l *ledger) append(e crypto.Epoch, created time.Time, objects []stored) error {
 	var lines []byte
 	for _, o := range objects {
@@ -96,7 +97,8 @@ func (l *ledger) append(e crypto.Epoch, created time.Time, objects []stored) err
 	return nil
 }
 
-// syncName puts the file's name on disk too, whoever created it.
+// syncName puts the file's name on disk. Another process may have created the file and not synced
+// the directory yet.
 func (l *ledger) syncName(e crypto.Epoch) error {
 	l.mu.RLock()
 	done := l.synced[e]
@@ -113,8 +115,8 @@ func (l *ledger) syncName(e crypto.Epoch) error {
 	return nil
 }
 
-// appendSynced adds lines in one write, so that those of two processes do not mix. If a crash
-// left the last line unfinished, it gets its end first.
+// appendSynced adds lines in one write, so that lines of two processes do not mix. It first ends a
+// last line that a crash left unfinished.
 func appendSynced(f *os.File, lines []byte) error {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -135,19 +137,20 @@ func appendSynced(f *os.File, lines []byte) error {
 	return f.Sync()
 }
 
-// lookup finds an object, also one that another process has just stored.
-func (l *ledger) lookup(c cid.Cid) (record, bool, error) {
+// lookup finds an object, including one that another process has just committed. ok reports whether
+// the object is in the ledger.
+func (l *ledger) lookup(c cid.Cid) (rec record, ok bool, err error) {
 	d, ok := digestOf(c)
 	if !ok {
 		return record{}, false, nil
 	}
-	if rec, ok := l.get(d); ok {
+	if rec, ok = l.get(d); ok {
 		return rec, true, nil
 	}
 	if err := l.catchUp(); err != nil {
 		return record{}, false, fmt.Errorf("read ledger: %w", err)
 	}
-	rec, ok := l.get(d)
+	rec, ok = l.get(d)
 	return rec, ok, nil
 }
 
@@ -158,9 +161,9 @@ func (l *ledger) get(d digest) (record, bool) {
 	return rec, ok
 }
 
-// catchUp reads what was appended before it was called. A miss is anyone's to cause: it costs
-// one stat for each file, it keeps no hit waiting, and a crowd of them costs hardly more than
-// one, for whoever waited while another began and ended has what it came for.
+// catchUp reads what was appended before it was called. Anybody can cause a miss, so a miss is cheap:
+// it costs one stat for each file, and no hit waits for it. Concurrent misses share scans: a caller
+// that waited while another scan began and ended has what it came for.
 func (l *ledger) catchUp() error {
 	begun := l.scans.Load()
 	l.scan.Lock()
@@ -172,7 +175,8 @@ func (l *ledger) catchUp() error {
 	return l.scanErr
 }
 
-// digestOf refuses what is not an object's CID: the same digest may stand in others.
+// digestOf returns the digest of an object's CID. It refuses other forms of CID, which may have the
+// same digest.
 func digestOf(c cid.Cid) (digest, bool) {
 	if !c.Defined() {
 		return digest{}, false
@@ -195,7 +199,7 @@ func (l *ledger) refresh() error {
 		if !ok || err != nil {
 			continue
 		}
-		// A file may be taken away while we look; what was read of it stays known.
+		// A file may be removed during the scan; what was read of it stays known.
 		if err := l.follow(entry, epoch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -209,7 +213,7 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 		return err
 	}
 	if info.Size() < l.read[e] {
-		l.read[e] = 0 // replaced, say from a backup
+		l.read[e] = 0 // the file was replaced, for example from a backup
 	}
 	if info.Size() == l.read[e] {
 		return nil
@@ -217,9 +221,9 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	return l.tail(e)
 }
 
-// tail reads the whole lines that were added. An unfinished one is being written, or is what a
-// crash left: it is looked at again when it has its end, and a line that makes no sense then is
-// one of a mail that was never passed on.
+// tail reads the complete lines that were added. An incomplete line is being written, or was left by
+// a crash, and is read again once it has its end. A malformed line belongs to a mail that was never
+// passed on.
 func (l *ledger) tail(e crypto.Epoch) error {
 	f, err := os.Open(l.path(e))
 	if err != nil {

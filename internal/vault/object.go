@@ -112,7 +112,7 @@ func (o *Object) CID(entry string) cid.Cid {
 	return o.sealed.Entries[entry]
 }
 
-// Blocks gives out the object's blocks as the store has them: ciphertext, not verified.
+// Blocks returns the object's blocks as the store has them: ciphertext, not verified.
 func (o *Object) Blocks() ipfs.Blocks { return o.blocks }
 
 // Entry opens "data" or "meta.jwe" as it is stored: ciphertext, verified. The object stays open.

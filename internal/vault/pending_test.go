@@ -30,9 +30,9 @@ func killed(t *testing.T, b *Batch) {
 	b.pending = nil
 }
 
-func sweep(t *testing.T, v *Vault, want int) {
+func recovered(t *testing.T, v *Vault, want int) {
 	t.Helper()
-	gone, err := v.Sweep(t.Context())
+	gone, err := v.Recover(t.Context())
 	if err != nil || len(gone) != want {
 		t.Errorf("swept %v, %v; want %d objects", gone, err, want)
 	}
@@ -61,9 +61,9 @@ func TestSweep(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := s.vault(t, nil) // of another process
-			sweep(t, other, 0)       // b's lives
+			recovered(t, other, 0)   // b's lives
 			killed(t, b)
-			sweep(t, other, 2-c.kept)
+			recovered(t, other, 2-c.kept)
 			if n := s.objects(t) - before; n != c.kept {
 				t.Errorf("%d objects stay, want %d", n, c.kept)
 			}
@@ -83,11 +83,11 @@ func TestSweepFindsItsDirectory(t *testing.T) {
 	b := v.Begin()
 	detach(t, b, []byte("one"))
 	killed(t, b)
-	sweep(t, v, 1)
+	recovered(t, v, 1)
 	if err := os.Remove(filepath.Join(s.dir, "pending")); err != nil { // nothing is left in it
 		t.Fatal(err)
 	}
-	if _, err := v.Sweep(t.Context()); err == nil {
+	if _, err := v.Recover(t.Context()); err == nil {
 		t.Error("nothing was found where nothing could be looked for")
 	}
 }
@@ -140,11 +140,11 @@ func TestDeletedLater(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if gone, err := v.Sweep(t.Context()); !errors.Is(err, ErrUnavailable) || len(gone) != 0 {
-			t.Errorf("Sweep of a store that is down: %v, %v", gone, err)
+		if gone, err := v.Recover(t.Context()); !errors.Is(err, ErrUnavailable) || len(gone) != 0 {
+			t.Errorf("Recover with a store that is down: %v, %v", gone, err)
 		}
 		store.delete = nil
-		sweep(t, v, 1)
+		recovered(t, v, 1)
 		if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
 			t.Errorf("%d objects and entries %v stay", n, left)
 		}
@@ -170,7 +170,7 @@ func TestMayBeStored(t *testing.T) {
 		t.Errorf("Discard: got %v, want ErrUnavailable", err)
 	}
 	store.delete = nil
-	sweep(t, v, 1)
+	recovered(t, v, 1)
 	if n := s.objects(t); n != 0 {
 		t.Errorf("%d objects stay", n)
 	}
@@ -212,7 +212,7 @@ func TestPromiseThatMayBeWritten(t *testing.T) {
 		t.Errorf("Discard: got %v, want ErrUnavailable", err)
 	}
 	store.delete = nil
-	sweep(t, v, 1)
+	recovered(t, v, 1)
 	if n := s.objects(t); n != 0 {
 		t.Errorf("%d objects stay", n)
 	}

@@ -11,13 +11,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
-// ticketLife is how long a download may be begun, or begun again where it broke off. The link
-// makes another ticket at any time.
+// ticketLife is how long after the click a download may begin, or resume. The link makes a new ticket
+// at any time.
 const ticketLife = 8 * time.Hour
 
-// SealTicket makes the short-lived thing that stands for the link's fragment in a download's
-// address: who reads it in a log or a history can soon do nothing with it. It says nothing of
-// whether the fragment is right.
+// SealTicket returns what stands for the link's fragment in the address of a download, so that the
+// entry in a log or a history is soon of no use. It does not check whether the fragment is right.
 func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	rec, err := v.admit(c)
 	if err != nil {
@@ -25,9 +24,9 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	}
 	until := v.cfg.Now().Add(ticketLife).Unix()
 	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(until))
-	// The object's own epoch, so that a gateway which only reads the keyring can do it.
+	// With the object's own epoch, a gateway that may only read the keyring can seal.
 	ticket, err := v.keys.SealTicket(rec.epoch, plain, c.Bytes())
-	if errors.Is(err, crypto.ErrNoEpoch) { // mode "link" has made none
+	if errors.Is(err, crypto.ErrNoEpoch) { // in mode "link" there may be none
 		epoch := v.epoch(v.cfg.Now())
 		if err = v.keys.Ensure(epoch); err == nil {
 			ticket, err = v.keys.SealTicket(epoch, plain, c.Bytes())
@@ -39,8 +38,8 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	return ticket, nil
 }
 
-// OpenTicket returns the fragment again; ErrTicket if the ticket is not for this object, or is
-// too old.
+// OpenTicket returns the fragment. It returns ErrTicket if the ticket is another object's, or too
+// old.
 func (v *Vault) OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
 	if _, err := v.admit(c); err != nil {
 		return crypto.Fragment{}, err

@@ -12,35 +12,35 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// What a caller has to tell apart. Some are the lower packages' own, so that one name stands
+// Errors that a caller has to tell apart. Some are those of lower packages, so that one name stands
 // for one condition wherever it was found.
 var (
-	ErrNotFound    = ipfs.ErrNotFound    // not stored by this installation, or no more
+	ErrNotFound    = ipfs.ErrNotFound    // not in the ledger, or lost by the store
 	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached: trying later may help
-	ErrCorrupt     = ipfs.ErrCorrupt     // the store gave something else than was stored
-	ErrWrongKey    = crypto.ErrWrongKey  // the link's fragment is not this object's
+	ErrCorrupt     = ipfs.ErrCorrupt     // the store gave other bytes than were stored
+	ErrWrongKey    = crypto.ErrWrongKey  // the fragment does not open this object
 	ErrExpired     = object.ErrExpired
 	ErrRevoked     = errors.New("attachment was revoked")
 	ErrTicket      = errors.New("ticket is invalid or too old")
 )
 
-// Mode says who is needed to open a file.
+// Mode says what opens a file.
 type Mode int
 
 const (
 	Split    Mode = iota // the link and this installation
-	LinkOnly             // the link alone, which outlives every gateway
+	LinkOnly             // the link alone, even when no gateway is left
 )
 
 // Config is what a Vault needs to know.
 type Config struct {
 	BaseURL   string           // what links begin with: https://HOST[/prefix]
-	Mode      Mode             // of what is stored from now on; what there is keeps its own
+	Mode      Mode             // of what is stored from now on; stored objects keep theirs
 	Retention time.Duration    // how long files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
 }
 
-// Vault is safe for use by several goroutines, and several processes may share its directory.
+// Vault is safe for concurrent use, and several processes may share its directory.
 type Vault struct {
 	cfg     Config
 	store   ipfs.Store
@@ -50,8 +50,8 @@ type Vault struct {
 	pending pendingDir
 }
 
-// New opens the vault in dataDir, where the ledger, the deny list and the record of what is pending
-// live. The store and the keyring stay the caller's to close.
+// New opens the vault in dataDir, which holds the ledger, the deny list and the records of pending
+// batches. The caller closes the store and the keyring.
 func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*Vault, error) {
 	base, err := link.ParseBase(cfg.BaseURL)
 	if err != nil {
@@ -79,13 +79,13 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied, pending: pending}, nil
 }
 
-// epoch is that of what is stored at t. Days, where files expire: then a day's secret can be
-// destroyed as soon as the last of its files has expired.
+// epoch returns the epoch of what is stored at t. It is a day where files expire, so that a day's
+// secret can be destroyed as soon as its last file has expired.
 func (v *Vault) epoch(t time.Time) crypto.Epoch {
 	return crypto.EpochOf(t, v.cfg.Mode == Split && v.cfg.Retention > 0)
 }
 
-// expires returns when what was stored at t is served no more; zero for never.
+// expires returns when an object of that time ends; zero for never.
 func (v *Vault) expires(created time.Time) time.Time {
 	if v.cfg.Retention == 0 {
 		return time.Time{}

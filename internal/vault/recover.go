@@ -18,17 +18,17 @@ import (
 
 const (
 	pendingPrefix = "batch-"
-	// refusedLine is that of a batch that is to go, be it in the ledger or not.
+	// refusedLine marks a batch whose objects must go even if they are in the ledger.
 	refusedLine = "refused"
 )
 
-// pendingDir is where the batches under way are written down, one file for each: the CIDs of what
-// it stores, a line each, before the store makes them durable. The file is locked by the batch's
-// process and removed when the batch is done, so one that nobody holds the lock of is what a crash
-// has left, or a store that could not be reached to delete.
+// pendingDir records the batches that are not done yet, one file for each: the CIDs that the batch
+// stores, a line each, written before the store makes the object durable. The batch's process holds
+// the file's lock and removes the file when the batch is done. So a file without a lock was left by
+// a crash, or by a batch that could not reach the store to delete.
 //
-// The files are not synced. They survive a killed process, and that is enough: what a power failure
-// takes of them costs the space of an object that no mail refers to.
+// The files are not synced. They survive a killed process. A power failure may lose them, and then
+// objects that no mail refers to keep their space.
 type pendingDir string
 
 func openPending(dir string) (pendingDir, error) {
@@ -42,32 +42,33 @@ func (p pendingDir) create() (*os.File, error) {
 	return durable.CreateLocked(string(p), pendingPrefix+"*")
 }
 
-// Sweep deletes what batches have left that were never finished: their processes were killed, or
-// the store could not be reached. It returns the objects that are gone now. What cannot be deleted
-// is the next Sweep's. Batches under way, also those of other processes, are left alone.
-func (v *Vault) Sweep(ctx context.Context) (gone []cid.Cid, err error) {
+// Recover deletes the objects of batches that were never finished: their processes were killed, or
+// the store could not be reached. It returns the objects that it deleted, and leaves to the next
+// Recover what it could not delete. Batches that are not done yet, also those of other processes,
+// are not touched.
+func (v *Vault) Recover(ctx context.Context) (gone []cid.Cid, err error) {
 	if !durable.Locks {
 		return nil, nil
 	}
 	entries, err := os.ReadDir(string(v.pending))
 	if err != nil {
-		return nil, fmt.Errorf("sweep: %w", err)
+		return nil, fmt.Errorf("recover: %w", err)
 	}
 	var errs []error
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), pendingPrefix) {
 			continue
 		}
-		some, err := v.sweepBatch(ctx, filepath.Join(string(v.pending), entry.Name()))
+		some, err := v.recoverBatch(ctx, filepath.Join(string(v.pending), entry.Name()))
 		gone = append(gone, some...)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("sweep: %w", err))
+			errs = append(errs, fmt.Errorf("recover: %w", err))
 		}
 	}
 	return gone, errors.Join(errs...)
 }
 
-func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, err error) {
+func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, err error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -84,7 +85,7 @@ func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, er
 	}
 	for _, c := range cids {
 		if !refused {
-			// In the ledger: its mail was passed on, or may have been.
+			// An object in the ledger stays: its mail was passed on, or may have been.
 			if _, promised, err := v.ledger.lookup(c); err != nil {
 				return gone, err
 			} else if promised {
@@ -99,8 +100,8 @@ func (v *Vault) sweepBatch(ctx context.Context, name string) (gone []cid.Cid, er
 	return gone, durable.Remove(name)
 }
 
-// readPending reads what a batch has written. A line without its end was being written when the
-// process ended, so its object was not stored.
+// readPending reads a batch's record. It passes over a line that was cut: the process ended while it
+// wrote the line, so the object was not stored.
 func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
