@@ -3,26 +3,78 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// clientError is how the proxy knows that the client failed and not the store.
+func TestNewRefuses(t *testing.T) {
+	s := newSite(t)
+	for name, cfg := range map[string]Config{
+		"no URL":             {},
+		"a URL with a query": {BaseURL: "https://host/?x"},
+		"negative retention": {BaseURL: "https://host", Retention: -1},
+	} {
+		if _, err := New(cfg, s.store, s.keys, s.dir); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// Nothing is served before the commit. After it, every process of the installation serves the files.
+func TestNothingIsServedBeforeTheCommit(t *testing.T) {
+	s := newSite(t)
+	proxy, gateway := s.vault(t, nil), s.vault(t, nil)
+	b := proxy.Begin()
+	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
+	wantAll(t, proxy, one, ErrNotFound)
+	wantAll(t, gateway, two, ErrNotFound)
+	if got := b.CIDs(); len(got) != 2 || got[0] != one.CID || got[1] != two.CID {
+		t.Errorf("CIDs: got %v", got)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Commit(canceled); !errors.Is(err, context.Canceled) {
+		t.Errorf("Commit of a mail whose context has ended: got %v", err)
+	}
+	for range 2 { // the second adds nothing
+		if err := b.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantAll(t, proxy, one, nil)
+	wantAll(t, gateway, two, nil)
+	text, err := os.ReadFile(filepath.Join(s.dir, "ledger", "2026-11.jsonl"))
+	want := fmt.Sprintf(`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z"}`+"\n"+
+		`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z"}`+"\n", one.CID, two.CID)
+	if err != nil || string(text) != want {
+		t.Errorf("ledger: got %s, %v, want %s", text, err, want)
+	}
+	if err := proxy.Begin().Commit(t.Context()); err != nil {
+		t.Errorf("an empty batch: %v", err)
+	}
+}
+
+// clientError stands for the error by which the proxy knows that the client failed, and not the store.
 type clientError struct{ error }
 
-// An attachment whose source fails at any point leaves nothing, and the error says whose it was.
-func TestSourceFails(t *testing.T) {
+// An attachment whose source fails at any byte leaves nothing, and the error is the source's.
+func TestFailingSourceLeavesNothing(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
 	boom := errors.New("connection reset")
@@ -46,44 +98,8 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// brokenStore fails where it is told to.
-type brokenStore struct {
-	ipfs.Store
-	put, open, delete error
-	lost              bool // Put stores, and only its answer is lost
-	names             []string
-}
-
-func (s *brokenStore) Put(ctx context.Context, name string, build func(ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
-	s.names = append(s.names, name)
-	if s.put != nil {
-		return cid.Undef, s.put
-	}
-	root, err := s.Store.Put(ctx, name, build)
-	if err == nil && s.lost {
-		err = ipfs.ErrUnavailable
-	}
-	return root, err
-}
-
-func (s *brokenStore) Open(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) {
-	if s.open != nil {
-		return nil, s.open
-	}
-	return s.Store.Open(ctx, c)
-}
-
-func (s *brokenStore) Delete(ctx context.Context, c cid.Cid) error {
-	if s.delete != nil {
-		return s.delete
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.Store.Delete(ctx, c)
-}
-
-func TestStoreFails(t *testing.T) {
+// An error of the store is ErrUnavailable, whatever is asked, and an object that it lost is ErrNotFound.
+func TestStoreErrorsKeepTheirName(t *testing.T) {
 	s := newSite(t)
 	store := &brokenStore{Store: s.store}
 	s.store = store
@@ -109,8 +125,8 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// Without the keyring there is no link, and then there must be no object either.
-func TestKeyringFails(t *testing.T) {
+// Without a secret there is no link, and no object.
+func TestNothingIsStoredWithoutASecret(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
 	b := v.Begin()
@@ -123,7 +139,34 @@ func TestKeyringFails(t *testing.T) {
 	}
 }
 
-func TestOpenAndDrop(t *testing.T) {
+// If a draw of random bytes fails, for the key, the epoch's secret or the metadata's nonce, there is no
+// link, and nothing is stored or committed.
+func TestNoRandomBytesNoLink(t *testing.T) {
+	faults.Covers(t, 75)
+	kernel := rand.Reader
+	defer func() { rand.Reader, jose.RandReader = kernel, kernel }()
+	enough := 2*crypto.SecretSize + 12
+	for _, n := range []int{0, 1, crypto.SecretSize - 1, crypto.SecretSize, crypto.SecretSize + 1, 2*crypto.SecretSize - 1, enough - 1} {
+		s := newSite(t)
+		v := s.vault(t, nil)
+		b := v.Begin()
+		failing := io.MultiReader(io.LimitReader(kernel, int64(n)), iotest.ErrReader(errors.New("no entropy")))
+		rand.Reader, jose.RandReader = failing, failing
+		l, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x"))
+		rand.Reader, jose.RandReader = kernel, kernel
+		if err == nil || l.Fragment != (crypto.Fragment{}) {
+			t.Errorf("%d random bytes: got a link, error %v", n, err)
+		}
+		if err := errors.Join(b.Commit(t.Context()), b.Close()); err != nil {
+			t.Error(err)
+		}
+		if stay, left := s.objects(t), entries(t, s); stay != 0 || len(left) != 0 {
+			t.Errorf("%d random bytes: %d objects and entries %v stay", n, stay, left)
+		}
+	}
+}
+
+func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
 	b := v.Begin()
@@ -157,7 +200,7 @@ func TestOpenAndDrop(t *testing.T) {
 	wantAll(t, v, two, nil)
 }
 
-func TestDiscard(t *testing.T) {
+func TestDiscardedFilesAreGone(t *testing.T) {
 	s := newSite(t)
 	store := &brokenStore{Store: s.store}
 	s.store = store
@@ -191,6 +234,50 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// Two attachments of a mail are stored, and the third fails because of its source or the store. No
+// object of the mail stays.
+func TestThirdFailsAndNoneStays(t *testing.T) {
+	faults.Covers(t, 45)
+	boom := errors.New("client gone")
+	for name, third := range map[string]func(b *Batch, s *brokenStore) error{
+		"its source": func(b *Batch, _ *brokenStore) error {
+			_, err := b.Detach(t.Context(), "n", "t", io.MultiReader(bytes.NewReader(pattern(2<<20)), iotest.ErrReader(boom)))
+			return err
+		},
+		"the store": func(b *Batch, s *brokenStore) error {
+			s.put = ipfs.ErrUnavailable
+			_, err := b.Detach(t.Context(), "n", "t", strings.NewReader("three"))
+			return err
+		},
+		"only its answer": func(b *Batch, s *brokenStore) error {
+			s.lost = true
+			_, err := b.Detach(t.Context(), "n", "t", strings.NewReader("three"))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			store := &brokenStore{Store: s.store}
+			s.store = store
+			v := s.vault(t, nil)
+			b := v.Begin()
+			links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
+			if third(b, store) == nil {
+				t.Fatal("the third does not fail")
+			}
+			if err := errors.Join(b.Discard(t.Context()), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
+				t.Errorf("%d objects and entries %v stay", n, left)
+			}
+			for _, l := range links {
+				wantAll(t, v, l, ErrNotFound)
+			}
+		})
+	}
+}
+
 // Names are of any length and any bytes; a mail is not refused for one.
 func TestLongNamesAndTypesAreClipped(t *testing.T) {
 	v := newSite(t).vault(t, nil)
@@ -212,76 +299,87 @@ func TestLongNamesAndTypesAreClipped(t *testing.T) {
 	}
 }
 
-// put stores an object that no vault would make, and enters it into the ledger.
-func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
-	t.Helper()
-	root, err := s.store.Put(t.Context(), "test", func(add ipfs.AddFunc) (cid.Cid, error) {
-		var list []ipfs.Entry
-		for name, content := range entries {
-			node, err := ipfs.AddFile(add, bytes.NewReader(content))
-			if err != nil {
-				return cid.Undef, err
-			}
-			list = append(list, ipfs.Entry{Name: name, Node: node})
-		}
-		dir, err := ipfs.AddDirectory(add, list...)
-		return dir.CID, err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.ledger.append("2026-11", s.now, []stored{{root, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	return root
+// recorder is a store that records the blocks of each object.
+type recorder struct {
+	ipfs.Store
+	objects []map[cid.Cid]int // to its size
 }
 
-// Even an object in the ledger is only what its bytes say.
-func TestMalformedObjects(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
-	key, err := crypto.NewKey()
+func (s *recorder) Put(ctx context.Context, name string, build func(ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
+	blocks := map[cid.Cid]int{}
+	s.objects = append(s.objects, blocks)
+	return s.Store.Put(ctx, name, func(add ipfs.AddFunc) (cid.Cid, error) {
+		return build(func(b ipfs.Block) error {
+			blocks[b.CID] = len(b.Data)
+			return add(b)
+		})
+	})
+}
+
+// The same mail comes again, after a 451 or because it was sent twice. It gets a new key and another
+// object, which shares no block with the first. Deleting one leaves the other whole.
+func TestSameFileTwiceSharesNothing(t *testing.T) {
+	faults.Covers(t, 46, 48)
+	empty, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	fragment := key.Split(crypto.ZeroShare())
-	meta := crypto.Meta{Size: 4, Created: s.now}
-	jwe, err := key.SealMeta(meta, crypto.LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	otherEpoch, err := key.SealMeta(meta, "2026-10")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := map[string]map[string][]byte{
-		"data too short":      {"data": []byte("123"), "meta.jwe": jwe},
-		"data too long":       {"data": []byte("12345"), "meta.jwe": jwe},
-		"no data":             {"meta.jwe": jwe},
-		"no metadata":         {"data": []byte("1234")},
-		"a third entry":       {"data": []byte("1234"), "meta.jwe": jwe, "x": nil},
-		"another epoch":       {"data": []byte("1234"), "meta.jwe": otherEpoch},
-		"metadata too long":   {"data": []byte("1234"), "meta.jwe": make([]byte, crypto.MaxMeta+1)},
-		"metadata not a JWE":  {"data": []byte("1234"), "meta.jwe": []byte("{}")},
-		"kid leads elsewhere": {"data": []byte("1234"), "meta.jwe": []byte("eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIiwia2lkIjoiLi4veCJ9..AAAAAAAAAAAAAAAA.AA.AAAAAAAAAAAAAAAAAAAAAA")},
-	}
-	for name, entries := range tests {
-		c := put(t, s, v, entries)
-		if _, err := v.Open(t.Context(), c, fragment); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
+	for _, mode := range []Mode{Split, LinkOnly} {
+		for _, size := range []int{0, 1, 100, 2<<20 + 9} {
+			s := newSite(t)
+			store := &recorder{Store: s.store}
+			s.store = store
+			v := s.vault(t, func(c *Config) { c.Mode = mode })
+			first := v.Begin()
+			gone := detach(t, first, pattern(size))
+			if err := errors.Join(first.Discard(t.Context()), first.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if n := s.objects(t); n != 0 {
+				t.Errorf("%d bytes: %d objects stay of a mail that failed", size, n)
+			}
+			again, twin := detached(t, v, pattern(size)), v.Begin()
+			other := detach(t, twin, pattern(size))
+			if gone.CID == again.CID || again.CID == other.CID || gone.Fragment == again.Fragment || again.Fragment == other.Fragment {
+				t.Errorf("%d bytes: two objects are alike", size)
+			}
+			for c := range store.objects[1] {
+				if _, shared := store.objects[2][c]; shared && c != empty.CID {
+					t.Errorf("%d bytes: two objects have a block in common", size)
+				}
+			}
+			if err := errors.Join(twin.Discard(t.Context()), twin.Close()); err != nil {
+				t.Fatal(err)
+			}
+			wantContent(t, v, again, pattern(size))
 		}
 	}
-	c := put(t, s, v, map[string][]byte{"data": []byte("1234"), "meta.jwe": jwe})
-	o := opened(t, v, c)
-	if _, err := o.Entry(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("another entry: got %v, want ErrNotFound", err)
-	}
-	f, err := o.Open(t.Context(), fragment)
-	if err != nil {
-		t.Fatalf("the well-formed one: %v", err)
-	}
-	if err := errors.Join(f.Close(), o.Close()); err != nil {
-		t.Error(err)
+}
+
+// Errors have the store's reason, for the log, and no name, link or type of the mail.
+func TestErrorsSayWhyAndNotWhat(t *testing.T) {
+	faults.Covers(t, 43, 82)
+	s := newSite(t)
+	store := &brokenStore{Store: s.store}
+	s.store = store
+	v := s.vault(t, nil)
+	b := v.Begin()
+	l := detach(t, b, []byte("x"))
+	down := fmt.Errorf("%w: the node answers 500: no space left", ipfs.ErrUnavailable)
+	store.put, store.open, store.delete = down, down, down
+	_, err := b.Detach(t.Context(), "geheim.pdf", "application/x-geheim", strings.NewReader("x"))
+	_, openErr := b.Open(t.Context(), l)
+	for what, err := range map[string]error{
+		"Detach": err, "Open": openErr, "Drop": b.Drop(t.Context(), l), "Discard": b.Discard(t.Context()),
+	} {
+		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no space left") {
+			t.Errorf("%s: got %v, want ErrUnavailable and the reason", what, err)
+		}
+		for _, secret := range []string{"geheim", l.Fragment.Encode(), "files.example.org"} {
+			if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secret) {
+				t.Errorf("%s: the error tells %q", what, secret)
+			}
+		}
 	}
 }
 
@@ -296,23 +394,5 @@ func BenchmarkDetach(b *testing.B) {
 		if err := batch.Discard(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkOpen(b *testing.B) {
-	v := newSite(b).vault(b, nil)
-	content := pattern(64 << 20)
-	l := detached(b, v, content)
-	b.SetBytes(int64(len(content)))
-	b.ReportAllocs()
-	for b.Loop() {
-		f, err := v.Open(b.Context(), l.CID, l.Fragment)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, f); err != nil {
-			b.Fatal(err)
-		}
-		_ = f.Close()
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"testing"
 )
 
-func TestDenyList(t *testing.T) {
+// An entry of the deny list takes effect immediately. A malformed line stops the start, and nothing else.
+// A list that cannot be read stops everything.
+func TestDenyListTakesEffectImmediately(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))

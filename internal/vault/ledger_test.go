@@ -57,12 +57,12 @@ func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
 	for _, n := range numbers {
 		rec, ok, err := l.lookup(numberedCID(n))
 		if err != nil || ok != present || ok && (rec.size != int64(n) || !rec.created().Equal(ledgerTime)) {
-			t.Errorf("object %d: got %+v, %v, %v; want it there: %v", n, rec, ok, err, present)
+			t.Errorf("object %d: got %+v, %v, %v; want it present: %v", n, rec, ok, err, present)
 		}
 	}
 }
 
-func TestLedger(t *testing.T) {
+func TestLedgerIsReadByEveryProcess(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	writer, reader := testLedger(t, dir), testLedger(t, dir)
 	wantLines(t, reader, false, 1)
@@ -78,8 +78,8 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// A crash, or a full disk, may leave the last line unfinished.
-func TestLedgerTorn(t *testing.T) {
+// A crash, or a full disk, may leave the last line unfinished. The lines around it count.
+func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 	whole := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, whole, "2026-11", 1, 2)
 	text, err := os.ReadFile(whole.path("2026-11"))
@@ -97,16 +97,16 @@ func TestLedgerTorn(t *testing.T) {
 		wantLines(t, l, false, 2)
 		add(t, testLedger(t, dir), "2026-11", 3)
 		wantLines(t, l, true, 3)
-		wantLines(t, l, cut >= first-1, 1)        // all but its newline is a line again
+		wantLines(t, l, cut >= first-1, 1)        // with its newline it is a line again
 		wantLines(t, l, cut >= len(text)-1, 2)    //
-		wantLines(t, testLedger(t, dir), true, 3) // also for who reads it all at once
+		wantLines(t, testLedger(t, dir), true, 3) // also for a process that reads all of it in one scan
 		if got, err := os.ReadFile(l.path("2026-11")); err != nil || !bytes.HasPrefix(got, text[:cut]) || bytes.HasPrefix(got, []byte("\n")) {
 			t.Errorf("cut at %d: got %q, %v", cut, got, err)
 		}
 	}
 }
 
-func TestLedgerJunk(t *testing.T) {
+func TestMalformedLedgerLinesArePassedOver(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	c := numberedCID(9)
 	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + `{"cid":"` + cid.NewCidV1(cid.Raw, c.Hash()).String() + `","size":9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
@@ -125,8 +125,8 @@ func TestLedgerJunk(t *testing.T) {
 	wantLines(t, l, true, 1)
 }
 
-// Restored from a backup, a file is shorter than what was read of it.
-func TestLedgerReplaced(t *testing.T) {
+// A file that was restored from a backup is shorter than what was read of it.
+func TestReplacedLedgerIsReadAnew(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, l, "2026-11", 1, 2, 3)
 	wantLines(t, l, true, 1)
@@ -138,8 +138,8 @@ func TestLedgerReplaced(t *testing.T) {
 	wantLines(t, l, true, 4, 1)
 }
 
-// What was appended before a lookup began is found by it, whoever else is looking.
-func TestLedgerConcurrent(t *testing.T) {
+// A lookup finds what was appended before it began, whatever other lookups do.
+func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	reader := testLedger(t, dir)
 	var wg sync.WaitGroup
@@ -162,8 +162,8 @@ func TestLedgerConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// A ledger that cannot be read is not one that has nothing.
-func TestLedgerUnreadable(t *testing.T) {
+// A ledger that cannot be read is an error, and not an empty ledger.
+func TestUnreadableLedgerIsAnError(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	if err := os.Mkdir(l.path("2026-11"), 0o700); err != nil {
 		t.Fatal(err)
@@ -177,11 +177,11 @@ func TestLedgerUnreadable(t *testing.T) {
 
 const appenderEnv = "DETACH_TEST_LEDGER"
 
-// TestLedgerAppender is the process that TestLedgerProcesses starts.
+// TestLedgerAppender is the process that TestLedgerLinesOfProcessesDoNotMix starts.
 func TestLedgerAppender(t *testing.T) {
 	dir, first, ok := strings.Cut(os.Getenv(appenderEnv), "|")
 	if !ok {
-		t.Skip("run by TestLedgerProcesses")
+		t.Skip("run by TestLedgerLinesOfProcessesDoNotMix")
 	}
 	from, err := strconv.Atoi(first)
 	if err != nil {
@@ -196,7 +196,7 @@ func TestLedgerAppender(t *testing.T) {
 	}
 }
 
-func TestLedgerProcesses(t *testing.T) {
+func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	reader := testLedger(t, dir)
 	exe, err := os.Executable()
@@ -236,7 +236,7 @@ func TestLedgerProcesses(t *testing.T) {
 	}
 }
 
-// A miss is what anyone can cause at the gateway.
+// Anybody can cause a miss at the gateway.
 func BenchmarkLedgerMiss(b *testing.B) {
 	l := testLedger(b, filepath.Join(b.TempDir(), "ledger"))
 	for day := range 365 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 )
 
-// victim is a stored object whose file a test may harm.
+// victim is a stored object whose file a test damages.
 type victim struct {
 	t    *testing.T
 	v    *Vault
@@ -77,8 +78,8 @@ func sections(car []byte) (all []carSection) {
 	return all
 }
 
-// Of a small object every single byte: of header, lengths, CIDs, ciphertext, metadata and directory.
-func TestEveryByte(t *testing.T) {
+// Every byte of a small object is damaged: header, lengths, CIDs, ciphertext, metadata, directory.
+func TestDamageToAnyByteIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(100))
@@ -99,8 +100,8 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
-// Of an object of several blocks: cut around each of their ends, and in each of them a byte flipped.
-func TestCutBetweenBlocks(t *testing.T) {
+// An object of several blocks is cut around each of their ends, and a byte is flipped in each.
+func TestDamageToAnyBlockIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(2<<20+5))
@@ -127,9 +128,9 @@ func TestCutBetweenBlocks(t *testing.T) {
 	}
 }
 
-// Two blocks change places. With their CIDs that is another order of the file, and no harm; without
+// Two blocks change places. With their CIDs the file has another order, which is harmless. Without
 // them it is refused.
-func TestSwappedBlocks(t *testing.T) {
+func TestSwappedBlocksAreRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(3<<20))
@@ -164,9 +165,9 @@ func (alike) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Another object in the place of this one, whole or a block of it, is refused even if it was
-// encrypted with the same key, so that key stream and metadata would fit: the CID is what counts.
-func TestAnotherObjectOfTheSameKey(t *testing.T) {
+// Another object in the place of this one, whole or a block of it, is refused even if it has the same
+// key, so that key stream and metadata fit: the CID decides.
+func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	kernel := rand.Reader
 	rand.Reader = alike{}
@@ -194,8 +195,8 @@ func TestAnotherObjectOfTheSameKey(t *testing.T) {
 	}
 }
 
-// What two objects are made of, put together anew: even in the ledger, the new object's share is
-// another one, since it comes from the CID, and with it neither of the two links fits.
+// A new object is made of the entries of two others. Even in the ledger, neither link opens it: its
+// share follows from its CID.
 func TestKeyIsBoundToTheCID(t *testing.T) {
 	faults.Covers(t, 79)
 	s := newSite(t)
@@ -214,13 +215,13 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 	}
 	made := put(t, s, v, map[string][]byte{object.Data: part(two.CID, object.Data), object.Meta: part(one.CID, object.Meta)})
 	for _, l := range []link.Link{one, two} {
-		if _, err := v.Open(t.Context(), made, l.Fragment); !isWrongKey(err) {
+		if _, err := v.Open(t.Context(), made, l.Fragment); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("put together from two: got %v, want ErrWrongKey", err)
 		}
 	}
 	wantContent(t, v, one, []byte("one"))
 	wantContent(t, v, two, []byte("two"))
-	// Nor does any bit of a fragment go unnoticed.
+	// Every bit of a fragment counts.
 	raw := one.Fragment.Bytes()
 	for bit := range 8 * len(raw) {
 		raw[bit/8] ^= 1 << (bit % 8)
@@ -228,7 +229,7 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := v.Open(t.Context(), one.CID, f); !isWrongKey(err) {
+		if _, err := v.Open(t.Context(), one.CID, f); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("bit %d of the fragment: got %v, want ErrWrongKey", bit, err)
 		}
 		raw[bit/8] ^= 1 << (bit % 8)

@@ -19,7 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
-// blackHole is a node that counts what it gets and keeps none of it.
+// blackHole is a node that counts what it receives and keeps nothing.
 func blackHole(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if !strings.HasSuffix(r.URL.Path, "/dag/import") {
@@ -53,9 +53,8 @@ func blackHole(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"Stats":{"BlockCount":%d,"BlockBytesCount":%d}}`, blocks, size)
 }
 
-// An attachment of gigabytes streams: memory stays where it is, and no file takes it on its way to a
-// node. A gibibyte is enough to tell, for all there is to grow would have grown by then; more only
-// takes longer.
+// An attachment of gigabytes streams: memory does not grow, and no temporary file holds the attachment
+// on its way to a node. After a gibibyte, everything that could grow has grown.
 func TestLargeToNode(t *testing.T) {
 	faults.Covers(t, 51)
 	srv := httptest.NewServer(http.HandlerFunc(blackHole))
@@ -104,18 +103,18 @@ func large(t *testing.T, s *site, size int64) {
 	}
 	t.Logf("%d MB/s; heap at most %d KiB, and %d KiB taken from the system on the way",
 		size/1_000_000*int64(time.Second)/int64(took), src.heap>>10, (src.sys-src.sysBefore)>>10)
-	// Go lets garbage grow to the size of what is in use, and a few buffers of 1 MiB are.
+	// A few buffers of 1 MiB are in use, and Go lets garbage grow to the same size.
 	if src.heap > 48<<20 || src.sys-src.sysBefore > 64<<20 {
 		t.Error("memory grows with the attachment")
 	}
 }
 
-// generator is a source that looks around it, every 16 MiB.
+// generator is a source that measures memory and temporary files every 16 MiB.
 type generator struct {
 	t              *testing.T
 	left, read     int64
 	temp           string
-	heap           uint64 // the most there was
+	heap           uint64 // the maximum
 	sys, sysBefore uint64
 }
 
@@ -146,7 +145,7 @@ func (g *generator) look() {
 		g.t.Errorf("a temporary file: %s", files[0].Name())
 	}
 	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds { // one without a name shows here
+	for _, fd := range fds { // includes unlinked files
 		if at, _ := os.Readlink(fd); strings.HasPrefix(at, g.temp) {
 			g.t.Errorf("a temporary file: %s", at)
 		}

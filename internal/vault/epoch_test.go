@@ -1,0 +1,195 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+)
+
+func TestFileExpiresAtItsSecond(t *testing.T) {
+	s := newSite(t)
+	const month = 30 * 24 * time.Hour
+	v := s.vault(t, func(c *Config) { c.Retention = month })
+	b := v.Begin()
+	end := s.now.Truncate(time.Second).Add(month)
+	if !b.Expires().Equal(end) {
+		t.Errorf("Expires: got %v, want %v", b.Expires(), end)
+	}
+	l := detached(t, v, []byte("x"))
+	if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
+		t.Errorf("the object expires at %v, want %v", got, end)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "keys", "2026-11-22.key")); err != nil {
+		t.Errorf("with retention an epoch is a day: %v", err)
+	}
+	s.now = end.Add(-time.Second)
+	wantAll(t, v, l, nil)
+	s.now = end
+	wantAll(t, v, l, ErrExpired)
+	// A longer retention later does not prolong a file: its metadata has the date.
+	forever := s.vault(t, nil)
+	if _, err := forever.Open(t.Context(), l.CID, l.Fragment); !errors.Is(err, ErrExpired) {
+		t.Errorf("after its sealed date: got %v, want ErrExpired", err)
+	}
+	if got := forever.Begin().Expires(); !got.IsZero() {
+		t.Errorf("without retention: got %v", got)
+	}
+}
+
+const day = 24 * time.Hour
+
+// A clock that is wrong for a while does no lasting harm: nothing is deleted when a file expires, so a
+// file that is refused under the wrong clock opens under the right one.
+func TestWrongClockDoesNoLastingHarm(t *testing.T) {
+	faults.Covers(t, 99)
+	for _, mode := range []Mode{Split, LinkOnly} {
+		for _, retention := range []time.Duration{0, 30 * day} {
+			s := newSite(t)
+			v := s.vault(t, func(c *Config) { c.Mode, c.Retention = mode, retention })
+			right := s.now
+			l := detached(t, v, []byte("before"))
+			for _, jump := range []time.Duration{-day, day, -time.Hour, -20 * 365 * day} {
+				s.now = right.Add(jump)
+				wantContent(t, v, l, []byte("before")) // stored in the future, for some of the clocks
+				other := detached(t, v, []byte("meanwhile"))
+				wantContent(t, v, other, []byte("meanwhile"))
+				s.now = right
+				wantContent(t, v, l, []byte("before"))
+				if recent := jump > -retention || retention == 0; recent {
+					wantContent(t, v, other, []byte("meanwhile"))
+				} else {
+					wantAll(t, v, other, ErrExpired) // by the only date that it has
+				}
+			}
+			s.now = right.Add(31 * day)
+			if retention > 0 {
+				wantAll(t, v, l, ErrExpired)
+			} else {
+				wantContent(t, v, l, []byte("before"))
+			}
+			s.now = right
+			wantContent(t, v, l, []byte("before"))
+			// Another process, started under a clock that is behind, knows the same files.
+			s.now = right.Add(-day)
+			wantContent(t, s.vault(t, func(c *Config) { c.Mode, c.Retention = mode, retention }), l, []byte("before"))
+		}
+	}
+}
+
+// Files are stored, opened, and expire when they should: around the second at which 32 bits end, at the
+// turn of years and centuries, on a leap day, and in 1970, where a computer without a clock begins.
+func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
+	faults.Covers(t, 99)
+	for _, at := range []time.Time{
+		time.Unix(0, 0), time.Unix(1<<31-1, 0), time.Unix(1<<31, 0), time.Unix(1<<32, 0),
+		time.Date(2037, 12, 31, 23, 59, 59, 999, time.UTC), time.Date(2038, 1, 19, 3, 14, 7, 0, time.UTC),
+		time.Date(2099, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2100, 2, 28, 23, 59, 59, 0, time.UTC),
+		time.Date(2028, 2, 29, 12, 0, 0, 0, time.UTC),
+		time.Date(2026, 10, 25, 2, 30, 0, 0, time.FixedZone("summer", 2*60*60)), // and half an hour later it is 2:00 again
+	} {
+		for _, retention := range []time.Duration{0, 12 * time.Hour, 100 * 365 * day} {
+			s := newSite(t)
+			s.now = at
+			v := s.vault(t, func(c *Config) { c.Retention = retention })
+			l := detached(t, v, []byte("dated"))
+			ticket, err := v.SealTicket(l.CID, l.Fragment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if created := opened(t, v, l.CID).Created; !created.Equal(at.Truncate(time.Second)) {
+				t.Errorf("stored at %v: Created is %v", at, created)
+			}
+			s.now = at.Add(ticketLife - time.Second)
+			if _, err := v.OpenTicket(l.CID, ticket); err != nil {
+				t.Errorf("stored at %v: %v", at, err)
+			}
+			wantContent(t, v, l, []byte("dated"))
+			if retention > 0 {
+				s.now = at.Truncate(time.Second).Add(retention - time.Second)
+				wantContent(t, v, l, []byte("dated"))
+				s.now = s.now.Add(time.Second)
+				wantAll(t, v, l, ErrExpired)
+			}
+		}
+	}
+}
+
+// Links of past epochs open. When an epoch's secret is gone, the links of that epoch alone end, until
+// the key file comes back from a backup.
+func TestOldLinksAfterNewEpochs(t *testing.T) {
+	faults.Covers(t, 80)
+	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			change := func(c *Config) { c.Retention = retention }
+			var links []link.Link
+			var epochs []crypto.Epoch
+			for range 4 {
+				v := s.vault(t, change)
+				links = append(links, detached(t, v, []byte(fmt.Sprint(len(links)))))
+				epochs = append(epochs, v.Begin().epoch)
+				s.now = s.now.AddDate(0, 1, 0)
+			}
+			if epochs[0] == epochs[1] {
+				t.Fatalf("epochs: %v", epochs)
+			}
+			v := s.vault(t, change)
+			for i, l := range links {
+				wantContent(t, v, l, []byte(fmt.Sprint(i)))
+			}
+			key := filepath.Join(s.dir, "keys", string(epochs[1])+".key")
+			saved, err := os.ReadFile(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(key); err != nil {
+				t.Fatal(err)
+			}
+			for i, l := range links {
+				_, err := content(t, v, l)
+				if want := map[bool]error{true: ErrExpired}[i == 1]; !errors.Is(err, want) {
+					t.Errorf("link of epoch %s: got %v, want %v", epochs[i], err, want)
+				}
+			}
+			if err := os.WriteFile(key, saved, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantContent(t, v, links[1], []byte("1"))
+		})
+	}
+}
+
+// Nothing of an epoch opens once its secret is destroyed. A clock that goes back into the epoch makes a
+// new secret, which opens what is stored then, and nothing of what was destroyed.
+func TestDestroyedEpochStaysDestroyed(t *testing.T) {
+	faults.Covers(t, 80, 99)
+	s := newSite(t)
+	v := s.vault(t, nil)
+	old := detached(t, v, []byte("destroyed"))
+	ticket, err := v.SealTicket(old.CID, old.Fragment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Object", "Open"} {
+		if err := routes(v, old)[name](t.Context()); !errors.Is(err, ErrExpired) {
+			t.Errorf("%s: got %v, want ErrExpired", name, err)
+		}
+	}
+	wantContent(t, v, detached(t, v, []byte("new")), []byte("new"))
+	if _, err := v.Open(t.Context(), old.CID, old.Fragment); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("the old file under the new secret: %v, want ErrWrongKey", err)
+	}
+	if _, err := v.OpenTicket(old.CID, ticket); !errors.Is(err, ErrTicket) {
+		t.Errorf("the old ticket: got %v, want ErrTicket", err)
+	}
+}

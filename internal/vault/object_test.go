@@ -1,0 +1,337 @@
+package vault
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
+)
+
+// Every size at which something begins comes back through every store, from the start and from within.
+func TestFilesComeBackAtEverySize(t *testing.T) {
+	faults.Covers(t, 53)
+	for name, store := range map[string]func(t *testing.T, s *site) Mode{
+		"split":     func(*testing.T, *site) Mode { return Split },
+		"link only": func(*testing.T, *site) Mode { return LinkOnly },
+		"in kubo": func(t *testing.T, s *site) Mode {
+			s.store = kuboStore(t, servers.Kubo(t))
+			return Split
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			mode := store(t, s)
+			v := s.vault(t, func(c *Config) { c.Mode = mode })
+			for _, size := range []int{0, 1, 15, 16, 17, 31, 32, 33, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2 << 20, 3<<20 + 5} {
+				comesBack(t, v, pattern(size))
+			}
+		})
+	}
+}
+
+func comesBack(t *testing.T, v *Vault, want []byte) {
+	t.Helper()
+	size := int64(len(want))
+	l := detached(t, v, want)
+	if l.Base != "https://files.example.org/d" {
+		t.Errorf("the link's base is %s", l.Base)
+	}
+	o := opened(t, v, l.CID)
+	created := v.cfg.Now().Truncate(time.Second)
+	if o.Size != size || !o.Created.Equal(created) || !o.Expires.IsZero() {
+		t.Errorf("the object has %d bytes, of %v until %v", o.Size, o.Created, o.Expires)
+	}
+	f, err := o.Open(t.Context(), l.Fragment)
+	if err != nil {
+		t.Fatalf("%d bytes: %v", size, err)
+	}
+	meta := crypto.Meta{Name: "Angebot.pdf", Type: "application/pdf", Size: size, SHA256: sha256.Sum256(want), Created: created}
+	if f.Meta != meta {
+		t.Errorf("%d bytes: got %+v, want %+v", size, f.Meta, meta)
+	}
+	if size < 100 {
+		if err := iotest.TestReader(f, want); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	for _, at := range []int64{0, 5, 1<<20 - 1, 1 << 20, 1<<20 + 17, 2 << 20, size / 2, size - 1, size} {
+		if at < 0 || at > size {
+			continue
+		}
+		if got, err := f.Seek(at-size, io.SeekEnd); err != nil || got != at {
+			t.Fatalf("Seek to %d: got %d, %v", at, got, err)
+		}
+		if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, want[at:]) {
+			t.Errorf("%d bytes from %d: got %d, %v", size, at, len(got), err)
+		}
+	}
+	if err := errors.Join(f.Close(), o.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The key stream begins anew wherever the reader moves, within a block of 16 bytes too.
+func TestSeekWithinCipherBlocks(t *testing.T) {
+	v := newSite(t).vault(t, nil)
+	content := pattern(100)
+	l := detached(t, v, content)
+	f, err := v.Open(t.Context(), l.CID, l.Fragment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for at := range int64(65) {
+		if _, err := f.Seek(at, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 35)
+		if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, content[at:at+35]) {
+			t.Errorf("at %d: got %x, %v, want %x", at, got, err, content[at:at+35])
+		}
+	}
+	if _, err := f.Seek(-1, io.SeekStart); err == nil {
+		t.Error("Seek before the start: no error")
+	}
+}
+
+func TestOpenSSLDecrypts(t *testing.T) {
+	servers.Need(t, "openssl")
+	v := newSite(t).vault(t, nil)
+	content := pattern(1<<20 + 33)
+	l := detached(t, v, content)
+	sealed, err := opened(t, v, l.CID).Entry(t.Context(), "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sealed.Size() != int64(len(content)) {
+		t.Errorf("data has %d bytes, want %d", sealed.Size(), len(content))
+	}
+	if got, err := openSSL(keyHex(t, v, l), sealed); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("openssl: got %d bytes, %v", len(got), err)
+	}
+}
+
+// openSSL is a decoder that has the key and is not ours.
+func openSSL(key string, sealed io.Reader) ([]byte, error) {
+	cmd := exec.Command("openssl", "enc", "-d", "-aes-256-ctr", "-K", key, "-iv", "0")
+	cmd.Stdin = sealed
+	return cmd.Output()
+}
+
+// An attachment stored in a real node needs neither this program nor its gateway:
+//
+//	ipfs cat CID/data | openssl enc -d -aes-256-ctr -K KEY -iv 0
+//
+// is a complete decoder, given the key. The node pins the object, and none of a mail that was refused.
+func TestNodeHasThePinnedCiphertext(t *testing.T) {
+	servers.Need(t, "openssl")
+	node := servers.Kubo(t)
+	s := newSite(t)
+	s.store = kuboStore(t, node)
+	v := s.vault(t, nil)
+	content := pattern(5<<20 + 77)
+	l := detached(t, v, content)
+	sealed := node.Run("cat", l.CID.String()+"/data")
+	if got, err := openSSL(keyHex(t, v, l), strings.NewReader(sealed)); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("ipfs cat | openssl: got %d bytes, %v, want %d", len(got), err, len(content))
+	}
+	b := v.Begin()
+	detach(t, b, []byte("a mail that was refused"))
+	if err := b.Discard(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign := func(pin string) bool { return !strings.Contains(pin, "detach/") }
+	got, want := slices.DeleteFunc(node.Pins(), foreign), []string{l.CID.String() + " detach/v1 2026-11"}
+	if !slices.Equal(got, want) {
+		t.Errorf("pins: got %q, want %q", got, want)
+	}
+}
+
+// A file keeps the mode it was stored in, whatever the vault stores now.
+func TestFilesKeepTheirMode(t *testing.T) {
+	s := newSite(t)
+	split := s.vault(t, nil)
+	linkOnly := s.vault(t, func(c *Config) { c.Mode = LinkOnly })
+	old, free := detached(t, split, []byte("split")), detached(t, linkOnly, []byte("link"))
+	for name, v := range map[string]*Vault{"split": split, "link": linkOnly} {
+		for _, l := range []link.Link{old, free} {
+			if f, err := v.Open(t.Context(), l.CID, l.Fragment); err != nil {
+				t.Errorf("mode %s: %v", name, err)
+			} else {
+				_ = f.Close()
+			}
+		}
+	}
+	if opened(t, split, free.CID).Share() != crypto.ZeroShare() {
+		t.Error("the share of mode link is not 32 zero bytes")
+	}
+	if opened(t, split, old.CID).Share() == crypto.ZeroShare() {
+		t.Error("the share of mode split is 32 zero bytes")
+	}
+}
+
+// Another installation puts objects of our form into the same store, with keys that it knows. The
+// gateway must not serve other people's content.
+func TestForeignObjectsAreNotFound(t *testing.T) {
+	s := newSite(t)
+	v := s.vault(t, nil)
+	elsewhere := newSite(t)
+	elsewhere.store = s.store
+	for _, mode := range []Mode{Split, LinkOnly} {
+		foreign := detached(t, elsewhere.vault(t, func(c *Config) { c.Mode = mode }), []byte("not ours"))
+		wantAll(t, v, foreign, ErrNotFound)
+		if _, err := v.Begin().Open(t.Context(), foreign); err == nil {
+			t.Error("a batch opens an object of another")
+		}
+		if err := v.Begin().Drop(t.Context(), foreign); err == nil {
+			t.Error("a batch drops an object of another")
+		}
+		// Neither is one of our blocks served under another CID.
+		ours := detached(t, v, []byte("ours"))
+		ours.CID = cid.NewCidV1(cid.Raw, ours.CID.Hash())
+		wantAll(t, v, ours, ErrNotFound)
+		ours.CID = cid.Undef
+		wantAll(t, v, ours, ErrNotFound)
+	}
+}
+
+// All wrong keys are answered alike. The answer differs from that to an unknown CID, which the page of
+// the gateway tells without any key.
+func TestKeyAndCIDMustFit(t *testing.T) {
+	faults.Covers(t, 78)
+	v := newSite(t).vault(t, nil)
+	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
+	var errs []string
+	for _, f := range []crypto.Fragment{two.Fragment, {}, join(t, 0), join(t, 1), join(t, 0xff)} {
+		_, err := v.Open(t.Context(), one.CID, f)
+		if !errors.Is(err, ErrWrongKey) {
+			t.Errorf("wrong key: got %v, want ErrWrongKey", err)
+		}
+		errs = append(errs, fmt.Sprint(err))
+	}
+	sum, err := multihash.Sum([]byte("no such object"), multihash.SHA2_256, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Open(t.Context(), cid.NewCidV1(cid.DagProtobuf, sum), one.Fragment); !errors.Is(err, ErrNotFound) {
+		t.Errorf("right key, no such object: got %v, want ErrNotFound", err)
+	}
+	for _, text := range errs {
+		if text != errs[0] {
+			t.Errorf("wrong keys are answered differently: %q and %q", errs[0], text)
+		}
+	}
+}
+
+func join(t *testing.T, fill byte) crypto.Fragment {
+	t.Helper()
+	f, err := crypto.FragmentFromBytes([]byte(strings.Repeat(string([]byte{fill}), crypto.SecretSize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// An object in the ledger must have the form too. The vectors have the cases that another decoder can test.
+func TestMalformedObjectsAreCorrupt(t *testing.T) {
+	s := newSite(t)
+	v := s.vault(t, nil)
+	key, err := crypto.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fragment := key.Split(crypto.ZeroShare())
+	meta := crypto.Meta{Size: 4, Created: s.now}
+	jwe, err := key.SealMeta(meta, crypto.LinkKID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]map[string][]byte{
+		"data too short":     {"data": []byte("123"), "meta.jwe": jwe},
+		"no data":            {"meta.jwe": jwe},
+		"no metadata":        {"data": []byte("1234")},
+		"metadata too long":  {"data": []byte("1234"), "meta.jwe": make([]byte, crypto.MaxMeta+1)},
+		"metadata not a JWE": {"data": []byte("1234"), "meta.jwe": []byte("{}")},
+	}
+	for name, entries := range tests {
+		c := put(t, s, v, entries)
+		if _, err := v.Open(t.Context(), c, fragment); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
+		}
+	}
+	c := put(t, s, v, map[string][]byte{"data": []byte("1234"), "meta.jwe": jwe})
+	o := opened(t, v, c)
+	if _, err := o.Entry(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("another entry: got %v, want ErrNotFound", err)
+	}
+	f, err := o.Open(t.Context(), fragment)
+	if err != nil {
+		t.Fatalf("the well-formed one: %v", err)
+	}
+	if err := errors.Join(f.Close(), o.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A kid that differs from the ledger's epoch is refused, whether there is a secret of that epoch or not,
+// and the error does not tell.
+func TestKidOfAnotherEpochIsCorrupt(t *testing.T) {
+	faults.Covers(t, 80)
+	s := newSite(t)
+	v := s.vault(t, nil)
+	if err := s.keys.Ensure("2026-10"); err != nil {
+		t.Fatal(err)
+	}
+	key, err := crypto.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kid := range []string{"2026-10", "2026-09", "1999-01", "2026-11-22"} {
+		jwe, err := key.SealMeta(crypto.Meta{Size: 1, Created: s.now}, kid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := put(t, s, v, map[string][]byte{object.Data: []byte("x"), object.Meta: jwe})
+		_, openErr := v.Open(t.Context(), c, key.Split(crypto.ZeroShare()))
+		_, objectErr := v.Object(t.Context(), c)
+		for what, err := range map[string]error{"Open": openErr, "Object": objectErr} {
+			if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), kid) {
+				t.Errorf("kid %s, %s: got %v, want ErrCorrupt and no word of the kid", kid, what, err)
+			}
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	v := newSite(b).vault(b, nil)
+	content := pattern(64 << 20)
+	l := detached(b, v, content)
+	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := v.Open(b.Context(), l.CID, l.Fragment)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, f); err != nil {
+			b.Fatal(err)
+		}
+		_ = f.Close()
+	}
+}

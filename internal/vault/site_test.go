@@ -1,0 +1,229 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
+	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
+)
+
+// site is one installation: a data directory with its store and keyring, and a clock.
+type site struct {
+	dir   string
+	store ipfs.Store
+	keys  *crypto.Keyring
+	now   time.Time
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := embedded.Open(filepath.Join(dir, "objects"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
+}
+
+// vault opens the site's vault, as each of its processes would.
+func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
+	t.Helper()
+	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }}
+	if change != nil {
+		change(&cfg)
+	}
+	v, err := New(cfg, s.store, s.keys, s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (s *site) objects(t *testing.T) int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "objects", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+func detach(t testing.TB, b *Batch, content []byte) link.Link {
+	t.Helper()
+	l, err := b.Detach(t.Context(), "Angebot.pdf", "application/pdf", bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// detached detaches and commits one attachment.
+func detached(t testing.TB, v *Vault, content []byte) link.Link {
+	t.Helper()
+	b := v.Begin()
+	l := detach(t, b, content)
+	if err := b.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	return b
+}
+
+// opened opens an object, and closes it when the test ends.
+func opened(t testing.TB, v *Vault, c cid.Cid) *Object {
+	t.Helper()
+	o, err := v.Object(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = o.Close() })
+	return o
+}
+
+// content reads an object until an error, and returns both.
+func content(t *testing.T, v *Vault, l link.Link) ([]byte, error) {
+	t.Helper()
+	f, err := v.Open(t.Context(), l.CID, l.Fragment)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+func wantContent(t *testing.T, v *Vault, l link.Link, want []byte) {
+	t.Helper()
+	if got, err := content(t, v, l); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, %v, want %d", len(got), err, len(want))
+	}
+}
+
+// routes are all ways to ask for something of an object.
+func routes(v *Vault, l link.Link) map[string]func(context.Context) error {
+	closed := func(c io.Closer, err error) error {
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}
+	return map[string]func(context.Context) error{
+		"Object": func(ctx context.Context) error { o, err := v.Object(ctx, l.CID); return closed(o, err) },
+		"Open":   func(ctx context.Context) error { f, err := v.Open(ctx, l.CID, l.Fragment); return closed(f, err) },
+		"ticket": func(context.Context) error { _, err := v.SealTicket(l.CID, l.Fragment); return err },
+	}
+}
+
+func wantAll(t *testing.T, v *Vault, l link.Link, want error) {
+	t.Helper()
+	for name, route := range routes(v, l) {
+		if err := route(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", name, err, want)
+		}
+	}
+}
+
+// keyHex is K = A ⊕ B, computed from what the gateway and the link say.
+func keyHex(t testing.TB, v *Vault, l link.Link) string {
+	t.Helper()
+	key := l.Fragment.Bytes()
+	for i, b := range opened(t, v, l.CID).Share().Bytes() {
+		key[i] ^= b
+	}
+	return hex.EncodeToString(key)
+}
+
+// put stores an object that no vault would make, and enters it into the ledger.
+func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
+	t.Helper()
+	root, err := s.store.Put(t.Context(), "test", func(add ipfs.AddFunc) (cid.Cid, error) {
+		var list []ipfs.Entry
+		for name, content := range entries {
+			node, err := ipfs.AddFile(add, bytes.NewReader(content))
+			if err != nil {
+				return cid.Undef, err
+			}
+			list = append(list, ipfs.Entry{Name: name, Node: node})
+		}
+		dir, err := ipfs.AddDirectory(add, list...)
+		return dir.CID, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.ledger.append("2026-11", s.now, []stored{{root, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// brokenStore fails in the methods that a test chooses.
+type brokenStore struct {
+	ipfs.Store
+	put, open, delete error
+	lost              bool // Put stores, and only its answer is lost
+	names             []string
+}
+
+func (s *brokenStore) Put(ctx context.Context, name string, build func(ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
+	s.names = append(s.names, name)
+	if s.put != nil {
+		return cid.Undef, s.put
+	}
+	root, err := s.Store.Put(ctx, name, build)
+	if err == nil && s.lost {
+		err = ipfs.ErrUnavailable
+	}
+	return root, err
+}
+
+func (s *brokenStore) Open(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) {
+	if s.open != nil {
+		return nil, s.open
+	}
+	return s.Store.Open(ctx, c)
+}
+
+func (s *brokenStore) Delete(ctx context.Context, c cid.Cid) error {
+	if s.delete != nil {
+		return s.delete
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Store.Delete(ctx, c)
+}
+
+func kuboStore(t *testing.T, node *servers.KuboNode) *kubo.Store {
+	t.Helper()
+	store, err := kubo.New(kubo.Config{API: node.API()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
