@@ -22,7 +22,7 @@ func filterConfig(t *testing.T) (file, dataDir string) {
 	return file, dataDir
 }
 
-// Exit code 1 means that nothing was written, of a mail that passes as well.
+// Exit code 1 means that nothing was written, even of a mail without attachments.
 func TestFilterWritesNothingOfHalfAMail(t *testing.T) {
 	file, _ := filterConfig(t)
 	half := "Subject: x\r\n\r\n" + strings.Repeat("a line of text\r\n", 100_000)
@@ -33,8 +33,8 @@ func TestFilterWritesNothingOfHalfAMail(t *testing.T) {
 	}
 }
 
-// A mail that could not be handed on leaves no object behind.
-func TestFilterUndoesWhatNobodyGot(t *testing.T) {
+// A mail that could not be written leaves no object behind.
+func TestFilterRemovesObjectsOfAnUnwrittenMail(t *testing.T) {
 	file, dataDir := filterConfig(t)
 	mail := "Content-Type: application/pdf\r\n\r\n" + strings.Repeat("x", 100_000)
 	var stderr bytes.Buffer

@@ -17,6 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
@@ -153,42 +154,63 @@ func finish(e *env, out *output.File, err error, useful int64, said string) erro
 
 // client opens what the flags name. Store and keyring may belong to another user, who is writing there,
 // or be a copy: nothing in them changes.
-func (c *getCmd) client() (f fetch.Client, err error) {
-	keys := c.Keys
-	switch {
-	case c.Store != "":
-		dir := c.Store
-		if objects := filepath.Join(dir, "objects"); isDir(objects) {
-			if dir = objects; keys == "" && isDir(filepath.Join(c.Store, "keys")) {
-				keys = filepath.Join(c.Store, "keys")
-			}
-		}
-		if !isDir(dir) {
-			return f, fmt.Errorf("--store: %s is not a directory, or does not exist: name a data_dir, or its objects folder", c.Store)
-		}
-		if f.Store, err = embedded.OpenReadOnly(dir); err != nil {
-			return f, fmt.Errorf("--store: %w", err)
-		}
-	case c.API != "":
-		token, err := (&config.Kubo{TokenFile: c.TokenFile}).Token()
-		if err != nil {
-			return f, fmt.Errorf("--token-file: %w", err)
-		}
-		if f.Store, err = kubo.New(kubo.Config{API: c.API, Token: token}); err != nil {
-			return f, fmt.Errorf("--api: %w", err)
-		}
+func (c *getCmd) client() (client fetch.Client, err error) {
+	objects, keys := folders(c.Store)
+	if c.Keys != "" {
+		keys = c.Keys
 	}
-	if keys == "" {
-		return f, nil
+	if client.Store, err = c.openStore(objects); err != nil || keys == "" {
+		return client, err
+	}
+	if client.Keys, err = openKeys(keys); err != nil {
+		return client, errors.Join(fmt.Errorf("--keys: %w", err), client.Close())
+	}
+	return client, nil
+}
+
+// folders returns where --store has its objects and its keyring. It may name a data_dir, which has both,
+// or the objects alone.
+func folders(dir string) (objects, keys string) {
+	objects, keys = filepath.Join(dir, "objects"), filepath.Join(dir, "keys")
+	if dir == "" || !isDir(objects) {
+		return dir, ""
 	}
 	if !isDir(keys) {
-		err := fmt.Errorf("--keys: %s is not a directory, or does not exist: name the keys folder of a data_dir", keys)
-		return f, errors.Join(err, f.Close())
+		return objects, ""
 	}
-	if f.Keys, err = crypto.ReadKeyring(keys); err != nil {
-		return f, errors.Join(fmt.Errorf("--keys: %w", err), f.Close())
+	return objects, keys
+}
+
+// openStore returns nil if the flags name no store: the gateway is asked then.
+func (c *getCmd) openStore(objects string) (store ipfs.Store, err error) {
+	flag := "--store"
+	switch {
+	case c.API != "":
+		var token string
+		if token, err = (&config.Kubo{TokenFile: c.TokenFile}).Token(); err != nil {
+			flag = "--token-file"
+			break
+		}
+		flag = "--api"
+		store, err = kubo.New(kubo.Config{API: c.API, Token: token})
+	case objects == "":
+		return nil, nil
+	case !isDir(objects):
+		err = fmt.Errorf("%s is not a directory, or does not exist: name a data_dir, or its objects folder", objects)
+	default:
+		store, err = embedded.OpenReadOnly(objects)
 	}
-	return f, nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	return store, nil
+}
+
+func openKeys(dir string) (*crypto.Keyring, error) {
+	if !isDir(dir) {
+		return nil, fmt.Errorf("%s is not a directory, or does not exist: name the keys folder of a data_dir", dir)
+	}
+	return crypto.ReadKeyring(dir)
 }
 
 func isDir(path string) bool {

@@ -294,7 +294,7 @@ func TestGetNoZIPWithADamagedFile(t *testing.T) {
 	site := fetchtest.New(t)
 	list, _, links := storeList(t, site)
 	site.Spoil = func(path string, answer []byte) []byte {
-		if strings.HasPrefix(path, "/ipfs/"+links[2].CID.String()) {
+		if path == "/ipfs/"+links[2].CID.String()+"/data" {
 			answer[len(answer)-1000] ^= 1
 		}
 		return answer

@@ -27,9 +27,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// A node behind a web server with TLS, whose certificate a CA of one's own has signed: SSL_CERT_FILE names it, as for any program.
-// Only the real binary can show that, for a process reads the CAs once.
-func TestKuboOverTLS(t *testing.T) {
+// A node may be behind a web server with TLS whose certificate a private CA has signed: SSL_CERT_FILE
+// names the CA, as for other programs. Only the real binary can show it, for a process reads the CAs once.
+func TestKuboBehindAPrivateCA(t *testing.T) {
 	node, err := url.Parse(servers.Kubo(t).URL())
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestKuboOverTLS(t *testing.T) {
 	ours, other := newCA(t, filepath.Join(dir, "ours.pem")), newCA(t, filepath.Join(dir, "other.pem"))
 	serve := func(c tls.Certificate) string {
 		s := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(node))
-		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes are what is tested
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes are expected
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
 		s.StartTLS()
 		t.Cleanup(s.Close)
@@ -54,7 +54,7 @@ func TestKuboOverTLS(t *testing.T) {
 		cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
 		var out, err bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &err
-		_ = cmd.Run() // the exit code tells
+		_ = cmd.Run() // the exit code says it
 		return out.String(), err.String(), cmd.ProcessState.ExitCode()
 	}
 	write(t, filepath.Join(dir, "detach.toml"), "", 0o600)
@@ -95,7 +95,7 @@ func TestKuboOverTLS(t *testing.T) {
 	} {
 		stdout, stderr, code := detach(tt.api, tt.ca, nil, "check")
 		said := strings.Contains(stdout, tt.want)
-		if name == "no TLS spoken" { // its connection may be gone before what it answered is read: check sends a body
+		if name == "no TLS spoken" { // check sends a body: the connection may close before the answer is read
 			said = said || strings.Contains(stdout, "broken pipe") || strings.Contains(stdout, "connection reset")
 		}
 		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "correct [store]") {
@@ -108,7 +108,7 @@ func TestKuboOverTLS(t *testing.T) {
 	}
 }
 
-// certAuthority is a CA with its certificate in file.
+// certAuthority is a CA whose certificate is in file.
 type certAuthority struct {
 	file string
 	cert *x509.Certificate

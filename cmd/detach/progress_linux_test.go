@@ -19,9 +19,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 )
 
-// On a terminal a line is drawn, as wide as that is, again and again in its place; in the end it is gone. No name writes anything else
-// there.
-func TestProgressOnTerminal(t *testing.T) {
+// On a terminal, one line is drawn again and again in its place, as wide as the terminal, and is removed
+// at the end. A file's name cannot write anything else there.
+func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	file := fetchtest.File{Name: "in\x1b[2J\u202evoice\r\x9b.bin", Type: "application/pdf", Content: fetchtest.Random(4 << 20)}
 	l := fetchtest.Store(t, fetchtest.New(t).Vault, file)[0]
 	l.Base = slowly(t, l.Base)
@@ -39,7 +39,7 @@ func TestProgressOnTerminal(t *testing.T) {
 			resize(t, screen, 30)
 			resized = true
 		}
-		if err != nil { // EIO, when nobody has the terminal any more
+		if err != nil { // EIO, when no process has the terminal any more
 			break
 		}
 	}
@@ -67,7 +67,7 @@ func TestProgressOnTerminal(t *testing.T) {
 		t.Errorf("after them comes %q", text)
 	}
 
-	// In a file there is none of it.
+	// Nothing is drawn in a file.
 	cmd := exec.CommandContext(t.Context(), "detach", "get", "-o", "a\x1b[2Jb", l.URL())
 	cmd.Dir = t.TempDir()
 	said, err := os.Create(filepath.Join(cmd.Dir, "said"))
@@ -83,7 +83,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 }
 
-// slowly is a server in front of another, which gives 2 MiB in a second.
+// slowly returns a server in front of another that sends 2 MiB a second.
 func slowly(t *testing.T, to string) string {
 	t.Helper()
 	target, err := url.Parse(to)

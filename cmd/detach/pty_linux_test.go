@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal is a new terminal: what is written to tty comes out of screen (pty(7)).
+// openTerminal opens a terminal: what is written to tty can be read from screen (pty(7)).
 func openTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -38,7 +38,7 @@ func resize(t *testing.T, screen *os.File, columns uint16) {
 	}
 }
 
-// hold stops what is written to the terminal, as Ctrl-S does: whoever writes waits.
+// hold stops the terminal, as Ctrl-S does: its writers wait.
 func hold(t *testing.T, tty *os.File) {
 	t.Helper()
 	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOOFF); err != nil {

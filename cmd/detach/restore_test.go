@@ -15,8 +15,8 @@ import (
 
 const corpusDir = "../../../shared/corpus"
 
-// restore(filter(m)) = m for every mail there is, through the real vault and the embedded store.
-func TestCorpusRestoredFromTheStore(t *testing.T) {
+// restore(filter(m)) = m for every mail of the corpus, through the real vault and the embedded store.
+func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 	paths, err := filepath.Glob("../../internal/rewrite/testdata/golden/*[a-z].eml")
 	if err != nil || len(paths) == 0 {
 		t.Fatal("no golden mails: ", err)

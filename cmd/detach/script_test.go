@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,30 +21,32 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"detach": main})
 }
 
-// One file for each promise. Beside testscript's own commands there are, in the order in which a script uses them:
+// Each promise has one file. Its commands, beside testscript's own, in the order in which a script uses
+// them:
 //
-//	nexthop                 a mail server that takes everything; its address is $NEXTHOP
+//	nexthop                 runs a mail server that accepts everything, at $NEXTHOP
 //	config FILE [LINE...]   writes a configuration with free addresses $PROXY, $GATEWAY and $ADMIN
-//	attachment FILE SIZE    random bytes
-//	mail FILE ATTACHMENT    a mail with this attachment
+//	attachment FILE SIZE    writes random bytes
+//	mail FILE ATTACHMENT    writes a mail with this attachment
 //	ready                   waits until the running detach says so
 //	send CODE FILE          sends a mail through $PROXY, and wants this reply
-//	delivered COUNT [FILE]  what has arrived, and the last of it
-//	restorelink FILE        its Detach-Restore link, likewise
-//	travel FILE FILE        a mail as a mailbox gives it back: fields on top, this one folded, LF line ends
-//	refield FILE FILE CID A changes its link
+//	delivered COUNT [FILE]  wants so many mails to have arrived, and writes the last one
+//	restorelink FILE        sets $LINK and $CID from the Detach-Restore field of a mail
+//	travel FILE FILE        writes a mail as a mailbox returns it: with more fields, this one folded, and LF
+//	refield FILE FILE CID A writes a mail with another link in that field
 //	deny CID                revokes an object
-//	files DIR COUNT [NAME]  what is in a folder
-//	link FILE               the first link in a mail: $LINK
-//	exits CODE COMMAND...   runs a command to this exit code
-//	stale FILE              a socket that a killed process left
-//	fetch CODE URL          what the web server answers, for stdout
+//	files DIR COUNT [NAME]  wants so many files in a folder, one of them called NAME
+//	link FILE               sets $LINK, $CID and $FRAGMENT from the first link in a mail
+//	exits CODE COMMAND...   runs a command, and wants this exit code
+//	stale FILE              makes a socket as a killed process leaves it
+//	fetch CODE URL          wants this answer of a web server, whose body becomes stdout
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -52,14 +56,15 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
-			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel, "refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
+			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel,
+			"refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
 		},
 	})
 }
 
-// world is what a script has set up.
+// world is the surroundings of one script.
 type world struct {
-	t   *testing.T // of all scripts
+	t   *testing.T // the test of all scripts
 	box *mailbox.Mailbox
 }
 
@@ -133,7 +138,7 @@ func ready(ts *testscript.TestScript, _ bool, _ []string) {
 	})
 }
 
-// poll asks until there is no error. What is asked is another process, which has no other way to tell.
+// poll asks another process, which has no other way to tell, until there is no error.
 func poll(ts *testscript.TestScript, what string, ask func() error) {
 	deadline := time.Now().Add(30 * time.Second)
 	err := ask()
@@ -227,4 +232,48 @@ func stale(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	ts.Check(l.Close())
+}
+
+func findRestoreLink(ts *testscript.TestScript, _ bool, args []string) {
+	raw, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	links, err := skeleton.Links(bytes.NewReader(raw))
+	ts.Check(err)
+	ts.Setenv("LINK", links[0].URL())
+	ts.Setenv("CID", links[0].CID.String())
+}
+
+func travel(ts *testscript.TestScript, _ bool, args []string) {
+	raw, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	mail := "From someone@example.org Sun Nov 22 20:00:00 2026\nReturn-Path: <someone@example.org>\nDelivered-To: box@example.org\n" +
+		"Received: from mx.example.org\n\tby imap.example.org; Sun, 22 Nov 2026 20:00:00 +0000\n" + strings.ReplaceAll(string(raw), "\r\n", "\n")
+	mail = strings.Replace(mail, "\nDetach-Restore: ", "\ndetach-restore:\n\t", 1)
+	mail = strings.Replace(mail, "\n\n", "\nX-Spam-Status: No\nStatus: RO\n\n", 1)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(mail), 0o600))
+}
+
+var restoreField = regexp.MustCompile(`Detach-Restore: .*`)
+
+func refield(ts *testscript.TestScript, _ bool, args []string) {
+	raw, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	field := "Detach-Restore: https://files.example.org/" + args[2] + "#" + args[3] + "\r"
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), restoreField.ReplaceAllLiteral(raw, []byte(field)), 0o600))
+}
+
+func deny(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs("data/denied"), []byte(args[0]+"\n"), 0o600))
+}
+
+func files(ts *testscript.TestScript, _ bool, args []string) {
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if strconv.Itoa(len(names)) != args[1] || len(args) > 2 && !strings.Contains(strings.Join(names, " "), args[2]) {
+		ts.Fatalf("%s has %q, want %s", args[0], names, strings.Join(args[1:], " "))
+	}
 }

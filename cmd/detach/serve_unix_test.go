@@ -19,8 +19,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
 )
 
-// SIGTERM in the middle of a mail: the mail is finished and delivered, and then the process ends with 0.
-func TestSIGTERMDrains(t *testing.T) {
+// After SIGTERM in the middle of a mail, the mail is finished and delivered, and the exit code is 0.
+func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	box := mailbox.New(nil)
 	hop, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +83,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	}
 }
 
-// waitWriter is a log that tells when something stands in it so many times.
+// waitWriter is a log that reports when it contains a text a number of times.
 type waitWriter struct {
 	mu    sync.Mutex
 	b     bytes.Buffer

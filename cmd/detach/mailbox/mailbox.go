@@ -110,7 +110,8 @@ func (m *Mailbox) deliver(mail *Mail) {
 }
 
 func (mail *Mail) messageID() string {
-	h, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(mail.Raw))).ReadMIMEHeader() // even with an error, it returns what it could read
+	// Even with an error, this returns the fields that it could read.
+	h, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(mail.Raw))).ReadMIMEHeader()
 	return h.Get("Message-Id")
 }
 

@@ -23,8 +23,9 @@ import (
 
 const brokenSize = 6<<20 + 99
 
-// A download that is killed, interrupted or cut off goes on where it was, wherever its bytes come from.
-func TestGetBrokenOff(t *testing.T) {
+// A download that is killed, interrupted or cut off goes on where it ended: from a gateway, a node and a
+// store.
+func TestGetResumesAfterItWasKilled(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(brokenSize)
 	l, dir := site.Store(t, content), site.Dir
 	t.Run("gateway", func(t *testing.T) {
@@ -44,7 +45,7 @@ func TestGetBrokenOff(t *testing.T) {
 	})
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT} {
 		t.Run("store, "+name, func(t *testing.T) {
-			// A folder never keeps anybody waiting. A terminal does that does not take the progress.
+			// A folder never makes the process wait, but a terminal that is held does: progress is drawn there.
 			_, tty := openTerminal(t, 80)
 			hold(t, tty)
 			get := startGet(t, tty, "--store", dir, l.URL())
@@ -57,11 +58,11 @@ func TestGetBrokenOff(t *testing.T) {
 	}
 }
 
-// testBrokenOff downloads through a server that gives a part of the file, and then nothing.
+// testBrokenOff downloads through a server that stops half way, ends the download there, and runs it again.
 func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args func(url string, l link.Link) []string) {
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // to be cut off takes a while: it is tried again
+			t.Parallel() // the retries after a cut take a while
 			door := newDoor(t, from, brokenSize/2)
 			get := startGet(t, nil, args(door.url, l)...)
 			get.reaches(t, partOf(l), 1<<20)
@@ -73,7 +74,7 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 			have := get.size(partOf(l))
 			door.open()
 			goesOn(t, get.cmd.Dir, content, args(door.url, l)...)
-			// Blocks are of 1 MiB; beside them comes what is around them.
+			// A block of 1 MiB is sent whole, and there are blocks above the leaves.
 			if most := brokenSize - have + 1<<20 + 64<<10; door.gave() > most {
 				t.Errorf("with %d bytes there, %d of %d came again", have, door.gave(), brokenSize)
 			}
@@ -81,7 +82,7 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 	}
 }
 
-// goesOn runs the command again, in dir.
+// goesOn runs the command again in dir, and wants it to resume.
 func goesOn(t *testing.T, dir string, content []byte, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "detach", append([]string{"get"}, args...)...)
@@ -98,14 +99,14 @@ func goesOn(t *testing.T, dir string, content []byte, args ...string) {
 	}
 }
 
-// aGet is a process that downloads.
+// aGet is a running detach get.
 type aGet struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
 	ended  chan error
 }
 
-// startGet starts it in a folder of its own, on a terminal if there is one.
+// startGet starts detach get in a new folder. Its stderr is tty, unless that is nil.
 func startGet(t *testing.T, tty *os.File, args ...string) *aGet {
 	t.Helper()
 	g := &aGet{cmd: exec.Command("detach", append([]string{"get"}, args...)...), ended: make(chan error, 1)}
@@ -129,7 +130,7 @@ func (g *aGet) size(file string) int64 {
 	return info.Size()
 }
 
-// reaches waits until a file has a size. Its writer has no other way to tell.
+// reaches waits until a file has a size. The process has no other way to tell.
 func (g *aGet) reaches(t *testing.T, file string, size int64) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); g.size(file) < size; time.Sleep(5 * time.Millisecond) {
@@ -149,7 +150,7 @@ func (g *aGet) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// ends waits for the end that the signal makes. Whoever can still speak says how to go on.
+// ends waits for the end that the signal causes. Unless it was killed, detach get says how to go on.
 func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	exit, ok := errors.AsType[*exec.ExitError](<-g.ended)
@@ -167,14 +168,14 @@ func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// door is a server in front of another, which lets so many bytes through, and then keeps who asks waiting.
+// door is a server in front of another. It lets a number of bytes through, and then makes clients wait.
 type door struct {
 	url string
 
 	mu    sync.Mutex
 	left  int64
 	given int64
-	cut   chan struct{} // closed: who waits, and who comes, is sent away
+	cut   chan struct{} // closed: waiting and new clients are disconnected
 }
 
 func newDoor(t *testing.T, to string, left int64) *door {
@@ -211,7 +212,7 @@ func (d *door) gave() int64 {
 	return d.given
 }
 
-// pass takes what may go through of n bytes.
+// pass returns how many of n bytes may go through, and what ends the waiting for more.
 func (d *door) pass(n int) (int, chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

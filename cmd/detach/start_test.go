@@ -15,7 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// refusal is a change that makes a good configuration, or what it names, a bad one; and what is said of it.
+// refusal is a change that makes a good configuration, or what it names, a bad one, and the error that
+// is wanted then.
 type refusal struct {
 	change func(t *testing.T, dir string) (from, to string)
 	want   string
@@ -26,10 +27,10 @@ var refusals = map[string]refusal{
 	"plain HTTP":  {say(`url = "http://localhost:1"`, `url = "http://files.example.org"`), `^detach: gateway\.url: .* plain HTTP .* use https://`},
 	"missing key": {say(`reinject = "127.0.0.1:1"`, ``), `^detach: proxy\[0\]\.reinject: missing: name the next hop`},
 	"unknown key": {say(`reinject =`, `reinjekt =`), `^detach: proxy\.reinjekt: unknown key: did you mean`},
-	"no TOML":     {say(`[gateway]`, `[gateway`), `^detach: .*line \d+: `},
+	"not TOML":    {say(`[gateway]`, `[gateway`), `^detach: .*line \d+: `},
 	"wrong type":  {say(`restore = true`, `restore = "yes"`), `^detach: .*restore.*`},
 	"bad unit":    {say(`restore = true`, `max_size = "10 parsecs"`), `^detach: .*max_size.*`},
-	"no right": {say(`listen = "127.0.0.1:0" # proxy`, `listen = "203.0.113.1:25"`), // an address of nobody's
+	"no right": {say(`listen = "127.0.0.1:0" # proxy`, `listen = "203.0.113.1:25"`), // a documentation address
 		`^detach: proxy\[0\]\.listen: .*203\.0\.113\.1:25.* choose another address`},
 	"a key that all can read": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o644)
@@ -46,7 +47,7 @@ var refusals = map[string]refusal{
 		write(t, filepath.Join(dir, "in-the-way"), "", 0o600)
 		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "in-the-way"))
 	}, `^detach: proxy\[0\]\.listen: .*in-the-way.* choose another address`},
-	"a socket in no folder": {func(t *testing.T, dir string) (string, string) {
+	"a socket in a missing folder": {func(t *testing.T, dir string) (string, string) {
 		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "none", "socket"))
 	}, `^detach: proxy\[0\]\.listen: .*none/socket.* choose another address`},
 	"a socket with a long name": {func(t *testing.T, dir string) (string, string) {
@@ -61,7 +62,7 @@ var refusals = map[string]refusal{
 		write(t, filepath.Join(dir, "data", "ledger"), "", 0o600)
 		return "", ""
 	}, `^detach: data_dir: .*ledger.* not a directory`},
-	"a key that is none": {func(t *testing.T, dir string) (string, string) {
+	"a malformed key": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), "t0psecret\n", 0o600)
 		return "", ""
 	}, `^detach: data_dir: .*2026-11\.key .*malformed .*backup`},
@@ -77,9 +78,9 @@ var refusals = map[string]refusal{
 	}, `^detach: data_dir: .*not a directory.*`},
 }
 
-// What is wrong with a configuration, or with what it names, is said in one line before anything is served, with the key and the
-// remedy, and the exit code is 2.
-func TestRefusesToStart(t *testing.T) {
+// A mistake in the configuration, or in what it names, is reported before anything is served: in one line
+// with the key and the remedy, and with exit code 2. check names the same key.
+func TestServeRefusesMistakes(t *testing.T) {
 	faults.Covers(t, 97)
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -100,7 +101,7 @@ func TestRefusesToStart(t *testing.T) {
 			file := filepath.Join(dir, "detach.toml")
 			write(t, file, strings.Replace(text, from, to, 1), 0o600)
 			var stdout, stderr bytes.Buffer
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in which one that starts after all ends
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // if it starts against expectation, it ends
 			defer cancel()
 			if code := run(ctx, []string{"serve", "--config", file}, nil, &stdout, &stderr); code != exitUsage {
 				t.Errorf("exit code %d, want %d", code, exitUsage)
@@ -109,7 +110,7 @@ func TestRefusesToStart(t *testing.T) {
 			if !regexp.MustCompile(c.want).MatchString(line) || rest != "" || stdout.Len() > 0 {
 				t.Errorf("said %q, want one line that matches %s", stderr.String()+stdout.String(), c.want)
 			}
-			// check ends with the same code, and names the key in what it counts as wrong.
+			// check has the same exit code, and names the key in a line that fails.
 			key, _, _ := strings.Cut(strings.TrimPrefix(c.want, "^detach: "), ": ")
 			var checked, said bytes.Buffer
 			code := run(ctx, []string{"check", "--config", file}, nil, &checked, &said)
