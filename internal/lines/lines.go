@@ -41,7 +41,8 @@ func End(b []byte) []byte {
 	return b[len(bytes.TrimSuffix(rest, []byte("\r"))):]
 }
 
-// Ending returns the line end that b uses, which is that of its first line; otherwise if b has none.
+// Ending returns the line end that b uses, which is that of its first line; otherwise if b has
+// none.
 func Ending(b []byte, otherwise string) string {
 	line, whole := First(b)
 	switch {

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package measure tells tests how much time something takes, and what takes more of it.
+// Package measure tells tests how much processor time a thing takes.
 package measure
 
 import (

@@ -120,8 +120,8 @@ func goMessage(mail []byte) (sums []string, ok bool) {
 	return sums, err == nil
 }
 
-// Python's email package and go-message find the parts that are detached here, with the same bytes; and
-// every part that by Python's reading is to be detached is detached, unless there is a reason.
+// Python's email package and go-message find the parts that are detached here, with the same bytes;
+// and every part that by Python's reading is to be detached is detached, unless there is a reason.
 func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
 	py := startPython(t)
 	count := map[string]int{}

@@ -13,9 +13,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// attachment detaches one part, if it is large enough and can be decoded exactly. Until it has proved
-// large enough, its bytes go to the spool like those of any other part; then they are taken out
-// again.
+// attachment detaches one part, if it is large enough and can be decoded exactly. Until it has
+// proved large enough, its bytes go to the spool like those of any other part; then they are taken
+// out again.
 func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter, removed bool, err error) {
 	if w.cuts.full() {
 		return w.keepPart()
@@ -80,8 +80,8 @@ func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off in
 	return cut{off: off, name: v.name, mediaType: mediaType, size: a.size, crc32: a.sum, link: l, layout: a.decoder.Layout()}, nil
 }
 
-// putBack undoes store, for a part that proved damaged after it had begun to stream away: the stored
-// bytes are read back, encoded as they were, and stand in the spool again.
+// putBack undoes store, for a part that proved damaged after it had begun to stream away: the
+// stored bytes are read back, encoded as they were, and stand in the spool again.
 func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
 	r, err := w.detacher.Open(ctx, c.link)
 	if err != nil {
@@ -97,7 +97,7 @@ func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
 	return err
 }
 
-// keepRest keeps what of the part is still to come.
+// keepRest keeps the bytes of the part that are still to come.
 func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 	if a.ended {
 		return a.delimiter, false, nil
@@ -105,8 +105,8 @@ func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 	return w.keepPart()
 }
 
-// attachmentReader reads the decoded body of one part from the scanner. If the body cannot be decoded
-// to its end, the reader ends early and whole is false.
+// attachmentReader reads the decoded body of one part from the scanner. If the body cannot be
+// decoded to its end, the reader ends early and whole is false.
 type attachmentReader struct {
 	scan      *scanner
 	decoder   transfer.Decoder
@@ -116,7 +116,7 @@ type attachmentReader struct {
 	decoded   []byte // but not read yet
 	space     []byte // decoded's memory
 	size      int64  // decoded so far
-	sum       uint32 // CRC-32 of what was read
+	sum       uint32 // CRC-32 of the bytes that Read returned
 	done      bool   // no more will be decoded
 	whole     bool   // the body ended as it should
 	ended     bool   // the scanner is past the body

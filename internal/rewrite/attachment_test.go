@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// Whether a part is detached depends only on its size, and that it can be decoded to its very end. The
-// sizes of reads make no difference, nor how much had streamed away when it proved damaged.
+// Whether a part is detached depends only on its size, and that it can be decoded to its very end.
+// The sizes of reads make no difference, nor how much had streamed away when it proved damaged.
 func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	const minSize = 3000
 	damages := map[string]string{"base64": "\r\n!", "quoted-printable": "=X", "8bit": ""}
@@ -60,8 +60,8 @@ func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	}
 }
 
-// A detached file is what every program decodes, else the part is left alone. (Package transfer tests
-// the layouts.)
+// A detached file is what every program decodes, else the part is left alone. (Package transfer
+// tests the layouts.)
 func TestFilesAreExactOrKept(t *testing.T) {
 	faults.Covers(t, 67)
 	for _, name := range []string{"base64", "Base64", "BASE64", " base64 ", "base64 ", "\r\n base64"} {

@@ -200,8 +200,8 @@ func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
 	return slices.Concat(delimiter, []byte(fields), content), nil
 }
 
-// becomeNotice makes a message that was nothing but an attachment into a text message, whose body is
-// the notice.
+// becomeNotice makes a message that was nothing but an attachment into a text message, whose body
+// is the notice.
 func (m *Message) becomeNotice(n *notice.Notice) {
 	content, encoding := n.Entity(m.header.eol())
 	if !m.header.has("MIME-Version") {

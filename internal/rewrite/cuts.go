@@ -24,7 +24,8 @@ type cut struct {
 	layout    transfer.Layout
 }
 
-// Cuts are all detached attachments of a message, in its order. With the spool they are the message:
+// cuts are all detached attachments of a message, in its order. With the spool they are the
+// message:
 //
 //	message = spool with each cut's body put back at its offset
 type cuts struct {
@@ -34,7 +35,7 @@ type cuts struct {
 	summed int64
 }
 
-// full reports whether a skeleton might not have room for one cut more.
+// full reports whether one more cut might be too much for a skeleton.
 func (c *cuts) full() bool {
 	return c.runs > skeleton.MaxRuns-transfer.MaxRuns-1 || len(c.list) == skeleton.MaxCuts
 }
@@ -93,7 +94,7 @@ func (c *cuts) fileList() ([]byte, error) {
 	return list, err
 }
 
-// close gives back what the layouts are kept in.
+// close gives back the memory and the files of the layouts.
 func (c *cuts) close() (err error) {
 	for _, one := range c.list {
 		if one.layout.Raw != nil {

@@ -43,8 +43,8 @@ func (m *memory) list(t *testing.T) (filelist.List, link.Link) {
 	return list, at
 }
 
-// A mail of two or more files has a file list, in its order, whether it can be restored or not; and the
-// link to all of them stands in each of its texts, after the files.
+// A mail of two or more files has a file list, in its order, whether it can be restored or not; and
+// the link to all of them stands in each of its texts, after the files.
 func TestFileListHasAllFilesInOrder(t *testing.T) {
 	const mail = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n" +
 		"--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n" +

@@ -10,7 +10,7 @@ import (
 type action int
 
 const (
-	actionKeep    action = iota // as it is, and everything inside
+	actionKeep    action = iota // unchanged, with everything inside
 	actionText                  // kept, and the notice may stand in it
 	actionDescend               // into a multipart
 	actionDetach
@@ -27,8 +27,8 @@ type verdict struct {
 	encoding string // actionDetach
 }
 
-// keptTypes are never detached. Signatures and what they sign lose their meaning when a byte changes;
-// the others are read by the mail program itself.
+// keptTypes are never detached. Signatures and what they sign lose their meaning when a byte
+// changes; the others are read by the mail program itself.
 var keptTypes = map[string]bool{
 	"text/calendar":                 true,
 	"application/pkcs7-mime":        true,
@@ -84,8 +84,8 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 
 func decideMultipart(ct contentType) verdict {
 	boundary := ct.params["boundary"]
-	// Some programs know only one of boundary and boundary*, others take either (RFC 2231 section 3),
-	// so they find different parts.
+	// Some programs know only one of boundary and boundary*, others take either (RFC 2231 section
+	// 3), so they find different parts.
 	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
 	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
 		return verdict{}

@@ -80,8 +80,8 @@ func TestPartsWithRepeatedFieldsAreKept(t *testing.T) {
 	untouched(t, strings.Replace(multi(abc), "Content-Type: application", twice, 1))
 }
 
-// A DKIM signature holds if no byte that it covers changes, as when nothing is detached. Rewritten mail
-// is signed after the filter, and the old signature verifies when it is restored.
+// A DKIM signature holds if no byte that it covers changes, as when nothing is detached. Rewritten
+// mail is signed after the filter, and the old signature verifies when it is restored.
 func TestSignedMailWithoutAttachmentsIsUntouched(t *testing.T) {
 	faults.Covers(t, 58)
 	sig := "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=example.org; s=x;\r\n\th=from:subject; bh=abc=; b=def=\r\n"
@@ -114,8 +114,15 @@ func TestWhichPartsAreDetached(t *testing.T) {
 	} {
 		detached(t, mail, "abc")
 	}
-	picture := "--r\r\nContent-Type: image/png\r\nContent-ID: <p@x>\r\nContent-Transfer-Encoding: base64\r\n\r\n" + abc + "\r\n"
-	untouched(t, "Content-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html\r\n\r\n<img src=\"CID:p@x\">\r\n"+picture+"--r--\r\n")
-	untouched(t, "Content-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html\r\n\r\n<img src='cid:p%40x'>\r\n"+picture+"--r--\r\n")
-	untouched(t, "Content-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html; charset=utf-16le\r\n\r\n<\x00i\x00m\x00g\x00>\x00\r\n"+picture+"--r--\r\n")
+	related := func(htmlFields, html string) string {
+		return "Content-Type: multipart/related; boundary=r\r\n\r\n--r\r\nContent-Type: text/html" + htmlFields + "\r\n\r\n" + html +
+			"\r\n--r\r\nContent-Type: image/png\r\nContent-ID: <p@x>\r\nContent-Transfer-Encoding: base64\r\n\r\n" + abc + "\r\n--r--\r\n"
+	}
+	untouched(t, related("", `<img src="CID:p@x">`))
+	untouched(t, related("", `<img src='cid:p%40x'>`))
+	untouched(t, related("; charset=utf-16le", "<\x00i\x00m\x00g\x00>\x00"))
+	encoded := "\r\nContent-Transfer-Encoding: base64"
+	untouched(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpwQHgiPg=="))       // cid:p@x
+	detached(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpxQHgiPg=="), "abc") // cid:q@x
+	untouched(t, related(encoded, "PGltZyBz!cmM9ImNpZDpxQHgiPg=="))           // cannot be read
 }

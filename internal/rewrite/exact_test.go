@@ -99,8 +99,8 @@ func (n *node) String() string {
 
 const anyLink = "https://files.example.org/"
 
-// compare returns why after cannot be before with detached parts taken out and the notice put in, or ""
-// if it can be. It takes the contents of the detached parts from files.
+// compare returns why after cannot be before with detached parts taken out and the notice put in,
+// or "" if it can be. It takes the contents of the detached parts from files.
 func compare(before, after *node, files map[string]int) string {
 	if before.String() == after.String() {
 		return ""
@@ -199,8 +199,8 @@ func isNotice(n *node) bool {
 	return strings.Contains(text, anyLink) && strings.Count(n.header, "\n") == 3 && !strings.Contains(text, "\n\n\n\n")
 }
 
-// compareText wants a text as it was, with an insertion in one place, and its header, except for how
-// the text is encoded.
+// compareText wants a text as it was, with an insertion in one place, and its header, except for
+// how the text is encoded.
 func compareText(before, after *node) string {
 	var kept [2][]string
 	for i, n := range []*node{before, after} {

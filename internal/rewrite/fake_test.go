@@ -118,7 +118,7 @@ func mixed(size int) []byte {
 	return b.Bytes()
 }
 
-// pieces is a reader whose every read gives n bytes at most.
+// pieces is a reader that reads at most n bytes at a time.
 type pieces struct {
 	r io.Reader
 	n int

@@ -19,13 +19,13 @@ import (
 const (
 	// maxParams bounds the parameters read of one field.
 	maxParams = 256
-	// maxWords bounds the encoded words (RFC 2047) of one name, of which each takes a decoder. It is
-	// enough for a name of 10 kB.
+	// maxWords bounds the encoded words (RFC 2047) of one name, of which each takes a decoder. It
+	// is enough for a name of 10 kB.
 	maxWords = 256
 )
 
-// fileName is the name that a part's header gives it, decoded, or "". The disposition's filename goes
-// before the type's name (RFC 2183 section 2.3).
+// fileName is the name that a part's header gives it, decoded, or "". The disposition's filename
+// goes before the type's name (RFC 2183 section 2.3).
 func fileName(disposition, contentType string) string {
 	if name := paramValue(disposition, "filename"); name != "" {
 		return name
@@ -245,8 +245,8 @@ func toUTF8(cs, s string) string {
 	return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
 }
 
-// extensions are for attachments without a name. They stand here because mime.ExtensionsByType answers
-// differently on every machine.
+// extensions are for attachments without a name. They stand here because mime.ExtensionsByType
+// answers differently on every machine.
 var extensions = map[string]string{
 	"application/pdf": ".pdf", "application/zip": ".zip", "application/msword": ".doc",
 	"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxHeaderBytes is twice and a half what Postfix keeps of a header.
+	// maxHeaderBytes is two and a half times what Postfix keeps of a header.
 	maxHeaderBytes = 256 << 10
 	// maxHeaderLines bounds the cost of a header of a million empty fields.
 	maxHeaderLines = 8192
@@ -44,9 +44,9 @@ func parseHeader(raw []byte) header {
 	return h
 }
 
-// splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322 section
-// 2.2); ok reports whether all of it could be parsed. It accepts what go-message's textproto
-// accepts (FuzzHeader), without copying.
+// splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322
+// section 2.2); ok reports whether all of it could be parsed. It accepts what go-message's
+// textproto accepts (FuzzHeader), without copying.
 func splitFields(raw []byte) (fields []field, ok bool) {
 	fields = make([]field, 0, 16)
 	for pos := mboxLine(raw); pos < len(raw); {
@@ -101,15 +101,16 @@ func mboxLine(raw []byte) int {
 	return 0
 }
 
-// endsHeader reports whether the last line of b is blank, so a header block that ends with b is whole.
+// endsHeader reports whether the last line of b is blank, so a header block that ends with b is
+// whole.
 func endsHeader(b []byte) bool {
 	b, ok := bytes.CutSuffix(b, []byte("\n"))
 	b = bytes.TrimSuffix(b, []byte("\r"))
 	return ok && (len(b) == 0 || b[len(b)-1] == '\n')
 }
 
-// one returns the value of a field that must not be repeated, "" if it is absent. unique is false if
-// it is repeated: mail programs differ about which of two they believe.
+// one returns the value of a field that must not be repeated, "" if it is absent. unique is false
+// if it is repeated: mail programs differ about which of two they believe.
 func (h *header) one(name string) (value string, unique bool) {
 	var found field
 	for _, f := range h.fields {
@@ -172,8 +173,8 @@ func (h *header) contentType() contentType {
 	}
 	t, params, err := parseMediaType(value)
 	if err != nil {
-		// QUIRK: unquoted names with blanks, stray words and comments are common. They leave no doubt
-		// about the type before the first semicolon.
+		// QUIRK: unquoted names with blanks, stray words and comments are common. They leave no
+		// doubt about the type before the first semicolon.
 		t, _, _ = strings.Cut(value, ";")
 		t, _, _ = strings.Cut(t, "(")
 		t = strings.ToLower(strings.TrimSpace(t))
@@ -196,8 +197,8 @@ func parseMediaType(value string) (string, map[string]string, error) {
 	return mime.ParseMediaType(value)
 }
 
-// transferEncoding is the Content-Transfer-Encoding in lower case, 7bit by default (RFC 2045 section
-// 6.1), and one that is not known if the field is repeated.
+// transferEncoding is the Content-Transfer-Encoding in lower case, 7bit by default (RFC 2045
+// section 6.1), and one that is not known if the field is repeated.
 func (h *header) transferEncoding() string {
 	value, unique := h.one("Content-Transfer-Encoding")
 	if !unique {
@@ -209,8 +210,8 @@ func (h *header) transferEncoding() string {
 	return strings.ToLower(value)
 }
 
-// disposition is the type of Content-Disposition in lower case, its value with parameters (RFC 2183),
-// and whether the field stands at most once.
+// disposition is the type of Content-Disposition in lower case, its value with parameters (RFC
+// 2183), and whether the field stands at most once.
 func (h *header) disposition() (kind, value string, unique bool) {
 	value, unique = h.one("Content-Disposition")
 	kind, _, _ = strings.Cut(value, ";")

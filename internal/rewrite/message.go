@@ -18,10 +18,9 @@ type Detacher interface {
 	// Detach reads the attachment to its end and returns once it is stored. If r fails, nothing
 	// stays stored and the error of r is returned, wrapped.
 	Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error)
-	// Open reads back what Detach stored.
+	// Open reads a stored attachment.
 	Open(ctx context.Context, l link.Link) (io.ReadCloser, error)
-	// Drop deletes what Detach stored. It is called if the part, by its end, turned out not to be
-	// reproducible byte for byte.
+	// Drop deletes a stored attachment, which proved not to be reproducible byte for byte.
 	Drop(ctx context.Context, l link.Link) error
 	// Expires is when links made now stop working; zero: never.
 	Expires() time.Time
@@ -40,7 +39,7 @@ type Policy struct {
 	MinSize  int64    // bytes, decoded: smaller attachments are kept
 	Notice   Position // where in the text the notice stands
 	Language string   // "auto", "en", "fr", "de", "es"
-	Restore  bool     // store what restoring the original needs
+	Restore  bool     // store a skeleton, to restore the original
 	TempDir  string   // for the spool; empty: the system's
 }
 

@@ -22,8 +22,8 @@ const (
 	maxContentID = 998
 )
 
-// References are the Content-IDs that the message's HTML refers to (RFC 2392): pictures in the text,
-// not attachments to it.
+// References are the Content-IDs that the message's HTML refers to (RFC 2392): pictures in the
+// text, not attachments to it.
 type references struct {
 	ids     map[string]bool
 	read    int  // repeats included

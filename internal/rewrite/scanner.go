@@ -26,9 +26,9 @@ type delimiter struct {
 	closing bool
 }
 
-// A scanner cuts a message into chunks of content and the delimiter lines of the boundaries that are
-// open. Chunks are as large as the reads allow and do not end with lines; for any sizes of reads they
-// join to the same bytes.
+// A scanner cuts a message into chunks of content and the delimiter lines of the boundaries that
+// are open. Chunks are as large as the reads allow and do not end with lines; for any sizes of
+// reads they join to the same bytes.
 //
 // A delimiter line is "--", the boundary, perhaps "--", and then only blanks, as all mail programs
 // agree. "--b-x" is not a delimiter of "b".
@@ -59,8 +59,8 @@ func (s *scanner) close() {
 }
 
 // push opens a boundary on the next level. It refuses one that no delimiter line can have. If the
-// boundary cannot be told from one already open, mail programs differ about the structure of all that
-// follows, and push ends the walk.
+// boundary cannot be told from one already open, mail programs differ about the structure of all
+// that follows, and push ends the walk.
 func (s *scanner) push(boundary string) bool {
 	if boundary == "" || len(boundary) > maxBoundary || strings.TrimRight(boundary, " \t\r\n") != boundary {
 		return false
@@ -101,8 +101,8 @@ func (s *scanner) next() ([]byte, *delimiter, error) {
 	}
 }
 
-// split finds what the window begins with: content or a delimiter. more reports that this depends on
-// the bytes that follow.
+// split finds what the window begins with: content or a delimiter. more reports that this depends
+// on the bytes that follow.
 func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	if len(win) == 0 {
 		return nil, nil, true
@@ -125,8 +125,8 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	return win[:skip+beforeDashes(win[skip:])], nil, false
 }
 
-// beforeDashes is how much of b comes before the next line that begins, or may begin, with "--"; all
-// of b if no line does.
+// beforeDashes is how much of b comes before the next line that begins, or may begin, with "--";
+// all of b if no line does.
 func beforeDashes(b []byte) int {
 	for n := 0; ; n++ {
 		i := lines.Index(b[n:], '-')

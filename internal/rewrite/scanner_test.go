@@ -7,8 +7,8 @@ import (
 	"testing/iotest"
 )
 
-// scanAll returns the content of a message, and in brackets its delimiters of open boundaries, with a
-// star for each level and a slash if they close.
+// scanAll returns the content of a message, and in brackets its delimiters of open boundaries, with
+// a star for each level and a slash if they close.
 func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 	t.Helper()
 	s := newScanner(src)

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// maxDepth and maxParts are Dovecot's. A structure beyond them is not walked, so it stays as it is.
+	// maxDepth and maxParts are Dovecot's. A structure beyond them is not walked, so it stays as it
+	// is.
 	maxDepth = 100
 	maxParts = 10_000
 )
@@ -49,7 +50,7 @@ type place struct {
 	leading bool   // on the path of first parts, where the message's text is
 }
 
-// message walks the whole message, whose header was read already.
+// message walks the body of the message, whose header was read already.
 func (w *walk) message(ctx context.Context, h header) error {
 	d, removed, err := w.entity(ctx, h, 0, place{leading: true})
 	switch {
@@ -81,9 +82,9 @@ func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
 	return w.entity(ctx, parseHeader(raw), start, p)
 }
 
-// readHeader copies a header block to the spool and returns it. A header that is over its limit ends
-// there, and cannot be parsed. If it ends without a blank line, readHeader returns the delimiter
-// that ended it, or io.EOF.
+// readHeader copies a header block to the spool and returns it. A header that is over its limit
+// ends there, and cannot be parsed. If it ends without a blank line, readHeader returns the
+// delimiter that ended it, or io.EOF.
 func (w *walk) readHeader() ([]byte, *delimiter, error) {
 	var raw []byte
 	for {
@@ -124,7 +125,7 @@ func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*del
 	}
 }
 
-// keep copies content to the spool as it is, up to the next delimiter.
+// keep copies content to the spool, up to the next delimiter.
 func (w *walk) keep() (*delimiter, error) {
 	for {
 		chunk, d, err := w.scan.next()

@@ -50,8 +50,8 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 	detached(t, strings.TrimSuffix(multi(abc), "\r\n"), "abc")
 }
 
-// nest is a multipart with boundary outer that has in it one with boundary inner, with a PDF, and then
-// a PDF.
+// nest is a multipart with boundary outer that has in it one with boundary inner, with a PDF, and
+// then a PDF.
 func nest(outer, inner string) string {
 	in := strings.ReplaceAll(multi(abc), "--b", "--"+inner)
 	in = strings.ReplaceAll(in, "boundary=b", `boundary="`+inner+`"`)

@@ -85,8 +85,8 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 	return measure.CPU() - start, int64(g.peak - before)
 }
 
-// 10 MB of the worst mail take under a second, and at most twice their size in memory, beside the few
-// MB that a text and a spool may always take.
+// 10 MB of the worst mail take under a second, and at most twice their size in memory, beside the
+// few MB that a text and a spool may always take.
 func TestWorstIsLinear(t *testing.T) {
 	faults.Covers(t, 64, 65)
 	if race.Enabled {
@@ -107,7 +107,8 @@ func TestWorstIsLinear(t *testing.T) {
 			if took > limit { // the collector may have been busy with the mail before
 				took, _ = pass(t, bytes.NewReader(mail), d)
 			}
-			// All the mails are in the heap, so a fiftieth of it is the least that growth can be seen.
+			// All the mails are in the heap, so a fiftieth of it is the least that growth can be
+			// seen.
 			old := debug.SetGCPercent(2)
 			_, grown := pass(t, bytes.NewReader(mail), d)
 			debug.SetGCPercent(old)
@@ -224,7 +225,7 @@ func worst() map[string][]byte {
 	}
 }
 
-// irregular is base64 whose lines all differ from the ones before.
+// irregular is base64 in which no two lines in a row have one length.
 func irregular(size int) []byte {
 	b := []byte("Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n")
 	for i := 0; len(b) < size; i++ {

@@ -15,8 +15,8 @@ import (
 const Field = "Detach-Restore"
 
 const (
-	// maxHeader bounds the header that is searched. It is four times that of a mail that is rewritten,
-	// because fields are added on the way.
+	// maxHeader bounds the header that is searched. It is four times that of a mail that is
+	// rewritten, because fields are added on the way.
 	maxHeader = 1 << 20
 	// maxValue bounds the value that is searched for a link.
 	maxValue = 4 << 10
@@ -25,12 +25,13 @@ const (
 // ErrNoField: the header of the mail does not have the field.
 var ErrNoField = errors.New("no " + Field + " field in the mail's header")
 
-// Links returns the links of a mail's Detach-Restore fields, the last one first: Detach adds its field
-// below all others, so restoring a mail that was rewritten twice begins with the last. If no field
-// holds a link, the error is that of the last field, and wraps link.ErrIncomplete or link.ErrInvalid.
+// Links returns the links of a mail's Detach-Restore fields, the last one first: Detach adds its
+// field below all others, so restoring a mail that was rewritten twice begins with the last. If no
+// field holds a link, the error is that of the last field, and wraps link.ErrIncomplete or
+// link.ErrInvalid.
 //
-// Only the mail's own header is searched. Since Detach wrote it, it may have got other fields and an
-// mbox file's "From " line on top, other folding and other line ends.
+// Only the mail's own header is searched. Since Detach wrote it, it may have got other fields and
+// an mbox file's "From " line on top, other folding and other line ends.
 func Links(mail io.Reader) ([]link.Link, error) {
 	var links []link.Link
 	failed := ErrNoField

@@ -44,14 +44,14 @@ var ErrInvalid = errors.New("not a valid skeleton")
 type Head struct {
 	Version int   `json:"version"`
 	Size    int64 `json:"size"` // bytes of the message
-	// CRC32C of the message, in hexadecimal. CIDs and metadata authenticate every byte that goes into
-	// the message; this finds mistakes in putting them together. SHA-256 would cost a third of the
-	// throughput.
+	// CRC32C of the message, in hexadecimal. CIDs and metadata authenticate every byte that goes
+	// into the message; this finds mistakes in putting them together. SHA-256 would cost a third of
+	// the throughput.
 	CRC32C string `json:"crc32c"`
 	Cuts   []Cut  `json:"cuts"`
 }
 
-// A Cut says which attachment stood at an offset of what follows the head, and how it was encoded.
+// A Cut says which attachment stood at an offset of the bytes after the head, and in which layout.
 type Cut struct {
 	Offset int64           `json:"offset"`
 	Link   string          `json:"link"`
@@ -146,8 +146,8 @@ func copyN(w io.Writer, r io.Reader, n int64) error {
 	return err
 }
 
-// parse reads and checks the JSON. Values are counted before they are unpacked, since two bytes of JSON
-// can become forty.
+// parse reads and checks the JSON. Values are counted before they are unpacked, since two bytes of
+// JSON can become forty.
 func (h *Head) parse(line []byte) error {
 	if bytes.Count(line, []byte(",")) > maxValues {
 		return errors.New("its head has too many values")
@@ -182,8 +182,8 @@ func (h *Head) checkCuts() error {
 			return err
 		}
 		runs += len(c.Layout.Lines)
-		// Each attachment is an object of its own. A small skeleton that names a large object again and
-		// again would make a huge message.
+		// Each attachment is an object of its own. A small skeleton that names a large object again
+		// and again would make a huge message.
 		if seen[c.link.CID] || c.Offset < pos || c.Offset > h.Size || runs > MaxRuns {
 			return errors.New("attachments twice, out of order or out of range")
 		}

@@ -1,5 +1,5 @@
-// Package spool keeps a mail's bytes while it is decided what becomes of them: in memory, and beyond a
-// MiB on disk, without a file name.
+// Package spool keeps the bytes of a mail while it is on its way: the first MiB in memory, the rest
+// on disk, in a file without a name.
 package spool
 
 import (
@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxMemory is how much of a spool stays in memory. Nine mails in ten, without their attachments,
-	// are smaller and never touch the disk.
+	// maxMemory is how much of a spool stays in memory. Nine mails in ten, without their
+	// attachments, are smaller and never touch the disk.
 	maxMemory = 1 << 20
 	// startMemory is the memory of a new spool. Few mails without their attachments are larger.
 	startMemory = 32 << 10
@@ -20,16 +20,16 @@ const (
 	fileBuffer = 64 << 10
 )
 
-// starts and slabs are memory for spools. A slice that grew to the full size would allocate, and copy,
-// several times as much.
+// starts and slabs are memory for spools. A slice that grew to the full size would allocate, and
+// copy, several times as much.
 var (
 	starts = sync.Pool{New: func() any { return new([startMemory]byte) }}
 	slabs  = sync.Pool{New: func() any { return new([maxMemory]byte) }}
 )
 
-// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in a temporary
-// file that has no name, so a crash leaves no mail behind on the disk. It is not safe for concurrent
-// use.
+// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in a
+// temporary file that has no name, so a crash leaves no mail behind on the disk. It is not safe for
+// concurrent use.
 type Spool struct {
 	dir   string
 	mem   []byte
@@ -40,8 +40,8 @@ type Spool struct {
 	size  int64
 }
 
-// New returns an empty spool. If it needs a file, it makes it in dir, or in the system's directory for
-// temporary files if dir is empty.
+// New returns an empty spool. If it needs a file, it makes it in dir, or in the system's directory
+// for temporary files if dir is empty.
 func New(dir string) *Spool { return &Spool{dir: dir} }
 
 // Size is the number of bytes in the spool.

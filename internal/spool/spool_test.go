@@ -8,8 +8,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// Truncate gives back the memory that an attachment took until it was large enough to be detached: it may
-// take hours to arrive.
+// Truncate gives back the memory that an attachment took until it was large enough to be detached:
+// it may take hours to arrive.
 func TestSpoolGivesMemoryBack(t *testing.T) {
 	faults.Covers(t, 101)
 	for _, kept := range []int{0, 1, 1000, maxMemory / 2, maxMemory, maxMemory + 1000} {

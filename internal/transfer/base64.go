@@ -87,8 +87,8 @@ func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
 // notBase64 marks a pair of characters of which one is not in the alphabet.
 const notBase64 = 1 << 15
 
-// pairs maps two base64 characters, read as a little-endian uint16, to their 12 bits. A quantum takes
-// two lookups, and the entries that mail needs fit into a core's first cache.
+// pairs maps two base64 characters, read as a little-endian uint16, to their 12 bits. A quantum
+// takes two lookups, and the entries that mail needs fit into a core's first cache.
 var pairs = func() *[1 << 16]uint16 {
 	var value [256]uint16
 	for c := range value {
@@ -108,8 +108,8 @@ var pairs = func() *[1 << 16]uint16 {
 // decodeSlack is how much longer than its result dst must be for decodeQuanta.
 const decodeSlack = 2
 
-// decodeQuanta decodes whole groups of four characters, of the alphabet and without padding. If there
-// are other characters it returns false, and what it wrote means nothing.
+// decodeQuanta decodes whole groups of four characters, of the alphabet and without padding. If
+// there are other characters it returns false, and what it wrote means nothing.
 func decodeQuanta(dst, text []byte) bool {
 	var seen uint16
 	for ; len(text) >= 8; dst, text = dst[6:], text[8:] {

@@ -1,7 +1,7 @@
 // Package transfer decodes transfer encodings (RFC 2045 section 6), and encodes again.
 //
-// The invariant: what an exact Decoder has decoded, encoded again in the Layout it recorded, is
-// what was received, byte for byte. Content of which that is not certain is ErrDamaged.
+// The invariant: bytes that an exact Decoder decoded, encoded again in the Layout it recorded, are
+// the bytes that were received. Content of which that is not certain is ErrDamaged.
 //
 // There are two decoders of each encoding, because their readers want opposite things:
 //

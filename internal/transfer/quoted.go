@@ -7,8 +7,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice they
-// have, so the layout is the encoded text itself.
+// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice
+// they have, so the layout is the encoded text itself.
 type quotedDecoder struct {
 	raw  *spool.Spool
 	held []byte // a line end that may be the last
@@ -58,8 +58,8 @@ type quotedText struct {
 }
 
 // decode returns how much of text it took; the rest is unfinished. It is not ok if mail programs
-// differ about the text: a "=" that escapes nothing, characters that had to be escaped, blanks at the
-// end of a line.
+// differ about the text: a "=" that escapes nothing, characters that had to be escaped, blanks at
+// the end of a line.
 func (q *quotedText) decode(text []byte) (int, bool) {
 	for i := 0; i < len(text); {
 		n, ok := q.step(text[i:])
@@ -123,8 +123,9 @@ func (q *quotedText) literal(text []byte) {
 	q.held = nil
 }
 
-// unescape takes "=XX" off text, or a soft line break with the blanks that transports may have added
-// before its end. n is 0 and ok if text has only the beginning of one, 0 and not ok if it has neither.
+// unescape takes "=XX" off text, or a soft line break with the blanks that transports may have
+// added before its end. n is 0 and ok if text has only the beginning of one, 0 and not ok if it has
+// neither.
 func unescape(text []byte) (content []byte, n int, ok bool) {
 	if len(text) == 1 {
 		return nil, 0, true
@@ -149,8 +150,8 @@ func unescape(text []byte) (content []byte, n int, ok bool) {
 	return nil, n + end, true
 }
 
-// lineBreak is the length of the line end that text begins with. It is 0 and ok if text is the first
-// half of one, 0 and not ok if text begins with none.
+// lineBreak is the length of the line end that text begins with. It is 0 and ok if text is the
+// first half of one, 0 and not ok if it begins with anything else.
 func lineBreak(text []byte) (int, bool) {
 	switch {
 	case text[0] == '\n':

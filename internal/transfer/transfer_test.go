@@ -181,7 +181,8 @@ func TestIdentityLeavesTheDelimitersLineEnd(t *testing.T) {
 	}
 }
 
-// Whole groups are decoded as by the standard library, and refused if it refuses them or finds less.
+// Whole groups are decoded as by the standard library, and refused if it refuses them or finds
+// less.
 func FuzzQuanta(f *testing.F) {
 	f.Add([]byte("QUJD"))
 	f.Add([]byte("+/+/zZ09AAAAQUJD"))

@@ -24,15 +24,15 @@ type codec struct {
 	ascii    bool              // and only ASCII may be added to them
 }
 
-// findCharset returns the charset of that name, and whether it is known. To know UTF-16's byte order
-// it looks at content.
+// findCharset returns the charset of that name, and whether it is known. To know UTF-16's byte
+// order it looks at content.
 func findCharset(name string, content []byte) (codec, bool) {
 	switch name = strings.ToLower(strings.TrimSpace(name)); name {
 	case "utf-8", "utf8":
 		return codec{}, true
 	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us":
-		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; their meaning is known only
-		// if they are UTF-8.
+		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; their meaning is known
+		// only if they are UTF-8.
 		return codec{ascii: true}, true
 	case "utf-16", "utf-16be", "utf-16le":
 		order, ok := byteOrder(name, content)
@@ -53,8 +53,8 @@ func findCharset(name string, content []byte) (codec, bool) {
 	return codec{encoding: e}, err == nil && canonical != "x-user-defined"
 }
 
-// byteOrder returns the byte order of a UTF-16 text, and whether there is no doubt about it. Without a
-// mark it is big-endian (RFC 2781 section 4.3).
+// byteOrder returns the byte order of a UTF-16 text, and whether there is no doubt about it.
+// Without a mark it is big-endian (RFC 2781 section 4.3).
 //
 // QUIRK: programs on Windows leave out the mark and write little-endian; the zeros of ASCII
 // characters show it.
@@ -88,8 +88,8 @@ func (c codec) decode(content []byte) (text string, clean bool) {
 	return string(b), err == nil && !bytes.Contains(b, []byte(replacement))
 }
 
-// encode encodes text, if the charset has all its characters. said is the text as it was encoded: with
-// composed letters and a plain apostrophe, if the charset has only these.
+// encode encodes text, if the charset has all its characters. said is the text as it was encoded:
+// with composed letters and a plain apostrophe, if the charset has only these.
 func (c codec) encode(text string) (said string, encoded []byte, ok bool) {
 	if b, ok := c.exactly(text); ok {
 		return text, b, true
@@ -107,9 +107,9 @@ func (c codec) exactly(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// offset is where in content the byte of its decoded text at the offset at comes from. After an ASCII
-// character it is immediately behind that: in a charset with shifts (RFC 1468) a shift may follow, and
-// an insertion has to stand before it.
+// offset is where in content the byte of its decoded text at the offset at comes from. After an
+// ASCII character it is immediately behind that: in a charset with shifts (RFC 1468) a shift may
+// follow, and an insertion has to stand before it.
 func (c codec) offset(content []byte, text string, at int) (int, bool) {
 	if c.encoding == nil || at == 0 {
 		return at, true

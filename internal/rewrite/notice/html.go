@@ -6,7 +6,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// htmlSpot finds the notice's place in HTML as a browser reads it: inside the body, where it is seen.
+// htmlSpot finds the notice's place in HTML as a browser reads it: inside the body, where it is
+// seen.
 func htmlSpot(text string, position Position) spot {
 	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1}
 	p.read(text)
@@ -35,7 +36,8 @@ func htmlSpot(text string, position Position) spot {
 	return s
 }
 
-// htmlPlaces are the offsets that matter in an HTML text, -1 if not found, and the state of the search.
+// htmlPlaces are the offsets that matter in an HTML text, -1 if not found, and the state of the
+// search.
 type htmlPlaces struct {
 	top, bodyEnd, htmlEnd int
 	end                   int // of complete markup, which is seen

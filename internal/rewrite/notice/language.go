@@ -10,8 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// neighbours are small words of languages without texts of ours. Without them, mail in these languages
-// would be taken for a similar one.
+// neighbours are small words of languages without texts of ours. Without them, mail in these
+// languages would be taken for a similar one.
 var neighbours = map[string]string{
 	"it": "il lo gli della delle dei di che è un una per con non sono si nel alla anche come grazie cordiali saluti buongiorno allegato questo questa ho ma da",
 	"pt": "o os as um uma não de do da dos das em no na que para com por se mas foi são é ao você obrigado segue anexo olá também muito seu sua está",

@@ -45,8 +45,8 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	start := len(text) - len(strings.TrimPrefix(text, byteOrderMark))
 	switch {
 	case strings.TrimSpace(text[start:]) == "":
-		// The line end that an empty text seems to have before the delimiter may be the blank line of
-		// its header.
+		// The line end that an empty text seems to have before the delimiter may be the blank line
+		// of its header.
 		return spot{at: len(text), after: "\n"}
 	case position == Top:
 		return spot{at: start, after: "\n\n"}
@@ -127,8 +127,8 @@ func quoteStart(lines []line) int {
 	return len(lines)
 }
 
-// headerBlock reports whether lines begin with the fields that Outlook puts above the text it replies
-// to.
+// headerBlock reports whether lines begin with the fields that Outlook puts above the text it
+// replies to.
 func headerBlock(lines []line) bool {
 	if !fromField.MatchString(lines[0].text) {
 		return false
@@ -156,8 +156,8 @@ func onlyQuoted(lines []line) bool {
 	return true
 }
 
-// attributionStart is the first of the lines that name the author of the text quoted from line quote
-// on; without such lines it is quote.
+// attributionStart is the first of the lines that name the author of the text quoted from line
+// quote on; without such lines it is quote.
 func attributionStart(lines []line, quote int) int {
 	last := quote - 1
 	if last >= 0 && lines[last].blank() {

@@ -42,8 +42,8 @@ type Text struct {
 	eol     string // of text
 }
 
-// A Change replaces the bytes of a Body's Raw from Off up to End by Piece. If Encoding or Charset is
-// not empty, it is that of the text as changed, and the header must say so.
+// A Change replaces the bytes of a Body's Raw from Off up to End by Piece. If Encoding or Charset
+// is not empty, it is that of the text as changed, and the header must say so.
 type Change struct {
 	Off, End          int
 	Piece             []byte
@@ -73,7 +73,8 @@ func Read(b Body) (t *Text, ok bool) {
 	return t, true
 }
 
-// Beginning is some of what the sender wrote, to tell its language by. A nil text could not be read.
+// Beginning is some of what the sender wrote, to tell its language by. A nil text could not be
+// read.
 func Beginning(texts []*Text) string {
 	for _, t := range texts {
 		switch {
@@ -107,8 +108,8 @@ func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 	return c, ok
 }
 
-// inPlace inserts into the encoded text, every other byte of which stays as it was. It is ok only if
-// the result decodes to the text with the notice.
+// inPlace inserts into the encoded text, every other byte of which stays as it was. It is ok only
+// if the result decodes to the text with the notice.
 func (t *Text) inPlace(at int, added string) (_ Change, ok bool) {
 	added, encoded, ok := t.charset.encode(added)
 	if !ok {

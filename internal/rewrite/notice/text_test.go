@@ -70,8 +70,8 @@ func checkInserted(t *testing.T, before, after *Text, n *Notice) {
 	}
 }
 
-// Every charset and transfer encoding that mail uses takes a name that it has the characters for, and
-// one that it has not.
+// Every charset and transfer encoding that mail uses takes a name that it has the characters for,
+// and one that it has not.
 func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 	faults.Covers(t, 69)
 	texts := map[string]string{
@@ -137,7 +137,7 @@ func TestDoubtfulTextsGetNoNotice(t *testing.T) {
 	}
 }
 
-// Whatever the text, either the notice is in it once and the rest is as before, or nothing changes.
+// For any text, either the notice is in it once and the rest is as before, or nothing changes.
 func FuzzInsert(f *testing.F) {
 	var bodies []Body
 	for _, kind := range []Body{{}, {HTML: true}, {Flowed: true}} {
