@@ -70,8 +70,8 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     const complaints = [];
     listen(page, complaints);
     let response = await page.goto(url);
-    // Of somebody who asks too much, now and then a request is allowed.
-    for (let tries = 0; forwarded && response.status() === 200 && tries < 10; tries++) {
+    // Now and then a request is allowed, also from an address that asks too often.
+    for (let tries = 0; forwarded && response.status() === 200 && tries < 50; tries++) {
       seen.requests.length = 0;
       response = await page.reload();
     }

@@ -1,4 +1,4 @@
-// Package docs follows the guides of docs/ to the letter: what they print is what is run here, with other ports and folders.
+// Package docs follows the guides of docs/ to the letter. It runs what they print, with other ports and folders.
 package docs
 
 import (

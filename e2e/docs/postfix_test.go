@@ -112,7 +112,7 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 	}
 }
 
-// With a verifying milter on port 25, Detach stands after the queue: the guide's other way.
+// With a verifying milter on port 25, Detach stands after the queue, which is the guide's other way.
 func TestPostfixGuideAfterTheQueue(t *testing.T) {
 	g := readGuide(t)
 	python := stage.StartDecoder(t)

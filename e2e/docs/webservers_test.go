@@ -28,7 +28,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// certificate makes one for 127.0.0.1, in dir, and returns who trusts it.
+// certificate makes a certificate for 127.0.0.1, in dir, and returns a pool that trusts it.
 func certificate(t *testing.T, dir string) *x509.CertPool {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,7 +53,7 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 type front struct {
 	url    string
 	plain  string   // where it answers without TLS
-	dir    string   // where it keeps what it keeps
+	dir    string   // where it may write
 	logs   []string // files
 	client *http.Client
 }
@@ -97,9 +97,9 @@ func (f *front) do(t *testing.T, method, address string, form url.Values, header
 	return resp
 }
 
-// behind plays what a recipient and a scanner do by way of a web server: pages and downloads pass as they are, a download that broke
-// off resumes also after the gateway was started anew, nothing is kept on disk, and neither what scanners make of a link nor what was
-// asked for while the gateway was away leaves a key or a file's name in any log.
+// behind does by way of a web server what a recipient and a scanner do. Pages and downloads pass unchanged, and a download that
+// broke off resumes also after the gateway was restarted. The web server keeps nothing on disk. No log has a key or a file's name:
+// neither after a scanner has escaped a link, nor after requests while the gateway was away.
 func behind(t *testing.T, start func(t *testing.T, gateway, public string) *front) (*front, stage.Link) {
 	t.Helper()
 	public := servers.FreeAddr(t)
@@ -185,7 +185,7 @@ func (f *front) checkLogs(t *testing.T, l stage.Link) {
 	}
 }
 
-// checkKept looks for a piece of the file in all that the server has on disk.
+// checkKept looks for a piece of the file in everything that the server has on disk.
 func (f *front) checkKept(t *testing.T, content []byte) {
 	t.Helper()
 	err := filepath.WalkDir(f.dir, func(path string, e os.DirEntry, err error) error {
@@ -241,8 +241,8 @@ func startCaddy(t *testing.T, gateway, public string) *front {
 	trusted := certificate(t, dir)
 	_, http, _ := strings.Cut(plain, ":")
 	_, https, _ := strings.Cut(public, ":")
-	// The ports and the certificate are the test's. Another Caddy on this machine has the port that this one would be configured at, and
-	// who holds the UDP port of public holds it for us (servers.FreeAddr), so there is no HTTP/3.
+	// The ports and the certificate are the test's. Another Caddy on this machine may have the port of the administration, so that is
+	// off. servers.FreeAddr holds the UDP port of public, so there is no HTTP/3.
 	ours := fmt.Sprintf("\n{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n\tservers {\n\t\tprotocols h1 h2\n\t}\n", http, https)
 	file := strings.NewReplacer("\n{\n", ours, "files.example.org {", "127.0.0.1 {\n\ttls "+dir+"/fullchain.pem "+dir+"/privkey.pem", "127.0.0.1:8080", gateway).Replace(gatewayGuide(t, "caddyfile"))
 	stage.Must(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(file), 0o600))

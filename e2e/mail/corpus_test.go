@@ -60,8 +60,8 @@ func withCRLF(mail []byte) []byte {
 	return bytes.ReplaceAll(mail, []byte("\n"), []byte("\r\n"))
 }
 
-// Every mail of the corpus goes in, with both of Postfix's ways with bare newlines. What comes out is, byte for byte, what
-// comes out without detach; or it has links in place of attachments, and each attachment is behind its link or still there.
+// Every mail of the corpus is sent, with both of Postfix's ways to treat bare newlines. What arrives is, byte for byte, what
+// arrives without detach; or it has links in place of attachments, and each attachment is behind its link or still there.
 func TestCorpusArrives(t *testing.T) {
 	faults.Covers(t, 103)
 	samples := readCorpus(t)
@@ -76,7 +76,7 @@ func TestCorpusArrives(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				defer func() {
-					for range work { // also after a mail that does not come, which ends this goroutine
+					for range work { // also when a missing mail has ended this goroutine
 					}
 				}()
 				for s := range work {
@@ -113,8 +113,8 @@ type corpusRun struct {
 	visits []stage.Visit
 }
 
-// visitsOfAKind bounds how often the browser opens a file of one media type. All files are fetched and compared anyway; a
-// browser takes a second or more for each, of what may be a busy machine.
+// visitsOfAKind bounds how often the browser opens a file of one media type, since it takes a second or more for each. All files
+// are fetched and compared in any case.
 const visitsOfAKind = 3
 
 func (c *corpusRun) pass(t *testing.T, s sample) {
@@ -129,7 +129,7 @@ func (c *corpusRun) pass(t *testing.T, s sample) {
 		t.Errorf("%s: %v", s.name, err)
 	case controlReply != "" || reply != "":
 		c.refused.Add(1)
-		// Too many hops are found by detach before Postfix finds them, so the words may differ; the verdict may not.
+		// Detach notices too many hops before Postfix does, so the text may differ, but not the code.
 		if len(reply) < 3 || len(controlReply) < 3 || reply[:3] != controlReply[:3] {
 			t.Errorf("%s: refused with %q, want %q as without detach", s.name, reply, controlReply)
 		}
@@ -196,8 +196,8 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	}
 }
 
-// visit has the link opened in the browser, each third on a phone and each fourth without JavaScript. A mail may have the
-// same file twice under two names; then either is right.
+// visit has the link opened in the browser, each third on a phone and each fourth without JavaScript. If the mail has the same
+// file under two names, either name is right.
 func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,7 +236,7 @@ func countWith(leaves []stage.Leaf, hash string) int {
 	return n
 }
 
-// inserted tells whether one of the leaves is the text of l with the notice put into it at one place.
+// inserted reports whether one of the leaves is the text of l with the notice inserted at one place.
 func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
 	if !strings.HasPrefix(l.Type, "text/") {
 		return false

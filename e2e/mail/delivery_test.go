@@ -62,14 +62,14 @@ func TestEveryLinkGivesItsFile(t *testing.T) {
 	})
 }
 
-// What is not detached arrives byte for byte, apart from the trace fields that Postfix puts on top.
+// A mail with nothing to detach arrives byte for byte, apart from the trace fields that Postfix puts on top.
 func TestMailsWithNothingToDetachArriveUntouched(t *testing.T) {
 	c := stage.StartChain(t, "", "normalize")
 	for name, mail := range stage.Untouchable {
 		t.Run(name, func(t *testing.T) {
 			want := mail
 			if !strings.HasSuffix(want, "\r\n") {
-				want += "\r\n" // SMTP has no other way to say it
+				want += "\r\n" // SMTP cannot send a last line without it
 			}
 			if got := c.Deliver(t, mail); string(got) != want {
 				t.Errorf("delivered\n%q\nwant\n%q", abridged(got), abridged([]byte(want)))
@@ -154,7 +154,7 @@ func TestRepliesAreTheNextHops(t *testing.T) {
 		if err != nil || !strings.HasPrefix(reply, "550 5.1.1 ") {
 			t.Errorf("an unknown recipient got %q, %v, want 550 5.1.1", reply, err)
 		}
-		// The one beside is not touched by it.
+		// The refusal does not touch the other recipient.
 		if reply, err := client.Cmd("RCPT TO:<%s>", stage.Recipient); err != nil || !strings.HasPrefix(reply, "250 ") {
 			t.Errorf("a known recipient got %q, %v, want 250", reply, err)
 		}
@@ -164,7 +164,7 @@ func TestRepliesAreTheNextHops(t *testing.T) {
 }
 
 // A mail that passes a second time has nothing left to detach, and is the same byte for byte.
-func TestTwiceIsOnce(t *testing.T) {
+func TestSecondPassChangesNothing(t *testing.T) {
 	faults.Covers(t, 72)
 	box := servers.NewMailbox(t)
 	d := stage.Serve(t, stage.Setup{Reinject: box.Addr, Policy: `min_size = "1"`})
@@ -181,9 +181,9 @@ func TestTwiceIsOnce(t *testing.T) {
 	}
 }
 
-// Two that lead to each other: neither takes mail, and both live. Each new connection makes another one at the other, until they
-// have no more sessions.
-func TestTwoThatLeadToEachOther(t *testing.T) {
+// Two Detaches that are each other's next hop refuse mail and keep running. Each connection to one makes another one to the other,
+// until neither has a session left.
+func TestTwoNextHopsOfEachOtherRefuseMail(t *testing.T) {
 	faults.Covers(t, 36)
 	one, other := servers.FreeAddr(t), servers.FreeAddr(t)
 	pair := []*stage.Detach{

@@ -54,7 +54,7 @@ func (s *signer) sign(mail string, c dkim.Canonicalization) []byte {
 
 var verdict = regexp.MustCompile(`verification \(s=test,? d=senders\.example,.*\) (succeeded|failed)`)
 
-// verifies says whether OpenDKIM finds the mail as it was signed.
+// verifies reports whether OpenDKIM accepts the mail's signature.
 func (s *signer) verifies(t *testing.T, mail []byte) bool {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mail.eml")
@@ -89,8 +89,8 @@ func TestRestoredSignatureVerifies(t *testing.T) {
 	}
 }
 
-// The whole way: Postfix, detach, Postfix, LMTP into a real Dovecot, and back by IMAP. What restore makes of that is
-// what detach was given: the mail as it was submitted, under the one Received field of the Postfix in front.
+// A mail passes Postfix, detach, Postfix and LMTP into a real Dovecot, and is read by IMAP. Restored, it is what detach was given:
+// the mail as it was submitted, under the one Received field of the Postfix in front.
 func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 	s := newSigner(t)
 	dovecot := servers.StartDovecot(t)
@@ -112,7 +112,7 @@ func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 		if s.verifies(t, read) {
 			t.Error("the signature holds before the mail is restored")
 		}
-		// As the Maildir has it, the lines end in LF.
+		// In the Maildir the lines end in LF.
 		for form, read := range map[string][]byte{"IMAP": read, "LF": bytes.ReplaceAll(read, []byte("\r\n"), []byte("\n"))} {
 			restored := d.Pipe(t, "restore", bytes.NewReader(read))
 			stripped, err := servers.StripTrace(restored, 1)

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// Any IPFS tool reads what the embedded store keeps: its files go into a kubo as they are, under the CIDs that the links
-// name, and what comes out of kubo is one openssl away from the attachment.
+// Any IPFS tool reads what the embedded store keeps. Its files go into a kubo unchanged, under the CIDs of the links, and openssl
+// decrypts what comes out of kubo.
 func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
@@ -39,7 +39,7 @@ func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	}
 }
 
-// openssl decrypts what the node has with the key that share and fragment give: the whole format in one command line.
+// openssl decrypts what the node has with the key made of share and fragment: the whole format in one command line.
 func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	t.Helper()
 	servers.Need(t, "openssl")
@@ -52,7 +52,7 @@ func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	}
 }
 
-// With the store down the sender is asked to come back, and mail that needs no store goes its way.
+// While the store is down a mail with an attachment gets 451, and a mail that needs no store passes.
 func TestStoreDownRefusesOnlyAttachments(t *testing.T) {
 	t.Run("kubo", func(t *testing.T) {
 		k := servers.Kubo(t)
@@ -62,7 +62,7 @@ func TestStoreDownRefusesOnlyAttachments(t *testing.T) {
 	})
 	t.Run("embedded", func(t *testing.T) {
 		c := stage.StartChain(t, "", "normalize")
-		// Root may write anywhere, so a folder is made unusable by a file in its place.
+		// Permissions would not keep root from writing there, so a file takes the folder's place.
 		objects := filepath.Join(c.DataDir, "objects")
 		stage.Must(t, os.RemoveAll(objects))
 		stage.Must(t, os.WriteFile(objects, nil, 0o600))

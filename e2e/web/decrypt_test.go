@@ -10,7 +10,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// damage flips a bit in what the embedded store holds of a file, so many bytes before its end.
+// damage flips a bit of a file in the embedded store, so many bytes before the end.
 func damage(t *testing.T, d *stage.Detach, l stage.Link, fromEnd int) {
 	t.Helper()
 	path := filepath.Join(d.DataDir, "objects", l.CID+".car")
@@ -20,8 +20,8 @@ func damage(t *testing.T, d *stage.Detach, l stage.Link, fromEnd int) {
 	stage.Must(t, os.WriteFile(path, car, 0o600))
 }
 
-// With the embedded store and with kubo, in both sizes of screen: what the browser has decrypted is the file, and the server
-// was never told the key.
+// What the browser has decrypted is the file, and the server never got the key: with the embedded store and with kubo, on both
+// sizes of screen.
 func TestDecryptInBrowser(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		d := stage.Serve(t, stage.Setup{Kubo: s.API(), Policy: files})
@@ -50,8 +50,8 @@ func TestDecryptInBrowser(t *testing.T) {
 	})
 }
 
-// When the browser ends the worker in the middle, the page notices and says so in the reader's language, whatever has come of the
-// download: the worker itself can say nothing any more.
+// When the browser ends the worker in the middle, the page notices, since the worker can say nothing any more, and says so in the
+// reader's language.
 func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	d := serve(t)
 	l := d.Put(t, stage.FileOf("interrupted.bin", stage.Noise(76, 8<<20)))[0]

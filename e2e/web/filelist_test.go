@@ -20,7 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// album is a mail of three files, two of which have one name.
+// albumFiles are three files, two of which have the same name.
 var albumFiles = []stage.Attachment{
 	stage.FileOf("harbour.jpeg", stage.Noise(81, 3<<20+5)), stage.FileOf("notes.txt", stage.Noise(82, 999)), stage.FileOf("harbour.jpeg", stage.Noise(83, 1<<20)),
 }
@@ -36,7 +36,7 @@ func album() string {
 // listed is a file in a list that a page shows.
 type listed struct{ Name, Size, Kind, Href string }
 
-// filePage is the page of a file that was come to from the list.
+// filePage is the page of a file that was opened from the list.
 type filePage struct {
 	Address, Title, Up string
 	Files              []listed
@@ -53,9 +53,9 @@ type seenAll struct {
 	Requests, Complaints []string
 }
 
-// A mail with three files goes through two Postfixes. Its link to all opens a page that shows them; each leads to its own page,
-// from where the others can be seen, and both give one ZIP. The link to a single file shows that alone.
-func TestAllFilesInBrowser(t *testing.T) {
+// A mail with three files goes through two Postfixes. The link to its file list opens a page that shows them. Each leads to its
+// own page, which shows the others too, and both pages give one ZIP. The link to a single file shows that file alone.
+func TestFileListInBrowser(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
 	p := python.Parse(t, c.Deliver(t, album()))
@@ -76,8 +76,9 @@ func TestAllFilesInBrowser(t *testing.T) {
 	}
 }
 
-// The page to all fits every screen and speaks every language; it weighs little, asks for the list and nothing else, and axe finds nothing.
-func TestPageOfAllFiles(t *testing.T) {
+// The file list's page fits every screen, speaks every language and weighs little. It requests the list and nothing else, and axe
+// finds nothing wrong.
+func TestFileListPageFitsAndSpeaks(t *testing.T) {
 	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})
 	all := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album()))).CheckAll(t, stage.Hashes(albumFiles))
 	says := map[string]string{"en-GB": "Download all (ZIP, 4.2\u00a0MB)", "fr-FR": "Tout télécharger (ZIP, 4,2\u00a0Mo)", "de-DE": "Alle herunterladen (ZIP, 4,2\u00a0MB)", "es-ES": "Descargar todo (ZIP, 4,2\u00a0MB)"}
@@ -152,7 +153,7 @@ func (s seenAll) judge(t *testing.T, all stage.Link, links []stage.Link) {
 	}
 }
 
-// checkZIP has Info-ZIP take it apart.
+// checkZIP unpacks the ZIP with Info-ZIP.
 func checkZIP(t *testing.T, path string) {
 	t.Helper()
 	servers.Need(t, "unzip")

@@ -10,8 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// Firefox downloads in both ways: by the button, and decrypting by itself, in a worker of another make.
-func TestFirefox(t *testing.T) {
+// Firefox downloads in both ways: by the button, and decrypting in its own worker.
+func TestFirefoxDownloadsAndDecrypts(t *testing.T) {
 	d := serve(t)
 	var visits []stage.Visit
 	for i, way := range []struct{ device, name string }{
@@ -29,7 +29,7 @@ func TestFirefox(t *testing.T) {
 	}
 }
 
-// What TestEveryState holds in Chromium holds in Firefox, and a file is looked at in a frame that has no origin there too.
+// The ready page is as good in Firefox as in Chromium (TestEveryStateHasItsPage), and shows a file in a frame without origin.
 func TestPageInFirefox(t *testing.T) {
 	d := serve(t)
 	var picture bytes.Buffer
@@ -48,7 +48,8 @@ func TestPageInFirefox(t *testing.T) {
 	}
 }
 
-// Firefox keeps what a worker answers in memory until the download has ended, so it is not offered for large files there.
+// Firefox keeps what a worker answers in memory until the download has ended, so the page does not offer there to decrypt large
+// files in the browser.
 func TestDecryptInFirefoxUpToHalfAGigabyte(t *testing.T) {
 	d := serve(t)
 	var views []pageView

@@ -1,5 +1,5 @@
-// Package web holds what recipients see: the pages, in real browsers, in every state, language and size of screen, and what they
-// download or decrypt there.
+// Package web opens links in real browsers, as recipients do: the pages say what is the matter in every state and language and
+// on every screen, and what is downloaded, decrypted or shown there is the file.
 package web
 
 import (
