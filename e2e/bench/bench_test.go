@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// Every row gives figures, also those whose servers nobody has looked at for a year. With small sizes, so only that they are
-// figures can be said of them.
-func TestEveryRow(t *testing.T) {
+// Every row can be measured. The sizes are small, so a figure must only be a positive number.
+func TestEveryRowHasFigures(t *testing.T) {
 	rows := rows(quick)
 	l := newLab(t, quick, rows)
 	for _, r := range rows {
@@ -85,7 +84,7 @@ func TestMedianAndPercentile(t *testing.T) {
 	}
 }
 
-func TestLine(t *testing.T) {
+func TestLineOfTheTable(t *testing.T) {
 	ratio := result{row: row{what: "a; b", unit: "s", bar: atMost(1.1)}, rounds: []round{{2, 1}, {3, 3}, {1, 2}}}
 	if got, want := ratio.line(), "| a; b | 2.00 s | 2.00 s | 1.00 | 0.50–2.00 | ≤ 1.1 | yes |"; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -11,7 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// A contest is a row that is ready: what it needs is running.
+// A contest is a row whose servers are running.
 type contest struct {
 	prepare func()         // makes what a round works on; nil: nothing. It is not measured
 	ours    func() float64 // one round's figure, in the row's unit
@@ -44,7 +44,7 @@ func (l *lab) measure(r row, o options) (rounds []round) {
 	return rounds
 }
 
-// play is one round. swapped: they begin.
+// play is one round. If swapped, the other side begins.
 func (c contest) play(swapped bool) (got round) {
 	if c.prepare != nil {
 		c.prepare()
@@ -88,7 +88,7 @@ func (u unit) format(v float64) string {
 	return fmt.Sprintf("%.2f %s", v, u)
 }
 
-// bar is what a ratio, or a figure that nobody else has, must not be beyond.
+// bar is the limit for a ratio, or for a figure without another side.
 type bar struct {
 	sign  string
 	limit float64
@@ -124,7 +124,7 @@ func (r result) figures() []float64 {
 	return all
 }
 
-// compared tells whether there is another side.
+// compared reports whether there is another side.
 func (r result) compared() bool { return len(r.rounds) > 0 && r.rounds[0].theirs != 0 }
 
 // median of the values, which are not empty.

@@ -96,7 +96,7 @@ func (l *lab) nginx(file string) string {
 	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(nginxConf, dir, addr, filepath.Dir(file))
 	if os.Geteuid() == 0 {
-		text = "user root;\n" + text // who may read our directories
+		text = "user root;\n" + text // nobody else may read our directories
 	}
 	l.must(os.WriteFile(config, []byte(text), 0o644))
 	l.run(addr, "nginx", "-p", dir, "-c", config)

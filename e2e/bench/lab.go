@@ -39,8 +39,8 @@ func (l lab) on(t servers.T) *lab {
 	return &l
 }
 
-// inMemory makes a directory that no disk stands behind, where there is such a place: reading a round's material and making
-// it must not be what is measured.
+// inMemory makes a directory in memory, if the system has a place for that, so that making and reading a round's material is not
+// measured.
 func inMemory(t servers.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "bench")
@@ -120,7 +120,7 @@ func (l *lab) profile(c contest, dir, name string) {
 	}
 }
 
-// pprof saves what the administrator's listener says.
+// pprof saves a profile from the administrator's listener.
 func pprof(d *stage.Detach, what, file string) error {
 	resp, err := http.Get("http://" + d.Admin + "/debug/pprof/" + what)
 	if err != nil {

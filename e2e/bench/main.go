@@ -1,13 +1,13 @@
-// Command bench measures Detach against what stands in its place without it, on this machine, and prints a table in Markdown.
+// Command bench measures Detach against what would stand in its place, on this machine, and prints a table in Markdown.
 //
 //	go run ./e2e/bench [-rows REGEXP] [-rounds N] [-quick] [-profile DIR]
 //
 // It builds Detach from this tree and starts the peers itself: Postfix and its smtp-sink, an IPFS node, nginx, proxsmtp. Each
 // row of the table is measured in rounds. In a round both sides do the same work on the same bytes, one after the other, and
-// who begins changes from round to round; before each of them what the other has left to write is written. What counts is
-// the median of the rounds' ratios, so what the machine does besides slows both. The first round, in which everything is
-// loaded, does not count. What a round works on is made before it, in memory, of new random bytes: a store that has
-// had them before would not store them again.
+// the side that begins changes from round to round. Before each side's turn the system writes out what is still in its buffers.
+// The result is the median of the rounds' ratios, so other work of the machine slows both sides. The first round, in which
+// everything is loaded, does not count. A round's material is made before the round, in memory, of new random bytes, since
+// a store would not store the same bytes again.
 //
 // rows.go is the list; each of the files after it has one theme, and shows how its figures are made.
 package main
@@ -39,7 +39,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-// run returns the exit code: 0 every row was measured, 1 one was not, 2 wrong usage. That a bar is missed is no failure: a
+// run returns the exit code: 0 every row was measured, 1 one was not, 2 wrong usage. A missed bar does not change it, since the
 // machine may be busy.
 func run(ctx context.Context, args []string) int {
 	o, err := parse(args)

@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// mailMemory: the most memory that a new process ever had, which has taken one large mail. In MiB.
+// mailMemory: the most memory of a new process that has taken one large mail, in MiB.
 func mailMemory(store string) func(*lab) contest {
 	return func(l *lab) contest {
 		sink := l.sink()
@@ -38,7 +38,7 @@ func (l *lab) leave(d *stage.Detach) {
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
-// parallelMemory: the same for many mails at once.
+// parallelMemory: the same for many mails together.
 func parallelMemory(l *lab) contest {
 	sink := l.sink()
 	mail := l.mail(newLetter(l.size.parallel))
@@ -54,7 +54,7 @@ func parallelMemory(l *lab) contest {
 	}}
 }
 
-// downloadMemory: the same for a large download. The process is another one than that which took the mail.
+// downloadMemory: the same for a large download, by another process than the one that took the mail.
 func downloadMemory(l *lab) contest {
 	p := l.publish(embedded, newLetter(l.size.huge))
 	return contest{ours: func() float64 {
@@ -104,8 +104,8 @@ func growthOfObjects(l *lab) contest {
 	return contest{ours: perMail(crowded), theirs: perMail(alone), detach: crowded}
 }
 
-// fill makes a data directory as if it had taken so many attachments: their lines in the ledger, and their files. What is
-// in the files nobody will ask.
+// fill makes a data directory as if it had taken so many attachments: their lines in the ledger, and their files. The
+// content of the files is never read.
 func (l *lab) fill(dataDir string, objects int) {
 	l.Helper()
 	stored, ledger := filepath.Join(dataDir, "objects"), filepath.Join(dataDir, "ledger")
@@ -124,7 +124,7 @@ func (l *lab) fill(dataDir string, objects int) {
 	}
 }
 
-// someCID is the CID of a directory that nobody knows.
+// someCID is a random CID of a directory.
 func someCID() string {
 	digest := sha256.Sum256(fmt.Append(nil, rand.Uint64(), rand.Uint64()))
 	return cid.NewCidV1(cid.DagProtobuf, append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)).String()

@@ -48,11 +48,11 @@ func smallDirect(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(sink, mail, n), detach: d}
 }
 
-// proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them line by line, and of 20 who
-// connect at once it keeps some waiting.
+// proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them line by line, and of 20
+// clients that connect together it keeps some waiting.
 const proxsmtpShare = 10
 
-// smallProxsmtp: through Detach, and through a filter proxy in C that is given nothing to filter with.
+// smallProxsmtp: through Detach, and through a filter proxy in C without a filter command.
 func smallProxsmtp(l *lab) contest {
 	servers.Need(l, "smtp-source")
 	sink, mail := l.sink(), l.smallMail()
@@ -61,7 +61,7 @@ func smallProxsmtp(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(l.proxsmtp(sink), mail, n), detach: d}
 }
 
-// proxsmtp starts one in front of a next hop. It is not in every distribution any more, so it may be missing also in CI.
+// proxsmtp starts one in front of a next hop. Some distributions no longer have it, so it may be missing in CI too.
 func (l *lab) proxsmtp(next string) string {
 	l.Helper()
 	if servers.LookPath("proxsmtpd") == "" {

@@ -112,7 +112,7 @@ func replyTime(store string, size int64) func(*lab) contest {
 	}
 }
 
-// plainly is a listener without any filter, beside the one with Detach and the one behind it. They take what comes.
+// plainly has a listener without a filter, beside the one with Detach and the one behind Detach.
 const plainly = `
 {{front}} inet n - n - - smtpd
   -o smtpd_proxy_filter={{filter}}

@@ -14,9 +14,9 @@ import (
 // walkTimes is how often a mail is walked for one figure.
 const walkTimes = 200
 
-// mimeWalk: a mail that must be looked at to its end, because a part that could be detached may come until then, but of which
-// all is kept; and its bytes copied from the same reader, in pieces of the same size, into the same kind of spool and
-// out of it again. Both in this process.
+// mimeWalk: a mail that must be read to its end, since any part might have to be detached, but keeps everything; and its bytes
+// copied from the same reader, in pieces of the same size, into the same kind of spool and out of it again. Both in this
+// process.
 func mimeWalk(l *lab) contest {
 	mail := newsletter()
 	return contest{
@@ -38,7 +38,7 @@ func mimeWalk(l *lab) contest {
 	}
 }
 
-// plainReader and plainWriter can do nothing but read and write, as a socket seen through SMTP.
+// plainReader and plainWriter can only read and write, like a socket seen through SMTP.
 type (
 	plainReader struct{ io.Reader }
 	plainWriter struct{ io.Writer }

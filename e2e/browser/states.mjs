@@ -1,8 +1,10 @@
-// Looks at pages as recipients see them, in the system's own Chromium or, with the argument firefox, Firefox: what they say, whether they fit the screen, what they weigh,
-// and what axe finds wrong for who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
+// Looks at pages as recipients see them, in the system's own Chromium or, with the argument firefox, Firefox: what they say,
+// whether they fit the screen, what they weigh, and what axe finds wrong for people who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
 //
-//   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale, forwarded (X-Forwarded-For), view (open the frame), screenshot}
-//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed, origin, error}
+//   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
+//           forwarded (X-Forwarded-For), view (open the frame), screenshot}
+//   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed,
+//           origin, error}
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

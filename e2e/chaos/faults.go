@@ -40,7 +40,7 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s %s, for %v", f.victim, f.kind, f.lasts.Round(time.Millisecond))
 }
 
-// The victims beside the wires.
+// The victims, beside the wires.
 const (
 	theDetach  = "Detach"
 	theKubo    = "kubo"
@@ -60,11 +60,11 @@ const (
 	vanishAfterDot = "gone after its dot"
 )
 
-// acceptance is what Postfix says when it has taken a mail: the moment after which nobody but the client's side of the wire
-// does not know it yet.
+// acceptance is in Postfix's reply to a mail that it has accepted. A wire that breaks before it leaves only the client's side
+// without the news.
 const acceptance = "queued as"
 
-// fortune is how often what happens to whom. A kind that stands there twice is twice as likely.
+// fortune says how often which faults happen to a victim. A kind that stands there twice is twice as likely.
 type fortune struct {
 	victim      string
 	least, most time.Duration // from one fault to the next
@@ -82,7 +82,7 @@ var fortunes = []fortune{
 	{client, time.Second, 5 * time.Second, []string{vanishInData, vanishInData, vanishAfterDot}, 0},
 }
 
-// plan draws what will happen. Each victim has a fortune of its own, so that it is the same whatever the others have.
+// plan draws what will happen. Each victim's faults are drawn alone, so they are the same whatever the other victims are.
 func plan(seed uint64, duration time.Duration, store string) map[string][]fault {
 	all := make(map[string][]fault)
 	for _, f := range fortunes {
@@ -118,8 +118,7 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 	}
 }
 
-// reach draws how many bytes still pass a wire before it breaks: about as many as there are in what is said on it. Replies are
-// short; the bytes of mails and of files come in all sizes.
+// reach draws how many bytes still pass a wire before it breaks: few where replies pass, any number where mails and files do.
 func reach(r *rand.Rand, victim string, way stage.Way) int64 {
 	size := r.Float64()
 	switch {
@@ -131,7 +130,7 @@ func reach(r *rand.Rand, victim string, way stage.Way) int64 {
 	return int64(math.Exp2(6 + 16*size))
 }
 
-// happen lets a fault happen, and what it has taken down come back.
+// happen lets a fault happen, and then starts again what the fault has ended.
 func (s *system) happen(ctx context.Context, f fault, l *load) {
 	var down, up func()
 	switch f.victim {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What a seed stands for is the same on every machine and every day: without it no finding could be looked for again.
-func TestSameSeed(t *testing.T) {
+// A seed stands for the same plan and the same letters on every machine, so that a finding can be looked for again.
+func TestSameSeedIsTheSamePlan(t *testing.T) {
 	for seed := range uint64(20) {
 		one, two := plan(seed, 10*time.Minute, kubo), plan(seed, 10*time.Minute, kubo)
 		if !reflect.DeepEqual(one, two) {

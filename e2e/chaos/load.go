@@ -80,7 +80,7 @@ func (l *load) post(m letter, f fate, traces int) *posted {
 	return p
 }
 
-// insist sends a letter as a mail server's queue does: after 4xx or a lost connection again, until it is accepted.
+// insist sends a letter as a mail server's queue does: again after 4xx or a lost connection, until it is accepted.
 func (l *load) insist(m letter, r *rand.Rand) {
 	p := l.post(m, sending, 2)
 	ctx, cancel := context.WithTimeout(l.s.Context(), patience)
@@ -156,8 +156,8 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errVanished }
 
-// vanish is a client that sends a part of a letter, or all of it, and is gone before it gets an answer. Usually it talks to
-// Postfix, sometimes to Detach itself.
+// vanish is a client that sends a part of a letter, or all of it, and goes before it gets an answer. It talks to Postfix, or in one
+// case of three to Detach itself.
 func (l *load) vanish(ctx context.Context, f fault) {
 	l.mu.Lock()
 	id := l.vanished
@@ -192,7 +192,7 @@ func (l *load) vanish(ctx context.Context, f fault) {
 	l.s.count("client " + f.kind)
 }
 
-// find returns a copy of what is known of a letter.
+// find returns a copy of what was posted.
 func (l *load) find(id int) (posted, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// letter is one mail. It is made from the seed and its number alone, so it need not be kept.
+// letter is one mail. It is made from the seed and its number alone, so its bytes need not be kept.
 type letter struct {
 	id     int
 	data   []byte
@@ -28,7 +28,7 @@ const (
 )
 
 // compose makes a letter. About three in five have files that are taken out; the others pass as they are, some of them with
-// large parts that nobody may touch.
+// large parts that must not be touched.
 func compose(seed uint64, id int) letter {
 	c := &composer{rand: rand.New(rand.NewPCG(seed, uint64(id))), letter: letter{id: id}}
 	c.header()
@@ -101,7 +101,7 @@ const (
 	htmlHeader = "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
 )
 
-// text has what a mail server could stumble over: dots at the beginnings of lines, and empty lines.
+// text has dots at the beginnings of lines, and empty lines, which a mail server could get wrong.
 func (c *composer) text() {
 	c.add("Grüße,\r\n\r\n.\r\n..dots\r\n.\r\n\r\n")
 	for range c.rand.IntN(40) {

@@ -23,7 +23,7 @@ type system struct {
 	wires   map[string]*stage.Wire
 
 	mu     sync.Mutex
-	counts map[string]int // how often what has happened
+	counts map[string]int // of faults, by what they did
 }
 
 // The wires, by where they lead to.
@@ -33,7 +33,7 @@ const (
 	toKubo    = "wire to kubo"
 )
 
-// What mail waits for after a fault is over is not what is tried here, so Postfix tries again soon.
+// Postfix tries again soon after a fault is over, since waiting is not what is tested here.
 const impatient = "minimal_backoff_time = 1s\nmaximal_backoff_time = 5s\n"
 
 // build starts everything.
@@ -81,7 +81,7 @@ func (s *system) spring(f fault) {
 	s.wires[f.victim].Set(f.way, t)
 }
 
-// keepLog saves Postfix's log from being removed with it, if there may be questions.
+// keepLog saves Postfix's log from being removed with it, if something went wrong.
 func (s *system) keepLog() {
 	if s.Failed() {
 		if err := os.WriteFile(filepath.Join(s.Dir, "postfix.log"), []byte(s.postfix.Log()), 0o600); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// verdict is what is found when all is over.
+// verdict is what is found at the end.
 type verdict struct {
 	accepted, delivered, copies int
 	maybe                       int // delivered, and nobody waited for the answer
@@ -22,7 +22,7 @@ type verdict struct {
 	opened                      int // links
 	lost, damaged               int
 	stored, unused              int      // objects; of them those that no delivered mail has a link to
-	leftovers                   []string // what is stored, and no longer or not yet anyone's
+	leftovers                   []string // what is stored and not in the ledger
 }
 
 // verifiers open the links side by side.
@@ -102,7 +102,7 @@ func (v *verdict) take(links []stage.Link, used map[string]bool) {
 	v.opened += len(links)
 }
 
-// checkCopy checks one copy: also that it may be there.
+// checkCopy checks one copy, and that it may have been delivered.
 func (s *system) checkCopy(l *load, delivered servers.Mail) (int, []stage.Link, error) {
 	id, ok := idOf(delivered.Data)
 	sent, known := l.find(id)
@@ -125,13 +125,11 @@ func (s *system) keep(n int, mail []byte) string {
 	return path
 }
 
-// sweepPatience is for Detach to delete what its former lives have left: it begins with that as soon as it has started.
-const sweepPatience = 15 * time.Second
-
-// leftovers is what the store holds and the ledger does not know, and what was begun and never finished.
+// leftovers is what the store holds and the ledger does not know, and what was begun and never finished. Detach deletes both as
+// soon as it has started.
 func (s *system) leftovers() []string {
 	var left []string
-	for deadline := time.Now().Add(sweepPatience); ; {
+	for deadline := time.Now().Add(servers.Patience); ; {
 		ledger := s.detach.Ledger(s)
 		left = s.detach.Files(s, "pending/*", "objects/put-*.tmp")
 		for _, c := range s.stored() {

@@ -145,7 +145,7 @@ func TestCancelledDownloadsStopReading(t *testing.T) {
 
 var errEnough = errors.New("had enough")
 
-// cancelling is a client who goes away.
+// cancelling is a client that goes away.
 type cancelling struct{ left int }
 
 func (c *cancelling) Write(p []byte) (int, error) {

@@ -30,7 +30,7 @@ type Detach struct {
 
 	Wrap []string    // the command that runs it; none: it is run directly
 	Env  []string    // beside ours
-	Died func(error) // is told when the process ends and nobody has asked it to; nil: nobody is told
+	Died func(error) // is called when the process ends by itself; may be nil
 
 	process *servers.Process // nil: it does not run
 	asked   *atomic.Bool     // to end
@@ -168,7 +168,7 @@ func (d *Detach) Await(t servers.T) {
 	})
 }
 
-// Pid is the process's.
+// Pid returns the process's id.
 func (d *Detach) Pid() int { return d.process.Process.Pid }
 
 // Signal gives the process a signal. If the signal ends it, Wait has to follow.

@@ -115,7 +115,7 @@ func (p *Program) Log(args ...any) {
 
 // Error notes something that is wrong. The run goes on: there may be more.
 func (p *Program) Error(args ...any) {
-	// Ctrl-C goes to the servers too, and they may be quicker: that they end is no wonder then.
+	// Ctrl-C ends the servers too, perhaps before it ends this context. Their end is no finding then.
 	Sleep(p.ctx, 100*time.Millisecond)
 	if p.ctx.Err() != nil && context.Cause(p.ctx) != errFatal {
 		return

@@ -11,7 +11,7 @@ import (
 // Kind is that of a secret.
 type Kind string
 
-// What no log may hold. Addresses are Postfix's business, so its logs may have them.
+// The kinds of what no log may have, but addresses in Postfix's logs.
 const (
 	FragmentSecret Kind = "fragment"
 	ShareSecret    Kind = "share"

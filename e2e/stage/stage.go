@@ -1,5 +1,5 @@
-// Package stage is what the end-to-end tests play on: the real binary between real servers, and a test's hand on
-// everything in between.
+// Package stage sets up the end-to-end tests: the real binary between real servers, with everything in between under
+// the test's control.
 //
 // The set-up of most tests of mail is the same (Chain). A Postfix listens as the front, as a provider's port 25 or 587
 // does, and gives what it gets to detach (smtpd_proxy_filter). Detach gives the rewritten mail to the listener behind, whose
@@ -8,7 +8,7 @@
 // Python's email package, which shares no code with Detach.
 //
 // The servers of others are below, in e2e/servers. The tests are in the folders beside this one; the TestMain of each
-// is Main. The programs e2e/chaos and e2e/bench play on the same stage (Perform).
+// is Main. The programs e2e/chaos and e2e/bench use it too (Perform).
 package stage
 
 import (
@@ -52,8 +52,8 @@ func HasPDFJS() bool {
 }
 
 // Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then searches everything that was
-// logged meanwhile for everything that no log may have. A folder names the kinds of secrets that its tests
-// must have used, so that the search cannot be for nothing.
+// logged meanwhile for everything that no log may have. A folder names the kinds of secrets that its tests must
+// have used, so that the search is never empty.
 func Main(m *testing.M, kinds ...Kind) {
 	flag.Parse()
 	if flag.Lookup("test.list").Value.String() != "" {
@@ -90,7 +90,7 @@ func Path(elements ...string) string {
 	return filepath.Join(append([]string{filepath.Dir(file), "..", ".."}, elements...)...)
 }
 
-// Artifact returns where a file that the run leaves is kept: a screenshot.
+// Artifact returns the path for a file that outlives the run, such as a screenshot.
 func Artifact(t servers.T, name string) string {
 	t.Helper()
 	path := Path("e2e", "artefacts", name)

@@ -12,8 +12,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Wire carries the connections between a client and a server, with a test's hand on it: it counts, and can be slowed, held and
-// broken at any byte. Bytes that pass are those that came, in their order; of a connection that is cut, none passes
+// Wire carries the connections between a client and a server. It counts their bytes, and a test can slow, hold and break
+// them at any byte. Bytes that pass are those that came, in their order; of a connection that is cut, none passes
 // after the cut. What one side does to its end (closing, half-closing, dying) the other one sees.
 type Wire struct {
 	Addr   string // host:port to connect to
