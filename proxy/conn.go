@@ -17,8 +17,8 @@ const (
 	lineSize = 4096
 	// dataSize is the buffer for message data, borrowed while a message passes.
 	dataSize = 32 << 10
-	// socketSize bounds how far a client can run ahead of us. Given megabytes, it would have sent its
-	// final dot and started its timeout while we still had those megabytes to store.
+	// socketSize bounds how far a client can run ahead of us. Given megabytes, it would have sent
+	// its final dot and started its timeout while we still had those megabytes to store.
 	socketSize = 256 << 10
 )
 
@@ -102,9 +102,9 @@ func rebuffer(to, from *bufio.Reader, src io.Reader) io.Reader {
 
 var errLongLine = errors.New("line too long")
 
-// readLine reads one line and returns it without its end, CRLF or LF. The line is valid until the next
-// read. A line that is longer than the buffer is read to its end and reported as errLongLine, or as
-// errEndlessLine beyond maxLongLine.
+// readLine reads one line and returns it without its end, CRLF or LF. The line is valid until the
+// next read. A line that is longer than the buffer is read to its end and reported as errLongLine,
+// or as errEndlessLine beyond maxLongLine.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {

@@ -11,8 +11,9 @@ import (
 // dotReader reads one message as its author wrote it: without the dots that the transfer added, and
 // without the dot that ends the message (RFC 5321 section 4.5.2).
 //
-// Only CRLF . CRLF ends a message. A receiver that also accepts LF . LF, or anything else that looks
-// similar, reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL are data.
+// Only CRLF . CRLF ends a message. A receiver that also accepts LF . LF, or anything else that
+// looks similar, reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL
+// are data.
 type dotReader struct {
 	src *bufio.Reader
 	bol bool // at the beginning of a line: the two bytes before were CRLF
@@ -109,10 +110,10 @@ func endsLine(b []byte, cr bool) bool {
 
 // dotWriter is the opposite of dotReader: it doubles the dots that begin a line.
 //
-// Bytes go out as they came in, with one exception: a bare LF before a dot is sent as CRLF, and the dot
-// is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC 5321 says no),
-// and LF . LF sent verbatim would end the message for some of them. Changed in this way, it is the same
-// message for all of them.
+// Bytes go out as they came in, with one exception: a bare LF before a dot is sent as CRLF, and the
+// dot is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC 5321
+// says no), and LF . LF sent verbatim would end the message for some of them. Changed in this way,
+// it is the same message for all of them.
 //
 // Buffers are written when full: call Flush before waiting for more. Close ends the message.
 type dotWriter struct {
@@ -167,8 +168,8 @@ func (d *dotWriter) release(endLine bool) {
 // Flush sends what is buffered. The message can still be abandoned.
 func (d *dotWriter) Flush() error { return d.dst.Flush() }
 
-// Close sends the final dot. The dot needs a line of its own, so a message that does not end with CRLF
-// is given one.
+// Close sends the final dot. The dot needs a line of its own, so a message that does not end with
+// CRLF is given one.
 func (d *dotWriter) Close() error {
 	d.release(true)
 	if !d.bol {

@@ -20,8 +20,8 @@ func exactRig(t *testing.T) *rig {
 	return r
 }
 
-// pass sends a mail in pieces that end at the given offsets on the wire, and wants the next hop to get
-// the mail unchanged but for the line ends that SMTP cannot carry (see normalise).
+// pass sends a mail in pieces that end at the given offsets on the wire, and wants the next hop to
+// get the mail unchanged but for the line ends that SMTP cannot carry (see normalise).
 func (r *rig) pass(c *client, mail string, ends ...int) {
 	r.t.Helper()
 	c.mail()

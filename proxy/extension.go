@@ -10,8 +10,8 @@ import (
 )
 
 // offered are the EHLO keywords that still hold with us in between: they are about the envelope, or
-// about bytes that we pass on. CHUNKING and BINARYMIME would bring data without a final dot; STARTTLS
-// and AUTH belong to the server before us. Keywords that we do not know are not offered.
+// about bytes that we pass on. CHUNKING and BINARYMIME would bring data without a final dot;
+// STARTTLS and AUTH belong to the server before us. Keywords that we do not know are not offered.
 var offered = []string{
 	"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "XFORWARD", "VRFY", "ETRN", "PIPELINING",
 }
@@ -54,8 +54,8 @@ func nextHopLimit(value []byte) int64 {
 	return n
 }
 
-// takeSize removes the SIZE parameter from a MAIL command (RFC 1870), because the next hop will never
-// see a mail of that size. All other bytes stay. It fails if the size is beyond the limit.
+// takeSize removes the SIZE parameter from a MAIL command (RFC 1870), because the next hop will
+// never see a mail of that size. All other bytes stay. It fails if the size is beyond the limit.
 func takeSize(line []byte, limit int64) ([]byte, error) {
 	_, at := path(line)
 	out := slices.Clone(line[:at])

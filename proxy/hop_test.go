@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// hop is a next hop that answers by a script. Its keys are verbs, "greeting", "." for the final dot, and
-// "data" for what it says after 354 without waiting for the dot; silence for "data" means that it does
-// not read the message.
+// hop is a next hop that answers by a script. Its keys are verbs, "greeting", "." for the final
+// dot, and "data" for what it says after 354 without waiting for the dot; silence for "data" means
+// that it does not read the message.
 type hop struct {
 	mu      sync.Mutex
 	replies map[string]string

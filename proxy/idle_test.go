@@ -9,13 +9,13 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// idleLimit is the memory of one idle connection and its connection to the next hop: a buffer for a line
-// each way, and a goroutine.
+// idleLimit is the memory of one idle connection and its connection to the next hop: a buffer for a
+// line each way, and a goroutine.
 const idleLimit = 24 << 10
 
-// A thousand idle clients cost little, and keep no other client waiting. Half of them have sent a mail
-// before, whose memory is given back. The baseline is the same clients connected to the next hop itself,
-// because clients and next hop are in this process too.
+// A thousand idle clients cost little, and keep no other client waiting. Half of them have sent a
+// mail before, whose memory is given back. The baseline is the same clients connected to the next
+// hop itself, because clients and next hop are in this process too.
 func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	faults.Covers(t, 23, 101)
 	const many = 1000

@@ -53,8 +53,9 @@ func (in *incoming) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain reads on to the real end of the message. Nothing else may follow a failure inside data: what
-// comes next in the stream is the message's text, and a server that reads it as commands is attacked.
+// drain reads on to the real end of the message. Nothing else may follow a failure inside data:
+// what comes next in the stream is the message's text, and a server that reads it as commands is
+// attacked.
 func (in *incoming) drain() error {
 	if in.ended {
 		return nil

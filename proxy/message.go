@@ -22,8 +22,8 @@ type message struct {
 
 var errSlow = errors.New("not done in time for the client")
 
-// receive takes the message that follows our 354 and returns the verdict on it. When it returns, the
-// message was read to its real end, or the error says that the client is lost.
+// receive takes the message that follows our 354 and returns the verdict on it. When it returns,
+// the message was read to its real end, or the error says that the client is lost.
 //
 // Only the message's own context ends it early: canceling it closes the connection to the next hop,
 // and so abandons whatever the next hop has of the message.
@@ -70,8 +70,8 @@ func (s *session) takeBackInput(buf *bufio.Reader) {
 	giveBack(&dataReaders, buf)
 }
 
-// transfer is the way of the message. S2: it comes in, and its attachments are stored. S3: all of it
-// was read, and all of them are stored. A message that passes goes on to the next hop in S2.
+// transfer is the way of the message. S2: it comes in, and its attachments are stored. S3: all of
+// it was read, and all of them are stored. A message that passes goes on to the next hop in S2.
 func (m *message) transfer(ctx context.Context) (verdict, error) {
 	if err := m.mail.Receive(ctx, m.reply); err != nil {
 		return verdict{}, err
@@ -96,8 +96,8 @@ func (m *message) transfer(ctx context.Context) (verdict, error) {
 	return m.finish(ctx, w)
 }
 
-// finish ends a message that the next hop has, but for its end. S4: its links work, and the final dot
-// is sent. S5: the next hop has answered.
+// finish ends a message that the next hop has, but for its end. S4: its links work, and the final
+// dot is sent. S5: the next hop has answered.
 func (m *message) finish(ctx context.Context, w *dotWriter) (verdict, error) {
 	if err := m.mail.Commit(ctx); err != nil {
 		return verdict{}, err

@@ -58,8 +58,8 @@ func (n *nextHop) command(line []byte) (answer, error) {
 	case n.lost:
 		return answer{}, errLost
 	case n.hasUnread():
-		// This reply answers no command. If it says why the next hop leaves, it answers this command
-		// too; with any other, each command would get the answer of the one before.
+		// This reply answers no command. If it says why the next hop leaves, it answers this
+		// command too; with any other, each command would get the answer of the one before.
 		a, err := n.answer()
 		if err == nil && a.code != 421 {
 			err = n.lose(errBadReply)
@@ -111,9 +111,9 @@ func (n *nextHop) release(w *dotWriter) {
 	w.dst = nil
 }
 
-// early reads a reply to the message that came before we sent the final dot. Normally there is none. A
-// refusal is the answer to the message, whose end is then never sent. Any other reply loses the
-// connection: mistaken for the answer to the final dot, it would accept a mail that nobody has.
+// early reads a reply to the message that came before we sent the final dot. Normally there is
+// none. A refusal is the answer to the message, whose end is then never sent. Any other reply loses
+// the connection: mistaken for the answer to the final dot, it would accept a mail that nobody has.
 func (n *nextHop) early() (answer, error) {
 	if !n.hasUnread() {
 		return answer{}, nil

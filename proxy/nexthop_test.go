@@ -101,7 +101,8 @@ func TestMailGoesToTheRecipientThatWasAccepted(t *testing.T) {
 	}
 }
 
-// What the next hop says to DATA and to the final dot, what the client is told, and what stays stored.
+// What the next hop says to DATA and to the final dot, what the client is told, and what stays
+// stored.
 func TestAnswersToDATAAndDot(t *testing.T) {
 	faults.Covers(t, 30, 33, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
@@ -151,8 +152,8 @@ func TestAnswersToDATAAndDot(t *testing.T) {
 	}
 }
 
-// A reply before the final dot does not answer the dot, so the dot is not sent. Otherwise a mail could
-// be accepted that nobody has, or the files of a mail deleted that somebody has.
+// A reply before the final dot does not answer the dot, so the dot is not sent. Otherwise a mail
+// could be accepted that nobody has, or the files of a mail deleted that somebody has.
 func TestAnswersBeforeTheDot(t *testing.T) {
 	faults.Covers(t, 30, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"

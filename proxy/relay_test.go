@@ -181,7 +181,8 @@ func TestRefusedXFORWARDIsLogged(t *testing.T) {
 	}
 }
 
-// The envelope is what the next hop has accepted. XFORWARD's client is the one of the next mail only.
+// The envelope is what the next hop has accepted. XFORWARD's client is the one of the next mail
+// only.
 func TestEnvelopeIsWhatTheNextHopAccepted(t *testing.T) {
 	envelopes := make(chan transaction.Envelope, 10)
 	r := newRig(t, func(cfg *Config) {

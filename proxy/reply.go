@@ -71,8 +71,8 @@ const maxReplyLines = 100
 
 var errBadReply = errors.New("next hop's reply is not SMTP")
 
-// readAnswer reads a reply of one or several lines (RFC 5321 section 4.2.1). Its text may be 8-bit. A
-// reply whose lines have different codes is errBadReply.
+// readAnswer reads a reply of one or several lines (RFC 5321 section 4.2.1). Its text may be 8-bit.
+// A reply whose lines have different codes is errBadReply.
 func readAnswer(r *bufio.Reader) (answer, error) {
 	var a answer
 	for range maxReplyLines {

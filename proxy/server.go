@@ -28,15 +28,16 @@ type Config struct {
 	Observe func(o transaction.Outcome, code int)
 }
 
-// Timeouts bound silence, not work: a peer that makes progress is never cut. Zero means the default.
+// Timeouts bound silence, not work: a peer that makes progress is never cut. Zero means the
+// default.
 type Timeouts struct {
 	Dial   time.Duration // to reach the next hop: 10 s
 	Client time.Duration // for the client's next byte: 300 s (RFC 5321 section 4.5.3.2.7)
-	// Reply is for each reply of the next hop, and for how long a client may wait for us, in data or
-	// after its final dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
+	// Reply is for each reply of the next hop, and for how long a client may wait for us, in data
+	// or after its final dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
 	Reply time.Duration
-	// Noop is between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives up after
-	// 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
+	// Noop is between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives up
+	// after 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
 	Noop time.Duration
 }
 

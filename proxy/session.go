@@ -15,9 +15,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// state says how far a session's current mail has come, and so what a failure means. Before the final
-// dot is sent nothing has happened, so what was stored is deleted; then the outcome is unknown; then
-// the next hop's answer decides.
+// state says how far a session's current mail has come, and so what a failure means. Before the
+// final dot is sent nothing has happened, so what was stored is deleted; then the outcome is
+// unknown; then the next hop's answer decides.
 type state string
 
 const (
@@ -29,7 +29,8 @@ const (
 	stateAnswered  state = "S5 answered"  // the next hop has answered the final dot
 )
 
-// maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands does not speak SMTP.
+// maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands does not speak
+// SMTP.
 const maxErrors = 20
 
 // session is one client and its connection to the next hop.

@@ -99,10 +99,10 @@ func splice(before, text string) string {
 	return head + text + before + tail
 }
 
-// Between two real Postfixes, with either setting for bare newlines, every mail that the sender got a
-// 250 for is delivered, and no other mail is. A client of Detach itself always gets one 250. A Postfix
-// with smtpd_forbid_bare_newline = no ends a mail at some of the false ends itself, and then its client
-// gets two.
+// Between two real Postfixes, with either setting for bare newlines, every mail that the sender got
+// a 250 for is delivered, and no other mail is. A client of Detach itself always gets one 250. A
+// Postfix with smtpd_forbid_bare_newline = no ends a mail at some of the false ends itself, and
+// then its client gets two.
 func TestSmugglingBetweenPostfixes(t *testing.T) {
 	faults.Covers(t, 2, 3, 37)
 	for _, bare := range []string{"no", "normalize"} {

@@ -114,8 +114,8 @@ func TestStoreFailureIs451AndTheSessionGoesOn(t *testing.T) {
 	}
 }
 
-// While the store takes nothing, the client gets ahead of it by no more than one socket holds, even if
-// the store was fast before.
+// While the store takes nothing, the client gets ahead of it by no more than one socket holds, even
+// if the store was fast before.
 func TestClientIsHeldBack(t *testing.T) {
 	faults.Covers(t, 52)
 	const fast = 2 << 20
@@ -138,8 +138,8 @@ func TestClientIsHeldBack(t *testing.T) {
 		sent += n
 	}
 	ahead := sent - fast*4/3
-	// The kernel doubles both sockets' buffers for its bookkeeping; dataSize and a scanner's buffer are
-	// read; and lines have ends.
+	// The kernel doubles both sockets' buffers for its bookkeeping; dataSize and a scanner's buffer
+	// are read; and lines have ends.
 	if err == nil || ahead > 3<<20/2 {
 		t.Errorf("the client could send %d KiB ahead of the store", ahead>>10)
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// hasUnread reports, without waiting, whether the peer has said something that is not read yet, or has
-// left.
+// hasUnread reports, without waiting, whether the peer has said something that is not read yet, or
+// has left.
 func hasUnread(c net.Conn) bool {
 	socket, ok := c.(syscall.Conn)
 	if !ok {

@@ -15,8 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// inBubble runs f in a synctest bubble, with a rig that has pipes for connections and the timeouts that
-// production has.
+// inBubble runs f in a synctest bubble, with a rig that has pipes for connections and the timeouts
+// that production has.
 func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,11 +38,13 @@ func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Config
 			l.conns <- theirs
 			return ours
 		}
+		defer func() {
+			r.hop.stop()
+			if err := r.server.Shutdown(t.Context()); err != nil {
+				t.Errorf("shutdown: %v", err)
+			}
+		}()
 		f(t, r)
-		r.hop.stop()
-		if err := r.server.Shutdown(t.Context()); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
 	})
 }
 
@@ -114,7 +116,8 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 	}
 }
 
-// The next hop gets a slow mail that passes line by line, because it would not wait for a full buffer.
+// The next hop gets a slow mail that passes line by line, because it would not wait for a full
+// buffer.
 func TestSlowClientIsNotCut(t *testing.T) {
 	faults.Covers(t, 20)
 	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
@@ -262,8 +265,8 @@ func TestHangingStoreIsGivenUp(t *testing.T) {
 	}
 }
 
-// While the store takes nothing, nothing is read from the client, and so the end of its connection is
-// not seen. Its mail goes on for as long as a client may wait, and then nothing of it is left.
+// While the store takes nothing, nothing is read from the client, and so the end of its connection
+// is not seen. Its mail goes on for as long as a client may wait, and then nothing of it is left.
 func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	faults.Covers(t, 17)
 	inBubble(t, func(t *testing.T, r *rig) {
@@ -288,8 +291,8 @@ func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	})
 }
 
-// A client may vanish anywhere. Before our final dot, nothing of its mail stays stored or running from
-// that moment on, and nothing is passed on. After it, the next hop's answer decides.
+// A client may vanish anywhere. Before our final dot, nothing of its mail stays stored or running
+// from that moment on, and nothing is passed on. After it, the next hop's answer decides.
 func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 	faults.Covers(t, 17)
 	wire := writeDots(attachmentMail(300_000))
@@ -352,7 +355,8 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 
 var begun = []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "DATA"}
 
-// A step of the wall clock moves no deadline: each has a monotonic reading, which Go's timers go by.
+// A step of the wall clock moves no deadline: each has a monotonic reading, which Go's timers go
+// by.
 func TestDeadlinesAreMonotonic(t *testing.T) {
 	faults.Covers(t, 99)
 	ours, theirs := net.Pipe()

@@ -63,9 +63,9 @@ func (w *watch) keepAwake(next *nextHop, every time.Duration) {
 	})
 }
 
-// clientWaits begins at the client's final dot. From then on the client waits, and only for so long;
-// and reading the message no longer shows that the client goes away. It will send the message again
-// then, so this one should not be delivered.
+// clientWaits begins at the client's final dot. From then on the client waits, and only for so
+// long; and reading the message no longer shows that the client goes away. It will send the message
+// again then, so this one should not be delivered.
 func (w *watch) clientWaits() {
 	w.deadline = time.AfterFunc(w.limit, func() { w.end(errSlow) })
 	gone := make(chan struct{})

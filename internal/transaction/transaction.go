@@ -97,7 +97,8 @@ func Begin(cfg Config, env Envelope, src io.Reader, log *slog.Logger) *Transacti
 }
 
 // Receive reads the mail to its end and stores its attachments while they arrive. If the header
-// shows that nothing can be detached it stops there: then Passes is true, and WriteTo reads the rest.
+// shows that nothing can be detached it stops there: then Passes is true, and WriteTo reads the
+// rest.
 //
 // The source never waits for longer than patience for storing, or for half of that if the original
 // may have to follow. Then storing fails with ErrSlow. A patience of 0 is without limit.
@@ -152,12 +153,12 @@ func (t *Transaction) store(ctx context.Context, patience time.Duration) (err er
 // Passes reports whether the header alone showed that nothing can be detached.
 func (t *Transaction) Passes() bool { return t.message != nil && t.message.Passes() }
 
-// Unchanged reports, after a Receive without error, whether the mail goes on as it came. A door that
-// still has the mail then need not write it.
+// Unchanged reports, after a Receive without error, whether the mail goes on as it came. A door
+// that still has the mail then need not write it.
 func (t *Transaction) Unchanged() bool { return t.replaced || t.message.Stats().Detached == 0 }
 
-// WriteTo writes the mail that goes on: rewritten, or as it came. It follows a Receive without error. A
-// mail that passes is read from its source meanwhile, and can be written only once.
+// WriteTo writes the mail that goes on: rewritten, or as it came. It follows a Receive without
+// error. A mail that passes is read from its source meanwhile, and can be written only once.
 func (t *Transaction) WriteTo(w io.Writer) (int64, error) {
 	if t.replaced {
 		return t.write(w, t.source.original.WriteTo)
@@ -183,8 +184,8 @@ func (t *Transaction) write(w io.Writer, writeTo func(io.Writer) (int64, error))
 	return n, err
 }
 
-// Commit makes the links work. It is the last step before the door says the word that makes the mail
-// the next hop's, so that a crash leaves as few links as possible that no mail has.
+// Commit makes the links work. It is the last step before the door says the word that makes the
+// mail the next hop's, so that a crash leaves as few links as possible that no mail has.
 func (t *Transaction) Commit(ctx context.Context) error {
 	if t.batch == nil {
 		return nil
@@ -232,8 +233,8 @@ func (t *Transaction) release() {
 	t.batch = nil
 }
 
-// Close gives back what the transaction holds. A mail that was not settled is settled now: as Unknown
-// if its links may work, for the final word may be out, and as Refused otherwise.
+// Close gives back what the transaction holds. A mail that was not settled is settled now: as
+// Unknown if its links may work, for the final word may be out, and as Refused otherwise.
 func (t *Transaction) Close(ctx context.Context) {
 	defer t.release() // discarding may panic
 	fate := Refused

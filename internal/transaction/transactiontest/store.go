@@ -1,5 +1,5 @@
-// Package transactiontest has a store for the tests of transactions and of the doors that use them. It
-// keeps nothing but what happened to it.
+// Package transactiontest has a store for the tests of transactions and of the doors that use them.
+// It keeps nothing but what happened to it.
 package transactiontest
 
 import (
