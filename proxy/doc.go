@@ -10,7 +10,7 @@
 // On accept the next hop is dialed and its greeting relayed. Commands are relayed one at a time, as
 // raw lines, and replies come back verbatim, so XFORWARD, DSN, SMTPUTF8 and addresses of any form
 // work without our knowing them. The envelope is noted on the way, when the next hop has accepted
-// it. Three things are ours: of the EHLO reply only the keywords pass that we can honour
+// it. Three things are ours: of the EHLO reply only the keywords pass that we can honor
 // (filterEHLO); SIZE= is removed from MAIL, because the next hop will never see a mail of that size
 // (takeSize); and STARTTLS, AUTH and BDAT are refused. A next hop that is lost is not dialed again:
 // the client is told 421 and comes back with a new session, as Postfix does for each message

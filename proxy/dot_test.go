@@ -14,10 +14,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// readDots reads one message from wire, and what follows it.
+// readDots reads one message from src, and everything after it.
 func readDots(t testing.TB, src io.Reader) (data, rest string, err error) {
 	t.Helper()
-	r := bufio.NewReaderSize(src, 16) // the smallest there is: lines and dots fall on every boundary
+	r := bufio.NewReaderSize(src, 16) // the smallest size: lines and dots fall on every boundary
 	b, err := io.ReadAll(newDotReader(r))
 	if err != nil {
 		return string(b), "", err
@@ -39,8 +39,8 @@ func writeDots(chunks ...string) string {
 	return out.String()
 }
 
-// Every way of almost ending a message, from CVE-2023-51764 and its relatives. Each is data; the
-// message ends at the CRLF . CRLF behind it.
+// falseEnds are the sequences that some servers take for the end of a message: CVE-2023-51764 and
+// similar. Each is data; the message ends at the CRLF . CRLF after it.
 var falseEnds = []string{
 	"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r\n", "\r.\r", "\r\n.\r", "\n.\r", "\r.\n",
 	"\r\n.\r\r\n", "\r\n\x00.\r\n", "\r\n.\x00\r\n", "\r\n. \r\n", "\r\n .\r\n", "\n\n.\n\n", "\r\r\n.\r\r\n",
@@ -68,8 +68,8 @@ func TestFalseEndsAreData(t *testing.T) {
 		if rest != "QUIT\r\n" || !strings.HasSuffix(got, "MAIL FROM:<evil@example>\r\n") {
 			t.Errorf("%q: ended early: got %q, rest %q", end, got, rest)
 		}
-		// What we send on has one end for whoever counts only CRLF, and for whoever counts any LF
-		// and drops CRs before it, as Postfix before 3.9 does.
+		// The message that we send on has one end for a receiver that counts only CRLF, and for one
+		// that counts any LF and drops CRs before it, as Postfix before 3.9 does.
 		wire = writeDots(got)
 		if n := strings.Count(wire, "\r\n.\r\n"); n != 1 || !strings.HasSuffix(wire, "\r\n.\r\n") {
 			t.Errorf("%q: sent on as %q", end, wire)
@@ -80,7 +80,7 @@ func TestFalseEndsAreData(t *testing.T) {
 	}
 }
 
-// lenientEnd finds where a receiver ends the message that takes any LF for a line end.
+// lenientEnd returns where a receiver ends the message if it takes any LF for a line end.
 func lenientEnd(wire string) int {
 	at := 0
 	for line := range strings.Lines(wire) {
@@ -101,7 +101,7 @@ func TestNoEndIsAnError(t *testing.T) {
 	}
 }
 
-func TestDotStuffing(t *testing.T) {
+func TestEveryDotComesOutAsItWentIn(t *testing.T) {
 	faults.Covers(t, 6)
 	for _, c := range []struct{ wire, want string }{
 		{".\r\n", ""},
@@ -129,15 +129,15 @@ func TestDotStuffing(t *testing.T) {
 	}
 }
 
-// sample is 200 bytes in which everything happens.
+// sample is 200 bytes with every combination of dots and line ends that has a meaning.
 var sample = func() string {
 	s := ".\r\n..a\r\n\r\n.\r\r\n.\rb\r.\r\n\x00\xff.\n.c\r\n...\r\r\nd\r\n.e\n\nf\r\n"
 	return s + strings.Repeat("0123456789", 20)[:200-len(s)-2] + "\r\n"
 }()
 
-func TestEverySplit(t *testing.T) {
+func TestDotsCutAnywhereAreTheSame(t *testing.T) {
 	faults.Covers(t, 7)
-	want := normalise(sample)
+	want := normalize(sample)
 	wire := writeDots(sample)
 	for i := 0; i <= len(sample); i++ {
 		if got := writeDots(sample[:i], sample[i:]); got != wire {
@@ -168,8 +168,8 @@ func TestEverySplit(t *testing.T) {
 	}
 }
 
-// normalise is what dotWriter does to line ends.
-func normalise(s string) string {
+// normalize does to line ends what dotWriter does.
+func normalize(s string) string {
 	if s != "" && !strings.HasSuffix(s, "\r\n") {
 		s = strings.TrimSuffix(s, "\n") + "\r\n"
 	}
@@ -177,7 +177,7 @@ func normalise(s string) string {
 	return strings.ReplaceAll(s, "\n.", "\r\n.")
 }
 
-func TestFinalLine(t *testing.T) {
+func TestFinalLineGetsCRLF(t *testing.T) {
 	faults.Covers(t, 37)
 	for _, c := range []struct{ data, want string }{
 		{"", ".\r\n"},
@@ -212,13 +212,13 @@ func FuzzDots(f *testing.F) {
 		i = max(0, min(split, len(wire)))
 		src := io.MultiReader(strings.NewReader(wire[:i]), strings.NewReader(wire[i:]), strings.NewReader("QUIT"))
 		got, rest, err := readDots(t, src)
-		if want := normalise(string(data)); err != nil || got != want || rest != "QUIT" {
+		if want := normalize(string(data)); err != nil || got != want || rest != "QUIT" {
 			t.Fatalf("got %q, rest %q, %v; want %q", got, rest, err, want)
 		}
 	})
 }
 
-// FuzzDotReader holds the reader against a slow one that follows RFC 5321 word by word.
+// FuzzDotReader compares the reader with a slow one that follows RFC 5321 word for word.
 func FuzzDotReader(f *testing.F) {
 	for _, end := range falseEnds {
 		f.Add([]byte("x" + end + "y\r\n.\r\nQUIT\r\n"))
@@ -246,7 +246,7 @@ func plainDots(wire string) (data, rest string, ended bool) {
 	}
 }
 
-// Lines of 76 bytes are those of base64.
+// Base64 has lines of 76 bytes.
 func BenchmarkDots(b *testing.B) {
 	for _, length := range []int{76, 998} {
 		data := []byte(strings.Repeat(strings.Repeat("A", length)+"\r\n", 4<<20/(length+2)))

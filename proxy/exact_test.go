@@ -21,7 +21,7 @@ func exactRig(t *testing.T) *rig {
 }
 
 // pass sends a mail in pieces that end at the given offsets on the wire, and wants the next hop to
-// get the mail unchanged but for the line ends that SMTP cannot carry (see normalise).
+// get the mail unchanged but for the line ends that SMTP cannot carry (see normalize).
 func (r *rig) pass(c *client, mail string, ends ...int) {
 	r.t.Helper()
 	c.mail()
@@ -35,7 +35,7 @@ func (r *rig) pass(c *client, mail string, ends ...int) {
 	}
 	c.expect("250")
 	mails := r.hop.delivered()
-	if got, want := mails[len(mails)-1], normalise(mail); got != want {
+	if got, want := mails[len(mails)-1], normalize(mail); got != want {
 		i := 0
 		for i < min(len(got), len(want)) && got[i] == want[i] {
 			i++

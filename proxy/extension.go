@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ var offered = []string{
 	"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "XFORWARD", "VRFY", "ETRN", "PIPELINING",
 }
 
-// filterEHLO keeps the greeting and those keywords of an EHLO reply that we can honour, and puts in
+// filterEHLO keeps the greeting and those keywords of an EHLO reply that we can honor, and puts in
 // our own SIZE. A limit of 0 takes the next hop's. It returns the limit that is now in force.
 func filterEHLO(a answer, limit int64) (answer, int64) {
 	lines := a.lines()
@@ -125,37 +126,28 @@ func path(line []byte) (begin, end int) {
 // address returns the path of a MAIL or RCPT command without its angle brackets.
 func address(line []byte) string {
 	begin, end := path(line)
-	p := string(line[begin:end])
-	if inner, ok := strings.CutPrefix(p, "<"); ok {
-		return strings.TrimSuffix(inner, ">")
-	}
-	return p
+	return strings.Trim(string(line[begin:end]), "<>")
 }
 
-// forwardedAddr returns the client's IP address in an XFORWARD command, empty if the sender of the
-// command does not know it. ok is false if the command does not speak of the address.
+// forwardedAddr returns the client's IP address in an XFORWARD command, or nothing if the sender of
+// the command does not know it. ok reports whether the command has an address at all.
 func forwardedAddr(line []byte) (addr string, ok bool) {
-	for _, attr := range bytes.Fields(line)[1:] {
-		name, value, _ := strings.Cut(string(attr), "=")
-		if !strings.EqualFold(name, "ADDR") {
-			continue
+	for _, attr := range strings.Fields(strings.ToLower(string(line))) {
+		if value, ok := strings.CutPrefix(attr, "addr="); ok {
+			ip, err := netip.ParseAddr(strings.TrimPrefix(value, "ipv6:"))
+			if err != nil {
+				return "", true // [UNAVAILABLE]
+			}
+			return ip.String(), true
 		}
-		if len(value) > 5 && strings.EqualFold(value[:5], "IPV6:") {
-			value = value[5:]
-		}
-		if value == "[UNAVAILABLE]" {
-			value = ""
-		}
-		return value, true
 	}
 	return "", false
 }
 
-// host is an address without its port, or empty if it has none.
-func host(a net.Addr) string {
-	h, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return ""
+// ip returns the IP address of a peer, or nothing if it has none.
+func ip(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.IP.String()
 	}
-	return h
+	return ""
 }

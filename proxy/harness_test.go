@@ -30,11 +30,11 @@ type rig struct {
 	dial   func() net.Conn
 }
 
-type mood = transactiontest.Mood
+type behavior = transactiontest.Behavior
 
 var errDown = transactiontest.ErrDown
 
-// What a store may say of its last batch.
+// Histories of a batch, as Last returns them.
 const (
 	kept      = "committed closed "
 	discarded = "discarded closed "

@@ -49,7 +49,7 @@ func (s mailboxSession) Data(r io.Reader) error {
 }
 
 // The library's client sends through us to the library's server.
-func TestWithLibraryPeers(t *testing.T) {
+func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestWithLibraryPeers(t *testing.T) {
 	if size, ok := c.MaxMessageSize(); !ok || size != 64<<20 {
 		t.Errorf("size %d, want ours", size)
 	}
-	// Ten times of what the next hop takes, for it never sees it.
+	// Ten times the next hop's limit, but the next hop never sees the attachment.
 	mail := attachmentMail(10 << 20)
 	if err := c.Mail("a@example.org", &smtp.MailOptions{Size: int64(len(mail)), Body: smtp.Body8BitMIME}); err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func TestDATANeedsRecipients(t *testing.T) {
 	c.want("MAIL FROM:<a@example.org>", "250")
 	c.want("DATA", "503 5.5.1")
 	c.want("RCPT TO:<b@example.org>", "550 5.1.1 Unknown\r\n")
-	c.want("DATA", "554 5.5.1") // FAULTS 30: with all recipients refused no DATA
+	c.want("DATA", "554 5.5.1") // all recipients are refused
 	c.want("DATA now", "501 5.5.4")
 	if n := r.hop.count("DATA"); n != 0 {
 		t.Errorf("next hop saw %d DATA", n)

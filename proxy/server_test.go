@@ -26,7 +26,7 @@ func TestTooManySessionsAre421(t *testing.T) {
 	all[1].want("QUIT", "221")
 	all[1].expect("closed")
 	r.hop.await(t, "QUIT")
-	for { // the slot is free once the session has ended, just after its connection
+	for { // the slot is free shortly after the connection has closed
 		c = r.connect()
 		if strings.HasPrefix(c.reply(), "220") {
 			break

@@ -50,7 +50,7 @@ type session struct {
 	limit       int64 // bytes of a message; 0: none
 	resetDue    bool  // the next hop holds an envelope whose message has ended here
 	ending      bool  // the next answer is the last
-	badCommands int   // lines that were not SMTP commands, or out of order
+	badCommands int   // replies of 500 to 504 since the last accepted mail
 }
 
 // run relays the session. It ends with its client, its next hop, or ctx.
@@ -211,24 +211,24 @@ func (s *session) xforward(line []byte) (answer, error) {
 }
 
 func (s *session) mail(line []byte) (answer, error) {
-	path := address(line)
+	sender := address(line)
 	line, err := takeSize(line, s.limit)
 	if err != nil {
 		return answer{}, err
 	}
 	a, err := s.relay(line)
 	if a.positive() {
-		s.envelope.Sender, s.envelope.Recipients, s.refused = path, nil, 0
+		s.envelope.Sender, s.envelope.Recipients, s.refused = sender, nil, 0
 		s.enter(stateEnvelope)
 	}
 	return a, err
 }
 
 func (s *session) rcpt(line []byte) (answer, error) {
-	path := address(line)
+	recipient := address(line)
 	a, err := s.relay(line)
 	if a.positive() {
-		s.envelope.Recipients = append(s.envelope.Recipients, path)
+		s.envelope.Recipients = append(s.envelope.Recipients, recipient)
 	} else {
 		s.refused++
 	}
@@ -261,7 +261,7 @@ func (s *session) data(ctx context.Context, parameter bool) (answer, error) {
 func (s *session) endEnvelope() {
 	s.enter(stateConnected)
 	s.refused = 0
-	s.envelope = transaction.Envelope{Listener: s.client.LocalAddr().String(), Client: host(s.client.RemoteAddr())}
+	s.envelope = transaction.Envelope{Listener: s.client.LocalAddr().String(), Client: ip(s.client.RemoteAddr())}
 }
 
 func (s *session) enter(to state) {

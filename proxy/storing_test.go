@@ -17,32 +17,32 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
 	limited := func(cfg *Config) { deliver(cfg); cfg.MaxSize = 2 << 20 }
 	mail, nothingFound := attachmentMail(1000), strings.Replace(attachmentMail(0), "\r\n--b\r\nContent-Type: app", "\r\n", 1)
-	down, noCommit := mood{Failure: errDown}, mood{Commit: errDown}
+	down, noCommit := behavior{Failure: errDown}, behavior{Commit: errDown}
 	for name, c := range map[string]struct {
-		cfg  func(*Config)
-		mood mood
-		mail string
-		gone bool   // the client breaks off after the mail
-		dot  string // the next hop's answer
-		want transaction.Result
-		code int
-		fate string
+		cfg      func(*Config)
+		behavior behavior
+		mail     string
+		gone     bool   // the client breaks off after the mail
+		dot      string // the next hop's answer
+		want     transaction.Result
+		code     int
+		fate     string
 	}{
 		"detached":               {mail: mail, want: transaction.ResultDetached, code: 250, fate: kept},
 		"nothing to do":          {mail: plainMail, want: transaction.ResultUnchanged, code: 250},
 		"nothing found":          {mail: nothingFound, want: transaction.ResultUnchanged, code: 250, fate: kept},
-		"the original":           {mail: mail, cfg: deliver, mood: down, want: transaction.ResultOriginal, code: 250, fate: discarded},
+		"the original":           {mail: mail, cfg: deliver, behavior: down, want: transaction.ResultOriginal, code: 250, fate: discarded},
 		"refused":                {mail: mail, dot: "550 5.7.1 spam", want: transaction.ResultRefused, code: 550, fate: undone},
 		"put off":                {mail: plainMail, dot: "450 4.7.1 greylisted", want: transaction.ResultRefused, code: 450},
 		"refused with 421":       {mail: plainMail, dot: "421 4.3.2 bye", want: transaction.ResultRefused, code: 421},
 		"looping":                {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: transaction.ResultRejected, code: 554},
-		"too large":              {mail: attachmentMail(2 << 20), cfg: limited, mood: down, want: transaction.ResultRejected, code: 552, fate: discarded},
-		"store down":             {mail: mail, mood: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"too large":              {mail: attachmentMail(2 << 20), cfg: limited, behavior: down, want: transaction.ResultRejected, code: 552, fate: discarded},
+		"store down":             {mail: mail, behavior: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
 		"no verdict":             {mail: mail, dot: hangUp, want: transaction.ResultDeferred, code: 451, fate: kept},
 		"client gone":            {mail: halfMail, gone: true, want: transaction.ResultAbandoned, code: 421},
-		"client gone, original":  {mail: mail[:600], gone: true, cfg: deliver, mood: down, want: transaction.ResultAbandoned, code: 421, fate: discarded},
-		"links not served":       {mail: mail, mood: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
-		"too late for the other": {mail: mail, cfg: deliver, mood: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"client gone, original":  {mail: mail[:600], gone: true, cfg: deliver, behavior: down, want: transaction.ResultAbandoned, code: 421, fate: discarded},
+		"links not served":       {mail: mail, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"too late for the other": {mail: mail, cfg: deliver, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcomes, codes := make(chan transaction.Outcome, 10), make(chan int, 10)
@@ -52,7 +52,7 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 				}
 				cfg.Observe = func(o transaction.Outcome, code int) { outcomes <- o; codes <- code }
 			})
-			r.store.Set(c.mood)
+			r.store.Set(c.behavior)
 			if c.dot != "" {
 				r.hop.script(".", c.dot)
 			}
@@ -90,7 +90,7 @@ func TestStoreFailureIs451AndTheSessionGoesOn(t *testing.T) {
 	for _, after := range []int64{0, 1, 50000, 500000} {
 		t.Run("", func(t *testing.T) {
 			r := newRig(t)
-			r.store.Set(mood{Failure: errDown, FailAfter: after})
+			r.store.Set(behavior{Failure: errDown, FailAfter: after})
 			c := r.envelope()
 			// From there on the mail's text looks like commands.
 			got := c.data(mail+strings.Repeat("NOOP\r\n", 10000), "451 4.3.0")
@@ -120,7 +120,7 @@ func TestClientIsHeldBack(t *testing.T) {
 	faults.Covers(t, 52)
 	const fast = 2 << 20
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 64 << 20 })
-	r.store.Set(mood{Failure: errDown, FailAfter: fast, Hangs: true})
+	r.store.Set(behavior{Failure: errDown, FailAfter: fast, Hangs: true})
 	c := r.envelope()
 	socket := c.Conn.(*patientConn).Conn.(*net.TCPConn)
 	if err := socket.SetWriteBuffer(64 << 10); err != nil {
@@ -148,7 +148,7 @@ func TestClientIsHeldBack(t *testing.T) {
 
 func TestPanicEndsOnlyItsSession(t *testing.T) {
 	r := newRig(t)
-	r.store.Set(mood{Panics: true})
+	r.store.Set(behavior{Panics: true})
 	other := r.envelope()
 	c := r.envelope()
 	c.want("DATA", "354")

@@ -95,7 +95,7 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 			if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
 				t.Errorf("cut after %v", d)
 			}
-			// The attack: commands, as the rest of the body.
+			// The attack: the rest of the body is commands.
 			if _, err := io.WriteString(c, "MAIL FROM:<ceo@example.org>\r\n"); err == nil {
 				t.Error("the connection is still read")
 			}
@@ -222,7 +222,7 @@ func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 		c := r.envelope()
 		c.want("DATA", "354")
 		d := took(func() {
-			for range 1000 { // the client is pushed back, then drained
+			for range 1000 { // the client is held back, and then drained
 				c.send(strings.Repeat("x", 998) + "\r\n")
 			}
 			c.send(".\r\n")
@@ -238,18 +238,18 @@ func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 func TestHangingStoreIsGivenUp(t *testing.T) {
 	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
 	for _, c := range []struct {
-		name   string
-		mood   mood
-		change []func(*Config)
-		reply  string
-		after  time.Duration
+		name     string
+		behavior behavior
+		change   []func(*Config)
+		reply    string
+		after    time.Duration
 	}{
-		{"in Detach", mood{Hangs: true}, nil, "451 4.3.0", 90 * time.Second},
-		{"in Commit", mood{SlowCommit: true}, nil, "451 4.3.0", 90 * time.Second},
-		{"with time for the original", mood{Hangs: true}, []func(*Config){deliver}, "250", 45 * time.Second},
+		{"in Detach", behavior{Hangs: true}, nil, "451 4.3.0", 90 * time.Second},
+		{"in Commit", behavior{SlowCommit: true}, nil, "451 4.3.0", 90 * time.Second},
+		{"with time for the original", behavior{Hangs: true}, []func(*Config){deliver}, "250", 45 * time.Second},
 	} {
 		inBubble(t, func(t *testing.T, r *rig) {
-			r.store.Set(c.mood)
+			r.store.Set(c.behavior)
 			cl := r.envelope()
 			mail := attachmentMail(100000)
 			if d := took(func() { cl.data(mail, c.reply) }); d != c.after {
@@ -271,11 +271,11 @@ func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	faults.Covers(t, 17)
 	inBubble(t, func(t *testing.T, r *rig) {
 		begun := make(chan struct{}, 1)
-		r.store.Set(mood{Failure: errDown, FailAfter: 1, Hangs: true, Begun: begun})
+		r.store.Set(behavior{Failure: errDown, FailAfter: 1, Hangs: true, Begun: begun})
 		c := r.envelope()
 		c.want("DATA", "354")
 		half := writeDots(attachmentMail(1 << 20))[:1<<19]
-		go c.Write([]byte(half)) // more than anybody buffers
+		go c.Write([]byte(half)) // more than all buffers on the way hold
 		<-begun
 		synctest.Wait()
 		c.Close()
@@ -323,7 +323,7 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 			if c.at != "" {
 				r.hop.script(c.at, c.answer)
 			}
-			r.store.Set(mood{SlowCommit: c.slow})
+			r.store.Set(behavior{SlowCommit: c.slow})
 			cl := r.greeted()
 			for _, command := range c.commands {
 				cl.want(command, "")

@@ -8,7 +8,7 @@
 // A door (an SMTP relay, a filter) speaks its protocol and calls, in this order:
 //
 //	tx := transaction.Begin(cfg, envelope, source, log)
-//	defer tx.Close(ctx)       // settles what nobody has settled, after a panic too
+//	defer tx.Close(ctx)       // settles a mail that was not settled, after a panic too
 //	tx.Receive(ctx, patience) // the mail is read, and its attachments are stored
 //	tx.WriteTo(w)             // the next hop gets all of the rewritten mail but its end
 //	tx.Commit(ctx)            // the links work: the last step before the final word

@@ -195,8 +195,8 @@ func TestStoringFailsAtEveryByte(t *testing.T) {
 	}
 }
 
-// Storing fails within an attachment of several blocks. Only in mode Deliver there is a spool that
-// holds the original, and it is gone with the mail.
+// Storing fails within an attachment of several blocks. Only Deliver keeps the original in a spool,
+// and the spool is gone with the mail.
 func TestStoringFailsInALargeAttachment(t *testing.T) {
 	faults.Covers(t, 38, 43)
 	const size = 3<<20 + 5
@@ -223,7 +223,7 @@ func TestStoringFailsInALargeAttachment(t *testing.T) {
 	}
 }
 
-// When the links are made to work the next hop has most of the mail, so the original cannot follow.
+// At Commit the next hop has most of the mail, so the original cannot follow.
 func TestCommitFailureLeavesNothingInEitherMode(t *testing.T) {
 	faults.Covers(t, 21)
 	for name, mode := range modes {

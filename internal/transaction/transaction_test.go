@@ -18,7 +18,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-type mood = transactiontest.Mood
+type behavior = transactiontest.Behavior
 
 var errDown = transactiontest.ErrDown
 
@@ -48,7 +48,7 @@ type mail struct {
 	log   bytes.Buffer
 }
 
-func begin(src io.Reader, mode OnFailure, m mood) *mail {
+func begin(src io.Reader, mode OnFailure, m behavior) *mail {
 	t := &mail{}
 	t.store.Set(m)
 	cfg := Config{Policy: policy, Begin: t.store.Begin, OnFailure: mode}
@@ -70,22 +70,22 @@ func (t *mail) deliver(ctx context.Context) (out string, err error) {
 
 func TestFateDecidesWhatStays(t *testing.T) {
 	for name, c := range map[string]struct {
-		src  string
-		mood mood
-		fate Fate
-		want string // of the batch
-		end  Outcome
+		src      string
+		behavior behavior
+		fate     Fate
+		want     string // of the batch
+		end      Outcome
 	}{
-		"accepted":       {attachment(1000), mood{}, Accepted, "committed closed ", Outcome{Result: ResultDetached, Attachments: 1, Bytes: 1000}},
-		"refused":        {attachment(1000), mood{}, Refused, "committed discarded closed ", Outcome{Result: ResultRefused}},
-		"unknown":        {attachment(1000), mood{}, Unknown, "committed closed ", Outcome{Result: ResultDeferred, Attachments: 1, Bytes: 1000}},
-		"not stored":     {attachment(1000), mood{Failure: errDown, FailAfter: 10}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
-		"not committed":  {attachment(1000), mood{Commit: errDown}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
-		"passes":         {plain, mood{}, Accepted, "none", Outcome{Result: ResultUnchanged}},
-		"passes, no end": {plain, mood{}, Unknown, "none", Outcome{Result: ResultDeferred}},
+		"accepted":       {attachment(1000), behavior{}, Accepted, "committed closed ", Outcome{Result: ResultDetached, Attachments: 1, Bytes: 1000}},
+		"refused":        {attachment(1000), behavior{}, Refused, "committed discarded closed ", Outcome{Result: ResultRefused}},
+		"unknown":        {attachment(1000), behavior{}, Unknown, "committed closed ", Outcome{Result: ResultDeferred, Attachments: 1, Bytes: 1000}},
+		"not stored":     {attachment(1000), behavior{Failure: errDown, FailAfter: 10}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
+		"not committed":  {attachment(1000), behavior{Commit: errDown}, Refused, "discarded closed ", Outcome{Result: ResultDeferred}},
+		"passes":         {plain, behavior{}, Accepted, "none", Outcome{Result: ResultUnchanged}},
+		"passes, no end": {plain, behavior{}, Unknown, "none", Outcome{Result: ResultDeferred}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx := begin(strings.NewReader(c.src), TempFail, c.mood)
+			tx := begin(strings.NewReader(c.src), TempFail, c.behavior)
 			out, err := tx.deliver(t.Context())
 			tx.Settle(t.Context(), c.fate)
 			tx.Settle(t.Context(), Refused) // too late
@@ -104,11 +104,11 @@ func TestFateDecidesWhatStays(t *testing.T) {
 	}
 }
 
-// After a panic nobody settles. Before the links work nobody can have the mail; then the word that
-// makes it the next hop's may be out.
+// After a panic no door settles. Before Commit the next hop cannot have the mail; after it, the
+// final word may be out.
 func TestCloseSettlesAfterAPanic(t *testing.T) {
 	for want, panics := range map[string]bool{"discarded closed ": true, "committed closed ": false} {
-		tx := begin(strings.NewReader(attachment(1000)), TempFail, mood{Panics: panics})
+		tx := begin(strings.NewReader(attachment(1000)), TempFail, behavior{Panics: panics})
 		func() {
 			defer func() { recover() }()
 			defer tx.Close(t.Context())
@@ -121,10 +121,10 @@ func TestCloseSettlesAfterAPanic(t *testing.T) {
 	}
 }
 
-// Deleting outlives the caller's context, and ends by itself.
+// Deleting goes on when the caller's context ends, but not for longer than DiscardTimeout.
 func TestSlowDiscardEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tx := begin(strings.NewReader(attachment(1000)), TempFail, mood{SlowDiscard: true})
+		tx := begin(strings.NewReader(attachment(1000)), TempFail, behavior{SlowDiscard: true})
 		ctx, cancel := context.WithCancel(t.Context())
 		tx.deliver(ctx)
 		cancel()
@@ -139,30 +139,30 @@ func TestSlowDiscardEndsInTime(t *testing.T) {
 	})
 }
 
-// A store may keep the source waiting for so long, and for half of that if the original follows. A
-// slow source is never cut.
+// A store may keep the source waiting for as long as patience, or half of that if the original
+// follows. A slow source is never cut.
 func TestSlowStoreFailsAndASlowSourceDoesNot(t *testing.T) {
 	src := attachment(100_000)
 	slow := func() io.Reader { return &slowReader{strings.NewReader(src)} }
 	for _, c := range []struct {
-		mode OnFailure
-		mood mood
-		want time.Duration // of storing
-		err  error
+		mode     OnFailure
+		behavior behavior
+		want     time.Duration // of storing
+		err      error
 	}{
-		{TempFail, mood{}, 0, nil},
-		{TempFail, mood{Hangs: true}, time.Minute, ErrSlow},
-		{Deliver, mood{Hangs: true}, 30 * time.Second, nil},
-		{Deliver, mood{Hangs: true, Failure: errDown, FailAfter: 100}, 30 * time.Second, nil},
+		{TempFail, behavior{}, 0, nil},
+		{TempFail, behavior{Hangs: true}, time.Minute, ErrSlow},
+		{Deliver, behavior{Hangs: true}, 30 * time.Second, nil},
+		{Deliver, behavior{Hangs: true, Failure: errDown, FailAfter: 100}, 30 * time.Second, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			tx := begin(slow(), c.mode, c.mood)
+			tx := begin(slow(), c.mode, c.behavior)
 			defer tx.Close(t.Context())
 			start := time.Now()
 			_, err := tx.deliver(t.Context())
 			took := (time.Since(start) - time.Duration(len(src))*readTime/readSize).Round(time.Second)
 			if !errors.Is(err, c.err) || took != c.want {
-				t.Errorf("%+v: %v after %v, want %v after %v", c.mood, err, took, c.err, c.want)
+				t.Errorf("%+v: %v after %v, want %v after %v", c.behavior, err, took, c.err, c.want)
 			}
 		})
 	}
@@ -189,25 +189,25 @@ func (s *slowReader) Read(p []byte) (int, error) {
 
 // Only a fault of ours is a reason to pass the original on.
 func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
-	down := mood{Failure: errDown}
+	down := behavior{Failure: errDown}
 	broken := errors.New("broken")
 	half := func(err error) io.Reader {
 		return io.MultiReader(strings.NewReader(attachment(1000)[:600]), iotest.ErrReader(err))
 	}
 	for name, c := range map[string]struct {
-		src  io.Reader
-		mood mood
-		want error
-		end  Result
+		src      io.Reader
+		behavior behavior
+		want     error
+		end      Result
 	}{
-		"source fails":      {half(broken), mood{}, broken, ResultDeferred},
+		"source fails":      {half(broken), behavior{}, broken, ResultDeferred},
 		"source fails then": {half(broken), down, broken, ResultDeferred},
 		"client gone":       {half(ErrAbandoned), down, ErrAbandoned, ResultAbandoned},
 		"too large":         {half(ErrRejected), down, ErrRejected, ResultRejected},
-		"in the header":     {iotest.ErrReader(broken), mood{}, broken, ResultDeferred},
+		"in the header":     {iotest.ErrReader(broken), behavior{}, broken, ResultDeferred},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx := begin(c.src, Deliver, c.mood)
+			tx := begin(c.src, Deliver, c.behavior)
 			_, err := tx.deliver(t.Context())
 			tx.Close(t.Context())
 			if o := tx.Outcome(err); !errors.Is(err, c.want) || o.Result != c.end {
@@ -221,7 +221,7 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 	t.Run("caller gives up", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		begun := make(chan struct{})
-		tx := begin(strings.NewReader(attachment(1000)), Deliver, mood{Hangs: true, Begun: begun})
+		tx := begin(strings.NewReader(attachment(1000)), Deliver, behavior{Hangs: true, Begun: begun})
 		go func() { <-begun; cancel(broken) }()
 		if _, err := tx.deliver(ctx); !errors.Is(err, broken) {
 			t.Errorf("got %v, want %v", err, broken)
@@ -233,7 +233,7 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 			return rewrite.Policy{MinSize: 1, TempDir: "/nowhere"}
 		}}
 		store := transactiontest.Store{}
-		store.Set(mood{Failure: errDown, FailAfter: 2 << 20})
+		store.Set(behavior{Failure: errDown, FailAfter: 2 << 20})
 		cfg.Begin = store.Begin
 		tx := Begin(cfg, Envelope{}, strings.NewReader(src), slog.New(slog.DiscardHandler))
 		defer tx.Close(t.Context())
@@ -243,20 +243,19 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 	})
 }
 
-// A mail whose source ends with an error is never taken for a whole one.
 func TestPassingMailIsWrittenOnlyWhole(t *testing.T) {
 	broken := errors.New("broken")
-	tx := begin(io.MultiReader(strings.NewReader(plain), iotest.ErrReader(broken)), TempFail, mood{})
+	tx := begin(io.MultiReader(strings.NewReader(plain), iotest.ErrReader(broken)), TempFail, behavior{})
 	defer tx.Close(t.Context())
 	if _, err := tx.deliver(t.Context()); !tx.Passes() || !errors.Is(err, broken) {
 		t.Errorf("passes %v, %v; want %v", tx.Passes(), err, broken)
 	}
 }
 
-// A milter has sent the header before it can be changed, so it takes the two halves apart.
+// A milter changes header fields and replaces the body, so it needs the two parts.
 func TestHeaderChangesAndBodyAreTheMailInTwoParts(t *testing.T) {
 	src := attachment(1000)
-	tx := begin(strings.NewReader(src), TempFail, mood{})
+	tx := begin(strings.NewReader(src), TempFail, behavior{})
 	defer tx.Close(t.Context())
 	whole, err := tx.deliver(t.Context())
 	var body strings.Builder
@@ -272,7 +271,7 @@ func TestHeaderChangesAndBodyAreTheMailInTwoParts(t *testing.T) {
 		t.Errorf("header changes %v, and the header is %q", tx.HeaderChanges(), header)
 	}
 	for mode, src := range map[OnFailure]string{TempFail: plain, Deliver: attachment(1000)} {
-		tx := begin(strings.NewReader(src), mode, mood{Failure: errDown})
+		tx := begin(strings.NewReader(src), mode, behavior{Failure: errDown})
 		defer tx.Close(t.Context())
 		if _, err := tx.deliver(t.Context()); err != nil || !tx.Unchanged() {
 			t.Errorf("unchanged %v, %v; want a mail as it came", tx.Unchanged(), err)

@@ -17,7 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// Base begins the links of a Store.
+// Base is the beginning of the links of a Store.
 const Base = "https://files.example"
 
 // ErrDown is the error of a store that fails.
@@ -32,10 +32,10 @@ var CID = func() cid.Cid {
 	return cid.NewCidV1(cid.DagProtobuf, sum)
 }()
 
-// Mood says what a store does to the batches that begin. The zero Mood stores everything.
-type Mood struct {
-	Failure     error         // of Detach, after FailAfter bytes
-	FailAfter   int64         //
+// Behavior says what a store does to the batches that begin. The zero Behavior stores everything.
+type Behavior struct {
+	Failure     error         // of Detach
+	FailAfter   int64         // bytes of the attachment
 	Commit      error         // of Commit
 	Panics      bool          // in Detach
 	Hangs       bool          // Detach returns only when ctx ends; with Failure, after FailAfter bytes
@@ -46,23 +46,23 @@ type Mood struct {
 
 // A Store makes batches. It is safe for concurrent use.
 type Store struct {
-	mu   sync.Mutex
-	mood Mood
-	last *batch
+	mu       sync.Mutex
+	behavior Behavior
+	last     *batch
 }
 
-// Set changes the mood for batches that begin later.
-func (s *Store) Set(m Mood) {
+// Set changes the behavior for batches that begin later.
+func (s *Store) Set(m Behavior) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mood = m
+	s.behavior = m
 }
 
-// Begin is for transaction.Config.
+// Begin starts a batch, for transaction.Config.
 func (s *Store) Begin() transaction.Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = &batch{Mood: s.mood, store: s}
+	s.last = &batch{Behavior: s.behavior, store: s}
 	return s.last
 }
 
@@ -78,7 +78,7 @@ func (s *Store) Last() string {
 }
 
 type batch struct {
-	Mood
+	Behavior
 	store *Store
 	fate  string
 }
@@ -110,7 +110,7 @@ func (b *batch) Expires() time.Time                                     { return
 func (b *batch) CIDs() []cid.Cid                                        { return []cid.Cid{CID} }
 
 func (b *batch) Commit(ctx context.Context) error {
-	return b.become(ctx, "committed ", b.SlowCommit, b.Mood.Commit)
+	return b.become(ctx, "committed ", b.SlowCommit, b.Behavior.Commit)
 }
 
 func (b *batch) Discard(ctx context.Context) error {
