@@ -26,7 +26,6 @@ type rig struct {
 	hop    *hop
 	store  *transactiontest.Store
 	log    *logBuffer
-	addr   string // of the server, if it is on TCP
 	dial   func() net.Conn
 }
 
@@ -68,11 +67,10 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.addr = l.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(l) }()
 	r.dial = func() net.Conn {
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,11 +2,15 @@ package proxy
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
 // idleLimit is the memory of one idle connection and its connection to the next hop: a buffer for a
@@ -19,7 +23,15 @@ const idleLimit = 24 << 10
 func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	faults.Covers(t, 23, 101)
 	const many = 1000
-	r := newRig(t, func(cfg *Config) { cfg.MaxSessions = many + 1 })
+	hop := newHop()
+	behind := hop.listen(t)
+	server := New(Config{NextHop: behind, MaxSessions: many + 1, Mail: detach(&transactiontest.Store{}, 1, "")}, slog.New(slog.DiscardHandler))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(l)
+	defer server.Shutdown(t.Context())
 	idle := func(addr string) (c *client) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -39,20 +51,23 @@ func TestAThousandIdleClientsCostLittle(t *testing.T) {
 				c.data([]string{plainMail, attachmentMail(10_000)}[i/2%2], "250")
 			}
 		}
-		r.hop.forget()
+		hop.forget()
 		return inUse() - before, runtime.NumGoroutine() - running
 	}
-	direct, directGoroutines := crowd(r.server.cfg.NextHop)
-	through, goroutines := crowd(r.addr)
+	direct, directGoroutines := crowd(behind)
+	through, goroutines := crowd(l.Addr().String())
 	per := (through - direct) / many
 	t.Logf("%d bytes and %d goroutine for each idle connection", per, (goroutines-directGoroutines)/many)
-	if per > idleLimit {
+	if per > idleLimit && !race.Enabled { // the detector's own memory counts too
 		t.Errorf("an idle connection has %d bytes, want at most %d", per, idleLimit)
 	}
 	if goroutines-directGoroutines > many+10 {
 		t.Errorf("%d idle connections have %d goroutines", many, goroutines-directGoroutines)
 	}
-	r.envelope().data(attachmentMail(10_000), "250") // while the idle clients stay
+	other := idle(l.Addr().String())
+	other.SetDeadline(time.Now().Add(patience)) // the idle clients stay for five minutes
+	other.mail()
+	other.data(attachmentMail(10_000), "250")
 }
 
 // inUse returns how much memory objects and stacks use.
