@@ -6,7 +6,7 @@ import (
 )
 
 // Epoch names a period whose attachments share one secret: a month, "2026-11", or a day,
-// "2026-11-22", in UTC. It becomes a file name, so foreign text passes ParseEpoch first.
+// "2026-11-22", in UTC. It becomes a file name, so text from outside must pass ParseEpoch first.
 type Epoch string
 
 const (
@@ -24,7 +24,8 @@ func EpochOf(t time.Time, daily bool) Epoch {
 	return Epoch(t.UTC().Format(monthLayout))
 }
 
-// ParseEpoch accepts exactly what EpochOf writes: digits and dashes, and a date that exists.
+// ParseEpoch accepts what EpochOf writes and nothing else: digits and dashes, and a date that
+// exists.
 func ParseEpoch(s string) (Epoch, error) {
 	layout := monthLayout
 	if len(s) == len(dayLayout) {

@@ -18,13 +18,13 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
-// ErrNoEpoch: the epoch has no secret here. Either it was never made, or it was destroyed, and
-// every file of the epoch with it.
+// ErrNoEpoch says that the epoch has no secret here. Either the secret was never made, or it was
+// destroyed, and every file of the epoch with it.
 var ErrNoEpoch = errors.New("epoch has no secret")
 
 const (
 	keySuffix = ".key"
-	newPrefix = ".new-" // of a secret that has no name yet
+	newPrefix = ".new-" // begins the name of a secret that is being written
 	// keyFileSize is 64 hex digits and a newline.
 	keyFileSize = 2*SecretSize + 1
 
@@ -33,7 +33,7 @@ const (
 
 // Keyring is a directory of epoch secrets, one file each: EPOCH.key, 64 hex digits and a
 // newline, mode 0600. Several processes may share it. Nothing is cached: the secret is read
-// each time, so that a file deleted is a secret destroyed, at once and in every process.
+// each time, so a deleted file is a destroyed secret, immediately and in every process.
 type Keyring struct {
 	dir string
 
@@ -41,9 +41,9 @@ type Keyring struct {
 	synced map[Epoch]bool // epochs whose directory entry this process has synced
 }
 
-// OpenKeyring opens the directory, and makes it (0700) if it is not there. It refuses a directory
-// that others can write, and key files that are malformed or that others can read, naming the path and
-// what to do.
+// OpenKeyring opens the directory, and makes it (0700) if it does not exist. It refuses a directory
+// that others can write to, and key files that are malformed or that others can read. The error
+// names the path and the remedy.
 func OpenKeyring(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
@@ -57,8 +57,8 @@ func OpenKeyring(dir string) (*Keyring, error) {
 	return ReadKeyring(dir)
 }
 
-// ReadKeyring is OpenKeyring for who makes no secrets: nothing in the directory changes, and one that
-// is not there is an error.
+// ReadKeyring is OpenKeyring for a caller that makes no secrets: nothing in the directory changes,
+// and a directory that does not exist is an error.
 func ReadKeyring(dir string) (*Keyring, error) {
 	if err := refuseShared(dir); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func ReadKeyring(dir string) (*Keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key file %s: its name is %w: move it elsewhere", filepath.Join(dir, entry.Name()), err)
 		}
-		// One deleted since the directory was read is no fault of the keyring.
+		// A file that was deleted since the directory was read is a secret that was destroyed.
 		if _, err := r.secret(epoch); err != nil && !errors.Is(err, ErrNoEpoch) {
 			return nil, err
 		}
@@ -85,8 +85,8 @@ func ReadKeyring(dir string) (*Keyring, error) {
 	return r, nil
 }
 
-// refuseShared: who may write in the directory can put a secret of theirs in the place of ours. Who may read it
-// sees what epochs there are, and no secret.
+// refuseShared refuses a directory that others can write to: they could replace our secrets with
+// theirs. Others who can only read it learn which epochs there are, and no secret.
 func refuseShared(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -98,8 +98,8 @@ func refuseShared(dir string) error {
 	return nil
 }
 
-// Ensure makes the epoch's secret if there is none. When it returns nil the secret is on disk,
-// whoever made it, and links that need it may be given away.
+// Ensure makes the epoch's secret if there is none. When it returns nil the secret is on disk, also
+// if another process made it, and links that need it may be given away.
 func (r *Keyring) Ensure(e Epoch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,14 +107,14 @@ func (r *Keyring) Ensure(e Epoch) error {
 	if errors.Is(err, ErrNoEpoch) {
 		delete(r.synced, e)
 		if err = r.create(e); err == nil {
-			_, err = r.secret(e) // ours, or that of another process which was faster
+			_, err = r.secret(e) // ours, or the one of another process that was faster
 		}
 	}
 	if err != nil || r.synced[e] {
 		return err
 	}
-	// The file's bytes were synced before it got its name; its name may be another process's
-	// work, not synced yet.
+	// The bytes of the file were synced before it got its name. Another process may have given it
+	// the name, and not have synced the directory yet.
 	if err := durable.SyncDir(r.dir); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -122,8 +122,8 @@ func (r *Keyring) Ensure(e Epoch) error {
 	return nil
 }
 
-// create writes a secret under a name of its own, and links that to the epoch's name. link(2)
-// never replaces: of several processes one wins, and none sees half a file.
+// create writes a secret to a temporary file, and links that to the epoch's name. link(2) never
+// replaces a file, so one of several processes wins, and none reads half a file.
 func (r *Keyring) create(e Epoch) error {
 	if err := removeLeftovers(r.dir); err != nil {
 		return fmt.Errorf("keyring: %w", err)
@@ -138,7 +138,8 @@ func (r *Keyring) create(e Epoch) error {
 	}
 	_, err = tmp.WriteString(hex.EncodeToString(s.bytes()) + "\n")
 	if err = errors.Join(err, tmp.Sync()); err == nil {
-		// Before tmp is closed, which gives up its lock: a file without a lock and this name is a leftover.
+		// Before tmp is closed, which gives up its lock: a file without a lock and this name is a
+		// leftover.
 		err = os.Link(tmp.Name(), r.path(e))
 	}
 	if errors.Is(err, fs.ErrExist) {
@@ -150,8 +151,8 @@ func (r *Keyring) create(e Epoch) error {
 	return nil
 }
 
-// removeLeftovers removes what a crash in create left: half a secret, or a secret's second name, which
-// would keep the secret when its first name is removed.
+// removeLeftovers removes what a crash in create left: half a secret, or a secret's second name,
+// which would keep the secret when its first name is removed.
 func removeLeftovers(dir string) error { return durable.RemoveAbandoned(dir, newPrefix, "") }
 
 func (r *Keyring) path(e Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
@@ -184,7 +185,7 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 	if !ok || len(digits) != hex.EncodedLen(len(b)) {
 		return secret{}, errKeyFile(f.Name())
 	}
-	// The decoder's error quotes what it read.
+	// The decoder's error is not returned: it quotes what it read.
 	if _, err := hex.Decode(b[:], digits); err != nil {
 		return secret{}, errKeyFile(f.Name())
 	}
@@ -195,7 +196,8 @@ func errKeyFile(path string) error {
 	return fmt.Errorf("key file %s is malformed (want 64 hex digits and a newline): restore it from a backup", path)
 }
 
-// Share derives B for the object whose binary CIDv1 is given; ErrNoEpoch if the secret is gone.
+// Share derives B for the object with this binary CIDv1. It returns ErrNoEpoch if the secret is
+// gone.
 func (r *Keyring) Share(e Epoch, cidBytes []byte) (Share, error) {
 	b, err := r.derive(e, infoShare+string(cidBytes))
 	if err != nil {

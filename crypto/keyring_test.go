@@ -39,7 +39,7 @@ func writeKey(t *testing.T, dir string, e Epoch, text string) string {
 	return path
 }
 
-func TestKeyringFiles(t *testing.T) {
+func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	cid := []byte("cid")
 	if _, err := r.Share(testEpoch, cid); !errors.Is(err, ErrNoEpoch) {
@@ -83,7 +83,7 @@ func TestKeyringFiles(t *testing.T) {
 		t.Errorf("another CID: the same share, error %v", err)
 	}
 
-	// Destroyed is destroyed at once, for whoever had read it too.
+	// The secret is destroyed immediately, also for a keyring that has read it.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -100,9 +100,9 @@ func TestKeyringFiles(t *testing.T) {
 	}
 }
 
-// HKDF-SHA256 with an empty salt, computed beside it by OpenSSL:
-// openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
-func TestShareDerivation(t *testing.T) {
+// The wanted value is HKDF-SHA256 with an empty salt, computed by OpenSSL: openssl kdf -keylen 32
+// -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
+func TestShareIsHKDFOfTheCID(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(0).bytes())+"\n")
 	got, err := r.Share(testEpoch, []byte("cid"))
@@ -115,7 +115,8 @@ func TestShareDerivation(t *testing.T) {
 	}
 }
 
-// Each epoch has a secret of its own: what a new one brings and an old one takes away is its own.
+// Each epoch has its own secret. A new one changes no other, and a destroyed one takes no other
+// with it.
 func TestEpochsStandAlone(t *testing.T) {
 	faults.Covers(t, 80)
 	r, dir := openTestKeyring(t)
@@ -149,7 +150,7 @@ func TestEpochsStandAlone(t *testing.T) {
 		got, err := r.Share(e, cid)
 		plain, ticketErr := r.OpenTicket(tickets[e], cid)
 		if e == "2026-10" {
-			// That an epoch was destroyed is not to be told from that it never was.
+			// A destroyed epoch cannot be told from one that never was.
 			_, never := r.Share("2026-08", cid)
 			if err != never || ticketErr != never || !errors.Is(err, ErrNoEpoch) {
 				t.Errorf("destroyed: got %v and %v, never made: %v", err, ticketErr, never)
@@ -169,7 +170,7 @@ func TestEpochsStandAlone(t *testing.T) {
 	}
 }
 
-func TestKeyringRefuses(t *testing.T) {
+func TestUnsafeKeyringsAreRefused(t *testing.T) {
 	faults.Covers(t, 82, 97)
 	digits := hex.EncodeToString(testSecret(0).bytes())
 	tests := []struct {
@@ -245,8 +246,9 @@ func TestKeyringRefuses(t *testing.T) {
 	})
 }
 
-// A process that dies in create leaves half a secret, or the secret under a second name, which would
-// outlive the first when that is destroyed. Both go when the keyring is opened or gets a new epoch.
+// A process that dies in create leaves half a secret, or the secret under a second name, which
+// would outlive the first when that is destroyed. Both go when the keyring is opened or gets a new
+// epoch.
 func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	if !durable.Locks {
 		t.Skip("locks do not tell a leftover from a secret that is being made")
@@ -285,8 +287,8 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	}
 }
 
-// Goroutines of one process, each with a keyring of its own.
-func TestKeyringRace(t *testing.T) {
+// The goroutines have keyrings of their own.
+func TestGoroutinesAgreeOnASecret(t *testing.T) {
 	_, dir := openTestKeyring(t)
 	const n = 16
 	shares := make([]Share, n)
@@ -318,12 +320,12 @@ func TestKeyringRace(t *testing.T) {
 
 const creatorEnv = "DETACH_TEST_KEYRING"
 
-// TestKeyringCreator is the process that TestKeyringProcesses starts: told on stdin to begin,
-// it makes the epoch's secret and prints a share.
+// TestKeyringCreator is the process that TestProcessesAgreeOnASecret starts. It waits for a line on
+// stdin, makes the epoch's secret and prints a share.
 func TestKeyringCreator(t *testing.T) {
 	dir := os.Getenv(creatorEnv)
 	if dir == "" {
-		t.Skip("run by TestKeyringProcesses")
+		t.Skip("run by TestProcessesAgreeOnASecret")
 	}
 	r, err := OpenKeyring(dir)
 	if err != nil {
@@ -342,7 +344,7 @@ func TestKeyringCreator(t *testing.T) {
 	_, _ = io.WriteString(os.Stdout, "share "+s.Encode()+"\n")
 }
 
-func TestKeyringProcesses(t *testing.T) {
+func TestProcessesAgreeOnASecret(t *testing.T) {
 	_, dir := openTestKeyring(t)
 	exe, err := os.Executable()
 	if err != nil {
@@ -389,7 +391,7 @@ func TestKeyringProcesses(t *testing.T) {
 	}
 }
 
-func TestTickets(t *testing.T) {
+func TestTicketsOpenForTheirObjectAlone(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	aad, plain := []byte("cid"), []byte("fragment and time")
 	if _, err := r.SealTicket(testEpoch, plain, aad); !errors.Is(err, ErrNoEpoch) {

@@ -17,28 +17,28 @@ import (
 )
 
 const (
-	// LinkKID is the kid of mode "link", in which no epoch's secret takes part.
+	// LinkKID is the kid of mode "link", which needs no epoch's secret.
 	LinkKID = "link"
-	// MaxMeta bounds meta.jwe: it is read whole, and by whoever asks for a page. Names and types
-	// are a few hundred bytes; 64 KiB is no reader's burden.
+	// MaxMeta bounds meta.jwe, which is read whole for every request of a page. Names and types
+	// have a few hundred bytes.
 	MaxMeta = 64 << 10
 
 	infoMeta = "detach/v1 meta"
 )
 
 var (
-	// ErrWrongKey: the key does not open this meta.jwe, which is also all that can be said of a
-	// meta.jwe that was altered.
+	// ErrWrongKey says that the key does not open this meta.jwe. A meta.jwe that was altered cannot
+	// be told from one under another key.
 	ErrWrongKey = errors.New("wrong key")
 
 	errMetaForm = errors.New("malformed meta.jwe")
 )
 
-// Meta is what the sealed meta.jwe says of an attachment. Times are in UTC and whole seconds.
+// Meta is the content of meta.jwe. Times are in UTC and whole seconds.
 type Meta struct {
 	Name    string
 	Type    string // media type
-	Size    int64  // of the attachment, and so of data
+	Size    int64  // of the attachment in bytes; data has the same size
 	SHA256  [32]byte
 	Created time.Time
 	Expires time.Time // zero: never
@@ -68,7 +68,8 @@ func (m Meta) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. Members it does not know are for later versions.
+// UnmarshalJSON reads what MarshalJSON writes. It ignores members that it does not know: later
+// versions may have them.
 func (m *Meta) UnmarshalJSON(b []byte) error {
 	var w metaJSON
 	if err := json.Unmarshal(b, &w); err != nil {
@@ -85,12 +86,12 @@ func (m *Meta) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// metaKey is a key of its own, so that K is used with CTR alone.
+// metaKey derives the key of meta.jwe, so that K itself is used with CTR alone.
 func (k Key) metaKey() ([]byte, error) {
 	return hkdf.Key(sha256.New, k.bytes(), nil, infoMeta, SecretSize)
 }
 
-// SealMeta returns m as a compact JWE (RFC 7516), alg "dir", enc "A256GCM". kid is public.
+// SealMeta returns m as a compact JWE (RFC 7516) with alg "dir" and enc "A256GCM". kid is public.
 func (k Key) SealMeta(m Meta, kid string) ([]byte, error) {
 	if k.absent() {
 		return nil, errors.New("seal metadata: absent key")
@@ -124,7 +125,7 @@ func (k Key) SealMeta(m Meta, kid string) ([]byte, error) {
 	return []byte(compact), nil
 }
 
-// OpenMeta proves the key right: ErrWrongKey, or the metadata as it was sealed.
+// OpenMeta returns the metadata, which proves that the key is right, or ErrWrongKey.
 func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	if _, err := MetaKeyID(jwe); err != nil {
 		return Meta{}, err
@@ -138,7 +139,7 @@ func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	}
 	obj, err := jose.ParseEncryptedCompact(string(jwe), []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
 	if err != nil {
-		return Meta{}, errMetaForm // go-jose's errors quote the header, which is anyone's to write
+		return Meta{}, errMetaForm // go-jose's errors quote the header, which anyone can write
 	}
 	plain, err := obj.Decrypt(key)
 	if err != nil {
@@ -151,11 +152,11 @@ func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	return m, nil
 }
 
-// MetaKeyID returns the kid of a meta.jwe, which no key has authenticated yet: it is public and
-// anyone's to write. Only "link" and an epoch's form come back.
+// MetaKeyID returns the kid of a meta.jwe: "link", or the name of an epoch. No key has
+// authenticated it yet, and anyone can write it.
 //
-// The header has exactly the members alg, enc and kid. So none of JOSE's further doors is open
-// here: no compression (zip), no other key or certificate (jwk, x5u), no extension (crit).
+// The header must have the members alg, enc and kid, and no other: no compression (zip), no other
+// key or certificate (jwk, x5u), no extension (crit).
 func MetaKeyID(jwe []byte) (string, error) {
 	parts, err := splitJWE(jwe)
 	if err != nil {
@@ -176,7 +177,8 @@ func MetaKeyID(jwe []byte) (string, error) {
 	return header.Kid, nil
 }
 
-// splitJWE decodes the five parts of RFC 7516 section 3.1, strictly: one meaning, one spelling.
+// splitJWE decodes the five parts of RFC 7516 section 3.1. It is strict, so that one JWE has one
+// spelling.
 func splitJWE(jwe []byte) (parts [5][]byte, err error) {
 	if len(jwe) > MaxMeta || bytes.ContainsAny(jwe, "\r\n") {
 		return parts, errMetaForm

@@ -20,7 +20,7 @@ var testMeta = Meta{
 	Expires: time.Date(2027, 2, 20, 20, 0, 0, 0, time.UTC),
 }
 
-func TestMetaRoundTrip(t *testing.T) {
+func TestSealedMetadataOpens(t *testing.T) {
 	k := Key{testSecret(1)}
 	forever := testMeta
 	forever.Expires = time.Time{}
@@ -44,7 +44,7 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 }
 
-func TestMetaJSON(t *testing.T) {
+func TestMetadataIsWrittenAsSpecified(t *testing.T) {
 	local := testMeta
 	local.Created = local.Created.In(time.FixedZone("", 3600)).Add(999 * time.Millisecond)
 	local.Name = "a.pdf"
@@ -78,8 +78,8 @@ func TestMetaJSON(t *testing.T) {
 	}
 }
 
-// Whatever single character of a meta.jwe is changed, added or taken away, it does not open.
-func TestAlteredMeta(t *testing.T) {
+// A meta.jwe does not open if any one character of it is changed, added or removed.
+func TestAlteredMetadataDoesNotOpen(t *testing.T) {
 	faults.Covers(t, 77)
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, "2026-11")
@@ -108,7 +108,7 @@ func TestAlteredMeta(t *testing.T) {
 	refused("empty", nil)
 }
 
-func TestWrongKey(t *testing.T) {
+func TestWrongKeyDoesNotOpenMetadata(t *testing.T) {
 	faults.Covers(t, 78)
 	jwe, err := Key{testSecret(1)}.SealMeta(testMeta, LinkKID)
 	if err != nil {
@@ -121,8 +121,8 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// The header is public and anyone's to write: what kid says becomes a file name.
-func TestMetaHeader(t *testing.T) {
+// Anyone can write the header, and kid becomes a file name.
+func TestOnlyOurHeaderIsAccepted(t *testing.T) {
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, LinkKID)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestMetaHeader(t *testing.T) {
 	}
 }
 
-func TestMetaTooLong(t *testing.T) {
+func TestLongMetadataIsRefused(t *testing.T) {
 	m := testMeta
 	m.Name = strings.Repeat("n", MaxMeta)
 	if _, err := (Key{testSecret(1)}).SealMeta(m, LinkKID); err == nil || len(err.Error()) > 100 {
@@ -194,7 +194,7 @@ func FuzzOpenMeta(f *testing.F) {
 	})
 }
 
-func TestEpochs(t *testing.T) {
+func TestEpochsAreMonthsOrDaysInUTC(t *testing.T) {
 	late := time.Date(2026, 11, 30, 23, 59, 59, 0, time.FixedZone("", -3600)) // December in UTC
 	if got, want := EpochOf(late, false), Epoch("2026-12"); got != want {
 		t.Errorf("month: got %s, want %s", got, want)

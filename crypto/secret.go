@@ -15,37 +15,39 @@ import (
 // SecretSize is the length in bytes of keys, shares, fragments and epoch secrets alike.
 const SecretSize = 32
 
-// maxEncoded is the longest multibase form of a secret: "z" and 44 base58 digits. Nothing
-// longer is handed to the decoder, whose time grows with the square of the length.
+// maxEncoded is the length of the longest multibase form of a secret: "z" and 44 base58 digits. The
+// decoder gets nothing longer, since its time grows with the square of the length.
 const maxEncoded = 1 + 44
 
 var (
-	// ErrFragmentIncomplete: the fragment is missing, or was cut short on its way. A fragment
-	// that lost only its last digit mostly still decodes to 32 bytes: that one is ErrWrongKey.
+	// ErrFragmentIncomplete says that the fragment is missing, or was cut short on its way. A
+	// fragment that lost only its last digit usually still decodes to 32 bytes, and gives
+	// ErrWrongKey later.
 	ErrFragmentIncomplete = errors.New("link fragment is incomplete")
-	// ErrFragmentInvalid: not the multibase base58btc form of 32 bytes, and no beginning of one.
+	// ErrFragmentInvalid says that this is neither the multibase base58btc form of 32 bytes nor the
+	// beginning of one.
 	ErrFragmentInvalid = errors.New("link fragment is invalid")
 )
 
-// secret is 32 bytes that do not print. Its methods cover whoever asks it; where it stands in
-// an unexported field of a struct that is printed, fmt may not call methods and walks the
-// memory instead: there the handle shows as an address. (That of a string, of all types: with
-// a verb that suits no pointer, fmt shows what a pointer to an array points at.) The handle
-// also keeps secrets comparable, by one pointer and so in constant time.
+// secret is 32 bytes that do not print. Its methods answer every verb of fmt. In an unexported
+// field fmt may not call methods and prints the memory instead: there the handle shows as an
+// address. The handle is of a string, because with an unsuitable verb fmt prints the array that a
+// pointer points to, but never a string. Handles are also comparable: by one pointer, and so in
+// constant time.
 //
-// The zero secret is no key of zeros but the absence of one: it has no bytes, and what is
-// derived from it is absent too.
+// The zero secret stands for the absence of a secret. It has no bytes, and what is derived from it
+// is absent too. It is not a secret of 32 zero bytes.
 type secret struct {
 	h unique.Handle[string]
 }
 
 const redacted = "[redacted]"
 
-// newSecret takes an address: a crash prints the arguments of every function on the stack, and of
-// an array passed by value its bytes.
+// newSecret takes an address, because a crash prints the arguments of every function on the stack,
+// and the bytes of an array that is passed by value.
 func newSecret(b *[SecretSize]byte) secret { return secret{unique.Make(string(b[:]))} }
 
-// randomSecret reads from a CSPRNG; on an error there is no secret, rather than one of zeros.
+// randomSecret reads a secret from a CSPRNG. On an error the secret is absent.
 func randomSecret(random io.Reader) (secret, error) {
 	var b [SecretSize]byte
 	if _, err := io.ReadFull(random, b[:]); err != nil {
@@ -63,8 +65,8 @@ func (s secret) bytes() []byte {
 	return []byte(s.h.Value())
 }
 
-// encode writes multibase base58btc: "z", then letters and digits only, since mail scanners
-// re-encode anything else.
+// encode returns multibase base58btc: "z" and then only letters and digits, since mail scanners
+// re-encode everything else.
 func (s secret) encode() string {
 	if s.absent() {
 		return ""
@@ -81,7 +83,7 @@ func (s secret) xor(t secret) secret {
 	return newSecret(&x)
 }
 
-// Format, and not only String: it alone answers every verb, %d and %x among them.
+// Format is needed beside String: only Format answers every verb, %d and %x among them.
 func (s secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
 func (s secret) String() string               { return redacted }
 func (s secret) GoString() string             { return redacted }
@@ -95,7 +97,7 @@ func parseSecret(s string) (secret, error) {
 	case s[0] != 'z' || len(s) > maxEncoded:
 		return secret{}, ErrFragmentInvalid
 	}
-	// The decoder's error quotes its input, so it goes no further.
+	// The decoder's error is not returned: it quotes its input.
 	raw, err := base58.Decode(s[1:])
 	switch {
 	case err != nil || len(raw) > SecretSize:
@@ -106,8 +108,8 @@ func parseSecret(s string) (secret, error) {
 	return newSecret((*[SecretSize]byte)(raw)), nil
 }
 
-// Key is the AES-256 key K of one attachment. It never leaves the process whole, so nothing
-// here returns its bytes.
+// Key is the AES-256 key K of one attachment. It never leaves the process whole, so no method
+// returns its bytes.
 type Key struct{ secret }
 
 // Share is B, the gateway's part of a key.
@@ -116,19 +118,19 @@ type Share struct{ secret }
 // Fragment is A, the recipient's part of a key, which stands in the link.
 type Fragment struct{ secret }
 
-// NewKey draws a key.
+// NewKey returns a new random key.
 func NewKey() (Key, error) {
 	s, err := randomSecret(rand.Reader)
 	return Key{s}, err
 }
 
-// ZeroShare is the share of mode "link": 32 zero bytes, so that the fragment is the key.
+// ZeroShare returns the share of mode "link": 32 zero bytes, so that the fragment is the key.
 func ZeroShare() Share { return Share{newSecret(new([SecretSize]byte))} }
 
 // Split returns A = K ⊕ B.
 func (k Key) Split(s Share) Fragment { return Fragment{k.xor(s.secret)} }
 
-// Join returns K = A ⊕ B. Any fragment joins to a key: whether it is the right one, OpenMeta says.
+// Join returns K = A ⊕ B. Any fragment joins to a key; OpenMeta proves whether it is the right one.
 func Join(f Fragment, s Share) Key { return Key{f.xor(s.secret)} }
 
 // Bytes returns a copy of the 32 bytes.
@@ -149,13 +151,14 @@ func ParseShare(s string) (Share, error) {
 	return Share{v}, err
 }
 
-// ParseFragment reads the form that Encode writes: ErrFragmentIncomplete, ErrFragmentInvalid.
+// ParseFragment reads the form that Encode writes. It returns ErrFragmentIncomplete or
+// ErrFragmentInvalid otherwise.
 func ParseFragment(s string) (Fragment, error) {
 	v, err := parseSecret(s)
 	return Fragment{v}, err
 }
 
-// FragmentFromBytes makes a fragment of exactly 32 bytes, as a ticket carries it.
+// FragmentFromBytes returns the fragment with these 32 bytes, which a ticket carries.
 func FragmentFromBytes(b []byte) (Fragment, error) {
 	if len(b) != SecretSize {
 		return Fragment{}, ErrFragmentInvalid

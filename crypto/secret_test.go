@@ -25,7 +25,7 @@ func testSecret(first byte) secret {
 	return newSecret(&b)
 }
 
-// A struct that has secrets in unexported fields is where fmt does not call their methods.
+// holder has secrets in unexported fields, where fmt does not call their methods.
 type holder struct {
 	Exported Key
 	hidden   Key
@@ -92,7 +92,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-func TestSplitJoin(t *testing.T) {
+func TestFragmentAndShareJoinToTheKey(t *testing.T) {
 	k, b := Key{testSecret(7)}, Share{testSecret(99)}
 	a := k.Split(b)
 	if got := Join(a, b); got != k {
@@ -112,7 +112,7 @@ func TestSplitJoin(t *testing.T) {
 	}
 }
 
-func TestEncodeParse(t *testing.T) {
+func TestEncodedSecretsParse(t *testing.T) {
 	var ones [SecretSize]byte
 	for i := range ones {
 		ones[i] = 0xff
@@ -138,7 +138,7 @@ func TestEncodeParse(t *testing.T) {
 	}
 }
 
-func TestCutOrChangedFragments(t *testing.T) {
+func TestCutFragmentsAreIncompleteAndOthersInvalid(t *testing.T) {
 	faults.Covers(t, 78)
 	full := Fragment{testSecret(200)}.Encode()
 	tests := []struct {

@@ -7,9 +7,9 @@ import (
 	"math/bits"
 )
 
-// Stream returns the AES-256-CTR key stream of the file, positioned at a byte offset: the
-// counter block of byte 0 is all zero, which is safe because no key is used for two files.
-// A negative offset and the zero Key are the caller's mistakes, and panic.
+// Stream returns the AES-256-CTR key stream of the file, positioned at a byte offset. The counter
+// block of byte 0 is all zero, which is safe because no key is used for two files. Stream panics if
+// the offset is negative or the key absent.
 func (k Key) Stream(offset int64) cipher.Stream {
 	if k.absent() {
 		panic("crypto: Stream of an absent key")
@@ -17,15 +17,15 @@ func (k Key) Stream(offset int64) cipher.Stream {
 	return streamAt(k.bytes(), [aes.BlockSize]byte{}, offset)
 }
 
-// streamAt positions a stream that starts at any counter block, as the vectors of
-// NIST SP 800-38A F.5 do.
+// streamAt returns a stream that starts at any counter block, as the vectors of NIST SP 800-38A F.5
+// do.
 func streamAt(key []byte, counter [aes.BlockSize]byte, offset int64) cipher.Stream {
 	if offset < 0 {
 		panic("crypto: negative stream offset")
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		panic(err) // a key of another length than SecretSize cannot be made
+		panic(err) // only for a key of another length than SecretSize
 	}
 	counter = addBlocks(counter, uint64(offset)/aes.BlockSize)
 	stream := cipher.NewCTR(block, counter[:])
@@ -35,8 +35,8 @@ func streamAt(key []byte, counter [aes.BlockSize]byte, offset int64) cipher.Stre
 	return stream
 }
 
-// addBlocks adds to the counter block as to one 128-bit big-endian number (SP 800-38A B.1 with
-// m = 128), which is how cipher.NewCTR and OpenSSL count.
+// addBlocks adds n to the counter block as one 128-bit big-endian number (SP 800-38A B.1 with m =
+// 128), as cipher.NewCTR and OpenSSL do.
 func addBlocks(counter [aes.BlockSize]byte, n uint64) [aes.BlockSize]byte {
 	low, carry := bits.Add64(binary.BigEndian.Uint64(counter[8:]), n, 0)
 	high, _ := bits.Add64(binary.BigEndian.Uint64(counter[:8]), 0, carry)

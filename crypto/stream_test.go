@@ -23,8 +23,9 @@ func unhex(t *testing.T, s string) []byte {
 	return b
 }
 
-// NIST SP 800-38A F.5.5 (CTR-AES256.Encrypt) and F.5.6 (Decrypt), as a whole and from each offset.
-func TestNISTVectors(t *testing.T) {
+// The vectors are NIST SP 800-38A F.5.5 (CTR-AES256.Encrypt) and F.5.6 (Decrypt), read from each
+// offset.
+func TestStreamIsThatOfTheNISTVectors(t *testing.T) {
 	faults.Covers(t, 76)
 	key := unhex(t, "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
 	counter := [16]byte(unhex(t, "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"))
@@ -45,7 +46,7 @@ func TestNISTVectors(t *testing.T) {
 	}
 }
 
-// reference is the key stream by the book: one AES block for each counter, counted in math/big.
+// reference computes the key stream from one AES block for each counter, counted in math/big.
 func reference(t *testing.T, key []byte, counter [16]byte, offset int64, n int) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(key)
@@ -66,7 +67,7 @@ func reference(t *testing.T, key []byte, counter [16]byte, offset int64, n int) 
 	return out[offset%16:][:n]
 }
 
-func TestRandomAccess(t *testing.T) {
+func TestStreamBeginsAtAnyByte(t *testing.T) {
 	faults.Covers(t, 76)
 	k := Key{testSecret(3)}
 	const n = 100
@@ -74,8 +75,8 @@ func TestRandomAccess(t *testing.T) {
 	for i := range int64(65) {
 		offsets = append(offsets, i)
 	}
-	// Around a chunk of a stored file, and around every block number at which a narrower
-	// counter would wrap; 2^59 blocks are where int64 offsets end.
+	// Offsets around a chunk of a stored file, and around every block number at which a narrower
+	// counter would wrap. The int64 offsets end at 2^59 blocks.
 	for _, around := range []int64{1 << 20, 16 << 16, 16 << 31, 16 << 32, 16 << 33, 16 << 48} {
 		for d := int64(-33); d <= 33; d++ {
 			offsets = append(offsets, around+d)
@@ -91,9 +92,9 @@ func TestRandomAccess(t *testing.T) {
 	}
 }
 
-// The counter is one number of 128 bits: it carries at 2^32 and 2^64 blocks, and wraps at 2^128,
-// wherever it started.
-func TestCounterCarries(t *testing.T) {
+// The counter is one number of 128 bits. It carries at 2^32 and 2^64 blocks and wraps at 2^128,
+// from every start.
+func TestCounterCarriesThrough128Bits(t *testing.T) {
 	faults.Covers(t, 76)
 	key := testSecret(3).bytes()
 	for _, start := range []string{
@@ -125,7 +126,7 @@ func TestCounterCarries(t *testing.T) {
 	}
 }
 
-func TestOpenSSLAgrees(t *testing.T) {
+func TestOpenSSLDecryptsTheStream(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -150,7 +151,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 	}
 }
 
-func TestStreamRefuses(t *testing.T) {
+func TestStreamPanicsWithoutAKey(t *testing.T) {
 	for name, f := range map[string]func(){
 		"absent key":      func() { Key{}.Stream(0) },
 		"negative offset": func() { Key{testSecret(1)}.Stream(-1) },

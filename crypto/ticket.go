@@ -13,16 +13,16 @@ import (
 
 const (
 	infoTicket = "detach/v1 ticket"
-	// maxTicket bounds what a URL may bring; a ticket is about 100 characters.
+	// maxTicket bounds what is decoded. A ticket has about 100 characters.
 	maxTicket = 1024
 )
 
-// ErrTicket: not a ticket, altered, or sealed for something else.
+// ErrTicket says that this is not a ticket, was altered, or was sealed for something else.
 var ErrTicket = errors.New("invalid ticket")
 
-// SealTicket encrypts a few bytes under the epoch's secret, bound to aad: EPOCH "." base64url.
-// Whoever has the keyring can open it, so it survives a restart and works on every gateway;
-// ErrNoEpoch if the secret is gone.
+// SealTicket encrypts a few bytes under the epoch's secret, bound to aad, and returns EPOCH "."
+// base64url. Every process with the keyring can open the ticket, so it survives a restart and works
+// on every gateway. SealTicket returns ErrNoEpoch if the secret is gone.
 func (r *Keyring) SealTicket(e Epoch, plain, aad []byte) (string, error) {
 	aead, err := r.ticketAEAD(e)
 	if err != nil {
@@ -37,7 +37,7 @@ func (r *Keyring) SealTicket(e Epoch, plain, aad []byte) (string, error) {
 	return string(e) + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
-// OpenTicket returns what SealTicket was given: ErrTicket, or ErrNoEpoch if the secret is gone.
+// OpenTicket returns the bytes that were sealed, or ErrTicket, or ErrNoEpoch if the secret is gone.
 func (r *Keyring) OpenTicket(ticket string, aad []byte) ([]byte, error) {
 	name, encoded, _ := strings.Cut(ticket, ".")
 	epoch, err := ParseEpoch(name)

@@ -18,13 +18,13 @@ import (
 
 const crashEnv = "DETACH_TEST_CRASH"
 
-// A process that crashes prints its stacks, and with them the arguments of each function, in hex.
-// Of a secret that is an address.
+// A process that crashes prints its stacks, and with them the arguments of each function in hex.
+// The argument of a function that takes a secret is an address.
 //
-// What the runtime marks with "?" is left out here: the content of a slot that is not in use, and
-// that may be anything which was on the stack before, so also eight bytes of a key on their way
-// through AES. No package can prevent that. Logs of panics are to go without arguments, and no core
-// is to be written; both are for the process to see to.
+// Values that the runtime marks with "?" are ignored here. They are the content of slots that are
+// not in use, which may be anything that was on the stack before, so also eight bytes of a key on
+// their way through AES. No package can prevent that: the process must log panics without
+// arguments, and write no core.
 func TestCrashShowsNoKey(t *testing.T) {
 	faults.Covers(t, 82)
 	for _, how := range []string{"panic", "panic with the key", "panic with a holder", "runtime error", "SIGQUIT"} {
@@ -34,13 +34,13 @@ func TestCrashShowsNoKey(t *testing.T) {
 			}
 		}
 	}
-	// What the search is worth: it finds a key that is passed as bytes.
+	// The search finds a key that is passed as bytes.
 	if out := crash(t, "control", "all"); leak(out) == "" {
 		t.Errorf("a key passed as an array is not found in\n%s", out)
 	}
 }
 
-// crash runs TestCrasher in a process of its own and returns what it says when it dies.
+// crash runs TestCrasher in another process and returns its output.
 func crash(t *testing.T, how, level string) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -58,7 +58,8 @@ func crash(t *testing.T, how, level string) string {
 
 var unused = regexp.MustCompile(`0x[0-9a-f]+\?`)
 
-// leak finds three bytes of a secret in a row: as a number in either byte order, or in a list.
+// leak returns three consecutive bytes of a secret if they are in the output: as a number in either
+// byte order, or in a list.
 func leak(out string) string {
 	out = unused.ReplaceAllString(out, "")
 	for _, first := range []byte{crashKey, crashEpoch} {
@@ -118,18 +119,18 @@ func TestCrasher(t *testing.T) {
 //go:noinline
 func holdAll(k Key, s Share, f Fragment, ready chan<- struct{}) {
 	ready <- struct{}{}
-	<-make(chan struct{}) // for ever
+	<-make(chan struct{}) // forever
 	runtime.KeepAlive([]any{k, s, f})
 }
 
 //go:noinline
 func holdBytes(b [SecretSize]byte, ready chan<- struct{}) {
 	ready <- struct{}{}
-	<-make(chan struct{}) // for ever
+	<-make(chan struct{}) // forever
 	runtime.KeepAlive(b)
 }
 
-// stalled is a source of random bytes that stops when it has given a key.
+// stalled is a source of random bytes that blocks after it has given a key.
 type stalled struct{ ready chan<- struct{} }
 
 func (s stalled) Read(p []byte) (int, error) {

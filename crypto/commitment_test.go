@@ -16,26 +16,26 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// AES-GCM does not commit to its key: who chooses two keys can make one ciphertext that is authentic
-// under both (https://eprint.iacr.org/2020/1456). This test makes such a meta.jwe. What it shows, and
-// what is guaranteed:
+// AES-GCM does not commit to its key: someone who chooses two keys can make one ciphertext that is
+// authentic under both (https://eprint.iacr.org/2020/1456). This test makes such a meta.jwe. It
+// shows, and we guarantee:
 //
-//   - Authentic is not enough. What comes out has to be the metadata, and under the second key it is
-//     noise, which OpenMeta refuses. To make it metadata under both takes a search over texts whose
-//     bytes suit two key streams at once: hard, and nothing that this package relies on.
-//   - An installation opens only what it has made itself, and what it makes has one key: K is drawn
-//     here and never chosen, so no sender can prepare a second one, and for a given ciphertext a
-//     second one is 2^128 tries away. (internal/vault has the test of an object of foreign make.)
-//   - A link is CID and fragment, and these two give one content, always. Two links with one CID that
-//     lead to two contents are possible only for a maker who has chosen both keys, so an installation
-//     that is not honest. The SHA-256 in the metadata tells the two apart: `detach get` prints it.
+//   - Authentic is not enough. The plaintext must be metadata, and under the second key it is noise,
+//     which OpenMeta refuses. Metadata under both keys would take a search for a text whose bytes suit
+//     two key streams. That is hard, and this package does not rely on it.
+//   - An installation opens only objects that it made itself, and those have one key: K is random and
+//     never chosen, so no sender can prepare a second one, and for a given ciphertext a second one
+//     takes 2^128 tries. (internal/vault tests an object that somebody else made.)
+//   - A link is CID and fragment, and these two always give one content. Two links with one CID and two
+//     contents need a maker that chose both keys, so a dishonest installation. The SHA-256 in the
+//     metadata tells the two contents apart; `detach get` prints it.
 func TestAuthenticUnderTwoKeys(t *testing.T) {
 	faults.Covers(t, 79)
 	k1, k2 := Key{testSecret(1)}, Key{testSecret(101)}
 	var jwe []byte
 	var meta Meta
 	var err error = errMetaForm
-	for nonce := byte(0); err != nil; nonce++ { // most noise in a name is no JSON
+	for nonce := byte(0); err != nil; nonce++ { // noise in a name is rarely JSON
 		jwe = twoKeys(t, k1, k2, nonce)
 		meta, err = k1.OpenMeta(jwe)
 	}
@@ -69,7 +69,7 @@ func twoKeys(t *testing.T, k1, k2 Key, first byte) []byte {
 	t.Helper()
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"dir","enc":"A256GCM","kid":"link"}`))
 	nonce := []byte{first, 11: 0}
-	const free = 2 // this block; the name reaches around it
+	const free = 2 // the block that is chosen, within the name
 	plain := []byte(`{"name":"` + strings.Repeat("n", 39) + `","type":"text/plain","size":0,"sha256":"` +
 		strings.Repeat("00", 32) + `","created":"2026-11-22T20:00:00Z","expires":null}`)
 	if !json.Valid(plain) {
@@ -78,8 +78,8 @@ func twoKeys(t *testing.T, k1, k2 Key, first byte) []byte {
 	one, two := newGCM(t, k1, nonce), newGCM(t, k2, nonce)
 	sealed := one.ctr(plain)
 	clear(sealed[free*16 : (free+1)*16])
-	// With the block zero the tags differ by some d, and a block x adds x·H^n to each of them, n
-	// being its distance from the end: so x = d / (H1^n + H2^n).
+	// With a zero block the tags differ by some d. A block x adds x·H^n to each tag, where n is its
+	// distance from the end. The tags are equal for x = d / (H1^n + H2^n).
 	d := xor(one.tag(header, sealed), two.tag(header, sealed))
 	n := (len(sealed)+15)/16 - free + 1
 	x := mul(d, inverse(xor(power(one.h, n), power(two.h, n))))
@@ -94,7 +94,7 @@ func twoKeys(t *testing.T, k1, k2 Key, first byte) []byte {
 	return []byte(header + ".." + enc(nonce) + "." + enc(sealed) + "." + enc(raw[:]))
 }
 
-// gcm is NIST SP 800-38D by the book, with its insides open.
+// gcm is NIST SP 800-38D, with access to its parts.
 type gcm struct {
 	block cipher.Block
 	j0    [16]byte
@@ -142,7 +142,7 @@ func (g gcm) tag(header string, sealed []byte) element {
 	return xor(mul(xor(y, lengths), g.h), toElement(mask[:]))
 }
 
-// element is one of GF(2^128), in GCM's order of bits.
+// element is an element of GF(2^128), in GCM's order of bits.
 type element [2]uint64
 
 func toElement(b []byte) element {
@@ -176,7 +176,7 @@ func power(a element, n int) element {
 	return z
 }
 
-// inverse is a^(2^128-2).
+// inverse returns a^(2^128-2).
 func inverse(a element) element {
 	z := element{1 << 63, 0}
 	for range 127 {

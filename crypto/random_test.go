@@ -13,12 +13,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/race"
 )
 
-// A failing source of random bytes gives no key; least of all one of zeros.
-//
-// The kernel's source does not fail this way: since Go 1.24 crypto/rand ends the process if it does,
-// which for a client is what 451 is, a mail that it still has. The error is for a rand.Reader that
-// somebody has put in its place, and for what is built on it.
-func TestNoRandomBytesNoSecret(t *testing.T) {
+// The kernel's source does not fail in this way: since Go 1.24 crypto/rand ends the process if it
+// does, and the client keeps its mail, as after a 451. The error is for a rand.Reader that was
+// replaced.
+func TestNoSecretWithoutRandomBytes(t *testing.T) {
 	faults.Covers(t, 75)
 	boom := errors.New("no entropy")
 	for name, r := range map[string]func() io.Reader{
@@ -60,7 +58,7 @@ func TestNoRandomBytesNoSecret(t *testing.T) {
 	}
 }
 
-// withRandom puts r in the place of the kernel's source.
+// withRandom calls f with r in place of the kernel's source.
 func withRandom(r io.Reader, f func()) {
 	kernel := rand.Reader
 	rand.Reader = r
@@ -68,8 +66,7 @@ func withRandom(r io.Reader, f func()) {
 	f()
 }
 
-// The absence of a key is no key: nothing is derived from it, encrypted with it or opened by it.
-func TestAbsentKeyIsNoKey(t *testing.T) {
+func TestNothingIsDerivedFromAnAbsentKey(t *testing.T) {
 	faults.Covers(t, 75)
 	absent, share := Key{}, Share{testSecret(1)}
 	if got := absent.Split(share); got != (Fragment{}) || got.Encode() != "" {
@@ -87,9 +84,9 @@ func TestAbsentKeyIsNoKey(t *testing.T) {
 	}
 }
 
-// Every file's counter starts at zero, so that no two blocks have key and counter in common says no
-// more than that no key comes twice; and no file is long enough to use a counter again: its offsets
-// end at 2^63 bytes, which are 2^59 of the 2^128 blocks.
+// Every file's counter starts at zero, so two blocks have the same key and counter only if two
+// files have the same key. No file is long enough to use a counter again: offsets end at 2^63
+// bytes, which are 2^59 of the 2^128 blocks.
 func TestMillionKeysDiffer(t *testing.T) {
 	faults.Covers(t, 75)
 	keys := 1_000_000
@@ -102,7 +99,7 @@ func TestMillionKeysDiffer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Twelve of the bytes: by chance two are alike once in 10^17 runs.
+		// Twelve of the bytes are enough: two are equal by chance once in 10^17 runs.
 		heads[i] = [12]byte([]byte(k.h.Value()[:12]))
 	}
 	slices.SortFunc(heads, func(a, b [12]byte) int { return bytes.Compare(a[:], b[:]) })
