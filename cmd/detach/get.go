@@ -25,10 +25,10 @@ import (
 type getCmd struct {
 	Output    string `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
 	Store     string `placeholder:"DIR" xor:"store" help:"Take the ciphertext from the embedded store in DIR, a data_dir or its objects folder, and not from the link's gateway. With a data_dir its keyring is used too, and no gateway is asked at all."`
-	API       string `name:"api" placeholder:"ADDR" xor:"store" help:"Take the ciphertext from the kubo node with its RPC there: /ip4/127.0.0.1/tcp/5001, /unix/PATH, http(s)://HOST:PORT."`
-	TokenFile string `placeholder:"FILE" help:"What the node's API.Authorizations asks for, as in the configuration."`
+	API       string `name:"api" placeholder:"ADDR" xor:"store" help:"Take the ciphertext from the kubo node whose RPC is at ADDR: /ip4/127.0.0.1/tcp/5001, /unix/PATH, http(s)://HOST:PORT."`
+	TokenFile string `placeholder:"FILE" help:"A file with the secret of the node's API.Authorizations, as in the configuration."`
 	Keys      string `placeholder:"DIR" help:"Take the gateway's half of the key from the keyring in DIR."`
-	Link      string `arg:"" help:"The link, as it stands in the mail. Put it in quotes."`
+	Link      string `arg:"" help:"The link, as in the mail. Put it in quotes."`
 }
 
 // Run downloads what a link names: a file, a whole message, or all files of a mail as a ZIP.
@@ -123,7 +123,7 @@ func (c *getCmd) zip(e *env, o *fetch.Object) error {
 	return c.assembly(e, o, zip, filelist.Name, said)
 }
 
-// assembly writes what is put together here. It always begins at the beginning.
+// assembly writes a file that is put together here. It always starts from the beginning.
 func (c *getCmd) assembly(e *env, o *fetch.Object, a *fetch.Assembly, name, said string) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	out, err := output.Create(c.Output, name, o.Link.CID, e.stdout)

@@ -34,12 +34,12 @@ func main() {
 }
 
 type commands struct {
-	Serve   serveCmd   `cmd:"" help:"Run the proxy and the gateway, or either, as the configuration says."`
+	Serve   serveCmd   `cmd:"" help:"Run the proxy, the gateway or both, as the configuration says."`
 	Demo    demoCmd    `cmd:"" help:"Show everything on this machine: a sample mail, a mailbox in the browser, a link to click."`
 	Filter  filterCmd  `cmd:"" help:"Rewrite one message, from standard input to standard output."`
 	Restore restoreCmd `cmd:"" help:"Turn a rewritten message on standard input back into the original, byte for byte."`
 	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
-	Check   checkCmd   `cmd:"" help:"Try everything the configuration names, and say what to fix."`
+	Check   checkCmd   `cmd:"" help:"Try everything that the configuration names, and say what to fix."`
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 

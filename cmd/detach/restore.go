@@ -46,11 +46,11 @@ func (c *restoreCmd) Run(e *env) (err error) {
 func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
 	file, err := a.openFirst(ctx, links)
 	if err != nil {
-		return openError("what restoring needs", err)
+		return openError("the skeleton of the mail", err)
 	}
 	defer file.Close()
 	if file.Meta.Type != skeleton.Type {
-		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, not to what restoring needs")
+		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, not to a skeleton")
 	}
 	m, err := skeleton.Open(file)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestProgressLine(t *testing.T) {
+func TestLineFitsItsWidth(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var drawn strings.Builder
 	p := &Bar{to: &drawn, width: func() int { return 80 }, total: 2_000_000_000, began: now, last: now, now: func() time.Time { return now }}
@@ -37,8 +37,8 @@ func TestProgressLine(t *testing.T) {
 	}
 }
 
-// Of what hardly moves there is no forecast.
-func TestTimeFor(t *testing.T) {
+// A download that hardly moves gets no forecast.
+func TestForecastIsBounded(t *testing.T) {
 	for seconds, want := range map[float64]string{0: "0s", 0.6: "1s", 90: "1m30s", 359_999: "99h59m59s", 360_000: "more than 100h", 1e300: "more than 100h"} {
 		if got := timeFor(seconds); got != want {
 			t.Errorf("timeFor(%v) = %q, want %q", seconds, got, want)
@@ -46,8 +46,8 @@ func TestTimeFor(t *testing.T) {
 	}
 }
 
-// What is no terminal gets no progress: a pipe, a file, a test.
-func TestNoProgressWithoutTerminal(t *testing.T) {
+// Nothing is drawn on a pipe, a file, or the output of a test.
+func TestNothingIsDrawnWithoutATerminal(t *testing.T) {
 	var b strings.Builder
 	p := New(&b, 0, 10)
 	p.last = time.Time{}
