@@ -24,9 +24,9 @@ type tree struct {
 	headings map[string]bool             // of the documentation, FILE.md#anchor
 }
 
-// Every fault has a row, and every row the tests that carry its number, or a place in the documentation which says why the
+// Every fault has a row, and every row names the tests that cover the fault, or a place in the documentation that says why the
 // fault cannot happen. So neither a fault nor a test of one can be forgotten.
-func TestFaultsTable(t *testing.T) {
+func TestEveryFaultHasATestOrAReason(t *testing.T) {
 	table, err := os.ReadFile("docs/faults.md")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ var (
 	notInSlugs = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// mistakes compares the table with what there is.
+// mistakes compares the table with the tree.
 func mistakes(table string, h tree) (found []string) {
 	complain := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	named := make(map[int][]string) // by row: FOLDER TEST
@@ -54,7 +54,7 @@ func mistakes(table string, h tree) (found []string) {
 		cells := strings.Split(row[2], "|")
 		switch {
 		case named[n] != nil:
-			complain("row %d: it is there twice", n)
+			complain("row %d: it stands twice", n)
 		case n < 1 || n > faults.Count:
 			complain("row %d: there are %d faults", n, faults.Count)
 		case len(cells) != 3 || strings.TrimSpace(cells[0]) == "" || strings.TrimSpace(cells[1]) == "":
@@ -216,13 +216,13 @@ func (h tree) readHeadings(path, name string) error {
 	return nil
 }
 
-// slug is what a link calls a heading.
+// slug returns a heading as links to it write it.
 func slug(heading string) string {
 	return strings.ReplaceAll(notInSlugs.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
 
-// The table above can fail: each rule on a table, or a tree, that breaks it.
-func TestFaultsTableSeesMistakes(t *testing.T) {
+// Each rule for the table finds its mistake, in a table or a tree that breaks it.
+func TestMistakesInTheTableAreFound(t *testing.T) {
 	small := func() tree {
 		return tree{
 			tests:    map[string]map[string][]int{"proxy": {"TestEnds": {1, 2}, "TestPlain": nil, "FuzzDots": nil}},
@@ -244,7 +244,7 @@ func TestFaultsTableSeesMistakes(t *testing.T) {
 	}{
 		{"", first + second, nil},
 		{"row 1: it is missing", second, nil},
-		{"row 1: it is there twice", first + first + second, nil},
+		{"row 1: it stands twice", first + first + second, nil},
 		{"row 106: there are 105 faults", first + second + row(106, "`proxy` `FuzzDots`"), nil},
 		{"row 1: want what goes wrong, the outcome and the tests", "| 1 | a fault | `proxy` `TestEnds` |\n" + second, nil},
 		{`row 1: there is no TestGone in "proxy"`, row(1, "`proxy` `TestEnds`, `TestGone`") + second, nil},
