@@ -13,20 +13,21 @@ const module = "github.com/nkirchhoffer/detach-mta/"
 // floors says which of our packages each package may import directly. A package that is missing here fails the test.
 var floors = map[string][]string{
 	"crypto":                               {"internal/durable"}, // below everything: a secret has to survive a power failure
-	"ipfs":                                 {},
-	"ipfs/embedded":                        {"internal/durable", "ipfs"},
-	"ipfs/kubo":                            {"ipfs"},
-	"ipfs/storetest":                       {"internal/race", "ipfs"},
+	"ipfs":                                 {"internal/memory", "internal/readahead"},
+	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
+	"ipfs/kubo":                            {"internal/memory", "ipfs"},
+	"ipfs/storetest":                       {"internal/memory", "internal/race", "ipfs"},
 	"internal/corpus":                      {},
 	"internal/durable":                     {},
 	"internal/faults":                      {},
 	"internal/filename":                    {},
 	"internal/lines":                       {},
+	"internal/memory":                      {},
 	"internal/measure":                     {},
 	"internal/progress":                    {"internal/texts"},
 	"internal/object":                      {"crypto", "ipfs"},
 	"internal/race":                        {},
-	"internal/readahead":                   {},
+	"internal/readahead":                   {"internal/memory"},
 	"internal/spool":                       {},
 	"internal/stack":                       {},
 	"internal/zipstream":                   {},
@@ -38,17 +39,17 @@ var floors = map[string][]string{
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
-	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/object", "internal/readahead", "crypto", "ipfs"},
+	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/memory", "internal/object", "internal/readahead", "crypto", "ipfs"},
 	"internal/rewrite":                     {"internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/rewrite/notice", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/lines", "internal/texts", "internal/transfer"},
 	"internal/transaction":                 {"internal/rewrite", "internal/spool"},
 	"internal/transaction/transactiontest": {"internal/link", "internal/transaction"},
 	"proxy":                                {"internal/lines", "internal/stack", "internal/transaction"},
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: it is given what the gateway decrypted
-	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
+	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "ipfs"},
 	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports go down only: from cmd to proxy and gateway, from these to transaction and vault, from these to crypto and ipfs. A

@@ -50,7 +50,7 @@ type options struct {
 func newFixture(t *testing.T, o options) *fixture {
 	t.Helper()
 	dir := t.TempDir()
-	embedded, err := embedded.Open(filepath.Join(dir, "objects"))
+	embedded, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	check(t, err)
 	t.Cleanup(func() { embedded.Close() })
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))

@@ -18,6 +18,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/stack"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -47,6 +48,8 @@ type Config struct {
 	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s, which
 	// allows 2 KB/s and so bounds how long somebody can hold a connection by reading slowly.
 	WriteTimeout time.Duration
+	// Memory is the budget for reading ahead of clients. Nil means no limit.
+	Memory *memory.Budget
 }
 
 type gateway struct {

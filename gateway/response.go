@@ -170,7 +170,7 @@ func (b *body) Write(p []byte) (int, error) {
 // The next bytes are read, verified and decrypted while the last ones are sent.
 func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	defer func() { b.err = err }()
-	source := readahead.NewReader(src)
+	source := readahead.NewReader(src, b.cfg.Memory)
 	defer source.Close()
 	for {
 		if err := b.ctx.Err(); err != nil {

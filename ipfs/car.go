@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
 // A CARv1 is a header with the root, then one section for each block: its length, its CID, its
@@ -274,8 +276,7 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
 // of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
 // ends early, which is an io.ErrUnexpectedEOF too. An error of r is kept. Closing it does not close r.
-//
-// A stream does not go back: of more than maxLeaves that are read at once, slow ones fail.
+// Its readers have no budget.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, CARHeaderSize)
@@ -319,6 +320,8 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	}
 	return data, nil
 }
+
+func (s *carStream) Memory() *memory.Budget { return nil }
 
 func (s *carStream) Close() error { return nil }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // addObject makes an object of the form that Detach stores.
-func addObject(t testing.TB, m memory, data []byte) (root cid.Cid, order []cid.Cid) {
+func addObject(t testing.TB, m inMemory, data []byte) (root cid.Cid, order []cid.Cid) {
 	t.Helper()
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
@@ -27,7 +27,7 @@ func addObject(t testing.TB, m memory, data []byte) (root cid.Cid, order []cid.C
 	return dir.CID, []cid.Cid{file.CID, meta.CID}
 }
 
-func exportCAR(t testing.TB, m memory, root cid.Cid) []byte {
+func exportCAR(t testing.TB, m inMemory, root cid.Cid) []byte {
 	t.Helper()
 	var car bytes.Buffer
 	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, "", 0))

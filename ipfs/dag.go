@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 )
 
 const (
@@ -36,12 +38,12 @@ var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 //
 // Memory does not grow with the file: one chunk, and one unfinished node for each level.
 func AddFile(add AddFunc, r io.Reader) (Node, error) {
-	buf := chunks.Get().(*[chunkSize]byte)
-	defer chunks.Put(buf)
+	buf := GetBuffer()
+	defer PutBuffer(buf)
 
 	t := tree{add: add}
 	for {
-		n, err := fill(r, buf[:])
+		n, err := readahead.Fill(r, buf)
 		if err != nil && err != io.EOF {
 			return Node{}, err
 		}
@@ -55,22 +57,6 @@ func AddFile(add AddFunc, r io.Reader) (Node, error) {
 			return t.finish()
 		}
 	}
-}
-
-// fill is io.ReadFull, but it does not turn the reader's end into io.ErrUnexpectedEOF: the two
-// must stay apart here. At the end it returns what there was, with io.EOF.
-func fill(r io.Reader, buf []byte) (n int, err error) {
-	for empty := 0; n < len(buf) && err == nil; {
-		var m int
-		m, err = r.Read(buf[n:])
-		n += m
-		if m > 0 {
-			empty = 0
-		} else if empty++; empty == 100 && err == nil {
-			return n, io.ErrNoProgress
-		}
-	}
-	return n, err
 }
 
 // tree is a balanced tree that grows to the right: for each level, from the leaves up, the nodes

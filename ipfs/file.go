@@ -39,9 +39,9 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 // parent said, before a byte of it is returned; what fails the check is an error that wraps
 // ErrCorrupt, what is not there one that wraps ErrNotFound.
 //
-// Read from front to back it gets each block exactly once, depth first, none before it is needed,
-// unless it is so slow that others need its leaf's memory: then that leaf is got again. Besides a
-// leaf it keeps one node for each level.
+// Read from front to back it gets each block once, depth first, and none before it is needed. Once
+// the last byte is read it gives its leaf back; a reader that then seeks back gets that leaf again.
+// Besides a leaf it keeps one node for each level.
 type File struct {
 	ctx    context.Context // the request that the file is read for
 	blocks Blocks

@@ -84,7 +84,7 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 }
 
 // fileOver makes a node that says what is true of its children.
-func fileOver(m memory, children ...ipfs.Node) ipfs.Node {
+func fileOver(m inMemory, children ...ipfs.Node) ipfs.Node {
 	fs := unixfs.NewFSNode(unixfs.TFile)
 	pb := new(merkledag.ProtoNode)
 	var size uint64
@@ -97,7 +97,7 @@ func fileOver(m memory, children ...ipfs.Node) ipfs.Node {
 	return ipfs.Node{CID: m.addNode(pb, data), Size: size}
 }
 
-func (m memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
+func (m inMemory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 	pb.SetData(data)
 	pb.SetCidBuilder(cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256})
 	_ = m.Add(ipfs.Block{CID: pb.Cid(), Data: pb.RawData()})
@@ -105,7 +105,7 @@ func (m memory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 }
 
 // says makes a node that says what it likes of its children.
-func (m memory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
+func (m inMemory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
 	fs := unixfs.NewFSNode(kind)
 	for _, s := range sizes {
 		fs.AddBlockSize(s)
@@ -122,7 +122,7 @@ func (m memory) says(kind unixfspb.Data_DataType, inline string, filesize int64,
 	return m.addNode(pb, data)
 }
 
-func (m memory) leaf(s string) ipfs.Node {
+func (m inMemory) leaf(s string) ipfs.Node {
 	n, _ := ipfs.AddFile(m.Add, strings.NewReader(s))
 	return n
 }
@@ -133,7 +133,7 @@ func lying(n ipfs.Node, size uint64) ipfs.Node {
 }
 
 // hostileShapes are DAGs with right hashes that are nevertheless no files of ours.
-func hostileShapes(m memory) map[string]cid.Cid {
+func hostileShapes(m inMemory) map[string]cid.Cid {
 	abc := m.leaf("abc")
 	deep, bomb := abc, m.leaf("x")
 	for range 10 {
@@ -169,7 +169,7 @@ func hostileShapes(m memory) map[string]cid.Cid {
 }
 
 // hostileNames are DAGs with CIDs that are right and not of our form.
-func hostileNames(m memory) map[string]cid.Cid {
+func hostileNames(m inMemory) map[string]cid.Cid {
 	named := func(code, codec uint64) cid.Cid {
 		h, _ := multihash.Sum([]byte("abc"), code, -1)
 		c := cid.NewCidV1(codec, h)

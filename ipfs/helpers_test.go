@@ -3,6 +3,7 @@ package ipfs_test
 import (
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
@@ -13,7 +14,19 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// memory is a store of blocks that can also build nodes by hand.
-type memory struct{ *storetest.Memory }
+// budget is shared by all tests of this package, which must leave nothing of it taken.
+var budget = memory.New(maxLeaves<<20, "")
 
-func newMemory() memory { return memory{storetest.NewMemory()} }
+const (
+	maxLeaves = 48            // as many leaves have memory at the same time
+	maxHeld   = maxLeaves / 2 // and so many of them for as long as they are read
+)
+
+// inMemory is a store of blocks that can also build nodes by hand.
+type inMemory struct{ *storetest.Recorder }
+
+func newMemory() inMemory {
+	m := storetest.NewRecorder()
+	m.Budget = budget
+	return inMemory{m}
+}

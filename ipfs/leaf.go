@@ -5,56 +5,58 @@ import (
 	"slices"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
-const (
-	// maxLeaves bounds the memory of all readers together, to 48 MiB.
-	maxLeaves = 48
-	// maxKept of them are for leaves that are being read, for as long as a client may take over that. The others are
-	// for those on their way from the store.
-	maxKept = 32
-)
-
-var (
-	leafRoom = make(chan struct{}, maxLeaves) // has one in it for each that is in use
-	keptRoom = make(chan struct{}, maxKept)   // and for each of these that is read in memory
-)
-
-// leaf is one block of a file, verified, while it is read. It has a MiB of memory, or in a crowd a place in a file
-// that has no name: so five hundred slow readers cost a disk's memory, and the store is asked for each block once.
+// leaf is one block of a file, verified, for as long as it is read. It is held in memory, or, when
+// too many readers hold one, in the budget's spill file: so 500 slow readers cost disk and not
+// memory, and the store is asked for each block once.
 //
-// It is for one goroutine.
+// It is not safe for concurrent use.
 type leaf struct {
 	blocks Blocks
 	c      cid.Cid
-	size   int64 // what its parent says, -1 for a root, which has none; then what it is
+	size   int64
 
-	buf    []byte // verified; nil when it is not in memory
-	kept   bool   // buf is one of maxKept
-	parked *place // where it is if it is not in memory; nil: nowhere
+	buf     []byte       // verified; nil when it is not in memory
+	held    bool         // buf may stay for as long as it is read
+	spilled *memory.Slot // where the leaf is if it is not in memory; nil: nowhere
 }
 
-// read reads the leaf at off. If it is not here any more it is got again.
+// read reads the leaf at off. A leaf that was released is got again.
 func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
-	if l.buf == nil && l.parked == nil {
-		if err := l.load(ctx); err != nil {
+	if l.buf == nil && l.spilled == nil {
+		if err := l.move(ctx, l.c, l.size); err != nil {
 			return 0, err
 		}
 	}
 	if l.buf != nil {
 		return copy(p, l.buf[off:]), nil
 	}
-	return l.parked.readAt(p[:min(int64(len(p)), l.size-off)], off)
+	n, err := l.spilled.ReadAt(p[:min(int64(len(p)), l.size-off)], off)
+	if err != nil {
+		return 0, Unavailable("read spilled block", err)
+	}
+	return n, nil
 }
 
-// move makes it the leaf c, in the place of the one before.
+// move makes l the leaf c, in place of the one before. size is what its parent says, and -1 for a
+// root, which has none. If move fails, l is released: no byte of a bad block stays.
 func (l *leaf) move(ctx context.Context, c cid.Cid, size int64) error {
 	l.c, l.size = c, size
-	return l.load(ctx)
+	if err := l.load(ctx); err != nil {
+		l.release()
+		return err
+	}
+	l.freeSlot()
+	if !l.held {
+		l.spill()
+	}
+	return nil
 }
 
-// load gets the block, in the memory of the one before if that is there. Not a byte of it stays if it is not the one
-// that c says.
+// load gets the block, in the memory of the one before if that is there.
 func (l *leaf) load(ctx context.Context) error {
 	if l.buf == nil {
 		if err := l.takeMemory(ctx); err != nil {
@@ -62,110 +64,75 @@ func (l *leaf) load(ctx context.Context) error {
 		}
 	}
 	data, err := l.blocks.Get(ctx, l.c, l.buf)
-	if err == nil {
-		l.buf = data
-		err = checkSize(l.c, int64(len(data)), l.size)
-	}
-	if err == nil {
-		err = Verify(l.c, data)
-	}
 	if err != nil {
-		l.release()
+		return err
+	}
+	if !sameBuffer(data, l.buf) {
+		PutBuffer(l.buf)
+	}
+	l.buf = data
+	if err := checkSize(l.c, int64(len(data)), l.size); err != nil {
 		return err
 	}
 	l.size = int64(len(data))
-	if !l.kept {
-		l.park()
-	} else if l.parked != nil {
-		l.parked.give()
-		l.parked = nil
-	}
-	return nil
+	return Verify(l.c, data)
 }
 
-// takeMemory waits until another leaf has arrived. Whoever waits holds no memory.
+func sameBuffer(a, b []byte) bool { return cap(a) > 0 && cap(b) > 0 && &a[:1][0] == &b[:1][0] }
+
+// takeMemory waits, if it must, until another leaf has arrived.
 func (l *leaf) takeMemory(ctx context.Context) error {
-	select {
-	case leafRoom <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	l.held = l.blocks.Memory().TryHold(chunkSize)
+	if !l.held {
+		if err := l.blocks.Memory().Acquire(ctx, chunkSize); err != nil {
+			return err
+		}
 	}
-	select {
-	case keptRoom <- struct{}{}:
-		l.kept = true
-	default:
-	}
-	l.buf = chunks.Get().(*[chunkSize]byte)[:]
+	l.buf = GetBuffer()
 	return nil
 }
 
-// park moves the leaf out of memory. Where that cannot be done it stays there: then the others have less.
-func (l *leaf) park() {
-	if l.parked == nil {
-		p, err := takePlace()
-		if err != nil {
-			return
-		}
-		l.parked = p
-	}
-	if err := l.parked.write(l.buf); err != nil {
-		l.parked.give()
-		l.parked = nil
+// spill moves the leaf out of memory. If the disk does not take it, it stays in memory, and the
+// others have less.
+func (l *leaf) spill() {
+	slot, err := l.blocks.Memory().Spill(l.buf)
+	if err != nil {
 		return
 	}
+	l.spilled = slot
 	l.giveMemory()
 }
 
 func (l *leaf) giveMemory() {
-	keepChunk(l.buf)
+	PutBuffer(l.buf)
 	l.buf = nil
-	if l.kept {
-		l.kept = false
-		<-keptRoom
-	}
-	<-leafRoom
+	l.blocks.Memory().Release(chunkSize)
 }
 
-// release gives back what the leaf has. It may be read again.
+// release gives back what the leaf has.
 func (l *leaf) release() {
 	if l.buf != nil {
 		l.giveMemory()
 	}
-	if l.parked != nil {
-		l.parked.give()
-		l.parked = nil
+	l.freeSlot()
+}
+
+func (l *leaf) freeSlot() {
+	if l.spilled != nil {
+		l.spilled.Free()
+		l.spilled = nil
 	}
 }
 
-// keepChunk keeps a buffer for whoever needs one next, but for one that has grown, for a block of another
-// program's.
-func keepChunk(buf []byte) {
+// GetBuffer returns a buffer of a leaf's size.
+func GetBuffer() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
+
+// PutBuffer takes a buffer for another GetBuffer, unless it has another size, as for another
+// program's blocks.
+func PutBuffer(buf []byte) {
 	if cap(buf) == chunkSize {
 		chunks.Put((*[chunkSize]byte)(buf[:chunkSize]))
 	}
-}
-
-// GetChunk returns a buffer for a leaf.
-func GetChunk() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
-
-// PutChunk takes the buffer back.
-func PutChunk(buf []byte) { keepChunk(buf) }
-
-// IsNode reports whether a CID is that of a node of ours.
-func IsNode(c cid.Cid) bool { return isNode(c) }
-
-// LeavesOf returns the raw blocks that a node links to, and none if it is not a node of a file.
-func LeavesOf(node []byte) (leaves []cid.Cid) {
-	n, err := decodeFileNode(node)
-	if err != nil {
-		return nil
-	}
-	for i := range n.links {
-		if c := n.link(i); isRaw(c) {
-			leaves = append(leaves, c)
-		}
-	}
-	return leaves
 }
 
 // resize makes a slice of n bytes, in buf if they fit.

@@ -16,22 +16,22 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// Whatever the tests of this package did, nothing is held after them.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if inMemory, parked := ipfs.LeavesInUse(); inMemory+parked > 0 && code == 0 {
-		fmt.Fprintf(os.Stderr, "%d leaves are still in memory and %d parked: a File was not closed\n", inMemory, parked)
+	if bytes, slots := budget.Used(); bytes+int64(slots) > 0 && code == 0 {
+		fmt.Fprintf(os.Stderr, "%d bytes and %d slots are still in use: a File was not closed\n", bytes, slots)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// Three times as many files as may be in memory, all in the middle of a leaf at the same time. Each is read right, and each of its
-// blocks is got once.
+// Three times as many files as may be held in memory are all in the middle of a leaf at the same
+// time. Each is read right, and each of its blocks is got once.
 func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(301, 2<<20+5)
@@ -39,7 +39,7 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	must(t, err)
 	var files []*ipfs.File
 	var stores []*tallied
-	for range 3 * ipfs.MaxKept {
+	for range 3 * maxHeld {
 		s := &tallied{blocks: m.Blocks}
 		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
 		must(t, err)
@@ -58,8 +58,8 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if inMemory, parked := ipfs.LeavesInUse(); from == 0 && (inMemory != ipfs.MaxKept || parked != len(files)-ipfs.MaxKept) {
-			t.Errorf("%d leaves in memory and %d parked, want %d and all others", inMemory, parked, ipfs.MaxKept)
+		if held, slots := budget.Used(); from == 0 && (held != maxHeld<<20 || slots != len(files)-maxHeld) {
+			t.Errorf("%d bytes are held and %d leaves spilled, want %d leaves held and all others spilled", held, slots, maxHeld)
 		}
 	}
 	for i, s := range stores {
@@ -69,7 +69,7 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	}
 }
 
-// tallied are the blocks of a memory, for one of many readers.
+// tallied counts what one of many readers gets.
 type tallied struct {
 	blocks map[cid.Cid][]byte
 	gets   int
@@ -80,21 +80,23 @@ func (c *tallied) Get(_ context.Context, name cid.Cid, buf []byte) ([]byte, erro
 	return append(buf[:0], c.blocks[name]...), nil
 }
 
+func (c *tallied) Memory() *memory.Budget { return budget }
+
 func (c *tallied) Close() error { return nil }
 
-// crowd has all the memory for leaves that are being read, until the test ends.
+// crowd holds all the memory for leaves that are being read, until the test ends.
 func crowd(t *testing.T) {
 	t.Helper()
 	m := newMemory()
 	n := m.leaf("of a crowd")
-	for range ipfs.MaxKept {
+	for range maxHeld {
 		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
 		must(t, err)
 		t.Cleanup(func() { f.Close() })
 	}
 }
 
-// What is parked was verified before.
+// A leaf is verified before it is spilled.
 func TestSpilledLeafIsVerified(t *testing.T) {
 	faults.Covers(t, 77)
 	crowd(t)
@@ -116,7 +118,7 @@ func TestSpilledLeafIsVerified(t *testing.T) {
 	}
 }
 
-// In a crowd a file may be read anywhere, by any pieces.
+// In a crowd a file can be read anywhere, in any pieces.
 func TestFileReadsBackInACrowd(t *testing.T) {
 	crowd(t)
 	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
@@ -133,7 +135,7 @@ func TestFileReadsBackInACrowd(t *testing.T) {
 	}
 }
 
-// Without a directory for temporary files there is only memory, and that goes round.
+// Without a directory for temporary files there is only memory, and readers take turns.
 func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
 	crowd(t)
@@ -142,7 +144,7 @@ func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	var all sync.WaitGroup
-	for range 3 * ipfs.MaxLeaves {
+	for range 3 * maxLeaves {
 		all.Go(func() {
 			f, err := ipfs.OpenFile(t.Context(), &tallied{blocks: m.Blocks}, n.CID)
 			if err != nil {
@@ -158,15 +160,15 @@ func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	all.Wait()
 }
 
-// While a store does not answer, its readers keep the memory that they wait for blocks with. Who waits for memory stops when the
-// request ends.
+// While a store does not answer, its readers keep the memory that they wait for blocks with. A
+// reader that waits for memory stops when its request ends.
 func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	m := newMemory()
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(303, 1<<20)))
 	must(t, err)
 	s := &silent{tallied{blocks: m.Blocks}, make(chan struct{}), make(chan struct{})}
 	var all sync.WaitGroup
-	for range ipfs.MaxLeaves {
+	for range maxLeaves {
 		all.Go(func() {
 			if f, err := ipfs.OpenFile(t.Context(), s, n.CID); err != nil {
 				t.Error(err)

@@ -215,6 +215,21 @@ func (n *fileNode) decodeSizes(data []byte) error {
 	return nil
 }
 
+// LeavesOf returns the raw blocks that a node of a file links to, in their order. The node need not
+// be verified: if it is not one, it has no leaves.
+func LeavesOf(block []byte) (leaves []cid.Cid) {
+	n, err := decodeFileNode(block)
+	if err != nil {
+		return nil
+	}
+	for i := range n.links {
+		if c := n.link(i); isRaw(c) {
+			leaves = append(leaves, c)
+		}
+	}
+	return leaves
+}
+
 // decodeNode reads a dag-pb node: its links, in their order, and its data. Links stand before data.
 func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (data []byte, err error) {
 	err = eachField(block, func(field uint64, value []byte, _ uint64) error {

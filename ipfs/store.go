@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
 var (
@@ -67,9 +69,14 @@ type Warner interface {
 // Blocks reads the blocks of one object. It is not safe for concurrent use. Its blocks are not
 // trusted: this package verifies each of them, and so must any other caller ([Verify]).
 type Blocks interface {
-	// Get returns one block of at most MaxBlock bytes. It gives the caller a buffer for buf, which may
-	// be nil: the same one, a larger one, or one that has the block already. Only if it fails buf
-	// is still the caller's. Errors: ErrNotFound, ErrUnavailable, ErrCorrupt.
+	// Get returns one block of at most MaxBlock bytes: in buf if it fits into its capacity, as append
+	// does, and otherwise in another slice. Both are the caller's afterwards. buf may be nil.
+	// Errors: ErrNotFound, ErrUnavailable, ErrCorrupt.
 	Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
+
+	// Memory returns the budget that the readers of these blocks share: that of the store. Nil means
+	// no limit.
+	Memory() *memory.Budget
+
 	Close() error
 }

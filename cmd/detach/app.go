@@ -12,6 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -58,12 +59,17 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 	return b, nil
 }
 
-// app is what every command works with: the configuration, the store, and the vault over store and
-// keyring.
+// memoryBudget is what all sessions and requests together may hold of the memory that grows with
+// their number: leaves that are read, and bytes read ahead.
+const memoryBudget = 80 << 20
+
+// app is what every command works with: the configuration, the memory for everything, the store, and
+// the vault over store and keyring.
 type app struct {
-	cfg   config.Config
-	store ipfs.Store
-	vault *vault.Vault
+	cfg    config.Config
+	memory *memory.Budget
+	store  ipfs.Store
+	vault  *vault.Vault
 }
 
 // open loads the configuration and opens what it names. The caller closes the app.
@@ -85,7 +91,8 @@ func openApp(cfg config.Config) (*app, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w", err)}
 	}
-	store, err := openStore(cfg)
+	budget := memory.New(memoryBudget, cfg.DataDir)
+	store, err := openStore(cfg, budget)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -94,23 +101,23 @@ func openApp(cfg config.Config) (*app, error) {
 		mode = vault.LinkOnly
 	}
 	retention := time.Duration(cfg.Keys.Retention)
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention}, store, keys, cfg.DataDir)
+	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: budget}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
-	return &app{cfg: cfg, store: store, vault: v}, nil
+	return &app{cfg: cfg, memory: budget, store: store, vault: v}, nil
 }
 
 // openStore opens the store that the configuration chooses. This switch is the only place that
 // knows the kinds of stores.
-func openStore(cfg config.Config) (store ipfs.Store, err error) {
+func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err error) {
 	key := "data_dir"
 	switch cfg.Store.Kind {
 	case "embedded":
-		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"))
+		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"), budget)
 	case "kubo":
 		key = "store.kubo"
-		store, err = openKubo(cfg.Store.Kubo)
+		store, err = openKubo(cfg.Store.Kubo, budget)
 	default:
 		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
 	}
@@ -120,12 +127,12 @@ func openStore(cfg config.Config) (store ipfs.Store, err error) {
 	return store, nil
 }
 
-func openKubo(cfg config.Kubo) (ipfs.Store, error) {
+func openKubo(cfg config.Kubo, budget *memory.Budget) (ipfs.Store, error) {
 	token, err := cfg.Token()
 	if err != nil {
 		return nil, err
 	}
-	return kubo.New(kubo.Config{API: cfg.API, Token: token})
+	return kubo.New(kubo.Config{API: cfg.API, Token: token, Memory: budget})
 }
 
 func (a *app) Close() error { return a.store.Close() }

@@ -69,7 +69,7 @@ func startWay(t *testing.T) *way {
 	dir := t.TempDir()
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
 	stage.Must(t, err)
-	store, err := embedded.Open(filepath.Join(dir, "objects"))
+	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	stage.Must(t, err)
 	v, err := vault.New(vault.Config{BaseURL: "https://files.example"}, store, keys, dir)
 	stage.Must(t, err)

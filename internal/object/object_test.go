@@ -20,7 +20,7 @@ import (
 // carOf stores the content and returns what Read gives, and the CAR of data that a gateway would send.
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
-	store, err := embedded.Open(t.TempDir())
+	store, err := embedded.Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,31 +1,34 @@
-// Package readahead reads from a source while what came before is still being worked on: of two that wait for each other, such
-// as a decoder and a hash, a disk and a socket, each gets a core.
+// Package readahead reads from a source while the bytes before are still being worked on: of two
+// that would wait for each other, such as a decoder and a hash, or a disk and a socket, each gets a
+// core.
+//
+// The invariant: bytes, errors and panics reach the caller as the source gave them, in their order.
 package readahead
 
 import (
+	"errors"
 	"io"
 	"sync"
+
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
 const (
-	// BufferSize is read and handed over at once: large enough for the cost of that not to count, and small enough for a core's
-	// own cache.
+	// BufferSize is the unit of reading: large enough for the cost of handing over not to count, and
+	// small enough for a core's own cache.
 	BufferSize = 128 << 10
 	// maxBuffers are for one reader: one is filled, one is worked on, and one is between them.
 	maxBuffers = 3
-	// maxReaders read ahead at once, in 12 MiB. In a larger crowd there is work enough for all cores: whoever finds no room has
-	// one buffer, and reads when its bytes are due.
-	maxReaders = 32
 )
-
-// room has one in it for each that reads ahead.
-var room = make(chan struct{}, maxReaders)
 
 var buffers = sync.Pool{New: func() any { return new([BufferSize]byte) }}
 
-// Reader reads its source on a goroutine of its own, which Close ends. It is for one goroutine itself.
+// Reader reads its source on a goroutine of its own, which Close ends. If the budget has no memory
+// for that, it has one buffer, and reads when bytes are due: in a crowd there is work for all cores
+// anyway. It is not safe for concurrent use.
 type Reader struct {
-	late   io.Reader              // the source, if it is not read ahead
+	budget *memory.Budget
+	source io.Reader              // nil if a goroutine reads it
 	filled chan piece             // by the source, to be read
 	free   chan *[BufferSize]byte // to be filled; nil stands for one that was not needed yet
 	quit   chan struct{}          // closed by Close
@@ -42,26 +45,42 @@ type piece struct {
 	panicked any
 }
 
-// NewReader begins to read from src, which nobody else must use until Close has returned.
-func NewReader(src io.Reader) *Reader {
-	select {
-	case room <- struct{}{}:
-	default:
-		return &Reader{late: src}
+// NewReader begins to read from src. Nothing else may use src until Close has returned.
+func NewReader(src io.Reader, budget *memory.Budget) *Reader {
+	if !budget.TryAcquire(maxBuffers * BufferSize) {
+		return &Reader{source: src}
 	}
 	r := &Reader{
+		budget: budget,
 		filled: make(chan piece, maxBuffers), free: make(chan *[BufferSize]byte, maxBuffers),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for range maxBuffers {
 		r.free <- nil
 	}
-	go r.fill(src)
+	go r.fill(until{src, r.quit})
 	return r
 }
 
+// until is a source that ends when quit is closed.
+type until struct {
+	io.Reader
+	quit <-chan struct{}
+}
+
+var errQuit = errors.New("readahead: closed")
+
+func (u until) Read(p []byte) (int, error) {
+	select {
+	case <-u.quit:
+		return 0, errQuit
+	default:
+		return u.Reader.Read(p)
+	}
+}
+
 // fill runs until the source has ended, or Close was called.
-func (r *Reader) fill(src io.Reader) {
+func (r *Reader) fill(src until) {
 	defer close(r.ended)
 	for {
 		var p piece
@@ -73,36 +92,40 @@ func (r *Reader) fill(src io.Reader) {
 		if p.buf == nil {
 			p.buf = buffers.Get().(*[BufferSize]byte)
 		}
-		p.read(src, r.quit)
-		r.filled <- p // there is room for all buffers
+		p.read(src)
+		r.filled <- p // it has room for all buffers
 		if p.err != nil || p.panicked != nil {
 			return
 		}
 	}
 }
 
-// read fills the buffer as far as the source goes, or until quit. A panic is the caller's of Next: there is someone there who
-// expects it.
-func (p *piece) read(src io.Reader, quit <-chan struct{}) {
+// read fills the buffer as far as the source goes. A panic is kept for the caller of Next, which may
+// expect it.
+func (p *piece) read(src io.Reader) {
 	defer func() { p.panicked = recover() }()
-	for empty := 0; p.n < len(p.buf) && p.err == nil; {
-		select {
-		case <-quit:
-			return
-		default:
-		}
-		var n int
-		n, p.err = src.Read(p.buf[p.n:])
-		p.n += n
-		if n > 0 {
-			empty = 0
-		} else if empty++; empty == 100 && p.err == nil {
-			p.err = io.ErrNoProgress
-		}
-	}
+	p.n, p.err = Fill(src, p.buf[:])
 }
 
-// Next returns the next bytes, or else the source's error. They are valid until the next call, and the caller's to change.
+// Fill is io.ReadFull, except that it does not turn the reader's end into io.ErrUnexpectedEOF: the
+// two stay apart. At the end it returns what there was, with io.EOF. A reader that gives neither a
+// byte nor an error a hundred times gets io.ErrNoProgress.
+func Fill(r io.Reader, buf []byte) (n int, err error) {
+	for empty := 0; n < len(buf) && err == nil; {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+		if m > 0 {
+			empty = 0
+		} else if empty++; empty == 100 && err == nil {
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, err
+}
+
+// Next returns the next bytes, or else the source's error. The caller may change the bytes; they are
+// valid until the next call.
 func (r *Reader) Next() ([]byte, error) {
 	if len(r.rest) == 0 {
 		r.advance()
@@ -131,17 +154,17 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// advance goes on to the next piece, if there is one.
+// advance moves to the next piece, if there is one.
 func (r *Reader) advance() {
 	if r.err != nil {
 		return
 	}
-	if r.late != nil {
+	if r.source != nil {
 		if r.buf == nil {
 			r.buf = buffers.Get().(*[BufferSize]byte)
 		}
 		r.piece = piece{buf: r.buf}
-		r.piece.read(r.late, nil)
+		r.piece.read(r.source)
 	} else {
 		if r.buf != nil {
 			r.free <- r.buf
@@ -155,12 +178,12 @@ func (r *Reader) advance() {
 	r.rest = r.buf[:r.n]
 }
 
-// Close ends the reader. It waits for the source to return from a Read that it is in, and then gives the buffers back.
+// Close ends the reader. If the source is in a Read, Close waits for it to return.
 func (r *Reader) Close() {
-	if r.late == nil {
+	if r.source == nil {
 		close(r.quit)
 		<-r.ended
-		<-room
+		r.budget.Release(maxBuffers * BufferSize)
 	}
 	for _, buf := range r.all() {
 		if buf != nil {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
 func content(n int) []byte {
@@ -15,52 +17,49 @@ func content(n int) []byte {
 	return b
 }
 
-// aloneAndInACrowd runs a test with room to read ahead and without, and sees that the room is given back.
-func aloneAndInACrowd(t *testing.T, test func(*testing.T)) {
-	t.Run("alone", test)
-	for range maxReaders {
-		room <- struct{}{}
-	}
-	t.Run("in a crowd", test)
-	if len(room) != maxReaders {
-		t.Errorf("%d read ahead, want %d", len(room), maxReaders)
-	}
-	for range maxReaders {
-		<-room
+// aloneAndInACrowd runs a test with memory for reading ahead and without. All of it is given back.
+func aloneAndInACrowd(t *testing.T, test func(*testing.T, *memory.Budget)) {
+	for name, budget := range map[string]*memory.Budget{"alone": memory.New(1<<20, ""), "in a crowd": memory.New(BufferSize, "")} {
+		t.Run(name, func(t *testing.T) { test(t, budget) })
+		if n, _ := budget.Used(); n != 0 {
+			t.Errorf("%s: %d bytes are still taken", name, n)
+		}
 	}
 }
 
 // In a crowd there is one buffer, and nothing is read before it is due.
-func TestCrowd(t *testing.T) {
+func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
+	budget := memory.New(8*BufferSize, "") // for two of three, as a quarter is not for read-ahead
 	var readers []*Reader
 	var sources []*counting
-	for range maxReaders + 3 {
+	for range 3 {
 		c := &counting{}
 		sources = append(sources, c)
-		readers = append(readers, NewReader(c))
+		readers = append(readers, NewReader(c, budget))
 	}
 	for _, r := range readers {
 		if _, err := r.Next(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for i, c := range sources[maxReaders:] {
-		if c.reads != 1 {
-			t.Errorf("%d reads by reader %d, want one for one buffer", c.reads, i)
-		}
+	if sources[2].reads != 1 {
+		t.Errorf("%d reads by the last reader, want one for one buffer", sources[2].reads)
+	}
+	if n, _ := budget.Used(); n != 2*maxBuffers*BufferSize {
+		t.Errorf("%d bytes are taken, want those of two readers", n)
 	}
 	for _, r := range readers {
 		r.Close()
 	}
-	if len(room) != 0 {
-		t.Errorf("%d still read ahead", len(room))
+	if n, _ := budget.Used(); n != 0 {
+		t.Errorf("%d bytes are still taken", n)
 	}
 }
 
-// What comes out is what the source gave, whatever its reads and ours are like.
+// The bytes are the source's, whatever its reads and ours are like.
 func TestReaderGivesWhatItWasGiven(t *testing.T) { aloneAndInACrowd(t, testGives) }
 
-func testGives(t *testing.T) {
+func testGives(t *testing.T, budget *memory.Budget) {
 	for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 10*BufferSize + 7} {
 		want := content(size)
 		for name, src := range map[string]io.Reader{
@@ -68,7 +67,7 @@ func testGives(t *testing.T) {
 			"halves":      iotest.HalfReader(bytes.NewReader(want)),
 			"end at once": iotest.DataErrReader(bytes.NewReader(want)),
 		} {
-			r := NewReader(src)
+			r := NewReader(src, budget)
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d bytes, %s: got %d, %v", size, name, len(got), err)
@@ -78,7 +77,7 @@ func testGives(t *testing.T) {
 			}
 			r.Close()
 		}
-		r := NewReader(bytes.NewReader(want))
+		r := NewReader(bytes.NewReader(want), budget)
 		var got []byte
 		for {
 			b, err := r.Next()
@@ -97,9 +96,9 @@ func testGives(t *testing.T) {
 // An error comes after the bytes before it, and stays.
 func TestErrorStays(t *testing.T) { aloneAndInACrowd(t, testErrorStays) }
 
-func testErrorStays(t *testing.T) {
+func testErrorStays(t *testing.T, budget *memory.Budget) {
 	broken := errors.New("broken")
-	r := NewReader(io.MultiReader(bytes.NewReader(content(BufferSize+5)), iotest.ErrReader(broken)))
+	r := NewReader(io.MultiReader(bytes.NewReader(content(BufferSize+5)), iotest.ErrReader(broken)), budget)
 	defer r.Close()
 	if got, err := io.ReadAll(r); len(got) != BufferSize+5 || err != broken {
 		t.Errorf("got %d bytes, %v", len(got), err)
@@ -111,17 +110,17 @@ func testErrorStays(t *testing.T) {
 
 func TestNoProgress(t *testing.T) { aloneAndInACrowd(t, testNoProgress) }
 
-func testNoProgress(t *testing.T) {
-	r := NewReader(iotest.ErrReader(nil))
+func testNoProgress(t *testing.T, budget *memory.Budget) {
+	r := NewReader(iotest.ErrReader(nil), budget)
 	defer r.Close()
 	if _, err := r.Read(make([]byte, 1)); err != io.ErrNoProgress {
 		t.Errorf("got %v, want %v", err, io.ErrNoProgress)
 	}
 }
 
-// counting counts the reads under way, which must be over when Close has returned.
+// counting counts reads. They must be over when Close has returned.
 type counting struct {
-	reads int // not guarded: the race detector is to see it
+	reads int // not guarded: the race detector must see it
 }
 
 func (c *counting) Read(p []byte) (int, error) {
@@ -131,7 +130,7 @@ func (c *counting) Read(p []byte) (int, error) {
 
 func TestNothingReadsAfterClose(t *testing.T) {
 	c := &counting{}
-	r := NewReader(c)
+	r := NewReader(c, nil)
 	if _, err := io.ReadFull(r, make([]byte, 5*BufferSize)); err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +144,11 @@ type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("in the source") }
 
-// A panic of the source reaches who reads, as it would without the goroutine between.
+// A panic of the source reaches the reader, as it would without the goroutine between them.
 func TestPanicComesBack(t *testing.T) { aloneAndInACrowd(t, testPanicComesBack) }
 
-func testPanicComesBack(t *testing.T) {
-	r := NewReader(panicking{})
+func testPanicComesBack(t *testing.T, budget *memory.Budget) {
+	r := NewReader(panicking{}, budget)
 	defer r.Close()
 	defer func() {
 		if p := recover(); p != "in the source" {
@@ -164,7 +163,7 @@ func BenchmarkReader(b *testing.B) {
 	b.SetBytes(int64(len(src)))
 	b.ReportAllocs()
 	for b.Loop() {
-		r := NewReader(bytes.NewReader(src))
+		r := NewReader(bytes.NewReader(src), nil)
 		for {
 			if _, err := r.Next(); err != nil {
 				break

@@ -54,7 +54,7 @@ func newFaulty(t *testing.T, store func(dir string) (ipfs.Store, error)) *faulty
 	return f
 }
 
-func openEmbedded(dir string) (ipfs.Store, error) { return embedded.Open(dir) }
+func openEmbedded(dir string) (ipfs.Store, error) { return embedded.Open(dir, nil) }
 
 func kuboAt(url string) func(string) (ipfs.Store, error) {
 	return func(string) (ipfs.Store, error) { return kubo.New(kubo.Config{API: url}) }

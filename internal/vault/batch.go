@@ -19,6 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -109,7 +110,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 // seal hands over the blocks of one object. Data is first: its size and hash, which the metadata
 // has, are known when it has been read.
 func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
-	data, err := s.store(add)
+	data, err := s.store(add, b.v.cfg.Memory)
 	if err != nil {
 		return cid.Undef, err
 	}
@@ -161,8 +162,8 @@ type sealer struct {
 // store makes the file. The source is read ahead while what was read is hashed, encrypted and
 // stored. Reading ahead starts only here: if the store is unreachable, nothing must be read from the
 // mail.
-func (s *sealer) store(add ipfs.AddFunc) (ipfs.Node, error) {
-	source := readahead.NewReader(s.r)
+func (s *sealer) store(add ipfs.AddFunc, budget *memory.Budget) (ipfs.Node, error) {
+	source := readahead.NewReader(s.r, budget)
 	defer source.Close()
 	s.r = source
 	return ipfs.AddFile(add, s)

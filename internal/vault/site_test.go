@@ -31,7 +31,7 @@ type site struct {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
-	store, err := embedded.Open(filepath.Join(dir, "objects"))
+	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

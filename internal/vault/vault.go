@@ -8,6 +8,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	Mode      Mode             // of what is stored from now on; stored objects keep theirs
 	Retention time.Duration    // how long files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
+	Memory    *memory.Budget   // for reading mails ahead of the store; nil: no limit
 }
 
 // Vault is safe for concurrent use, and several processes may share its directory.

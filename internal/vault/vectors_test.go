@@ -19,6 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -139,6 +140,7 @@ type blockStore struct {
 }
 
 func (s blockStore) Open(context.Context, cid.Cid) (ipfs.Blocks, error) { return s, nil }
+func (s blockStore) Memory() *memory.Budget                             { return nil }
 func (s blockStore) Close() error                                       { return nil }
 func (s blockStore) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.blocks[c.String()]; ok {

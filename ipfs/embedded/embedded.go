@@ -22,6 +22,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -39,6 +40,7 @@ const (
 type Store struct {
 	dir      string
 	readOnly bool
+	memory   *memory.Budget
 	indexes  *lru.Cache[cid.Cid, *index]
 }
 
@@ -51,8 +53,8 @@ type index struct {
 var errReadOnly = errors.New("it is open for reading only")
 
 // Open opens the store in dir, creates the directory if it does not exist, and removes what crashed
-// writers left.
-func Open(dir string) (*Store, error) {
+// writers left. Those who read its objects share the budget.
+func Open(dir string, budget *memory.Budget) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, ipfs.Unavailable("open store", err)
 	}
@@ -63,7 +65,7 @@ func Open(dir string) (*Store, error) {
 	if err := durable.RemoveAbandoned(dir, tempPrefix, tempSuffix); err != nil {
 		return nil, ipfs.Unavailable("clean store", err)
 	}
-	return open(dir, false)
+	return open(dir, false, budget)
 }
 
 // OpenReadOnly opens a store that this process only reads: another user's, a copy, a snapshot. The
@@ -72,15 +74,15 @@ func OpenReadOnly(dir string) (*Store, error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return nil, ipfs.Unavailable("open store", err)
 	}
-	return open(dir, true)
+	return open(dir, true, nil)
 }
 
-func open(dir string, readOnly bool) (*Store, error) {
+func open(dir string, readOnly bool, budget *memory.Budget) (*Store, error) {
 	indexes, err := lru.New[cid.Cid, *index](maxIndexes)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, readOnly: readOnly, indexes: indexes}, nil
+	return &Store{dir: dir, readOnly: readOnly, memory: budget, indexes: indexes}, nil
 }
 
 func (s *Store) path(root cid.Cid) string {
@@ -120,7 +122,7 @@ func (s *Store) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
 		f.Close()
 		return nil, err
 	}
-	return &object{f, idx.CARIndex}, nil
+	return &object{f, idx.CARIndex, s.memory}, nil
 }
 
 func (s *Store) index(f *os.File, root cid.Cid) (*index, error) {
@@ -147,8 +149,9 @@ func (x *index) isOf(info os.FileInfo) bool {
 
 // object is the Blocks of an open CAR file.
 type object struct {
-	f     *os.File
-	index *ipfs.CARIndex
+	f      *os.File
+	index  *ipfs.CARIndex
+	memory *memory.Budget
 }
 
 func (o *object) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
@@ -157,6 +160,8 @@ func (o *object) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 	}
 	return o.index.Get(o.f, c, buf)
 }
+
+func (o *object) Memory() *memory.Budget { return o.memory }
 
 func (o *object) Close() error { return o.f.Close() }
 

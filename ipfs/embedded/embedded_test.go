@@ -30,7 +30,7 @@ func must(t testing.TB, err error) {
 
 func openStore(t testing.TB, dir string) *embedded.Store {
 	t.Helper()
-	s, err := embedded.Open(dir)
+	s, err := embedded.Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, err := embedded.Open(dir); err != nil {
+				if _, err := embedded.Open(dir, nil); err != nil {
 					t.Error(err)
 				}
 			}

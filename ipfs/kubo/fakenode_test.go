@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
@@ -158,9 +159,9 @@ func (c countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 // the timeouts of production take no time, and a goroutine that is left fails the test.
 type bubbled struct {
 	*fakeNode
-	t     *testing.T
-	store *kubo.Store
-	end   func()
+	t      *testing.T
+	store  *kubo.Store
+	budget *memory.Budget
 
 	mu   sync.Mutex
 	open int // connections that the store has not closed
@@ -170,8 +171,13 @@ type bubbled struct {
 func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testing.T, b *bubbled)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubbled{fakeNode: newFakeNode(script), t: t}
-		store, err := kubo.New(kubo.Config{API: "http://node.example:5001"})
+		b := &bubbled{fakeNode: newFakeNode(script), t: t, budget: memory.New(16<<20, "")}
+		t.Cleanup(func() { // after the files of the test are closed
+			if n, _ := b.budget.Used(); n != 0 {
+				t.Errorf("%d bytes of memory are still taken", n)
+			}
+		})
+		store, err := kubo.New(kubo.Config{API: "http://node.example:5001", Memory: b.budget})
 		must(t, err)
 		b.store = store
 		conns := make(chan net.Conn)
@@ -191,13 +197,12 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 		})
 		srv := &http.Server{Handler: b.fakeNode, BaseContext: func(net.Listener) context.Context { return ctx }}
 		go srv.Serve(&pipeListener{conns, ctx})
-		b.end = func() {
+		defer func() {
 			b.checkIdle()
 			cancel() // handlers that hang return
 			srv.Close()
 			time.Sleep(time.Second) // in the bubble; the server itself lingers for less
-		}
-		defer b.end()
+		}()
 		f(t, b)
 	})
 }

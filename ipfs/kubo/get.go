@@ -12,22 +12,23 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// maxAhead is how many blocks of a file that is read from front to back are asked for before they are due. A node takes
-// longer for a request than for its bytes.
-const maxAhead = 3
+const (
+	// maxAhead is how many blocks of a file that is read from front to back are requested before they
+	// are due. A node takes longer for a request than for its bytes.
+	maxAhead = 3
+	// slowLeaf is how long a reader may be busy with a leaf and still have others requested ahead. A
+	// slower reader does not need it.
+	slowLeaf = 50 * time.Millisecond
+	// leafSize is the memory of a block that is requested ahead.
+	leafSize = 1 << 20
+)
 
-// slowLeaf is how long a reader may have been busy with a leaf and still have others asked for ahead. For one who takes longer
-// the node is quick enough.
-const slowLeaf = 50 * time.Millisecond
-
-// aheadRoom bounds the memory of what all readers together have asked for ahead, to 16 MiB. Who finds no room does without.
-var aheadRoom = make(chan struct{}, 16)
-
-// blocks reads blocks one by one, from what the node has itself. When one leaf has followed another, as the node above
-// them has it, those after them are asked for as well.
+// blocks reads blocks one by one, from what the node has itself. When a reader has taken one leaf
+// after another, in the order of the node above them, the next leaves are requested as well.
 type blocks struct {
 	s    *Store
 	root ipfs.Block // when the object has just been opened
@@ -38,20 +39,13 @@ type blocks struct {
 	ahead  []*fetch  // of those after it, in their order
 }
 
-// fetch is a block on its way. It has its place in aheadRoom until it is over.
-type fetch struct {
-	c      cid.Cid
-	cancel context.CancelFunc
-	done   chan struct{} // closed when buf and err are set
-	buf    []byte
-	err    error
-}
+func (b *blocks) Memory() *memory.Budget { return b.s.memory }
 
 func (b *blocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, err error) {
 	slow := time.Since(b.got) > slowLeaf
 	if c == b.root.CID {
 		data = append(buf[:0], b.root.Data...)
-	} else if data = b.take(ctx, c, buf); data == nil {
+	} else if data = b.take(ctx, c); data == nil {
 		b.drop()
 		if data, err = b.s.getSmall(ctx, c, buf); err != nil {
 			return nil, err
@@ -62,9 +56,9 @@ func (b *blocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, e
 	return data, nil
 }
 
-// take waits for a block that was asked for ahead, if it is the one that is due, and keeps buf for another. One that has failed
-// is asked for again: then the error is that of the caller's own context.
-func (b *blocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
+// take waits for a block that was requested ahead, if it is the one that is due. It returns nil for
+// any other, and for one that has failed: requested again, it fails with the caller's own context.
+func (b *blocks) take(ctx context.Context, c cid.Cid) []byte {
 	if len(b.ahead) == 0 || b.ahead[0].c != c {
 		return nil
 	}
@@ -74,18 +68,17 @@ func (b *blocks) take(ctx context.Context, c cid.Cid, buf []byte) []byte {
 	case <-f.done:
 	case <-ctx.Done():
 	}
-	data, err := f.end()
+	data, err := b.end(f)
 	if err != nil {
-		ipfs.PutChunk(data)
+		ipfs.PutBuffer(data)
 		return nil
 	}
-	ipfs.PutChunk(buf)
 	return data
 }
 
-// lookAhead follows where the reader is, and asks for what it will want next, unless it is slow.
+// lookAhead follows the reader, and requests what it will want next, unless it is slow.
 func (b *blocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow bool) {
-	if ipfs.IsNode(c) {
+	if c.Type() == cid.DagProtobuf {
 		b.leaves, b.last = ipfs.LeavesOf(data), -1
 		return
 	}
@@ -96,18 +89,25 @@ func (b *blocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow boo
 	}
 	b.last = next
 	for !slow && len(b.ahead) < maxAhead && next+len(b.ahead)+1 < len(b.leaves) {
-		select {
-		case aheadRoom <- struct{}{}:
-			b.ahead = append(b.ahead, b.fetch(ctx, b.leaves[next+len(b.ahead)+1]))
-		default:
+		if !b.s.memory.TryAcquire(leafSize) {
 			return
 		}
+		b.ahead = append(b.ahead, b.fetch(ctx, b.leaves[next+len(b.ahead)+1]))
 	}
+}
+
+// fetch is a block on its way. Its memory counts in the budget until it is over.
+type fetch struct {
+	c      cid.Cid
+	cancel context.CancelFunc
+	done   chan struct{} // closed when buf and err are set
+	buf    []byte
+	err    error
 }
 
 func (b *blocks) fetch(ctx context.Context, c cid.Cid) *fetch {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &fetch{c: c, cancel: cancel, done: make(chan struct{}), buf: ipfs.GetChunk()}
+	f := &fetch{c: c, cancel: cancel, done: make(chan struct{}), buf: ipfs.GetBuffer()}
 	go func() {
 		defer close(f.done)
 		var data []byte
@@ -118,22 +118,22 @@ func (b *blocks) fetch(ctx context.Context, c cid.Cid) *fetch {
 	return f
 }
 
-// end gives up the fetch if it is still under way.
-func (f *fetch) end() ([]byte, error) {
+// end cancels the fetch if it is still under way, and returns its buffer.
+func (b *blocks) end(f *fetch) ([]byte, error) {
 	f.cancel()
 	<-f.done
-	<-aheadRoom
+	b.s.memory.Release(leafSize)
 	return f.buf, f.err
 }
 
-// drop gives up what was asked for ahead: the reader went elsewhere.
+// drop cancels what was requested ahead: the reader went elsewhere.
 func (b *blocks) drop() {
 	for _, f := range b.ahead {
 		f.cancel()
 	}
 	for _, f := range b.ahead {
-		buf, _ := f.end()
-		ipfs.PutChunk(buf)
+		buf, _ := b.end(f)
+		ipfs.PutBuffer(buf)
 	}
 	b.ahead = nil
 }
@@ -145,13 +145,14 @@ func (b *blocks) Close() error {
 
 const (
 	maxSmall       = 64 << 10 // 1,024 links to leaves are 51 KB
-	maxSmallBlocks = 64       // and so all are 4 MiB
+	maxSmallBlocks = 64       // 4 MiB together
 )
 
-// getSmall gets a block from the node, unless it is one of the small ones that were got last: those above the leaves, and
-// metadata. Between a browser's request for 64 KiB and the leaf that has it lie three of them, which are the same for its next
-// request. An object's root is not among them: it is asked for each time, so that what the node has lost, or a node that is gone, is
-// found out first. What does not fit its CID is not kept: the next time the node may give what does.
+// getSmall gets a block from the node, unless it is one of the small ones that were got last: nodes
+// above the leaves, and metadata. Between a browser's request for 64 KiB and the leaf with these
+// bytes stand three of them, the same three for its next request. An object's root is not kept:
+// asking for it each time finds out early what the node has lost, or that the node is gone. Nor is a
+// block that does not match its CID: the next answer may be right.
 func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.small.Get(c); ok {
 		return append(buf[:0], data...), nil

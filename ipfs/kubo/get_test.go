@@ -51,7 +51,7 @@ func TestBadBlockAnswerIsAnError(t *testing.T) {
 }
 
 // nodeWith is a script for a node that has the blocks.
-func nodeWith(m *storetest.Memory) map[string]http.HandlerFunc {
+func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{"block/get": func(w http.ResponseWriter, r *http.Request) {
 		c, err := cid.Decode(r.URL.Query().Get("arg"))
 		if data, ok := m.Blocks[c]; err == nil && ok {
@@ -64,7 +64,7 @@ func nodeWith(m *storetest.Memory) map[string]http.HandlerFunc {
 
 // Whoever reads a file from front to back has the next blocks on their way, and gets each of them once.
 func TestBlocksAreAskedForAhead(t *testing.T) {
-	m, data := storetest.NewMemory(), storetest.Content(3, 10<<20)
+	m, data := storetest.NewRecorder(), storetest.Content(3, 10<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
@@ -109,7 +109,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 
 // A block that is missing is an error when it is due, and not before.
 func TestMissingBlockAhead(t *testing.T) {
-	m, data := storetest.NewMemory(), storetest.Content(4, 6<<20)
+	m, data := storetest.NewRecorder(), storetest.Content(4, 6<<20)
 	var leaves []cid.Cid
 	file, err := ipfs.AddFile(func(b ipfs.Block) error {
 		leaves = append(leaves, b.CID)
@@ -128,7 +128,7 @@ func TestMissingBlockAhead(t *testing.T) {
 // Whoever opens an object again is given its upper blocks from memory, but for the root, which says that the node still has it.
 // A block that is not what its CID says is asked for again.
 func TestSmallBlocksAreKept(t *testing.T) {
-	m, data := storetest.NewMemory(), storetest.Content(5, 3<<20)
+	m, data := storetest.NewRecorder(), storetest.Content(5, 3<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
 	must(t, err)
 	object, err := ipfs.AddFile(m.Add, strings.NewReader("the root of an object"))

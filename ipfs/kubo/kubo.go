@@ -19,6 +19,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -47,6 +48,9 @@ type Config struct {
 	Token string
 	// Idle is how long the node may make no progress; 0 means 40 seconds.
 	Idle time.Duration
+	// Memory is the budget of those who read objects, and of reading ahead for them. Nil means no
+	// limit.
+	Memory *memory.Budget
 }
 
 // Store is an [ipfs.Store] in a node.
@@ -54,6 +58,7 @@ type Store struct {
 	client client
 	http   *transport
 	idle   time.Duration
+	memory *memory.Budget
 	reads  chan struct{}               // semaphore: one token for each block/get under way
 	small  *lru.Cache[cid.Cid, []byte] // see getSmall
 }
@@ -76,7 +81,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{client: c, http: t, idle: idle, reads: make(chan struct{}, maxReads), small: small}, nil
+	return &Store{client: c, http: t, idle: idle, memory: cfg.Memory, reads: make(chan struct{}, maxReads), small: small}, nil
 }
 
 // Open implements [ipfs.Store]. It gets the root block. It does not look at pins: the node that is

@@ -132,7 +132,7 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 // The CAR files of the embedded store, and those of ExportCAR, are taken by a node as they are.
 func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	dir := t.TempDir()
-	s, err := embedded.Open(dir)
+	s, err := embedded.Open(dir, nil)
 	must(t, err)
 	defer s.Close()
 	for i, size := range []int{0, 1, 3<<20 + 9} {

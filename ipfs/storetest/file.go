@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -61,23 +62,24 @@ func ReadFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	return data[:n], err
 }
 
-// Memory is an [ipfs.Blocks] that records what it was asked for.
-type Memory struct {
+// Recorder is an [ipfs.Blocks] that records what it was asked for.
+type Recorder struct {
 	Blocks map[cid.Cid][]byte
 	Asked  []cid.Cid
+	Budget *memory.Budget
 }
 
-// NewMemory returns a Memory without blocks.
-func NewMemory() *Memory { return &Memory{Blocks: map[cid.Cid][]byte{}} }
+// NewRecorder returns a Recorder without blocks.
+func NewRecorder() *Recorder { return &Recorder{Blocks: map[cid.Cid][]byte{}} }
 
 // Add is an [ipfs.AddFunc].
-func (m *Memory) Add(b ipfs.Block) error {
+func (m *Recorder) Add(b ipfs.Block) error {
 	m.Blocks[b.CID] = slices.Clone(b.Data)
 	return nil
 }
 
 // Get implements [ipfs.Blocks].
-func (m *Memory) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+func (m *Recorder) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	m.Asked = append(m.Asked, c)
 	data, ok := m.Blocks[c]
 	if !ok {
@@ -86,5 +88,8 @@ func (m *Memory) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	return append(buf[:0], data...), nil
 }
 
+// Memory implements [ipfs.Blocks].
+func (m *Recorder) Memory() *memory.Budget { return m.Budget }
+
 // Close implements [ipfs.Blocks].
-func (m *Memory) Close() error { return nil }
+func (m *Recorder) Close() error { return nil }

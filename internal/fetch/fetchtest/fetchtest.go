@@ -40,7 +40,7 @@ func New(t testing.TB) *Site {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.url = server.URL
-	store, err := embedded.Open(filepath.Join(s.Dir, "objects"))
+	store, err := embedded.Open(filepath.Join(s.Dir, "objects"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

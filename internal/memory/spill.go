@@ -1,0 +1,108 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// SlotSize is the most that one call of Spill takes.
+const SlotSize = 2 << 20
+
+// spillFile is a temporary file of slots. It has no name, so nothing of it outlives the process, and
+// it exists only while a slot is in use.
+type spillFile struct {
+	dir string
+
+	mu   sync.Mutex
+	file *os.File
+	used int
+	size int64   // in slots
+	free []int64 // slots of these that are not in use
+}
+
+// Slot is a place in the spill file.
+type Slot struct {
+	spill *spillFile
+	file  *os.File
+	n     int64
+	size  int64
+}
+
+// Spill writes p, of at most SlotSize bytes, to the spill file. The caller frees the slot.
+func (b *Budget) Spill(p []byte) (*Slot, error) {
+	if len(p) > SlotSize {
+		return nil, fmt.Errorf("memory: %d bytes are more than a slot", len(p))
+	}
+	s, err := b.spill.take()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.file.WriteAt(p, s.n*SlotSize); err != nil {
+		s.Free()
+		return nil, err
+	}
+	s.size = int64(len(p))
+	return s, nil
+}
+
+func (f *spillFile) take() (*Slot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		file, err := os.CreateTemp(f.dir, ".spill-*")
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Remove(file.Name()); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		f.file = file
+	}
+	f.used++
+	s := &Slot{spill: f, file: f.file, n: f.size}
+	if last := len(f.free) - 1; last >= 0 {
+		s.n, f.free = f.free[last], f.free[:last]
+	} else {
+		f.size++
+	}
+	return s, nil
+}
+
+func (f *spillFile) inUse() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.used
+}
+
+// ReadAt implements io.ReaderAt for the bytes that were spilled.
+func (s *Slot) ReadAt(p []byte, off int64) (int, error) {
+	if off >= s.size {
+		return 0, io.EOF
+	}
+	want := min(int64(len(p)), s.size-off)
+	n, err := s.file.ReadAt(p[:want], s.n*SlotSize+off)
+	switch {
+	case int64(n) < want && errors.Is(err, io.EOF):
+		return n, io.ErrUnexpectedEOF // the disk has lost some
+	case int64(n) < want:
+		return n, err
+	case n < len(p):
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Free gives the slot back. It must not be used afterwards.
+func (s *Slot) Free() {
+	f := s.spill
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.free = append(f.free, s.n)
+	if f.used--; f.used == 0 {
+		_ = f.file.Close() // nobody wants what was in it
+		f.file, f.size, f.free = nil, 0, nil
+	}
+}
