@@ -2,16 +2,12 @@ package proxy
 
 import (
 	"bytes"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
-
-const corpusDir = "../../shared/corpus"
 
 // exactRig detaches nothing, and its next hop sets no limit.
 func exactRig(t *testing.T) *rig {
@@ -47,37 +43,19 @@ func (r *rig) pass(c *client, mail string, ends ...int) {
 // Every mail of the corpus arrives byte for byte, as found and with CRLF.
 func TestCorpusPassesByteForByte(t *testing.T) {
 	faults.Covers(t, 55)
-	if _, err := os.Stat(corpusDir); err != nil {
-		t.Skip("no corpus beside the project: ", err)
-	}
 	r := exactRig(t)
 	c := r.greeted()
 	n := 0
-	err := filepath.WalkDir(corpusDir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || e.Name() == "INDEX.tsv" || e.Name() == "README.md" {
-			return err
-		}
-		mail, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
+	for _, mail := range corpus.Mails(t) {
 		if bytes.Count(bytes.ToLower(mail), []byte("\nreceived:")) >= maxHops {
-			return nil
+			continue
 		}
 		n++
-		lf := strings.ReplaceAll(string(mail), "\r\n", "\n")
 		r.pass(c, string(mail))
-		r.pass(c, strings.ReplaceAll(lf, "\n", "\r\n"))
+		r.pass(c, string(corpus.CRLF(mail)))
 		r.hop.forget()
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Logf("%d mails, twice", n)
-	if n < 800 {
-		t.Errorf("%d mails, want 875", n)
-	}
+	corpus.Want(t, n)
 }
 
 // smallMail is 200 bytes with everything that has a meaning on the wire or for the rewriting.
