@@ -10,7 +10,8 @@ import (
 
 const module = "github.com/nkirchhoffer/detach-mta/"
 
-// floors says which of our packages each package may import directly. A package that is missing here fails the test.
+// floors says which of our packages each package may import directly. A package that is missing
+// here fails the test.
 var floors = map[string][]string{
 	"crypto":                               {"internal/durable"}, // below everything: a secret has to survive a power failure
 	"ipfs":                                 {"internal/memory", "internal/readahead"},
@@ -52,8 +53,9 @@ var floors = map[string][]string{
 	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
-// Imports go down only: from cmd to proxy and gateway, from these to transaction and vault, from these to crypto and ipfs. A
-// package in a folder below one of the list (a suite of tests, an embedded page) may import the same.
+// Imports go down only: from cmd to proxy and gateway, from these to transaction and vault, from
+// these to crypto and ipfs. A package in a folder below one of the list (a suite of tests, an
+// embedded page) may import the same.
 func TestImportsGoDown(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	if err != nil {

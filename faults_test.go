@@ -24,8 +24,9 @@ type tree struct {
 	headings map[string]bool             // of the documentation, FILE.md#anchor
 }
 
-// Every fault has a row, and every row names the tests that cover the fault, or a place in the documentation that says why the
-// fault cannot happen. So neither a fault nor a test of one can be forgotten.
+// Every fault has a row, and every row names the tests that cover the fault, or a place in the
+// documentation that says why the fault cannot happen. So neither a fault nor a test of one can be
+// forgotten.
 func TestEveryFaultHasATestOrAReason(t *testing.T) {
 	table, err := os.ReadFile("docs/faults.md")
 	if err != nil {
@@ -38,7 +39,8 @@ func TestEveryFaultHasATestOrAReason(t *testing.T) {
 
 var (
 	faultRow = regexp.MustCompile(`(?m)^\| *(\d+) *\|(.*)\|[ \t]*$`)
-	// A reference in the last cell: a folder, a test in the folder named last, a program, or a link.
+	// A reference in the last cell: a folder, a test in the folder named last, a program, or a
+	// link.
 	reference  = regexp.MustCompile("`([^`]+)`|\\]\\(([^)]*)\\)")
 	isTest     = regexp.MustCompile(`^(Test|Fuzz)[A-Z]`)
 	numbered   = regexp.MustCompile(`^TestFaults?\d`)

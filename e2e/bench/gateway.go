@@ -39,7 +39,8 @@ func (l *lab) publish(store string, m letter) published {
 	return p
 }
 
-// get downloads and throws away n bytes, from an offset if it is not negative. It returns how many seconds that took.
+// get downloads and throws away n bytes, from an offset if it is not negative. It returns how many
+// seconds that took.
 func (l *lab) get(from string, offset, n int64) float64 {
 	l.Helper()
 	req, err := http.NewRequestWithContext(l.Context(), http.MethodGet, from, nil)
@@ -103,8 +104,8 @@ func (l *lab) nginx(file string) string {
 	return "http://" + addr + "/" + filepath.Base(file)
 }
 
-// gatewayEmbedded: the decrypted file from our gateway, each block verified, and the plaintext from nginx by sendfile. Both
-// files are in memory by then.
+// gatewayEmbedded: the decrypted file from our gateway, each block verified, and the plaintext from
+// nginx by sendfile. Both files are in memory by then.
 func gatewayEmbedded(l *lab) contest {
 	m := newLetter(l.size.big)
 	p := l.publish(embedded, m)
@@ -115,8 +116,8 @@ func gatewayEmbedded(l *lab) contest {
 	}
 }
 
-// gatewayKubo: the decrypted file from our gateway, each block verified, and the ciphertext from the node's, which verifies
-// nothing.
+// gatewayKubo: the decrypted file from our gateway, each block verified, and the ciphertext from
+// the node's, which verifies nothing.
 func gatewayKubo(l *lab) contest {
 	p := l.publish(kubo, newLetter(l.size.big))
 	return contest{
@@ -126,7 +127,8 @@ func gatewayKubo(l *lab) contest {
 	}
 }
 
-// rangeTime: many requests for 64 KiB, each at a place of its own in the middle third of a large file. The 95th percentile, in ms.
+// rangeTime: many requests for 64 KiB, each at a place of its own in the middle third of a large
+// file. The 95th percentile, in ms.
 func rangeTime(store string) func(*lab) contest {
 	return func(l *lab) contest {
 		p := l.publish(store, newLetter(l.size.huge))

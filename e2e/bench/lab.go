@@ -39,8 +39,8 @@ func (l lab) on(t servers.T) *lab {
 	return &l
 }
 
-// inMemory makes a directory in memory, if the system has a place for that, so that making and reading a round's material is not
-// measured.
+// inMemory makes a directory in memory, if the system has a place for that, so that making and
+// reading a round's material is not measured.
 func inMemory(t servers.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "bench")
@@ -70,7 +70,8 @@ const (
 	kubo     = "kubo"
 )
 
-// configure writes the configuration of a Detach between two addresses: the default, but for the largest mail.
+// configure writes the configuration of a Detach between two addresses: the default, but for the
+// largest mail.
 func (l *lab) configure(listen, reinject, store string) *stage.Detach {
 	l.Helper()
 	setup := stage.Setup{Listen: listen, Reinject: reinject, Policy: `max_size = "4GiB"`}
@@ -97,8 +98,8 @@ func (l *lab) start(d *stage.Detach) {
 // profileSeconds is for how long the processor is sampled.
 const profileSeconds = 8
 
-// profile saves what our side of a contest does, again and again with the same material, as NAME.cpu and NAME.heap: for go
-// tool pprof.
+// profile saves what our side of a contest does, again and again with the same material, as
+// NAME.cpu and NAME.heap: for go tool pprof.
 func (l *lab) profile(c contest, dir, name string) {
 	l.Helper()
 	if c.prepare != nil {

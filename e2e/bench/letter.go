@@ -16,8 +16,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// letter is a mail with one attachment of random bytes, which no other letter has. They are made again from the seed wherever they
-// are needed.
+// letter is a mail with one attachment of random bytes, which no other letter has. They are made
+// again from the seed wherever they are needed.
 type letter struct {
 	size int64
 	seed [32]byte
@@ -41,7 +41,8 @@ const (
 	letterTail = "--outer--\r\n"
 )
 
-// mail saves the whole mail as it goes over the wire, with its final dot, and returns the file. No line of it begins with a dot.
+// mail saves the whole mail as it goes over the wire, with its final dot, and returns the file. No
+// line of it begins with a dot.
 func (l *lab) mail(m letter) string {
 	return l.save("mail", func(w io.Writer) error {
 		if _, err := io.WriteString(w, letterHead); err != nil {
@@ -103,12 +104,13 @@ func encode(w io.Writer, r io.Reader, lineEnd string) error {
 	}
 }
 
-// ahead is how much the client's system buffers, at most. What the client has sent has then nearly reached the server.
+// ahead is how much the client's system buffers, at most. What the client has sent has then nearly
+// reached the server.
 const ahead = 64 << 10
 
-// send gives a mail in a file to an SMTP server. It returns how many seconds it took from the connection to the reply, and how
-// many of them were between the last byte and the reply. The file goes from memory into the socket by sendfile(2), so
-// the client takes next to nothing of the time.
+// send gives a mail in a file to an SMTP server. It returns how many seconds it took from the
+// connection to the reply, and how many of them were between the last byte and the reply. The file
+// goes from memory into the socket by sendfile(2), so the client takes next to nothing of the time.
 func (l *lab) send(addr, file string) (all, waited float64) {
 	l.Helper()
 	f, err := os.Open(file)

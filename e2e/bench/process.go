@@ -54,7 +54,8 @@ func parallelMemory(l *lab) contest {
 	}}
 }
 
-// downloadMemory: the same for a large download, by another process than the one that took the mail.
+// downloadMemory: the same for a large download, by another process than the one that took the
+// mail.
 func downloadMemory(l *lab) contest {
 	p := l.publish(embedded, newLetter(l.size.huge))
 	return contest{ours: func() float64 {
@@ -65,7 +66,8 @@ func downloadMemory(l *lab) contest {
 	}}
 }
 
-// growthOfSize: nanoseconds per byte of one large mail, and of as many smaller ones as have as many bytes.
+// growthOfSize: nanoseconds per byte of one large mail, and of as many smaller ones as have as many
+// bytes.
 func growthOfSize(l *lab) contest {
 	d := l.serve(l.sink(), embedded)
 	const parts = 64
@@ -83,7 +85,8 @@ func growthOfSize(l *lab) contest {
 	return contest{ours: perByte(l.size.huge, 1), theirs: perByte(l.size.huge/parts, parts), detach: d}
 }
 
-// growthOfObjects: milliseconds per mail of a Detach whose store is full, and of one whose store is empty at first.
+// growthOfObjects: milliseconds per mail of a Detach whose store is full, and of one whose store is
+// empty at first.
 func growthOfObjects(l *lab) contest {
 	sink := l.sink()
 	crowded := l.configure("", sink, embedded)
@@ -104,8 +107,8 @@ func growthOfObjects(l *lab) contest {
 	return contest{ours: perMail(crowded), theirs: perMail(alone), detach: crowded}
 }
 
-// fill makes a data directory as if it had taken so many attachments: their lines in the ledger, and their files. The
-// content of the files is never read.
+// fill makes a data directory as if it had taken so many attachments: their lines in the ledger,
+// and their files. The content of the files is never read.
 func (l *lab) fill(dataDir string, objects int) {
 	l.Helper()
 	stored, ledger := filepath.Join(dataDir, "objects"), filepath.Join(dataDir, "ledger")
@@ -130,7 +133,8 @@ func someCID() string {
 	return cid.NewCidV1(cid.DagProtobuf, append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)).String()
 }
 
-// startTime: from the start of a process to the reply to its first mail, which has an attachment, in ms.
+// startTime: from the start of a process to the reply to its first mail, which has an attachment,
+// in ms.
 func startTime(l *lab) contest {
 	sink := l.sink()
 	mail := l.mail(newLetter(l.size.little))

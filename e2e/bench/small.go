@@ -25,8 +25,8 @@ func (l *lab) smallMail() string {
 	})
 }
 
-// manySmall sends the small mails to an address with Postfix's smtp-source, as a Postfix gives its mail to a filter: each on a
-// connection of its own, 20 at a time.
+// manySmall sends the small mails to an address with Postfix's smtp-source, as a Postfix gives its
+// mail to a filter: each on a connection of its own, 20 at a time.
 func (l *lab) manySmall(addr, mail string, count int) func() float64 {
 	return func() float64 {
 		return seconds(func() {
@@ -48,8 +48,8 @@ func smallDirect(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(sink, mail, n), detach: d}
 }
 
-// proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them line by line, and of 20
-// clients that connect together it keeps some waiting.
+// proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them
+// line by line, and of 20 clients that connect together it keeps some waiting.
 const proxsmtpShare = 10
 
 // smallProxsmtp: through Detach, and through a filter proxy in C without a filter command.
@@ -61,7 +61,8 @@ func smallProxsmtp(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(l.proxsmtp(sink), mail, n), detach: d}
 }
 
-// proxsmtp starts one in front of a next hop. Some distributions no longer have it, so it may be missing in CI too.
+// proxsmtp starts one in front of a next hop. Some distributions no longer have it, so it may be
+// missing in CI too.
 func (l *lab) proxsmtp(next string) string {
 	l.Helper()
 	if servers.LookPath("proxsmtpd") == "" {

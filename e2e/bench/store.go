@@ -25,7 +25,8 @@ func (l *lab) sink() string {
 	return addr
 }
 
-// storeKubo: a mail through Detach into the node, and the node's own command with the attachment's bytes, in the same blocks.
+// storeKubo: a mail through Detach into the node, and the node's own command with the attachment's
+// bytes, in the same blocks.
 func storeKubo(l *lab) contest {
 	d := l.serve(l.sink(), kubo)
 	var mail, plain string
@@ -47,13 +48,14 @@ func storeKubo(l *lab) contest {
 	}
 }
 
-// pipeline does with standard tools what Detach does with an attachment: decode, encrypt, hash, and write so that it is on the
-// disk. Its input lacks the mail around and the CRs at the line ends, which base64 would need a slower mode for; and it does
-// not wait for the hash.
+// pipeline does with standard tools what Detach does with an attachment: decode, encrypt, hash, and
+// write so that it is on the disk. Its input lacks the mail around and the CRs at the line ends,
+// which base64 would need a slower mode for; and it does not wait for the hash.
 const pipeline = `set -o pipefail
 base64 -d "$1" | openssl enc -aes-256-ctr -K "$3" -iv 0 | tee >(sha256sum >"$2.sum") | dd bs=1M iflag=fullblock conv=fsync of="$2" status=none`
 
-// storeEmbedded: a mail through Detach into files in the data directory, and the pipeline into a file beside it.
+// storeEmbedded: a mail through Detach into files in the data directory, and the pipeline into a
+// file beside it.
 func storeEmbedded(l *lab) contest {
 	servers.Need(l, "bash", "base64", "openssl", "tee", "sha256sum", "dd")
 	d := l.serve(l.sink(), embedded)
@@ -124,8 +126,8 @@ const plainly = `
 // emptyQueue is more than a Postfix takes to deliver one mail.
 const emptyQueue = time.Minute
 
-// throughPostfix: a mail to the Postfix before Detach, and to the same one's listener that queues it as it is. The clock stops
-// at the reply; the delivery is waited for.
+// throughPostfix: a mail to the Postfix before Detach, and to the same one's listener that queues
+// it as it is. The clock stops at the reply; the delivery is waited for.
 func throughPostfix(l *lab) contest {
 	filter, after, direct := servers.FreeAddr(l), servers.FreeAddr(l), servers.FreeAddr(l)
 	p := stage.StartPostfix(l, servers.PostfixConfig{

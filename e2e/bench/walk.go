@@ -14,9 +14,9 @@ import (
 // walkTimes is how often a mail is walked for one figure.
 const walkTimes = 200
 
-// mimeWalk: a mail that must be read to its end, since any part might have to be detached, but keeps everything; and its bytes
-// copied from the same reader, in pieces of the same size, into the same kind of spool and out of it again. Both in this
-// process.
+// mimeWalk: a mail that must be read to its end, since any part might have to be detached, but
+// keeps everything; and its bytes copied from the same reader, in pieces of the same size, into the
+// same kind of spool and out of it again. Both in this process.
 func mimeWalk(l *lab) contest {
 	mail := newsletter()
 	return contest{
@@ -69,8 +69,8 @@ func (l *lab) copy(mail, buf []byte) {
 	l.must(err)
 }
 
-// newsletter is as much as a spool keeps in memory, so that no disk hides the walk: a text, its HTML, and the photographs that
-// the HTML shows.
+// newsletter is as much as a spool keeps in memory, so that no disk hides the walk: a text, its
+// HTML, and the photographs that the HTML shows.
 func newsletter() []byte {
 	const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
 	var b bytes.Buffer

@@ -1,5 +1,6 @@
-// Opens the link to all of a mail's files as a recipient does, in the system's own Chromium, and goes from page to page. What it
-// is told comes in as JSON on stdin, what was seen goes out as JSON on stdout:
+// Opens the link to all of a mail's files as a recipient does, in the system's own Chromium, and
+// goes from page to page. What it is told comes in as JSON on stdin, what was seen goes out as JSON
+// on stdout:
 //
 //   told:  {all, single (the link to one of the files), device: "desktop" | "phone", dark: true | false, zip, again (where to
 //          save what is downloaded), screenshots (the beginning of their paths)}

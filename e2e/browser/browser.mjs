@@ -4,7 +4,8 @@ import { chromium, devices, firefox } from "playwright-core";
 
 export const patience = 60_000; // a loaded machine is slow, and only that
 
-// Where the locale knows ASCII alone, as in a bare container, a browser saves all other names as "download".
+// Where the locale knows ASCII alone, as in a bare container, a browser saves all other names as
+// "download".
 const env = { ...process.env, LC_ALL: "C.UTF-8" };
 
 export const options = {
@@ -16,8 +17,8 @@ export const options = {
 
 const inFirefox = process.argv[2] === "firefox";
 
-// launch starts the system's own Chromium, or Firefox if the script is told so by an argument. The channel says that it is spoken to
-// by WebDriver BiDi, and is no build of playwright's own.
+// launch starts the system's own Chromium, or Firefox if the script is told so by an argument. The
+// channel says that it is spoken to by WebDriver BiDi, and is no build of playwright's own.
 export function launch() {
   if (!inFirefox) return chromium.launch(options);
   return firefox.launch({ channel: "moz-firefox", executablePath: process.env.FIREFOX || "/usr/bin/firefox-esr", env });
@@ -30,7 +31,8 @@ export const views = {
   narrow: { viewport: { width: 320, height: 640 } },
 };
 
-// For a screenshot playwright makes Firefox draw the page anew, by a style that the page's policy forbids.
+// For a screenshot playwright makes Firefox draw the page anew, by a style that the page's policy
+// forbids.
 const playwrights = createHash("sha256").update("body {}").digest("base64");
 
 // listen notes what the browser complains of.

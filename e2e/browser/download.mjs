@@ -1,11 +1,12 @@
-// Opens links as a recipient does, in the system's own Chromium or, with the argument firefox, Firefox: reads what the page shows, clicks Download,
-// keeps the file. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout.
+// Opens links as a recipient does, in the system's own Chromium or, with the argument firefox,
+// Firefox: reads what the page shows, clicks Download, keeps the file. A list of visits comes in as
+// JSON on stdin, a list of what was seen goes out as JSON on stdout.
 //
 //   visit:  {link, name (or "", any), device: "desktop" | "phone", javascript: true | false, here: true | false, screenshot: "path.png" | ""}
 //   seen:   {shown, text, after, file, size, sha256, failure, requests, complaints, error}
 //
-// With javascript false the recipient does what the page then asks for: pastes the link into its field. With here true the
-// recipient decrypts in the browser.
+// With javascript false the recipient does what the page then asks for: pastes the link into its
+// field. With here true the recipient decrypts in the browser.
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -18,7 +19,8 @@ async function sha256(path) {
   return hash.digest("hex");
 }
 
-// contexts are as fresh browsers are. One for each kind of recipient: to make one takes longer than a visit.
+// contexts are as fresh browsers are. One for each kind of recipient: to make one takes longer than
+// a visit.
 const contexts = new Map();
 
 function contextFor(browser, device, javascript) {

@@ -1,5 +1,6 @@
-// Opens links in the system's own Chromium and decrypts there, and has the browser end its service workers in the middle, as it does
-// when it is short of memory. A list of visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout:
+// Opens links in the system's own Chromium and decrypts there, and has the browser end its service
+// workers in the middle, as it does when it is short of memory. A list of visits comes in as JSON
+// on stdin, a list of what was seen goes out as JSON on stdout:
 //
 //   visit:  {link, locale, screenshot}
 //   seen:   {before, after (what the page says of how it goes), failure (what the browser says of the download), complaints, error}

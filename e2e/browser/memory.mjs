@@ -1,5 +1,6 @@
-// Opens links in the system's own Chromium, each in a browser of its own, decrypts there, and weighs the browser meanwhile. A list of
-// visits comes in as JSON on stdin, a list of what was seen goes out as JSON on stdout:
+// Opens links in the system's own Chromium, each in a browser of its own, decrypts there, and
+// weighs the browser meanwhile. A list of visits comes in as JSON on stdin, a list of what was seen
+// goes out as JSON on stdout:
 //
 //   visit:  {link}
 //   seen:   {says (the page, at the end), sha256, size, before, peak (bytes of memory of all the browser's processes), samples, seconds,

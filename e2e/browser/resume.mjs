@@ -1,6 +1,7 @@
-// Opens links in the system's own Chromium, clicks Download, and when the download breaks off goes on with it as people do: by the
-// button of the browser's own list of downloads, unless the browser does so by itself. A list of visits comes in as JSON on stdin, a
-// list of what was seen goes out as JSON on stdout:
+// Opens links in the system's own Chromium, clicks Download, and when the download breaks off goes
+// on with it as people do: by the button of the browser's own list of downloads, unless the browser
+// does so by itself. A list of visits comes in as JSON on stdin, a list of what was seen goes out
+// as JSON on stdout:
 //
 //   visit:  {link, name, device: "desktop" | "phone", screenshot}
 //   seen:   {shown (the name, in the page), broken (what the list says of it when it has broken off, or ""), file, besides (what else was

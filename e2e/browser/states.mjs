@@ -1,5 +1,7 @@
-// Looks at pages as recipients see them, in the system's own Chromium or, with the argument firefox, Firefox: what they say,
-// whether they fit the screen, what they weigh, and what axe finds wrong for people who cannot see them well. A list of looks comes in as JSON on stdin, one of what was seen goes out.
+// Looks at pages as recipients see them, in the system's own Chromium or, with the argument
+// firefox, Firefox: what they say, whether they fit the screen, what they weigh, and what axe finds
+// wrong for people who cannot see them well. A list of looks comes in as JSON on stdin, one of what
+// was seen goes out.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
 //           forwarded (X-Forwarded-For), view (open the frame), screenshot}
@@ -12,8 +14,9 @@ import { launch, listen, patience, told, views } from "./browser.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-// What the viewer of PDF files shows: the number of pages, what the first and the last say and whether something is drawn on them, and
-// how many of them take memory. Or what it says in their stead.
+// What the viewer of PDF files shows: the number of pages, what the first and the last say and
+// whether something is drawn on them, and how many of them take memory. Or what it says in their
+// stead.
 async function drawnPages() {
   const until = async (seen) => {
     for (const end = Date.now() + 20_000; !seen() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 50));
@@ -50,7 +53,8 @@ async function inFrame(page) {
   return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
 }
 
-// The icon of the page's file: its kind, what is drawn for that, and whether it stays on its sheet and out of what is read aloud.
+// The icon of the page's file: its kind, what is drawn for that, and whether it stays on its sheet
+// and out of what is read aloud.
 function drawn() {
   const icon = document.querySelector(".icon");
   if (!icon) return null;

@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// check compares one delivered copy with the letter that was sent. It returns the objects that the copy has links to, and
-// everything that is wrong.
+// check compares one delivered copy with the letter that was sent. It returns the objects that the
+// copy has links to, and everything that is wrong.
 func (s *system) check(delivered servers.Mail, sent posted) (links []stage.Link, wrong error) {
 	stripped, err := servers.StripTrace(delivered.Data, sent.traces)
 	if err != nil {
@@ -72,7 +72,8 @@ func (s *system) open(link stage.Link) ([]byte, error) {
 	return content.Bytes(), err
 }
 
-// checkOriginal opens the link of Detach-Restore. The original lacks the trace field of the Postfix behind Detach.
+// checkOriginal opens the link of Detach-Restore. The original lacks the trace field of the Postfix
+// behind Detach.
 func (s *system) checkOriginal(link stage.Link, sent posted) error {
 	content, err := s.open(link)
 	if err != nil {

@@ -60,11 +60,12 @@ const (
 	vanishAfterDot = "gone after its dot"
 )
 
-// acceptance is in Postfix's reply to a mail that it has accepted. A wire that breaks before it leaves only the client's side
-// without the news.
+// acceptance is in Postfix's reply to a mail that it has accepted. A wire that breaks before it
+// leaves only the client's side without the news.
 const acceptance = "queued as"
 
-// fortune says how often which faults happen to a victim. A kind that stands there twice is twice as likely.
+// fortune says how often which faults happen to a victim. A kind that stands there twice is twice
+// as likely.
 type fortune struct {
 	victim      string
 	least, most time.Duration // from one fault to the next
@@ -82,7 +83,8 @@ var fortunes = []fortune{
 	{client, time.Second, 5 * time.Second, []string{vanishInData, vanishInData, vanishAfterDot}, 0},
 }
 
-// plan draws what will happen. Each victim's faults are drawn alone, so they are the same whatever the other victims are.
+// plan draws what will happen. Each victim's faults are drawn alone, so they are the same whatever
+// the other victims are.
 func plan(seed uint64, duration time.Duration, store string) map[string][]fault {
 	all := make(map[string][]fault)
 	for _, f := range fortunes {
@@ -118,7 +120,8 @@ func (f fortune) draw(seed uint64, duration time.Duration) (faults []fault) {
 	}
 }
 
-// reach draws how many bytes still pass a wire before it breaks: few where replies pass, any number where mails and files do.
+// reach draws how many bytes still pass a wire before it breaks: few where replies pass, any number
+// where mails and files do.
 func reach(r *rand.Rand, victim string, way stage.Way) int64 {
 	size := r.Float64()
 	switch {

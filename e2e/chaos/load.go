@@ -80,7 +80,8 @@ func (l *load) post(m letter, f fate, traces int) *posted {
 	return p
 }
 
-// insist sends a letter as a mail server's queue does: again after 4xx or a lost connection, until it is accepted.
+// insist sends a letter as a mail server's queue does: again after 4xx or a lost connection, until
+// it is accepted.
 func (l *load) insist(m letter, r *rand.Rand) {
 	p := l.post(m, sending, 2)
 	ctx, cancel := context.WithTimeout(l.s.Context(), patience)
@@ -156,8 +157,8 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errVanished }
 
-// vanish is a client that sends a part of a letter, or all of it, and goes before it gets an answer. It talks to Postfix, or in one
-// case of three to Detach itself.
+// vanish is a client that sends a part of a letter, or all of it, and goes before it gets an
+// answer. It talks to Postfix, or in one case of three to Detach itself.
 func (l *load) vanish(ctx context.Context, f fault) {
 	l.mu.Lock()
 	id := l.vanished

@@ -27,8 +27,8 @@ const (
 	maxFile = 4 << 20
 )
 
-// compose makes a letter. About three in five have files that are taken out; the others pass as they are, some of them with
-// large parts that must not be touched.
+// compose makes a letter. About three in five have files that are taken out; the others pass as
+// they are, some of them with large parts that must not be touched.
 func compose(seed uint64, id int) letter {
 	c := &composer{rand: rand.New(rand.NewPCG(seed, uint64(id))), letter: letter{id: id}}
 	c.header()
@@ -132,7 +132,8 @@ func (c *composer) signed() {
 	c.end()
 }
 
-// broken has a file whose encoding goes wrong near its end, when most of it is stored already: it is put back.
+// broken has a file whose encoding goes wrong near its end, when most of it is stored already: it
+// is put back.
 func (c *composer) broken() {
 	c.open("mixed")
 	c.next(textHeader)

@@ -1,18 +1,20 @@
-// Command chaos holds Detach to its first promise while everything around it breaks: no mail is lost, none is delivered
-// in part, and no link leads nowhere.
+// Command chaos holds Detach to its first promise while everything around it breaks: no mail is
+// lost, none is delivered in part, and no link leads nowhere.
 //
 //	go run ./e2e/chaos [-seed N] [-duration 1m] [-store embedded|kubo|both] [-v]
 //
-// A mail that the front Postfix has accepted (250) arrives at least once. A copy without links is, byte for byte, what was
-// sent. A copy with links, and every copy of it, is whole: each link opens on the gateway and gives an attachment of that
-// mail, none is missing, and the original comes back exactly. A mail whose sender has vanished inside DATA arrives
-// nowhere. At the end the store holds nothing that the ledger does not know.
+// A mail that the front Postfix has accepted (250) arrives at least once. A copy without links is,
+// byte for byte, what was sent. A copy with links, and every copy of it, is whole: each link opens
+// on the gateway and gives an attachment of that mail, none is missing, and the original comes back
+// exactly. A mail whose sender has vanished inside DATA arrives nowhere. At the end the store holds
+// nothing that the ledger does not know.
 //
-// Everything is real: senders → Postfix → Detach, built from this tree → Postfix → a mailbox that keeps every byte, with the
-// embedded store or a real kubo. Between Postfix and Detach, Detach and Postfix, Detach and kubo is a wire that can be cut at
-// any byte. As a mail server's queue does, the senders try again after 4xx or a lost connection until they get 250. The
-// faults are drawn from the seed before the run, so the same seed is the same schedule. What a fault hits depends on the
-// machine, so no two runs are the same.
+// Everything is real: senders → Postfix → Detach, built from this tree → Postfix → a mailbox that
+// keeps every byte, with the embedded store or a real kubo. Between Postfix and Detach, Detach and
+// Postfix, Detach and kubo is a wire that can be cut at any byte. As a mail server's queue does,
+// the senders try again after 4xx or a lost connection until they get 250. The faults are drawn
+// from the seed before the run, so the same seed is the same schedule. What a fault hits depends on
+// the machine, so no two runs are the same.
 package main
 
 import (
@@ -121,7 +123,8 @@ func play(ctx context.Context, o options, store string) bool {
 // maxShown is how many findings are printed: the first tell more than the last.
 const maxShown = 20
 
-// perform starts everything, sends load and lets faults happen, ends both, and checks what has become of the mails.
+// perform starts everything, sends load and lets faults happen, ends both, and checks what has
+// become of the mails.
 func perform(p *stage.Program, o options, store string) {
 	var flags []string
 	if o.race {

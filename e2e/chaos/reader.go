@@ -11,8 +11,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// reader is a recipient who opens links while everything breaks. A download may fail if the recipient can see it: by a status
-// of 5xx, or by an end before its length. The gateway must neither answer that there is no such file nor give another one.
+// reader is a recipient who opens links while everything breaks. A download may fail if the
+// recipient can see it: by a status of 5xx, or by an end before its length. The gateway must
+// neither answer that there is no such file nor give another one.
 type reader struct {
 	s *system
 	l *load

@@ -96,8 +96,9 @@ func (s *system) count(what string) {
 	s.counts[what]++
 }
 
-// calmDown lets everything that was accepted arrive, once there are no more faults. Then Detach starts once more, as it would
-// after a crash: so everything that is looked at afterwards has survived that too.
+// calmDown lets everything that was accepted arrive, once there are no more faults. Then Detach
+// starts once more, as it would after a crash: so everything that is looked at afterwards has
+// survived that too.
 func (s *system) calmDown() {
 	servers.Eventually(s, patience, "Postfix to deliver what it has accepted", func() bool {
 		return s.postfix.Waiting() == 0 || s.Context().Err() != nil
@@ -106,8 +107,8 @@ func (s *system) calmDown() {
 	s.startDetach()
 }
 
-// suffer lets the faults of the plan happen, each of them to its victim as soon as the one before is over, until ctx ends. At
-// the end everything stands again.
+// suffer lets the faults of the plan happen, each of them to its victim as soon as the one before
+// is over, until ctx ends. At the end everything stands again.
 func (s *system) suffer(ctx context.Context, plan map[string][]fault, l *load) {
 	began := time.Now()
 	var victims []func()

@@ -62,7 +62,8 @@ func verify(s *system, l *load) *verdict {
 	return v
 }
 
-// checkAll checks the copies, counts them for each letter, and returns the objects that they have links to.
+// checkAll checks the copies, counts them for each letter, and returns the objects that they have
+// links to.
 func (v *verdict) checkAll(s *system, l *load, copies []servers.Mail, arrived map[int]int) map[string]bool {
 	used := make(map[string]bool)
 	var mu sync.Mutex
@@ -125,8 +126,8 @@ func (s *system) keep(n int, mail []byte) string {
 	return path
 }
 
-// leftovers is what the store holds and the ledger does not know, and what was begun and never finished. Detach deletes both as
-// soon as it has started.
+// leftovers is what the store holds and the ledger does not know, and what was begun and never
+// finished. Detach deletes both as soon as it has started.
 func (s *system) leftovers() []string {
 	var left []string
 	for deadline := time.Now().Add(servers.Patience); ; {

@@ -10,7 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// Keys are in the memory of the process, so it never writes a core dump, even when ulimit allows one.
+// Keys are in the memory of the process, so it never writes a core dump, even when ulimit allows
+// one.
 func TestNoCoreIsWritten(t *testing.T) {
 	faults.Covers(t, 82)
 	box := servers.NewMailbox(t)

@@ -21,7 +21,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// twoMiBText has nothing to detach, but that shows only at its end: until then it lies in a temporary file.
+// twoMiBText has nothing to detach, but that shows only at its end: until then it lies in a
+// temporary file.
 var twoMiBText = stage.Head("a long story") + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" +
 	strings.Repeat(strings.Repeat("word ", 15)+"\r\n", 2<<20/77) + "--b--\r\n"
 
@@ -38,8 +39,9 @@ func wantStored(t *testing.T, d *stage.Detach, objects int) {
 	}
 }
 
-// Without file descriptors new clients wait or are told 421. Clients that are there are served as far as that needs no
-// descriptor, and Detach waits idly for descriptors instead of spinning. When there are some, all clients are served again.
+// Without file descriptors new clients wait or are told 421. Clients that are there are served as
+// far as that needs no descriptor, and Detach waits idly for descriptors instead of spinning. When
+// there are some, all clients are served again.
 func TestNoDescriptors(t *testing.T) {
 	faults.Covers(t, 100)
 	box := servers.NewMailbox(t)
@@ -81,8 +83,8 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
-// takeDescriptors takes all of detach's descriptors, by connections to the gateway. Each has had an answer, and so may stay open
-// for two minutes.
+// takeDescriptors takes all of detach's descriptors, by connections to the gateway. Each has had an
+// answer, and so may stay open for two minutes.
 func takeDescriptors(t *testing.T, d *stage.Detach, limit int) (crowd []net.Conn) {
 	t.Helper()
 	files := filepath.Join("/proc", strconv.Itoa(d.Pid()), "fd")
@@ -122,8 +124,9 @@ func cpu(t *testing.T, d *stage.Detach) time.Duration {
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }
 
-// A mail whose attachment does not fit on the disk stays with its sender, and leaves nothing. A mail that needs no disk
-// passes. When the disk has space again, the same process accepts the same mail.
+// A mail whose attachment does not fit on the disk stays with its sender, and leaves nothing. A
+// mail that needs no disk passes. When the disk has space again, the same process accepts the same
+// mail.
 func TestDiskFull(t *testing.T) {
 	faults.Covers(t, 98)
 	if !mayMount(t) {
@@ -157,8 +160,9 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// Any of the directories may become read-only, because its file system found an error or its permissions changed. A mail that
-// needs the directory stays with its sender until it can be written again.
+// Any of the directories may become read-only, because its file system found an error or its
+// permissions changed. A mail that needs the directory stays with its sender until it can be
+// written again.
 func TestReadOnly(t *testing.T) {
 	faults.Covers(t, 98)
 	if !mayMount(t) {
@@ -247,8 +251,9 @@ func run1(name string, args ...string) error {
 
 const inNamespace = "DETACH_TEST_NAMESPACE"
 
-// mayMount reports whether this process may mount a file system. If it may not, the test is run once more in a user and mount
-// namespace of its own, and has its outcome when mayMount returns false.
+// mayMount reports whether this process may mount a file system. If it may not, the test is run
+// once more in a user and mount namespace of its own, and has its outcome when mayMount returns
+// false.
 func mayMount(t *testing.T) bool {
 	t.Helper()
 	dir := t.TempDir()

@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// Detach is killed, and started again. What was stored for the mail is deleted, unless the next hop has the mail or may have
-// it. The client got no reply and sends the mail again.
+// Detach is killed, and started again. What was stored for the mail is deleted, unless the next hop
+// has the mail or may have it. The client got no reply and sends the mail again.
 func TestKilledInEachState(t *testing.T) {
 	faults.Covers(t, 25, 34)
 	inEachState(t, map[state]fate{
@@ -53,8 +53,8 @@ func TestTerminatedInEachState(t *testing.T) {
 	})
 }
 
-// The node dies, or the connections to it are cut, or it is stopped. A mail that is not wholly stored stays with its sender. A
-// mail that is stored needs the node no longer.
+// The node dies, or the connections to it are cut, or it is stopped. A mail that is not wholly
+// stored stays with its sender. A mail that is stored needs the node no longer.
 func TestNodeDiesInEachState(t *testing.T) {
 	faults.Covers(t, 39, 40)
 	s := startScene(t, true, "")
@@ -82,8 +82,8 @@ func TestNodeDiesInEachState(t *testing.T) {
 	}
 }
 
-// Detach gives up a node that stands still before the client gives up Detach, whatever the node was asked last. When the node
-// goes on, nothing of the mail stays there.
+// Detach gives up a node that stands still before the client gives up Detach, whatever the node was
+// asked last. When the node goes on, nothing of the mail stays there.
 func TestNodeStandsStill(t *testing.T) {
 	faults.Covers(t, 40)
 	for _, at := range []state{atUpload, atPin} {
@@ -108,7 +108,8 @@ func TestNodeStandsStill(t *testing.T) {
 	}
 }
 
-// heal brings the store back. Detach would notice within a minute; started again it notices immediately.
+// heal brings the store back. Detach would notice within a minute; started again it notices
+// immediately.
 func (s *scene) heal(t *testing.T, way string) {
 	t.Helper()
 	switch way {
@@ -124,11 +125,13 @@ func (s *scene) heal(t *testing.T, way string) {
 	}
 }
 
-// undoing is how long a client may wait for its reply while Detach asks a node that does not answer to delete what was stored.
-// Detach gives the node 5 s for that. The rest is for a busy machine, and less than the 40 s that the node has for storing.
+// undoing is how long a client may wait for its reply while Detach asks a node that does not answer
+// to delete what was stored. Detach gives the node 5 s for that. The rest is for a busy machine,
+// and less than the 40 s that the node has for storing.
 const undoing = 30 * time.Second
 
-// A mail fails while the node is gone: the client gets the next hop's refusal, and what the node has is deleted later.
+// A mail fails while the node is gone: the client gets the next hop's refusal, and what the node
+// has is deleted later.
 func TestRefusedWhileNodeIsGone(t *testing.T) {
 	faults.Covers(t, 47)
 	s := startScene(t, true, "")

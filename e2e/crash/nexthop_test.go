@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// hop is a next hop that a test controls: it can be stopped before any answer, and cut at any time. Only CRLF . CRLF ends a
-// message for it.
+// hop is a next hop that a test controls: it can be stopped before any answer, and cut at any time.
+// Only CRLF . CRLF ends a message for it.
 type hop struct {
 	addr string
 
@@ -35,8 +35,8 @@ type gate struct {
 // hangUp stands in place of an answer.
 const hangUp = "hang up"
 
-// bodyGate is how much of a message is read before a gate at "body". The kernel's buffers hold less than what is still to come
-// then.
+// bodyGate is how much of a message is read before a gate at "body". The kernel's buffers hold less
+// than what is still to come then.
 const bodyGate = 64 << 10
 
 var hopAnswers = map[string]string{
@@ -166,7 +166,8 @@ func endsMessage(data []byte) bool {
 	return bytes.HasSuffix(data, []byte("\r\n.\r\n")) || string(data) == ".\r\n"
 }
 
-// unstuff returns the message whose bytes on the wire, from after the CRLF of DATA to its final dot, are these.
+// unstuff returns the message whose bytes on the wire, from after the CRLF of DATA to its final
+// dot, are these.
 func unstuff(wire string) string {
 	wire = strings.ReplaceAll("\r\n"+strings.TrimSuffix(wire, ".\r\n"), "\r\n.", "\r\n")
 	return strings.TrimPrefix(wire, "\r\n")

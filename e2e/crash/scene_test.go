@@ -35,7 +35,8 @@ func startScene(t *testing.T, kubo bool, policy string) *scene {
 	return s
 }
 
-// catch holds the node's answer to the next request of a command. It returns a function that waits for that answer.
+// catch holds the node's answer to the next request of a command. It returns a function that waits
+// for that answer.
 func (s *scene) catch(t *testing.T, command string) (wait func()) {
 	came, answer := make(chan struct{}), make(chan struct{})
 	s.answer = answer
@@ -60,7 +61,8 @@ func (s *scene) catch(t *testing.T, command string) (wait func()) {
 // pending are the records of mails under way.
 func (s *scene) pending(t *testing.T) []string { return s.Files(t, "pending/*") }
 
-// waitLog returns a function that waits until a text is logged again. The caller calls waitLog before it does what is logged.
+// waitLog returns a function that waits until a text is logged again. The caller calls waitLog
+// before it does what is logged.
 func (s *scene) waitLog(t *testing.T, text string) func() {
 	t.Helper()
 	before := strings.Count(s.Log(t), text)
@@ -90,8 +92,8 @@ func inEachState(t *testing.T, fates map[state]fate, ways []string, play func(t 
 	}
 }
 
-// objects are the CIDs of what is stored: files of the embedded store, or the node's pins with detach's name. A file that is
-// not complete stands for itself, by its name.
+// objects are the CIDs of what is stored: files of the embedded store, or the node's pins with
+// detach's name. A file that is not complete stands for itself, by its name.
 func (s *scene) objects(t *testing.T) []string {
 	t.Helper()
 	var cids []string
@@ -207,7 +209,8 @@ func (x *exchange) say(n int) {
 	}
 }
 
-// step says one thing and returns the reply to it. The message's text, which gets none, counts as a success.
+// step says one thing and returns the reply to it. The message's text, which gets none, counts as a
+// success.
 func (x *exchange) step() string {
 	line := x.left[0]
 	x.left = x.left[1:]
@@ -252,7 +255,8 @@ func (x *exchange) release() {
 	}
 }
 
-// awaitUpload waits until the first attachment is stored, and a good part of the second has come to the store.
+// awaitUpload waits until the first attachment is stored, and a good part of the second has come to
+// the store.
 func (x *exchange) awaitUpload() {
 	x.t.Helper()
 	servers.Eventually(x.t, servers.Patience, "an upload under way", func() bool {
@@ -272,8 +276,8 @@ func (x *exchange) awaitUpload() {
 	})
 }
 
-// check compares what has become of a mail with its fate, when everything is settled. Each link that somebody has must lead to
-// its file.
+// check compares what has become of a mail with its fate, when everything is settled. Each link
+// that somebody has must lead to its file.
 func (x *exchange) check(reply string, want fate) {
 	x.t.Helper()
 	if want.reply != "" && !strings.HasPrefix(reply, want.reply) {
@@ -322,8 +326,8 @@ func (x *exchange) settled(keep []string) {
 	}
 }
 
-// opens downloads everything that a rewritten mail links to: its attachments, each alone and all in one, and the original mail.
-// It returns the CIDs.
+// opens downloads everything that a rewritten mail links to: its attachments, each alone and all in
+// one, and the original mail. It returns the CIDs.
 func (x *exchange) opens(text string) []string {
 	x.t.Helper()
 	want := []string{stage.Report.SHA256(), film.SHA256(), stage.SHA256([]byte(x.mail))}

@@ -12,8 +12,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// SIGTERM while mails are under way: each is finished or refused, none is lost or delivered in part, and the next detach takes the
-// address immediately.
+// SIGTERM while mails are under way: each is finished or refused, none is lost or delivered in
+// part, and the next detach takes the address immediately.
 func TestMailsUnderWaySurviveSIGTERM(t *testing.T) {
 	faults.Covers(t, 24)
 	box := servers.NewMailbox(t)

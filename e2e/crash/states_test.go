@@ -9,14 +9,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with the moments within them
-// that differ in what has been left where.
+// A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with
+// the moments within them that differ in what has been left where.
 //
-// A peer that stalls instead of dying is given up after a timeout, which takes minutes. So stalling is tested where time is
-// not real: package proxy has TestStallInDATA, TestIdleClient and TestSlowClient for the client, TestNextHopSilent
-// (greeting, MAIL, DATA, text, final dot), TestNextHopStopsReadingPassingMessage, TestNoopFails and
-// TestNoopKeepsTheNextHop for the next hop, TestStoreHangs and TestStoreHangsButMailFlows for the store. A real node
-// is stopped in kill_test.go.
+// A peer that stalls instead of dying is given up after a timeout, which takes minutes. So stalling
+// is tested where time is not real: package proxy has TestStallInDATA, TestIdleClient and
+// TestSlowClient for the client, TestNextHopSilent (greeting, MAIL, DATA, text, final dot),
+// TestNextHopStopsReadingPassingMessage, TestNoopFails and TestNoopKeepsTheNextHop for the next
+// hop, TestStoreHangs and TestStoreHangsButMailFlows for the store. A real node is stopped in
+// kill_test.go.
 type state int
 
 const (
@@ -35,7 +36,8 @@ var stateNames = []string{"S0 connected", "S1 envelope", "S2 uploading", "S2 imp
 
 func (s state) String() string { return stateNames[s] }
 
-// fate is what becomes of a mail: the reply its client sees, and what the next hop and the store are left with.
+// fate is what becomes of a mail: the reply its client sees, and what the next hop and the store
+// are left with.
 type fate struct {
 	reply string // its beginning; "lost" for a connection without one; "" for a client that is not there to see it
 	whole bool   // the next hop has the final dot
@@ -81,7 +83,8 @@ func TestClientVanishesInEachState(t *testing.T) {
 	})
 }
 
-// A next hop that goes before the final dot has nothing. If it has the dot, it may have the mail, so the links work.
+// A next hop that goes before the final dot has nothing. If it has the dot, it may have the mail,
+// so the links work.
 func TestNextHopVanishesInEachState(t *testing.T) {
 	faults.Covers(t, 32, 33, 34)
 	inEachState(t, map[state]fate{

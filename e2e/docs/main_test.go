@@ -1,4 +1,5 @@
-// Package docs follows the guides of docs/ to the letter. It runs what they print, with other ports and folders.
+// Package docs follows the guides of docs/ to the letter. It runs what they print, with other ports
+// and folders.
 package docs
 
 import (

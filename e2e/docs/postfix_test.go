@@ -12,7 +12,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// guide is docs/postfix.md taken apart: its fenced blocks by their first line, a comment that says where they belong.
+// guide is docs/postfix.md taken apart: its fenced blocks by their first line, a comment that says
+// where they belong.
 type guide map[string]string
 
 var fenced = regexp.MustCompile("(?ms)^```(?:cf|toml|sh)\n(.*?)^```$")
@@ -32,7 +33,8 @@ func readGuide(t *testing.T) guide {
 	return g
 }
 
-// block returns a part of the guide with the ports and folders of this test in place of the printed ones.
+// block returns a part of the guide with the ports and folders of this test in place of the printed
+// ones.
 func (g guide) block(t *testing.T, title string, fill *strings.Replacer) string {
 	t.Helper()
 	body, ok := g[title]
@@ -51,7 +53,8 @@ const (
 	wayAfterQueue    = "/etc/postfix/master.cf: the way to Detach, after the queue"
 )
 
-// The guide is followed to the letter, for mail from outside and for submission, with a Postfix before and behind.
+// The guide is followed to the letter, for mail from outside and for submission, with a Postfix
+// before and behind.
 func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 	servers.Need(t, "swaks")
 	g := readGuide(t)
@@ -102,7 +105,8 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", shell, err, stage.LastLines(string(out), 10))
 			}
-			// The sender has no domain. XFORWARD says that the client is not local, else Postfix would complete the From field.
+			// The sender has no domain. XFORWARD says that the client is not local, else Postfix
+			// would complete the From field.
 			mail := box.Wait(t, servers.QueueID(string(out))).Data
 			if !strings.Contains(string(mail), "From: wilhelmina\r\n") {
 				t.Errorf("the From field was changed:\n%.1500s", mail)
@@ -112,7 +116,8 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 	}
 }
 
-// With a verifying milter on port 25, Detach stands after the queue, which is the guide's other way.
+// With a verifying milter on port 25, Detach stands after the queue, which is the guide's other
+// way.
 func TestPostfixGuideAfterTheQueue(t *testing.T) {
 	g := readGuide(t)
 	python := stage.StartDecoder(t)

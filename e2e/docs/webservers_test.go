@@ -97,9 +97,10 @@ func (f *front) do(t *testing.T, method, address string, form url.Values, header
 	return resp
 }
 
-// behind does by way of a web server what a recipient and a scanner do. Pages and downloads pass unchanged, and a download that
-// broke off resumes also after the gateway was restarted. The web server keeps nothing on disk. No log has a key or a file's name:
-// neither after a scanner has escaped a link, nor after requests while the gateway was away.
+// behind does by way of a web server what a recipient and a scanner do. Pages and downloads pass
+// unchanged, and a download that broke off resumes also after the gateway was restarted. The web
+// server keeps nothing on disk. No log has a key or a file's name: neither after a scanner has
+// escaped a link, nor after requests while the gateway was away.
 func behind(t *testing.T, start func(t *testing.T, gateway, public string) *front) (*front, stage.Link) {
 	t.Helper()
 	public := servers.FreeAddr(t)
@@ -241,8 +242,9 @@ func startCaddy(t *testing.T, gateway, public string) *front {
 	trusted := certificate(t, dir)
 	_, http, _ := strings.Cut(plain, ":")
 	_, https, _ := strings.Cut(public, ":")
-	// The ports and the certificate are the test's. Another Caddy on this machine may have the port of the administration, so that is
-	// off. servers.FreeAddr holds the UDP port of public, so there is no HTTP/3.
+	// The ports and the certificate are the test's. Another Caddy on this machine may have the port
+	// of the administration, so that is off. servers.FreeAddr holds the UDP port of public, so
+	// there is no HTTP/3.
 	ours := fmt.Sprintf("\n{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n\tservers {\n\t\tprotocols h1 h2\n\t}\n", http, https)
 	file := strings.NewReplacer("\n{\n", ours, "files.example.org {", "127.0.0.1 {\n\ttls "+dir+"/fullchain.pem "+dir+"/privkey.pem", "127.0.0.1:8080", gateway).Replace(gatewayGuide(t, "caddyfile"))
 	stage.Must(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(file), 0o600))

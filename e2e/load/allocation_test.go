@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// maxAllocs and maxAllocated are for each megabyte that streams. A block of 1 MiB has a CID, which is a few small objects.
-	// For bytes nothing is allocated.
+	// maxAllocs and maxAllocated are for each megabyte that streams. A block of 1 MiB has a CID,
+	// which is a few small objects. For bytes nothing is allocated.
 	maxAllocs    = 10
 	maxAllocated = 1 << 10
 )
 
-// A large mail allocates no more than a small one, on the whole way from the client's socket into the store or to the next hop.
-// Everything is in this process, which counts.
+// A large mail allocates no more than a small one, on the whole way from the client's socket into
+// the store or to the next hop. Everything is in this process, which counts.
 func TestLargeMailsAllocateNoMore(t *testing.T) {
 	const small, large = 4 << 20, 36 << 20
 	for _, test := range []struct {

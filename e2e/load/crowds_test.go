@@ -15,14 +15,16 @@ import (
 
 const (
 	sessions = 200 // detach's own limit
-	// crowdMemory is for that many mails of 10 MB together. Some of them are nearly there when others begin.
+	// crowdMemory is for that many mails of 10 MB together. Some of them are nearly there when
+	// others begin.
 	crowdMemory = 512 << 20
-	// openMemory is for that many attachments of 50 MB that are all half received: 1.1 MiB for each, of which 1 MiB is the
-	// block that it fills, and what Go's collector leaves for a while.
+	// openMemory is for that many attachments of 50 MB that are all half received: 1.1 MiB for
+	// each, of which 1 MiB is the block that it fills, and what Go's collector leaves for a while.
 	openMemory = 384 << 20
 )
 
-// Two hundred clients send an attachment of 10 MB each, all together: every mail is delivered with its link.
+// Two hundred clients send an attachment of 10 MB each, all together: every mail is delivered with
+// its link.
 func TestTwoHundredMailsTogether(t *testing.T) {
 	faults.Covers(t, 101)
 	python := stage.StartDecoder(t)
@@ -58,8 +60,9 @@ func TestTwoHundredMailsTogether(t *testing.T) {
 	}
 }
 
-// Two hundred attachments of 50 MB are half received at the same moment, each at another place of its block. Then ten of the
-// clients go on and the others go away: ten mails are delivered whole, and nothing of the others is left.
+// Two hundred attachments of 50 MB are half received at the same moment, each at another place of
+// its block. Then ten of the clients go on and the others go away: ten mails are delivered whole,
+// and nothing of the others is left.
 func TestTwoHundredHalfReceivedMails(t *testing.T) {
 	faults.Covers(t, 17, 101)
 	python := stage.StartDecoder(t)
@@ -113,7 +116,8 @@ func TestTwoHundredHalfReceivedMails(t *testing.T) {
 	}
 }
 
-// A store that takes 1 MB a second holds the sender back, which is ahead of the store by no more than a few buffers hold.
+// A store that takes 1 MB a second holds the sender back, which is ahead of the store by no more
+// than a few buffers hold.
 func TestSlowStoreHoldsTheSenderBack(t *testing.T) {
 	faults.Covers(t, 52, 101)
 	slow := stage.NewWire(t, strings.TrimPrefix(servers.Kubo(t).URL(), "http://"))

@@ -24,8 +24,9 @@ const (
 	downloadMemory = 256 << 20
 )
 
-// Five hundred downloads of 10 MB are begun and then hardly read, so the gateway holds for each as much as it ever holds for a
-// slow client. Meanwhile another client downloads 5 GB without waiting for them. Then all go on, and get their files.
+// Five hundred downloads of 10 MB are begun and then hardly read, so the gateway holds for each as
+// much as it ever holds for a slow client. Meanwhile another client downloads 5 GB without waiting
+// for them. Then all go on, and get their files.
 func TestFiveHundredDownloads(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		d := stage.Serve(t, stage.Setup{Kubo: s.API(), Policy: `restore = false`})
@@ -72,7 +73,8 @@ func TestFiveHundredDownloads(t *testing.T) {
 	})
 }
 
-// slowClient has a small receive buffer, and segments of the Internet's size: one of loopback's would fill the buffer.
+// slowClient has a small receive buffer, and segments of the Internet's size: one of loopback's
+// would fill the buffer.
 func slowClient(t *testing.T) *http.Client {
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) {
@@ -106,10 +108,12 @@ func (h *hesitant) Write(p []byte) (int, error) {
 	return h.Writer.Write(p)
 }
 
-// soon is much more than it takes to notice that a client has gone, also on a busy machine, and less than any timeout.
+// soon is much more than it takes to notice that a client has gone, also on a busy machine, and
+// less than any timeout.
 const soon = 20 * time.Second
 
-// A client that goes away in the middle of a download costs no more: the store is not read for it any longer.
+// A client that goes away in the middle of a download costs no more: the store is not read for it
+// any longer.
 func TestCancelledDownloadsStopReading(t *testing.T) {
 	faults.Covers(t, 89)
 	const clients = 20

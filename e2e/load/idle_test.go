@@ -15,13 +15,16 @@ import (
 )
 
 const (
-	// flatGrowth is what nine thousand mails may leave. Counters and the ledger's index are some kilobytes.
+	// flatGrowth is what nine thousand mails may leave. Counters and the ledger's index are some
+	// kilobytes.
 	flatGrowth = 2 << 20
-	// idleMemory is for a client that says nothing, and its connection to the next hop: buffers of a line, and goroutines.
+	// idleMemory is for a client that says nothing, and its connection to the next hop: buffers of
+	// a line, and goroutines.
 	idleMemory = 32 << 10
 )
 
-// After ten thousand mails, one in thirty with an attachment, detach has as much memory as after the first thousand.
+// After ten thousand mails, one in thirty with an attachment, detach has as much memory as after
+// the first thousand.
 func TestMemoryStaysAfterTenThousandMails(t *testing.T) {
 	faults.Covers(t, 102)
 	box := servers.NewMailbox(t)
@@ -83,8 +86,8 @@ func heap(t *testing.T, d *stage.Detach) int64 {
 	return sum
 }
 
-// As many idle clients as are allowed, half of which have sent a mail, take little memory. The next client gets 421 until one
-// of them leaves.
+// As many idle clients as are allowed, half of which have sent a mail, take little memory. The next
+// client gets 421 until one of them leaves.
 func TestIdleSessionsTakeLittleMemory(t *testing.T) {
 	faults.Covers(t, 23, 101)
 	box := servers.NewMailbox(t)

@@ -1,5 +1,5 @@
-// Package load weighs Detach: its memory stays small with large mails, crowds of clients and downloads, and many mails one after
-// the other. Nothing else should run beside these tests.
+// Package load weighs Detach: its memory stays small with large mails, crowds of clients and
+// downloads, and many mails one after the other. Nothing else should run beside these tests.
 package load
 
 import (

@@ -19,8 +19,9 @@ const (
 	memoryLimit = 64 << 20
 )
 
-// peak is a program that runs a command and reports the most memory it ever had. It is Python and not this process, because
-// Linux counts what the parent had at the fork too, and this process has had whole mails.
+// peak is a program that runs a command and reports the most memory it ever had. It is Python and
+// not this process, because Linux counts what the parent had at the fork too, and this process has
+// had whole mails.
 const peak = `import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
 open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
@@ -50,7 +51,8 @@ func TestFilterOfAGigabyteInLittleMemory(t *testing.T) {
 	}
 }
 
-// After 50 MB the base64 goes wrong. What was stored until then is read back, in little memory, and nothing of it stays.
+// After 50 MB the base64 goes wrong. What was stored until then is read back, in little memory, and
+// nothing of it stays.
 func TestBase64GoesWrongAfterFiftyMegabytes(t *testing.T) {
 	good := stage.Base64Lines(stage.Noise(61, 50<<20))
 	mail := strings.Replace(stage.TextAndPDF, stage.Base64Lines(stage.Report.Content), good+"?!\r\n"+good[:1<<20], 1)

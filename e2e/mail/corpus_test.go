@@ -60,8 +60,9 @@ func withCRLF(mail []byte) []byte {
 	return bytes.ReplaceAll(mail, []byte("\n"), []byte("\r\n"))
 }
 
-// Every mail of the corpus is sent, with both of Postfix's ways to treat bare newlines. What arrives is, byte for byte, what
-// arrives without detach; or it has links in place of attachments, and each attachment is behind its link or still there.
+// Every mail of the corpus is sent, with both of Postfix's ways to treat bare newlines. What
+// arrives is, byte for byte, what arrives without detach; or it has links in place of attachments,
+// and each attachment is behind its link or still there.
 func TestCorpusArrives(t *testing.T) {
 	faults.Covers(t, 103)
 	samples := readCorpus(t)
@@ -113,8 +114,8 @@ type corpusRun struct {
 	visits []stage.Visit
 }
 
-// visitsOfAKind bounds how often the browser opens a file of one media type, since it takes a second or more for each. All files
-// are fetched and compared in any case.
+// visitsOfAKind bounds how often the browser opens a file of one media type, since it takes a
+// second or more for each. All files are fetched and compared in any case.
 const visitsOfAKind = 3
 
 func (c *corpusRun) pass(t *testing.T, s sample) {
@@ -129,7 +130,8 @@ func (c *corpusRun) pass(t *testing.T, s sample) {
 		t.Errorf("%s: %v", s.name, err)
 	case controlReply != "" || reply != "":
 		c.refused.Add(1)
-		// Detach notices too many hops before Postfix does, so the text may differ, but not the code.
+		// Detach notices too many hops before Postfix does, so the text may differ, but not the
+		// code.
 		if len(reply) < 3 || len(controlReply) < 3 || reply[:3] != controlReply[:3] {
 			t.Errorf("%s: refused with %q, want %q as without detach", s.name, reply, controlReply)
 		}
@@ -196,8 +198,8 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	}
 }
 
-// visit has the link opened in the browser, each third on a phone and each fourth without JavaScript. If the mail has the same
-// file under two names, either name is right.
+// visit has the link opened in the browser, each third on a phone and each fourth without
+// JavaScript. If the mail has the same file under two names, either name is right.
 func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,7 +238,8 @@ func countWith(leaves []stage.Leaf, hash string) int {
 	return n
 }
 
-// inserted reports whether one of the leaves is the text of l with the notice inserted at one place.
+// inserted reports whether one of the leaves is the text of l with the notice inserted at one
+// place.
 func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
 	if !strings.HasPrefix(l.Type, "text/") {
 		return false

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// Hand-made mails, as common programs write them, through Postfix, Detach and Postfix: each link gives its file, to the command line,
-// to openssl and to the browser.
+// Hand-made mails, as common programs write them, through Postfix, Detach and Postfix: each link
+// gives its file, to the command line, to openssl and to the browser.
 func TestEveryLinkGivesItsFile(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		python := stage.StartDecoder(t)
@@ -62,7 +62,8 @@ func TestEveryLinkGivesItsFile(t *testing.T) {
 	})
 }
 
-// A mail with nothing to detach arrives byte for byte, apart from the trace fields that Postfix puts on top.
+// A mail with nothing to detach arrives byte for byte, apart from the trace fields that Postfix
+// puts on top.
 func TestMailsWithNothingToDetachArriveUntouched(t *testing.T) {
 	c := stage.StartChain(t, "", "normalize")
 	for name, mail := range stage.Untouchable {
@@ -95,7 +96,8 @@ func get(t *testing.T, l stage.Link, want stage.Attachment, flags ...string) {
 	}
 }
 
-// A mail with two files by swaks, the administrator's tool, comes from the client that sent it, for both Postfixes.
+// A mail with two files by swaks, the administrator's tool, comes from the client that sent it, for
+// both Postfixes.
 func TestOriginalClientOfAMailBySwaks(t *testing.T) {
 	servers.Need(t, "swaks")
 	python := stage.StartDecoder(t)
@@ -181,8 +183,8 @@ func TestSecondPassChangesNothing(t *testing.T) {
 	}
 }
 
-// Two Detaches that are each other's next hop refuse mail and keep running. Each connection to one makes another one to the other,
-// until neither has a session left.
+// Two Detaches that are each other's next hop refuse mail and keep running. Each connection to one
+// makes another one to the other, until neither has a session left.
 func TestTwoNextHopsOfEachOtherRefuseMail(t *testing.T) {
 	faults.Covers(t, 36)
 	one, other := servers.FreeAddr(t), servers.FreeAddr(t)

@@ -1,5 +1,5 @@
-// Package mail sends mails through Detach between two real Postfixes. Each arrives, with links that open; everything else arrives
-// byte for byte; and what was detached can be restored.
+// Package mail sends mails through Detach between two real Postfixes. Each arrives, with links that
+// open; everything else arrives byte for byte; and what was detached can be restored.
 package mail
 
 import (

@@ -89,8 +89,9 @@ func TestRestoredSignatureVerifies(t *testing.T) {
 	}
 }
 
-// A mail passes Postfix, detach, Postfix and LMTP into a real Dovecot, and is read by IMAP. Restored, it is what detach was given:
-// the mail as it was submitted, under the one Received field of the Postfix in front.
+// A mail passes Postfix, detach, Postfix and LMTP into a real Dovecot, and is read by IMAP.
+// Restored, it is what detach was given: the mail as it was submitted, under the one Received field
+// of the Postfix in front.
 func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 	s := newSigner(t)
 	dovecot := servers.StartDovecot(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// Any IPFS tool reads what the embedded store keeps. Its files go into a kubo unchanged, under the CIDs of the links, and openssl
-// decrypts what comes out of kubo.
+// Any IPFS tool reads what the embedded store keeps. Its files go into a kubo unchanged, under the
+// CIDs of the links, and openssl decrypts what comes out of kubo.
 func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
@@ -39,7 +39,8 @@ func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	}
 }
 
-// openssl decrypts what the node has with the key made of share and fragment: the whole format in one command line.
+// openssl decrypts what the node has with the key made of share and fragment: the whole format in
+// one command line.
 func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	t.Helper()
 	servers.Need(t, "openssl")
@@ -52,7 +53,8 @@ func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	}
 }
 
-// While the store is down a mail with an attachment gets 451, and a mail that needs no store passes.
+// While the store is down a mail with an attachment gets 451, and a mail that needs no store
+// passes.
 func TestStoreDownRefusesOnlyAttachments(t *testing.T) {
 	t.Run("kubo", func(t *testing.T) {
 		k := servers.Kubo(t)
@@ -83,7 +85,8 @@ func refusesOnlyAttachments(t *testing.T, c *stage.Chain) {
 	c.Postfix.WaitEmpty(servers.Patience)
 }
 
-// A client that vanishes inside DATA leaves nothing anywhere, whether it talks to Postfix or to detach itself.
+// A client that vanishes inside DATA leaves nothing anywhere, whether it talks to Postfix or to
+// detach itself.
 func TestClientThatVanishesLeavesNothing(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		c := stage.StartChain(t, s.API(), "normalize")
@@ -94,7 +97,8 @@ func TestClientThatVanishesLeavesNothing(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				client := stage.Begin(t, server)
 				defer client.Close()
-				// More than the buffers on the way hold, so that a good part of it has reached the store.
+				// More than the buffers on the way hold, so that a good part of it has reached the
+				// store.
 				_, err := client.Write([]byte(half))
 				stage.Must(t, err)
 				if s.Kubo == nil {
@@ -120,7 +124,8 @@ func TestClientThatVanishesLeavesNothing(t *testing.T) {
 	})
 }
 
-// sessions counts the connections that are open to the Postfix behind: detach has one for each of its own.
+// sessions counts the connections that are open to the Postfix behind: detach has one for each of
+// its own.
 func sessions(c *stage.Chain) int {
 	log := c.Postfix.Log()
 	return len(connected.FindAllString(log, -1)) - len(disconnected.FindAllString(log, -1))

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Accept serves the connections to a loopback address, each on a goroutine of its own, until the test ends. Then those that
-// are open are closed and their ends waited for.
+// Accept serves the connections to a loopback address, each on a goroutine of its own, until the
+// test ends. Then those that are open are closed and their ends waited for.
 func Accept(t T, serve func(*net.TCPConn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

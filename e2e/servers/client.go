@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Client speaks SMTP as raw lines, so that a test can say anything and sees the replies as they are.
+// Client speaks SMTP as raw lines, so that a test can say anything and sees the replies as they
+// are.
 type Client struct {
 	net.Conn
 	r *bufio.Reader
@@ -87,7 +88,8 @@ func (c *Client) Begin(m Message) (reply string, err error) {
 	return reply, err
 }
 
-// Send gives a mail to the server and returns the reply that decided its fate. An error is a broken connection.
+// Send gives a mail to the server and returns the reply that decided its fate. An error is a broken
+// connection.
 func (c *Client) Send(m Message) (string, error) {
 	if reply, err := c.Begin(m); err != nil || reply[0] > '3' {
 		return reply, err
@@ -98,8 +100,8 @@ func (c *Client) Send(m Message) (string, error) {
 	return c.Reply()
 }
 
-// Finish sends a mail's data and the final dot, whose reply is still to come. If m.Data fails, the server has got what was
-// read of it, and no dot.
+// Finish sends a mail's data and the final dot, whose reply is still to come. If m.Data fails, the
+// server has got what was read of it, and no dot.
 func (c *Client) Finish(m Message) error {
 	w := bufio.NewWriterSize(c, 256<<10)
 	err := stuff(w, m.Data)

@@ -28,8 +28,8 @@ type KuboNode struct {
 	drained chan struct{} // closed when the daemon's output has ended
 }
 
-// Kubo starts a node, which is stopped when the test ends. If there is no kubo here and none can be built, the test is skipped, or
-// fails if CI is set.
+// Kubo starts a node, which is stopped when the test ends. If there is no kubo here and none can be
+// built, the test is skipped, or fails if CI is set.
 func Kubo(t T) *KuboNode {
 	t.Helper()
 	bin, err := KuboBinary()

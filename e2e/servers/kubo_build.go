@@ -27,8 +27,8 @@ func KuboBinary() (string, error) {
 }
 
 // BuildKubo builds the ipfs command once for each version, into the user's cache, and returns its
-// path. It takes minutes the first time. Tests of several packages that want it at the same time wait
-// for one another.
+// path. It takes minutes the first time. Tests of several packages that want it at the same time
+// wait for one another.
 func BuildKubo() (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {

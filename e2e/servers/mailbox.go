@@ -17,8 +17,8 @@ type Mail struct {
 	Data []byte
 }
 
-// Mailbox is an SMTP server that keeps every mail it is given. It is as small as it can be, because it must not
-// change a byte: no library stands between the wire and Mail.Data.
+// Mailbox is an SMTP server that keeps every mail it is given. It is as small as it can be, because
+// it must not change a byte: no library stands between the wire and Mail.Data.
 type Mailbox struct {
 	Addr string
 

@@ -35,8 +35,9 @@ type PostfixConfig struct {
 
 // Postfix is a running instance with its own configuration, queue and log.
 type Postfix struct {
-	// Front is the listener with smtpd_proxy_filter, After the one behind the filter. Control is a front whose
-	// "filter" is After itself: what it delivers shows what two Postfixes alone make of a mail.
+	// Front is the listener with smtpd_proxy_filter, After the one behind the filter. Control is a
+	// front whose "filter" is After itself: what it delivers shows what two Postfixes alone make of
+	// a mail.
 	Front, After, Control string
 
 	t       T
@@ -44,8 +45,8 @@ type Postfix struct {
 	running bool
 }
 
-// The after-filter listener answers for unknown recipients and the front one does not, so that a refusal which
-// the sender sees has come through the filter.
+// The after-filter listener answers for unknown recipients and the front one does not, so that a
+// refusal which the sender sees has come through the filter.
 const listeners = `
 {{front}} inet n - n - - smtpd
   -o syslog_name=postfix/front
@@ -115,15 +116,16 @@ smtp_tls_security_level = none
 smtpd_tls_security_level = none
 `
 
-// StartPostfix starts an instance and stops it when the test ends. It needs root, as master(8) does.
+// StartPostfix starts an instance and stops it when the test ends. It needs root, as master(8)
+// does.
 func StartPostfix(t T, cfg PostfixConfig) *Postfix {
 	t.Helper()
 	Need(t, "postfix", "postqueue")
 	if os.Geteuid() != 0 {
 		Missing(t, "root, which Postfix's master needs")
 	}
-	// Not t.TempDir(): its folders are closed to the user postfix, and its long names do not fit into the
-	// 108 bytes of a unix socket's address.
+	// Not t.TempDir(): its folders are closed to the user postfix, and its long names do not fit
+	// into the 108 bytes of a unix socket's address.
 	dir, err := os.MkdirTemp("", "pf")
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +165,8 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	for _, sub := range []string{"etc", "queue", "log"} {
 		must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
 	}
-	// A log that postlogd makes belongs to root, and some programs of Postfix that write to it do not run as root.
+	// A log that postlogd makes belongs to root, and some programs of Postfix that write to it do
+	// not run as root.
 	postfix, err := user.Lookup("postfix")
 	must(p.t, err)
 	uid, err := strconv.Atoi(postfix.Uid)
@@ -174,8 +177,8 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
 }
 
-// Start starts the daemons again. On a busy machine master(8) may take longer than the 10 s after which `postfix start` gives
-// up; it starts nevertheless.
+// Start starts the daemons again. On a busy machine master(8) may take longer than the 10 s after
+// which `postfix start` gives up; it starts nevertheless.
 func (p *Postfix) Start() {
 	p.t.Helper()
 	p.running = true // also if it starts only in part
@@ -217,7 +220,8 @@ func (p *Postfix) control(command string) ([]byte, error) {
 	return text, runErr
 }
 
-// Stop ends it as an administrator does. What it has accepted stays in its queue, and it can be started again.
+// Stop ends it as an administrator does. What it has accepted stays in its queue, and it can be
+// started again.
 func (p *Postfix) Stop() {
 	p.t.Helper()
 	p.run("stop")
@@ -281,14 +285,16 @@ func (p *Postfix) WaitLog(pattern string) string {
 	return line
 }
 
-// ClientLine is the line in which the smtpd behind the filter says who gave it the mail queued under id. Postfix
-// writes "client=FILTER, orig_client=CLIENT" there when it was told of the original client by XFORWARD.
+// ClientLine is the line in which the smtpd behind the filter says who gave it the mail queued
+// under id. Postfix writes "client=FILTER, orig_client=CLIENT" there when it was told of the
+// original client by XFORWARD.
 func (p *Postfix) ClientLine(id string) string {
 	p.t.Helper()
 	return p.WaitLog(`postfix/after/smtpd\[\d+\]: ` + id + `: client=`)
 }
 
-// Waiting counts the mails that are accepted but not delivered, without those that are half received.
+// Waiting counts the mails that are accepted but not delivered, without those that are half
+// received.
 func (p *Postfix) Waiting() int {
 	p.t.Helper()
 	waiting := 0
@@ -301,7 +307,8 @@ func (p *Postfix) Waiting() int {
 	return waiting
 }
 
-// Queue lists the files of every queue: what is accepted but not delivered, and what is half received.
+// Queue lists the files of every queue: what is accepted but not delivered, and what is half
+// received.
 func (p *Postfix) Queue() []string {
 	p.t.Helper()
 	var files []string
@@ -339,8 +346,8 @@ func QueueID(reply string) string {
 
 var tracePrefixes = [][]byte{[]byte("Received:"), []byte("Return-Path:")}
 
-// StripTrace cuts off the trace fields that the Postfixes put on top of a mail on its way. It returns an error if there are fewer
-// than want Received fields.
+// StripTrace cuts off the trace fields that the Postfixes put on top of a mail on its way. It
+// returns an error if there are fewer than want Received fields.
 func StripTrace(mail []byte, want int) ([]byte, error) {
 	received := 0
 	for received < want {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Two Postfixes with nothing between them change no byte of a mail: so a change that a test finds is the filter's.
+// Two Postfixes with nothing between them change no byte of a mail: so a change that a test finds
+// is the filter's.
 func TestPostfixesAloneChangeNothing(t *testing.T) {
 	box := NewMailbox(t)
 	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: box.Addr, Domain: "known.example", Users: []string{"user"}})
@@ -47,7 +48,8 @@ func TestStripTraceWantsEveryReceivedField(t *testing.T) {
 	}
 }
 
-// A killed Postfix leaves temporary files. postsuper(1), which does not run as root, logs them before the next start.
+// A killed Postfix leaves temporary files. postsuper(1), which does not run as root, logs them
+// before the next start.
 func TestPostfixStartsAfterACrash(t *testing.T) {
 	p := StartPostfix(t, PostfixConfig{Filter: "127.0.0.1:9", Destination: "127.0.0.1:9", Domain: "known.example", Users: []string{"user"}})
 	p.Kill()

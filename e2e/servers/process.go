@@ -77,8 +77,8 @@ func (p *Process) End(sig syscall.Signal) error {
 	return p.Wait()
 }
 
-// Wait waits until the program has ended and returns what it ended with. A program that does not end within
-// Patience is killed.
+// Wait waits until the program has ended and returns what it ended with. A program that does not
+// end within Patience is killed.
 func (p *Process) Wait() error {
 	select {
 	case <-p.Ended:

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// T is what a server needs of the test that runs it. Every testing.TB is a T, and so is e2e/stage's Program. Fatal, Fatalf and
-// Skipf end the goroutine that calls them.
+// T is what a server needs of the test that runs it. Every testing.TB is a T, and so is e2e/stage's
+// Program. Fatal, Fatalf and Skipf end the goroutine that calls them.
 type T interface {
 	Helper()
 	Context() context.Context
@@ -43,7 +43,8 @@ func Need(t T, programs ...string) {
 	}
 }
 
-// Missing skips a test on a laptop. In CI everything is installed, and a skip there would hide a hole.
+// Missing skips a test on a laptop. In CI everything is installed, and a skip there would hide a
+// hole.
 func Missing(t T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -70,14 +71,15 @@ func LookPath(program string) string {
 // server that had it is being restarted.
 const firstPort, endOfPorts = 10000, 32768
 
-// portsGiven counts them from a random one up, so that a port that was given once does not come again soon.
+// portsGiven counts them from a random one up, so that a port that was given once does not come
+// again soon.
 var portsGiven atomic.Uint32
 
 func init() { portsGiven.Store(rand.Uint32N(endOfPorts - firstPort)) }
 
-// FreeAddr returns a loopback address for a server that cannot say which port it got, or that wants the same port again after
-// a restart. Until the test ends no other call returns it, in this process or another: the process that holds a UDP port owns
-// the TCP port of the same number.
+// FreeAddr returns a loopback address for a server that cannot say which port it got, or that wants
+// the same port again after a restart. Until the test ends no other call returns it, in this
+// process or another: the process that holds a UDP port owns the TCP port of the same number.
 func FreeAddr(t T) string {
 	t.Helper()
 	var err error
@@ -99,7 +101,8 @@ func FreeAddr(t T) string {
 	return ""
 }
 
-// Patience bounds the wait for anything that must happen. It is much longer than anything takes, since a busy machine is slow.
+// Patience bounds the wait for anything that must happen. It is much longer than anything takes,
+// since a busy machine is slow.
 const Patience = 2 * time.Minute
 
 // Eventually waits until done returns true, and fails the test if that takes longer than within.

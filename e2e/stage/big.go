@@ -16,13 +16,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Page is repeated to make large attachments: to make them must cost next to nothing, for the machine is detach's.
+// Page is repeated to make large attachments: to make them must cost next to nothing, for the
+// machine is detach's.
 var (
 	Page       = Noise(77, 57*1024)
 	PageBase64 = Base64Lines(Page)
 )
 
-// Numbered is a mail whose attachment has so many pages and begins with its number, so that no two are alike.
+// Numbered is a mail whose attachment has so many pages and begins with its number, so that no two
+// are alike.
 type Numbered struct{ Number, Pages int }
 
 // Head is everything before the pages.

@@ -27,8 +27,9 @@ type Visit struct {
 	fragment, sha256 string
 }
 
-// Visit is a visit on a computer, with JavaScript, which must give a file with this name (empty: any) and this hash (in hex;
-// empty: the download must fail). The link's fragment must go out in no request.
+// Visit is a visit on a computer, with JavaScript, which must give a file with this name (empty:
+// any) and this hash (in hex; empty: the download must fail). The link's fragment must go out in no
+// request.
 func (l Link) Visit(name, sha256 string) Visit {
 	return Visit{Link: l.URL, Name: name, Device: "desktop", JavaScript: true, fragment: l.Fragment, sha256: sha256}
 }
@@ -65,7 +66,8 @@ func Node(t servers.T, script string, in, out any, args ...string) {
 	Must(t, json.Unmarshal(seen, out))
 }
 
-// Browse opens the links in a real browser and checks that each shows the file's name and gives the file.
+// Browse opens the links in a real browser and checks that each shows the file's name and gives the
+// file.
 func Browse(t *testing.T, visits []Visit, args ...string) []Seen {
 	t.Helper()
 	for i := range visits {

@@ -47,7 +47,8 @@ type Chain struct {
 	Box     *servers.Mailbox
 }
 
-// StartChain starts a chain whose Postfixes treat bare newlines as bareNewline says (smtpd_forbid_bare_newline).
+// StartChain starts a chain whose Postfixes treat bare newlines as bareNewline says
+// (smtpd_forbid_bare_newline).
 func StartChain(t servers.T, kubo, bareNewline string) *Chain {
 	t.Helper()
 	box, proxy := servers.NewMailbox(t), servers.FreeAddr(t)
@@ -65,7 +66,8 @@ func StartPostfix(t servers.T, cfg servers.PostfixConfig) *servers.Postfix {
 	return pf
 }
 
-// Deliver sends a mail to the front and returns what arrived in the mailbox, without the Postfixes' trace fields.
+// Deliver sends a mail to the front and returns what arrived in the mailbox, without the Postfixes'
+// trace fields.
 func (c *Chain) Deliver(t servers.T, mail string) []byte {
 	t.Helper()
 	reply := servers.Send(t, c.Postfix.Front, "", Message(mail))

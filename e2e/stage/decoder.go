@@ -55,7 +55,8 @@ func StartDecoder(t servers.T) *Decoder {
 	return &Decoder{in: in, out: bufio.NewReader(out)}
 }
 
-// Parse takes a mail apart, and notes its subject and file names as secrets. It is safe for concurrent use.
+// Parse takes a mail apart, and notes its subject and file names as secrets. It is safe for
+// concurrent use.
 func (d *Decoder) Parse(t servers.T, mail []byte) Parsed {
 	t.Helper()
 	d.mu.Lock()

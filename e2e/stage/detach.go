@@ -92,8 +92,8 @@ var (
 	listens = regexp.MustCompile(`(?s)\[(proxy|gateway|admin)\].*?\nlisten *= *"([^"]+)"`)
 )
 
-// ConfigureAs is Configure with a whole configuration file, which goes into dir. Data directory and addresses are read
-// from the file.
+// ConfigureAs is Configure with a whole configuration file, which goes into dir. Data directory and
+// addresses are read from the file.
 func ConfigureAs(t servers.T, dir, text string) *Detach {
 	t.Helper()
 	d := &Detach{Config: filepath.Join(dir, "detach.toml"), Tmp: filepath.Join(dir, "tmp"), LogFile: filepath.Join(dir, "detach.log")}
@@ -120,7 +120,8 @@ func Serve(t servers.T, s Setup) *Detach {
 	return d
 }
 
-// Start starts it, waits until it serves, and notes what it holds: when the test ends it must hold no more, and is ended.
+// Start starts it, waits until it serves, and notes what it holds: when the test ends it must hold
+// no more, and is ended.
 func (d *Detach) Start(t servers.T) {
 	t.Helper()
 	d.Launch(t)
@@ -151,7 +152,8 @@ func (d *Detach) Launch(t servers.T) *servers.Process {
 	return p
 }
 
-// Await waits until it serves. It opens all its listeners before it serves the first, so the gateway stands for all.
+// Await waits until it serves. It opens all its listeners before it serves the first, so the
+// gateway stands for all.
 func (d *Detach) Await(t servers.T) {
 	t.Helper()
 	servers.Eventually(t, servers.Patience, "detach to serve", func() bool {
@@ -277,7 +279,8 @@ func (d *Detach) Ledger(t servers.T) map[string]bool {
 	return cids
 }
 
-// Pipe runs one of detach's commands on a mail and returns what comes out. The command is run by the words of wrap, if any.
+// Pipe runs one of detach's commands on a mail and returns what comes out. The command is run by
+// the words of wrap, if any.
 func (d *Detach) Pipe(t servers.T, command string, mail io.Reader, wrap ...string) []byte {
 	t.Helper()
 	line := append(slices.Clone(wrap), binary, command, "--config", d.Config)
@@ -307,7 +310,8 @@ func (d *Detach) Put(t servers.T, files ...Attachment) []Link {
 	return found
 }
 
-// PutBig stores a file of the given size, which never lies in memory here, and returns its link and its SHA-256.
+// PutBig stores a file of the given size, which never lies in memory here, and returns its link and
+// its SHA-256.
 func (d *Detach) PutBig(t servers.T, size int64) (l Link, sum string) {
 	t.Helper()
 	mail := NewBigMail(size)

@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Holding is what a running detach has open. Connections that it keeps for its next request to kubo are not counted: they are
-// few, and end by themselves.
+// Holding is what a running detach has open. Connections that it keeps for its next request to kubo
+// are not counted: they are few, and end by themselves.
 type Holding struct {
 	Files, Goroutines int
 	stacks            string
@@ -24,7 +24,8 @@ func (h Holding) String() string {
 	return fmt.Sprintf("%d files and %d goroutines", h.Files, h.Goroutines)
 }
 
-// Idle reports whether a running detach holds no more than when it was started, and what it holds now.
+// Idle reports whether a running detach holds no more than when it was started, and what it holds
+// now.
 func (d *Detach) Idle(t servers.T) (bool, Holding) {
 	t.Helper()
 	// Our connections to the gateway, kept open for another request, are clients of detach.

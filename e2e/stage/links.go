@@ -65,7 +65,8 @@ func (p Parsed) Original() (Link, bool) {
 	return links[0], true
 }
 
-// CheckFiles checks that the mail's links lead to these files and to nothing else, each alone and all in one.
+// CheckFiles checks that the mail's links lead to these files and to nothing else, each alone and
+// all in one.
 func (p Parsed) CheckFiles(t servers.T, files ...Attachment) []Link {
 	t.Helper()
 	links := p.Links()
@@ -91,8 +92,8 @@ func (p Parsed) CheckAll(t servers.T, want []string) Link {
 	return all
 }
 
-// All returns the one link to all of the mail's files, which is there if they are several. It leads to a ZIP of the files with these
-// hashes, or there is an error.
+// All returns the one link to all of the mail's files, which is there if they are several. It leads
+// to a ZIP of the files with these hashes, or there is an error.
 func (p Parsed) All(ctx context.Context, want []string) (Link, error) {
 	all := slices.DeleteFunc(p.AnyLinks(), func(l Link) bool { return !l.All })
 	if expected := min(1, len(want)/2); len(all) != expected {
@@ -148,7 +149,8 @@ func (e StatusError) Error() string { return fmt.Sprintf("the gateway answered %
 // NoRedirects is a client that follows no redirect.
 var NoRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-// Ticket posts the link's key, as the page's button does, and returns the address to which the gateway sends the browser on.
+// Ticket posts the link's key, as the page's button does, and returns the address to which the
+// gateway sends the browser on.
 func (l Link) Ticket(ctx context.Context, client *http.Client) (string, error) {
 	form := url.Values{"key": {l.Fragment}}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.Page, strings.NewReader(form))
@@ -215,7 +217,8 @@ func FileHash(t servers.T, l Link) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Key joins the file key from the link's fragment and the gateway's share, as `detach get` does, and notes both.
+// Key joins the file key from the link's fragment and the gateway's share, as `detach get` does,
+// and notes both.
 func (l Link) Key(t servers.T) string {
 	t.Helper()
 	resp, err := http.Get(l.Page + "/share")

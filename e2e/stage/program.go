@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// Program is to a program what testing.T is to a test: the servers report to it what went wrong, and leave with it how
-// they are stopped. Whatever happens, also a panic or a signal, what was started is stopped at the end.
+// Program is to a program what testing.T is to a test: the servers report to it what went wrong,
+// and leave with it how they are stopped. Whatever happens, also a panic or a signal, what was
+// started is stopped at the end.
 type Program struct {
 	Dir   string // of the run
 	began time.Time
@@ -29,8 +30,8 @@ type Program struct {
 
 var errFatal = errors.New("it cannot go on")
 
-// Perform calls f, then stops what f has started, the last first, and returns everything that went wrong. What happens meanwhile
-// is written to log.
+// Perform calls f, then stops what f has started, the last first, and returns everything that went
+// wrong. What happens meanwhile is written to log.
 func Perform(ctx context.Context, dir string, log io.Writer, f func(*Program)) []error {
 	p := &Program{Dir: dir, began: time.Now(), log: log}
 	p.ctx, p.stop = context.WithCancelCause(ctx)
@@ -57,7 +58,8 @@ func (p *Program) lastCleanup() func() {
 	return last
 }
 
-// Together runs functions side by side and waits for all of them. One that panics ends the whole run, in good order.
+// Together runs functions side by side and waits for all of them. One that panics ends the whole
+// run, in good order.
 func (p *Program) Together(functions ...func()) {
 	var wg sync.WaitGroup
 	for _, f := range functions {
@@ -94,7 +96,8 @@ func (p *Program) Cleanup(f func()) {
 	p.cleanups = append(p.cleanups, f)
 }
 
-// TempDir makes a directory below that of the run. If something went wrong it stays, to be looked at.
+// TempDir makes a directory below that of the run. If something went wrong it stays, to be looked
+// at.
 func (p *Program) TempDir() string {
 	dir, err := os.MkdirTemp(p.Dir, "run")
 	if err != nil {
@@ -115,7 +118,8 @@ func (p *Program) Log(args ...any) {
 
 // Error notes something that is wrong. The run goes on: there may be more.
 func (p *Program) Error(args ...any) {
-	// Ctrl-C ends the servers too, perhaps before it ends this context. Their end is no finding then.
+	// Ctrl-C ends the servers too, perhaps before it ends this context. Their end is no finding
+	// then.
 	Sleep(p.ctx, 100*time.Millisecond)
 	if p.ctx.Err() != nil && context.Cause(p.ctx) != errFatal {
 		return

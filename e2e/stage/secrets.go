@@ -60,8 +60,8 @@ func (n *notes) keepLog(server, text string) {
 // maxFound bounds how many secrets are reported: the first say as much as all.
 const maxFound = 10
 
-// search looks in every log for every secret, and returns what is wrong: secrets that were found, kinds of secrets that
-// were never used.
+// search looks in every log for every secret, and returns what is wrong: secrets that were found,
+// kinds of secrets that were never used.
 func (n *notes) search(kinds []Kind) (wrong []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -1,14 +1,15 @@
-// Package stage sets up the end-to-end tests: the real binary between real servers, with everything in between under
-// the test's control.
+// Package stage sets up the end-to-end tests: the real binary between real servers, with everything
+// in between under the test's control.
 //
-// The set-up of most tests of mail is the same (Chain). A Postfix listens as the front, as a provider's port 25 or 587
-// does, and gives what it gets to detach (smtpd_proxy_filter). Detach gives the rewritten mail to the listener behind, whose
-// Postfix queues it and delivers to a mailbox of ours, which keeps every byte. A third listener does the same with
-// nothing in between: what it delivers is the measure for "byte for byte". The original attachments are decoded by
+// The set-up of most tests of mail is the same (Chain). A Postfix listens as the front, as a
+// provider's port 25 or 587 does, and gives what it gets to detach (smtpd_proxy_filter). Detach
+// gives the rewritten mail to the listener behind, whose Postfix queues it and delivers to a
+// mailbox of ours, which keeps every byte. A third listener does the same with nothing in between:
+// what it delivers is the measure for "byte for byte". The original attachments are decoded by
 // Python's email package, which shares no code with Detach.
 //
-// The servers of others are below, in e2e/servers. The tests are in the folders beside this one; the TestMain of each
-// is Main. The programs e2e/chaos and e2e/bench use it too (Perform).
+// The servers of others are below, in e2e/servers. The tests are in the folders beside this one;
+// the TestMain of each is Main. The programs e2e/chaos and e2e/bench use it too (Perform).
 package stage
 
 import (
@@ -51,9 +52,9 @@ func HasPDFJS() bool {
 	return err == nil
 }
 
-// Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then searches everything that was
-// logged meanwhile for everything that no log may have. A folder names the kinds of secrets that its tests must
-// have used, so that the search is never empty.
+// Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then
+// searches everything that was logged meanwhile for everything that no log may have. A folder names
+// the kinds of secrets that its tests must have used, so that the search is never empty.
 func Main(m *testing.M, kinds ...Kind) {
 	flag.Parse()
 	if flag.Lookup("test.list").Value.String() != "" {

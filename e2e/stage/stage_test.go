@@ -28,8 +28,8 @@ func TestLeaksAreSeen(t *testing.T) {
 	Must(t, c.Close())
 }
 
-// A secret in any log of a run of tests is found, but for addresses in the logs of Postfix, whose business they are; and
-// a run that had no secret of a kind is not taken for a search.
+// A secret in any log of a run of tests is found, but for addresses in the logs of Postfix, whose
+// business they are; and a run that had no secret of a kind is not taken for a search.
 func TestSecretInALogIsFound(t *testing.T) {
 	faults.Covers(t, 82)
 	for _, test := range []struct {

@@ -12,9 +12,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Wire carries the connections between a client and a server. It counts their bytes, and a test can slow, hold and break
-// them at any byte. Bytes that pass are those that came, in their order; of a connection that is cut, none passes
-// after the cut. What one side does to its end (closing, half-closing, dying) the other one sees.
+// Wire carries the connections between a client and a server. It counts their bytes, and a test can
+// slow, hold and break them at any byte. Bytes that pass are those that came, in their order; of a
+// connection that is cut, none passes after the cut. What one side does to its end (closing,
+// half-closing, dying) the other one sees.
 type Wire struct {
 	Addr   string // host:port to connect to
 	target string // host:port of the server behind
@@ -40,8 +41,9 @@ const (
 	Back
 )
 
-// A Trap springs when After bytes have passed in its direction and one more wants to; or when Words want to pass, if there
-// are any. Then is called and decides how that connection goes on. A trap springs once.
+// A Trap springs when After bytes have passed in its direction and one more wants to; or when Words
+// want to pass, if there are any. Then is called and decides how that connection goes on. A trap
+// springs once.
 type Trap struct {
 	After int64
 	Words string
@@ -137,7 +139,8 @@ func (c *Conn) Set(way Way, t Trap) {
 	c.traps[way] = append(c.traps[way], &t)
 }
 
-// Hold lets nothing more pass in the direction whose trap has sprung until the channel is ready, or the wire is taken up.
+// Hold lets nothing more pass in the direction whose trap has sprung until the channel is ready, or
+// the wire is taken up.
 func Hold[T any](c *Conn, until <-chan T) {
 	select {
 	case <-until:

@@ -100,7 +100,8 @@ func TestWireResets(t *testing.T) {
 	}
 }
 
-// A wire's traps count bytes whatever connection they pass on, and several traps each have their turn.
+// A wire's traps count bytes whatever connection they pass on, and several traps each have their
+// turn.
 func TestWireCountsOverConnections(t *testing.T) {
 	w := echo(t)
 	w.Set(Back, Trap{After: 10, Then: ends(Cut)})

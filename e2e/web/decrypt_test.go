@@ -20,8 +20,8 @@ func damage(t *testing.T, d *stage.Detach, l stage.Link, fromEnd int) {
 	stage.Must(t, os.WriteFile(path, car, 0o600))
 }
 
-// What the browser has decrypted is the file, and the server never got the key: with the embedded store and with kubo, on both
-// sizes of screen.
+// What the browser has decrypted is the file, and the server never got the key: with the embedded
+// store and with kubo, on both sizes of screen.
 func TestDecryptInBrowser(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		d := stage.Serve(t, stage.Setup{Kubo: s.API(), Policy: files})
@@ -50,8 +50,8 @@ func TestDecryptInBrowser(t *testing.T) {
 	})
 }
 
-// When the browser ends the worker in the middle, the page notices, since the worker can say nothing any more, and says so in the
-// reader's language.
+// When the browser ends the worker in the middle, the page notices, since the worker can say
+// nothing any more, and says so in the reader's language.
 func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	d := serve(t)
 	l := d.Put(t, stage.FileOf("interrupted.bin", stage.Noise(76, 8<<20)))[0]
@@ -88,7 +88,8 @@ func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	}
 }
 
-// What is damaged in storage ends in a failed download, whether the browser decrypts or the gateway.
+// What is damaged in storage ends in a failed download, whether the browser decrypts or the
+// gateway.
 func TestDamagedFileFailsInTheBrowser(t *testing.T) {
 	faults.Covers(t, 86)
 	d := serve(t)

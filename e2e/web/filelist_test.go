@@ -53,8 +53,9 @@ type seenAll struct {
 	Requests, Complaints []string
 }
 
-// A mail with three files goes through two Postfixes. The link to its file list opens a page that shows them. Each leads to its
-// own page, which shows the others too, and both pages give one ZIP. The link to a single file shows that file alone.
+// A mail with three files goes through two Postfixes. The link to its file list opens a page that
+// shows them. Each leads to its own page, which shows the others too, and both pages give one ZIP.
+// The link to a single file shows that file alone.
 func TestFileListInBrowser(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
@@ -76,8 +77,8 @@ func TestFileListInBrowser(t *testing.T) {
 	}
 }
 
-// The file list's page fits every screen, speaks every language and weighs little. It requests the list and nothing else, and axe
-// finds nothing wrong.
+// The file list's page fits every screen, speaks every language and weighs little. It requests the
+// list and nothing else, and axe finds nothing wrong.
 func TestFileListPageFitsAndSpeaks(t *testing.T) {
 	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})
 	all := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album()))).CheckAll(t, stage.Hashes(albumFiles))

@@ -29,7 +29,8 @@ func TestFirefoxDownloadsAndDecrypts(t *testing.T) {
 	}
 }
 
-// The ready page is as good in Firefox as in Chromium (TestEveryStateHasItsPage), and shows a file in a frame without origin.
+// The ready page is as good in Firefox as in Chromium (TestEveryStateHasItsPage), and shows a file
+// in a frame without origin.
 func TestPageInFirefox(t *testing.T) {
 	d := serve(t)
 	var picture bytes.Buffer
@@ -48,8 +49,8 @@ func TestPageInFirefox(t *testing.T) {
 	}
 }
 
-// Firefox keeps what a worker answers in memory until the download has ended, so the page does not offer there to decrypt large
-// files in the browser.
+// Firefox keeps what a worker answers in memory until the download has ended, so the page does not
+// offer there to decrypt large files in the browser.
 func TestDecryptInFirefoxUpToHalfAGigabyte(t *testing.T) {
 	d := serve(t)
 	var views []pageView

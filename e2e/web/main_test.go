@@ -1,5 +1,6 @@
-// Package web opens links in real browsers, as recipients do: the pages say what is the matter in every state and language and
-// on every screen, and what is downloaded, decrypted or shown there is the file.
+// Package web opens links in real browsers, as recipients do: the pages say what is the matter in
+// every state and language and on every screen, and what is downloaded, decrypted or shown there is
+// the file.
 package web
 
 import (

@@ -74,8 +74,9 @@ type condition struct {
 // maxPage is how many bytes a page may have.
 const maxPage = 30 << 10
 
-// Every state of a link has a page that says what is the matter, in words and by its status. On each size of screen and in each
-// color scheme the page fits, weighs little and makes no further request, and axe finds nothing wrong.
+// Every state of a link has a page that says what is the matter, in words and by its status. On
+// each size of screen and in each color scheme the page fits, weighs little and makes no further
+// request, and axe finds nothing wrong.
 func TestEveryStateHasItsPage(t *testing.T) {
 	node := servers.Kubo(t)
 	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})
@@ -117,7 +118,8 @@ func TestEveryStateHasItsPage(t *testing.T) {
 	}
 }
 
-// crowdIn asks for more than one address may, from now until the test ends. It returns when the gateway has refused a request.
+// crowdIn asks for more than one address may, from now until the test ends. It returns when the
+// gateway has refused a request.
 func crowdIn(t *testing.T, gateway, from string) {
 	t.Helper()
 	var refused atomic.Bool
@@ -193,7 +195,8 @@ func TestPagesInEveryLanguage(t *testing.T) {
 	}
 }
 
-// A file's page has an icon for the kind of file, which the ending of its name tells. The icon is drawn by the page itself.
+// A file's page has an icon for the kind of file, which the ending of its name tells. The icon is
+// drawn by the page itself.
 func TestIconOfEachKind(t *testing.T) {
 	d := serve(t)
 	names := map[string]string{
@@ -223,8 +226,8 @@ func TestIconOfEachKind(t *testing.T) {
 	}
 }
 
-// The page shows files in a frame that has no origin. A file that is not what its name says is not shown, and markup is never
-// rendered.
+// The page shows files in a frame that has no origin. A file that is not what its name says is not
+// shown, and markup is never rendered.
 func TestFilesAreShownInAFrameWithoutOrigin(t *testing.T) {
 	faults.Covers(t, 83)
 	d := serve(t)

@@ -8,8 +8,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// A download breaks off in the middle, once because the connection is reset and once because the gateway dies and is started
-// again. The browser resumes it, by itself or from its list of downloads, and only the rest is sent again.
+// A download breaks off in the middle, once because the connection is reset and once because the
+// gateway dies and is started again. The browser resumes it, by itself or from its list of
+// downloads, and only the rest is sent again.
 func TestDownloadResumesInBrowser(t *testing.T) {
 	d := serve(t)
 	file := stage.FileOf("broken in the middle.bin", stage.Noise(77, 24<<20+5))
@@ -49,7 +50,8 @@ func TestDownloadResumesInBrowser(t *testing.T) {
 				if name == "reset" && !strings.Contains(s.Broken, "Network error") {
 					t.Errorf("the list of downloads says %q of a connection that was reset", s.Broken)
 				}
-				// Half of it and then all of it would be this much. What was on its way when it broke off is sent again.
+				// Half of it and then all of it would be this much. What was on its way when it
+				// broke off is sent again.
 				if w.Came(stage.Back) >= int64(len(file.Content))*3/2 {
 					t.Errorf("%d bytes were sent for a file of %d", w.Came(stage.Back), len(file.Content))
 				}
