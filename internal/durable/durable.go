@@ -1,8 +1,7 @@
-// Package durable makes files survive what it promises they survive, and their leftovers go.
-//
-// The invariant: a temporary file is locked by the process that writes it, for as long as the file
-// has no final name. So a temporary file that nobody holds the lock of was left by a crash, and may
-// be removed at any time.
+// Package durable makes names of files survive a power failure and removes what crashes left, and
+// this holds: a temporary file is locked by the process that writes it until the file has its final
+// name. So a temporary file that no process has locked was left by a crash, and may be removed at
+// any time.
 package durable
 
 import (

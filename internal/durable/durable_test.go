@@ -31,7 +31,7 @@ func TestOnlyAbandonedFilesAreRemoved(t *testing.T) {
 	}
 	for path, want := range map[string]bool{alive.Name(): true, dead.Name(): false, other: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
-			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
+			t.Errorf("%s exists: %v, want %v", path, err == nil, want)
 		}
 	}
 }
@@ -42,7 +42,7 @@ func TestRemoveAbandonedNeedsItsDirectory(t *testing.T) {
 	}
 }
 
-func TestRemoveTwice(t *testing.T) {
+func TestRemovedFileCanBeRemovedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestRemoveTwice(t *testing.T) {
 	}
 }
 
-func TestSyncDirOfWhatIsNotThere(t *testing.T) {
+func TestSyncDirNeedsItsDirectory(t *testing.T) {
 	if err := SyncDir(filepath.Join(t.TempDir(), "gone")); err == nil && Locks {
 		t.Error("no error for a directory that does not exist")
 	}

@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// Locks reports whether a lock tells a writer that lives from one that was killed.
+// Locks is true: a lock tells the file of a running process from what a killed one left.
 const Locks = true
 
-// TryLock takes the exclusive lock of a file (flock(2)) and reports whether it got it. The lock ends
-// when the file is closed, also by the end of the process.
+// TryLock takes the exclusive lock of a file (flock(2)) and reports whether it got it. The lock
+// ends when the file is closed, also by the end of the process.
 func TryLock(f *os.File) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }

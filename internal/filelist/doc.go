@@ -1,10 +1,11 @@
-// Package filelist is the list of a mail's files, and this holds: whoever has the link to the list can
-// open every file in it, each once, and knows before a byte is fetched how the ZIP of all is laid out.
+// Package filelist has the list of a mail's files, and this holds: a reader with the link to the
+// list can open every file in it, each once, and knows the layout of their ZIP before it fetches a
+// byte of them.
 //
-//	manifest = {"version":1,"files":[{"link","name","type","size","crc32"}, …]}
+//	list = {"version":1,"files":[{"link","name","type","size","crc32"}, …]}
 //
-// A link opens its own file and tells nothing of the others that came in the same mail, so that it can be
-// passed on alone. Their list is therefore an object of its own, with a link of its own. It is stored like
-// an attachment, and so is authentic when it opens. It is read as if it were not: whatever it says, reading
-// it takes bounded memory.
+// The link to a file opens that file and tells nothing about the others of its mail, so that it can
+// be passed on alone. So the list is a separate object with its own link. It is stored like an
+// attachment, and is authentic when it opens. Read does not rely on that: reading any list takes
+// bounded memory.
 package filelist

@@ -17,30 +17,31 @@ import (
 )
 
 const (
-	// Type is the media type by which a stored list is known. No attachment may carry it.
+	// Type is the media type of a stored list. No attachment may have it.
 	Type = "application/vnd.detach.files"
-	// Name is what all of the files are called as one.
+	// Name is the name of the ZIP of all files.
 	Name = "files.zip"
 
-	// MinFiles: of a single file there is no list.
+	// MinFiles is the least that a list has. A mail with one file gets no list.
 	MinFiles = 2
-	// MaxFiles is more than people attach. Whoever asks for all of them makes the store look for each.
+	// MaxFiles is more than people attach. The gateway looks for each file of a list before it
+	// sends the ZIP.
 	MaxFiles = 1000
-	// MaxSize bounds the JSON: it is read whole, by gateways and in browsers.
+	// MaxSize bounds the JSON in bytes. Gateways and browsers read it whole.
 	MaxSize = 1 << 20
 
 	version = 1
-	// maxFile is more than any file, and sums of it do not overflow.
+	// maxFile is larger than any file, in bytes. Sums of MaxFiles sizes do not overflow.
 	maxFile = 1 << 40
 )
 
 var (
-	// ErrInvalid: not a list of files.
-	ErrInvalid = errors.New("not a valid list of files")
-	// ErrTooMany: the files are more than a list may have, or take more room.
-	ErrTooMany = errors.New("too many files for a list")
+	// ErrInvalid says that this is not a file list.
+	ErrInvalid = errors.New("not a valid file list")
+	// ErrTooMany says that the files are more than MaxFiles, or their list larger than MaxSize.
+	ErrTooMany = errors.New("too many files for a file list")
 
-	errJSON = errors.New("not the JSON it should be") // and not the decoder's error, which may quote it
+	errJSON = errors.New("malformed JSON") // the decoder's error is not returned: it may quote a link
 )
 
 // A List is the files of one mail, in its order.
@@ -49,13 +50,13 @@ type List struct {
 	Files   files `json:"files"`
 }
 
-// A File is one of them.
+// A File is one file of a list.
 type File struct {
 	Link link.Link
-	Name string // as the sender wrote it
-	Type string // media type, the sender's as well
+	Name string // what the sender wrote
+	Type string // the media type that the sender wrote
 	Size int64
-	// CRC32 is what a ZIP has to say of a file before its first byte. It authenticates nothing: the CIDs do.
+	// CRC32 (IEEE) stands in a ZIP before the file. It authenticates nothing; the CIDs do.
 	CRC32 uint32
 }
 
@@ -68,8 +69,8 @@ type fileJSON struct {
 	CRC32 string `json:"crc32"`
 }
 
-// Marshal returns the list of these files, two or more, as it is stored; ErrTooMany if Read would not
-// take it.
+// Marshal returns the list of these files, of which there must be two or more, in the form that is
+// stored. It returns ErrTooMany if Read would refuse the list.
 func Marshal(fs []File) ([]byte, error) {
 	if len(fs) > MaxFiles {
 		return nil, ErrTooMany
@@ -81,7 +82,7 @@ func Marshal(fs []File) ([]byte, error) {
 	}
 	b, err := json.Marshal(l)
 	if err != nil {
-		return nil, fmt.Errorf("list of files: %w", err)
+		return nil, fmt.Errorf("file list: %w", err)
 	}
 	if len(b) > MaxSize {
 		return nil, ErrTooMany
@@ -89,11 +90,12 @@ func Marshal(fs []File) ([]byte, error) {
 	return b, nil
 }
 
-// Read reads a list to its end and checks it.
+// Read reads a list to its end and checks it. It returns ErrInvalid if the list is malformed, or
+// the error of r.
 func Read(r io.Reader) (List, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
-		return List{}, fmt.Errorf("read list of files: %w", err)
+		return List{}, fmt.Errorf("read file list: %w", err)
 	}
 	var l List
 	if err := l.parse(b); err != nil {
@@ -112,20 +114,20 @@ func (l *List) parse(b []byte) error {
 	return l.check()
 }
 
-// check holds the list as a whole to its form; its files have theirs.
+// check checks the list as a whole. UnmarshalJSON has checked each file.
 func (l *List) check() error {
 	if l.Version != version {
-		return fmt.Errorf("of version %d, and only %d is known", l.Version, version)
+		return fmt.Errorf("version %d; only %d is known", l.Version, version)
 	}
 	if len(l.Files) < MinFiles || len(l.Files) > MaxFiles {
 		return fmt.Errorf("%d files", len(l.Files))
 	}
 	seen := make(map[cid.Cid]bool, len(l.Files))
 	for _, f := range l.Files {
-		// Every attachment is an object of its own. A small list that names a large one again and again would
-		// make a ZIP without end.
+		// Every attachment is a separate object. A small list that names a large file many times
+		// would make an endless ZIP.
 		if seen[f.Link.CID] {
-			return errors.New("a file twice")
+			return errors.New("the same file twice")
 		}
 		seen[f.Link.CID] = true
 		if f.Link.Base != l.Files[0].Link.Base {
@@ -135,8 +137,8 @@ func (l *List) check() error {
 	return nil
 }
 
-// ZIP returns the archive of these files, each under a name of its own that can be saved. All have the
-// date modified; open opens one of them by its index.
+// ZIP returns the archive of these files, each under a name of its own that can be saved. All have
+// the date modified; open opens one of them by its index.
 func ZIP(fs []File, modified time.Time, open zipstream.Open) *zipstream.Reader {
 	names := make([]string, len(fs))
 	for i, f := range fs {
@@ -149,7 +151,7 @@ func ZIP(fs []File, modified time.Time, open zipstream.Open) *zipstream.Reader {
 	return zipstream.New(entries, modified, open)
 }
 
-// files are unpacked one by one, so that no more of them are than may be.
+// files are decoded one by one, so that no more than MaxFiles are ever in memory.
 type files []File
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -176,7 +178,8 @@ func (f File) MarshalJSON() ([]byte, error) {
 	return json.Marshal(fileJSON{f.Link.URL(), f.Name, f.Type, f.Size, fmt.Sprintf("%08x", f.CRC32)})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and nothing else. Members it does not know are for later versions.
+// UnmarshalJSON accepts what MarshalJSON writes. It ignores members that it does not know: later
+// versions may have them.
 func (f *File) UnmarshalJSON(b []byte) error {
 	var w fileJSON
 	if err := json.Unmarshal(b, &w); err != nil {

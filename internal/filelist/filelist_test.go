@@ -122,8 +122,7 @@ func vectors(t *testing.T) []vector {
 	}
 }
 
-// Each vector, as it stands in the file, comes to its end.
-func TestVectors(t *testing.T) {
+func TestVectorsAreReadAsTheySay(t *testing.T) {
 	var want bytes.Buffer
 	enc := json.NewEncoder(&want)
 	enc.SetEscapeHTML(false)
@@ -161,8 +160,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// The example in the specification is the first of the vectors.
-func TestExample(t *testing.T) {
+func TestExampleOfTheFormatIsTheFirstVector(t *testing.T) {
 	text, err := os.ReadFile("../../docs/format.md")
 	if err != nil {
 		t.Fatal(err)
@@ -180,8 +178,8 @@ func many(n int, name string) []File {
 	return fs
 }
 
-// What is written is read, up to the bounds, and no more is written.
-func TestBounds(t *testing.T) {
+// Marshal writes no list that Read would refuse.
+func TestListsUpToTheBoundsAreRead(t *testing.T) {
 	for _, tt := range []struct {
 		why   string
 		files []File
@@ -215,8 +213,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// Long names are cut as the metadata's are, between two characters.
-func TestNamesAreCut(t *testing.T) {
+func TestLongNamesAreClipped(t *testing.T) {
 	fs := good()
 	fs[0].Name, fs[1].Name = "x"+strings.Repeat("é", filename.MaxText), "bad\xff.pdf"
 	l, err := Read(strings.NewReader(marshal(t, fs)))
@@ -231,15 +228,14 @@ func TestNamesAreCut(t *testing.T) {
 	}
 }
 
-// What the source says comes back.
-func TestReadFails(t *testing.T) {
+func TestErrorOfTheSourceIsReturned(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := Read(iotest.ErrReader(broken)); !errors.Is(err, broken) || errors.Is(err, ErrInvalid) {
 		t.Errorf("error %v, want the source's", err)
 	}
 }
 
-// What is read can be written again, and is the same then.
+// A list that was read and is written again is the same list.
 func FuzzRead(f *testing.F) {
 	file, err := os.ReadFile(vectorFile)
 	if err != nil {
@@ -262,7 +258,7 @@ func FuzzRead(f *testing.F) {
 		}
 		b, err := Marshal(l.Files)
 		if errors.Is(err, ErrTooMany) {
-			return // the same text can be written shorter than we do
+			return // the input was a shorter form of the same list
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -36,9 +36,9 @@ const (
 func Display(name string) string { return Shorten(lastElement(name)) }
 
 // Clean returns a name under which a file can be offered and saved on any system. To the rules of
-// Display it adds: the characters that Windows forbids become "_", a name of a Windows device gets a
-// "_" before it, a leading "-" goes, which a shell's command would take for an option, and a name of
-// which nothing is left is [Nameless].
+// Display it adds: the characters that Windows forbids become "_", a name of a Windows device gets
+// a "_" before it, a leading "-" goes, which a shell's command would take for an option, and a name
+// of which nothing is left is [Nameless].
 func Clean(name string) string {
 	name = strings.TrimLeft(forbidden.Replace(lastElement(name)), ". -")
 	if device.MatchString(name) {
@@ -94,8 +94,9 @@ func extension(name string) string {
 	return ext
 }
 
-// Unique makes names different from each other: "a.pdf", "a (2).pdf". Names that some file system takes
-// for the same are the same: those that differ in capitals alone, or in the two ways to write an é.
+// Unique makes names different from each other: "a.pdf", "a (2).pdf". Names that some file system
+// takes for the same are the same: those that differ in capitals alone, or in the two ways to write
+// an é.
 func Unique(names []string) []string {
 	unique := make([]string, len(names))
 	taken := make(map[string]bool, len(names))

@@ -30,13 +30,13 @@ func testLink(base string, seed byte) Link {
 	return Link{Base: base, CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
 }
 
-// toAll is the link to all of a mail's files.
+// toAll returns the link with All set.
 func toAll(l Link) Link {
 	l.All = true
 	return l
 }
 
-func TestURL(t *testing.T) {
+func TestLinkHasNoCharacterThatScannersEncode(t *testing.T) {
 	l := testLink("https://files.example.org/d", 1)
 	want := "https://files.example.org/d/" + l.CID.String() + "#" + l.Fragment.Encode()
 	if l.URL() != want || len(l.CID.String()) != cidLength {
@@ -52,7 +52,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-func TestParseBase(t *testing.T) {
+func TestBasesHaveOneForm(t *testing.T) {
 	for in, want := range map[string]string{
 		"https://files.example.org":         "https://files.example.org",
 		"https://files.example.org/":        "https://files.example.org",
@@ -78,8 +78,8 @@ func TestParseBase(t *testing.T) {
 	}
 }
 
-// What mail programs, scanners and people do to links.
-func TestParseRepairs(t *testing.T) {
+// Mail programs, scanners and people change links in these ways.
+func TestChangedLinksAreRepaired(t *testing.T) {
 	l := testLink("https://files.example.org/d", 1)
 	testRepairs(t, l)
 	testRepairs(t, toAll(l))
@@ -146,7 +146,7 @@ func testRepairs(t *testing.T, l Link) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 	l := testLink("https://files.example.org", 2)
 	url := l.URL()
 	head, fragment, _ := strings.Cut(url, "#")
@@ -206,7 +206,7 @@ func must(s string, err error) string {
 	return s
 }
 
-func TestParsePath(t *testing.T) {
+func TestPathMayHoldTheFragment(t *testing.T) {
 	l := testLink("", 3)
 	c, fragment := l.CID.String(), l.Fragment.Encode()
 	tests := []struct {
@@ -280,7 +280,7 @@ func TestLinksDoNotPrint(t *testing.T) {
 	}
 }
 
-// parse(format(link)) = link, whatever the link, and whatever stands around it.
+// parse(format(link)) = link for every link, also with other text around it.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("seed"), "files.example.org", "/d", "<", ">.")
 	f.Add([]byte{}, "127.0.0.1:80", "", "", "\r\n")

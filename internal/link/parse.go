@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// maxInput bounds what Parse looks at. A link is 120 characters and its prefix.
+	// maxInput bounds what is parsed, in bytes. A link has 120 characters and its prefix.
 	maxInput = 8 << 10
-	// maxPieces is into how many pieces white space may have cut a fragment of 45 characters.
+	// maxPieces is how many pieces white space may have cut a fragment of 45 characters into.
 	maxPieces = 8
 )
 
-// Parse reads a link as people paste it, and undoes what mail programs and scanners do to it.
-// ErrIncomplete says that its end is missing, ErrInvalid that it is no link.
+// Parse reads a link as people paste it, and undoes what mail programs and scanners do to it. It
+// returns ErrIncomplete if the end is missing, and ErrInvalid if this is not a link.
 func Parse(s string) (Link, error) {
 	if len(s) > maxInput {
 		return Link{}, ErrInvalid
@@ -33,8 +33,8 @@ func Parse(s string) (Link, error) {
 	case err != nil:
 		return Link{}, err
 	}
-	// White space is a wrapped line, or else other text follows the link: as much belongs to the
-	// fragment as makes one.
+	// White space is a wrapped line, or the end of the link with other text after it. The longest
+	// run of pieces that is a fragment belongs to the link.
 	pieces := strings.FieldsFunc(tail, isBlank)
 	err = ErrIncomplete
 	for n := min(len(pieces), maxPieces); n > 0; n-- {
@@ -47,7 +47,7 @@ func Parse(s string) (Link, error) {
 
 var scheme = regexp.MustCompile(`(?i)https?://`)
 
-// parseHead reads BASE/CID or BASE/CID/all, before which anything may stand: brackets, a quote,
+// parseHead reads BASE/CID or BASE/CID/all. Anything may stand before it: brackets, a quote,
 // another link.
 func parseHead(s string) (l Link, err error) {
 	starts := scheme.FindAllStringIndex(s, -1)
@@ -72,14 +72,14 @@ func parseHead(s string) (l Link, err error) {
 	return l, err
 }
 
-// cutTail is the beginning of an object's CID, all of which start alike, being of one prefix; or a CID and
-// the beginning of "/all".
+// cutTail matches the beginning of an object's CID, or a CID and the beginning of "/all". All CIDs
+// of objects start alike, because they have the same prefix.
 var cutTail = regexp.MustCompile(`/bafybei(?:[a-z2-7]{0,51}|[a-z2-7]{52}/(?:al?)?)$`)
 
 // ParsePath reads the path of a request to the gateway, percent-decoded once and without the
-// prefix: an element CID, then the rest. Scanners re-encode "#", so that the fragment arrives
-// in the path: "CID#A" or "CID/all#A", with "%23" where they did it twice. When only the fragment
-// is at fault (ErrIncomplete, ErrInvalid) the CID is returned all the same.
+// prefix: the CID, then the rest. Scanners re-encode "#", and the fragment arrives in the path:
+// "CID#A" or "CID/all#A", with "%23" if they did so twice. If only the fragment is wrong, ParsePath
+// returns ErrIncomplete or ErrInvalid and the CID.
 func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragment bool, err error) {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if len(first) > maxInput {
@@ -98,7 +98,8 @@ func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragm
 	return c, rest, f, hasFragment, err
 }
 
-// cutAll takes the fragment off "all#A". Any other rest stays as it is: names of files stand in it.
+// cutAll cuts the fragment off "all#A". Any other rest is returned unchanged: it may have names of
+// files in it.
 func cutAll(rest string) (string, string, bool) {
 	if !strings.HasPrefix(rest, all[1:]) || len(rest) > maxInput {
 		return rest, "", false
@@ -110,7 +111,7 @@ func cutAll(rest string) (string, string, bool) {
 	return head, tail, true
 }
 
-// parseFragment takes the letters and digits that s begins with. What follows them is the
+// parseFragment reads the letters and digits at the beginning of s. After them may come the
 // sentence around the link, its brackets and quotes, or a tracker's parameters.
 func parseFragment(s string) (crypto.Fragment, error) {
 	end := strings.IndexFunc(s, func(r rune) bool {
@@ -126,10 +127,10 @@ func parseFragment(s string) (crypto.Fragment, error) {
 	return f, err
 }
 
-// encodedHash is "#" percent-encoded, once or again and again: %23, %2523, %252523.
+// encodedHash is "#" percent-encoded, once or several times: %23, %2523, %252523.
 var encodedHash = regexp.MustCompile(`%(?:25)*23`)
 
-// maxEscapes is how often "&" may have been escaped for HTML: &#35;, &amp;#35;, &amp;amp;#35;.
+// maxEscapes is how often "#" may have been escaped for HTML: &#35;, &amp;#35;, &amp;amp;#35;.
 const maxEscapes = 3
 
 func decode(s string) string {
@@ -139,10 +140,10 @@ func decode(s string) string {
 	return encodedHash.ReplaceAllString(s, "#")
 }
 
-// wrap is a line break inside a link: plain, as quoted-printable writes it (RFC 2045 section
+// wrap is a line break inside a link: plain, in the form of quoted-printable (RFC 2045 section
 // 6.7), or with the marks of a quoted reply on the next line.
 var wrap = regexp.MustCompile(`=?\r?\n[ \t>]*`)
 
-// isBlank knows zero-width spaces, joiners, soft hyphens and byte order marks too, with which
-// rich text breaks long words.
+// isBlank reports whether r is white space, or one of the zero-width spaces, joiners, soft hyphens
+// and byte order marks with which rich text breaks long words.
 func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }

@@ -1,5 +1,5 @@
-// Package stack says where a panic came from, and nothing of what was on the way: debug.Stack prints
-// the bytes of arguments as well, words of a key among them.
+// Package stack says where a panic came from, and this holds: no argument of a function is printed.
+// debug.Stack prints the bytes of arguments, which may be part of a key.
 package stack
 
 import (
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// depth is more calls than any request or message makes here.
+// depth is more calls than a request or a message has on its stack.
 const depth = 32
 
-// Trace names the functions and lines that led to its caller, one a line, the caller first.
+// Trace returns the functions and lines on the stack, one in each line, its caller first.
 func Trace() string {
 	var calls [depth]uintptr
 	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls[:])])

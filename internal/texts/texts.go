@@ -1,8 +1,8 @@
 // Package texts has everything that people read in mails and on pages, in their languages, and this
 // holds: every language says everything that English says, and fills in the same values.
 //
-// There is one file for each language, languages/CODE.toml; en.toml explains them. Whatever offers a
-// choice of languages offers the ones that [All] returns.
+// There is one file for each language, languages/CODE.toml; en.toml explains them. Configuration,
+// notice and pages offer the languages that [All] returns.
 package texts
 
 import (
@@ -101,7 +101,8 @@ var matcher = sync.OnceValue(func() language.Matcher {
 	return language.NewMatcher(tags)
 })
 
-// maxAcceptLanguage is more than any browser sends, and bounds the parsing of what a stranger sends.
+// maxAcceptLanguage is more than any browser sends, and bounds the parsing of what a stranger
+// sends.
 const maxAcceptLanguage = 200
 
 // Preferred returns the language that fits the value of Accept-Language best (RFC 9110, 12.5.4), or
@@ -147,8 +148,8 @@ func (l *Language) Moment(t time.Time) string {
 	return strings.NewReplacer("{date}", l.Day(t.UTC()), "{time}", t.UTC().Format("15:04")).Replace(l.Date.Moment)
 }
 
-// Size returns a number of bytes as file managers write it: in units of a thousand, with one decimal
-// below ten. The script of the pages has the same rules (gateway/web/all.js).
+// Size returns a number of bytes as file managers write it: in units of a thousand, with one
+// decimal below ten. The script of the pages has the same rules (gateway/web/all.js).
 func (l *Language) Size(n int64) string {
 	if n < 1000 {
 		return strings.ReplaceAll(l.Form(l.Bytes, int(n)), "{n}", strconv.FormatInt(n, 10))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Every language says everything that English says, in every plural form that it has, and fills in the
-// same values.
+// Every language says everything that English says, in every plural form that it has, and fills in
+// the same values.
 func TestEveryLanguageIsComplete(t *testing.T) {
 	if len(All()) < 4 || English().Code != "en" {
 		t.Fatalf("%d languages, the first is %q; want at least 4, and English first", len(All()), English().Code)

@@ -1,12 +1,12 @@
-// Package zipstream is a ZIP file that nobody writes before it is read, and this holds: every byte of it
-// follows from its entries, so that its size is known at once, it can be read from anywhere, and it is the
-// same whenever it is read.
+// Package zipstream makes a ZIP file while it is read, and this holds: every byte follows from the
+// entries and their files. So the size is known before the first byte, reading can start anywhere,
+// and the file is the same each time.
 //
 //	local header, file, local header, file, …, central directory, end
 //
-// The files are stored, not compressed, with their sizes and CRC-32 in front of them. archive/zip writes such
-// files too, but only from the first byte on: where an entry begins it knows when it has written all before
-// it, and so a download that broke off at its end would cost all of it again.
+// The files are stored, not compressed, with their sizes and CRC-32 before them. archive/zip writes
+// such files too, but only from the first byte on, so a download that broke off near its end would
+// read all files again.
 //
 // References are to APPNOTE.TXT 6.3.10, PKWARE's ".ZIP File Format Specification".
 package zipstream

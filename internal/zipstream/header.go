@@ -7,25 +7,26 @@ import (
 )
 
 const (
-	// From here on a number stands in the ZIP64 extra field, and the usual place is full of ones (4.4.1.4).
+	// Numbers from here on stand in the ZIP64 extra field, and the usual place has all bits set
+	// (4.4.1.4).
 	large      = math.MaxUint32
 	manyFiles  = math.MaxUint16
-	versionOld = 20 // 4.4.3.2: files in folders; what every reader knows
+	versionOld = 20 // 4.4.3.2: every reader knows this version
 	version64  = 45 // ZIP64
 
-	unix     = 3 << 8          // 4.4.2.2: what the attributes mean
+	unix     = 3 << 8          // 4.4.2.2: the attributes are those of Unix
 	readable = 0o100_644 << 16 // 4.4.15: a regular file's mode
 
-	utf8Name = 1 << 11 // 4.4.4, bit 11. Bit 3 is off: sizes and CRC stand before the file, not behind it.
+	utf8Name = 1 << 11 // 4.4.4, bit 11. Bit 3 is off: sizes and CRC stand before the file.
 	stored   = 0       // 4.4.5
 
 	idZIP64 = 0x0001 // 4.5.3
-	idTime  = 0x5455 // 4.6.1, Info-ZIP's: seconds since 1970, where the field of old has no time zone
+	idTime  = 0x5455 // 4.6.1, Info-ZIP's: seconds since 1970; the time of MS-DOS has no time zone
 )
 
 var le = binary.LittleEndian
 
-// local is the header that stands before a file (4.3.7).
+// local returns the header that stands before a file (4.3.7).
 func (a *Reader) local(i int) []byte {
 	e := &a.entries[i]
 	var extra []byte
@@ -34,7 +35,7 @@ func (a *Reader) local(i int) []byte {
 		extra = le.AppendUint16(extra, idZIP64)
 		extra = le.AppendUint16(extra, 16)
 		extra = le.AppendUint64(extra, uint64(e.Size))
-		extra = le.AppendUint64(extra, uint64(e.Size)) // both, also where they are the same (4.5.3)
+		extra = le.AppendUint64(extra, uint64(e.Size)) // both sizes are required (4.5.3)
 		size, version = large, version64
 	}
 	extra = a.appendTime(extra)
@@ -43,7 +44,7 @@ func (a *Reader) local(i int) []byte {
 	return append(append(b, e.Name...), extra...)
 }
 
-// central is the file's header in the directory (4.3.12).
+// central returns the file's header in the directory (4.3.12).
 func (a *Reader) central(i int) []byte {
 	e, at := &a.entries[i], a.starts[2*i]
 	var extra64 []byte
@@ -73,7 +74,7 @@ func (a *Reader) central(i int) []byte {
 	return append(append(b, e.Name...), extra...)
 }
 
-// appendFields appends what both headers have, from the version on.
+// appendFields appends the fields that both headers have, from the version on.
 func (a *Reader) appendFields(b []byte, e *Entry, version uint16, size uint32, extra int) []byte {
 	b = le.AppendUint16(b, version)
 	b = le.AppendUint16(b, utf8Name)
@@ -88,7 +89,7 @@ func (a *Reader) appendFields(b []byte, e *Entry, version uint16, size uint32, e
 	return le.AppendUint16(b, uint16(extra))
 }
 
-// appendTime is the extended timestamp: its flags, which say that it is that of the last change, and it.
+// appendTime appends the extended timestamp: a flag for the time of the last change, and that time.
 func (a *Reader) appendTime(b []byte) []byte {
 	b = le.AppendUint16(b, idTime)
 	b = le.AppendUint16(b, 5)
@@ -96,20 +97,20 @@ func (a *Reader) appendTime(b []byte) []byte {
 	return le.AppendUint32(b, uint32(a.modified.Unix()))
 }
 
-// dosTime counts from 1980, in steps of two seconds (4.4.6).
+// dosTime returns t in the format of MS-DOS: from 1980, in steps of two seconds (4.4.6).
 func dosTime(t time.Time) (clock, date uint16) {
 	return uint16(t.Hour()<<11 | t.Minute()<<5 | t.Second()/2), uint16((t.Year()-1980)<<9 | int(t.Month())<<5 | t.Day())
 }
 
-// end is what follows the directory: the end of old (4.3.16), and where that has no room the new one and its
-// locator before it (4.3.14, 4.3.15).
+// end returns the end record (4.3.16). If a number does not fit, the ZIP64 record and its locator
+// stand before it (4.3.14, 4.3.15).
 func (a *Reader) end() []byte {
 	n := len(a.entries)
 	begin, end := a.starts[2*n], a.starts[3*n]
 	var b []byte
 	if n >= manyFiles || end-begin >= large || begin >= large {
 		b = le.AppendUint32(b, 0x06064b50)
-		b = le.AppendUint64(b, 44) // bytes from here to the locator
+		b = le.AppendUint64(b, 44) // bytes until the locator
 		b = le.AppendUint16(b, unix|version64)
 		b = le.AppendUint16(b, version64)
 		b = le.AppendUint64(b, 0) // this disk, and the directory's

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ErrEntry: a file is not what its entry says of it.
-var ErrEntry = errors.New("a file of the archive is not what it was said to be")
+// ErrEntry says that a file does not have the size or the CRC-32 of its entry.
+var ErrEntry = errors.New("a file of the archive differs from its entry")
 
 // An Entry is one file of an archive.
 type Entry struct {
@@ -19,30 +19,33 @@ type Entry struct {
 	CRC32 uint32 // IEEE; of an empty file 0
 }
 
-// Open opens the file of an entry where it is to be read from. The reader closes what it returns.
+// Open opens the file of an entry at an offset. The Reader closes it.
 type Open func(entry int, offset int64) (io.ReadCloser, error)
 
-// A Reader is an archive. It opens one file at a time, and only what is read. It is for one goroutine.
+// A Reader reads an archive. It opens one file at a time, and only files that are read. It is not
+// safe for concurrent use.
 //
-// A file that ends early, goes on after its end, or has another CRC is an ErrEntry before its last byte is
-// given out. A file that is read from its middle on has no CRC to check.
+// Read returns ErrEntry, in place of the last bytes of a file, if the file is shorter or longer
+// than its entry says or has another CRC-32. The CRC-32 is not checked if reading began in the
+// middle of the file.
 type Reader struct {
 	entries  []Entry
 	modified time.Time
 	open     Open
-	// starts are the offsets of the pieces: of n entries 2n headers and files in turns, n headers of the
-	// directory, the end, and what follows it, which is the size.
+	// starts[k] is the offset of piece k. With n entries the pieces are 2n alternating local
+	// headers and files, n central headers and the end record. The last element is the total size.
 	starts []int64
 
 	off  int64
-	file io.ReadCloser // nil: none is open
-	next int64         // where in the archive file stands
-	sum  uint32
-	from int64 // where in the archive reading of file began
+	file io.ReadCloser // the open file; nil if none is open
+	next int64         // offset in the archive of the next byte of file
+	sum  uint32        // CRC-32 of what was read of file
+	from int64         // offset in the archive where reading of file began
 	err  error
 }
 
-// New returns the archive of these files, all of which have the same date: it is between 1980 and 2106.
+// New returns the archive of these files. modified is the date of all of them, between 1980 and
+// 2106.
 func New(entries []Entry, modified time.Time, open Open) *Reader {
 	a := &Reader{entries: entries, modified: modified.UTC(), open: open}
 	n := len(entries)
@@ -59,10 +62,10 @@ func New(entries []Entry, modified time.Time, open Open) *Reader {
 	return a
 }
 
-// Size is the number of bytes of the archive.
+// Size returns the size of the archive in bytes.
 func (a *Reader) Size() int64 { return a.starts[len(a.starts)-1] }
 
-// piece makes one that is no file.
+// piece returns piece k, which must not be a file.
 func (a *Reader) piece(k int) []byte {
 	switch n := len(a.entries); {
 	case k < 2*n:
@@ -88,8 +91,9 @@ func (a *Reader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Read implements io.Reader. It goes on until a byte of a file is read, so that an archive whose first file
-// cannot be opened has not begun; and reads no more than one file, for a source may be slow.
+// Read implements io.Reader. It returns no bytes before a byte of a file was read, so an archive
+// whose first file cannot be opened does not begin. It reads from one file only, since a source may
+// be slow.
 func (a *Reader) Read(p []byte) (n int, err error) {
 	if a.err != nil {
 		return 0, a.err
@@ -115,7 +119,7 @@ func (a *Reader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// readFile reads at least a byte of the file that is the kth piece.
+// readFile reads at least one byte of the file that is piece k.
 func (a *Reader) readFile(k int, p []byte) (int, error) {
 	i, start, end := k/2, a.starts[k], a.starts[k+1]
 	if a.file == nil || a.next != a.off {
@@ -142,7 +146,7 @@ func (a *Reader) readFile(k int, p []byte) (int, error) {
 	return n, a.finish(i, start)
 }
 
-// finish closes a file that was read to its end, and checks it.
+// finish checks and closes a file that was read to its end.
 func (a *Reader) finish(i int, start int64) error {
 	if a.from == start && a.sum != a.entries[i].CRC32 {
 		return fmt.Errorf("%w: file %d has another CRC-32", ErrEntry, i)
@@ -155,7 +159,7 @@ func (a *Reader) finish(i int, start int64) error {
 	return a.Close()
 }
 
-// Close closes the file that is open, if one is.
+// Close closes the open file, if there is one.
 func (a *Reader) Close() error {
 	if a.file == nil {
 		return nil

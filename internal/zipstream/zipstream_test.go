@@ -19,7 +19,7 @@ import (
 
 var date = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
 
-// source is the files of an archive, and what became of them.
+// source has the files of an archive, and counts what is opened.
 type source struct {
 	names    []string
 	contents [][]byte
@@ -54,7 +54,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// sources are archives of none, one and many files.
+// sources returns archives of no, one and many files.
 func sources() map[string]*source {
 	many := &source{}
 	for i := range 300 {
@@ -70,8 +70,8 @@ func sources() map[string]*source {
 	}
 }
 
-// Go, Python, Info-ZIP and 7-Zip find in it what was put in, and none of them has anything to say against it.
-func TestOthersReadIt(t *testing.T) {
+// Go, Python, Info-ZIP and 7-Zip read every file, without a warning.
+func TestOtherProgramsReadTheArchive(t *testing.T) {
 	for name, s := range sources() {
 		t.Run(name, func(t *testing.T) {
 			a := New(s.entries(), date, s.Open)
@@ -124,7 +124,7 @@ func readWithGo(t *testing.T, path string, s *source) {
 	}
 }
 
-// The local headers are what a reader has that does not wait for the end.
+// A reader that does not wait for the end has only the local headers.
 const python = `
 import sys, zipfile, zlib
 z = zipfile.ZipFile(sys.argv[1])
@@ -149,7 +149,7 @@ func readWithPython(t *testing.T, path string, s *source) {
 	}
 }
 
-// run runs another program, which has to be there where all tests are run.
+// run runs another program. In CI it must be installed.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil && os.Getenv("CI") == "" {
@@ -172,8 +172,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// From wherever it is read, in whatever steps, it is the same.
-func TestReadFromAnywhere(t *testing.T) {
+func TestArchiveIsTheSameFromEveryOffset(t *testing.T) {
 	s := sources()["three"]
 	s.contents[0] = noise(100)
 	whole, err := io.ReadAll(New(s.entries(), date, s.Open))
@@ -197,8 +196,7 @@ func TestReadFromAnywhere(t *testing.T) {
 	}
 }
 
-// Only what is asked for is opened.
-func TestOpensWhatIsRead(t *testing.T) {
+func TestOnlyFilesThatAreReadAreOpened(t *testing.T) {
 	s := sources()["many"]
 	a := New(s.entries(), date, s.Open)
 	for _, tt := range []struct {
@@ -221,8 +219,8 @@ func TestOpensWhatIsRead(t *testing.T) {
 	}
 }
 
-// A file that is another than its entry says is an error before the archive can be taken for whole.
-func TestFilesThatAreOthers(t *testing.T) {
+// The error comes before the archive could be taken for complete.
+func TestFileThatDiffersFromItsEntryIsAnError(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tt := range map[string]struct {
 		alter func(content []byte) (io.Reader, error)
@@ -255,7 +253,7 @@ func TestFilesThatAreOthers(t *testing.T) {
 	}
 }
 
-// zeros is a file that is as long as is asked for.
+// zeros is an endless file.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
@@ -273,8 +271,8 @@ func (s sparse) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// A file of more than 4 GiB, and one that begins beyond them, stand in ZIP64's fields.
-func TestZIP64(t *testing.T) {
+// One file is larger than 4 GiB, and one begins after that.
+func TestLargeFilesNeedZIP64(t *testing.T) {
 	const huge = 4<<30 + 77
 	sum := uint32(0)
 	for left := int64(huge); left > 0; left -= int64(len(hole)) {
@@ -315,8 +313,7 @@ func TestZIP64(t *testing.T) {
 	run(t, "unzip", "-tq", path, "after.txt")
 }
 
-// The numbers at which the fields of old are full.
-func TestZIP64Begins(t *testing.T) {
+func TestZIP64BeginsWhereTheUsualFieldsEnd(t *testing.T) {
 	for _, tt := range []struct {
 		size int64
 		n    int
@@ -343,7 +340,7 @@ func TestZIP64Begins(t *testing.T) {
 	}
 }
 
-// offsetReader has only the end of a file.
+// offsetReader has the end of a file only.
 type offsetReader struct {
 	b  []byte
 	at int64
