@@ -184,8 +184,8 @@ func (h *hop) note(line string) {
 }
 
 func (h *hop) answer(c net.Conn, key string) bool {
-	reply, late := strings.CutPrefix(h.scripted(key), later)
-	if late {
+	reply, delayed := strings.CutPrefix(h.scripted(key), later)
+	if delayed {
 		time.Sleep(time.Minute)
 	}
 	switch reply {

@@ -62,17 +62,3 @@ func TestHopCounterAtEverySplit(t *testing.T) {
 		}
 	}
 }
-
-func TestClientVanishesInPassingMessage(t *testing.T) {
-	faults.Covers(t, 17)
-	r := newRig(t)
-	c := r.envelope()
-	c.want("DATA", "354")
-	c.send(halfMail)
-	r.hop.await(t, "DATA")
-	c.Close()
-	r.hop.await(t, "closed")
-	if got := r.hop.delivered(); len(got) > 0 {
-		t.Errorf("delivered %q", got)
-	}
-}

@@ -103,7 +103,7 @@ func TestMailGoesToTheRecipientThatWasAccepted(t *testing.T) {
 
 // What the next hop says to DATA and to the final dot, what the client is told, and what stays
 // stored.
-func TestAnswersToDATAAndDot(t *testing.T) {
+func TestAnswerToDATAOrDotDecides(t *testing.T) {
 	faults.Covers(t, 30, 33, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
 	for _, c := range []struct {
@@ -154,7 +154,7 @@ func TestAnswersToDATAAndDot(t *testing.T) {
 
 // A reply before the final dot does not answer the dot, so the dot is not sent. Otherwise a mail
 // could be accepted that nobody has, or the files of a mail deleted that somebody has.
-func TestAnswersBeforeTheDot(t *testing.T) {
+func TestNoDotAfterAnEarlyAnswer(t *testing.T) {
 	faults.Covers(t, 30, 35)
 	const ours = "451 4.3.0 Temporary failure, please try again later"
 	for said, want := range map[string]string{

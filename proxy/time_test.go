@@ -311,6 +311,7 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 		{name: "S2 before the message", commands: begun, fate: none},
 		{name: "S2 in the header", commands: begun, sent: wire[:20], fate: none},
 		{name: "S2 in the attachment", commands: begun, sent: wire[:len(wire)/2], fate: discarded},
+		{name: "S2 in a mail that passes", commands: begun, sent: halfMail, fate: none},
 		{name: "S2 before the dot", commands: begun, sent: wire[:len(wire)-3], fate: discarded},
 		{name: "S2 in the dot", commands: begun, sent: wire[:len(wire)-1], fate: discarded},
 		{name: "S3 before the answer to DATA", commands: begun, sent: wire, at: "DATA", answer: silence, fate: discarded},
