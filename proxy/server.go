@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -50,25 +51,12 @@ const (
 
 func (c Config) withDefaults() Config {
 	t := &c.Timeouts
-	for _, d := range []struct {
-		value  *time.Duration
-		preset time.Duration
-	}{
-		{&t.Dial, 10 * time.Second},
-		{&t.Client, 300 * time.Second},
-		{&t.Reply, 90 * time.Second},
-		{&t.Noop, 120 * time.Second},
-	} {
-		if *d.value <= 0 {
-			*d.value = d.preset
-		}
-	}
-	if c.MaxSessions <= 0 {
-		c.MaxSessions = defaultSessions
-	}
-	if c.Hostname == "" {
-		c.Hostname = "localhost"
-	}
+	t.Dial = cmp.Or(max(t.Dial, 0), 10*time.Second)
+	t.Client = cmp.Or(max(t.Client, 0), 300*time.Second)
+	t.Reply = cmp.Or(max(t.Reply, 0), 90*time.Second)
+	t.Noop = cmp.Or(max(t.Noop, 0), 120*time.Second)
+	c.MaxSessions = cmp.Or(max(c.MaxSessions, 0), defaultSessions)
+	c.Hostname = cmp.Or(c.Hostname, "localhost")
 	return c
 }
 
