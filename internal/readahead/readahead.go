@@ -107,11 +107,14 @@ func (p *piece) read(src io.Reader) {
 	p.n, p.err = Fill(src, p.buf[:])
 }
 
-// Fill is io.ReadFull, except that it does not turn the reader's end into io.ErrUnexpectedEOF: the
-// two stay apart. At the end it returns what there was, with io.EOF. A reader that gives neither a
-// byte nor an error a hundred times gets io.ErrNoProgress.
-func Fill(r io.Reader, buf []byte) (n int, err error) {
-	for empty := 0; n < len(buf) && err == nil; {
+// Fill fills buf as AtLeast does.
+func Fill(r io.Reader, buf []byte) (n int, err error) { return AtLeast(r, buf, len(buf)) }
+
+// AtLeast is io.ReadAtLeast, except that it does not turn the reader's end into io.ErrUnexpectedEOF:
+// the two stay apart. At the end it returns the bytes it read, with io.EOF. For a reader that a
+// hundred times gives neither a byte nor an error it returns io.ErrNoProgress.
+func AtLeast(r io.Reader, buf []byte, min int) (n int, err error) {
+	for empty := 0; n < min && err == nil; {
 		var m int
 		m, err = r.Read(buf[n:])
 		n += m

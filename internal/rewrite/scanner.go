@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 )
 
 const (
@@ -174,15 +175,8 @@ func (s *scanner) fill() {
 		s.w = copy(s.buf, s.buf[s.r:s.w])
 		s.r = 0
 	}
-	// A reader that returns neither bytes nor an error, again and again, is broken.
-	for range 100 {
-		n, err := s.src.Read(s.buf[s.w:])
-		s.w += n
-		s.total += int64(n)
-		s.err = err
-		if n > 0 || err != nil {
-			return
-		}
-	}
-	s.err = io.ErrNoProgress
+	n, err := readahead.AtLeast(s.src, s.buf[s.w:], 1)
+	s.w += n
+	s.total += int64(n)
+	s.err = err
 }
