@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,7 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -63,20 +65,20 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // the retries after a cut take a while
-			door := newDoor(t, from, brokenSize/2)
-			get := startGet(t, nil, args(door.url, l)...)
+			door, url := newDoor(t, from, brokenSize/2)
+			get := startGet(t, nil, args(url, l)...)
 			get.reaches(t, partOf(l), 1<<20)
 			if signal == 0 {
-				door.shut()
+				close(door.closed)
 			}
 			get.signal(t, signal)
 			get.ends(t, signal)
 			have := get.size(partOf(l))
-			door.open()
-			goesOn(t, get.cmd.Dir, content, args(door.url, l)...)
+			door, url = newDoor(t, from, 1<<40)
+			goesOn(t, get.cmd.Dir, content, args(url, l)...)
 			// A block of 1 MiB is sent whole, and there are blocks above the leaves.
-			if most := brokenSize - have + 1<<20 + 64<<10; door.gave() > most {
-				t.Errorf("with %d bytes there, %d of %d came again", have, door.gave(), brokenSize)
+			if most := brokenSize - have + 1<<20 + 64<<10; door.gave.Load() > most {
+				t.Errorf("with %d bytes there, %d of %d came again", have, door.gave.Load(), brokenSize)
 			}
 		})
 	}
@@ -168,77 +170,58 @@ func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// door is a server in front of another. It lets a number of bytes through, and then makes clients wait.
+// door lets a number of bytes through, and then makes clients wait until it is closed.
 type door struct {
-	url string
-
-	mu    sync.Mutex
-	left  int64
-	given int64
-	cut   chan struct{} // closed: waiting and new clients are disconnected
+	left, gave atomic.Int64
+	closed     chan struct{}
 }
 
-func newDoor(t *testing.T, to string, left int64) *door {
+// newDoor returns the URL of a server in front of another, with a door for the bytes of its answers.
+func newDoor(t *testing.T, to string, left int64) (*door, string) {
+	t.Helper()
+	d := &door{closed: make(chan struct{})}
+	d.left.Store(left)
+	return d, between(t, to, func(resp *http.Response, p []byte) (int, error) {
+		if d.left.Load() == 0 {
+			select {
+			case <-d.closed:
+			case <-resp.Request.Context().Done():
+			}
+			return 0, io.ErrUnexpectedEOF
+		}
+		n, err := resp.Body.Read(p[:min(int64(len(p)), d.left.Load())])
+		d.left.Add(-int64(n))
+		d.gave.Add(int64(n))
+		return n, err
+	})
+}
+
+// between returns the URL of a server in front of another. It reads the answers' bodies with read.
+func between(t *testing.T, to string, read func(*http.Response, []byte) (int, error)) string {
 	t.Helper()
 	target, err := url.Parse(to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{left: left, cut: make(chan struct{})}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proxy.ServeHTTP(&throughDoor{w, d, r}, r)
-	}))
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		original := *resp
+		resp.Body = body{resp.Body, func(p []byte) (int, error) { return read(&original, p) }}
+		return nil
+	}
+	s := httptest.NewServer(proxy)
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()
 	})
-	d.url = s.URL
-	return d
+	return s.URL
 }
 
-func (d *door) shut() { close(d.cut) }
-
-func (d *door) open() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.left, d.given, d.cut = 1<<40, 0, make(chan struct{})
+type body struct {
+	io.Closer
+	read func([]byte) (int, error)
 }
 
-func (d *door) gave() int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.given
-}
-
-// pass returns how many of n bytes may go through, and what ends the waiting for more.
-func (d *door) pass(n int) (int, chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n = int(min(int64(n), d.left))
-	d.left -= int64(n)
-	d.given += int64(n)
-	return n, d.cut
-}
-
-type throughDoor struct {
-	http.ResponseWriter
-	d *door
-	r *http.Request
-}
-
-func (w *throughDoor) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *throughDoor) Write(p []byte) (int, error) {
-	n, cut := w.d.pass(len(p))
-	if m, err := w.ResponseWriter.Write(p[:n]); err != nil || n == len(p) {
-		return m, err
-	}
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
-	select {
-	case <-cut:
-	case <-w.r.Context().Done():
-	}
-	panic(http.ErrAbortHandler)
-}
+func (b body) Read(p []byte) (int, error) { return b.read(p) }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 )
 
 // A node may be behind a web server with TLS whose certificate a private CA has signed: SSL_CERT_FILE
@@ -66,8 +65,7 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "kubo: written, read and deleted") {
 		t.Fatalf("check: exit code %d, %s%s", code, stdout, stderr)
 	}
-	content := make([]byte, 3<<20+1)
-	_, _ = rand.Read(content)
+	content := fetchtest.Random(3<<20 + 1)
 	var mail bytes.Buffer
 	if err := writeMail(&mail, "<1@example.org>", "x", "a.bin", bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
@@ -108,49 +106,41 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 	}
 }
 
-// certAuthority is a CA whose certificate is in file.
+// certAuthority is a CA whose certificate is in file. The servers that it certifies use its key.
 type certAuthority struct {
 	file string
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key  ed25519.PrivateKey
 }
 
 func newCA(t *testing.T, file string) certAuthority {
 	t.Helper()
-	now := time.Now()
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	key := newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o600)
-	return certAuthority{file, ca, key}
+	ca := certAuthority{file, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, key}
+	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.issue(t, ca.cert)})), 0o600)
+	return ca
+}
+
+func (ca certAuthority) issue(t *testing.T, c *x509.Certificate) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, c, ca.cert, ca.key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 func (ca certAuthority) sign(t *testing.T, host string, validFor time.Duration) tls.Certificate {
 	t.Helper()
-	now := time.Now()
-	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(validFor)}
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, NotAfter: time.Now().Add(validFor)}
 	if ip := net.ParseIP(host); ip != nil {
 		c.IPAddresses = []net.IP{ip}
 	} else {
 		c.DNSNames = []string{host}
 	}
-	key := newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, c, ca.cert, key.Public(), ca.key)
-	if err != nil {
-		t.Fatal(fmt.Errorf("sign for %s: %w", host, err))
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return tls.Certificate{Certificate: [][]byte{ca.issue(t, c)}, PrivateKey: ca.key}
 }

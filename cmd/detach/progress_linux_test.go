@@ -2,11 +2,8 @@ package main
 
 import (
 	"bytes"
-	"io"
+	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
@@ -24,7 +23,11 @@ import (
 func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	file := fetchtest.File{Name: "in\x1b[2J\u202evoice\r\x9b.bin", Type: "application/pdf", Content: fetchtest.Random(4 << 20)}
 	l := fetchtest.Store(t, fetchtest.New(t).Vault, file)[0]
-	l.Base = slowly(t, l.Base)
+	l.Base = between(t, l.Base, func(resp *http.Response, p []byte) (int, error) {
+		n, err := resp.Body.Read(p)
+		time.Sleep(time.Duration(n) * time.Second / (2 << 20)) // 2 MiB a second
+		return n, err
+	})
 	screen, tty := openTerminal(t, 100)
 	get := startGet(t, tty, l.URL())
 	if err := tty.Close(); err != nil { // the screen ends with the process
@@ -83,32 +86,6 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	}
 }
 
-// slowly returns a server in front of another that sends 2 MiB a second.
-func slowly(t *testing.T, to string) string {
-	t.Helper()
-	target, err := url.Parse(to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	proxy.ModifyResponse = func(resp *http.Response) error {
-		resp.Body = slowBody{resp.Body}
-		return nil
-	}
-	s := httptest.NewServer(proxy)
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
-type slowBody struct{ io.ReadCloser }
-
-func (b slowBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	time.Sleep(time.Duration(n) * time.Second / (2 << 20))
-	return n, err
-}
-
 // A terminal that does not know its width gets the usual 80 columns, which hold a bar.
 func TestProgressFitsTheTerminal(t *testing.T) {
 	for columns, want := range map[uint16]bool{0: true, 44: false} {
@@ -121,5 +98,50 @@ func TestProgressFitsTheTerminal(t *testing.T) {
 		if got := strings.Contains(string(drawn[:n]), "] "); err != nil || got != want {
 			t.Errorf("%d columns: drawn %q, %v, want a bar: %v", columns, drawn[:n], err, want)
 		}
+	}
+}
+
+// openTerminal opens a terminal: what is written to tty can be read from screen (pty(7)).
+func openTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	resize(t, screen, columns)
+	return screen, tty
+}
+
+func resize(t *testing.T, screen *os.File, columns uint16) {
+	t.Helper()
+	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hold stops the terminal, as Ctrl-S does: its writers wait.
+func hold(t *testing.T, tty *os.File) {
+	t.Helper()
+	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOOFF); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func release(t *testing.T, tty *os.File) {
+	t.Helper()
+	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOON); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -3,15 +3,15 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,10 +38,23 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	listening := &waitWriter{want: "listening", count: 2, seen: make(chan struct{})}
-	ended := make(chan int, 1)
-	go func() { ended <- run(context.Background(), []string{"serve", "--config", file}, nil, nil, listening) }()
-	<-listening.seen
+	stderr, log := io.Pipe()
+	lines, ended := make(chan string, 100), make(chan int, 1)
+	go func() {
+		for said := bufio.NewScanner(stderr); said.Scan(); {
+			lines <- said.Text()
+		}
+	}()
+	go func() { ended <- run(context.Background(), []string{"serve", "--config", file}, nil, nil, log) }()
+	waitFor := func(text string) {
+		for line := range lines {
+			if strings.Contains(line, text) {
+				return
+			}
+		}
+	}
+	waitFor("listening")
+	waitFor("listening")
 
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -72,51 +85,13 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	listening.waitFor("draining")
+	waitFor("draining")
 	say(250, "second half\r\n.")
 	if code := <-ended; code != 0 {
-		t.Errorf("exit code %d, want 0\n%s", code, listening)
+		t.Errorf("exit code %d, want 0", code)
 	}
 	mails := box.Mails()
 	if len(mails) != 1 || !strings.HasSuffix(string(mails[0].Raw), "first half\r\nsecond half\r\n") {
 		t.Errorf("delivered %d mails, want the whole one", len(mails))
 	}
-}
-
-// waitWriter is a log that reports when it contains a text a number of times.
-type waitWriter struct {
-	mu    sync.Mutex
-	b     bytes.Buffer
-	want  string
-	count int
-	seen  chan struct{}
-}
-
-func (w *waitWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.b.Write(p)
-	if w.want != "" && strings.Count(w.b.String(), w.want) >= w.count {
-		close(w.seen)
-		w.want = ""
-	}
-	return len(p), nil
-}
-
-func (w *waitWriter) waitFor(what string) {
-	w.mu.Lock()
-	if strings.Contains(w.b.String(), what) {
-		w.mu.Unlock()
-		return
-	}
-	w.want, w.count, w.seen = what, 1, make(chan struct{})
-	seen := w.seen
-	w.mu.Unlock()
-	<-seen
-}
-
-func (w *waitWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
 }
