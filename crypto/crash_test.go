@@ -30,7 +30,7 @@ func TestCrashShowsNoKey(t *testing.T) {
 	for _, how := range []string{"panic", "panic with the key", "panic with a holder", "runtime error", "SIGQUIT"} {
 		for _, level := range []string{"all", "system"} {
 			if out := crash(t, how, level); leak(out) != "" {
-				t.Errorf("%s, GOTRACEBACK=%s: %q stands in\n%s", how, level, leak(out), out)
+				t.Errorf("%s, GOTRACEBACK=%s: found %q in\n%s", how, level, leak(out), out)
 			}
 		}
 	}
@@ -51,7 +51,7 @@ func crash(t *testing.T, how, level string) string {
 	cmd.Env = append(os.Environ(), crashEnv+"="+how, "GOTRACEBACK="+level)
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "crypto.holdAll") {
-		t.Fatalf("%s: the process ends with %v, and says\n%s", how, err, out)
+		t.Fatalf("%s: the process ended with %v and the output\n%s", how, err, out)
 	}
 	return string(out)
 }

@@ -1,5 +1,5 @@
-// Package crypto holds the secrets of Detach, and this holds of them: neither the link nor the
-// servers are enough alone, and no secret can be printed.
+// Package crypto has the secrets of Detach, and this holds: neither the link nor the servers are
+// enough alone, and no secret can be printed.
 //
 // Every attachment has its own key K, 32 random bytes. K is used for one file, so its AES-256-CTR
 // stream can start at counter zero; CTR lets a download start at any byte. K is never stored. It is

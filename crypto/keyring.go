@@ -206,7 +206,7 @@ func (r *Keyring) Share(e Epoch, cidBytes []byte) (Share, error) {
 	return Share{newSecret((*[SecretSize]byte)(b))}, nil
 }
 
-// derive is HKDF-SHA256 (RFC 5869) of the epoch's secret: an empty salt, 32 bytes.
+// derive returns 32 bytes of HKDF-SHA256 (RFC 5869) of the epoch's secret, with an empty salt.
 func (r *Keyring) derive(e Epoch, info string) ([]byte, error) {
 	s, err := r.secret(e)
 	if err != nil {

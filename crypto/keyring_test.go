@@ -96,12 +96,13 @@ func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := r.Share(testEpoch, cid); err != nil || got == want {
-		t.Errorf("made anew: the destroyed secret is back, error %v", err)
+		t.Errorf("made again: the destroyed secret is back, error %v", err)
 	}
 }
 
-// The wanted value is HKDF-SHA256 with an empty salt, computed by OpenSSL: openssl kdf -keylen 32
-// -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
+// The wanted value is HKDF-SHA256 with an empty salt, computed by OpenSSL:
+//
+//	openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
 func TestShareIsHKDFOfTheCID(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(0).bytes())+"\n")
@@ -240,7 +241,7 @@ func TestUnsafeKeyringsAreRefused(t *testing.T) {
 				t.Errorf("Share of epoch %q: got %v, want a refusal", e, err)
 			}
 			if err := r.Ensure(e); err == nil {
-				t.Errorf("Ensure of epoch %q: made", e)
+				t.Errorf("Ensure of epoch %q: got a secret", e)
 			}
 		}
 	})
@@ -405,7 +406,7 @@ func TestTicketsOpenForTheirObjectAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(ticket, "2026-11.") || strings.Trim(ticket, "0123456789-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		t.Errorf("ticket %q does not fit into a path as it is", ticket)
+		t.Errorf("ticket %q would be escaped in a path", ticket)
 	}
 	other, err := OpenKeyring(dir) // another gateway
 	if err != nil {
@@ -415,7 +416,7 @@ func TestTicketsOpenForTheirObjectAlone(t *testing.T) {
 		t.Errorf("got %q, %v, want %q", got, err, plain)
 	}
 	if again, err := r.SealTicket(testEpoch, plain, aad); err != nil || again == ticket {
-		t.Errorf("two tickets are alike, error %v", err)
+		t.Errorf("two tickets are equal, error %v", err)
 	}
 	if _, err := r.OpenTicket(ticket, []byte("cie")); !errors.Is(err, ErrTicket) {
 		t.Errorf("for another object: got %v, want ErrTicket", err)

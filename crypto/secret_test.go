@@ -102,7 +102,7 @@ func TestFragmentAndShareJoinToTheKey(t *testing.T) {
 		t.Error("the fragment is the key or the share")
 	}
 	if got := k.Split(ZeroShare()); got.secret != k.secret {
-		t.Error("with the zero share the fragment has to be the key")
+		t.Error("with the zero share the fragment is not the key")
 	}
 	if got := (Join(Fragment{}, b)); got != (Key{}) {
 		t.Error("an absent fragment joined to a key")
@@ -121,10 +121,10 @@ func TestEncodedSecretsParse(t *testing.T) {
 		text := s.encode()
 		f, err := ParseFragment(text)
 		if err != nil || f.secret != s {
-			t.Errorf("fragment of %d characters does not come back: %v", len(text), err)
+			t.Errorf("fragment of %d characters: parsed to another: %v", len(text), err)
 		}
 		if b, err := ParseShare(text); err != nil || b.secret != s {
-			t.Errorf("share of %d characters does not come back: %v", len(text), err)
+			t.Errorf("share of %d characters: parsed to another: %v", len(text), err)
 		}
 		if back, err := FragmentFromBytes(f.Bytes()); err != nil || back != f {
 			t.Errorf("fragment from bytes: %v", err)
@@ -156,7 +156,7 @@ func TestCutFragmentsAreIncompleteAndOthersInvalid(t *testing.T) {
 		{"over 32 bytes in 44 digits", "z" + strings.Repeat("z", 44), ErrFragmentInvalid},
 		{"another base", "b" + full[1:], ErrFragmentInvalid},
 		{"upper-cased", strings.ToUpper(full), ErrFragmentInvalid},
-		{"a digit base58 has not", "z0" + full[2:], ErrFragmentInvalid},
+		{"a digit that base58 lacks", "z0" + full[2:], ErrFragmentInvalid},
 		{"white space", full[:9] + " " + full[10:], ErrFragmentInvalid},
 	}
 	for _, tt := range tests {

@@ -146,7 +146,7 @@ func TestOpenSSLDecryptsTheStream(t *testing.T) {
 			t.Fatalf("openssl: %v", err)
 		}
 		if !bytes.Equal(got, plain) {
-			t.Errorf("%d bytes: openssl decrypts to something else", n)
+			t.Errorf("%d bytes: openssl decrypts to other bytes", n)
 		}
 	}
 }

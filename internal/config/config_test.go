@@ -233,7 +233,7 @@ func TestSizesHaveUnits(t *testing.T) {
 	}
 	for _, text := range []string{"", "KiB", "1.5GB", "1K", "0x10", "1KiBKiB", "1 2"} {
 		if err := new(Size).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for a size", text)
+			t.Errorf("%q: accepted as a size", text)
 		}
 	}
 }

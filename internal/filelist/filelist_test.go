@@ -80,7 +80,7 @@ func vectors(t *testing.T) []vector {
 	edit := func(why, old, new string) vector {
 		s := strings.Replace(list, old, new, 1)
 		if s == list {
-			t.Fatalf("%s: %q is not there", why, old)
+			t.Fatalf("%s: the list has no %q", why, old)
 		}
 		return vector{Why: why, List: s, Expect: "invalid"}
 	}
@@ -185,10 +185,10 @@ func TestListsUpToTheBoundsAreRead(t *testing.T) {
 		files []File
 		want  error
 	}{
-		{"as few as may be", many(MinFiles, "x"), nil},
-		{"as many as may be", many(MaxFiles, strings.Repeat("n", 200)), nil},
+		{"the fewest allowed", many(MinFiles, "x"), nil},
+		{"the most allowed", many(MaxFiles, strings.Repeat("n", 200)), nil},
 		{"one more", many(MaxFiles+1, "x"), ErrTooMany},
-		{"names that take too much room", many(MaxFiles, strings.Repeat("\x01", filename.MaxText)), ErrTooMany},
+		{"names that are too long together", many(MaxFiles, strings.Repeat("\x01", filename.MaxText)), ErrTooMany},
 	} {
 		b, err := Marshal(tt.files)
 		if !errors.Is(err, tt.want) {
@@ -202,10 +202,10 @@ func TestListsUpToTheBoundsAreRead(t *testing.T) {
 		}
 	}
 	for why, s := range map[string]string{
-		"a file more than may be": strings.Replace(marshal(t, many(MaxFiles, "x")), "[{", `[{"link":"`+testLink(-1).URL()+`","crc32":"00000000"},{`, 1),
-		"a million empty files":   `{"version":1,"files":[` + strings.Repeat("{},", MaxSize/4) + "{}]}",
-		"nothing but depth":       strings.Repeat("[", MaxSize),
-		"longer than may be":      marshal(t, good()) + strings.Repeat(" ", MaxSize),
+		"one file more than allowed": strings.Replace(marshal(t, many(MaxFiles, "x")), "[{", `[{"link":"`+testLink(-1).URL()+`","crc32":"00000000"},{`, 1),
+		"a million empty files":      `{"version":1,"files":[` + strings.Repeat("{},", MaxSize/4) + "{}]}",
+		"nothing but depth":          strings.Repeat("[", MaxSize),
+		"longer than allowed":        marshal(t, good()) + strings.Repeat(" ", MaxSize),
 	} {
 		if _, err := Read(strings.NewReader(s)); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: error %v, want ErrInvalid", why, err)
@@ -264,7 +264,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again, err := Read(bytes.NewReader(b)); err != nil || !reflect.DeepEqual(again, l) {
-			t.Fatalf("written and read again it is another: %v", err)
+			t.Fatalf("written and read again the list differs: %v", err)
 		}
 	})
 }

@@ -82,14 +82,14 @@ func TestOtherProgramsReadTheArchive(t *testing.T) {
 			check(t, err)
 			check(t, f.Close())
 			if n != a.Size() {
-				t.Errorf("%d bytes, and its size is %d", n, a.Size())
+				t.Errorf("got %d bytes, want the size %d", n, a.Size())
 			}
 			if s.open != 0 {
 				t.Errorf("%d files are left open", s.open)
 			}
 			readWithGo(t, path, s)
 			readWithPython(t, path, s)
-			if len(s.names) > 0 { // of an empty one unzip warns
+			if len(s.names) > 0 { // unzip warns about an empty archive
 				run(t, "unzip", "-tq", path)
 			}
 			if _, err := exec.LookPath("7z"); err == nil {
@@ -119,7 +119,7 @@ func readWithGo(t *testing.T, path string, s *source) {
 			t.Errorf("file %d: of %v, with mode %v and method %d", i, f.Modified, f.Mode(), f.Method)
 		}
 		if f.Flags&8 != 0 {
-			t.Errorf("file %d: its size stands behind it", i)
+			t.Errorf("file %d: its size stands after it", i)
 		}
 	}
 }
@@ -248,7 +248,7 @@ func TestFileThatDiffersFromItsEntryIsAnError(t *testing.T) {
 			t.Errorf("%s: %d bytes, the file's last is the %dth; error %v, want %v", name, len(got), a.starts[2], err, tt.want)
 		}
 		if again, err := a.Read(make([]byte, 10)); again > 0 || !errors.Is(err, tt.want) {
-			t.Errorf("%s: it goes on after its error: %d bytes, error %v", name, again, err)
+			t.Errorf("%s: reading goes on after the error: %d bytes, error %v", name, again, err)
 		}
 	}
 }
@@ -293,7 +293,7 @@ func TestLargeFilesNeedZIP64(t *testing.T) {
 	check(t, err)
 	check(t, f.Close())
 	if n != a.Size() {
-		t.Errorf("%d bytes, and its size is %d", n, a.Size())
+		t.Errorf("got %d bytes, want the size %d", n, a.Size())
 	}
 	z, err := zip.OpenReader(path)
 	check(t, err)
@@ -327,7 +327,7 @@ func TestZIP64BeginsWhereTheUsualFieldsEnd(t *testing.T) {
 		if got := len(a.end()) > 22; got != tt.want {
 			t.Errorf("%d files of %d bytes: with an end for ZIP64: %v", tt.n, tt.size, got)
 		}
-		// The directory alone, which a reader finds from behind.
+		// A reader finds the directory from the end of the archive.
 		_, err := a.Seek(a.starts[2*tt.n], io.SeekStart)
 		check(t, err)
 		tail, err := io.ReadAll(a)
