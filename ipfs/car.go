@@ -77,8 +77,8 @@ func NewCARWriter(w io.Writer) *CARWriter {
 	return &CARWriter{w: w, head: make([]byte, 0, maxSectionHead)}
 }
 
-// WriteHeader writes the header. It does not need the root yet: a reader that needs one gets it by
-// writing [CARHeader] over this.
+// WriteHeader writes a header whose root stands for nothing. Once the root is known, a file gets it
+// by writing [CARHeader] over this one.
 func (cw *CARWriter) WriteHeader() error {
 	_, err := cw.w.Write(CARHeader(noRoot))
 	return err
@@ -117,12 +117,12 @@ func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 
 // ExportCAR writes an object as a CARv1, depth first, every block verified: the order in which
 // OpenDirectory and OpenFile read it back. A block that stands in several places of the object is
-// written at each of them ("dups=y" in the terms of trustless gateways), so nobody has to
-// remember blocks. Of a file, blocks that end before its byte at from are left out: what is left
-// is what a File reads that was moved there.
+// written at each of them ("dups=y" in the terms of trustless gateways), so no reader has to
+// remember blocks. Blocks of a file that end before its byte at from are left out: the CAR then has
+// what a File reads from that offset.
 //
 // With an entry, the CAR has that entry of the directory root alone. Its root is the entry, and the
-// directory comes first, as proof that the entry is there. ErrNotFound if it is not.
+// directory comes first, as proof that the entry exists. If it does not, the error is ErrNotFound.
 //
 // An error within the first 64 KiB leaves w untouched; after a later one the CAR is incomplete.
 func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry string, from int64) error {
@@ -138,7 +138,7 @@ func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry s
 	return nil
 }
 
-// exportBuffer is the unit in which a CAR is written, and what its writer is not told before it is certain.
+// exportBuffer is the unit in which a CAR is written. Errors within the first one leave w untouched.
 const exportBuffer = 64 << 10
 
 type exporter struct {
@@ -186,7 +186,7 @@ func (x *exporter) get(c cid.Cid) ([]byte, error) {
 }
 
 // export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
-// lie itself into more output than its root admits to.
+// cause more output than its root declares.
 func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	if isRaw(c) {
 		return x.exportLeaf(c, as.size)
@@ -275,8 +275,8 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
 // of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
-// ends early, which is an io.ErrUnexpectedEOF too. An error of r is kept. Closing it does not close r.
-// Its readers have no budget.
+// ends early, which wraps io.ErrUnexpectedEOF too. An error of r is wrapped. Closing the Blocks does
+// not close r. Readers of a stream have no budget.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, CARHeaderSize)
@@ -298,8 +298,8 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	// Peek gives less at the end of the stream, where the section may be shorter than the
-	// longest head; what is really missing shows in parseSection.
+	// At the end of the stream Peek gives less than the longest head; parseSection notices if the
+	// section is cut.
 	head, err := s.r.Peek(maxSectionHead)
 	if len(head) == 0 || err != nil && err != io.EOF {
 		return nil, carReadError(err)

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	chunkSize = 1 << 20 // a leaf; four times fewer blocks than kubo's old 256 KiB, and half of what any node accepts
-	maxLinks  = 1024    // of an interior node, which so stays below 64 KiB
-	maxDirect = 1024    // entries of a directory; far below the 256 KiB at which kubo would shard it
+	chunkSize = 1 << 20 // of a leaf: a quarter of the blocks of 256 KiB, and half of what nodes accept
+	maxLinks  = 1024    // of an interior node, which therefore stays below 64 KiB
+	maxDirect = 1024    // entries of a directory: far below the 256 KiB at which kubo shards it
 )
 
 // Node is a finished file or directory.
@@ -29,12 +29,12 @@ type Entry struct {
 	Node Node
 }
 
-// chunks holds the buffers of AddFile: most files are smaller than the chunk that each needs.
+// chunks holds the buffers of leaves that are written or read.
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 // AddFile builds a file of what r gives up to io.EOF, handing over each block as soon as it is
-// full. Any other error of r is returned as it is; io.ErrUnexpectedEOF is one, for a source that
-// was cut short must not pass for a whole one. An error of add is returned as it is, too.
+// full. Any other error of r is returned unchanged, io.ErrUnexpectedEOF included: a source that was
+// cut short must not pass for a whole one. An error of add is returned unchanged, too.
 //
 // Memory does not grow with the file: one chunk, and one unfinished node for each level.
 func AddFile(add AddFunc, r io.Reader) (Node, error) {

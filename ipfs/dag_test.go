@@ -23,7 +23,7 @@ func TestAddFileVectors(t *testing.T) {
 	}
 }
 
-// However the bytes come, the file is the same.
+// The file is the same, whatever pieces its bytes come in.
 func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	data := storetest.Content(50, 2<<20+3)
 	want, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
@@ -39,7 +39,7 @@ func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	}
 }
 
-// Every error but io.EOF is the source's failure, even one that means an end to others.
+// Every error but io.EOF is the source's failure, even one that others take for an end.
 func TestAddFileReturnsTheErrorItMet(t *testing.T) {
 	data := storetest.Content(51, 2<<20)
 	for _, want := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, fmt.Errorf("wrapped: %w", io.EOF)} {
@@ -86,7 +86,7 @@ func TestAddDirectoryRefusesBadNames(t *testing.T) {
 	}
 }
 
-// The memory that a file of any size takes is one chunk, which is used again.
+// A file of any size takes the memory of one chunk, which is used again.
 func TestAddFileReusesItsBuffer(t *testing.T) {
 	per := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()

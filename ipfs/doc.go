@@ -35,9 +35,9 @@
 // # Many readers
 //
 // A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory,
-// 1 MiB, for as long as its client takes. All readers together have 48 of them. Of these, 32 are for
-// leaves that stay in memory while they are read. A reader that gets none of these verifies its leaf
-// all the same and then keeps it in an unlinked file. Every block is got once.
+// 1 MiB, for as long as its client takes. All readers share the store's memory budget. A reader that
+// may not hold memory for that long verifies its leaf all the same, and then reads it from the
+// budget's spill file. Every block is got once.
 //
 // # The stores
 //

@@ -35,9 +35,9 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	return entries, nil
 }
 
-// File reads a stored file. Every block is checked against its CID, and its size against what its
-// parent said, before a byte of it is returned; what fails the check is an error that wraps
-// ErrCorrupt, what is not there one that wraps ErrNotFound.
+// File reads a stored file. Every block is checked against its CID, and its size against its parent,
+// before a byte of it is returned. A block that fails the check is an error that wraps ErrCorrupt, a
+// missing one an error that wraps ErrNotFound.
 //
 // Read from front to back it gets each block once, depth first, and none before it is needed. Once
 // the last byte is read it gives its leaf back; a reader that then seeks back gets that leaf again.
@@ -61,7 +61,7 @@ type frame struct {
 }
 
 // OpenFile opens a file by its own CID, not that of a directory. It gets the root block, to know
-// the size. ctx is used for every block read later; b stays the caller's to close. Files over the
+// the size. ctx governs every later read too. The caller closes b, after the file. Files over the
 // same Blocks may be read in turns.
 func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
 	f := &File{ctx: ctx, blocks: b, leaf: leaf{blocks: b}}
@@ -87,8 +87,8 @@ func (f *File) Close() error {
 	return nil
 }
 
-// Size returns the size of the file. The root is verified and its children's sizes agree with it;
-// a child that does not keep to its size is an error when it is read, never a short success.
+// Size returns the size of the file. The root is verified and its children's sizes agree with it. A
+// child of another size is an error when it is read, never a short success.
 func (f *File) Size() int64 { return f.size }
 
 // Read implements io.Reader.

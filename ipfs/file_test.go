@@ -23,24 +23,32 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
+// A file reads back anywhere and in any pieces, in memory and, in a crowd, from the disk.
 func TestFileReadsBackEverySize(t *testing.T) {
-	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
-		data := storetest.Content(uint64(70+i), size)
-		m := newMemory()
-		n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-		must(t, err)
-		f, err := storetest.OpenFile(t, m, n.CID)
-		must(t, err)
-		if f.Size() != int64(size) {
-			t.Errorf("%d bytes: size %d", size, f.Size())
+	for _, where := range []string{"in memory", "in a crowd"} {
+		if where == "in a crowd" {
+			crowd(t)
 		}
-		if err := iotest.TestReader(f, data); err != nil {
-			t.Errorf("%d bytes: %v", size, err)
+		for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
+			data := storetest.Content(uint64(70+i), size)
+			m := newMemory()
+			n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
+			must(t, err)
+			f, err := storetest.OpenFile(t, m, n.CID)
+			must(t, err)
+			if f.Size() != int64(size) {
+				t.Errorf("%s, %d bytes: size %d", where, size, f.Size())
+			}
+			if err := iotest.TestReader(f, data); err != nil {
+				t.Errorf("%s, %d bytes: %v", where, size, err)
+			}
+			must(t, f.Close())
 		}
 	}
 }
 
-// Read from front to back, each block is got once, depth first, and none before it is needed.
+// A file that is read from front to back gets each block once, depth first, and none before it is
+// needed.
 func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	m := newMemory()
 	var order []cid.Cid
@@ -70,7 +78,7 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 		}
 		if off%1000 == 0 {
 			if got, due := len(m.Asked), slices.Index(want, nodes[off/4000].CID)+2+off/1000%4; got != due {
-				t.Fatalf("byte %d: %d blocks asked for, want %d", off, got, due)
+				t.Fatalf("byte %d: %d blocks requested, want %d", off, got, due)
 			}
 		}
 	}
@@ -83,7 +91,7 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	}
 }
 
-// fileOver makes a node that says what is true of its children.
+// fileOver makes a node that tells the truth about its children.
 func fileOver(m inMemory, children ...ipfs.Node) ipfs.Node {
 	fs := unixfs.NewFSNode(unixfs.TFile)
 	pb := new(merkledag.ProtoNode)
@@ -104,7 +112,7 @@ func (m inMemory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 	return pb.Cid()
 }
 
-// says makes a node that says what it likes of its children.
+// says makes a node with any claims about its children.
 func (m inMemory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
 	fs := unixfs.NewFSNode(kind)
 	for _, s := range sizes {
@@ -132,7 +140,7 @@ func lying(n ipfs.Node, size uint64) ipfs.Node {
 	return n
 }
 
-// hostileShapes are DAGs with right hashes that are nevertheless no files of ours.
+// hostileShapes are DAGs with right hashes that are not files of our form.
 func hostileShapes(m inMemory) map[string]cid.Cid {
 	abc := m.leaf("abc")
 	deep, bomb := abc, m.leaf("x")
@@ -168,7 +176,7 @@ func hostileShapes(m inMemory) map[string]cid.Cid {
 	}
 }
 
-// hostileNames are DAGs with CIDs that are right and not of our form.
+// hostileNames are DAGs with right CIDs that are not of our form.
 func hostileNames(m inMemory) map[string]cid.Cid {
 	named := func(code, codec uint64) cid.Cid {
 		h, _ := multihash.Sum([]byte("abc"), code, -1)
@@ -216,7 +224,7 @@ func TestHostileShapesAreRefused(t *testing.T) {
 			t.Errorf("%s: read %q", name, got)
 		}
 		if len(m.Asked) > 20 {
-			t.Errorf("%s: asked for %d blocks", name, len(m.Asked))
+			t.Errorf("%s: requested %d blocks", name, len(m.Asked))
 		}
 		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, c, "", 0); err == nil && !strings.Contains(name, "directory") {
 			t.Errorf("%s: exported", name)
@@ -224,7 +232,7 @@ func TestHostileShapesAreRefused(t *testing.T) {
 	}
 }
 
-// A store that gives anything but the block asked for is found out before a byte is used.
+// A block that is not the requested one is noticed before a byte of it is used.
 func TestWrongBlockIsNeverRead(t *testing.T) {
 	faults.Covers(t, 77)
 	data := storetest.Content(80, 2<<20)
@@ -306,7 +314,7 @@ func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 	}
 }
 
-// No bytes of a block, with its right CID, make the reader panic or read for ever.
+// No block makes the reader panic or read for ever, whatever its bytes are.
 func FuzzNode(f *testing.F) {
 	m := newMemory()
 	leaf, _ := ipfs.AddFile(m.Add, strings.NewReader("abc"))

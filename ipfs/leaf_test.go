@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -118,23 +117,6 @@ func TestSpilledLeafIsVerified(t *testing.T) {
 	}
 }
 
-// In a crowd a file can be read anywhere, in any pieces.
-func TestFileReadsBackInACrowd(t *testing.T) {
-	crowd(t)
-	for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
-		data := storetest.Content(uint64(310+i), size)
-		m := newMemory()
-		n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-		must(t, err)
-		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-		must(t, err)
-		if err := iotest.TestReader(f, data); err != nil {
-			t.Errorf("%d bytes: %v", size, err)
-		}
-		must(t, f.Close())
-	}
-}
-
 // Without a directory for temporary files there is only memory, and readers take turns.
 func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
@@ -188,7 +170,7 @@ func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	all.Wait()
 }
 
-// silent is a store that answers when it is told to.
+// silent is a store that answers when answer is closed.
 type silent struct {
 	tallied
 	asked, answer chan struct{}

@@ -50,7 +50,7 @@ func TestConformance(t *testing.T) {
 				damageCAR(t, filepath.Join(dir, root.String()+".car"), b, how)
 			},
 			Stop: func(t *testing.T) {
-				// A volume that is not mounted any more, for one who is root.
+				// Like a volume that is not mounted any more; permissions would not stop root.
 				must(t, os.RemoveAll(dir))
 				must(t, os.WriteFile(dir, nil, 0o600))
 			},
@@ -89,7 +89,7 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	must(t, os.WriteFile(name, car, 0o600))
 }
 
-// A CAR is cut or overwritten anywhere: what is read is right, or there is an error.
+// A CAR is cut or overwritten anywhere. Every byte that is read is right, and an error follows.
 func TestDamagedFileIsAnError(t *testing.T) {
 	faults.Covers(t, 77)
 	dir := t.TempDir()
@@ -131,7 +131,7 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	}
 }
 
-// A process that opens the store removes what a crash has left, and nothing else.
+// Opening a store removes what a crash left, and nothing else.
 func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	faults.Covers(t, 46)
 	dir := filepath.Join(t.TempDir(), "objects[1] *?") // any name will do
@@ -148,7 +148,7 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 		}
 		openStore(t, dir)
 		if _, err := os.Stat(dead); err == nil {
-			t.Error("what a crash has left is still there")
+			t.Error("what a crash left still exists")
 		}
 		return n.CID, nil
 	})
@@ -165,7 +165,7 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	}
 }
 
-// Who only reads changes nothing: not what a crash has left, and not a folder that is not there.
+// A store that is open for reading changes nothing: leftovers stay, and a missing folder is not created.
 func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "objects")
 	data := storetest.Content(5, 1<<20+5)
@@ -196,7 +196,7 @@ func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	}
 }
 
-// Many stores are opened while many objects are written: no writer loses its file.
+// A store is opened again and again while objects are written: no writer loses its file.
 func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
@@ -222,7 +222,7 @@ func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 	<-done
 }
 
-// The disk is full: the error is the store's, and nothing stays.
+// On a full disk the error is the store's, and nothing stays.
 func TestFullDiskLeavesNothing(t *testing.T) {
 	faults.Covers(t, 43)
 	var old syscall.Rlimit
@@ -242,7 +242,7 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 	}
 }
 
-// An object is replaced by another process while its index is kept here.
+// Another process replaces an object whose index is kept here.
 func TestReplacedFileIsReadAnew(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)

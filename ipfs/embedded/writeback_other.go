@@ -4,5 +4,5 @@ package embedded
 
 import "os"
 
-// startWriteback does nothing where the kernel has no such call: the last sync takes longer.
+// startWriteback does nothing: this system has no such call, and the last sync takes longer.
 func startWriteback(*os.File) {}

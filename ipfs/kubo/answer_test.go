@@ -16,7 +16,7 @@ import (
 // goodStats is the answer to an import of 3 MiB.
 const goodStats = `{"Stats":{"BlockCount":4,"BlockBytesCount":3145909}}`
 
-// lateError is how a node fails after it has said 200.
+// lateError is a node that fails after it has answered 200.
 func lateError(body, reason string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer(http.StatusOK, body)(w, r)
@@ -25,7 +25,7 @@ func lateError(body, reason string) http.HandlerFunc {
 	}
 }
 
-// early answers before it has read the object, after so many bytes of it.
+// early answers after so many bytes of the object.
 func early(after int64, status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, after)
@@ -57,7 +57,7 @@ func raw(write func(w *bufio.ReadWriter)) http.HandlerFunc {
 	}
 }
 
-// endless repeats a line for as long as somebody reads, up to 10 GB.
+// endless repeats a line for as long as the client reads, up to 10 GB.
 func endless(line string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -88,7 +88,7 @@ func reset(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler)
 
 const noSpace = `{"Message":"committing batch to datastore: no space left on device","Code":0,"Type":"error"}`
 
-// What is no right answer to anything.
+// wrongAnswers are wrong as the answer to any command.
 func wrongAnswers() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
 		"no result":       answer(http.StatusOK, ""),
@@ -125,7 +125,7 @@ func wrongAnswers() map[string]http.HandlerFunc {
 	return all
 }
 
-// An import that does not end well is an error, and nothing is pinned.
+// A bad answer to an import is an error, and nothing is pinned.
 func TestBadImportAnswerPinsNothing(t *testing.T) {
 	faults.Covers(t, 41, 42)
 	scripts := map[string]http.HandlerFunc{
@@ -161,7 +161,7 @@ func TestBadImportAnswerPinsNothing(t *testing.T) {
 	}
 }
 
-// A pin that does not end well is taken back, for it may be there.
+// After a bad answer to a pin, the pin may exist: it is taken back.
 func TestBadPinAnswerIsTakenBack(t *testing.T) {
 	faults.Covers(t, 41, 42)
 	pins := func(format string) http.HandlerFunc {
@@ -207,16 +207,15 @@ func (b *bubbled) mustNotCall(commands ...string) {
 	}
 }
 
-// mustNotRead fails if more was read of the node's answers than they may have: of 10 GB, for those
-// who offer that.
+// mustNotRead fails if more was read of the node's answers than their bound. Some offer 10 GB.
 func (b *bubbled) mustNotRead() {
 	b.t.Helper()
 	if gave := b.gave.Load(); gave > kubo.MaxAnswer+1<<20 {
-		b.t.Errorf("the node could say %d bytes", gave)
+		b.t.Errorf("%d bytes of the node were read", gave)
 	}
 }
 
-// The pin is there, and only the answer is lost: it is taken back.
+// The pin exists, and only its answer is lost.
 func TestPinIsTakenBackIfItsAnswerIsLost(t *testing.T) {
 	faults.Covers(t, 41)
 	var b *bubbled
@@ -233,7 +232,8 @@ func TestPinIsTakenBackIfItsAnswerIsLost(t *testing.T) {
 	})
 }
 
-// A node answers before it has the object. What it says is the reason, and the source is not read on.
+// A node answers before it has the object. Its answer is the reason, and the source is not read
+// further.
 func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	faults.Covers(t, 43)
 	for _, after := range []int64{0, 1, 100, 1 << 20, 5<<20 + 7} {
@@ -256,7 +256,7 @@ func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	}
 }
 
-// The reason goes into a log, so it is short however much the node says, and on one line.
+// The reason goes into a log, so it is short and on one line, however much the node says.
 func TestReasonIsShort(t *testing.T) {
 	faults.Covers(t, 43)
 	long := strings.Repeat("no space left on device\\n", 2000)

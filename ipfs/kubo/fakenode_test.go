@@ -23,8 +23,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// fakeNode does what a real node cannot be made to do. Its script maps a command of the RPC to an
-// answer; a command without one is answered as a good node would.
+// fakeNode fails in ways that a real node cannot be made to. Its script maps a command of the RPC to
+// an answer; a command that is not in it is answered as a healthy node does.
 type fakeNode struct {
 	script map[string]http.HandlerFunc
 	took   atomic.Int64 // bytes of request bodies
@@ -54,7 +54,7 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h(countingWriter{w, &n.gave}, r)
 }
 
-// good answers as it should be.
+// good answers as a healthy node does.
 func (n *fakeNode) good(w http.ResponseWriter, r *http.Request) {
 	arg := r.URL.Query().Get("arg")
 	n.mu.Lock()
@@ -155,8 +155,8 @@ func (c countingWriter) Write(p []byte) (int, error) {
 
 func (c countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// bubbled is a fake node behind pipes, and the Store that talks to it, in a synctest bubble: there
-// the timeouts of production take no time, and a goroutine that is left fails the test.
+// bubbled is a fake node behind pipes, and the Store that talks to it, in a synctest bubble: the
+// timeouts of production take no time there, and a goroutine that does not end fails the test.
 type bubbled struct {
 	*fakeNode
 	t      *testing.T
@@ -216,7 +216,7 @@ func (b *bubbled) checkIdle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open != 0 {
-		b.t.Errorf("%d of %d connections are in use still", b.open, b.all)
+		b.t.Errorf("%d of %d connections are still in use", b.open, b.all)
 	}
 	buf := make([]byte, 1<<20)
 	if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "kubo.(*imported)") || strings.Contains(stacks, "kubo.(*Store)") {
@@ -259,7 +259,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// attempt is what became of a Put.
+// attempt is the outcome of a Put.
 type attempt struct {
 	err  error
 	took time.Duration // in the bubble
@@ -274,8 +274,8 @@ func (b *bubbled) put(ctx context.Context, size int64) attempt {
 	return attempt{err, time.Since(start), read.Load()}
 }
 
-// unavailable checks an attempt that had to fail for the node's fault: it failed for that, after
-// exactly so long, and had not read the source far ahead of what the node had taken.
+// unavailable checks an attempt that the node made fail: the error says so, it came after exactly so
+// long, and the source was not read far ahead of what the node had taken.
 func (b *bubbled) unavailable(a attempt, after time.Duration) {
 	b.t.Helper()
 	if !errors.Is(a.err, ipfs.ErrUnavailable) {
@@ -293,7 +293,7 @@ func (b *bubbled) unavailable(a attempt, after time.Duration) {
 }
 
 // maxAhead is how far the source may be read ahead of what the node has taken: a leaf that waits in
-// Put, and the buffers on its way. A socket has some of its own besides.
+// Put, and the buffers on its way. A socket would add its own.
 const maxAhead = 1<<20 + 256<<10
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -306,7 +306,7 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// typed is answer with a content type.
+// typed is like answer, with a content type.
 func typed(kind string, status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Content-Type"] = []string{kind}

@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// What a node gives for a block is bounded, and is what it says it is or an error.
+// The answer to block/get is bounded, and either the block or an error.
 func TestBadBlockAnswerIsAnError(t *testing.T) {
 	faults.Covers(t, 42)
 	c := storetest.CIDOf(strings.NewReader("x"))
@@ -50,7 +50,7 @@ func TestBadBlockAnswerIsAnError(t *testing.T) {
 	}
 }
 
-// nodeWith is a script for a node that has the blocks.
+// nodeWith is the script of a node that has the blocks.
 func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{"block/get": func(w http.ResponseWriter, r *http.Request) {
 		c, err := cid.Decode(r.URL.Query().Get("arg"))
@@ -62,7 +62,7 @@ func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 	}}
 }
 
-// Whoever reads a file from front to back has the next blocks on their way, and gets each of them once.
+// A reader that goes from front to back has the next blocks on their way, and gets each of them once.
 func TestBlocksAreAskedForAhead(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(3, 10<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
@@ -92,7 +92,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 			}
 			synctest.Wait()
 			if calls := b.called("block/get"); calls != step.calls {
-				t.Errorf("leaf %d: %d blocks asked for so far, want %d: %s", step.leaf, calls, step.calls, step.why)
+				t.Errorf("leaf %d: %d blocks requested so far, want %d: %s", step.leaf, calls, step.calls, step.why)
 			}
 		}
 		must(t, blocks.Close())
@@ -102,7 +102,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 			t.Errorf("got %d bytes, %v", len(got), err)
 		}
 		if calls := b.called("block/get"); calls != 11 {
-			t.Errorf("%d blocks asked for, want 10 leaves and their root", calls)
+			t.Errorf("%d blocks requested, want 10 leaves and their root", calls)
 		}
 	})
 }
@@ -125,8 +125,8 @@ func TestMissingBlockAhead(t *testing.T) {
 	})
 }
 
-// Whoever opens an object again is given its upper blocks from memory, but for the root, which says that the node still has it.
-// A block that is not what its CID says is asked for again.
+// A reader that opens an object again gets its upper blocks from memory, except the root, which proves
+// that the node still has the object. A block that does not match its CID is requested again.
 func TestSmallBlocksAreKept(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(5, 3<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
@@ -162,7 +162,7 @@ func TestSmallBlocksAreKept(t *testing.T) {
 				t.Error(err)
 			}
 			if got := b.called("block/get"); got != calls {
-				t.Errorf("read %d: %d blocks asked for so far, want %d", i, got, calls)
+				t.Errorf("read %d: %d blocks requested so far, want %d", i, got, calls)
 			}
 		}
 		delete(m.Blocks, root)

@@ -82,8 +82,8 @@ func dialer(api string) (string, *transport, error) {
 
 func (t *transport) client() *http.Client { return &http.Client{Transport: t} }
 
-// RoundTrip refuses what a node never says. A redirect is refused here, too, because the client
-// would follow it only to fail, and after sending the token.
+// RoundTrip refuses answers that a node never gives. Redirects are among them: the client would
+// follow one, send the token there, and only then fail.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil {
@@ -120,7 +120,7 @@ func refusal(resp *http.Response, kind string) error {
 	return fmt.Errorf("the node answers %d: %q", resp.StatusCode, clip(strings.TrimSpace(string(text))))
 }
 
-// maxReason is how much of what a node says goes into an error, and so into a log.
+// maxReason bounds how much of a node's words goes into an error, and so into a log.
 const maxReason = 500
 
 func clip(s string) string {
@@ -130,7 +130,8 @@ func clip(s string) string {
 	return s
 }
 
-// fail gives an error its class. watched is the context that the watch ends, ctx the caller's.
+// fail classifies an error: the end of ctx, which is the caller's, or ErrUnavailable. watched is the
+// context that the watch ends.
 func fail(ctx, watched context.Context, what string, err error) error {
 	if err == nil {
 		return nil

@@ -100,7 +100,7 @@ func testPinName(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// The vectors are kubo's, and so are a directory's CID and the sizes in it.
+// Kubo gives the CIDs of the vectors, and the same CID to a directory.
 func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 	form := []string{"add", "-Q", "--cid-version=1", "--raw-leaves", "--chunker=size-1048576", "--max-file-links=1024", "--only-hash"}
 	for _, v := range storetest.Vectors() {
@@ -129,7 +129,7 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// The CAR files of the embedded store, and those of ExportCAR, are taken by a node as they are.
+// A node imports the CAR files of the embedded store, and those of ExportCAR, unchanged.
 func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	dir := t.TempDir()
 	s, err := embedded.Open(dir, nil)
@@ -164,7 +164,7 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// The same node by all kinds of address.
+// One node answers on all kinds of address.
 func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	target, err := url.Parse(node.URL())
 	must(t, err)
@@ -174,14 +174,14 @@ func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	tcp := "/ip4/127.0.0.1/tcp/" + port
 	node.Run("config", "--json", "Addresses.API", fmt.Sprintf("[%q, %q]", tcp, "/unix"+sock))
 	node.Restart()
-	defer node.Run("config", "Addresses.API", tcp) // the socket goes with this test
+	defer node.Run("config", "Addresses.API", tcp) // the socket ends with this test
 	for _, api := range []string{
 		"/unix" + sock,
 		node.URL(),
 		node.URL() + "/",
 		"/ip4/127.0.0.1/tcp/" + port + "/http",
 		"/dns4/localhost/tcp/" + port,
-		"/dns/localhost/tcp/" + port, // which may be ::1 first, where nobody listens
+		"/dns/localhost/tcp/" + port, // may be ::1 first, where the node does not listen
 	} {
 		s := openStore(t, kubo.Config{API: api})
 		if err := s.Check(t.Context()); err != nil {
@@ -196,7 +196,7 @@ func TestNewRefusesBadAddresses(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q: got %v, want an error", api, s)
 		} else if strings.Contains(err.Error(), "user:pass@") {
-			t.Errorf("%q: the error tells the password", api)
+			t.Errorf("%q: the error contains the password", api)
 		}
 	}
 }

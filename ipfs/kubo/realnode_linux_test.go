@@ -26,7 +26,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// What happens to a real node in the middle of an object of 64 MiB.
+// A real node fails in the middle of an object of 64 MiB.
 func TestNodeFailsDuringUpload(t *testing.T) {
 	faults.Covers(t, 39, 40, 43)
 	node := servers.Kubo(t)
@@ -35,12 +35,12 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 		happen func()
 		mend   func()
 		reason string
-		idle   time.Duration // 0: as in production, for a busy node is only slow
+		idle   time.Duration // 0: that of production, since a busy node is only slow
 	}{
 		{"killed", node.Kill, node.Start, "", 0},
 		{"killed and started again", func() { node.Kill(); node.Start() }, func() {}, "", 0},
 		{
-			"stopped", // by SIGSTOP: the kernel goes on taking bytes for it, up to a point
+			"stopped", // by SIGSTOP: the kernel still takes bytes for it, up to a point
 			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
 			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
 			"no progress", 2 * time.Second,
@@ -114,9 +114,9 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max}, nil))
 }
 
-// Garbage collection knows pins only. What comes in is not pinned before it is whole, so a collection
-// may take its blocks away: then the node finds that when it pins, and Put fails. Nothing that Put
-// has returned is ever missing a block.
+// A garbage collection knows pins only. An object is not pinned before it is whole, so a collection
+// may remove its blocks: the node notices when it pins, and Put fails. No object that Put has
+// returned misses a block.
 func TestGarbageCollectionDuringUpload(t *testing.T) {
 	faults.Covers(t, 49)
 	node := servers.Kubo(t)
@@ -191,7 +191,7 @@ func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *kubo.Store, 
 	}
 }
 
-// collect collects garbage until it is told to stop, and then tells how often.
+// collect collects garbage until stop is closed, and then sends how often.
 func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped chan<- int) {
 	n := 0
 	defer func() { stopped <- n }()
@@ -209,8 +209,8 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 	}
 }
 
-// A node that asks for a secret gets it, and with a wrong one nothing is stored; the error says what
-// the node has said, and not the secret.
+// A node that asks for a secret gets it. With a wrong one nothing is stored; the error has the node's
+// words, and not the secret.
 func TestAuthorization(t *testing.T) {
 	faults.Covers(t, 50)
 	node := servers.Kubo(t)
@@ -241,7 +241,7 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("token %q, %s: got %v, want the node's 403", token, what, err)
 			}
 			if _, secret, _ := strings.Cut(token, ":"); token != "" && (strings.Contains(err.Error(), token) || secret != "" && strings.Contains(err.Error(), secret)) {
-				t.Errorf("the error tells the token: %v", err)
+				t.Errorf("the error contains the token: %v", err)
 			}
 		}
 	}

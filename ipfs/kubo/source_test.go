@@ -17,10 +17,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// Nobody listens: that is an error before anything is read.
+// Without a node there is an error before anything is read.
 func TestNothingIsReadWithoutANode(t *testing.T) {
 	faults.Covers(t, 38)
-	const addr = "127.0.0.1:1" // tcpmux, which is nowhere
+	const addr = "127.0.0.1:1" // tcpmux, which no machine runs
 	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
 		s := openStore(t, kubo.Config{API: api})
 		wantNotRead(t, s)
@@ -30,7 +30,7 @@ func TestNothingIsReadWithoutANode(t *testing.T) {
 	}
 }
 
-// The connection is closed in mid-upload, at any point of it.
+// The connection closes at any point of an upload.
 func TestConnectionClosesDuringUpload(t *testing.T) {
 	faults.Covers(t, 39)
 	for _, after := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
@@ -44,8 +44,8 @@ func TestConnectionClosesDuringUpload(t *testing.T) {
 	}
 }
 
-// When the source fails, the request breaks off: its body must not come to an end, for to a node a
-// part that ends well is a whole (it answers 200 and pins what it has).
+// When the source fails, the request breaks off. Its body must not end regularly: to a node, a part
+// that ends regularly is a whole (it answers 200 and pins what it has).
 func TestFailedSourceBreaksTheUploadOff(t *testing.T) {
 	faults.Covers(t, 44)
 	for _, failure := range []error{errors.New("client gone"), io.EOF, io.ErrUnexpectedEOF, context.Canceled} {

@@ -24,7 +24,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// hangAfter reads so many bytes of the object and then nothing more.
+// hangAfter reads so many bytes of the object and then stops.
 func hangAfter(n int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, n)
@@ -32,7 +32,7 @@ func hangAfter(n int64) http.HandlerFunc {
 	}
 }
 
-// drips begins an answer and then says s once a second, until the connection is closed.
+// drips begins an answer and then sends s once a second, until the connection is closed.
 func drips(begin, s string) http.HandlerFunc {
 	return raw(func(w *bufio.ReadWriter) {
 		w.WriteString(begin)
@@ -70,8 +70,8 @@ var stalls = map[string]map[string]http.HandlerFunc{
 // pinOf3MiB is the root of what the tests store.
 var pinOf3MiB = storetest.CIDOf(io.LimitReader(storetest.Chacha(1), 3<<20)).String()
 
-// A node that hangs costs the idle time, wherever it does, and a little more where it may have
-// pinned and cannot be asked: less than the 100 s that Postfix waits for a reply.
+// A node that hangs costs the idle time, at whatever point, and a little more where it may have pinned
+// and does not answer: less than the 100 s that Postfix waits for a reply.
 func TestNodeHangs(t *testing.T) {
 	faults.Covers(t, 40)
 	for name, script := range stalls {
@@ -97,8 +97,8 @@ func TestNodeHangs(t *testing.T) {
 	}
 }
 
-// The caller's context ends the wait sooner. That alone does not bring http.Client.Do back, when
-// what it waits in is a body that is a pipe (golang.org/issue/78555).
+// The caller's context ends the wait sooner. The context alone does not end http.Client.Do while it
+// reads a body that is a pipe (golang.org/issue/78555).
 func TestCancelledWhileNodeHangs(t *testing.T) {
 	faults.Covers(t, 40)
 	gone := errors.New("client gone")
@@ -123,7 +123,7 @@ func TestCancelledWhileNodeHangs(t *testing.T) {
 	}
 }
 
-// The same over a socket, whose buffers take some of the object although nobody reads it.
+// The same over a socket, whose buffers take some of the object although the node reads nothing.
 func TestNodeStopsReadingItsSocket(t *testing.T) {
 	faults.Covers(t, 40)
 	n := newFakeNode(map[string]http.HandlerFunc{"dag/import": hang})
@@ -149,7 +149,7 @@ func TestNodeStopsReadingItsSocket(t *testing.T) {
 	}
 }
 
-// A slow node makes the source wait, and nothing piles up in between: a mail's sender feels it.
+// A slow node makes the source wait, and with it the mail's sender. Nothing piles up in between.
 func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 	faults.Covers(t, 52)
 	const size = 100 << 20
@@ -198,8 +198,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A name that nobody answers for, and a connection that is never made, are bounded more tightly
-// than a node at work: they stand at the beginning, and the sender may as well try later.
+// A name that does not resolve and a connection that hangs are bounded more tightly than a node at
+// work: nothing has been read yet, and the sender tries again.
 func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 	faults.Covers(t, 54)
 	unanswered := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -237,7 +237,7 @@ func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 	})
 }
 
-// wantNotRead stores where that is not possible: the source is not even opened.
+// wantNotRead calls Put without a node to store in: the source must not be opened.
 func wantNotRead(t *testing.T, s ipfs.Store) {
 	t.Helper()
 	_, err := s.Put(t.Context(), "n", func(ipfs.AddFunc) (cid.Cid, error) {
@@ -249,7 +249,7 @@ func wantNotRead(t *testing.T, s ipfs.Store) {
 	}
 }
 
-// However many uploads wait for their sources, there is a connection for the next one.
+// Uploads that wait for their sources never keep the next one from its connection.
 func TestPoolIsNotExhausted(t *testing.T) {
 	faults.Covers(t, 54)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
@@ -280,7 +280,7 @@ func TestPoolIsNotExhausted(t *testing.T) {
 			t.Errorf("%d objects are pinned, want 101", b.pinned())
 		}
 	})
-	// And where there is none, for this process has too many open, that is known at once.
+	// A process with too many open connections fails immediately.
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
 		b.store.DialWith(func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("too many open files")

@@ -17,8 +17,8 @@ import (
 
 var (
 	errSource = errors.New("the source fails")
-	// errEarlyEnd is what a multipart or a chunked body cut short says; boxo's chunker would take
-	// it for the end of the file.
+	// errEarlyEnd is the error of a multipart or chunked body that was cut short. It must not pass for
+	// the end of the file.
 	errEarlyEnd = io.ErrUnexpectedEOF
 )
 
@@ -35,7 +35,7 @@ func reader(seed uint64, size int64) io.Reader { return io.LimitReader(Chacha(se
 func Content[N int | int64](seed uint64, size N) []byte {
 	data := make([]byte, size)
 	if _, err := io.ReadFull(Chacha(seed), data); err != nil {
-		panic(err) // it cannot
+		panic(err) // the source has no end
 	}
 	return data
 }
@@ -164,7 +164,7 @@ func put(t *testing.T, s ipfs.Store, data []byte) object {
 	return obj
 }
 
-// newBytesReader gives the bytes in pieces that fit nothing.
+// newBytesReader gives the bytes in pieces of an odd size.
 func newBytesReader(data []byte) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if len(data) == 0 {
@@ -180,7 +180,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// read returns what could be read of an object's "data", and the error that ended it.
+// read reads an object's "data". Beside an error it returns the bytes before it.
 func read(ctx context.Context, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	blocks, err := s.Open(ctx, root)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package storetest says what every [ipfs.Store] promises, as tests. Each implementation runs the
-// same suite, with the real thing behind it.
+// Package storetest holds every [ipfs.Store] to the same promises. Each store runs the suite with its
+// real engine, and uses the helpers for tests of its own.
 package storetest
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Backend is a store, and what a test must be able to do behind its back.
+// Backend is a store, with what a test does behind its back.
 type Backend struct {
 	Store ipfs.Store
-	// Objects lists all that the store holds, whole or not, by whatever names it has.
+	// Objects lists everything that the store holds, whole or not, by the names that it uses.
 	Objects func(t *testing.T) []string
 	// Collect removes what Delete may leave for later.
 	Collect func(t *testing.T)
@@ -37,8 +37,8 @@ const (
 	Remove   Damage = "remove"   // it is gone
 )
 
-// Run runs the suite. open is called for each part of it; what it returns may be shared, but for
-// the last part, after whose Stop it must give a working store again.
+// Run runs the suite. It calls open for each part. The parts may share a store, except the last one,
+// which stops it.
 func Run(t *testing.T, open func(t *testing.T) Backend) {
 	for _, part := range []struct {
 		name string
@@ -62,8 +62,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	}
 }
 
-// sizes is the grid at whose points the form of a file changes, or that of its cipher's blocks, and
-// the points beside them.
+// sizes are those at which the form of a file changes, or the number of its cipher's blocks, and
+// their neighbors.
 var sizes = []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
 
 func testRoundTrip(t *testing.T, b Backend) {
@@ -78,7 +78,7 @@ func testRoundTrip(t *testing.T, b Backend) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 		if string(got) != string(data) {
-			t.Errorf("%d bytes: read %d others", size, len(got))
+			t.Errorf("%d bytes: read %d wrong ones", size, len(got))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func testCancel(t *testing.T, b Backend) {
 	checkUnchanged(t, b, before)
 }
 
-// testRefused has builds that come to a good end with a bad object.
+// testRefused has builds that succeed with a bad object.
 func testRefused(t *testing.T, b Backend) {
 	before := b.Objects(t)
 	builds := map[string]func(ipfs.AddFunc) (cid.Cid, error){
@@ -160,7 +160,7 @@ func testDelete(t *testing.T, b Backend) {
 	if len(b.Objects(t)) != len(before)+1 {
 		t.Errorf("one object more: got %v, before %v", b.Objects(t), before)
 	}
-	for range 2 { // the second time there is nothing to delete, and that is no error
+	for range 2 { // the second time there is nothing to delete, which is not an error
 		if err := b.Store.Delete(t.Context(), obj.root); err != nil {
 			t.Error(err)
 		}
@@ -178,8 +178,8 @@ func testDelete(t *testing.T, b Backend) {
 	}
 }
 
-// testSharedBlocks deletes one of two objects that have most of their blocks in common, as no two of
-// Detach's own have, but for the one empty block of empty files.
+// testSharedBlocks deletes one of two objects that share most of their blocks. Detach's own objects
+// share only the empty block of empty files.
 func testSharedBlocks(t *testing.T, b Backend) {
 	for i, size := range []int64{0, 3 << 20} {
 		data := Content(uint64(650+i), size)
