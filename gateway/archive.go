@@ -14,13 +14,13 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// archiveForm versions the form of the ZIP in its ETag. Increment it with any change to the bytes that
-// the same list gives.
+// archiveForm versions the form of the ZIP in its ETag. Increment it with any change to the bytes
+// that the same list gives.
 const archiveForm = "zip1"
 
 // sendArchive streams the files of a file list as one ZIP. The files are opened like any other:
-// only our own, and only while they are served. Its bytes follow from the list and from which of the
-// files are left, so a download resumes, after a restart too and on another gateway.
+// only our own, and only while they are served. Its bytes follow from the list and from which of
+// the files are left, so a download resumes, after a restart too and on another gateway.
 func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.File) error {
 	w.route = "archive"
 	all, err := filelist.Read(list)

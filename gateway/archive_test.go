@@ -81,7 +81,8 @@ func unzip(t *testing.T, b []byte) (names []string, contents [][]byte) {
 	return names, contents
 }
 
-// The button of the page to all gives one ZIP of them, whole, with its length and a strong ETag; HEAD says the same.
+// The button of the page to all gives one ZIP of them, whole, with its length and a strong ETag;
+// HEAD says the same.
 func TestArchive(t *testing.T) {
 	f := newFixture(t, options{})
 	files := threeFiles()
@@ -176,7 +177,8 @@ func TestArchiveRange(t *testing.T) {
 	}
 }
 
-// A broken download goes on after a restart, and on another gateway with the same keyring and ledger.
+// A broken download goes on after a restart, and on another gateway with the same keyring and
+// ledger.
 func TestArchiveResumesElsewhere(t *testing.T) {
 	f := newFixture(t, options{})
 	all, _ := f.putAll(threeFiles()...)
@@ -199,7 +201,8 @@ func TestArchiveResumesElsewhere(t *testing.T) {
 	}
 }
 
-// What was revoked or deleted is left out, and the ETag says so: half of the old ZIP does not go on as half of the new.
+// What was revoked or deleted is left out, and the ETag says so: half of the old ZIP does not go on
+// as half of the new.
 func TestArchiveLeavesOut(t *testing.T) {
 	f := newFixture(t, options{})
 	all, each := f.putAll(threeFiles()...)
@@ -242,7 +245,8 @@ func TestArchiveLeavesOut(t *testing.T) {
 	}
 }
 
-// A file whose bytes are not what the store or the list says breaks the download off, and no ZIP comes out of it.
+// A file whose bytes are not what the store or the list says breaks the download off, and no ZIP
+// comes out of it.
 func TestArchiveFails(t *testing.T) {
 	f := newFixture(t, options{})
 	files := threeFiles()
@@ -337,7 +341,8 @@ func TestPageOfAll(t *testing.T) {
 	}
 }
 
-// A page's script has the sealed list and what opens it in one answer; what is longer than a list has none.
+// A page's script has the sealed list and what opens it in one answer; what is longer than a list
+// has none.
 func TestSealedList(t *testing.T) {
 	f := newFixture(t, options{})
 	all, each := f.putAll(threeFiles()...)

@@ -3,13 +3,13 @@
 //	Reading changes nothing, no secret is written down, and what is given out is either right
 //	to the last byte or visibly broken.
 //
-// The key to a file stands in the fragment of its link, and a browser keeps that part to itself.
-// So the life of a download is:
+// The key to a file stands in the fragment of its link, which a browser does not send. So the life
+// of a download is:
 //
-//	GET  /CID                the page: size and dates, which the server knows, and for its script
-//	                         the share and the sealed metadata, so that with the fragment the
-//	                         browser opens the file's name. Scanners and previews may look: no
-//	                         request but a POST sees a key, and none of them uses anything up.
+//	GET  /CID                the page: size and dates, which the server knows, and the share and
+//	                         the sealed metadata, from which the page's script opens the file's
+//	                         name with the fragment. Scanners and previews may look: only a POST
+//	                         carries a key, and nothing is used up.
 //	POST /CID                the button, with the fragment in a form: the metadata is opened,
 //	                         which proves the key right, and the answer is a 303 to
 //	GET  /CID/t/TICKET/NAME  the file, decrypted while it is sent. The ticket is the fragment,
@@ -20,25 +20,24 @@
 //	GET  /viewer/VERSION/…   PDF.js, which draws PDF files in that frame ([viewer.Viewer])
 //
 // Or the browser decrypts: the page's script hands the key to a service worker (web/worker.js),
-// which asks for the ciphertext, verifies every block and decrypts it, and answers the browser's
-// own download. Then no key ever comes here.
+// which fetches the ciphertext, verifies every block, decrypts it, and answers the browser's own
+// download. Then the gateway never receives a key.
 //
-//	GET  /w/worker.js        the worker; the addresses below /w/ are its own, in the browser
+//	GET  /w/worker.js        the worker; it answers for the addresses below /w/ itself
 //
-// All of a mail's files have such a page as well, /CID/all, by the list of them, which is an object
-// itself. Its download is one ZIP, put together while it is sent ([gateway.archive]).
+// A mail's file list is an object too. Its page is /CID/all, and its download is one ZIP of the
+// files, put together while it is sent (archive.go). The link in a mail's Detach-Restore field
+// leads to a page as well. Its download is the whole original message, put together while it is
+// sent (original.go).
 //
-// The link in a mail's Detach-Restore field leads to such a page too. Its download is the whole
-// original message, put together while it is sent ([gateway.original]).
-//
-// Those who decrypt themselves take the share, and the ciphertext, which any cache may hold:
+// Programs that decrypt themselves take the share, and the ciphertext, which any cache may hold:
 //
 //	GET  /CID/share
 //	GET  /CID/data, /CID/meta.jwe
-//	GET  /CID/all.json               the three of a list of files, for the script of a page
+//	GET  /CID/all.json               all three of a file list, for the script of its page
 //	GET  /ipfs/CID?format=raw|car
 //
-// Only objects of this installation's ledger are served, in whatever form.
+// One request opens its object once ([vault.Object]), and answers from that.
 //
 // Every handler returns an error, and one place ([gateway.fail]) turns it into a status, a page
 // and a log line. Every answer passes through one ResponseWriter ([response]), which sets the

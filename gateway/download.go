@@ -21,14 +21,15 @@ import (
 )
 
 const (
-	// maxForm bounds a request's body: a link is 120 characters and its prefix, and people paste what is around it.
+	// maxForm bounds a request's body: a link is 120 characters and its prefix, and people paste
+	// the text around it.
 	maxForm = 16 << 10
-	// formTimeout is for sending these few bytes.
+	// formTimeout bounds how long a client may take to send a body.
 	formTimeout = 15 * time.Second
 )
 
-// open takes the key from the page's form, proves it, and sends the browser on to the file. c is
-// undefined on the home page, where only a whole link will do.
+// open takes the key from the page's form, proves it, and redirects the browser to the file. c is
+// undefined on the home page, whose form takes only a whole link.
 func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	w.route = "open"
 	c, fragment, err := g.site.readForm(r, c)
@@ -55,20 +56,20 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 }
 
 func (s site) readForm(r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
-	// PostForm, and not Form: a key in the query would have been in every log on its way.
+	// PostForm, and not Form: a key in the query would be in every log on its way.
 	if r.ParseForm() != nil {
 		return c, crypto.Fragment{}, link.ErrIncomplete // and not its error, which may quote the body
 	}
 	return s.parseKey(r.PostForm.Get("key"), c)
 }
 
-// takeBody takes what comes with a request, before anything else: no more than a form has, and in a form's time. What a handler
-// leaves of a body the server reads, and would wait for it without end.
+// takeBody reads the body of a request first: at most maxForm, within formTimeout. The server would
+// wait without end for a body that a handler does not read.
 func takeBody(w *response, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	w.stall.Stop() // here it is the client we wait for
+	w.stall.Stop() // we wait for the client, not for the store
 	_ = w.control.SetReadDeadline(time.Now().Add(formTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxForm))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -83,7 +84,7 @@ func takeBody(w *response, r *http.Request) error {
 	return nil
 }
 
-// file streams the decrypted file. The ticket in its address is all the state there is.
+// file streams the decrypted file. There is no state but the ticket in its address.
 func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) error {
 	w.route = "file"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -98,7 +99,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	h := w.Header()
 	h.Set("Cache-Control", fileCache)
 	h.Set("Content-Disposition", disposition(filename.Clean(file.Meta.Name)))
-	// Never the sender's type: a browser that saves goes by the name, and must not get ideas.
+	// Never the sender's type: a browser must save the file, and not render it.
 	h.Set("Content-Type", "application/octet-stream")
 	switch file.Meta.Type {
 	case skeleton.Type:
@@ -106,7 +107,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	case filelist.Type:
 		return sendArchive(w, r, g.vault, c, file)
 	}
-	h.Set("Etag", etag(c, "file")) // strong, the same on every gateway: with it a download resumes
+	h.Set("Etag", etag(c, "file")) // strong, and the same on every gateway: a download resumes anywhere
 	return w.stream(r, file, file.Meta.Size)
 }
 
@@ -127,5 +128,5 @@ func openFile(ctx context.Context, v Vault, c cid.Cid, f crypto.Fragment) (*vaul
 	return o.Open(ctx, f)
 }
 
-// etag is strong: the CID says every byte.
+// etag is strong: the CID names every byte.
 func etag(c cid.Cid, what string) string { return `"` + c.String() + "." + what + `"` }

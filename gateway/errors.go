@@ -28,12 +28,12 @@ var (
 type failure struct {
 	err    error
 	status int
-	key    string // of its title and text in the catalogue
+	key    string // of its title and text
 	field  bool   // offer to paste the link
-	fault  bool   // ours: its cause is logged
+	fault  bool   // ours: the cause is logged
 }
 
-// failures is searched in order; what it does not know is our own fault.
+// failures is searched in order. Every other error is a fault of ours.
 var failures = []failure{
 	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: viewer.ErrNoFile, status: http.StatusNotFound, key: "nothing", field: true},
@@ -57,7 +57,7 @@ var failures = []failure{
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 
-// retryAfter is in seconds: a store that restarts is back by then.
+// retryAfter is in seconds. A store that restarts is back by then.
 const retryAfter = "60"
 
 func classify(err error) failure {
@@ -78,8 +78,8 @@ func (g *gateway) fail(w *response, r *http.Request, err error) {
 	}
 	f := classify(err)
 	if w.status != 0 {
-		// Part of the answer is on its way. It must not end as if it were whole: without the
-		// promised length, or the last chunk, every client notices.
+		// Part of the answer is sent. It must not end as if it were whole: every client notices
+		// that the promised length, or the last chunk, is missing.
 		g.logRequest(w, r, slog.LevelError, "answer broken off", err)
 		panic(http.ErrAbortHandler)
 	}
@@ -108,12 +108,12 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 	if w.cid.Defined() {
 		m.Path = g.site.page(w.cid, false)
 	}
-	_ = g.pages.message(w, r, f.status, m) // the client may be gone; there is nobody else to tell
+	_ = g.pages.message(w, r, f.status, m) // fails only if the client is gone
 }
 
-// logRequest writes the one line of a request. Nothing in it comes from the path but a CID that
-// parsed: fragments, tickets and file names stand in paths too. Requests for nothing of ours are
-// the noise of the internet, and are there for debugging only.
+// logRequest writes the one line of a request. Of the path it logs a CID that parsed and nothing
+// else: fragments, tickets and file names stand in paths too. Answers without a CID are logged for
+// debugging only.
 func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, what string, err error) {
 	attrs := []slog.Attr{slog.String("request", w.route)}
 	if w.cid.Defined() {
@@ -129,7 +129,7 @@ func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, wha
 	g.log.LogAttrs(r.Context(), level, "gateway: "+what, attrs...)
 }
 
-// method is for the log: the client's word only if it is one of ours.
+// method returns the method for the log; "other" for one that the gateway does not have.
 func method(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:

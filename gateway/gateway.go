@@ -30,7 +30,8 @@ type Vault interface {
 	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)
 	// SealTicket returns what stands for the fragment in the address of a download.
 	SealTicket(c cid.Cid, f crypto.Fragment) (string, error)
-	// OpenTicket returns the fragment; vault.ErrTicket if the ticket is too old or another object's.
+	// OpenTicket returns the fragment; vault.ErrTicket if the ticket is too old or another
+	// object's.
 	OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error)
 }
 
@@ -40,13 +41,13 @@ type Config struct {
 	BaseURL string
 	// Brand is what the pages show of the operator.
 	Brand Brand
-	// StoreTimeout is how long the store may be silent within a request. Default 20 s: a person
-	// waits, and a browser shows nothing meanwhile.
+	// StoreTimeout is how long the store may take for one answer. Default 20 s: a person waits, and
+	// the browser shows nothing.
 	StoreTimeout time.Duration
 	// DisableView leaves recipients nothing but the download: no file is shown in its page.
 	DisableView bool
-	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s, which
-	// allows 2 KB/s and so bounds how long somebody can hold a connection by reading slowly.
+	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s, so a
+	// client that reads less than 2 KB/s loses its connection.
 	WriteTimeout time.Duration
 	// Memory is the budget for reading ahead of clients. Nil means no limit.
 	Memory *memory.Budget
@@ -87,7 +88,7 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	return g, nil
 }
 
-// ServeHTTP is the one edge: what a handler returns becomes an answer and a log line here.
+// ServeHTTP turns what a handler returns into an answer and a log line.
 func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -95,7 +96,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer w.release()
 	r = r.WithContext(ctx)
 	defer func() {
-		// net/http would log the value and the arguments on the stack, which may hold what was decrypted.
+		// net/http would log the value and the stack's arguments, which may hold decrypted bytes.
 		switch p := recover(); p {
 		case nil:
 		case http.ErrAbortHandler:
@@ -110,7 +111,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		err = g.route(w, r)
 	}
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {
-		err = context.Cause(ctx) // the store's time was up, or the client left: err follows from that
+		err = context.Cause(ctx) // err follows from a store that took too long, or a client that left
 	}
 	if err != nil {
 		g.fail(w, r, err)
@@ -119,8 +120,8 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
-// route finds the handler by hand. http.ServeMux would clean paths by redirects of its own, and
-// a pattern cannot say "CID, with a fragment that a scanner has escaped into the path".
+// route finds the handler by hand. http.ServeMux would redirect to cleaned paths, and a pattern
+// cannot say "CID, with a fragment that a scanner has escaped into the path".
 func (g *gateway) route(w *response, r *http.Request) error {
 	if !g.limits.allow(r) {
 		return errTooMany
@@ -145,7 +146,7 @@ func (g *gateway) route(w *response, r *http.Request) error {
 	return g.object(w, r, path)
 }
 
-// object serves what begins with the CID of an object.
+// object serves the addresses that begin with the CID of an object.
 func (g *gateway) object(w *response, r *http.Request, path string) error {
 	c, rest, fragment, escaped, err := link.ParsePath(path)
 	if c.Defined() {
@@ -185,10 +186,11 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	return errNothing
 }
 
-// cutAll is a link to a file list that has lost its fragment, to the sentence around it.
+// cutAll is what is left of a link to a file list when a sentence's punctuation took its fragment.
 var cutAll = regexp.MustCompile(`^all[^0-9A-Za-z/]+$`)
 
-// pathError tells a link that lost a piece from an address that never was one.
+// pathError returns link.ErrIncomplete for a link that lost a piece, and errNothing for other
+// addresses.
 func pathError(path string, err error) error {
 	if errors.Is(err, link.ErrIncomplete) || strings.HasPrefix(path, "/baf") {
 		return link.ErrIncomplete
@@ -214,14 +216,14 @@ func (g *gateway) answer(w *response, r *http.Request, c cid.Cid, route string, 
 // A sender answers a request from an object, which stays the caller's to close.
 type sender func(w *response, r *http.Request, o *vault.Object) error
 
-// unescape answers a link whose # was escaped into the path (/CID%23A): QUIRK of mail scanners
-// that rewrite links, and of some mail programs. The browser gets the link as it was.
+// unescape answers a link whose # was escaped into the path (/CID%23A), and redirects to the link.
+// QUIRK: mail scanners that rewrite links, and some mail programs, escape it.
 func unescape(w *response, r *http.Request, link string) error {
 	w.route = "unescape"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	// A Location of a path alone: the Host header, which anybody can set, has no say in it.
+	// The Location is a path: anybody can set the Host header, so it must not decide.
 	return seeOther(w, link)
 }
 
@@ -231,7 +233,7 @@ func seeOther(w *response, location string) error {
 	return nil
 }
 
-// allow refuses other methods than these, with RFC 9110's Allow (15.5.6).
+// allow returns errMethod for other methods, and sets Allow (RFC 9110, 15.5.6).
 func allow(w *response, r *http.Request, methods ...string) error {
 	if slices.Contains(methods, r.Method) {
 		return nil
@@ -240,7 +242,7 @@ func allow(w *response, r *http.Request, methods ...string) error {
 	return errMethod
 }
 
-// writeString sends a small answer whole.
+// writeString sends a small answer with its length.
 func writeString(w *response, contentType, body string) error {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))

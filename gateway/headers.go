@@ -7,17 +7,17 @@ const (
 	// fileCache also forbids proxies to recompress a download: its ETag and ranges would lie.
 	fileCache = "private, no-store, no-transform"
 
-	// sandboxCSP is for everything that is not a page of ours: should a browser ever render it,
-	// then in an origin of its own, without scripts.
+	// sandboxCSP is for everything but our pages: if a browser ever renders it, then in an origin
+	// of its own, without scripts.
 	sandboxCSP = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-	// pageCSP allows the two inline blocks whose hashes follow, the favicon, our form, a frame of ours, and
-	// asking us for a list of files.
+	// pageCSP allows the two inline blocks whose hashes are filled in, the favicon, our form, a
+	// frame of ours, and fetching a file list.
 	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-	// workerCSP is the service worker's own: it fetches ciphertext from here, and that is all.
+	// workerCSP lets the service worker fetch ciphertext from here, and nothing else.
 	workerCSP = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-// secure sets what every answer has, of whatever status: the gateway serves what strangers sent.
+// secure sets the headers of every answer: the gateway serves what strangers sent.
 func secure(h http.Header) {
 	h.Set("Cache-Control", noStore)
 	h.Set("Content-Security-Policy", sandboxCSP)
@@ -30,7 +30,7 @@ func secure(h http.Header) {
 	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
 }
 
-// describesBody are the headers that belong to a file and not to the error sent in its stead.
+// describesBody are the headers that belong to a file, and not to the error page in its place.
 var describesBody = []string{
 	"Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "Content-Type", "Etag", "X-Ipfs-Path", "X-Ipfs-Roots",
 }

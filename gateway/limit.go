@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// A person opens a page or two; a company behind one address opens a few hundred when its newsletter
-	// comes; a program that guesses or scrapes goes on and on.
+	// A person opens a page or two. A company behind one address opens a few hundred when a
+	// newsletter arrives. A program that guesses or scrapes does not stop.
 	requestsPerSecond = 20
 	requestsAtOnce    = 600
-	// maxClients bounds the memory: a client that was forgotten begins with a full allowance.
+	// maxClients bounds the memory. A client that was forgotten begins with a full allowance.
 	maxClients = 10_000
 )
 
-// limits keeps one client from taking the whole gateway. Keys need no protection by it, they are 256
-// bits long; the store and the other readers do.
+// limits protects the store and the other readers from a client that asks too much. Keys need no
+// such protection: they have 256 bits.
 type limits struct {
 	clients *lru.Cache[netip.Prefix, *rate.Limiter]
 }
@@ -33,24 +33,24 @@ func newLimits() *limits {
 	return &limits{clients}
 }
 
-// allow takes one request off the client's allowance. A client that cannot be told is not limited:
-// it is on this machine.
+// allow takes one request off the client's allowance, and reports whether there was one. A client
+// on this machine is not limited.
 func (l *limits) allow(r *http.Request) bool {
 	client, ok := clientOf(r)
 	if !ok {
 		return true
 	}
 	allowance, ok := l.clients.Get(client)
-	if !ok { // two requests at once may both find none: then one goes uncounted
+	if !ok { // of two first requests at the same time, one may not be counted
 		allowance = rate.NewLimiter(requestsPerSecond, requestsAtOnce)
 		l.clients.Add(client, allowance)
 	}
 	return allowance.Allow()
 }
 
-// clientOf is who asks: whoever is connected, or if that is a web server on this machine or in its
-// private network, the last address that one has put into X-Forwarded-For. What stands before it the
-// client may have written itself.
+// clientOf returns the network of the client: of the peer, or, if the peer is a web server on this
+// machine or in its private network, the last address in X-Forwarded-For. The client may have
+// written the addresses before that one. ok is false for a client on this machine.
 func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
 	addr, local := parseAddr(r.RemoteAddr)
 	if hops := r.Header.Values("X-Forwarded-For"); len(hops) > 0 && (local || addr.IsPrivate()) {
@@ -63,7 +63,8 @@ func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
 	return network(addr)
 }
 
-// parseAddr takes an address with a port or without. What is none, such as a unix socket's, is local.
+// parseAddr takes an address with a port or without. Anything else, such as a unix socket's, is
+// local.
 func parseAddr(s string) (addr netip.Addr, local bool) {
 	if host, _, err := net.SplitHostPort(s); err == nil {
 		s = host
@@ -73,7 +74,7 @@ func parseAddr(s string) (addr netip.Addr, local bool) {
 	return addr, err != nil || addr.IsLoopback()
 }
 
-// network is what one client commands: of IPv6 it is given 64 bits to choose from.
+// network returns the addresses that one client may use: one of IPv4, 64 bits of IPv6.
 func network(a netip.Addr) (netip.Prefix, bool) {
 	bits := 32
 	if a.Is6() {

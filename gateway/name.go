@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// disposition is the Content-Disposition of a download, for a name that filename.Clean returned. With a name
-// that is not plain ASCII it carries both forms (RFC 6266, 4.3); "%" counts as not plain, since
-// browsers decode it in the quoted form too.
+// disposition returns the Content-Disposition of a download, for a name that filename.Clean
+// returned. A name that is not plain ASCII has both forms (RFC 6266, 4.3). "%" counts as not plain,
+// since browsers decode it in the quoted form too.
 func disposition(name string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r > unicode.MaxASCII || r == '%' {
@@ -23,7 +23,7 @@ func disposition(name string) string {
 	return value
 }
 
-// extValue is the value-chars of RFC 8187, 3.2.1.
+// extValue returns s as the value-chars of RFC 8187, 3.2.1.
 func extValue(s string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

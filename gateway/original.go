@@ -14,10 +14,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// sendOriginal streams the whole message as it was before Detach, put together from its skeleton and
-// its attachments, which are opened like any other: only our own, and only while they are served.
+// sendOriginal streams the whole message as it was before Detach, put together from its skeleton
+// and its attachments, which are opened like any other: only our own, and only while they are
+// served.
 //
-// Range is not supported: the offset of a byte is known only after everything before it was encoded.
+// Range is not supported: the offset of a byte is known only after everything before it was
+// encoded.
 func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.File) error {
 	w.route = "original"
 	m, err := skeleton.Open(file)
@@ -38,7 +40,7 @@ func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.
 		return openFile(ctx, v, l.CID, l.Fragment)
 	})
 	if err != nil {
-		return err // what is left in out would have made it look whole
+		return err // without flushing out, which could make the message look whole
 	}
 	if err := out.Flush(); err != nil {
 		return err
@@ -47,8 +49,8 @@ func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.
 	return nil
 }
 
-// original is the client's side of a message that is being restored. The store's clock stands
-// still while a slow client is served.
+// original is the client's side of a message that is being restored. The store's clock does not run
+// while a slow client is served.
 type original struct{ *response }
 
 func (o *original) Write(p []byte) (int, error) {

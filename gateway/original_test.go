@@ -35,7 +35,8 @@ func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part
 	return whole, l, part
 }
 
-// The link of the Detach-Restore field opens a page, and its button gives the whole original message.
+// The link of the Detach-Restore field opens a page, and its button gives the whole original
+// message.
 func TestOriginal(t *testing.T) {
 	f := newFixture(t, options{})
 	for _, size := range []int{1, 5<<20 + 77} {

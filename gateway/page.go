@@ -20,8 +20,8 @@ import (
 //go:embed web
 var web embed.FS
 
-// pages renders what people see. Style and script stand in the page itself, so that a page is
-// one request, and the policy allows these two blocks alone, by their hashes.
+// pages renders what people see. Style and script are in the page itself, so that a page is one
+// request, and the policy allows these two blocks alone, by their hashes.
 type pages struct {
 	site      site
 	look      look
@@ -66,7 +66,7 @@ func mustRead(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// view is what the templates are given.
+// view is the data of the templates.
 type view struct {
 	*texts.Language
 	Site, Title string
@@ -79,10 +79,10 @@ type view struct {
 	// the page of a file
 	CID, Size      string
 	Base           string // what the addresses of files begin with
-	All            bool   // the address says that it is the list of several
-	Share, Meta    string // for the script: with them and the fragment it opens the name, without another request
-	Shows          string // the extensions of files that are shown in the page; empty: none are
-	Source, Worker string // for decrypting in the browser: where the ciphertext is, and who does it
+	All            bool   // the address says that the file is a file list
+	Share, Meta    string // the script opens the name with these and the fragment
+	Shows          string // the extensions of files that are shown in the page, or empty
+	Source, Worker string // for decrypting in the browser: the ciphertext's address, and the worker's
 	Until, Stored  *moment
 
 	// a message
@@ -135,8 +135,8 @@ func (v view) SizeWords() (string, error) {
 	return string(words), err
 }
 
-// A moment is a point in time in the sentence that a page says it in. The script replaces Shown by the
-// time in the reader's own zone.
+// A moment is a point in time in the sentence that a page says it in. The script replaces Shown by
+// the time in the reader's own zone.
 type moment struct{ Before, Time, Shown, After string }
 
 func momentOf(t *texts.Language, key string, at time.Time) *moment {
@@ -145,7 +145,7 @@ func momentOf(t *texts.Language, key string, at time.Time) *moment {
 	return m
 }
 
-// home is for those who have the address and no link.
+// home answers people who have the gateway's address and no link, or a link to paste.
 func (g *gateway) home(w *response, r *http.Request) error {
 	w.route = "home"
 	if r.Method == http.MethodPost {
@@ -157,8 +157,9 @@ func (g *gateway) home(w *response, r *http.Request) error {
 	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.site.prefix + "/"})
 }
 
-// page shows what is known here of a file: its name is for the fragment to open. So is whether the
-// file is a mail's file list; that its address says so changes what is shown until then.
+// page shows what the server knows of a file. The script opens the name with the fragment. Whether
+// the file is a file list is in the metadata too: until that is open, the page believes its
+// address.
 func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error {
 	w.route = "page"
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
@@ -185,8 +186,8 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error
 	return g.pages.write(w, http.StatusOK, "file", v)
 }
 
-// workerPath is where the script lies that decrypts in the browser, and its folder is its scope: it
-// answers for the addresses below, which only it knows, and for no page.
+// workerPath is the address of the service worker, and its folder is the worker's scope: the worker
+// answers for the addresses below, and for no page.
 const workerPath = "/w/worker.js"
 
 func (p *pages) serveWorker(w *response, r *http.Request) error {
@@ -205,7 +206,7 @@ func robots(w *response, r *http.Request) error {
 	return writeString(w, "text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n")
 }
 
-// favicon answers what browsers ask for on their own; the pages carry theirs.
+// favicon answers browsers that ask for the default icon. Pages have theirs inline.
 func favicon(w *response, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// bufferSize is sent at once: the unit of a slow reader's deadline.
+// bufferSize is the unit of a write, and so of a slow reader's deadline.
 const bufferSize = readahead.BufferSize
 
 var (
@@ -29,11 +29,11 @@ type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	cfg     Config
-	stall   *time.Timer // ends the request's context when the store is silent for too long
+	stall   *time.Timer // ends the request's context when the store takes too long
 	begun   time.Time
 
 	route   string  // for the log: the kind of request, never its path
-	machine bool    // no person reads the answer: an error is a line, not a page
+	machine bool    // a program reads the answer: an error is a line, not a page
 	cid     cid.Cid // for the log and the way back; undefined when none was parsed
 	status  int     // 0 until the header is sent
 	sent    int64
@@ -50,8 +50,8 @@ func newResponse(w http.ResponseWriter, cfg Config, cancel context.CancelCauseFu
 		route:          "other",
 	}
 	// The server's ReadTimeout would end this request's context in the middle of a long download,
-	// and a deadline left by the last request on this connection would end its answer. Writers
-	// without deadlines (in tests) say so, and need none.
+	// and the last request's deadline on this connection would end this answer. A writer without
+	// deadlines (in tests) returns an error, which is ignored.
 	_ = resp.control.SetReadDeadline(time.Time{})
 	resp.extend()
 	return resp
@@ -71,7 +71,7 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	if w.status = status; status >= 400 {
-		// http.ServeContent drops Cache-Control on its errors, and leaves the file's name.
+		// http.ServeContent drops Cache-Control on its errors, and keeps the file's name.
 		w.Header().Set("Cache-Control", noStore)
 		w.Header().Del("Content-Disposition")
 		if status == http.StatusPreconditionFailed {
@@ -97,8 +97,8 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // stream answers with content of a known size: ranges, conditions and HEAD are http.ServeContent's.
 func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) error {
-	// RFC 9110, 14.2: Range may be ignored. Many ranges cost the store a block for each and the
-	// sender forty bytes; nobody who downloads needs them.
+	// RFC 9110, 14.2: Range may be ignored. Each of many ranges costs the store a block, and the
+	// sender a few bytes. No download needs them.
 	if ranges := r.Header["Range"]; len(ranges) > 1 || len(ranges) == 1 && strings.Contains(ranges[0], ",") {
 		r.Header.Del("Range")
 	}
@@ -107,21 +107,21 @@ func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) er
 	return b.finish()
 }
 
-// body lies between http.ServeContent and the two things it would handle badly. A status is kept
-// back until the store has given the first bytes, so that a store out of reach is a 503 and not a
-// 200 that breaks off. And an error in the middle, which http.ServeContent forgets, is kept.
+// body does two things that http.ServeContent does not. It keeps a status back until the store has
+// given the first bytes, so that an unreachable store is a 503 and not a 200 that breaks off. And
+// it keeps an error in the middle, which http.ServeContent drops.
 type body struct {
 	*response
 	ctx     context.Context
 	content io.ReadSeeker
 	size    int64
 	offset  int64
-	moved   bool // content may be elsewhere than offset
+	moved   bool // content must seek to offset before it is read
 	held    int  // the status kept back
 	err     error
 }
 
-// Seek moves without asking the store; Read does.
+// Seek does not ask the store; Read does.
 func (b *body) Seek(offset int64, whence int) (int64, error) {
 	if whence == io.SeekEnd {
 		offset += b.size
@@ -144,7 +144,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.offset += int64(n)
 	if err == io.EOF {
 		if err = nil; b.offset < b.size {
-			err = io.ErrUnexpectedEOF // a short file must not end like a whole one
+			err = io.ErrUnexpectedEOF // a short file must not look whole
 		}
 	}
 	return n, err
@@ -165,9 +165,8 @@ func (b *body) Write(p []byte) (int, error) {
 	return b.response.Write(p)
 }
 
-// ReadFrom is what http.ServeContent's io.CopyN calls, once, with a reader limited to the range.
-//
-// The next bytes are read, verified and decrypted while the last ones are sent.
+// ReadFrom is called by http.ServeContent's io.CopyN, once, with a reader limited to the range. The
+// next bytes are read, verified and decrypted while the last ones are sent.
 func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	defer func() { b.err = err }()
 	source := readahead.NewReader(src, b.cfg.Memory)
@@ -193,7 +192,8 @@ func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	}
 }
 
-// waitFor reads from the store. Its clock runs meanwhile, and stands still while a slow client is served.
+// waitFor reads from the store while the store's clock runs. The clock does not run while a slow
+// client is served.
 func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
 	b.storeClock()
 	defer b.stall.Stop()
@@ -202,7 +202,7 @@ func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
 
 func (b *body) finish() error {
 	if b.err == nil && b.held != 0 {
-		b.response.WriteHeader(b.held) // HEAD, or nothing to send
+		b.response.WriteHeader(b.held) // of HEAD, or of an empty range
 	}
 	return b.err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// yearOfCache is for what its name describes to the last bit (RFC 8246).
+// yearOfCache is for addresses that name their content to the last bit (RFC 8246).
 const yearOfCache = 365 * 24 * time.Hour
 
 // sendShare gives out B, the gateway's half of the key, which opens nothing without the link.
@@ -36,8 +36,8 @@ func sendEntry(name string) sender {
 	}
 }
 
-// cacheable lets caches hold ciphertext, but not for longer than it is served here: what a cache
-// gives out after that, nobody could decrypt with the help of this server.
+// cacheable lets caches hold ciphertext until it expires here. What a cache gives out later, nobody
+// can decrypt with the help of this server.
 func cacheable(w *response, o *vault.Object) {
 	age := yearOfCache
 	if !o.Expires.IsZero() {
@@ -53,8 +53,8 @@ type sealedFileList struct {
 	Data  []byte `json:"data"` // in base64
 }
 
-// sendFileList gives a sealed file list to the script of a page, in one answer. An object that is
-// longer than a file list may be has none.
+// sendFileList gives a sealed file list to the script of a page, in one answer. It refuses an
+// object that is longer than a file list may be.
 func sendFileList(w *response, r *http.Request, o *vault.Object) error {
 	content, err := o.Entry(r.Context(), "data")
 	if err != nil {

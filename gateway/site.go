@@ -29,7 +29,8 @@ func newSite(base string) (site, error) {
 	return site{base, u.Host, u.Path}, nil
 }
 
-// below returns a request's path below the prefix, which a proxy in front may have taken off already.
+// below returns a request's path below the prefix. A reverse proxy may have removed the prefix
+// already.
 func (s site) below(path string) string {
 	if rest, ok := strings.CutPrefix(path, s.prefix); ok && (rest == "" || rest[0] == '/') {
 		return rest
@@ -48,9 +49,9 @@ func (s site) page(c cid.Cid, list bool) string {
 	return s.path(c, "")
 }
 
-// parseKey reads what was posted: the fragment from the script, or a link, or a piece of one,
-// from a person. c is the object of the page, undefined on the home page. A link to another file of
-// ours opens that one. Its host does not matter: only what is in our own ledger is ever opened.
+// parseKey reads what was posted: the fragment from the script, or a link, or a piece of one, from
+// a person. c is the object of the page, undefined on the home page. A link to another file opens
+// that file. The link's host does not matter: the gateway opens only what is in its own ledger.
 func (s site) parseKey(text string, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
 	text = strings.TrimSpace(text)
 	switch {

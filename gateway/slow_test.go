@@ -51,7 +51,8 @@ func TestStoreStalls(t *testing.T) {
 	}
 }
 
-// Somebody who does not read what he has asked for is sent away, and the store is asked for no more than a buffer ahead of him.
+// Somebody who does not read what he has asked for is sent away, and the store is asked for no more
+// than a buffer ahead of him.
 func TestSlowReader(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, options{})
@@ -116,7 +117,8 @@ func ask(t *testing.T, conn net.Conn, path string) *http.Response {
 	return resp
 }
 
-// Who begins a request and does not end it is cut off, whatever is asked for and however slowly it goes on.
+// Who begins a request and does not end it is cut off, whatever is asked for and however slowly it
+// goes on.
 func TestRequestWithoutEnd(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, options{})

@@ -106,8 +106,8 @@ func sendBlock(w *response, r *http.Request, o *vault.Object, entry string) erro
 	return w.stream(r, bytes.NewReader(node), int64(len(node)))
 }
 
-// sendCAR sends everything below the end of the path, and the block above it, which proves that it is
-// where the path says. Of a file it may be only what is needed from some byte on (entity-bytes).
+// sendCAR sends everything below the end of the path, and the block above it, which proves that it
+// is where the path says. Of a file it may be only what is needed from some byte on (entity-bytes).
 // Other scopes get everything: more blocks than asked for do no harm.
 func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error {
 	c, from, scope := o.CID(entry), entityFrom(r), "car"
@@ -130,8 +130,8 @@ func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error 
 	return ipfs.ExportCAR(r.Context(), w, patient{o.Blocks(), w}, o.CID(""), entry, from)
 }
 
-// entityFrom is the first byte that entity-bytes=FROM:TO asks for. It is 0 where FROM counts from the
-// end: the answer is longer than asked for, then.
+// entityFrom is the first byte that entity-bytes=FROM:TO asks for. It is 0 where FROM counts from
+// the end: the answer is longer than asked for, then.
 func entityFrom(r *http.Request) int64 {
 	from, _, _ := strings.Cut(r.URL.Query().Get("entity-bytes"), ":")
 	n, err := strconv.ParseInt(from, 10, 64)

@@ -14,7 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-// A client that takes what a buffer's time allows is slow, and not stalled, however much the kernel would have kept for it.
+// A client that takes what a buffer's time allows is slow, and not stalled, however much the kernel
+// would have kept for it.
 func TestSlowIsNotStalled(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, options{})
@@ -24,7 +25,8 @@ func TestSlowIsNotStalled(t *testing.T) {
 	srv.Config.ConnContext = ConnContext
 	srv.Start()
 	defer srv.Close()
-	// With the segments of the Internet: those of loopback are half of what the client has room for.
+	// With the segments of the Internet: those of loopback are half of what the client has room
+	// for.
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400) })
 		return errors.Join(err, controlErr)

@@ -89,7 +89,8 @@ func readMeta(ctx context.Context, blocks ipfs.Blocks, c cid.Cid) ([]byte, error
 }
 
 // Share returns the object's share: zero in mode "link", and otherwise what derive returns for the
-// epoch that the kid names. The epoch is well formed, and still the word of whoever made the object.
+// epoch that the kid names. The epoch is well formed, and still the word of whoever made the
+// object.
 func (s *Sealed) Share(derive func(crypto.Epoch) (crypto.Share, error)) (crypto.Share, error) {
 	if s.kid == crypto.LinkKID {
 		return crypto.ZeroShare(), nil
@@ -142,7 +143,8 @@ func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (
 		return nil, errors.Join(err, car.Close())
 	}
 	arriving := arriving{blocks, car}
-	// The directory proves that data is where the address says. It is known already, but comes first.
+	// The directory proves that data is where the address says. It is known already, but comes
+	// first.
 	if _, err := ipfs.OpenDirectory(ctx, arriving, o.sealed.Root); err != nil {
 		return nil, errors.Join(err, car.Close())
 	}

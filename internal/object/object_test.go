@@ -17,7 +17,8 @@ import (
 
 // The vectors of docs/vectors run in internal/vault, through both ways of this package.
 
-// carOf stores the content and returns what Read gives, and the CAR of data that a gateway would send.
+// carOf stores the content and returns what Read gives, and the CAR of data that a gateway would
+// send.
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
 	store, err := embedded.Open(t.TempDir(), nil)

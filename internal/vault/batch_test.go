@@ -36,7 +36,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Nothing is served before the commit. After it, every process of the installation serves the files.
+// Nothing is served before the commit. After it, every process of the installation serves the
+// files.
 func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	s := newSite(t)
 	proxy, gateway := s.vault(t, nil), s.vault(t, nil)
@@ -70,7 +71,8 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	}
 }
 
-// clientError stands for the error by which the proxy knows that the client failed, and not the store.
+// clientError stands for the error by which the proxy knows that the client failed, and not the
+// store.
 type clientError struct{ error }
 
 // An attachment whose source fails at any byte leaves nothing, and the error is the source's.
@@ -98,7 +100,8 @@ func TestFailingSourceLeavesNothing(t *testing.T) {
 	}
 }
 
-// An error of the store is ErrUnavailable, whatever is asked, and an object that it lost is ErrNotFound.
+// An error of the store is ErrUnavailable, whatever is asked, and an object that it lost is
+// ErrNotFound.
 func TestStoreErrorsKeepTheirName(t *testing.T) {
 	s := newSite(t)
 	store := &brokenStore{Store: s.store}
@@ -139,8 +142,8 @@ func TestNothingIsStoredWithoutASecret(t *testing.T) {
 	}
 }
 
-// If a draw of random bytes fails, for the key, the epoch's secret or the metadata's nonce, there is no
-// link, and nothing is stored or committed.
+// If a draw of random bytes fails, for the key, the epoch's secret or the metadata's nonce, there
+// is no link, and nothing is stored or committed.
 func TestNoRandomBytesNoLink(t *testing.T) {
 	faults.Covers(t, 75)
 	kernel := rand.Reader
@@ -316,8 +319,8 @@ func (s *recorder) Put(ctx context.Context, name string, build func(ipfs.AddFunc
 	})
 }
 
-// The same mail comes again, after a 451 or because it was sent twice. It gets a new key and another
-// object, which shares no block with the first. Deleting one leaves the other whole.
+// The same mail comes again, after a 451 or because it was sent twice. It gets a new key and
+// another object, which shares no block with the first. Deleting one leaves the other whole.
 func TestSameFileTwiceSharesNothing(t *testing.T) {
 	faults.Covers(t, 46, 48)
 	empty, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, strings.NewReader(""))

@@ -26,8 +26,8 @@ type denyList struct {
 }
 
 // openDenyList refuses a list with a malformed line. When the list is read again later, malformed
-// lines are passed over and the others count: a typing error must neither stop the gateway nor serve
-// what the next line revokes.
+// lines are passed over and the others count: a typing error must neither stop the gateway nor
+// serve what the next line revokes.
 func openDenyList(path string) (*denyList, error) {
 	d := &denyList{path: path}
 	bad, err := d.reload()

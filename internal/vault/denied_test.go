@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// An entry of the deny list takes effect immediately. A malformed line stops the start, and nothing else.
-// A list that cannot be read stops everything.
+// An entry of the deny list takes effect immediately. A malformed line stops the start, and nothing
+// else. A list that cannot be read stops everything.
 func TestDenyListTakesEffectImmediately(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)

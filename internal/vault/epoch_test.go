@@ -45,8 +45,8 @@ func TestFileExpiresAtItsSecond(t *testing.T) {
 
 const day = 24 * time.Hour
 
-// A clock that is wrong for a while does no lasting harm: nothing is deleted when a file expires, so a
-// file that is refused under the wrong clock opens under the right one.
+// A clock that is wrong for a while does no lasting harm: nothing is deleted when a file expires,
+// so a file that is refused under the wrong clock opens under the right one.
 func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 	faults.Covers(t, 99)
 	for _, mode := range []Mode{Split, LinkOnly} {
@@ -83,8 +83,9 @@ func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 	}
 }
 
-// Files are stored, opened, and expire when they should: around the second at which 32 bits end, at the
-// turn of years and centuries, on a leap day, and in 1970, where a computer without a clock begins.
+// Files are stored, opened, and expire when they should: around the second at which 32 bits end, at
+// the turn of years and centuries, on a leap day, and in 1970, where a computer without a clock
+// begins.
 func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 	faults.Covers(t, 99)
 	for _, at := range []time.Time{
@@ -121,8 +122,8 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 	}
 }
 
-// Links of past epochs open. When an epoch's secret is gone, the links of that epoch alone end, until
-// the key file comes back from a backup.
+// Links of past epochs open. When an epoch's secret is gone, the links of that epoch alone end,
+// until the key file comes back from a backup.
 func TestOldLinksAfterNewEpochs(t *testing.T) {
 	faults.Covers(t, 80)
 	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * 24 * time.Hour} {
@@ -166,8 +167,8 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// Nothing of an epoch opens once its secret is destroyed. A clock that goes back into the epoch makes a
-// new secret, which opens what is stored then, and nothing of what was destroyed.
+// Nothing of an epoch opens once its secret is destroyed. A clock that goes back into the epoch
+// makes a new secret, which opens what is stored then, and nothing of what was destroyed.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
 	s := newSite(t)

@@ -60,7 +60,8 @@ func (o *victim) read(how string, car []byte) ([]byte, error) {
 	return content(o.t, o.v, o.link)
 }
 
-// carSection is one block in a CAR: where its length, its CID and its data begin, and where it ends.
+// carSection is one block in a CAR: where its length, its CID and its data begin, and where it
+// ends.
 type carSection struct{ head, cid, data, end int }
 
 const (
@@ -165,8 +166,8 @@ func (alike) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Another object in the place of this one, whole or a block of it, is refused even if it has the same
-// key, so that key stream and metadata fit: the CID decides.
+// Another object in the place of this one, whole or a block of it, is refused even if it has the
+// same key, so that key stream and metadata fit: the CID decides.
 func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	kernel := rand.Reader

@@ -53,8 +53,8 @@ func blackHole(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"Stats":{"BlockCount":%d,"BlockBytesCount":%d}}`, blocks, size)
 }
 
-// An attachment of gigabytes streams: memory does not grow, and no temporary file holds the attachment
-// on its way to a node. After a gibibyte, everything that could grow has grown.
+// An attachment of gigabytes streams: memory does not grow, and no temporary file holds the
+// attachment on its way to a node. After a gibibyte, everything that could grow has grown.
 func TestLargeToNode(t *testing.T) {
 	faults.Covers(t, 51)
 	srv := httptest.NewServer(http.HandlerFunc(blackHole))

@@ -161,9 +161,9 @@ func (l *ledger) get(d digest) (record, bool) {
 	return rec, ok
 }
 
-// catchUp reads what was appended before it was called. Anybody can cause a miss, so a miss is cheap:
-// it costs one stat for each file, and no hit waits for it. Concurrent misses share scans: a caller
-// that waited while another scan began and ended has what it came for.
+// catchUp reads what was appended before it was called. Anybody can cause a miss, so a miss is
+// cheap: it costs one stat for each file, and no hit waits for it. Concurrent misses share scans: a
+// caller that waited while another scan began and ended has what it came for.
 func (l *ledger) catchUp() error {
 	begun := l.scans.Load()
 	l.scan.Lock()
@@ -221,9 +221,9 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	return l.tail(e)
 }
 
-// tail reads the complete lines that were added. An incomplete line is being written, or was left by
-// a crash, and is read again once it has its end. A malformed line belongs to a mail that was never
-// passed on.
+// tail reads the complete lines that were added. An incomplete line is being written, or was left
+// by a crash, and is read again once it has its end. A malformed line belongs to a mail that was
+// never passed on.
 func (l *ledger) tail(e crypto.Epoch) error {
 	f, err := os.Open(l.path(e))
 	if err != nil {

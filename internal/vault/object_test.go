@@ -23,7 +23,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 )
 
-// Every size at which something begins comes back through every store, from the start and from within.
+// Every size at which something begins comes back through every store, from the start and from
+// within.
 func TestFilesComeBackAtEverySize(t *testing.T) {
 	faults.Covers(t, 53)
 	for name, store := range map[string]func(t *testing.T, s *site) Mode{
@@ -138,7 +139,8 @@ func openSSL(key string, sealed io.Reader) ([]byte, error) {
 //
 //	ipfs cat CID/data | openssl enc -d -aes-256-ctr -K KEY -iv 0
 //
-// is a complete decoder, given the key. The node pins the object, and none of a mail that was refused.
+// is a complete decoder, given the key. The node pins the object, and none of a mail that was
+// refused.
 func TestNodeHasThePinnedCiphertext(t *testing.T) {
 	servers.Need(t, "openssl")
 	node := servers.Kubo(t)
@@ -211,8 +213,8 @@ func TestForeignObjectsAreNotFound(t *testing.T) {
 	}
 }
 
-// All wrong keys are answered alike. The answer differs from that to an unknown CID, which the page of
-// the gateway tells without any key.
+// All wrong keys are answered alike. The answer differs from that to an unknown CID, which the page
+// of the gateway tells without any key.
 func TestKeyAndCIDMustFit(t *testing.T) {
 	faults.Covers(t, 78)
 	v := newSite(t).vault(t, nil)
@@ -248,7 +250,8 @@ func join(t *testing.T, fill byte) crypto.Fragment {
 	return f
 }
 
-// An object in the ledger must have the form too. The vectors have the cases that another decoder can test.
+// An object in the ledger must have the form too. The vectors have the cases that another decoder
+// can test.
 func TestMalformedObjectsAreCorrupt(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
@@ -289,8 +292,8 @@ func TestMalformedObjectsAreCorrupt(t *testing.T) {
 	}
 }
 
-// A kid that differs from the ledger's epoch is refused, whether there is a secret of that epoch or not,
-// and the error does not tell.
+// A kid that differs from the ledger's epoch is refused, whether there is a secret of that epoch or
+// not, and the error does not tell.
 func TestKidOfAnotherEpochIsCorrupt(t *testing.T) {
 	faults.Covers(t, 80)
 	s := newSite(t)

@@ -100,8 +100,8 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 	return gone, durable.Remove(name)
 }
 
-// readPending reads a batch's record. It passes over a line that was cut: the process ended while it
-// wrote the line, so the object was not stored.
+// readPending reads a batch's record. It passes over a line that was cut: the process ended while
+// it wrote the line, so the object was not stored.
 func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

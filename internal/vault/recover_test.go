@@ -140,7 +140,8 @@ func TestNothingIsStoredWithoutARecord(t *testing.T) {
 	}
 }
 
-// Whatever a batch could not delete while the store was down is deleted later: no mail waits for it.
+// Whatever a batch could not delete while the store was down is deleted later: no mail waits for
+// it.
 func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 	faults.Covers(t, 39, 47, 98)
 	for name, before := range map[string]func(b *Batch, store *brokenStore) error{

@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
-// ticketLife is how long after the click a download may begin, or resume. The link makes a new ticket
-// at any time.
+// ticketLife is how long after the click a download may begin, or resume. The link makes a new
+// ticket at any time.
 const ticketLife = 8 * time.Hour
 
 // SealTicket returns what stands for the link's fragment in the address of a download, so that the

@@ -41,8 +41,8 @@ func TestTicketOpensOneObjectForItsLife(t *testing.T) {
 	}
 }
 
-// A ticket made under a clock that is ahead lives longer by that much. One made under a clock that is
-// behind is too old when the clock is set right, and the link makes another.
+// A ticket made under a clock that is ahead lives longer by that much. One made under a clock that
+// is behind is too old when the clock is set right, and the link makes another.
 func TestTicketsFollowTheClock(t *testing.T) {
 	faults.Covers(t, 99)
 	s := newSite(t)

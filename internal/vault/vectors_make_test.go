@@ -322,7 +322,8 @@ func makeTicket(t *testing.T, split objectVector) ticketVector {
 	return v
 }
 
-// TestVectorsAreCurrent makes all vectors anew and compares them with the files; -update writes them.
+// TestVectorsAreCurrent makes all vectors anew and compares them with the files; -update writes
+// them.
 func TestVectorsAreCurrent(t *testing.T) {
 	files := make(map[string]any)
 	objects := objectVectors(t)
@@ -361,7 +362,8 @@ func TestVectorsAreCurrent(t *testing.T) {
 			t.Errorf("%s is not what -update would write (%v)", name, err)
 		}
 	}
-	// Two more are others': skeleton.json is internal/skeleton's, files.json is internal/filelist's.
+	// Two more are others': skeleton.json is internal/skeleton's, files.json is
+	// internal/filelist's.
 	if got, err := os.ReadDir(vectorDir); err != nil || len(got) != len(files)+2 {
 		t.Errorf("%s has %d files, want %d, %v", vectorDir, len(got), len(files)+2, err)
 	}
