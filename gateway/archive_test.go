@@ -16,7 +16,6 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -26,13 +25,13 @@ type named struct {
 	content []byte
 }
 
-// putAll stores a mail's files and the list of them, as a proxy does.
+// putAll stores a mail's files and their file list, as the proxy does.
 func (f *fixture) putAll(files ...named) (all link.Link, each []link.Link) {
 	f.t.Helper()
 	return f.putAltered(func([]filelist.File) {}, files...)
 }
 
-// putAltered does so, and the list says something else.
+// putAltered is putAll with a file list that alter has changed.
 func (f *fixture) putAltered(alter func([]filelist.File), files ...named) (all link.Link, each []link.Link) {
 	f.t.Helper()
 	b := f.vault.Begin()
@@ -54,19 +53,11 @@ func (f *fixture) putAltered(alter func([]filelist.File), files ...named) (all l
 	return all, each
 }
 
-// zipTicket opens the link to all as the page's button does, and returns the path of the ZIP.
-func (f *fixture) zipTicket(all link.Link) string {
-	f.t.Helper()
-	resp := f.post("/"+all.CID.String()+"/all", all.Fragment.Encode())
-	wantStatus(f.t, resp, http.StatusSeeOther)
-	return strings.TrimPrefix(resp.Header.Get("Location"), prefix)
-}
-
 func threeFiles() []named {
 	return []named{{"report.pdf", noise(3<<20 + 5)}, {"../Über.txt", noise(100)}, {"report.pdf", noise(2<<20 + 7)}}
 }
 
-// unzip is what is in a ZIP: names, and contents.
+// unzip returns the names and contents in a ZIP.
 func unzip(t *testing.T, b []byte) (names []string, contents [][]byte) {
 	t.Helper()
 	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
@@ -81,13 +72,13 @@ func unzip(t *testing.T, b []byte) (names []string, contents [][]byte) {
 	return names, contents
 }
 
-// The button of the page to all gives one ZIP of them, whole, with its length and a strong ETag;
-// HEAD says the same.
-func TestArchive(t *testing.T) {
+// The button of a file list's page gives one ZIP of the files, with its length and a strong ETag.
+// HEAD has the same headers.
+func TestArchiveIsOneWholeZIP(t *testing.T) {
 	f := newFixture(t, options{})
 	files := threeFiles()
 	all, _ := f.putAll(files...)
-	file := f.zipTicket(all)
+	file := f.ticket(all)
 	if !strings.HasSuffix(file, "/files.zip") {
 		t.Errorf("the address of the download does not end in its name: %s", file)
 	}
@@ -111,14 +102,9 @@ func TestArchive(t *testing.T) {
 			t.Errorf("file %d has other bytes", i)
 		}
 	}
-	head := f.request("HEAD", file, "")
-	wantStatus(t, head, 200)
-	for name := range resp.Header {
-		if name != "Date" {
-			wantHeader(t, head, name, resp.Header.Get(name))
-		}
-	}
-	// The same without /all, and by the whole link on the home page and on another file's.
+	f.wantSameHead(file, resp)
+	// The same from the page without /all, and with the whole link on the home page and on another
+	// page.
 	for _, path := range []string{"/" + all.CID.String(), "/", "/" + f.put("other.pdf", noise(3)).CID.String()} {
 		resp := f.post(path, all.URL())
 		wantStatus(t, resp, http.StatusSeeOther)
@@ -128,11 +114,11 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// From any byte on, and of the store no more than what is asked for.
-func TestArchiveRange(t *testing.T) {
+// A range begins at any byte, and reads only the files that it touches.
+func TestArchiveRangeReadsOnlyItsFiles(t *testing.T) {
 	f := newFixture(t, options{})
 	all, _ := f.putAll(threeFiles()...)
-	file, tag := f.zipTicket(all), etag(all.CID, archiveForm)
+	file, tag := f.ticket(all), etag(all.CID, archiveForm)
 	whole := readAll(t, f.get(file))
 	size := len(whole)
 	for _, tt := range []struct {
@@ -177,36 +163,12 @@ func TestArchiveRange(t *testing.T) {
 	}
 }
 
-// A broken download goes on after a restart, and on another gateway with the same keyring and
-// ledger.
-func TestArchiveResumesElsewhere(t *testing.T) {
-	f := newFixture(t, options{})
-	all, _ := f.putAll(threeFiles()...)
-	file := f.zipTicket(all)
-	whole := readAll(t, f.get(file))
-	first := make([]byte, 4<<20)
-	resp := f.get(file)
-	_, err := io.ReadFull(resp.Body, first)
-	check(t, err)
-	resp.Body.Close()
-
-	v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
-	check(t, err)
-	f.srv.Close()
-	f.serve(v, Config{})
-	rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
-	wantStatus(t, rest, 206)
-	if got := append(first, readAll(t, rest)...); sum(got) != sum(whole) {
-		t.Error("the resumed ZIP is another")
-	}
-}
-
-// What was revoked or deleted is left out, and the ETag says so: half of the old ZIP does not go on
-// as half of the new.
-func TestArchiveLeavesOut(t *testing.T) {
+// Files that were revoked or deleted are left out, and the ETag changes, so that half of the old
+// ZIP is not completed with half of the new one.
+func TestArchiveLeavesOutWhatIsGone(t *testing.T) {
 	f := newFixture(t, options{})
 	all, each := f.putAll(threeFiles()...)
-	file, denied := f.zipTicket(all), filepath.Join(f.dir, "denied")
+	file, denied := f.ticket(all), filepath.Join(f.dir, "denied")
 	before := f.get(file)
 	whole := readAll(t, before)
 	tags := map[string]bool{before.Header.Get("Etag"): true}
@@ -245,13 +207,12 @@ func TestArchiveLeavesOut(t *testing.T) {
 	}
 }
 
-// A file whose bytes are not what the store or the list says breaks the download off, and no ZIP
-// comes out of it.
-func TestArchiveFails(t *testing.T) {
+// A file with other bytes than its CIDs or its list say breaks the download off.
+func TestDamagedFileBreaksTheArchive(t *testing.T) {
 	f := newFixture(t, options{})
 	files := threeFiles()
 	all, _ := f.putAll(files...)
-	file := f.zipTicket(all)
+	file := f.ticket(all)
 	last := func(get func(context.Context, []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
 		return func(ctx context.Context, _ int, data []byte) ([]byte, error) {
 			if len(data) != 7 { // the last leaf of the last file
@@ -271,7 +232,7 @@ func TestArchiveFails(t *testing.T) {
 			t.Errorf("%s: %d bytes and error %v, want most of it and an error", name, len(got), err)
 		}
 	}
-	f.store.fail(nil, atLeaf(1, flip)) // where it shows before the first byte, the status says it
+	f.store.fail(nil, atLeaf(1, flip)) // damage before the first byte is a status
 	resp := f.get(file)
 	wantStatus(t, resp, http.StatusInternalServerError)
 	wantHeader(t, resp, "Etag", "")
@@ -286,21 +247,22 @@ func TestArchiveFails(t *testing.T) {
 		"another key": func(l []filelist.File) { l[2].Link.Fragment = l[0].Link.Fragment },
 	} {
 		all, _ := f.putAltered(alter, files...)
-		resp := f.get(f.zipTicket(all))
+		resp := f.get(f.ticket(all))
 		wantStatus(t, resp, 200)
 		if got, err := io.ReadAll(resp.Body); err == nil {
 			t.Errorf("%s: %d bytes without an error", name, len(got))
 		}
 	}
 	all, _ = f.putAltered(func(l []filelist.File) { l[1].Link = l[0].Link }, files...)
-	wantStatus(t, f.get(f.zipTicket(all)), http.StatusInternalServerError)
+	wantStatus(t, f.get(f.ticket(all)), http.StatusInternalServerError)
 	if log := f.logs.String(); strings.Contains(log, "report") || strings.Contains(log, all.Fragment.Encode()) {
 		t.Error("the log names a file or a key")
 	}
 }
 
-// The page to all is that of a file, with other words until the script has read what it is.
-func TestPageOfAll(t *testing.T) {
+// The page of a file list is that of a file, with other words until the script has opened the
+// metadata.
+func TestPageOfAFileListNamesNoFile(t *testing.T) {
 	f := newFixture(t, options{})
 	all, each := f.putAll(threeFiles()...)
 	c := "/" + all.CID.String()
@@ -341,9 +303,9 @@ func TestPageOfAll(t *testing.T) {
 	}
 }
 
-// A page's script has the sealed list and what opens it in one answer; what is longer than a list
-// has none.
-func TestSealedList(t *testing.T) {
+// A page's script gets a sealed file list, its share and its metadata in one answer. An object that
+// is longer than a file list is refused.
+func TestSealedFileListIsOneAnswer(t *testing.T) {
 	f := newFixture(t, options{})
 	all, each := f.putAll(threeFiles()...)
 	resp := f.get("/" + all.CID.String() + "/all.json")
@@ -361,8 +323,8 @@ func TestSealedList(t *testing.T) {
 	wantStatus(t, f.request("POST", c+"/all.json", "x"), 405)
 }
 
-// A list is not what is downloaded, nor is a skeleton: neither is looked at.
-func TestListIsNotViewed(t *testing.T) {
+// File lists and skeletons are not what is downloaded, so they are not shown in a frame.
+func TestListsAndSkeletonsAreNotShown(t *testing.T) {
 	f := newFixture(t, options{})
 	all, _ := f.putAll(threeFiles()...)
 	_, original, _ := f.putOriginal([]byte("x"), 1)

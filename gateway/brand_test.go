@@ -19,7 +19,7 @@ func pngOf(t *testing.T, side int) []byte {
 	return b.Bytes()
 }
 
-func TestBrandRefuses(t *testing.T) {
+func TestWrongBrandIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		brand Brand
 		want  string

@@ -20,7 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-func TestDownload(t *testing.T) {
+func TestDownloadIsTheWholeFile(t *testing.T) {
 	f := newFixture(t, options{})
 	for _, size := range []int{0, 1, 15, 16, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77} {
 		content := noise(size)
@@ -35,17 +35,11 @@ func TestDownload(t *testing.T) {
 		if got, want := sum(readAll(t, resp)), sum(content); got != want {
 			t.Errorf("%d bytes: got SHA-256 %s, want %s", size, got, want)
 		}
-		head := f.request("HEAD", file, "")
-		wantStatus(t, head, 200)
-		for name := range resp.Header {
-			if name != "Date" {
-				wantHeader(t, head, name, resp.Header.Get(name))
-			}
-		}
+		f.wantSameHead(file, resp)
 	}
 }
 
-func TestRange(t *testing.T) {
+func TestRangeGivesTheseBytes(t *testing.T) {
 	faults.Covers(t, 88)
 	f := newFixture(t, options{})
 	const size = 3<<20 + 77
@@ -101,30 +95,32 @@ func TestRange(t *testing.T) {
 	}
 }
 
-// A download goes on after a restart, and on another gateway with the same keyring and ledger.
+// A broken download of a file or a ZIP resumes after a restart, and on another gateway with the
+// same keyring and ledger.
 func TestDownloadResumesElsewhere(t *testing.T) {
 	f := newFixture(t, options{})
-	content := noise(2 << 20)
-	l := f.put("report.pdf", content)
-	file := f.ticket(l)
-	first := make([]byte, 1<<20)
-	resp := f.get(file)
-	_, err := io.ReadFull(resp.Body, first)
-	check(t, err)
-	resp.Body.Close()
+	list, _ := f.putAll(threeFiles()...)
+	for _, file := range []string{f.ticket(f.put("report.pdf", noise(5<<20))), f.ticket(list)} {
+		whole := readAll(t, f.get(file))
+		first := make([]byte, 4<<20)
+		resp := f.get(file)
+		_, err := io.ReadFull(resp.Body, first)
+		check(t, err)
+		resp.Body.Close()
 
-	v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
-	check(t, err)
-	f.srv.Close()
-	f.serve(v, Config{})
-	rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
-	wantStatus(t, rest, 206)
-	if got := append(first, readAll(t, rest)...); sum(got) != sum(content) {
-		t.Error("the resumed file is not the file")
+		v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
+		check(t, err)
+		f.srv.Close()
+		f.serve(v, Config{})
+		rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
+		wantStatus(t, rest, 206)
+		if got := append(first, readAll(t, rest)...); sum(got) != sum(whole) {
+			t.Errorf("%s: the resumed download differs", file)
+		}
 	}
 }
 
-func TestKeys(t *testing.T) {
+func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 	faults.Covers(t, 78)
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
@@ -155,11 +151,11 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%.30s…: the error page repeats the key", tt.key)
 		}
 	}
-	// A key in the query is in every log on its way, so it is not taken.
+	// A key in the query is in every log on its way, so it is refused.
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
 }
 
-func TestTickets(t *testing.T) {
+func TestTicketOpensOneFileForItsLife(t *testing.T) {
 	faults.Covers(t, 95)
 	f := newFixture(t, options{})
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
@@ -222,8 +218,8 @@ func TestFileNamesCannotBreakHeaders(t *testing.T) {
 	}
 }
 
-// atLeaf calls get for the nth block of the file's own content, and those behind it; what comes
-// before is directory, metadata and the file's root.
+// atLeaf calls get for the nth leaf of a file, and for every later block. Directory, metadata and
+// the file's root come before.
 func atLeaf(n int, get func(ctx context.Context, data []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
 	return atBlock(n, 1<<20, get)
 }
@@ -278,7 +274,7 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 			}
 		}
 	}
-	// Where the damage shows before the first byte, the status still can say it.
+	// Damage before the first byte is a status.
 	f.store.fail(nil, atLeaf(1, flip))
 	for _, path := range []string{file, "/" + l.CID.String() + "/data", "/ipfs/" + l.CID.String() + "/data?format=car"} {
 		resp := f.get(path)
@@ -291,7 +287,7 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 	}
 }
 
-// hang is a store that has stopped to answer.
+// hang is a store that has stopped answering.
 func hang(ctx context.Context, _ []byte) ([]byte, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()

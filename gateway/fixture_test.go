@@ -30,8 +30,8 @@ var _ Vault = (*vault.Vault)(nil)
 
 const prefix = "/mail"
 
-// fixture is a gateway over the real vault and the real embedded store, in a directory of the
-// test's own, with a store in between that can be told to fail.
+// fixture is a gateway over the real vault and the real embedded store, in a directory of its test.
+// A store in between can be told to fail.
 type fixture struct {
 	t     *testing.T
 	dir   string
@@ -63,7 +63,7 @@ func newFixture(t *testing.T, o options) *fixture {
 	return f
 }
 
-// serve starts a gateway anew, with another vault or other timeouts.
+// serve starts another gateway, with another vault or other timeouts.
 func (f *fixture) serve(v Vault, cfg Config) {
 	f.srv = httptest.NewServer(f.handler(v, cfg))
 	f.t.Cleanup(f.srv.Close)
@@ -115,10 +115,11 @@ func (f *fixture) post(path, key string) *http.Response {
 	return f.request(http.MethodPost, path, url.Values{"key": {key}}.Encode())
 }
 
-// ticket opens a link as the page's button does, and returns the path of the file.
+// ticket opens a link as its page's button does, and returns the path of the download.
 func (f *fixture) ticket(l link.Link) string {
 	f.t.Helper()
-	resp := f.post("/"+l.CID.String(), l.Fragment.Encode())
+	path, _, _ := strings.Cut(strings.TrimPrefix(l.URL(), l.Base), "#")
+	resp := f.post(path, l.Fragment.Encode())
 	wantStatus(f.t, resp, http.StatusSeeOther)
 	return strings.TrimPrefix(resp.Header.Get("Location"), prefix)
 }
@@ -132,6 +133,18 @@ func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// wantSameHead wants HEAD to have the headers of resp, the answer to GET.
+func (f *fixture) wantSameHead(path string, resp *http.Response) {
+	f.t.Helper()
+	head := f.request(http.MethodHead, path, "")
+	wantStatus(f.t, head, resp.StatusCode)
+	for name := range resp.Header {
+		if name != "Date" {
+			wantHeader(f.t, head, name, resp.Header.Get(name))
+		}
 	}
 }
 
@@ -161,14 +174,14 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// noise is content in which every wrong offset shows.
+// noise returns content in which every wrong offset shows.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
 	return b
 }
 
-// buffer is a bytes.Buffer for several goroutines.
+// buffer is a bytes.Buffer that is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

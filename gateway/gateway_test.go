@@ -35,13 +35,13 @@ type answer struct {
 	contentType        string
 }
 
-// surface is all that the gateway can answer.
+// surface returns every kind of answer that the gateway gives.
 func surface(f *fixture) []answer {
 	l := f.put("report.pdf", noise(1000))
 	c, file, key := "/"+l.CID.String(), f.ticket(l), l.Fragment.Encode()
 	revoked := f.put("old.pdf", noise(10))
 	list, _ := f.putAll(named{"a", noise(1)}, named{"b", noise(2)})
-	all, archive := "/"+list.CID.String()+"/all", f.zipTicket(list)
+	all, archive := "/"+list.CID.String()+"/all", f.ticket(list)
 	const foreign = "/bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
 	check(f.t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(revoked.CID.String()+"\n"), 0o600))
 	return []answer{
@@ -141,8 +141,8 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 	}
 }
 
-// A stored page and its script, as one answer that allows itself and nothing else.
-func TestPage(t *testing.T) {
+// A page is one answer, whose policy allows its own script and style and nothing else.
+func TestPageAllowsItsOwnBlocksAlone(t *testing.T) {
 	f := newFixture(t, options{retention: 30 * 24 * time.Hour})
 	l := f.put("secret name.pdf", noise(12_345_678))
 	resp := f.get("/" + l.CID.String())
@@ -189,7 +189,7 @@ func TestReadingChangesNothing(t *testing.T) {
 	wantStatus(t, f.get(f.ticket(l)), 200)
 }
 
-// One request is one question to the store, whatever is answered from it.
+// One request opens its object once, whatever is answered from it.
 func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
 	f := newFixture(t, options{})
 	list, each := f.putAll(threeFiles()...)
@@ -197,7 +197,7 @@ func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
 	for path, want := range map[string]int{
 		c: 1, c + "/all": 1, c + "/all.json": 1, c + "/share": 1, c + "/data": 1, "/ipfs" + c + "/data?format=car": 1,
 		f.ticket(each[1]): 1,
-		f.zipTicket(list): 1 + 2*len(each), // is it there? and then its content
+		f.ticket(list):    1 + 2*len(each), // is it there? and then its content
 	} {
 		f.store.opens = 0
 		resp := f.get(path)
@@ -221,8 +221,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Links as scanners rewrite them: the # escaped once, twice, three times.
-func TestEscapedFragments(t *testing.T) {
+// Scanners rewrite links: the # is escaped once, twice, three times.
+func TestEscapedLinksAreMended(t *testing.T) {
 	faults.Covers(t, 78)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
@@ -238,7 +238,7 @@ func TestEscapedFragments(t *testing.T) {
 	}
 }
 
-func TestExpiredRevokedForeign(t *testing.T) {
+func TestTakenBackFilesAreGone(t *testing.T) {
 	faults.Covers(t, 90)
 	f := newFixture(t, options{retention: time.Hour})
 	old := f.put("old.pdf", noise(1000))
@@ -283,7 +283,7 @@ func TestExpiredRevokedForeign(t *testing.T) {
 	}
 }
 
-func TestStoreOutOfReach(t *testing.T) {
+func TestUnreachableStoreIs503(t *testing.T) {
 	faults.Covers(t, 87)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
@@ -301,7 +301,7 @@ func TestStoreOutOfReach(t *testing.T) {
 	wantStatus(t, f.get(file), http.StatusOK)
 }
 
-func TestPaths(t *testing.T) {
+func TestOddPathsLeadNowhere(t *testing.T) {
 	faults.Covers(t, 92, 93)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
@@ -333,8 +333,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// A reverse proxy may have taken the prefix off.
-func TestPrefixTakenOff(t *testing.T) {
+// A reverse proxy may have removed the prefix.
+func TestPrefixMayBeTakenOff(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", noise(10))
 	resp, err := noRedirects.Get(f.srv.URL + "/" + l.CID.String())
@@ -346,7 +346,7 @@ func TestPrefixTakenOff(t *testing.T) {
 	}
 }
 
-// FAULTS 82: after every kind of request, the log has CIDs and no word of anything else.
+// After every kind of request, the log has CIDs, and no key, ticket or name.
 func TestNothingSecretInTheLog(t *testing.T) {
 	faults.Covers(t, 82)
 	f := newFixture(t, options{})
@@ -387,12 +387,12 @@ func TestNothingSecretInTheLog(t *testing.T) {
 	}
 }
 
-// panicky is a vault with a fault of ours in it.
+// panicky is a vault with a fault of ours.
 type panicky struct{ Vault }
 
 func (panicky) Object(context.Context, cid.Cid) (*vault.Object, error) { panic("a secret") }
 
-// A fault of ours is a page and a log line, and what was at hand when it happened is in neither.
+// A panic is a page and a log line. Neither has the panic's value or the stack's arguments.
 func TestPanicTellsNothing(t *testing.T) {
 	faults.Covers(t, 82)
 	f := newFixture(t, options{})

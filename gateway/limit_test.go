@@ -9,7 +9,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
 
-func TestClientOf(t *testing.T) {
+func TestClientIsTheLastForwardedAddress(t *testing.T) {
 	for _, c := range []struct {
 		peer string
 		hops []string
@@ -41,7 +41,7 @@ func TestClientOf(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
+func TestGreedyClientIsRefusedAlone(t *testing.T) {
 	faults.Covers(t, 95)
 	f := newFixture(t, options{})
 	l := f.put("a.pdf", []byte("x"))
@@ -72,8 +72,8 @@ func TestTooManyRequests(t *testing.T) {
 	wantStatus(t, f.get(path), http.StatusOK)
 }
 
-// The clients remembered are bounded.
-func TestLimitsForget(t *testing.T) {
+// The memory of clients is bounded.
+func TestRememberedClientsAreBounded(t *testing.T) {
 	l := newLimits()
 	r := httptest.NewRequest("GET", "/", nil)
 	for i := range maxClients + 100 {

@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// putOriginal stores a message of a text and one attachment, as a proxy does, and returns it.
+// putOriginal stores a message of a text and one attachment, as the proxy does, and returns it.
 func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part link.Link) {
 	f.t.Helper()
 	b := f.vault.Begin()
@@ -37,7 +37,7 @@ func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part
 
 // The link of the Detach-Restore field opens a page, and its button gives the whole original
 // message.
-func TestOriginal(t *testing.T) {
+func TestOriginalIsTheWholeMessage(t *testing.T) {
 	f := newFixture(t, options{})
 	for _, size := range []int{1, 5<<20 + 77} {
 		want, l, _ := f.putOriginal(noise(size), int64(size))
@@ -62,18 +62,13 @@ func TestOriginal(t *testing.T) {
 		if got := readAll(t, resp); sum(got) != sum(want) {
 			t.Errorf("got %d bytes, want %d", len(got), len(want))
 		}
-		head := f.request("HEAD", file, "")
-		wantStatus(t, head, 200)
-		for name := range resp.Header {
-			if name != "Date" {
-				wantHeader(t, head, name, resp.Header.Get(name))
-			}
-		}
+		f.wantSameHead(file, resp)
 	}
 }
 
-// What is missing from the beginning is an error page; what fails half way breaks off.
-func TestOriginalFails(t *testing.T) {
+// A part that is missing from the beginning makes an error page. One that fails half way breaks the
+// download off.
+func TestOriginalWithoutAPartIsNoMessage(t *testing.T) {
 	f := newFixture(t, options{})
 	const size = 5 << 20
 	_, l, part := f.putOriginal(noise(size), size)

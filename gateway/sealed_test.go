@@ -13,7 +13,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Whoever has link, share and ciphertext can do without us.
+// Link, share and ciphertext open the file without the gateway.
 func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	f := newFixture(t, options{})
 	content := noise(1<<20 + 5)
@@ -43,7 +43,7 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	wantStatus(t, f.get(c+"/data", "If-None-Match", resp.Header.Get("Etag")), 304)
 }
 
-func TestTrustless(t *testing.T) {
+func TestTrustlessAnswersWithBlocks(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(3<<20))
 	c := "/ipfs/" + l.CID.String()
@@ -87,8 +87,9 @@ func TestTrustless(t *testing.T) {
 	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // a part of an object is not in the ledger
 }
 
-// entity-bytes leaves out what ends before them, and no block that a reader from there on needs.
-func TestTrustlessFrom(t *testing.T) {
+// entity-bytes leaves out the leaves that end before them, and nothing that a reader from there
+// needs.
+func TestTrustlessSkipsWhatEndsBefore(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(3<<20))
 	at := "/ipfs/" + l.CID.String() + "/data?format=car&dag-scope=entity&entity-bytes="
@@ -110,7 +111,7 @@ func TestTrustlessFrom(t *testing.T) {
 	}
 }
 
-// A CAR of an entry is the block that proves that it is in the object, and the entry.
+// A CAR of an entry has the directory, which proves that the entry is in the object, and the entry.
 func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 	f := newFixture(t, options{})
 	l := f.put("report.pdf", noise(3<<20))

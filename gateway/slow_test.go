@@ -16,8 +16,8 @@ import (
 
 // These tests run in synctest bubbles, over pipes, with the timeouts that production has.
 
-// A store that stalls before the first byte is a 503, and later a broken download.
-func TestStoreStalls(t *testing.T) {
+// A store that stalls before the first byte causes a 503, and later a broken download.
+func TestStalledStoreEndsTheRequest(t *testing.T) {
 	faults.Covers(t, 87)
 	f := newFixture(t, options{})
 	file := f.ticket(f.put("report.pdf", noise(5<<20)))
@@ -51,9 +51,9 @@ func TestStoreStalls(t *testing.T) {
 	}
 }
 
-// Somebody who does not read what he has asked for is sent away, and the store is asked for no more
-// than a buffer ahead of him.
-func TestSlowReader(t *testing.T) {
+// A client that does not read its answer loses its connection, and the store is asked for at most a
+// buffer more than the client has read.
+func TestStalledReaderIsSentAway(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	file := f.ticket(f.put("report.pdf", noise(24<<20)))
@@ -84,7 +84,7 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// The server's own timeouts, which know no progress, must not end a download.
+// The server's own timeouts do not move with progress. They must not end a download.
 func TestServerTimeoutsDoNotEndADownload(t *testing.T) {
 	f := newFixture(t, options{})
 	content := noise(4 << 20)
@@ -117,9 +117,8 @@ func ask(t *testing.T, conn net.Conn, path string) *http.Response {
 	return resp
 }
 
-// Who begins a request and does not end it is cut off, whatever is asked for and however slowly it
-// goes on.
-func TestRequestWithoutEnd(t *testing.T) {
+// A request that does not end is cut off, whatever it asks for and however slowly it goes on.
+func TestEndlessRequestIsCutOff(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, options{})
 	const host = " HTTP/1.1\r\nHost: files.example.org\r\n"
@@ -154,8 +153,8 @@ func TestRequestWithoutEnd(t *testing.T) {
 	}
 }
 
-// A body that is of no use is no harm, if it ends.
-func TestBodyOfNoUse(t *testing.T) {
+// A request may have a body that no handler reads, if the body ends.
+func TestUselessBodyDoesNoHarm(t *testing.T) {
 	f := newFixture(t, options{})
 	synctest.Test(t, func(t *testing.T) {
 		c, end := f.onPipe(&http.Server{})
