@@ -3,12 +3,10 @@ package rewrite
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"mime/quotedprintable"
 	"slices"
 	"strings"
 	"testing"
@@ -127,33 +125,14 @@ type pieces struct {
 func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
 
 // encodeBody is content in a transfer encoding, without the line end of a delimiter.
-func encodeBody(t *testing.T, encoding string, content []byte) string {
-	t.Helper()
+func encodeBody(encoding string, content []byte) string {
 	switch encoding {
 	case "base64":
-		return string(wrapLines(base64.StdEncoding.EncodeToString(content)))
+		content = transfer.EncodeBase64(content, "\r\n")
 	case "quoted-printable":
-		var b bytes.Buffer
-		w := quotedprintable.NewWriter(&b)
-		w.Binary = true
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return b.String()
+		content = transfer.EncodeQuoted(content, "\r\n")
 	}
 	return string(content)
-}
-
-func wrapLines(s string) string {
-	var b strings.Builder
-	for len(s) > 76 {
-		b.WriteString(s[:76] + "\r\n")
-		s = s[76:]
-	}
-	return b.String() + s
 }
 
 // memory is a Detacher in memory. A link depends only on name and content.

@@ -234,15 +234,12 @@ func toUTF8(cs, s string) string {
 		}
 		cs = "windows-1252" // what undeclared 8-bit nearly always is
 	}
-	r, err := decodeCharsetOf(cs, strings.NewReader(s))
-	if err != nil {
-		return strings.ToValidUTF8(s, "\uFFFD")
+	if r, err := decodeCharsetOf(cs, strings.NewReader(s)); err == nil {
+		if b, err := io.ReadAll(r); err == nil {
+			s = string(b)
+		}
 	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return strings.ToValidUTF8(s, "\uFFFD")
-	}
-	return string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // extensions are for attachments without a name. They stand here because mime.ExtensionsByType

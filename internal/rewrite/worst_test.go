@@ -107,8 +107,7 @@ func TestWorstIsLinear(t *testing.T) {
 			if took > limit { // the collector may have been busy with the mail before
 				took, _ = pass(t, bytes.NewReader(mail), d)
 			}
-			// All the mails are in the heap, so a fiftieth of it is the least that growth can be
-			// seen.
+			// The heap has all the mails, and is collected when it has grown by a fiftieth of them.
 			old := debug.SetGCPercent(2)
 			_, grown := pass(t, bytes.NewReader(mail), d)
 			debug.SetGCPercent(old)

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bufio"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func (r Run) check() error {
 
 // encodeBase64 writes r in base64, in the lines that were recorded.
 func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
-	lines := &lineWriter{w: w, runs: l.Lines}
+	lines := &lineWriter{w: bufio.NewWriterSize(w, lineBuffer), runs: l.Lines}
 	enc := base64.NewEncoder(base64.StdEncoding, lines)
 	if _, err := io.Copy(enc, r); err != nil {
 		return err
@@ -121,13 +122,12 @@ func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
 	return lines.close()
 }
 
-// A lineWriter cuts what is written into the lines of a layout.
+// A lineWriter cuts the characters written into the lines of a layout.
 type lineWriter struct {
-	w    io.Writer
+	w    *bufio.Writer
 	runs []Run
 	line int // in runs[0]
 	pos  int // in the line
-	out  []byte
 }
 
 func (l *lineWriter) Write(p []byte) (int, error) {
@@ -140,7 +140,9 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 			return 0, ErrLayout // more characters than the layout has
 		}
 		k := min(l.runs[0].Len-l.pos, len(p))
-		l.out = append(l.out, p[:k]...)
+		if _, err := l.w.Write(p[:k]); err != nil {
+			return 0, err
+		}
 		l.pos += k
 		p = p[k:]
 	}
@@ -150,27 +152,15 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 // endLines ends the lines that are full.
 func (l *lineWriter) endLines() error {
 	for len(l.runs) > 0 && l.pos == l.runs[0].Len {
-		l.out = append(l.out, l.runs[0].End...)
+		if _, err := l.w.WriteString(l.runs[0].End); err != nil {
+			return err
+		}
 		l.pos = 0
 		if l.line++; l.line == l.runs[0].Count {
 			l.runs, l.line = l.runs[1:], 0
 		}
-		if len(l.out) >= lineBuffer {
-			if err := l.flush(); err != nil {
-				return err
-			}
-		}
-	}
-	if len(l.out) >= lineBuffer {
-		return l.flush()
 	}
 	return nil
-}
-
-func (l *lineWriter) flush() error {
-	_, err := l.w.Write(l.out)
-	l.out = l.out[:0]
-	return err
 }
 
 func (l *lineWriter) close() error {
@@ -180,5 +170,5 @@ func (l *lineWriter) close() error {
 	if len(l.runs) > 0 {
 		return ErrLayout // fewer characters than the layout has
 	}
-	return l.flush()
+	return l.w.Flush()
 }
