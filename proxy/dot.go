@@ -54,7 +54,7 @@ func (d *dotReader) step(p []byte) int {
 		return d.fail(err)
 	}
 	if d.bol && b[0] == '.' {
-		// Waiting for three bytes cannot block: every message has at least that many left.
+		// Every message has three bytes left here, so this never waits for bytes that do not exist.
 		if b, err = d.src.Peek(len(endOfData)); err != nil {
 			return d.fail(err)
 		}
