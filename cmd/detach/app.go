@@ -148,7 +148,7 @@ func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), l
 	}, log)
 }
 
-// transactions returns what p wants to be done to its mails.
+// transactions returns how the mails of p are handled.
 func (a *app) transactions(p config.Proxy) transaction.Config {
 	c := transaction.Config{
 		Policy: func(transaction.Envelope) rewrite.Policy { return policy(p) },

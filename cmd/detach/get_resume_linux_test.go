@@ -60,7 +60,7 @@ func TestGetResumesAfterItWasKilled(t *testing.T) {
 	}
 }
 
-// testBrokenOff downloads through a server that stops half way, ends the download there, and runs it again.
+// testBrokenOff downloads through a server that stops half way, ends the download, and runs it again.
 func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args func(url string, l link.Link) []string) {
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +176,7 @@ type door struct {
 	closed     chan struct{}
 }
 
-// newDoor returns the URL of a server in front of another, with a door for the bytes of its answers.
+// newDoor returns a door, and the URL of a server in front of another whose answers pass through it.
 func newDoor(t *testing.T, to string, left int64) (*door, string) {
 	t.Helper()
 	d := &door{closed: make(chan struct{})}

@@ -27,7 +27,7 @@ func runGet(t *testing.T, args ...string) (stderr string, code int) {
 	return b.String(), code
 }
 
-// wantGet runs the command, and wants content as a.bin and nothing else in the current directory.
+// wantGet runs the command, and wants content in a.bin and no part file.
 func wantGet(t *testing.T, what string, content []byte, args ...string) (stderr string) {
 	t.Helper()
 	stderr, code := runGet(t, args...)
@@ -111,7 +111,7 @@ func TestGetKeepsThePartialFileOfAnotherLink(t *testing.T) {
 
 const gone = "detach: the link no longer works: the file has expired or was withdrawn; ask the sender for it\n"
 
-// wantFailure runs the command, and wants it to say this and leave no file.
+// wantFailure runs the command, and wants an error that begins with want, and no file.
 func wantFailure(t *testing.T, what, want string, args ...string) {
 	t.Helper()
 	if stderr, code := runGet(t, args...); code != exitFailed || !strings.HasPrefix(stderr, want) || strings.Contains(stderr, "try again") {
@@ -226,7 +226,7 @@ func TestGetOfOneLinkManyTimesTogether(t *testing.T) {
 	}
 }
 
-// storeList stores three files and the list of them.
+// storeList stores three files and their file list.
 func storeList(t *testing.T, site *fetchtest.Site) (list link.Link, files []fetchtest.File, links []link.Link) {
 	t.Helper()
 	for i, name := range []string{"a.pdf", "../notes.txt", "a.pdf"} {

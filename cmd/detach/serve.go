@@ -21,7 +21,7 @@ const (
 	// drainTimeout is for clients to finish a mail or a download after SIGTERM. The service manager kills
 	// later (TimeoutStopSec=60 in docs/postfix.md).
 	drainTimeout = 50 * time.Second
-	// sweepEvery is the pause before objects that nobody needs are looked for again.
+	// sweepEvery is the pause between two searches for objects of undelivered mails.
 	sweepEvery = time.Minute
 )
 

@@ -40,7 +40,7 @@ type Finding struct {
 type Target struct {
 	Config config.Config
 	Open   func() (ipfs.Store, error) // opens what is in data_dir; closing the store closes all of it
-	Brand  func() error               // reads what the pages show of the operator
+	Brand  func() error               // reads what the pages show about the operator
 }
 
 // Run tries everything, and reports each Finding as soon as it is known.

@@ -17,8 +17,8 @@ import (
 // turn comes. It can be written once, from its beginning. The caller closes it.
 type Assembly struct {
 	Size int64
-	// Files is how many files of a list can still be opened, and so are in its ZIP; Listed is how
-	// many the list has.
+	// Files is how many files a ZIP has: those that can still be opened. Listed is how many its file
+	// list has.
 	Files, Listed int
 
 	write func(io.Writer) error
@@ -28,7 +28,7 @@ type Assembly struct {
 // Copy writes the whole file to w.
 func (a *Assembly) Copy(w io.Writer) error { return a.write(w) }
 
-// Close gives back what the Assembly holds.
+// Close releases what the Assembly holds.
 func (a *Assembly) Close() error { return a.close() }
 
 // Original assembles the message from the skeleton that o is, and the attachments.
@@ -48,8 +48,8 @@ func (o *Object) Original(ctx context.Context) (*Assembly, error) {
 	}, nil
 }
 
-// part opens an attachment of a message, or a file of a list: at the gateway of the message, since
-// what a sender wrote must not lead a reader elsewhere.
+// part opens an attachment of a message, or a file of a file list. It refuses another gateway than the
+// message's: a sender must not lead the client elsewhere.
 func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	if l.Base != o.Link.Base {
 		return nil, errors.New("the message names a file at another gateway than its own")
@@ -62,7 +62,7 @@ func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// ZIP assembles the files of the list that o is. A file that can no longer be opened is left out,
+// ZIP assembles the files of the file list that o is. A file that can no longer be opened is left out,
 // as the gateway does.
 func (o *Object) ZIP(ctx context.Context) (*Assembly, error) {
 	list, err := o.list(ctx)

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	retries    = 4           // of a download that broke off, without having got any further
+	retries    = 4           // in a row that bring nothing
 	retryPause = time.Second // before the first of them; each pause is twice the one before
 )
 
@@ -45,9 +45,9 @@ func (s *Sum) Write(p []byte) (int, error) {
 	return s.hash.Write(p)
 }
 
-// Copy writes the file in clear to w, from the byte on that sum has come to, and sums what it
-// writes; nil is a new Sum. A connection that breaks is made again. Only verified bytes are
-// written; all of the file was written only if the error is nil.
+// Copy writes the file in clear to w, from the byte that sum has reached, and adds to sum what it
+// writes; nil is a new Sum. After a broken connection it tries again, from where it was. Only verified
+// bytes are written. All of the file was written only if the error is nil.
 func (o *Object) Copy(ctx context.Context, w io.Writer, sum *Sum) error {
 	if sum == nil {
 		sum = NewSum()

@@ -6,9 +6,9 @@
 //
 //	o, err := client.Open(ctx, link) // the metadata is verified and opened: o.Meta
 //	defer o.Close()
-//	err = o.Copy(ctx, w, nil)        // the file, in clear; a broken connection is taken up again
+//	err = o.Copy(ctx, w, nil)        // the file, in clear; a broken download is resumed
 //
-// A link to a whole message or to a list of files leads to several objects: [Object.Original] and
+// A link to a whole message or to a file list leads to several objects: [Object.Original] and
 // [Object.ZIP] put them together.
 package fetch
 
@@ -58,7 +58,7 @@ func (c Client) Open(ctx context.Context, l link.Link) (*Object, error) {
 	return o, nil
 }
 
-// Close gives the connections to the gateway back.
+// Close closes the connections to the gateway.
 func (o *Object) Close() { o.gateway.close() }
 
 // Fetch writes a whole file in clear to w. Only if it returns no error, all of it was written.

@@ -1,4 +1,6 @@
 // Package progress shows on a terminal how far a long command has come.
+//
+// The invariant: all that it draws is one line, in its place, and only on a terminal.
 package progress
 
 import (

@@ -1,4 +1,4 @@
-// Package fetchtest serves stored objects through a real gateway, for the tests of what downloads them.
+// Package fetchtest serves stored objects through a real gateway, for tests of downloads.
 package fetchtest
 
 import (

@@ -155,8 +155,9 @@ func (o *File) exists() error {
 	return fmt.Errorf("%s exists already: name another file with -o", o.Path)
 }
 
-// Finish closes the output. If err is nil, the file gets its name. Otherwise Finish returns err, and
-// keeps the part file for the next attempt if useful, its bytes that one can go on after, is not 0.
+// Finish closes the output. If err is nil, the file gets its name. Otherwise Finish returns err; useful
+// is the number of bytes after which the next attempt can go on, and the part file is kept unless it
+// is 0.
 func (o *File) Finish(err error, useful int64) error {
 	if o.part == nil {
 		return err
