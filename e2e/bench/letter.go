@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	crypto "crypto/rand"
-	"encoding/base64"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
@@ -48,7 +46,7 @@ func (l *lab) mail(m letter) string {
 		if _, err := io.WriteString(w, letterHead); err != nil {
 			return err
 		}
-		if err := encode(w, m.content(), "\r\n"); err != nil {
+		if err := stage.Encode(w, m.content(), "\r\n"); err != nil {
 			return err
 		}
 		_, err := io.WriteString(w, letterTail+".\r\n")
@@ -66,7 +64,7 @@ func (l *lab) plain(m letter) string {
 
 // lines saves the attachment in base64, in lines as the tools of Unix want them.
 func (l *lab) lines(m letter) string {
-	return l.save("lines", func(w io.Writer) error { return encode(w, m.content(), "\n") })
+	return l.save("lines", func(w io.Writer) error { return stage.Encode(w, m.content(), "\n") })
 }
 
 // save writes a file in memory, over the one of the round before.
@@ -80,28 +78,6 @@ func (l *lab) save(name string, write func(io.Writer) error) string {
 	l.must(write(w))
 	l.must(w.Flush())
 	return path
-}
-
-// encode writes base64 in lines of 76 characters.
-func encode(w io.Writer, r io.Reader, lineEnd string) error {
-	const line = 57 // bytes
-	in, out := make([]byte, 1000*line), []byte(nil)
-	for {
-		n, err := io.ReadFull(r, in)
-		out = out[:0]
-		for piece := range slices.Chunk(in[:n], line) {
-			out = append(base64.StdEncoding.AppendEncode(out, piece), lineEnd...)
-		}
-		if _, err := w.Write(out); err != nil {
-			return err
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // ahead is how much the client's system buffers, at most. What the client has sent has then nearly

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
 	"math/rand/v2"
 	"strings"
 
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
@@ -88,11 +88,7 @@ func newsletter() []byte {
 		b.WriteString("--related\r\nContent-Type: image/jpeg\r\nContent-ID: <" + name + ">\r\nContent-Transfer-Encoding: base64\r\n\r\n")
 		picture := make([]byte, 240<<10)
 		rand.NewChaCha8([32]byte{byte(i)}).Read(picture)
-		for text := base64.StdEncoding.EncodeToString(picture); text != ""; {
-			n := min(76, len(text))
-			b.WriteString(text[:n] + "\r\n")
-			text = text[n:]
-		}
+		b.WriteString(stage.Base64Lines(picture))
 	}
 	b.WriteString("--related--\r\n--mixed--\r\n")
 	return b.Bytes()

@@ -3,10 +3,8 @@ package load
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -168,16 +166,11 @@ func (w *way) cost(t *testing.T, wire []byte) (allocs, allocated float64) {
 }
 
 func attachmentWire(size int) []byte {
-	content := make([]byte, size)
-	rand.NewChaCha8([32]byte{7}).Read(content)
 	var wire bytes.Buffer
 	wire.WriteString("Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
 		"--b\r\nContent-Type: text/plain\r\n\r\nHere it is.\r\n" +
 		"--b\r\nContent-Type: application/pdf; name=x.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	enc := base64.StdEncoding.EncodeToString(content)
-	for ; enc != ""; enc = enc[min(76, len(enc)):] {
-		wire.WriteString(enc[:min(76, len(enc))] + "\r\n")
-	}
+	wire.WriteString(stage.Base64Lines(stage.Noise(7, size)))
 	wire.WriteString("--b--\r\n.\r\n")
 	return wire.Bytes()
 }

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -93,38 +92,11 @@ type BigMail struct {
 func NewBigMail(size int64) *BigMail {
 	h := sha256.New()
 	body, w := io.Pipe()
-	go func() {
-		lines := bufio.NewWriterSize(w, 1<<20)
-		enc := base64.NewEncoder(base64.StdEncoding, &lineBreaker{w: lines})
-		_, err := io.CopyN(io.MultiWriter(enc, h), rand.NewChaCha8([32]byte{42}), size)
-		enc.Close()
-		lines.Flush()
-		w.CloseWithError(err)
-	}()
+	content := io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{42}), size), h)
+	go func() { w.CloseWithError(Encode(w, content, "\r\n")) }()
 	before, after, _ := strings.Cut(TextAndPDF, Base64Lines(Report.Content))
-	return &BigMail{io.MultiReader(strings.NewReader(before), body, strings.NewReader("\r\n"+after)), h}
+	return &BigMail{io.MultiReader(strings.NewReader(before), body, strings.NewReader(after)), h}
 }
 
 // SHA256 is the attachment's in hex, once the mail is read.
 func (m *BigMail) SHA256() string { return hex.EncodeToString(m.hash.Sum(nil)) }
-
-// lineBreaker ends a line after every 76 bytes.
-type lineBreaker struct {
-	w      *bufio.Writer
-	column int
-}
-
-func (b *lineBreaker) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		n := min(76-b.column, len(rest))
-		if _, err := b.w.Write(rest[:n]); err != nil {
-			return 0, err
-		}
-		rest = rest[n:]
-		if b.column += n; b.column == 76 {
-			b.w.WriteString("\r\n")
-			b.column = 0
-		}
-	}
-	return len(p), nil
-}

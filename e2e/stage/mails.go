@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 )
 
@@ -51,13 +53,31 @@ func Noise(seed uint64, n int) []byte {
 
 // Base64Lines encodes in lines as mail programs write them.
 func Base64Lines(b []byte) string {
-	text := base64.StdEncoding.EncodeToString(b)
-	var lines strings.Builder
-	for len(text) > 76 {
-		lines.WriteString(text[:76] + "\r\n")
-		text = text[76:]
+	var lines bytes.Buffer
+	Encode(&lines, bytes.NewReader(b), "\r\n")
+	return lines.String()
+}
+
+// Encode writes base64 in lines of 76 characters.
+func Encode(w io.Writer, r io.Reader, lineEnd string) error {
+	const line = 57 // bytes
+	in, out := make([]byte, 1000*line), []byte(nil)
+	for {
+		n, err := io.ReadFull(r, in)
+		out = out[:0]
+		for piece := range slices.Chunk(in[:n], line) {
+			out = append(base64.StdEncoding.AppendEncode(out, piece), lineEnd...)
+		}
+		if _, err := w.Write(out); err != nil {
+			return err
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return lines.String() + text + "\r\n"
 }
 
 func quoted(b []byte) string {
