@@ -25,7 +25,7 @@ type base64Decoder struct {
 
 // Decode works on lines, and on pieces of lines if a chunk ends within one.
 func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
-	undo, size, fast := t.undo(), len(dst), true
+	before, size, fast := t.state(), len(dst), true
 	for len(chunk) > 0 {
 		if fast {
 			var n int
@@ -38,24 +38,40 @@ func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 		chunk = chunk[len(line):]
 		var err error
 		if dst, err = t.line(dst, line); err != nil {
-			undo()
+			t.restore(before)
 			return dst[:size], err
 		}
 	}
 	return dst, nil
 }
 
-// undo returns a function that takes the decoder back to its state now.
-func (t *base64Decoder) undo() func() {
-	before, count := *t, 0
-	before.end, before.quantum = bytes.Clone(t.end), bytes.Clone(t.quantum)
+// base64State is a decoder's state between two chunks. It holds the pending bytes in arrays, so that
+// noting it for each chunk allocates nothing.
+type base64State struct {
+	decoder base64Decoder
+	count   int // of the last run's lines
+	end     [MaxLineEnd]byte
+	quantum [4]byte
+}
+
+// state notes the decoder's state.
+func (t *base64Decoder) state() (s base64State) {
+	s.decoder = *t
+	copy(s.end[:], t.end)
+	copy(s.quantum[:], t.quantum)
 	if n := len(t.runs); n > 0 {
-		count = t.runs[n-1].Count
+		s.count = t.runs[n-1].Count
 	}
-	return func() {
-		if *t = before; count > 0 {
-			t.runs[len(t.runs)-1].Count = count
-		}
+	return s
+}
+
+// restore takes the decoder back to a state that it had.
+func (t *base64Decoder) restore(s base64State) {
+	*t = s.decoder
+	copy(t.end, s.end[:])
+	copy(t.quantum, s.quantum[:])
+	if n := len(t.runs); n > 0 {
+		t.runs[n-1].Count = s.count
 	}
 }
 
