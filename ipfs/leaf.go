@@ -82,12 +82,10 @@ func sameBuffer(a, b []byte) bool { return cap(a) > 0 && cap(b) > 0 && &a[:1][0]
 
 // takeMemory waits, if it must, until another leaf has arrived.
 func (l *leaf) takeMemory(ctx context.Context) error {
-	l.held = l.blocks.Memory().TryHold(chunkSize)
-	if !l.held {
-		if err := l.blocks.Memory().Acquire(ctx, chunkSize); err != nil {
-			return err
-		}
+	if err := l.blocks.Memory().Acquire(ctx, chunkSize); err != nil {
+		return err
 	}
+	l.held = l.blocks.Memory().Hold(chunkSize)
 	l.buf = GetBuffer()
 	return nil
 }
@@ -106,6 +104,10 @@ func (l *leaf) spill() {
 func (l *leaf) giveMemory() {
 	PutBuffer(l.buf)
 	l.buf = nil
+	if l.held {
+		l.blocks.Memory().Unhold(chunkSize)
+		l.held = false
+	}
 	l.blocks.Memory().Release(chunkSize)
 }
 

@@ -61,7 +61,7 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 
 // memoryBudget is what all sessions and requests together may hold of the memory that grows with
 // their number: leaves that are read, and bytes read ahead.
-const memoryBudget = 64 << 20
+const memoryBudget = 72 << 20
 
 // app is what every command works with: the configuration, the memory for everything, the store, and
 // the vault over store and keyring.

@@ -2,15 +2,14 @@
 //
 //	The bytes taken from a Budget and not given back are never more than its size.
 //
-// There are three ways to take bytes, by what happens while they are held. A caller picks by asking
-// whom the memory waits for:
+// A caller takes bytes in one of two ways, and may then ask to hold them:
 //
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller gives
 //     the bytes back without waiting for a peer or for more memory, so every wait ends.
-//   - TryAcquire is for what only makes work faster, such as reading ahead. It takes up to three
-//     quarters of the budget.
-//   - TryHold is for what is held for as long as a peer likes. It takes up to a half of the budget.
-//     A caller that is refused moves its bytes to the disk ([Budget.Spill]).
+//   - TryAcquire is for what only makes work faster, such as reading ahead. It does not wait, and
+//     leaves a quarter of the budget to Acquire.
+//   - Hold is for acquired bytes that wait for a peer, for as long as the peer likes. Half of the
+//     budget may be held. A caller that is refused moves its bytes to the disk ([Budget.Spill]).
 package memory
 
 import (
@@ -28,6 +27,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	used    int64
+	held    int64     // of these
 	waiting []*waiter // in the order in which they came
 }
 
@@ -73,9 +73,6 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 // TryAcquire takes n bytes for what only makes work faster, and reports whether it did.
 func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size/4*3) }
 
-// TryHold takes n bytes that may be held for as long as a peer likes, and reports whether it did.
-func (b *Budget) TryHold(n int64) bool { return b == nil || b.try(n, b.size/2) }
-
 // try takes n bytes unless more than limit were then taken. It does not overtake those that wait.
 func (b *Budget) try(n, limit int64) bool {
 	b.mu.Lock()
@@ -85,6 +82,31 @@ func (b *Budget) try(n, limit int64) bool {
 	}
 	b.used += n
 	return true
+}
+
+// Hold reports whether n acquired bytes may be held for as long as a peer likes. If so, the caller
+// calls Unhold before it releases them.
+func (b *Budget) Hold(n int64) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+n > b.size/2 {
+		return false
+	}
+	b.held += n
+	return true
+}
+
+// Unhold ends Hold.
+func (b *Budget) Unhold(n int64) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= n
 }
 
 func (b *Budget) enqueue(n int64) *waiter {

@@ -20,14 +20,14 @@ func wantUsed(t *testing.T, b *Budget, bytes int64, slots int) {
 	}
 }
 
-// What is held for peers leaves room for read-ahead, and both leave room for work that must go on.
+// Bytes that are held, and read-ahead, leave room for work that must go on.
 func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
 	b := New(8, "")
-	if !b.TryHold(4) || b.TryHold(1) {
-		t.Error("held bytes end at a half")
-	}
-	if !b.TryAcquire(2) || b.TryAcquire(1) {
+	if !b.TryAcquire(6) || b.TryAcquire(1) {
 		t.Error("read-ahead ends at three quarters")
+	}
+	if !b.Hold(4) || b.Hold(1) {
+		t.Error("held bytes end at a half")
 	}
 	for range 2 {
 		if err := b.Acquire(t.Context(), 1); err != nil {
@@ -35,8 +35,12 @@ func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
 		}
 	}
 	wantUsed(t, b, 8, 0)
+	b.Unhold(2)
+	if !b.Hold(2) {
+		t.Error("bytes that are not held any more still count")
+	}
 	if err := b.Acquire(t.Context(), 9); err == nil {
-		t.Error("more was taken than there is")
+		t.Error("more was taken than the budget has")
 	}
 }
 
@@ -58,7 +62,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 		}
 		b.Release(1)
 		synctest.Wait()
-		if len(order) != 0 || b.TryHold(1) {
+		if len(order) != 0 || b.TryAcquire(1) {
 			t.Error("the first waiter was overtaken")
 		}
 		b.Release(3)
@@ -73,8 +77,8 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 func TestWaitEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(4, "")
-		if !b.TryHold(2) {
-			t.Fatal("nothing to hold")
+		if !b.TryAcquire(2) {
+			t.Fatal("nothing to take")
 		}
 		gone := errors.New("client gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -139,8 +143,9 @@ func TestSpillNeedsItsDirectory(t *testing.T) {
 
 func TestNoBudgetIsNoLimit(t *testing.T) {
 	var b *Budget
-	if !b.TryHold(1<<40) || !b.TryAcquire(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
+	if !b.Hold(1<<40) || !b.TryAcquire(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
 		t.Error("there is a limit")
 	}
-	b.Release(3 << 40)
+	b.Unhold(1 << 40)
+	b.Release(2 << 40)
 }
