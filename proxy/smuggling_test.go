@@ -135,7 +135,7 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 			for id := range accepted {
 				b.box.Wait(t, id)
 			}
-			b.postfix.WaitEmpty(time.Minute)
+			b.postfix.WaitEmpty(servers.Patience)
 			if got := len(b.box.Mails()); got != len(accepted) {
 				t.Errorf("%d mails were delivered, and %d accepted", got, len(accepted))
 			}
@@ -163,7 +163,7 @@ func TestStallBetweenPostfixes(t *testing.T) {
 					io.WriteString(c, carry("\r\n"+strings.Repeat("NOOP\r\n", 20_000)))
 				}
 			}
-			servers.Eventually(t, time.Minute, "every attacker to be given up", func() bool {
+			servers.Eventually(t, servers.Patience, "every attacker to be given up", func() bool {
 				return strings.Count(b.log.String(), " reply=421 ") == len(attackers)
 			})
 			var wg sync.WaitGroup
@@ -178,7 +178,7 @@ func TestStallBetweenPostfixes(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			b.postfix.WaitEmpty(time.Minute)
+			b.postfix.WaitEmpty(servers.Patience)
 			if got := len(b.box.Mails()); got > 0 {
 				t.Errorf("%d mails were delivered", got)
 			}

@@ -135,7 +135,7 @@ func (g *aGet) size(file string) int64 {
 // reaches waits until a file has a size. The process has no other way to tell.
 func (g *aGet) reaches(t *testing.T, file string, size int64) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); g.size(file) < size; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(servers.Patience); g.size(file) < size; time.Sleep(5 * time.Millisecond) {
 		if len(g.ended) > 0 || time.Now().After(deadline) {
 			t.Fatalf("%s has %d bytes, want %d: %s", file, g.size(file), size, g.stderr.String())
 		}

@@ -140,7 +140,7 @@ func ready(ts *testscript.TestScript, _ bool, _ []string) {
 
 // poll asks another process, which has no other way to tell, until there is no error.
 func poll(ts *testscript.TestScript, what string, ask func() error) {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(servers.Patience)
 	err := ask()
 	for ; err != nil && time.Now().Before(deadline); err = ask() {
 		time.Sleep(10 * time.Millisecond)

@@ -55,7 +55,7 @@ func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 
 // While the store is down a mail with an attachment gets 451, and a mail that needs no store
 // passes.
-func TestStoreDownRefusesOnlyAttachments(t *testing.T) {
+func TestStoreDownRefusesOnlyWhatNeedsIt(t *testing.T) {
 	t.Run("kubo", func(t *testing.T) {
 		k := servers.Kubo(t)
 		c := stage.StartChain(t, k.API(), "normalize")
