@@ -138,7 +138,8 @@ func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry s
 	return nil
 }
 
-// exportBuffer is the unit in which a CAR is written. Errors within the first one leave w untouched.
+// exportBuffer is the unit in which a CAR is written. Errors within the first one leave w
+// untouched.
 const exportBuffer = 64 << 10
 
 type exporter struct {
@@ -275,8 +276,8 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
 // of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
-// ends early, which wraps io.ErrUnexpectedEOF too. An error of r is wrapped. Closing the Blocks does
-// not close r. Readers of a stream have no budget.
+// ends early, which wraps io.ErrUnexpectedEOF too. An error of r is wrapped. Closing the Blocks
+// does not close r. Readers of a stream have no budget.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, CARHeaderSize)

@@ -40,9 +40,9 @@ func (x *CARIndex) find(c cid.Cid) []section {
 	return x.sections[i:j]
 }
 
-// ScanCAR indexes a CAR of size bytes. It reads the head of every section, a few bytes for each MiB.
-// r must be a CAR from its first byte to its last, and have that root; otherwise the error wraps
-// ErrCorrupt. An error of r other than io.EOF becomes ErrUnavailable.
+// ScanCAR indexes a CAR of size bytes. It reads the head of every section, a few bytes for each
+// MiB. r must be a CAR from its first byte to its last, and have that root; otherwise the error
+// wraps ErrCorrupt. An error of r other than io.EOF becomes ErrUnavailable.
 func ScanCAR(r io.ReaderAt, size int64, root cid.Cid) (*CARIndex, error) {
 	head := make([]byte, CARHeaderSize)
 	if err := readAt(r, head, 0); err != nil {

@@ -34,8 +34,8 @@
 //
 // # Many readers
 //
-// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory,
-// 1 MiB, for as long as its client takes. All readers share the store's memory budget. A reader that
+// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory, 1
+// MiB, for as long as its client takes. All readers share the store's memory budget. A reader that
 // may not hold memory for that long verifies its leaf all the same, and then reads it from the
 // budget's spill file. Every block is got once.
 //

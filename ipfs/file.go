@@ -35,9 +35,9 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	return entries, nil
 }
 
-// File reads a stored file. Every block is checked against its CID, and its size against its parent,
-// before a byte of it is returned. A block that fails the check is an error that wraps ErrCorrupt, a
-// missing one an error that wraps ErrNotFound.
+// File reads a stored file. Every block is checked against its CID, and its size against its
+// parent, before a byte of it is returned. A block that fails the check is an error that wraps
+// ErrCorrupt, a missing one an error that wraps ErrNotFound.
 //
 // Read from front to back it gets each block once, depth first, and none before it is needed. Once
 // the last byte is read it gives its leaf back; a reader that then seeks back gets that leaf again.

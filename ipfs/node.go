@@ -100,7 +100,8 @@ func appendLink(node []byte, name string, n Node) []byte {
 	return appendBytes(node, nodeLink, string(link))
 }
 
-// The two kinds of protobuf fields that nodes have (https://protobuf.dev/programming-guides/encoding/).
+// The two kinds of protobuf fields that nodes have
+// (https://protobuf.dev/programming-guides/encoding/).
 const wireNumber, wireBytes = 0, 2
 
 func appendNumber(message []byte, field, value uint64) []byte {
@@ -249,8 +250,8 @@ func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (
 	return data, err
 }
 
-// decodeLink returns the CID and the name of a link. Its fields stand in their order, the CID first.
-// Its size says nothing about the file, and is not read.
+// decodeLink returns the CID and the name of a link. Its fields stand in their order, the CID
+// first. Its size says nothing about the file, and is not read.
 func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 	last := uint64(0)
 	err = eachField(link, func(field uint64, value []byte, _ uint64) error {

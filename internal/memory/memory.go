@@ -46,8 +46,8 @@ func (b *Budget) Used() (bytes int64, slots int) {
 	return b.used, b.spill.inUse()
 }
 
-// Acquire takes n bytes, and waits until there are as many. Callers are served in the order in which
-// they came. If ctx ends first, Acquire takes nothing and returns ctx's cause.
+// Acquire takes n bytes, and waits until there are as many. Callers are served in the order in
+// which they came. If ctx ends first, Acquire takes nothing and returns ctx's cause.
 func (b *Budget) Acquire(ctx context.Context, n int64) error {
 	if b == nil {
 		return nil

@@ -11,8 +11,8 @@ import (
 // SlotSize is the most that one call of Spill takes.
 const SlotSize = 2 << 20
 
-// spillFile is a temporary file of slots. It has no name, so nothing of it outlives the process, and
-// it exists only while a slot is in use.
+// spillFile is a temporary file of slots. It has no name, so nothing of it outlives the process,
+// and it exists only while a slot is in use.
 type spillFile struct {
 	dir string
 

@@ -100,8 +100,8 @@ func (r *Reader) fill(src until) {
 	}
 }
 
-// read fills the buffer as far as the source goes. A panic is kept for the caller of Next, which may
-// expect it.
+// read fills the buffer as far as the source goes. A panic is kept for the caller of Next, which
+// may expect it.
 func (p *piece) read(src io.Reader) {
 	defer func() { p.panicked = recover() }()
 	p.n, p.err = Fill(src, p.buf[:])
@@ -110,9 +110,9 @@ func (p *piece) read(src io.Reader) {
 // Fill fills buf as AtLeast does.
 func Fill(r io.Reader, buf []byte) (n int, err error) { return AtLeast(r, buf, len(buf)) }
 
-// AtLeast is io.ReadAtLeast, except that it does not turn the reader's end into io.ErrUnexpectedEOF:
-// the two stay apart. At the end it returns the bytes it read, with io.EOF. For a reader that a
-// hundred times gives neither a byte nor an error it returns io.ErrNoProgress.
+// AtLeast is io.ReadAtLeast, except that it does not turn the reader's end into
+// io.ErrUnexpectedEOF: the two stay apart. At the end it returns the bytes it read, with io.EOF.
+// For a reader that a hundred times gives neither a byte nor an error it returns io.ErrNoProgress.
 func AtLeast(r io.Reader, buf []byte, min int) (n int, err error) {
 	for empty := 0; n < min && err == nil; {
 		var m int
@@ -127,8 +127,8 @@ func AtLeast(r io.Reader, buf []byte, min int) (n int, err error) {
 	return n, err
 }
 
-// Next returns the next bytes, or else the source's error. The caller may change the bytes; they are
-// valid until the next call.
+// Next returns the next bytes, or else the source's error. The caller may change the bytes; they
+// are valid until the next call.
 func (r *Reader) Next() ([]byte, error) {
 	if len(r.rest) == 0 {
 		r.advance()

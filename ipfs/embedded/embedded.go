@@ -4,8 +4,8 @@
 //	A file named CID.car is whole and on disk.
 //
 // While an object is written, its file is put-*.tmp, locked by its writer; one that is not locked
-// was left by a crash. Writing costs two syncs, deleting one unlink. Several processes may share the
-// directory.
+// was left by a crash. Writing costs two syncs, deleting one unlink. Several processes may share
+// the directory.
 package embedded
 
 import (
@@ -53,7 +53,7 @@ type index struct {
 var errReadOnly = errors.New("it is open for reading only")
 
 // Open opens the store in dir, creates the directory if it does not exist, and removes what crashed
-// writers left. Those who read its objects share the budget.
+// writers left. The readers of its objects share the budget.
 func Open(dir string, budget *memory.Budget) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, ipfs.Unavailable("open store", err)

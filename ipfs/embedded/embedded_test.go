@@ -165,7 +165,8 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	}
 }
 
-// A store that is open for reading changes nothing: leftovers stay, and a missing folder is not created.
+// A store that is open for reading changes nothing: leftovers stay, and a missing folder is not
+// created.
 func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "objects")
 	data := storetest.Content(5, 1<<20+5)
@@ -246,7 +247,7 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 func TestReplacedFileIsReadAnew(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
-	data := storetest.Content(8, 20<<20+1) // more than is flushed at once
+	data := storetest.Content(8, 20<<20+1) // more than one flush
 	root := storetest.PutFile(t, s, bytes.NewReader(data))
 	if _, err := storetest.ReadFile(t, s, root); err != nil {
 		t.Fatal(err)

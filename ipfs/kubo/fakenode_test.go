@@ -23,8 +23,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// fakeNode fails in ways that a real node cannot be made to. Its script maps a command of the RPC to
-// an answer; a command that is not in it is answered as a healthy node does.
+// fakeNode fails in ways that a real node cannot be made to. Its script maps a command of the RPC
+// to an answer; a command that is not in it is answered as a healthy node does.
 type fakeNode struct {
 	script map[string]http.HandlerFunc
 	took   atomic.Int64 // bytes of request bodies
@@ -274,8 +274,8 @@ func (b *bubbled) put(ctx context.Context, size int64) attempt {
 	return attempt{err, time.Since(start), read.Load()}
 }
 
-// unavailable checks an attempt that the node made fail: the error says so, it came after exactly so
-// long, and the source was not read far ahead of what the node had taken.
+// unavailable checks an attempt that the node made fail: the error says so, it came after exactly
+// so long, and the source was not read far ahead of what the node had taken.
 func (b *bubbled) unavailable(a attempt, after time.Duration) {
 	b.t.Helper()
 	if !errors.Is(a.err, ipfs.ErrUnavailable) {

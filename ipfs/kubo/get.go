@@ -151,8 +151,8 @@ const (
 // getSmall gets a block from the node, unless it is one of the small ones that were got last: nodes
 // above the leaves, and metadata. Between a browser's request for 64 KiB and the leaf with these
 // bytes stand three of them, the same three for its next request. An object's root is not kept:
-// asking for it each time finds out early what the node has lost, or that the node is gone. Nor is a
-// block that does not match its CID: the next answer may be right.
+// asking for it each time finds out early what the node has lost, or that the node is gone. Nor is
+// a block that does not match its CID: the next answer may be right.
 func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.small.Get(c); ok {
 		return append(buf[:0], data...), nil

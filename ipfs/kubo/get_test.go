@@ -62,7 +62,8 @@ func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 	}}
 }
 
-// A reader that goes from front to back has the next blocks on their way, and gets each of them once.
+// A reader that goes from front to back has the next blocks on their way, and gets each of them
+// once.
 func TestBlocksAreAskedForAhead(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(3, 10<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
@@ -125,8 +126,9 @@ func TestMissingBlockAhead(t *testing.T) {
 	})
 }
 
-// A reader that opens an object again gets its upper blocks from memory, except the root, which proves
-// that the node still has the object. A block that does not match its CID is requested again.
+// A reader that opens an object again gets its upper blocks from memory, except the root, which
+// proves that the node still has the object. A block that does not match its CID is requested
+// again.
 func TestSmallBlocksAreKept(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(5, 3<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))

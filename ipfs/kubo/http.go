@@ -130,8 +130,8 @@ func clip(s string) string {
 	return s
 }
 
-// fail classifies an error: the end of ctx, which is the caller's, or ErrUnavailable. watched is the
-// context that the watch ends.
+// fail classifies an error: the end of ctx, which is the caller's, or ErrUnavailable. watched is
+// the context that the watch ends.
 func fail(ctx, watched context.Context, what string, err error) error {
 	if err == nil {
 		return nil

@@ -48,8 +48,7 @@ type Config struct {
 	Token string
 	// Idle is how long the node may make no progress; 0 means 40 seconds.
 	Idle time.Duration
-	// Memory is the budget of those who read objects, and of reading ahead for them. Nil means no
-	// limit.
+	// Memory is the budget of readers, and of reading ahead for them. Nil means no limit.
 	Memory *memory.Budget
 }
 

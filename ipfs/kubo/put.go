@@ -176,7 +176,8 @@ func (imp *imported) abort() {
 	<-imp.done
 }
 
-// failure waits for the reason why the pipe is broken: it is closed just before the outcome is known.
+// failure waits for the reason why the pipe is broken: it is closed just before the outcome is
+// known.
 func (imp *imported) failure(err error) error {
 	imp.pw.CloseWithError(errAborted)
 	<-imp.done

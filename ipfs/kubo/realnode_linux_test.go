@@ -209,8 +209,8 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 	}
 }
 
-// A node that asks for a secret gets it. With a wrong one nothing is stored; the error has the node's
-// words, and not the secret.
+// A node that asks for a secret gets it. With a wrong one nothing is stored; the error has the
+// node's words, and not the secret.
 func TestAuthorization(t *testing.T) {
 	faults.Covers(t, 50)
 	node := servers.Kubo(t)

@@ -30,8 +30,8 @@ type options map[string]any
 
 // post sends a command and returns the node's answer. arg may be empty, and body nil. An error of
 // the node that comes with the status line is post's; one that comes later, in the trailer
-// X-Stream-Error, is the answer's in place of io.EOF. So the caller reads the answer to its end, and
-// closes it.
+// X-Stream-Error, is the answer's in place of io.EOF. So the caller reads the answer to its end,
+// and closes it.
 func (c client) post(ctx context.Context, command, arg string, opts options, body *upload) (io.ReadCloser, error) {
 	req := c.api.Request(command)
 	if arg != "" {

@@ -70,8 +70,8 @@ var stalls = map[string]map[string]http.HandlerFunc{
 // pinOf3MiB is the root of what the tests store.
 var pinOf3MiB = storetest.CIDOf(io.LimitReader(storetest.Chacha(1), 3<<20)).String()
 
-// A node that hangs costs the idle time, at whatever point, and a little more where it may have pinned
-// and does not answer: less than the 100 s that Postfix waits for a reply.
+// A node that hangs costs the idle time, at whatever point, and a little more where it may have
+// pinned and does not answer: less than the 100 s that Postfix waits for a reply.
 func TestNodeHangs(t *testing.T) {
 	faults.Covers(t, 40)
 	for name, script := range stalls {

@@ -1,5 +1,5 @@
-// Package storetest holds every [ipfs.Store] to the same promises. Each store runs the suite with its
-// real engine, and uses the helpers for tests of its own.
+// Package storetest holds every [ipfs.Store] to the same promises. Each store runs the suite with
+// its real engine, and uses the helpers for tests of its own.
 package storetest
 
 import (
@@ -37,8 +37,8 @@ const (
 	Remove   Damage = "remove"   // it is gone
 )
 
-// Run runs the suite. It calls open for each part. The parts may share a store, except the last one,
-// which stops it.
+// Run runs the suite. It calls open for each part. The parts may share a store, except the last
+// one, which stops it.
 func Run(t *testing.T, open func(t *testing.T) Backend) {
 	for _, part := range []struct {
 		name string
