@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/faults"
 )
@@ -41,35 +43,36 @@ func TestClientIsTheLastForwardedAddress(t *testing.T) {
 	}
 }
 
+// The clock stands still while the client asks, however slow the machine is.
 func TestGreedyClientIsRefusedAlone(t *testing.T) {
 	faults.Covers(t, 95)
 	f := newFixture(t, options{})
-	l := f.put("a.pdf", []byte("x"))
-	path := "/" + l.CID.String()
-	const greedy, other = "203.0.113.1", "203.0.113.2"
-	refused := 0
-	for range requestsAtOnce + 50 {
-		resp := f.get("/robots.txt", "X-Forwarded-For", greedy)
-		if resp.StatusCode == http.StatusTooManyRequests {
-			refused++
-		}
-		resp.Body.Close()
-	}
-	if refused == 0 {
-		t.Fatalf("nothing refused of %d requests", requestsAtOnce+50)
-	}
-	for range requestsAtOnce { // however fast or slow this machine is
-		resp := f.get(path, "X-Forwarded-For", greedy)
-		if resp.StatusCode == http.StatusTooManyRequests {
-			if got := resp.Header.Get("Retry-After"); got == "" {
-				t.Error("no Retry-After")
+	path := "/" + f.put("a.pdf", []byte("x")).CID.String()
+	synctest.Test(t, func(t *testing.T) {
+		handler := f.handler(f.vault, Config{})
+		ask := func(path, client string, want int) http.Header {
+			t.Helper()
+			r := httptest.NewRequest(http.MethodGet, prefix+path, nil)
+			r.RemoteAddr = "127.0.0.1:1"
+			r.Header.Set("X-Forwarded-For", client)
+			rec := httptest.NewRecorder()
+			if handler.ServeHTTP(rec, r); rec.Code != want {
+				t.Errorf("%s asks for %s: status %d, want %d", client, path, rec.Code, want)
 			}
-			break
+			return rec.Header()
 		}
-		resp.Body.Close()
-	}
-	wantStatus(t, f.get(path, "X-Forwarded-For", other), http.StatusOK)
-	wantStatus(t, f.get(path), http.StatusOK)
+		const greedy = "203.0.113.1"
+		for range requestsAtOnce {
+			ask("/robots.txt", greedy, http.StatusOK)
+		}
+		if ask(path, greedy, http.StatusTooManyRequests).Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		ask(path, "203.0.113.2", http.StatusOK)
+		ask(path, "127.0.0.1", http.StatusOK)
+		time.Sleep(time.Second)
+		ask(path, greedy, http.StatusOK)
+	})
 }
 
 // The memory of clients is bounded.
