@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const module = "github.com/nkirchhoffer/detach-mta/"
@@ -17,17 +19,14 @@ var floors = map[string][]string{
 	"ipfs":                                 {"internal/memory", "internal/readahead"},
 	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
 	"ipfs/kubo":                            {"internal/memory", "ipfs"},
-	"ipfs/storetest":                       {"internal/memory", "internal/race", "ipfs"},
-	"internal/corpus":                      {},
+	"ipfs/storetest":                       {"internal/memory", "internal/test/race", "ipfs"},
 	"internal/durable":                     {},
-	"internal/faults":                      {},
 	"internal/filename":                    {},
+	"internal/test":                        {}, // what tests share: no package but tests imports it
 	"internal/lines":                       {},
 	"internal/memory":                      {},
-	"internal/measure":                     {},
 	"internal/progress":                    {"internal/texts"},
 	"internal/object":                      {"crypto", "ipfs"},
-	"internal/race":                        {},
 	"internal/readahead":                   {"internal/memory"},
 	"internal/spool":                       {},
 	"internal/stack":                       {},
@@ -58,18 +57,14 @@ var floors = map[string][]string{
 // embedded page) may import the same.
 func TestImportsGoDown(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	seen := make(map[string]bool)
 	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
 		var p struct {
 			ImportPath string
 			Imports    []string
 		}
-		if err := dec.Decode(&p); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, dec.Decode(&p))
 		name, _ := strings.CutPrefix(p.ImportPath, module)
 		if name+"/" == module || strings.HasPrefix(name, "e2e") {
 			continue

@@ -14,7 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // tree is what the table of faults may refer to.
@@ -29,9 +30,7 @@ type tree struct {
 // forgotten.
 func TestEveryFaultHasATestOrAReason(t *testing.T) {
 	table, err := os.ReadFile("docs/faults.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, m := range mistakes(string(table), readTree(t)) {
 		t.Error(m)
 	}
@@ -153,9 +152,7 @@ func readTree(t *testing.T) tree {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return h
 }
 

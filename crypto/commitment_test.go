@@ -13,7 +13,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // AES-GCM does not commit to its key: someone who chooses two keys can make one ciphertext that is
@@ -44,13 +45,9 @@ func TestAuthenticUnderTwoKeys(t *testing.T) {
 	}
 	for _, k := range []Key{k1, k2} {
 		key, err := k.metaKey()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		obj, err := jose.ParseEncryptedCompact(string(jwe), []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if _, err := obj.Decrypt(key); err != nil {
 			t.Fatal("not authentic under both keys, so this test shows nothing")
 		}
@@ -104,13 +101,9 @@ type gcm struct {
 func newGCM(t *testing.T, k Key, nonce []byte) gcm {
 	t.Helper()
 	key, err := k.metaKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	g := gcm{block: block}
 	copy(g.j0[:], nonce)
 	g.j0[15] = 1

@@ -13,7 +13,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const crashEnv = "DETACH_TEST_CRASH"
@@ -44,9 +45,7 @@ func TestCrashShowsNoKey(t *testing.T) {
 func crash(t *testing.T, how, level string) string {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	cmd := exec.Command(exe, "-test.run=^TestCrasher$")
 	cmd.Env = append(os.Environ(), crashEnv+"="+how, "GOTRACEBACK="+level)
 	out, err := cmd.CombinedOutput()
@@ -92,9 +91,7 @@ func TestCrasher(t *testing.T) {
 	if how == "" {
 		t.Skip("run by TestCrashShowsNoKey")
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}))
 	k, ready := Key{testSecret(crashKey)}, make(chan struct{})
 	go holdAll(k, Share{testSecret(crashKey)}, Fragment{testSecret(crashKey)}, ready)
 	<-ready
@@ -103,9 +100,7 @@ func TestCrasher(t *testing.T) {
 	dir := t.TempDir()
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(crashEpoch).bytes())+"\n")
 	r, err := OpenKeyring(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := r.Share(testEpoch, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,8 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const testEpoch Epoch = "2026-11"
@@ -24,18 +25,14 @@ func openTestKeyring(t *testing.T) (*Keyring, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "keys")
 	r, err := OpenKeyring(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return r, dir
 }
 
 func writeKey(t *testing.T, dir string, e Epoch, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, string(e)+".key")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -46,22 +43,16 @@ func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 		t.Errorf("before Ensure: got %v, want ErrNoEpoch", err)
 	}
 	for range 2 {
-		if err := r.Ensure(testEpoch); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, r.Ensure(testEpoch))
 	}
 	want, err := r.Share(testEpoch, cid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("directory: got %v, %v, want mode 0700", info.Mode(), err)
 	}
 	path := filepath.Join(dir, "2026-11.key")
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("key file: got %v, %v, want mode 0600", info.Mode(), err)
 	}
@@ -73,9 +64,7 @@ func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 	}
 
 	again, err := OpenKeyring(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if got, err := again.Share(testEpoch, cid); err != nil || got != want {
 		t.Errorf("after reopening: another share, error %v", err)
 	}
@@ -84,17 +73,13 @@ func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 	}
 
 	// The secret is destroyed immediately, also for a keyring that has read it.
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(path))
 	for _, r := range []*Keyring{r, again} {
 		if _, err := r.Share(testEpoch, cid); !errors.Is(err, ErrNoEpoch) {
 			t.Errorf("after deletion: got %v, want ErrNoEpoch", err)
 		}
 	}
-	if err := r.Ensure(testEpoch); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, r.Ensure(testEpoch))
 	if got, err := r.Share(testEpoch, cid); err != nil || got == want {
 		t.Errorf("made again: the destroyed secret is back, error %v", err)
 	}
@@ -107,9 +92,7 @@ func TestShareIsHKDFOfTheCID(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(0).bytes())+"\n")
 	got, err := r.Share(testEpoch, []byte("cid"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	want := "b96b38c73a9ae87c448239715f5cf968e7d6d917df819319d97ed18981bd5132"
 	if hex.EncodeToString(got.Bytes()) != want {
 		t.Errorf("got %x, want %s", got.Bytes(), want)
@@ -125,13 +108,9 @@ func TestEpochsStandAlone(t *testing.T) {
 	cid, shares, tickets := []byte("cid"), map[Share]bool{}, map[Epoch]string{}
 	want := map[Epoch]Share{}
 	for _, e := range epochs {
-		if err := r.Ensure(e); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, r.Ensure(e))
 		s, err := r.Share(e, cid)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		shares[s], want[e] = true, s
 		if tickets[e], err = r.SealTicket(e, []byte(e), cid); err != nil {
 			t.Fatal(err)
@@ -140,13 +119,9 @@ func TestEpochsStandAlone(t *testing.T) {
 	if len(shares) != len(epochs) {
 		t.Errorf("%d epochs have %d shares of one object", len(epochs), len(shares))
 	}
-	if err := os.Remove(filepath.Join(dir, "2026-10.key")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(dir, "2026-10.key")))
 	r, err := OpenKeyring(dir) // after a restart
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, e := range epochs {
 		got, err := r.Share(e, cid)
 		plain, ticketErr := r.OpenTicket(tickets[e], cid)
@@ -196,9 +171,7 @@ func TestUnsafeKeyringsAreRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, dir := openTestKeyring(t)
 			path := writeKey(t, dir, testEpoch, tt.text)
-			if err := os.Chmod(path, tt.mode); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.Chmod(path, tt.mode))
 			_, openErr := OpenKeyring(dir)
 			_, shareErr := r.Share(testEpoch, nil)
 			for what, err := range map[string]error{"OpenKeyring": openErr, "Share": shareErr, "Ensure": r.Ensure(testEpoch)} {
@@ -214,9 +187,7 @@ func TestUnsafeKeyringsAreRefused(t *testing.T) {
 		t.Run(fmt.Sprintf("directory %04o", mode), func(t *testing.T) {
 			_, dir := openTestKeyring(t)
 			writeKey(t, dir, testEpoch, digits+"\n")
-			if err := os.Chmod(dir, mode); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.Chmod(dir, mode))
 			_, openErr := OpenKeyring(dir)
 			_, readErr := ReadKeyring(dir)
 			for what, err := range map[string]error{"OpenKeyring": openErr, "ReadKeyring": readErr} {
@@ -255,25 +226,17 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 		t.Skip("locks do not tell a leftover from a secret that is being made")
 	}
 	r, dir := openTestKeyring(t)
-	if err := r.Ensure(testEpoch); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, r.Ensure(testEpoch))
 	half, second := filepath.Join(dir, ".new-123"), filepath.Join(dir, ".new-456")
 	made, err := durable.CreateLocked(dir, ".new-*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer made.Close()
 	for _, clean := range []func() error{
 		func() error { return r.Ensure("2026-12") },
 		func() error { _, err := OpenKeyring(dir); return err },
 	} {
-		if err := errors.Join(os.WriteFile(half, []byte("half"), 0o600), os.Link(r.path(testEpoch), second)); err != nil {
-			t.Fatal(err)
-		}
-		if err := clean(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, errors.Join(os.WriteFile(half, []byte("half"), 0o600), os.Link(r.path(testEpoch), second)))
+		must.Succeed(t, clean())
 		for _, name := range []string{half, second} {
 			if _, err := os.Lstat(name); err == nil {
 				t.Errorf("%s is still there", filepath.Base(name))
@@ -329,28 +292,20 @@ func TestKeyringCreator(t *testing.T) {
 		t.Skip("run by TestProcessesAgreeOnASecret")
 	}
 	r, err := OpenKeyring(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Ensure(testEpoch); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, r.Ensure(testEpoch))
 	s, err := r.Share(testEpoch, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	_, _ = io.WriteString(os.Stdout, "share "+s.Encode()+"\n")
 }
 
 func TestProcessesAgreeOnASecret(t *testing.T) {
 	_, dir := openTestKeyring(t)
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	const n = 6
 	var starts []io.WriteCloser
 	var creators []*exec.Cmd
@@ -360,12 +315,8 @@ func TestProcessesAgreeOnASecret(t *testing.T) {
 		cmd.Env = append(os.Environ(), creatorEnv+"="+dir)
 		cmd.Stdout, cmd.Stderr = &outputs[i], &outputs[i]
 		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
+		must.Succeed(t, cmd.Start())
 		starts, creators = append(starts, in), append(creators, cmd)
 	}
 	for _, in := range starts {
@@ -398,20 +349,14 @@ func TestTicketsOpenForTheirObjectAlone(t *testing.T) {
 	if _, err := r.SealTicket(testEpoch, plain, aad); !errors.Is(err, ErrNoEpoch) {
 		t.Errorf("without a secret: got %v, want ErrNoEpoch", err)
 	}
-	if err := r.Ensure(testEpoch); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, r.Ensure(testEpoch))
 	ticket, err := r.SealTicket(testEpoch, plain, aad)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if !strings.HasPrefix(ticket, "2026-11.") || strings.Trim(ticket, "0123456789-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		t.Errorf("ticket %q would be escaped in a path", ticket)
 	}
 	other, err := OpenKeyring(dir) // another gateway
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if got, err := other.OpenTicket(ticket, aad); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("got %q, %v, want %q", got, err, plain)
 	}
@@ -436,9 +381,7 @@ func TestTicketsOpenForTheirObjectAlone(t *testing.T) {
 			t.Errorf("%.20q: got %v, want ErrTicket", s, err)
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, "2026-11.key")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(dir, "2026-11.key")))
 	if _, err := r.OpenTicket(ticket, aad); !errors.Is(err, ErrNoEpoch) {
 		t.Errorf("secret destroyed: got %v, want ErrNoEpoch", err)
 	}

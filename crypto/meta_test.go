@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var testMeta = Meta{
@@ -27,9 +28,7 @@ func TestSealedMetadataOpens(t *testing.T) {
 	for _, want := range []Meta{testMeta, forever, {Created: testMeta.Created}} {
 		for _, kid := range []string{LinkKID, "2026-11", "2026-11-22"} {
 			jwe, err := k.SealMeta(want, kid)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			got, err := k.OpenMeta(jwe)
 			if err != nil || got != want {
 				t.Errorf("kid %s: got %+v, %v, want %+v", kid, got, err, want)
@@ -49,9 +48,7 @@ func TestMetadataIsWrittenAsSpecified(t *testing.T) {
 	local.Created = local.Created.In(time.FixedZone("", 3600)).Add(999 * time.Millisecond)
 	local.Name = "a.pdf"
 	got, err := json.Marshal(local)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	want := `{"name":"a.pdf","type":"application/pdf","size":8589934592,"sha256":"010203` + strings.Repeat("0", 58) +
 		`","created":"2026-11-22T20:00:00Z","expires":"2027-02-20T20:00:00Z"}`
 	if string(got) != want {
@@ -83,9 +80,7 @@ func TestAlteredMetadataDoesNotOpen(t *testing.T) {
 	faults.Covers(t, 77)
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, "2026-11")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	refused := func(how string, altered []byte) {
 		t.Helper()
 		if _, err := k.OpenMeta(altered); err == nil {
@@ -111,9 +106,7 @@ func TestAlteredMetadataDoesNotOpen(t *testing.T) {
 func TestWrongKeyDoesNotOpenMetadata(t *testing.T) {
 	faults.Covers(t, 78)
 	jwe, err := Key{testSecret(1)}.SealMeta(testMeta, LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, k := range []Key{{testSecret(2)}, {ZeroShare().secret}, {}} {
 		if _, err := k.OpenMeta(jwe); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("got %v, want ErrWrongKey", err)
@@ -125,9 +118,7 @@ func TestWrongKeyDoesNotOpenMetadata(t *testing.T) {
 func TestOnlyOurHeaderIsAccepted(t *testing.T) {
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	_, body, _ := strings.Cut(string(jwe), ".")
 	with := func(header string) []byte {
 		return []byte(base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + body)
@@ -182,9 +173,7 @@ func TestLongMetadataIsRefused(t *testing.T) {
 func FuzzOpenMeta(f *testing.F) {
 	k := Key{testSecret(1)}
 	jwe, err := k.SealMeta(testMeta, "2026-11")
-	if err != nil {
-		f.Fatal(err)
-	}
+	must.Succeed(f, err)
 	f.Add(jwe)
 	f.Add([]byte("e30...."))
 	f.Fuzz(func(t *testing.T, in []byte) {

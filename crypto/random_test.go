@@ -9,8 +9,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
 
 // The kernel's source does not fail in this way: since Go 1.24 crypto/rand ends the process if it
@@ -28,9 +29,7 @@ func TestNoSecretWithoutRandomBytes(t *testing.T) {
 			t.Errorf("%s: got a secret, error %v", name, err)
 		}
 		keys, _ := openTestKeyring(t)
-		if err := keys.Ensure("2026-10"); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, keys.Ensure("2026-10"))
 		withRandom(r(), func() {
 			if k, err := NewKey(); err == nil || k != (Key{}) {
 				t.Errorf("%s: got a key, error %v", name, err)
@@ -76,9 +75,7 @@ func TestNothingIsDerivedFromAnAbsentKey(t *testing.T) {
 		t.Error("an absent key seals")
 	}
 	jwe, err := Key{ZeroShare().secret}.SealMeta(testMeta, LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := absent.OpenMeta(jwe); !errors.Is(err, ErrWrongKey) {
 		t.Errorf("an absent key opens what 32 zero bytes have sealed: %v", err)
 	}
@@ -96,9 +93,7 @@ func TestMillionKeysDiffer(t *testing.T) {
 	heads := make([][12]byte, keys)
 	for i := range heads {
 		k, err := NewKey()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		// Twelve of the bytes are enough: two are equal by chance once in 10^17 runs.
 		heads[i] = [12]byte([]byte(k.h.Value()[:12]))
 	}

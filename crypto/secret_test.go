@@ -14,7 +14,8 @@ import (
 
 	"github.com/mr-tron/base58"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func testSecret(first byte) secret {
@@ -80,9 +81,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	check("slog text", text.String())
 	check("slog JSON", js.String())
 	out, err := json.Marshal(map[string]any{"k": k, "h": h, "list": h.list})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	check("JSON", string(out))
 	if out, err := xml.Marshal(a); err != nil || !strings.Contains(string(out), redacted) {
 		t.Errorf("XML: got %q, %v", out, err)

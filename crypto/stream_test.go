@@ -11,15 +11,14 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return b
 }
 
@@ -50,9 +49,7 @@ func TestStreamIsThatOfTheNISTVectors(t *testing.T) {
 func reference(t *testing.T, key []byte, counter [16]byte, offset int64, n int) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	at := new(big.Int).SetBytes(counter[:])
 	at.Add(at, big.NewInt(offset/16))
 	mod := new(big.Int).Lsh(big.NewInt(1), 128)
@@ -104,9 +101,7 @@ func TestCounterCarriesThrough128Bits(t *testing.T) {
 	} {
 		counter := [16]byte(unhex(t, start))
 		block, err := aes.NewCipher(key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		whole := make([]byte, 300)
 		cipher.NewCTR(block, counter[:]).XORKeyStream(whole, whole)
 		for offset := range int64(65) {

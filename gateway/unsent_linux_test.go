@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // A slow client gets the whole file if it reads a buffer within WriteTimeout, although the kernel

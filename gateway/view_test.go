@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // viewed opens a file as the page's frame does.

@@ -10,7 +10,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -19,18 +20,18 @@ import (
 func addObject(t testing.TB, m inMemory, data []byte) (root cid.Cid, order []cid.Cid) {
 	t.Helper()
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	meta, err := ipfs.AddFile(m.Add, bytes.NewReader([]byte("meta")))
-	must(t, err)
+	must.Succeed(t, err)
 	dir, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: file}, ipfs.Entry{Name: "meta.jwe", Node: meta})
-	must(t, err)
+	must.Succeed(t, err)
 	return dir.CID, []cid.Cid{file.CID, meta.CID}
 }
 
 func exportCAR(t testing.TB, m inMemory, root cid.Cid) []byte {
 	t.Helper()
 	var car bytes.Buffer
-	must(t, ipfs.ExportCAR(t.Context(), &car, m, root, "", 0))
+	must.Succeed(t, ipfs.ExportCAR(t.Context(), &car, m, root, "", 0))
 	return car.Bytes()
 }
 
@@ -149,7 +150,7 @@ func BenchmarkExportCAR(b *testing.B) {
 	b.SetBytes(64 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
-		must(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, "", 0))
+		must.Succeed(b, ipfs.ExportCAR(b.Context(), io.Discard, m, root, "", 0))
 		m.Asked = slices.Clip(m.Asked[:0])
 	}
 }
@@ -159,10 +160,10 @@ func TestExportCARFromAnOffset(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(90, 3<<20+5)
 	f, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	for _, from := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 4, 3<<20 + 5, 9 << 20} {
 		var car bytes.Buffer
-		must(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, "", from))
+		must.Succeed(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, "", from))
 		leaves := max(0, 4-from>>20)
 		if from >= int64(len(data)) {
 			leaves = 0
@@ -171,11 +172,11 @@ func TestExportCARFromAnOffset(t *testing.T) {
 			t.Errorf("from %d: the CAR has %d bytes, want %d leaves", from, car.Len(), leaves)
 		}
 		_, blocks, err := ipfs.ReadCAR(&car)
-		must(t, err)
+		must.Succeed(t, err)
 		file, err := storetest.OpenFile(t, blocks, f.CID)
-		must(t, err)
+		must.Succeed(t, err)
 		_, err = file.Seek(from, io.SeekStart)
-		must(t, err)
+		must.Succeed(t, err)
 		got, err := io.ReadAll(file)
 		if want := data[min(from, int64(len(data))):]; err != nil || !bytes.Equal(got, want) {
 			t.Errorf("from %d: read %d bytes, %v, want %d", from, len(got), err, len(want))

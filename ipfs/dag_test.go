@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -16,7 +17,7 @@ import (
 func TestAddFileVectors(t *testing.T) {
 	for _, v := range storetest.Vectors() {
 		n, err := ipfs.AddFile(storetest.Discard, io.LimitReader(storetest.Chacha(uint64(v.Size)), v.Size))
-		must(t, err)
+		must.Succeed(t, err)
 		if n.CID.String() != v.CID || n.Size != uint64(v.Size) {
 			t.Errorf("%d bytes: got %s of %d bytes, want %s", v.Size, n.CID, n.Size, v.CID)
 		}
@@ -27,7 +28,7 @@ func TestAddFileVectors(t *testing.T) {
 func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	data := storetest.Content(50, 2<<20+3)
 	want, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	for name, r := range map[string]io.Reader{
 		"half":     iotest.HalfReader(bytes.NewReader(data)),
 		"data err": iotest.DataErrReader(bytes.NewReader(data)),
@@ -74,7 +75,7 @@ func (stuck) Read([]byte) (int, error) { return 0, nil }
 
 func TestAddDirectoryRefusesBadNames(t *testing.T) {
 	n, err := ipfs.AddFile(storetest.Discard, strings.NewReader("x"))
-	must(t, err)
+	must.Succeed(t, err)
 	for _, names := range [][]string{{""}, {"."}, {".."}, {"a/b"}, {"a\x00"}, {"a", "b", "a"}, make([]string, 2000)} {
 		var entries []ipfs.Entry
 		for _, name := range names {

@@ -18,7 +18,8 @@ import (
 	format "github.com/ipfs/go-ipld-format"
 	"github.com/multiformats/go-multihash"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -33,16 +34,16 @@ func TestFileReadsBackEverySize(t *testing.T) {
 			data := storetest.Content(uint64(70+i), size)
 			m := newMemory()
 			n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-			must(t, err)
+			must.Succeed(t, err)
 			f, err := storetest.OpenFile(t, m, n.CID)
-			must(t, err)
+			must.Succeed(t, err)
 			if f.Size() != int64(size) {
 				t.Errorf("%s, %d bytes: size %d", where, size, f.Size())
 			}
 			if err := iotest.TestReader(f, data); err != nil {
 				t.Errorf("%s, %d bytes: %v", where, size, err)
 			}
-			must(t, f.Close())
+			must.Succeed(t, f.Close())
 		}
 	}
 }
@@ -59,7 +60,7 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 		var leaves []ipfs.Node
 		for j := range 4 {
 			n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(uint64(10*i+j), 1000)))
-			must(t, err)
+			must.Succeed(t, err)
 			leaves = append(leaves, n)
 			want = append(want, n.CID)
 		}
@@ -70,7 +71,7 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	want = slices.Insert(want, 0, root.CID)
 
 	f, err := storetest.OpenFile(t, m, root.CID)
-	must(t, err)
+	must.Succeed(t, err)
 	for off := 0; off < 12000; off++ {
 		var b [1]byte
 		if _, err := io.ReadFull(f, b[:]); err != nil {
@@ -250,7 +251,7 @@ func TestWrongBlockIsNeverRead(t *testing.T) {
 				made = append(made, b.CID)
 				return m.Add(b)
 			}, bytes.NewReader(data))
-			must(t, err)
+			must.Succeed(t, err)
 			m.Blocks[made[which]] = harm(m.Blocks[made[which]])
 			f, err := storetest.OpenFile(t, m, n.CID)
 			var got []byte
@@ -269,9 +270,9 @@ func TestFileTriesAgain(t *testing.T) {
 	data := storetest.Content(81, 2<<20)
 	m := newMemory()
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	f, err := storetest.OpenFile(t, m, n.CID)
-	must(t, err)
+	must.Succeed(t, err)
 	blocks := m.Blocks
 	m.Blocks = nil
 	if _, err := f.Read(make([]byte, 10)); !errors.Is(err, ipfs.ErrNotFound) {
@@ -286,9 +287,9 @@ func TestFileTriesAgain(t *testing.T) {
 func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 	m := newMemory()
 	n, err := ipfs.AddFile(m.Add, strings.NewReader("x"))
-	must(t, err)
+	must.Succeed(t, err)
 	d, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
-	must(t, err)
+	must.Succeed(t, err)
 	entries, err := ipfs.OpenDirectory(t.Context(), m, d.CID)
 	if err != nil || len(entries) != 2 || entries["a"] != n.CID || entries["b"] != n.CID {
 		t.Errorf("got %v, %v", entries, err)
@@ -323,7 +324,7 @@ func FuzzNode(f *testing.F) {
 	f.Add(m.Blocks[d.CID])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256}.Sum(data)
-		must(t, err)
+		must.Succeed(t, err)
 		m.Blocks[c] = data
 		defer delete(m.Blocks, c)
 		if file, err := storetest.OpenFile(t, m, c); err == nil {

@@ -1,18 +1,9 @@
 package ipfs_test
 
 import (
-	"testing"
-
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // budget is shared by all tests of this package, which must leave nothing of it taken.
 var budget = memory.New(maxLeaves<<20, "")

@@ -14,8 +14,9 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -35,13 +36,13 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(301, 2<<20+5)
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	var files []*ipfs.File
 	var stores []*tallied
 	for range 3 * maxHeld {
 		s := &tallied{blocks: m.Blocks}
 		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
-		must(t, err)
+		must.Succeed(t, err)
 		defer f.Close()
 		files, stores = append(files, f), append(stores, s)
 	}
@@ -90,7 +91,7 @@ func crowd(t *testing.T) {
 	n := m.leaf("of a crowd")
 	for range maxHeld {
 		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-		must(t, err)
+		must.Succeed(t, err)
 		t.Cleanup(func() { f.Close() })
 	}
 }
@@ -102,14 +103,14 @@ func TestSpilledLeafIsVerified(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(302, 3<<20)
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	for c, b := range m.Blocks {
 		if bytes.Equal(b, data[1<<20:2<<20]) {
 			m.Blocks[c] = append([]byte{b[0] ^ 1}, b[1:]...)
 		}
 	}
 	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-	must(t, err)
+	must.Succeed(t, err)
 	defer f.Close()
 	got, err := io.ReadAll(f)
 	if !errors.Is(err, ipfs.ErrCorrupt) || !bytes.Equal(got, data[:1<<20]) {
@@ -124,7 +125,7 @@ func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(303, 2<<20)
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	var all sync.WaitGroup
 	for range 3 * maxLeaves {
 		all.Go(func() {
@@ -147,7 +148,7 @@ func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	m := newMemory()
 	n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(303, 1<<20)))
-	must(t, err)
+	must.Succeed(t, err)
 	s := &silent{tallied{blocks: m.Blocks}, make(chan struct{}), make(chan struct{})}
 	var all sync.WaitGroup
 	for range maxLeaves {

@@ -10,6 +10,8 @@ import (
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/boxo/ipld/unixfs"
 	format "github.com/ipfs/go-ipld-format"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // Boxo is the oracle of this file: a node that we take is the same node to boxo, and a node that
@@ -45,9 +47,7 @@ func boxoEncodes(tb testing.TB, entries []Entry, data, ours []byte) {
 	tb.Helper()
 	pb := new(merkledag.ProtoNode)
 	for _, e := range entries {
-		if err := pb.AddRawLink(e.Name, &format.Link{Cid: e.Node.CID, Size: e.Node.Tsize}); err != nil {
-			tb.Fatal(err)
-		}
+		must.Succeed(tb, pb.AddRawLink(e.Name, &format.Link{Cid: e.Node.CID, Size: e.Node.Tsize}))
 	}
 	pb.SetData(data)
 	if want, err := pb.EncodeProtobuf(true); err != nil || !bytes.Equal(ours, want) {
@@ -64,18 +64,14 @@ func boxoEncodesFile(tb testing.TB, children []Node, ours []byte) {
 		entries = append(entries, Entry{Node: c})
 	}
 	data, err := fs.GetBytes()
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must.Succeed(tb, err)
 	boxoEncodes(tb, entries, data, ours)
 }
 
 func boxoSaysFile(tb testing.TB, data []byte, n *fileNode) {
 	tb.Helper()
 	pb, fs, err := boxoDecodes(data)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must.Succeed(tb, err)
 	if fs.Type() != unixfs.TFile || len(fs.Data()) > 0 || fs.FileSize() != uint64(n.size()) || len(pb.Links()) != len(n.links) || fs.NumChildren() != len(n.ends) {
 		tb.Fatalf("boxo has a node of type %v, %d bytes, %d links: want a file of %d with %d", fs.Type(), fs.FileSize(), len(pb.Links()), n.size(), len(n.links))
 	}
@@ -91,9 +87,7 @@ func boxoSaysFile(tb testing.TB, data []byte, n *fileNode) {
 func boxoSaysDirectory(tb testing.TB, data []byte, entries []dirEntry) {
 	tb.Helper()
 	pb, fs, err := boxoDecodes(data)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must.Succeed(tb, err)
 	var got []dirEntry
 	for _, l := range pb.Links() {
 		got = append(got, dirEntry{l.Name, l.Cid})

@@ -11,7 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // readDots reads one message from src, and everything after it.
@@ -23,9 +24,7 @@ func readDots(t testing.TB, src io.Reader) (data, rest string, err error) {
 		return string(b), "", err
 	}
 	after, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return string(b), string(after), nil
 }
 
@@ -163,9 +162,7 @@ func TestDotsCutAnywhereAreTheSame(t *testing.T) {
 			t.Fatalf("%T: %q, %v", src, got, err)
 		}
 	}
-	if err := iotest.TestReader(newDotReader(bufio.NewReader(strings.NewReader(wire))), []byte(want)); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, iotest.TestReader(newDotReader(bufio.NewReader(strings.NewReader(wire))), []byte(want)))
 }
 
 // normalize does to line ends what dotWriter does.
@@ -255,9 +252,7 @@ func BenchmarkDots(b *testing.B) {
 				b.SetBytes(int64(len(data)))
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := once(); err != nil {
-						b.Fatal(err)
-					}
+					must.Succeed(b, once())
 				}
 			})
 		}

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // exactRig detaches nothing, and its next hop sets no limit.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
@@ -64,16 +65,12 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	}
 	r.server = New(cfg, r.log.logger())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(l) }()
 	r.dial = func() net.Conn {
 		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		return &patientConn{conn{Conn: c, idle: 2 * patience}}
 	}
 	t.Cleanup(func() {

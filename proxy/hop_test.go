@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // hop is a next hop that answers by a script. Its keys are verbs, "greeting", "." for the final
@@ -65,9 +67,7 @@ func (h *hop) scripted(key string) string {
 
 func (h *hop) listen(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {

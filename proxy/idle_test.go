@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
@@ -27,16 +28,12 @@ func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	behind := hop.listen(t)
 	server := New(Config{NextHop: behind, MaxSessions: many + 1, Mail: detach(&transactiontest.Store{}, 1, "")}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	go server.Serve(l)
 	defer server.Shutdown(t.Context())
 	idle := func(addr string) (c *client) {
 		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		t.Cleanup(func() { conn.Close() })
 		c = &client{t: t, Conn: conn, r: bufio.NewReader(conn)}
 		c.expect("220")

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 func TestOneMailInOneMailOut(t *testing.T) {

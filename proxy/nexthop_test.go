@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestNextHopDownIs421(t *testing.T) {
@@ -22,9 +23,7 @@ func TestNextHopDownIs421(t *testing.T) {
 
 func TestNextHopBehindAUnixSocket(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/hop")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer l.Close()
 	hop := newHop()
 	go func() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
@@ -51,9 +52,7 @@ func (s mailboxSession) Data(r io.Reader) error {
 // The library's client sends through us to the library's server.
 func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	box := &mailbox{}
 	behind := smtp.NewServer(box)
 	behind.Domain, behind.MaxMessageBytes = "next.example", 1<<20
@@ -62,9 +61,7 @@ func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 
 	r := newRig(t, func(cfg *Config) { cfg.NextHop, cfg.MaxSize = l.Addr().String(), 64<<20 })
 	c := smtp.NewClient(r.dial())
-	if err := c.Hello("client.example"); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, c.Hello("client.example"))
 	for ext, want := range map[string]bool{"PIPELINING": true, "8BITMIME": true, "CHUNKING": false} {
 		if got, _ := c.Extension(ext); got != want {
 			t.Errorf("%s offered: %v, want %v", ext, got, want)
@@ -75,28 +72,18 @@ func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 	}
 	// Ten times the next hop's limit, but the next hop never sees the attachment.
 	mail := attachmentMail(10 << 20)
-	if err := c.Mail("a@example.org", &smtp.MailOptions{Size: int64(len(mail)), Body: smtp.Body8BitMIME}); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Rcpt("b@example.org", nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, c.Mail("a@example.org", &smtp.MailOptions{Size: int64(len(mail)), Body: smtp.Body8BitMIME}))
+	must.Succeed(t, c.Rcpt("b@example.org", nil))
 	if err, ok := c.Rcpt("b@elsewhere.example", nil).(*smtp.SMTPError); !ok || err.Code != 550 || err.Message != "Unknown user" {
 		t.Errorf("got %v, want the next hop's 550", err)
 	}
 	w, err := c.Data()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := io.WriteString(w, mail); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SendMail("a@example.org", []string{"c@example.org"}, strings.NewReader(plainMail)); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, w.Close())
+	must.Succeed(t, c.SendMail("a@example.org", []string{"c@example.org"}, strings.NewReader(plainMail)))
 	if err := c.Quit(); err != nil {
 		t.Error(err)
 	}

@@ -9,7 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestTooManySessionsAre421(t *testing.T) {
@@ -39,16 +40,12 @@ func TestShutdownEndsIdleSessions(t *testing.T) {
 	r := newRig(t)
 	a, b := r.envelope(), r.connect()
 	b.expect("220")
-	if err := r.server.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, r.server.Shutdown(t.Context()))
 	a.expect("421 4.3.2 filter.example Service shutting down")
 	b.expect("421 4.3.2")
 	b.expect("closed")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if err := r.server.Serve(l); err != ErrServerClosed {
 		t.Errorf("Serve after Shutdown: %v", err)
 	}
@@ -65,9 +62,7 @@ func TestShutdownLetsMessagesFinish(t *testing.T) {
 	c.send(writeDots(attachmentMail(1000)))
 	c.expect("250")
 	c.expect("421 4.3.2")
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, <-done)
 }
 
 func TestShutdownAbandonsMessagesAtItsDeadline(t *testing.T) {
@@ -110,15 +105,11 @@ func TestAcceptGoesOnAfterTemporaryErrors(t *testing.T) {
 	faults.Covers(t, 100)
 	r := newRig(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	go r.server.Serve(&failingListener{l, []error{
 		&net.OpError{Op: "accept", Err: syscall.EMFILE}, syscall.ENFILE, syscall.ECONNABORTED}})
 	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer c.Close()
 	greeting := make([]byte, 3)
 	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "220" {

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
@@ -49,9 +50,7 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 
 func noError(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 }
 
 const (

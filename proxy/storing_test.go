@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
@@ -64,9 +65,7 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 			} else {
 				cl.data(c.mail, "")
 			}
-			if err := r.server.Shutdown(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, r.server.Shutdown(t.Context()))
 			if len(outcomes) != 1 {
 				t.Fatalf("%d outcomes, want 1", len(outcomes))
 			}
@@ -123,9 +122,7 @@ func TestClientIsHeldBack(t *testing.T) {
 	r.store.Set(behavior{Failure: errDown, FailAfter: fast, Hangs: true})
 	c := r.envelope()
 	socket := c.Conn.(*patientConn).Conn.(*net.TCPConn)
-	if err := socket.SetWriteBuffer(64 << 10); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, socket.SetWriteBuffer(64<<10))
 	c.want("DATA", "354")
 	wire := []byte(writeDots(attachmentMail(8 << 20)))
 	sent := fast * 4 / 3

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func filterConfig(t *testing.T) (file, dataDir string) {
@@ -16,9 +18,7 @@ func filterConfig(t *testing.T) (file, dataDir string) {
 	dataDir = filepath.Join(t.TempDir(), "data")
 	file = filepath.Join(t.TempDir(), "detach.toml")
 	text := "data_dir = \"" + dataDir + "\"\n[gateway]\nurl = \"https://files.example.org\"\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(file, []byte(text), 0o600))
 	return file, dataDir
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // Reading a store changes nothing in it, and needs no right to write there.
@@ -24,9 +25,7 @@ func TestGetChangesNothingInTheStore(t *testing.T) {
 	for _, left := range []string{"objects/put-1.tmp", "keys/.new-1"} {
 		write(t, filepath.Join(dir, left), "half", 0o600)
 		old := time.Now().Add(-time.Hour)
-		if err := os.Chtimes(filepath.Join(dir, left), old, old); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.Chtimes(filepath.Join(dir, left), old, old))
 	}
 	get := func(what, dir string) {
 		t.Helper()
@@ -54,9 +53,7 @@ func listing(t *testing.T, dir string) (all []string) {
 		all = append(all, fmt.Sprint(path, info.Mode(), info.Size(), info.ModTime()))
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return all
 }
 
@@ -66,9 +63,7 @@ func readOnly(t *testing.T, dir string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		for _, d := range []string{dir, filepath.Join(dir, "objects"), filepath.Join(dir, "keys")} {
-			if err := os.Chmod(d, 0o500); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.Chmod(d, 0o500))
 			t.Cleanup(func() { _ = os.Chmod(d, 0o700) })
 		}
 		return dir

@@ -21,6 +21,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const brokenSize = 6<<20 + 99
@@ -116,9 +117,7 @@ func startGet(t *testing.T, tty *os.File, args ...string) *aGet {
 	if tty != nil {
 		g.cmd.Stderr = tty
 	}
-	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, g.cmd.Start())
 	go func() { g.ended <- g.cmd.Wait() }()
 	t.Cleanup(func() { _ = g.cmd.Process.Kill() })
 	return g
@@ -147,9 +146,7 @@ func (g *aGet) signal(t *testing.T, s syscall.Signal) {
 	if s == 0 {
 		return
 	}
-	if err := g.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, g.cmd.Process.Signal(s))
 }
 
 // ends waits for the end that the signal causes. Unless it was killed, detach get says how to go on.
@@ -200,9 +197,7 @@ func newDoor(t *testing.T, to string, left int64) (*door, string) {
 func between(t *testing.T, to string, read func(*http.Response, []byte) (int, error)) string {
 	t.Helper()
 	target, err := url.Parse(to)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
 	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)

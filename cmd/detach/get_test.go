@@ -17,6 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/output"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // runGet runs the command in the current directory.
@@ -101,9 +102,7 @@ func TestGetKeepsThePartialFileOfAnotherLink(t *testing.T) {
 	if got, _ := os.ReadFile("a.bin"); !bytes.Equal(got, other) {
 		t.Error("the other link gave another file")
 	}
-	if err := os.Remove("a.bin"); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove("a.bin"))
 	if stderr := wantGet(t, "the first link", one, first.URL()); !strings.Contains(stderr, "resuming after the first 1 MB") {
 		t.Errorf("the first link: said %q", stderr)
 	}
@@ -146,9 +145,7 @@ func TestGetFromTheStoreSaysThatAFileIsGone(t *testing.T) {
 	file := fetchtest.File{Name: "a.bin", Type: "text/plain", Content: []byte("content")}
 	expired := fetchtest.Store(t, site.Open(t, 1), file)[0]
 	removed := site.Store(t, file.Content)
-	if err := os.Remove(filepath.Join(site.Dir, "objects", removed.CID.String()+".car")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(site.Dir, "objects", removed.CID.String()+".car")))
 	t.Chdir(t.TempDir())
 	wantFailure(t, "expired", gone, "--store", site.Dir, expired.URL())
 	wantFailure(t, "removed", "detach: the file is not in this store: it has expired or was withdrawn, or never was there",
@@ -238,9 +235,7 @@ func storeList(t *testing.T, site *fetchtest.Site) (list link.Link, files []fetc
 		entries = append(entries, filelist.File{Link: links[i], Name: f.Name, Size: int64(len(f.Content)), CRC32: crc32.ChecksumIEEE(f.Content)})
 	}
 	text, err := filelist.Marshal(entries)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	list = fetchtest.Store(t, site.Vault, fetchtest.File{Name: filelist.Name, Type: filelist.Type, Content: text})[0]
 	list.All = true
 	return list, files, links
@@ -271,17 +266,13 @@ func TestGetZIPOfAFileList(t *testing.T) {
 func unzipped(t *testing.T, want []fetchtest.File) string {
 	t.Helper()
 	z, err := zip.OpenReader("files.zip")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer os.Remove("files.zip")
 	defer z.Close()
 	var names []string
 	for i, f := range z.File {
 		r, err := f.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if got, err := io.ReadAll(r); err != nil || i >= len(want) || !bytes.Equal(got, want[i].Content) {
 			t.Errorf("file %d is another: %v", i, err)
 		}

@@ -24,15 +24,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // A node may be behind a web server with TLS whose certificate a private CA has signed: SSL_CERT_FILE
 // names the CA, as for other programs. Only the real binary can show it, for a process reads the CAs once.
 func TestKuboBehindAPrivateCA(t *testing.T) {
 	node, err := url.Parse(servers.Kubo(t).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	dir := t.TempDir()
 	ours, other := newCA(t, filepath.Join(dir, "ours.pem")), newCA(t, filepath.Join(dir, "other.pem"))
 	serve := func(c tls.Certificate) string {
@@ -57,9 +56,7 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 		return out.String(), err.String(), cmd.ProcessState.ExitCode()
 	}
 	write(t, filepath.Join(dir, "detach.toml"), "", 0o600)
-	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
 
 	stdout, stderr, code := detach(good, ours.file, nil, "check")
 	if code != 0 || !strings.Contains(stdout, "kubo: written, read and deleted") {
@@ -67,17 +64,13 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 	}
 	content := fetchtest.Random(3<<20 + 1)
 	var mail bytes.Buffer
-	if err := writeMail(&mail, "<1@example.org>", "x", "a.bin", bytes.NewReader(content)); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, writeMail(&mail, "<1@example.org>", "x", "a.bin", bytes.NewReader(content)))
 	rewritten, stderr, code := detach(good, ours.file, mail.Bytes(), "filter")
 	if code != 0 {
 		t.Fatalf("filter: exit code %d, %s", code, stderr)
 	}
 	l, err := detachLink(&mailbox.Mail{Raw: []byte(rewritten)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	got, stderr, code := detach("", ours.file, nil, "get", "--api", good, "--keys", "data/keys", "-o", "-", l.URL())
 	if code != 0 || got != string(content) {
 		t.Errorf("get: exit code %d, %d bytes, %s", code, len(got), stderr)
@@ -116,9 +109,7 @@ type certAuthority struct {
 func newCA(t *testing.T, file string) certAuthority {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	ca := certAuthority{file, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, key}
 	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.issue(t, ca.cert)})), 0o600)
@@ -128,9 +119,7 @@ func newCA(t *testing.T, file string) certAuthority {
 func (ca certAuthority) issue(t *testing.T, c *x509.Certificate) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, c, ca.cert, ca.key.Public(), ca.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return der
 }
 

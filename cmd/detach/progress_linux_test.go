@@ -16,6 +16,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // On a terminal, one line is drawn again and again in its place, as wide as the terminal, and is removed
@@ -74,9 +75,7 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "detach", "get", "-o", "a\x1b[2Jb", l.URL())
 	cmd.Dir = t.TempDir()
 	said, err := os.Create(filepath.Join(cmd.Dir, "said"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer said.Close()
 	cmd.Stderr = said
 	err = cmd.Run()
@@ -113,9 +112,7 @@ func openTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -126,22 +123,16 @@ func openTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 
 func resize(t *testing.T, screen *os.File, columns uint16) {
 	t.Helper()
-	if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
 }
 
 // hold stops the terminal, as Ctrl-S does: its writers wait.
 func hold(t *testing.T, tty *os.File) {
 	t.Helper()
-	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOOFF); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOOFF))
 }
 
 func release(t *testing.T, tty *os.File) {
 	t.Helper()
-	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOON); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOON))
 }

@@ -6,17 +6,16 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // restore(filter(m)) = m for every mail of the corpus, through the real vault and the embedded store.
 func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer h.Close()
 	mails, detached := corpus.All, 0
 	if testing.Short() {
@@ -46,18 +45,12 @@ func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
 	t.Helper()
 	m, err := rewrite.Read(bytes.NewReader(mail), rewrite.Policy{MinSize: 1, Language: "auto", Restore: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer m.Close()
 	if !m.Passes() {
 		batch := h.vault.Begin()
-		if err := m.Detach(context.Background(), batch); err != nil {
-			t.Fatal(err)
-		}
-		if err := batch.Commit(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, m.Detach(context.Background(), batch))
+		must.Succeed(t, batch.Commit(context.Background()))
 	}
 	var out bytes.Buffer
 	if _, err := m.WriteTo(&out); err != nil {

@@ -17,15 +17,14 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // After SIGTERM in the middle of a mail, the mail is finished and delivered, and the exit code is 0.
 func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	box := mailbox.New(nil)
 	hop, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	smtpServer := box.SMTP()
 	go func() { _ = smtpServer.Serve(hop) }()
 	t.Cleanup(func() { _ = smtpServer.Close() })
@@ -35,9 +34,7 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	file := filepath.Join(dir, "detach.toml")
 	text := fmt.Sprintf("data_dir = %q\n[[proxy]]\nlisten = \"unix:%s\"\nreinject = %q\n[gateway]\nlisten = \"127.0.0.1:0\"\nurl = \"http://localhost\"\n[admin]\nlisten = \"\"\n",
 		dir, socket, hop.Addr())
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(file, []byte(text), 0o600))
 	stderr, log := io.Pipe()
 	lines, ended := make(chan string, 100), make(chan int, 1)
 	go func() {
@@ -57,18 +54,14 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	waitFor("listening")
 
 	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	c := textproto.NewConn(conn)
 	say := func(code int, line string) {
 		t.Helper()
 		if line != "" {
-			if err := c.PrintfLine("%s", line); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, c.PrintfLine("%s", line))
 		}
 		if _, _, err := c.ReadResponse(code); err != nil {
 			t.Fatalf("%s: %v", line, err)
@@ -79,12 +72,8 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	say(250, "MAIL FROM:<a@example.org>")
 	say(250, "RCPT TO:<b@example.org>")
 	say(354, "DATA")
-	if err := c.PrintfLine("Subject: x\r\n\r\nfirst half"); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, c.PrintfLine("Subject: x\r\n\r\nfirst half"))
+	must.Succeed(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
 	waitFor("draining")
 	say(250, "second half\r\n.")
 	if code := <-ended; code != 0 {

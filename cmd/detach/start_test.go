@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // refusal is a change that makes a good configuration, or what it names, a bad one, and the error that
@@ -38,9 +39,7 @@ var refusals = map[string]refusal{
 	}, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
 	"a keyring that others can write": {func(t *testing.T, dir string) (string, string) {
 		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o600)
-		if err := os.Chmod(filepath.Join(dir, "data", "keys"), 0o775); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.Chmod(filepath.Join(dir, "data", "keys"), 0o775))
 		return "", ""
 	}, `^detach: data_dir: keyring .*data/keys .*0775.* chmod 700`},
 	"a file where a socket should be": {func(t *testing.T, dir string) (string, string) {
@@ -83,9 +82,7 @@ var refusals = map[string]refusal{
 func TestServeRefusesMistakes(t *testing.T) {
 	faults.Covers(t, 97)
 	used, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer used.Close()
 	refusals["port used"] = refusal{say(`listen = "127.0.0.1:0" # proxy`, fmt.Sprintf(`listen = %q`, used.Addr())),
 		`^detach: proxy\[0\]\.listen: .*in use.* choose another address`}
@@ -131,10 +128,6 @@ func say(from, to string) func(*testing.T, string) (string, string) {
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	must.Succeed(t, os.WriteFile(path, []byte(text), mode))
 }

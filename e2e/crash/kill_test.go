@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // Detach is killed, and started again. What was stored for the mail is deleted, unless the next hop

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with

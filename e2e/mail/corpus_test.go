@@ -13,7 +13,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // corpusDir is a collection of real and awkward mail that lies beside the project, not in it.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 func TestMain(m *testing.M) { Main(m) }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // damage flips a bit of a file in the embedded store, so many bytes before the end.

@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // pageView is a page to be looked at; see browser/states.mjs.

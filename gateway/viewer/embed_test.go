@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // The embedded files are the package's, byte for byte, and all that a frame asks for. The code that

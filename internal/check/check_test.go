@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -42,9 +43,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	if _, err := os.Stat(cfg.DataDir); err == nil {
 		t.Error("the data directory was created")
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "keys"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.MkdirAll(filepath.Join(cfg.DataDir, "keys"), 0o700))
 	want := map[string]Level{"data_dir": OK, "keys": OK, "store": Warn, "proxy[0].reinject": Fail, "proxy[0].listen": OK,
 		"gateway.listen": OK, "gateway.url": Warn, "admin.listen": Refuse}
 	if got := levels(); !maps.Equal(got, want) {

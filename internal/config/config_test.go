@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const minimal = `
@@ -22,9 +24,7 @@ url = "https://files.example.org"
 // The documented file has the defaults, and the two keys that have none.
 func TestDocumentedFileIsTheDefaults(t *testing.T) {
 	got, err := Load("../../docs/detach.toml", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	want := Default()
 	want.Gateway.URL = "https://files.example.org"
 	want.Proxy = []Proxy{DefaultProxy()}
@@ -33,9 +33,7 @@ func TestDocumentedFileIsTheDefaults(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	text, err := os.ReadFile("../../docs/detach.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, key := range keys() {
 		if name := key[strings.LastIndex(key, ".")+1:]; !strings.Contains(string(text), "\n"+name) {
 			t.Errorf("docs/detach.toml does not show %s", key)
@@ -52,9 +50,7 @@ func TestDocumentedFileIsTheDefaults(t *testing.T) {
 
 func TestEveryKeyIsRead(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(secret, []byte("bearer:abc\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(secret, []byte("bearer:abc\n"), 0o600))
 	got, err := Parse(`
 data_dir = "/srv/detach"
 [[proxy]]
@@ -84,9 +80,7 @@ view = false
 [admin]
 listen = ""
 `, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	second := DefaultProxy()
 	second.Listen, second.Reinject = "127.0.0.1:10125", "127.0.0.1:10026"
 	want := Config{
@@ -108,12 +102,8 @@ listen = ""
 func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 	dir := t.TempDir()
 	open, empty := filepath.Join(dir, "open"), filepath.Join(dir, "empty")
-	if err := os.WriteFile(open, []byte("bearer:abc"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(open, []byte("bearer:abc"), 0o644))
+	must.Succeed(t, os.WriteFile(empty, nil, 0o600))
 	with := func(key, value string) string { // minimal, with one more line in its table
 		table, name, _ := strings.Cut(key, ".")
 		switch table {
@@ -241,9 +231,7 @@ func TestSizesHaveUnits(t *testing.T) {
 // The comments of the fields are the reference.
 func TestEveryFieldIsDocumented(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	fields := 0
 	for _, decl := range file.Decls {
 		gen, ok := decl.(*ast.GenDecl)

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestEnvironmentOverridesTheFile(t *testing.T) {
@@ -16,9 +18,7 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 		"DETACH_PROXY_0_NOTICE=top",
 		"PATH=/bin",
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	p := c.Proxy[0]
 	if c.DataDir != "/srv/detach" || c.Store.Kind != "kubo" || c.Gateway.URL != "https://other.example.org" || c.Keys.Retention != Duration(30*day) ||
 		p.MinSize != 1<<20 || p.Restore || p.Notice != "top" || p.Reinject != "127.0.0.1:10026" {
@@ -33,9 +33,7 @@ func TestEnvironmentCanBeTheWholeConfiguration(t *testing.T) {
 		"DETACH_PROXY_0_REINJECT=127.0.0.1:10026",
 		"DETACH_GATEWAY_URL=https://files.example.org",
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if len(c.Proxy) != 2 || c.Proxy[0].Reinject != "127.0.0.1:10026" || c.Proxy[1].Listen != "127.0.0.1:10125" || c.Proxy[1].OnFailure != "tempfail" {
 		t.Errorf("got %+v", c.Proxy)
 	}

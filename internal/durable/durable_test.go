@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestOnlyAbandonedFilesAreRemoved(t *testing.T) {
@@ -12,23 +14,15 @@ func TestOnlyAbandonedFilesAreRemoved(t *testing.T) {
 	}
 	dir := t.TempDir()
 	alive, err := CreateLocked(dir, "new-*.tmp")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer alive.Close()
 	dead, err := CreateLocked(dir, "new-*.tmp")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	dead.Close()
 	other := filepath.Join(dir, "other.tmp")
-	if err := os.WriteFile(other, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(other, nil, 0o600))
 
-	if err := RemoveAbandoned(dir, "new-", ".tmp"); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, RemoveAbandoned(dir, "new-", ".tmp"))
 	for path, want := range map[string]bool{alive.Name(): true, dead.Name(): false, other: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s exists: %v, want %v", path, err == nil, want)
@@ -44,9 +38,7 @@ func TestRemoveAbandonedNeedsItsDirectory(t *testing.T) {
 
 func TestRemovedFileCanBeRemovedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(path, nil, 0o600))
 	for range 2 {
 		if err := Remove(path); err != nil {
 			t.Error(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var update = flag.Bool("update", false, "write docs/vectors/files.json anew")
@@ -69,9 +70,7 @@ func good() []File {
 func marshal(t *testing.T, fs []File) string {
 	t.Helper()
 	b, err := Marshal(fs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return string(b)
 }
 
@@ -127,18 +126,12 @@ func TestVectorsAreReadAsTheySay(t *testing.T) {
 	enc := json.NewEncoder(&want)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(vectors(t)); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, enc.Encode(vectors(t)))
 	if *update {
-		if err := os.WriteFile(vectorFile, want.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(vectorFile, want.Bytes(), 0o644))
 	}
 	file, err := os.ReadFile(vectorFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if !bytes.Equal(file, want.Bytes()) {
 		t.Error("the file is not what this test makes: run it with -update")
 	}
@@ -162,9 +155,7 @@ func TestVectorsAreReadAsTheySay(t *testing.T) {
 
 func TestExampleOfTheFormatIsTheFirstVector(t *testing.T) {
 	text, err := os.ReadFile("../../docs/format.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if joined := regexp.MustCompile(`\n +`).ReplaceAllString(string(text), ""); !strings.Contains(joined, marshal(t, good())) {
 		t.Error("docs/format.md has another example")
 	}
@@ -217,9 +208,7 @@ func TestLongNamesAreClipped(t *testing.T) {
 	fs := good()
 	fs[0].Name, fs[1].Name = "x"+strings.Repeat("é", filename.MaxText), "bad\xff.pdf"
 	l, err := Read(strings.NewReader(marshal(t, fs)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if got, want := l.Files[0].Name, "x"+strings.Repeat("é", (filename.MaxText-1)/2); got != want {
 		t.Errorf("got %d bytes, want %d", len(got), len(want))
 	}
@@ -238,13 +227,9 @@ func TestErrorOfTheSourceIsReturned(t *testing.T) {
 // A list that was read and is written again is the same list.
 func FuzzRead(f *testing.F) {
 	file, err := os.ReadFile(vectorFile)
-	if err != nil {
-		f.Fatal(err)
-	}
+	must.Succeed(f, err)
 	var all []vector
-	if err := json.Unmarshal(file, &all); err != nil {
-		f.Fatal(err)
-	}
+	must.Succeed(f, json.Unmarshal(file, &all))
 	for _, v := range all {
 		f.Add(v.List)
 	}
@@ -260,9 +245,7 @@ func FuzzRead(f *testing.F) {
 		if errors.Is(err, ErrTooMany) {
 			return // the input was a shorter form of the same list
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if again, err := Read(bytes.NewReader(b)); err != nil || !reflect.DeepEqual(again, l) {
 			t.Fatalf("written and read again the list differs: %v", err)
 		}

@@ -11,8 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/measure"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // testCase is one of testdata/names.json.
@@ -24,9 +25,7 @@ type testCase struct {
 func testCases(t *testing.T) (cases []testCase) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/names.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if err := json.Unmarshal(text, &cases); err != nil || len(cases) == 0 {
 		t.Fatalf("%d cases: %v", len(cases), err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func testLink(base string, seed byte) Link {
@@ -152,6 +153,8 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 	head, fragment, _ := strings.Cut(url, "#")
 	raw := cid.NewCidV1(cid.Raw, l.CID.Hash()).String()
 	v0 := cid.NewCidV0(l.CID.Hash()).String()
+	inBase58, err := l.CID.StringOfBase('z')
+	must.Succeed(t, err)
 	tests := []struct {
 		name, in string
 		want     error
@@ -183,7 +186,7 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 		{"raw CID", "https://files.example.org/" + raw + "#" + fragment, ErrInvalid},
 		{"CIDv0", "https://files.example.org/" + v0 + "#" + fragment, ErrInvalid},
 		{"CID upper-cased", "https://files.example.org/" + strings.ToUpper(l.CID.String()) + "#" + fragment, ErrInvalid},
-		{"CID in another base", "https://files.example.org/" + must(l.CID.StringOfBase('z')) + "#" + fragment, ErrInvalid},
+		{"CID in another base", "https://files.example.org/" + inBase58 + "#" + fragment, ErrInvalid},
 		{"scheme alone", "https://#" + fragment, ErrInvalid},
 		{"something after the CID", head + "/data#" + fragment, ErrInvalid},
 		{"huge", url + strings.Repeat(" ", maxInput), ErrInvalid},
@@ -197,13 +200,6 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 			t.Errorf("%s: the error quotes the fragment", tt.name)
 		}
 	}
-}
-
-func must(s string, err error) string {
-	if err != nil {
-		panic(err)
-	}
-	return s
 }
 
 func TestPathMayHoldTheFragment(t *testing.T) {
@@ -270,9 +266,7 @@ func TestLinksDoNotPrint(t *testing.T) {
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "link", l, "list", []Link{l})
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "link", l, "list", []Link{l})
 	js, err := json.Marshal([]Link{l})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	out.Write(js)
 	out.WriteString(l.String())
 	if s := out.String(); strings.Contains(s, l.Fragment.Encode()) || strings.Contains(s, fmt.Sprintf("%x", l.Fragment.Bytes())) {

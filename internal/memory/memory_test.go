@@ -11,6 +11,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func wantUsed(t *testing.T, b *Budget, bytes int64, slots int) {
@@ -47,9 +49,7 @@ func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
 func TestWaitersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(4, "")
-		if err := b.Acquire(t.Context(), 4); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, b.Acquire(t.Context(), 4))
 		order := make(chan int, 2)
 		for i, n := range []int64{3, 1} {
 			go func() {
@@ -105,9 +105,7 @@ func TestSpilledBytesComeBack(t *testing.T) {
 	for i := range 3 {
 		want := bytes.Repeat([]byte{byte(i)}, 1000-i)
 		s, err := b.Spill(want)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if err := iotest.TestReader(io.NewSectionReader(s, 0, int64(len(want))), want); err != nil {
 			t.Error(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
@@ -22,14 +23,10 @@ import (
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
 	store, err := embedded.Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	jwe, err := key.SealMeta(crypto.Meta{Size: int64(len(content)), Created: time.Unix(0, 0)}, crypto.LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	text := bytes.Clone(content)
 	key.Stream(0).XORKeyStream(text, text)
 	root, err := store.Put(t.Context(), "test", func(add ipfs.AddFunc) (cid.Cid, error) {
@@ -44,22 +41,16 @@ func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car fu
 		dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: Data, Node: data}, ipfs.Entry{Name: Meta, Node: meta})
 		return dir.CID, err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	blocks, err := store.Open(t.Context(), root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = blocks.Close() })
 	if sealed, err = Read(t.Context(), blocks, root); err != nil {
 		t.Fatal(err)
 	}
 	return sealed, func(from int64) *closer {
 		var b bytes.Buffer
-		if err := ipfs.ExportCAR(t.Context(), &b, blocks, root, Data, from); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, ipfs.ExportCAR(t.Context(), &b, blocks, root, Data, from))
 		return &closer{Reader: &b}
 	}
 }
@@ -74,18 +65,14 @@ func (c *closer) Close() error { c.closed++; return nil }
 
 func TestArrivingFileBeginsAtAnyOffset(t *testing.T) {
 	key, err := crypto.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	content := bytes.Repeat([]byte("0123456789abcdef!"), 3<<20/17)
 	sealed, car := carOf(t, key, content)
 	if _, err := sealed.Unlock(crypto.Fragment{}, crypto.ZeroShare(), time.Now()); !errors.Is(err, crypto.ErrWrongKey) {
 		t.Errorf("no fragment: got %v, want ErrWrongKey", err)
 	}
 	opened, err := sealed.Unlock(key.Split(crypto.ZeroShare()), crypto.ZeroShare(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, from := range []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2<<20 + 5, int64(len(content)) - 1, int64(len(content))} {
 		body := car(from)
 		f, err := opened.OpenCAR(t.Context(), body, from)
@@ -101,9 +88,7 @@ func TestArrivingFileBeginsAtAnyOffset(t *testing.T) {
 	}
 	// A CAR that breaks off closes its body, or fails where the file is read.
 	whole, err := io.ReadAll(car(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, cut := range []int{0, 10, 59, 100, 59 + 150, len(whole) / 2} {
 		body := &closer{Reader: iotest.HalfReader(bytes.NewReader(whole[:cut]))}
 		f, err := opened.OpenCAR(t.Context(), body, 0)

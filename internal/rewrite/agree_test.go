@@ -17,8 +17,9 @@ import (
 
 	"github.com/emersion/go-message"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -49,16 +50,10 @@ func startPython(t *testing.T) *python {
 	cmd := exec.Command(path, "testdata/tree.py")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
+	must.Succeed(t, cmd.Start())
 	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
@@ -72,23 +67,17 @@ func startPython(t *testing.T) *python {
 func (p *python) leaves(t *testing.T, mail []byte) []leaf {
 	t.Helper()
 	line, err := json.Marshal(map[string][]byte{"mail": mail})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := p.out.ReadBytes('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var tree struct {
 		Leaves []leaf
 		Error  string
 	}
-	if err := json.Unmarshal(answer, &tree); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, json.Unmarshal(answer, &tree))
 	return tree.Leaves
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func BenchmarkMessage(b *testing.B) {
@@ -18,12 +20,8 @@ func BenchmarkMessage(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := m.Detach(b.Context(), d); err != nil {
-					b.Fatal(err)
-				}
+				must.Succeed(b, err)
+				must.Succeed(b, m.Detach(b.Context(), d))
 				if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
 					b.Fatal(err)
 				}

@@ -8,9 +8,10 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // A mail without an attachment that is large enough is copied.
@@ -64,21 +65,13 @@ func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) 
 		return
 	}
 	links, err := skeleton.Links(bytes.NewReader(rewritten))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	r, err := d.Open(context.Background(), links[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var out bytes.Buffer
 	s, err := skeleton.Open(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Restore(context.Background(), &out, d.Open); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
+	must.Succeed(t, s.Restore(context.Background(), &out, d.Open))
 	if !bytes.Equal(out.Bytes(), mail) {
 		t.Fatalf("restored %d bytes, want %d; first difference at %d", out.Len(), len(mail), firstDifference(out.Bytes(), mail))
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // A node is an entity of a mail, cut by the plainest reading of RFC 2046: in memory, line by line,

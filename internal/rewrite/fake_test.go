@@ -20,6 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -244,9 +245,7 @@ func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 func mustRewrite(t testing.TB, src io.Reader, p Policy, d Detacher) ([]byte, *Message) {
 	t.Helper()
 	out, m, err := rewriteAll(src, p, d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return out, m
 }
 

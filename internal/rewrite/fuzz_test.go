@@ -12,7 +12,7 @@ import (
 
 	"github.com/emersion/go-message/textproto"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
 )
 
 // maxSeed keeps the fuzzer fast: small mails have the same faults.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var update = flag.Bool("update", false, "write the .want.eml files anew; read the difference")
@@ -17,9 +19,7 @@ var update = flag.Bool("update", false, "write the .want.eml files anew; read th
 // Each pair in testdata/golden is a mail, and the mail that its recipients get.
 func TestGoldenMails(t *testing.T) {
 	mails, err := filepath.Glob("testdata/golden/[0-9][0-9]-*.eml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	pairs := 0
 	for _, path := range mails {
 		if strings.HasSuffix(path, ".want.eml") {
@@ -28,9 +28,7 @@ func TestGoldenMails(t *testing.T) {
 		pairs++
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			mail, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			if n, _ := strconv.Atoi(filepath.Base(path)[:2]); n >= 20 && !bytes.Contains(mail, []byte("\nX-Why: ")) {
 				t.Error("no X-Why field that says what the mail shows")
 			}
@@ -40,14 +38,10 @@ func TestGoldenMails(t *testing.T) {
 			got, m := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1, Language: "auto", Restore: true}, d)
 			checkRestored(t, mail, got, m, d)
 			if *update {
-				if err := os.WriteFile(wantPath, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
+				must.Succeed(t, os.WriteFile(wantPath, got, 0o644))
 			}
 			want, err := os.ReadFile(wantPath)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			if !bytes.Equal(got, want) {
 				t.Errorf("first difference at %d; got:\n%s", firstDifference(got, want), got)
 			}

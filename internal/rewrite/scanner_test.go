@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // scanAll returns the content of a message, and in brackets its delimiters of open boundaries, with
@@ -23,9 +25,7 @@ func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 		if err == io.EOF {
 			return out.String()
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if d != nil {
 			mark := "["
 			if d.closing {

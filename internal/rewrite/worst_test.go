@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/measure"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
 
 // sink is a Detacher that forgets all attachments, and names them by one link.
@@ -28,9 +29,7 @@ type sink struct {
 
 func newSink(t testing.TB) *sink {
 	l, err := newMemory().Detach(t.Context(), "a", "", strings.NewReader("a"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return &sink{link: l}
 }
 
@@ -68,14 +67,10 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 	before := g.peak
 	start := measure.CPU()
 	m, err := Read(g, Policy{MinSize: 1, Language: "auto", Restore: true, TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer m.Close()
 	if !m.Passes() {
-		if err := m.Detach(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, m.Detach(t.Context(), d))
 	}
 	g.note()
 	if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
@@ -243,9 +238,7 @@ func TestSmallMailsAllocateLittle(t *testing.T) {
 		b.ReportAllocs()
 		for b.Loop() {
 			m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
-			if err != nil {
-				b.Fatal(err)
-			}
+			must.Succeed(b, err)
 			if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
 				b.Fatal(err)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -71,9 +72,7 @@ func line(t *testing.T, h Head) string {
 	sum := NewSum()
 	io.WriteString(sum, message)
 	b, err := h.Line(int64(len(message)), sum)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return string(b)
 }
 
@@ -113,9 +112,7 @@ func vectors(t *testing.T) []vector {
 	short := map[string][]byte{testLink(1).CID.String(): []byte("Hello"), testLink(2).CID.String(): []byte("bytes as they are\n")}
 	empty := Head{}
 	none, err := empty.Line(0, NewSum())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return []vector{
 		{"a message with two attachments", []byte(head + rest), attachments, "ok", []byte(message)},
 		{"a message of no bytes", none, map[string][]byte{}, "ok", []byte{}},
@@ -151,19 +148,13 @@ func vectors(t *testing.T) []vector {
 // Each vector in the file has the result that it says.
 func TestVectors(t *testing.T) {
 	want, err := json.MarshalIndent(vectors(t), "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	want = append(want, '\n')
 	if *update {
-		if err := os.WriteFile(vectorFile, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(vectorFile, want, 0o644))
 	}
 	file, err := os.ReadFile(vectorFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if !bytes.Equal(file, want) {
 		t.Error("the file is not what this test makes: run it with -update")
 	}
@@ -231,13 +222,9 @@ func TestHeadIsBounded(t *testing.T) {
 // For any skeleton, restoring ends, and writes no more than was announced.
 func FuzzSkeleton(f *testing.F) {
 	file, err := os.ReadFile(vectorFile)
-	if err != nil {
-		f.Fatal(err)
-	}
+	must.Succeed(f, err)
 	var all []vector
-	if err := json.Unmarshal(file, &all); err != nil {
-		f.Fatal(err)
-	}
+	must.Succeed(f, json.Unmarshal(file, &all))
 	for _, v := range all {
 		f.Add(v.Skeleton)
 	}

@@ -5,7 +5,8 @@ import (
 	"io"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // Truncate gives back the memory that an attachment took until it was large enough to be detached:
@@ -18,9 +19,7 @@ func TestSpoolGivesMemoryBack(t *testing.T) {
 			want := append(bytes.Repeat([]byte("k"), kept), "the end"...)
 			s.Write(want[:kept])
 			s.Write(make([]byte, taken))
-			if err := s.Truncate(int64(kept)); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, s.Truncate(int64(kept)))
 			if idle := cap(s.mem) + cap(s.tail); idle > 4*kept+64 {
 				t.Errorf("%d bytes kept, %d taken back: %d bytes of memory", kept, taken, idle)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
@@ -285,9 +286,7 @@ func TestPolicyIsAFunctionOfTheEnvelope(t *testing.T) {
 	tx := Begin(cfg, env, strings.NewReader(attachment(1000)), slog.New(slog.DiscardHandler))
 	defer tx.Close(t.Context())
 	var out strings.Builder
-	if err := tx.Receive(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, tx.Receive(t.Context(), 0))
 	if _, err := tx.WriteTo(&out); err != nil || out.String() != attachment(1000) || asked.Sender != env.Sender || asked.User != env.User {
 		t.Errorf("asked for %+v, %v, got %q", asked, err, &out)
 	}

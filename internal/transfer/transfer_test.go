@@ -11,7 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/internal/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // decodeIn decodes text in pieces of size bytes. rest was not taken because it is damaged.
@@ -45,9 +46,7 @@ func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok b
 		if !bytes.Equal(again.Bytes(), text) {
 			t.Fatalf("pieces of %d: got %.200q, want %.200q", size, again.Bytes(), text)
 		}
-		if err := tr.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, tr.Close())
 		if size > 1 && (err == nil) != ok {
 			t.Fatalf("pieces of %d: damaged %v, byte by byte %v", size, err != nil, !ok)
 		}
@@ -251,9 +250,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 		}
 		tr := NewExact("quoted-printable", "")
 		decoded, err := tr.Decode(nil, text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if decoded, err = tr.Finish(decoded, false); err != nil {
 			t.Fatal(err)
 		}
@@ -284,8 +281,6 @@ func BenchmarkBase64(b *testing.B) {
 			out, err = t.Decode(out[:0], p[:n])
 			p = p[n:]
 		}
-		if err != nil {
-			b.Fatal(err)
-		}
+		must.Succeed(b, err)
 	}
 }

@@ -17,9 +17,10 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -54,9 +55,7 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 		t.Errorf("Commit of a mail whose context has ended: got %v", err)
 	}
 	for range 2 { // the second adds nothing
-		if err := b.Commit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, b.Commit(t.Context()))
 	}
 	wantAll(t, proxy, one, nil)
 	wantAll(t, gateway, two, nil)
@@ -175,27 +174,21 @@ func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 	b := v.Begin()
 	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
 	r, err := b.Open(t.Context(), one)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if got, err := io.ReadAll(r); err != nil || string(got) != "one" {
 		t.Errorf("read back: got %q, %v", got, err)
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := b.Drop(t.Context(), one); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.Drop(t.Context(), one))
 	if got := b.CIDs(); len(got) != 1 || got[0] != two.CID || s.objects(t) != 1 {
 		t.Errorf("after Drop: %v, %d objects", got, s.objects(t))
 	}
 	if err := b.Drop(t.Context(), one); err == nil {
 		t.Error("dropped twice")
 	}
-	if err := b.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.Commit(t.Context()))
 	if err := b.Drop(t.Context(), two); err == nil {
 		t.Error("dropped after the commit")
 	}
@@ -212,9 +205,7 @@ func TestDiscardedFilesAreGone(t *testing.T) {
 		b := v.Begin()
 		links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
 		if commit {
-			if err := b.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, b.Commit(t.Context()))
 		}
 		canceled, cancel := context.WithCancel(t.Context())
 		cancel() // the connection that failed
@@ -268,9 +259,7 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 			if third(b, store) == nil {
 				t.Fatal("the third does not fail")
 			}
-			if err := errors.Join(b.Discard(t.Context()), b.Close()); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, errors.Join(b.Discard(t.Context()), b.Close()))
 			if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
 				t.Errorf("%d objects and entries %v stay", n, left)
 			}
@@ -287,13 +276,9 @@ func TestLongNamesAndTypesAreClipped(t *testing.T) {
 	for _, name := range []string{"", "\xff\xfe.pdf", "a\r\nb", strings.Repeat("ü", 100_000), "x" + strings.Repeat("€", 1000)} {
 		b := v.Begin()
 		l, err := b.Detach(t.Context(), name, name, strings.NewReader("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		f, err := b.Open(t.Context(), l)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		defer f.Close()
 		meta := f.(*File).Meta
 		if want := filename.Clip(name); meta.Name != want || meta.Type != want {
@@ -324,9 +309,7 @@ func (s *recorder) Put(ctx context.Context, name string, build func(ipfs.AddFunc
 func TestSameFileTwiceSharesNothing(t *testing.T) {
 	faults.Covers(t, 46, 48)
 	empty, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, strings.NewReader(""))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, mode := range []Mode{Split, LinkOnly} {
 		for _, size := range []int{0, 1, 100, 2<<20 + 9} {
 			s := newSite(t)
@@ -335,9 +318,7 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 			v := s.vault(t, func(c *Config) { c.Mode = mode })
 			first := v.Begin()
 			gone := detach(t, first, pattern(size))
-			if err := errors.Join(first.Discard(t.Context()), first.Close()); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, errors.Join(first.Discard(t.Context()), first.Close()))
 			if n := s.objects(t); n != 0 {
 				t.Errorf("%d bytes: %d objects stay of a mail that failed", size, n)
 			}
@@ -351,9 +332,7 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 					t.Errorf("%d bytes: two objects have a block in common", size)
 				}
 			}
-			if err := errors.Join(twin.Discard(t.Context()), twin.Close()); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, errors.Join(twin.Discard(t.Context()), twin.Close()))
 			wantContent(t, v, again, pattern(size))
 		}
 	}
@@ -394,8 +373,6 @@ func BenchmarkDetach(b *testing.B) {
 	for b.Loop() {
 		batch := v.Begin()
 		detach(b, batch, content)
-		if err := batch.Discard(b.Context()); err != nil {
-			b.Fatal(err)
-		}
+		must.Succeed(b, batch.Discard(b.Context()))
 	}
 }

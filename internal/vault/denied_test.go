@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // An entry of the deny list takes effect immediately. A malformed line stops the start, and nothing
@@ -15,9 +17,7 @@ func TestDenyListTakesEffectImmediately(t *testing.T) {
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(s.dir, "denied"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "denied"), []byte(text), 0o600))
 	}
 	write("# revoked\n\n  " + one.CID.String() + "  # sent by mistake\r\n")
 	wantAll(t, v, one, ErrRevoked)
@@ -29,13 +29,9 @@ func TestDenyListTakesEffectImmediately(t *testing.T) {
 	if _, err := New(v.cfg, s.store, s.keys, s.dir); err == nil || !strings.Contains(err.Error(), "denied, line 1") {
 		t.Errorf("New with a bad line: got %v", err)
 	}
-	if err := os.Remove(filepath.Join(s.dir, "denied")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "denied")))
 	wantAll(t, v, two, nil)
-	if err := os.Mkdir(filepath.Join(s.dir, "denied"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Mkdir(filepath.Join(s.dir, "denied"), 0o700))
 	for name, route := range routes(v, one) {
 		if err := route(t.Context()); err == nil {
 			t.Errorf("%s: served although the deny list cannot be read", name)

@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestFileExpiresAtItsSecond(t *testing.T) {
@@ -101,9 +102,7 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 			v := s.vault(t, func(c *Config) { c.Retention = retention })
 			l := detached(t, v, []byte("dated"))
 			ticket, err := v.SealTicket(l.CID, l.Fragment)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			if created := opened(t, v, l.CID).Created; !created.Equal(at.Truncate(time.Second)) {
 				t.Errorf("stored at %v: Created is %v", at, created)
 			}
@@ -147,21 +146,15 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 			}
 			key := filepath.Join(s.dir, "keys", string(epochs[1])+".key")
 			saved, err := os.ReadFile(key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Remove(key); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
+			must.Succeed(t, os.Remove(key))
 			for i, l := range links {
 				_, err := content(t, v, l)
 				if want := map[bool]error{true: ErrExpired}[i == 1]; !errors.Is(err, want) {
 					t.Errorf("link of epoch %s: got %v, want %v", epochs[i], err, want)
 				}
 			}
-			if err := os.WriteFile(key, saved, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.WriteFile(key, saved, 0o600))
 			wantContent(t, v, links[1], []byte("1"))
 		})
 	}
@@ -175,12 +168,8 @@ func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	v := s.vault(t, nil)
 	old := detached(t, v, []byte("destroyed"))
 	ticket, err := v.SealTicket(old.CID, old.Fragment)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
 	for _, name := range []string{"Object", "Open"} {
 		if err := routes(v, old)[name](t.Context()); !errors.Is(err, ErrExpired) {
 			t.Errorf("%s: got %v, want ErrExpired", name, err)

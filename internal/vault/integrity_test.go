@@ -14,9 +14,10 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // victim is a stored object whose file a test damages.
@@ -34,9 +35,7 @@ func newVictim(t *testing.T, s *site, v *Vault, content []byte) *victim {
 	l := detached(t, v, content)
 	path := filepath.Join(s.dir, "objects", l.CID.String()+".car")
 	car, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return &victim{t, v, l, content, path, car}
 }
 
@@ -205,9 +204,7 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	part := func(c cid.Cid, name string) []byte {
 		f, err := opened(t, v, c).Entry(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		var b bytes.Buffer
 		if _, err := b.ReadFrom(f); err != nil {
 			t.Fatal(err)
@@ -227,9 +224,7 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 	for bit := range 8 * len(raw) {
 		raw[bit/8] ^= 1 << (bit % 8)
 		f, err := crypto.FragmentFromBytes(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if _, err := v.Open(t.Context(), one.CID, f); !errors.Is(err, ErrWrongKey) {
 			t.Errorf("bit %d of the fragment: got %v, want ErrWrongKey", bit, err)
 		}

@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
@@ -61,9 +62,7 @@ func TestLargeToNode(t *testing.T) {
 	defer srv.Close()
 	s := newSite(t)
 	store, err := kubo.New(kubo.Config{API: srv.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer store.Close()
 	s.store = store
 	large(t, s, 1<<30)
@@ -95,9 +94,7 @@ func large(t *testing.T, s *site, size int64) {
 		t.Fatal(err)
 	}
 	took := time.Since(start)
-	if err := b.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.Commit(t.Context()))
 	if got := b.objects[0].size; got != size {
 		t.Errorf("%d bytes are stored, want %d", got, size)
 	}

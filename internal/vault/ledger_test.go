@@ -19,6 +19,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var ledgerTime = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
@@ -35,9 +36,7 @@ func numberedCID(n int) cid.Cid {
 func testLedger(t testing.TB, dir string) *ledger {
 	t.Helper()
 	l, err := openLedger(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return l
 }
 
@@ -47,9 +46,7 @@ func add(t testing.TB, l *ledger, e crypto.Epoch, numbers ...int) {
 	for _, n := range numbers {
 		objects = append(objects, stored{numberedCID(n), int64(n)})
 	}
-	if err := l.append(e, ledgerTime, objects); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, l.append(e, ledgerTime, objects))
 }
 
 func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
@@ -83,16 +80,12 @@ func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 	whole := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, whole, "2026-11", 1, 2)
 	text, err := os.ReadFile(whole.path("2026-11"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	first := bytes.IndexByte(text, '\n') + 1
 	for cut := range text {
 		dir := filepath.Join(t.TempDir(), "ledger")
 		l := testLedger(t, dir)
-		if err := os.WriteFile(l.path("2026-11"), text[:cut], 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(l.path("2026-11"), text[:cut], 0o600))
 		wantLines(t, l, cut >= first, 1)
 		wantLines(t, l, false, 2)
 		add(t, testLedger(t, dir), "2026-11", 3)
@@ -112,9 +105,7 @@ func TestMalformedLedgerLinesArePassedOver(t *testing.T) {
 	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + `{"cid":"` + cid.NewCidV1(cid.Raw, c.Hash()).String() + `","size":9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
 		`{"cid":"` + c.String() + `","size":-9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
 		strings.Repeat("x", 1<<20) + "\n"
-	if err := os.WriteFile(l.path("2026-11"), []byte(junk), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(l.path("2026-11"), []byte(junk), 0o600))
 	for _, name := range []string{"notes.txt", "x.jsonl", "2026-13.jsonl"} {
 		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(`{"cid":"`+c.String()+`","size":9,"created":"2026-11-22T20:00:00Z"}`+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -130,9 +121,7 @@ func TestReplacedLedgerIsReadAnew(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, l, "2026-11", 1, 2, 3)
 	wantLines(t, l, true, 1)
-	if err := os.Remove(l.path("2026-11")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(l.path("2026-11")))
 	wantLines(t, l, false, 7)
 	add(t, testLedger(t, l.dir), "2026-11", 4)
 	wantLines(t, l, true, 4, 1)
@@ -165,9 +154,7 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 // A ledger that cannot be read is an error, and not an empty ledger.
 func TestUnreadableLedgerIsAnError(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
-	if err := os.Mkdir(l.path("2026-11"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Mkdir(l.path("2026-11"), 0o700))
 	for range 2 {
 		if _, _, err := l.lookup(numberedCID(1)); err == nil {
 			t.Error("no error")
@@ -184,9 +171,7 @@ func TestLedgerAppender(t *testing.T) {
 		t.Skip("run by TestLedgerLinesOfProcessesDoNotMix")
 	}
 	from, err := strconv.Atoi(first)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	l := testLedger(t, dir)
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -200,9 +185,7 @@ func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	reader := testLedger(t, dir)
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var appenders []*exec.Cmd
 	var starts []io.WriteCloser
 	const n = 4
@@ -210,12 +193,8 @@ func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 		cmd := exec.Command(exe, "-test.run=^TestLedgerAppender$")
 		cmd.Env = append(os.Environ(), appenderEnv+"="+dir+"|"+strconv.Itoa(1000*i))
 		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
+		must.Succeed(t, cmd.Start())
 		appenders, starts = append(appenders, cmd), append(starts, in)
 	}
 	for _, in := range starts {

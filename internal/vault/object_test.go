@@ -18,9 +18,10 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // Every size at which something begins comes back through every store, from the start and from
@@ -93,9 +94,7 @@ func TestSeekWithinCipherBlocks(t *testing.T) {
 	content := pattern(100)
 	l := detached(t, v, content)
 	f, err := v.Open(t.Context(), l.CID, l.Fragment)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer f.Close()
 	for at := range int64(65) {
 		if _, err := f.Seek(at, io.SeekStart); err != nil {
@@ -117,9 +116,7 @@ func TestOpenSSLDecrypts(t *testing.T) {
 	content := pattern(1<<20 + 33)
 	l := detached(t, v, content)
 	sealed, err := opened(t, v, l.CID).Entry(t.Context(), "data")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if sealed.Size() != int64(len(content)) {
 		t.Errorf("data has %d bytes, want %d", sealed.Size(), len(content))
 	}
@@ -155,9 +152,7 @@ func TestNodeHasThePinnedCiphertext(t *testing.T) {
 	}
 	b := v.Begin()
 	detach(t, b, []byte("a mail that was refused"))
-	if err := b.Discard(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.Discard(t.Context()))
 	foreign := func(pin string) bool { return !strings.Contains(pin, "detach/") }
 	got, want := slices.DeleteFunc(node.Pins(), foreign), []string{l.CID.String() + " detach/v1 2026-11"}
 	if !slices.Equal(got, want) {
@@ -228,9 +223,7 @@ func TestKeyAndCIDMustFit(t *testing.T) {
 		errs = append(errs, fmt.Sprint(err))
 	}
 	sum, err := multihash.Sum([]byte("no such object"), multihash.SHA2_256, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := v.Open(t.Context(), cid.NewCidV1(cid.DagProtobuf, sum), one.Fragment); !errors.Is(err, ErrNotFound) {
 		t.Errorf("right key, no such object: got %v, want ErrNotFound", err)
 	}
@@ -244,9 +237,7 @@ func TestKeyAndCIDMustFit(t *testing.T) {
 func join(t *testing.T, fill byte) crypto.Fragment {
 	t.Helper()
 	f, err := crypto.FragmentFromBytes([]byte(strings.Repeat(string([]byte{fill}), crypto.SecretSize)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return f
 }
 
@@ -256,15 +247,11 @@ func TestMalformedObjectsAreCorrupt(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
 	key, err := crypto.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	fragment := key.Split(crypto.ZeroShare())
 	meta := crypto.Meta{Size: 4, Created: s.now}
 	jwe, err := key.SealMeta(meta, crypto.LinkKID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	tests := map[string]map[string][]byte{
 		"data too short":     {"data": []byte("123"), "meta.jwe": jwe},
 		"no data":            {"meta.jwe": jwe},
@@ -298,18 +285,12 @@ func TestKidOfAnotherEpochIsCorrupt(t *testing.T) {
 	faults.Covers(t, 80)
 	s := newSite(t)
 	v := s.vault(t, nil)
-	if err := s.keys.Ensure("2026-10"); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, s.keys.Ensure("2026-10"))
 	key, err := crypto.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for _, kid := range []string{"2026-10", "2026-09", "1999-01", "2026-11-22"} {
 		jwe, err := key.SealMeta(crypto.Meta{Size: 1, Created: s.now}, kid)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		c := put(t, s, v, map[string][]byte{object.Data: []byte("x"), object.Meta: jwe})
 		_, openErr := v.Open(t.Context(), c, key.Split(crypto.ZeroShare()))
 		_, objectErr := v.Object(t.Context(), c)
@@ -329,9 +310,7 @@ func BenchmarkOpen(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		f, err := v.Open(b.Context(), l.CID, l.Fragment)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must.Succeed(b, err)
 		if _, err := io.Copy(io.Discard, f); err != nil {
 			b.Fatal(err)
 		}

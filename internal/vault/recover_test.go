@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -18,18 +19,14 @@ import (
 func entries(t *testing.T, s *site) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(s.dir, "pending", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return names
 }
 
 // killed ends a batch as the death of its process does: only the lock goes.
 func killed(t *testing.T, b *Batch) {
 	t.Helper()
-	if err := b.pending.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.pending.Close())
 	b.pending = nil
 }
 
@@ -60,9 +57,7 @@ func TestRecoverDeletesWhatKilledProcessesLeft(t *testing.T) {
 			b := v.Begin()
 			detach(t, b, []byte("one"))
 			detach(t, b, []byte("two"))
-			if err := c.then(b); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, c.then(b))
 			other := s.vault(t, nil) // of another process
 			recovered(t, other, 0)   // b's lives
 			killed(t, b)
@@ -87,9 +82,7 @@ func TestRecoverReadsAnyDirectory(t *testing.T) {
 	detach(t, b, []byte("one"))
 	killed(t, b)
 	recovered(t, v, 1)
-	if err := os.Remove(filepath.Join(s.dir, "pending")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "pending")))
 	if _, err := v.Recover(t.Context()); err == nil {
 		t.Error("no error, and the directory is gone")
 	}
@@ -112,9 +105,7 @@ func TestFinishedBatchLeavesNoRecord(t *testing.T) {
 		if n := len(entries(t, s)); n != 1 {
 			t.Fatalf("%d entries for a batch under way, want 1", n)
 		}
-		if err := errors.Join(end(b), b.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, errors.Join(end(b), b.Close()))
 		if left := entries(t, s); len(left) > 0 {
 			t.Errorf("entries left: %v", left)
 		}
@@ -125,9 +116,7 @@ func TestFinishedBatchLeavesNoRecord(t *testing.T) {
 func TestNothingIsStoredWithoutARecord(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)
-	if err := os.Remove(filepath.Join(s.dir, "pending")); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "pending")))
 	b := v.Begin()
 	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); err == nil {
 		t.Error("stored without a record")
@@ -165,17 +154,13 @@ func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 			v := s.vault(t, nil)
 			b := v.Begin()
 			detach(t, b, []byte("x"))
-			if err := before(b, store); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, before(b, store))
 			n := s.objects(t)
 			store.delete = ipfs.ErrUnavailable
 			if err := b.Discard(t.Context()); !errors.Is(err, ErrUnavailable) {
 				t.Errorf("Discard: got %v, want ErrUnavailable", err)
 			}
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, b.Close())
 			if gone, err := v.Recover(t.Context()); !errors.Is(err, ErrUnavailable) || len(gone) != 0 {
 				t.Errorf("Recover with a store that is down: %v, %v", gone, err)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
@@ -32,14 +33,10 @@ func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
 
@@ -51,27 +48,21 @@ func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 		change(&cfg)
 	}
 	v, err := New(cfg, s.store, s.keys, s.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return v
 }
 
 func (s *site) objects(t *testing.T) int {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(s.dir, "objects", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return len(files)
 }
 
 func detach(t testing.TB, b *Batch, content []byte) link.Link {
 	t.Helper()
 	l, err := b.Detach(t.Context(), "Angebot.pdf", "application/pdf", bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return l
 }
 
@@ -80,9 +71,7 @@ func detached(t testing.TB, v *Vault, content []byte) link.Link {
 	t.Helper()
 	b := v.Begin()
 	l := detach(t, b, content)
-	if err := b.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, b.Commit(t.Context()))
 	return l
 }
 
@@ -98,9 +87,7 @@ func pattern(n int) []byte {
 func opened(t testing.TB, v *Vault, c cid.Cid) *Object {
 	t.Helper()
 	o, err := v.Object(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = o.Close() })
 	return o
 }
@@ -172,12 +159,8 @@ func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
 		dir, err := ipfs.AddDirectory(add, list...)
 		return dir.CID, err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.ledger.append("2026-11", s.now, []stored{{root, 1}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
+	must.Succeed(t, v.ledger.append("2026-11", s.now, []stored{{root, 1}}))
 	return root
 }
 
@@ -221,9 +204,7 @@ func (s *brokenStore) Delete(ctx context.Context, c cid.Cid) error {
 func kuboStore(t *testing.T, node *servers.KuboNode) *kubo.Store {
 	t.Helper()
 	store, err := kubo.New(kubo.Config{API: node.API()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	return store
 }

@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestTicketOpensOneObjectForItsLife(t *testing.T) {
@@ -15,9 +16,7 @@ func TestTicketOpensOneObjectForItsLife(t *testing.T) {
 		v := s.vault(t, func(c *Config) { c.Mode = mode })
 		one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 		ticket, err := v.SealTicket(one.CID, one.Fragment)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if strings.Contains(ticket, one.Fragment.Encode()) || strings.ContainsAny(ticket, "/?#%+=") {
 			t.Error("the ticket shows its fragment, or does not fit into a path")
 		}
@@ -55,9 +54,7 @@ func TestTicketsFollowTheClock(t *testing.T) {
 	}{{day, true}, {time.Hour, true}, {-time.Hour, true}, {-day, false}} {
 		s.now = right.Add(c.jump)
 		ticket, err := v.SealTicket(l.CID, l.Fragment)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		s.now = right
 		if _, err := v.OpenTicket(l.CID, ticket); c.lives != (err == nil) || err != nil && !errors.Is(err, ErrTicket) {
 			t.Errorf("sealed %v off: %v", c.jump, err)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -40,22 +41,16 @@ func sequence(first byte, n int) []byte {
 func derive(t *testing.T, secret []byte, info string) []byte {
 	t.Helper()
 	key, err := hkdf.Key(sha256.New, secret, nil, info, 32)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return key
 }
 
 func gcm(t *testing.T, key []byte) cipher.AEAD {
 	t.Helper()
 	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return aead
 }
 
@@ -110,9 +105,7 @@ func (m maker) make(t *testing.T, comment string, content []byte) objectVector {
 		Created time.Time  `json:"created"`
 		Expires *time.Time `json:"expires"`
 	}{"grüße.txt", "text/plain", m.size, hex.EncodeToString(sum[:]), vectorNow, m.expires})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if m.header == "" {
 		m.header = jweHeader(m.kid)
 	}
@@ -137,9 +130,7 @@ func (m maker) make(t *testing.T, comment string, content []byte) objectVector {
 func (m maker) blocks(t *testing.T, v *objectVector, content []byte) cid.Cid {
 	t.Helper()
 	block, err := aes.NewCipher(m.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	data := make([]byte, len(content))
 	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(data, content)
 	files := map[string][]byte{"data": data, "meta.jwe": []byte(v.MetaJWE)}
@@ -151,24 +142,18 @@ func (m maker) blocks(t *testing.T, v *objectVector, content []byte) cid.Cid {
 	var entries []ipfs.Entry
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		node, err := ipfs.AddFile(keep, bytes.NewReader(files[name]))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		entries = append(entries, ipfs.Entry{Name: name, Node: node})
 	}
 	dir, err := ipfs.AddDirectory(keep, entries...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return dir.CID
 }
 
 func encode(t *testing.T, raw []byte) string {
 	t.Helper()
 	f, err := crypto.FragmentFromBytes(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return f.Encode()
 }
 
@@ -311,9 +296,7 @@ func linkVectors(split string) []linkVector {
 func makeTicket(t *testing.T, split objectVector) ticketVector {
 	t.Helper()
 	l, err := link.Parse(split.Link)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	v := ticketVector{Epoch: "2026-11", Secret: split.Keys["2026-11"], CID: l.CID.String(), Fragment: l.Fragment.Encode(), Until: vectorNow.Add(ticketLife)}
 	plain := binary.BigEndian.AppendUint64(l.Fragment.Bytes(), uint64(v.Until.Unix()))
 	nonce := sequence(0xb0, 12)
@@ -349,14 +332,10 @@ func TestVectorsAreCurrent(t *testing.T) {
 		enc := json.NewEncoder(&want)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		if err := enc.Encode(v); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, enc.Encode(v))
 		path := filepath.Join(vectorDir, name)
 		if *update {
-			if err := os.WriteFile(path, want.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.WriteFile(path, want.Bytes(), 0o644))
 		}
 		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want.Bytes()) {
 			t.Errorf("%s is not what -update would write (%v)", name, err)
@@ -372,9 +351,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 func makeKeystream(t *testing.T, key []byte) keystreamVector {
 	t.Helper()
 	block, err := aes.NewCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	v := keystreamVector{Key: hex.EncodeToString(key)}
 	for _, offset := range []int64{0, 1, 15, 16, 17, 1 << 20, 16<<32 - 16, 16<<32 - 1, 16 << 32, 16<<32 + 5} {
 		var counter [16]byte

@@ -17,10 +17,11 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -104,9 +105,7 @@ var expectations = map[string]error{
 func readVector(t *testing.T, name string, into any) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(vectorDir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
@@ -117,9 +116,7 @@ func readVector(t *testing.T, name string, into any) {
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return b
 }
 
@@ -127,9 +124,7 @@ func unhex(t *testing.T, s string) []byte {
 func fixedKey(t *testing.T, raw []byte) crypto.Key {
 	t.Helper()
 	f, err := crypto.FragmentFromBytes(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return crypto.Join(f, crypto.ZeroShare())
 }
 
@@ -163,16 +158,12 @@ func (v objectVector) site(t *testing.T) *Vault {
 	s := newSite(t)
 	s.now = v.Now
 	for epoch, digits := range v.Keys {
-		if err := os.WriteFile(filepath.Join(s.dir, "keys", epoch+".key"), []byte(digits+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", epoch+".key"), []byte(digits+"\n"), 0o600))
 	}
 	s.store = v.store()
 	vault := s.vault(t, nil)
 	if l, err := link.Parse(v.Link); err == nil {
-		if err := vault.ledger.append(v.Epoch, v.Now, []stored{{l.CID, int64(len(v.Attachment))}}); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, vault.ledger.append(v.Epoch, v.Now, []stored{{l.CID, int64(len(v.Attachment))}}))
 	}
 	return vault
 }
@@ -238,9 +229,7 @@ func (v objectVector) car(root cid.Cid, name string) io.Reader {
 func TestObjectVectors(t *testing.T) {
 	faults.Covers(t, 105)
 	files, err := filepath.Glob(filepath.Join(vectorDir, "object-*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if len(files) < 10 {
 		t.Fatalf("%d object vectors in %s: where are they?", len(files), vectorDir)
 	}
@@ -354,9 +343,7 @@ func dataCID(t *testing.T, key []byte, size int64) string {
 	zeros := make([]byte, size)
 	fixedKey(t, key).Stream(0).XORKeyStream(zeros, zeros)
 	node, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, bytes.NewReader(zeros))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return node.CID.String()
 }
 
@@ -387,17 +374,11 @@ func TestTicketVector(t *testing.T) {
 	var v ticketVector
 	readVector(t, "ticket.json", &v)
 	c, err := link.ParseCID(v.CID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	s := newSite(t)
-	if err := os.WriteFile(filepath.Join(s.dir, "keys", string(v.Epoch)+".key"), []byte(v.Secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", string(v.Epoch)+".key"), []byte(v.Secret+"\n"), 0o600))
 	vault := s.vault(t, nil)
-	if err := vault.ledger.append(v.Epoch, s.now, []stored{{c, 1}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, vault.ledger.append(v.Epoch, s.now, []stored{{c, 1}}))
 	s.now = v.Until.Add(-time.Second)
 	if f, err := vault.OpenTicket(c, v.Ticket); err != nil || f.Encode() != v.Fragment {
 		t.Errorf("before its end: got %v, or another fragment", err)
@@ -411,24 +392,16 @@ func TestTicketVector(t *testing.T) {
 // The worked example of the specification is the first vector, byte for byte.
 func TestWorkedExample(t *testing.T) {
 	doc, err := os.ReadFile(formatFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	text := strings.Join(strings.Fields(string(doc)), "")
 	var v objectVector
 	readVector(t, "object-01-split.json", &v)
 	l, err := link.Parse(v.Link)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	share, err := crypto.ParseShare(v.Share)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var meta bytes.Buffer
-	if err := json.Compact(&meta, v.Meta); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, json.Compact(&meta, v.Meta))
 	want := map[string]string{
 		"attachment": hex.EncodeToString(v.Attachment), "key": v.Key, "epoch secret": v.Keys[string(v.Epoch)],
 		"share": hex.EncodeToString(share.Bytes()), "encoded share": v.Share, "fragment": hex.EncodeToString(l.Fragment.Bytes()),

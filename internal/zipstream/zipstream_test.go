@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var date = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
@@ -167,9 +169,7 @@ func run(t *testing.T, name string, args ...string) string {
 
 func check(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 }
 
 func TestArchiveIsTheSameFromEveryOffset(t *testing.T) {

@@ -15,25 +15,17 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func openStore(t testing.TB, dir string) *embedded.Store {
 	t.Helper()
 	s, err := embedded.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -51,8 +43,8 @@ func TestConformance(t *testing.T) {
 			},
 			Stop: func(t *testing.T) {
 				// Like a volume that is not mounted any more; permissions would not stop root.
-				must(t, os.RemoveAll(dir))
-				must(t, os.WriteFile(dir, nil, 0o600))
+				must.Succeed(t, os.RemoveAll(dir))
+				must.Succeed(t, os.WriteFile(dir, nil, 0o600))
 			},
 		}
 	})
@@ -61,7 +53,7 @@ func TestConformance(t *testing.T) {
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	must(t, err)
+	must.Succeed(t, err)
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -73,7 +65,7 @@ func names(t *testing.T, dir string) []string {
 func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	t.Helper()
 	car, err := os.ReadFile(name)
-	must(t, err)
+	must.Succeed(t, err)
 	// Blocks come before their parents, so the first mention after the header is the section.
 	i := ipfs.CARHeaderSize + bytes.Index(car[ipfs.CARHeaderSize:], b.CID.Bytes())
 	end := i + len(b.CID.Bytes()) + len(b.Data)
@@ -86,7 +78,7 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 		head := len(binary.AppendUvarint(nil, uint64(end-i)))
 		car = append(car[:i-head:i-head], car[end:]...)
 	}
-	must(t, os.WriteFile(name, car, 0o600))
+	must.Succeed(t, os.WriteFile(name, car, 0o600))
 }
 
 // A CAR is cut or overwritten anywhere. Every byte that is read is right, and an error follows.
@@ -98,9 +90,9 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	root := storetest.PutFile(t, s, bytes.NewReader(data))
 	name := filepath.Join(dir, root.String()+".car")
 	good, err := os.ReadFile(name)
-	must(t, err)
+	must.Succeed(t, err)
 	check := func(what string, at int, car []byte) {
-		must(t, os.WriteFile(name, car, 0o600))
+		must.Succeed(t, os.WriteFile(name, car, 0o600))
 		got, err := storetest.ReadFile(t, s, root)
 		if err == nil || !errors.Is(err, ipfs.ErrCorrupt) && !errors.Is(err, ipfs.ErrNotFound) {
 			t.Errorf("%s at %d: got %v, want ErrCorrupt", what, at, err)
@@ -121,11 +113,11 @@ func TestDamagedFileIsAnError(t *testing.T) {
 		check("flipped", at, bad)
 		check("overwritten", at, append(good[:at:at], make([]byte, len(good)-at)...))
 	}
-	must(t, os.WriteFile(name, good, 0o600))
+	must.Succeed(t, os.WriteFile(name, good, 0o600))
 	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the good file: %d bytes, %v", len(got), err)
 	}
-	must(t, os.WriteFile(name, append(good, 0), 0o600))
+	must.Succeed(t, os.WriteFile(name, append(good, 0), 0o600))
 	if _, err := storetest.ReadFile(t, s, root); !errors.Is(err, ipfs.ErrCorrupt) {
 		t.Errorf("one byte more: got %v, want ErrCorrupt", err)
 	}
@@ -138,8 +130,8 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	s := openStore(t, dir)
 	kept := storetest.PutFile(t, s, strings.NewReader("kept"))
 	dead := filepath.Join(dir, "put-123.tmp")
-	must(t, os.WriteFile(dead, []byte("half"), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
+	must.Succeed(t, os.WriteFile(dead, []byte("half"), 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "README"), nil, 0o600))
 
 	root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
 		n, err := ipfs.AddFile(add, strings.NewReader("being written"))
@@ -171,10 +163,10 @@ func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "objects")
 	data := storetest.Content(5, 1<<20+5)
 	root := storetest.PutFile(t, openStore(t, dir), bytes.NewReader(data))
-	must(t, os.WriteFile(filepath.Join(dir, "put-123.tmp"), []byte("half"), 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "put-123.tmp"), []byte("half"), 0o600))
 	before := names(t, dir)
 	s, err := embedded.OpenReadOnly(dir)
-	must(t, err)
+	must.Succeed(t, err)
 	defer s.Close()
 	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("read %d bytes, %v", len(got), err)
@@ -227,9 +219,9 @@ func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 func TestFullDiskLeavesNothing(t *testing.T) {
 	faults.Covers(t, 43)
 	var old syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
+	must.Succeed(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
 	limit := syscall.Rlimit{Cur: 3 << 20, Max: old.Max}
-	must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
+	must.Succeed(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
 
 	dir := t.TempDir()
@@ -254,12 +246,12 @@ func TestReplacedFileIsReadAnew(t *testing.T) {
 	}
 	// The same object in another order, as `ipfs dag export` would write it.
 	blocks, err := s.Open(t.Context(), root)
-	must(t, err)
+	must.Succeed(t, err)
 	var car bytes.Buffer
-	must(t, ipfs.ExportCAR(t.Context(), &car, blocks, root, "", 0))
-	must(t, blocks.Close())
-	must(t, os.WriteFile(filepath.Join(dir, "new"), car.Bytes(), 0o600))
-	must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, root.String()+".car")))
+	must.Succeed(t, ipfs.ExportCAR(t.Context(), &car, blocks, root, "", 0))
+	must.Succeed(t, blocks.Close())
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "new"), car.Bytes(), 0o600))
+	must.Succeed(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, root.String()+".car")))
 	if got, err := storetest.ReadFile(t, s, root); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
@@ -272,7 +264,7 @@ func BenchmarkPut(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		root := storetest.PutFile(b, s, bytes.NewReader(data))
-		must(b, s.Delete(b.Context(), root))
+		must.Succeed(b, s.Delete(b.Context(), root))
 	}
 }
 
@@ -294,12 +286,12 @@ func BenchmarkRead(b *testing.B) {
 	buf := make([]byte, 64<<10)
 	for b.Loop() {
 		blocks, err := s.Open(b.Context(), root)
-		must(b, err)
+		must.Succeed(b, err)
 		f, err := ipfs.OpenFile(b.Context(), blocks, root)
-		must(b, err)
+		must.Succeed(b, err)
 		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, f, buf); n != 64<<20 {
 			b.Fatal(n, err)
 		}
-		must(b, blocks.Close())
+		must.Succeed(b, blocks.Close())
 	}
 }

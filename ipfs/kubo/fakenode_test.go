@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
@@ -178,7 +179,7 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 			}
 		})
 		store, err := kubo.New(kubo.Config{API: "http://node.example:5001", Memory: b.budget})
-		must(t, err)
+		must.Succeed(t, err)
 		b.store = store
 		conns := make(chan net.Conn)
 		ctx, cancel := context.WithCancel(context.Background())

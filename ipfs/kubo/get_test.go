@@ -11,7 +11,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -67,12 +68,12 @@ func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 func TestBlocksAreAskedForAhead(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(3, 10<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		blocks, err := b.store.Open(t.Context(), file.CID)
-		must(t, err)
+		must.Succeed(t, err)
 		f, err := storetest.OpenFile(t, blocks, file.CID)
-		must(t, err)
+		must.Succeed(t, err)
 		for _, step := range []struct {
 			leaf  int64
 			calls int
@@ -86,7 +87,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 			{6, 13, "and reads on from there"},
 		} {
 			_, err := f.Seek(step.leaf<<20, io.SeekStart)
-			must(t, err)
+			must.Succeed(t, err)
 			got := make([]byte, 1)
 			if _, err := io.ReadFull(f, got); err != nil || got[0] != data[step.leaf<<20] {
 				t.Fatalf("leaf %d: got %q, %v", step.leaf, got, err)
@@ -96,7 +97,7 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 				t.Errorf("leaf %d: %d blocks requested so far, want %d: %s", step.leaf, calls, step.calls, step.why)
 			}
 		}
-		must(t, blocks.Close())
+		must.Succeed(t, blocks.Close())
 	})
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		if got, err := storetest.ReadFile(t, b.store, file.CID); err != nil || !bytes.Equal(got, data) {
@@ -116,7 +117,7 @@ func TestMissingBlockAhead(t *testing.T) {
 		leaves = append(leaves, b.CID)
 		return m.Add(b)
 	}, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	delete(m.Blocks, leaves[3])
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		got, err := storetest.ReadFile(t, b.store, file.CID)
@@ -132,22 +133,22 @@ func TestMissingBlockAhead(t *testing.T) {
 func TestSmallBlocksAreKept(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(5, 3<<20)
 	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	object, err := ipfs.AddFile(m.Add, strings.NewReader("the root of an object"))
-	must(t, err)
+	must.Succeed(t, err)
 	root := object.CID
 	good := m.Blocks[file.CID]
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		read := func() error {
 			blocks, err := b.store.Open(t.Context(), root)
-			must(t, err)
+			must.Succeed(t, err)
 			defer blocks.Close()
 			f, err := storetest.OpenFile(t, blocks, file.CID)
 			if err != nil {
 				return err
 			}
 			_, err = f.Seek(1<<20, io.SeekStart)
-			must(t, err)
+			must.Succeed(t, err)
 			got := make([]byte, 100)
 			if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, data[1<<20:1<<20+100]) {
 				t.Errorf("got %x, %v", got, err)

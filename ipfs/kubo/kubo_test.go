@@ -16,26 +16,18 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func openStore(t testing.TB, cfg kubo.Config) *kubo.Store {
 	t.Helper()
 	s, err := kubo.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -72,17 +64,17 @@ func damageFlatfs(t *testing.T, repo string, b ipfs.Block, how storetest.Damage)
 		t.Fatalf("block %s is in %d files, %v", b.CID, len(found), err)
 	}
 	data, err := os.ReadFile(found[0])
-	must(t, err)
+	must.Succeed(t, err)
 	switch how {
 	case storetest.Flip:
 		data[len(data)/2] ^= 0x10
 	case storetest.Truncate:
 		data = data[:len(data)-1]
 	case storetest.Remove:
-		must(t, os.Remove(found[0]))
+		must.Succeed(t, os.Remove(found[0]))
 		return
 	}
-	must(t, os.WriteFile(found[0], data, 0o600))
+	must.Succeed(t, os.WriteFile(found[0], data, 0o600))
 }
 
 func testPinName(t *testing.T, node *servers.KuboNode) {
@@ -91,7 +83,7 @@ func testPinName(t *testing.T, node *servers.KuboNode) {
 		n, err := ipfs.AddFile(add, strings.NewReader("named"))
 		return n.CID, err
 	})
-	must(t, err)
+	must.Succeed(t, err)
 	if want := root.String() + " detach/v1 2026-11"; !strings.Contains(strings.Join(node.Pins(), "\n"), want) {
 		t.Errorf("pins: got %q, want %q among them", node.Pins(), want)
 	}
@@ -115,15 +107,15 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 
 	dir := t.TempDir()
 	data, meta := storetest.Content(40, 5<<20+77), storetest.Content(41, 300)
-	must(t, os.WriteFile(filepath.Join(dir, "data"), data, 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "meta.jwe"), meta, 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "data"), data, 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "meta.jwe"), meta, 0o600))
 	want := strings.TrimSpace(node.Run(append(form, "-r", dir)...))
 	d, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
-	must(t, err)
+	must.Succeed(t, err)
 	m, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(meta))
-	must(t, err)
+	must.Succeed(t, err)
 	got, err := ipfs.AddDirectory(storetest.Discard, ipfs.Entry{Name: "meta.jwe", Node: m}, ipfs.Entry{Name: "data", Node: d})
-	must(t, err)
+	must.Succeed(t, err)
 	if got.CID.String() != want {
 		t.Errorf("directory: got %s, kubo says %s", got.CID, want)
 	}
@@ -133,24 +125,24 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	dir := t.TempDir()
 	s, err := embedded.Open(dir, nil)
-	must(t, err)
+	must.Succeed(t, err)
 	defer s.Close()
 	for i, size := range []int{0, 1, 3<<20 + 9} {
 		data := storetest.Content(uint64(20+i), size)
 		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
 			f, err := ipfs.AddFile(add, bytes.NewReader(data))
-			must(t, err)
+			must.Succeed(t, err)
 			d, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: f})
 			return d.CID, err
 		})
-		must(t, err)
+		must.Succeed(t, err)
 		blocks, err := s.Open(t.Context(), root)
-		must(t, err)
+		must.Succeed(t, err)
 		exported := filepath.Join(t.TempDir(), "exported.car")
 		f, err := os.Create(exported)
-		must(t, err)
-		must(t, ipfs.ExportCAR(t.Context(), f, blocks, root, "", 0))
-		must(t, errors.Join(f.Close(), blocks.Close()))
+		must.Succeed(t, err)
+		must.Succeed(t, ipfs.ExportCAR(t.Context(), f, blocks, root, "", 0))
+		must.Succeed(t, errors.Join(f.Close(), blocks.Close()))
 		for _, car := range []string{filepath.Join(dir, root.String()+".car"), exported} {
 			if out := node.Run("dag", "import", car); !strings.Contains(out, root.String()) {
 				t.Errorf("%d bytes: import says %q, want root %s", size, out, root)
@@ -167,9 +159,9 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 // One node answers on all kinds of address.
 func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	target, err := url.Parse(node.URL())
-	must(t, err)
+	must.Succeed(t, err)
 	_, port, err := net.SplitHostPort(target.Host)
-	must(t, err)
+	must.Succeed(t, err)
 	sock := filepath.Join(t.TempDir(), "api.sock")
 	tcp := "/ip4/127.0.0.1/tcp/" + port
 	node.Run("config", "--json", "Addresses.API", fmt.Sprintf("[%q, %q]", tcp, "/unix"+sock))
@@ -210,7 +202,7 @@ func Benchmark(b *testing.B) {
 		for b.Loop() {
 			i++
 			root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(1000+i), 64<<20))
-			must(b, s.Delete(b.Context(), root))
+			must.Succeed(b, s.Delete(b.Context(), root))
 		}
 	})
 	b.Run("Read", func(b *testing.B) {
@@ -219,9 +211,9 @@ func Benchmark(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			blocks, err := s.Open(b.Context(), root)
-			must(b, err)
+			must.Succeed(b, err)
 			f, err := ipfs.OpenFile(b.Context(), blocks, root)
-			must(b, err)
+			must.Succeed(b, err)
 			if n, err := io.Copy(io.Discard, f); n != 64<<20 {
 				b.Fatal(n, err)
 			}

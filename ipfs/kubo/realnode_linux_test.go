@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
@@ -41,8 +42,8 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 		{"killed and started again", func() { node.Kill(); node.Start() }, func() {}, "", 0},
 		{
 			"stopped", // by SIGSTOP: the kernel still takes bytes for it, up to a point
-			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
-			func() { must(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
+			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
+			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
 			"no progress", 2 * time.Second,
 		},
 		{
@@ -83,7 +84,7 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 			}
 			s = openStore(t, kubo.Config{API: node.API()})
 			root := storetest.PutFile(t, s, strings.NewReader("it works again, after it was "+c.name))
-			must(t, s.Delete(t.Context(), root))
+			must.Succeed(t, s.Delete(t.Context(), root))
 		})
 	}
 }
@@ -92,13 +93,13 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 func daemon(t *testing.T, node *servers.KuboNode) int {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
-	must(t, err)
+	must.Succeed(t, err)
 	for _, dir := range dirs {
 		args, _ := os.ReadFile(dir + "/cmdline")
 		env, _ := os.ReadFile(dir + "/environ")
 		if bytes.Contains(args, []byte("\x00daemon\x00")) && bytes.Contains(env, []byte("IPFS_PATH="+node.Repo+"\x00")) {
 			pid, err := strconv.Atoi(filepath.Base(dir))
-			must(t, err)
+			must.Succeed(t, err)
 			return pid
 		}
 	}
@@ -110,8 +111,8 @@ func daemon(t *testing.T, node *servers.KuboNode) int {
 func limitFiles(t *testing.T, pid int, size uint64) {
 	t.Helper()
 	var old unix.Rlimit
-	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &old))
-	must(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max}, nil))
+	must.Succeed(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &old))
+	must.Succeed(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max}, nil))
 }
 
 // A garbage collection knows pins only. An object is not pinned before it is whole, so a collection
@@ -152,7 +153,7 @@ func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *kubo.Store,
 				t.Errorf("stored, but file %d is %q", i, got)
 			}
 		}
-		must(t, s.Delete(t.Context(), root))
+		must.Succeed(t, s.Delete(t.Context(), root))
 	case !errors.Is(err, ipfs.ErrUnavailable):
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}

@@ -18,7 +18,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
@@ -168,9 +169,7 @@ func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 		})
 		start := time.Now()
 		root, err := storetest.TryPutFile(t.Context(), b.store, counting{io.NopCloser(io.LimitReader(src, size)), &read})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if took := time.Since(start); took < 100*time.Second {
 			t.Errorf("100 MiB at 1 MB/s took %v", took)
 		}
@@ -178,7 +177,7 @@ func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 			t.Errorf("the source was %d bytes ahead of the node, want %d at most", ahead.Load(), maxAhead)
 		}
 		t.Logf("at most %d bytes ahead", ahead.Load())
-		must(t, b.store.Delete(t.Context(), root))
+		must.Succeed(t, b.store.Delete(t.Context(), root))
 	})
 }
 
@@ -215,13 +214,13 @@ func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: unanswered}
 				s, err := kubo.New(kubo.Config{API: api})
-				must(t, err)
+				must.Succeed(t, err)
 				start := time.Now()
 				wantNotRead(t, s)
 				if took := time.Since(start); took != kubo.DialTimeout {
 					t.Errorf("took %v, want %v", took, kubo.DialTimeout)
 				}
-				must(t, s.Close())
+				must.Succeed(t, s.Close())
 			})
 		})
 	}

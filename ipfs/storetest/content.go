@@ -11,7 +11,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const sample = "From: =?utf-8?q?Ada_=E2=80=A6?= <ada@example.org>\r\nTo: you@mailbox.example\r\nMessage-ID: <1@example.org>\r\n" +
@@ -27,25 +29,15 @@ const sample = "From: =?utf-8?q?Ada_=E2=80=A6?= <ada@example.org>\r\nTo: you@mai
 func deliver(t *testing.T, box *Mailbox, raw string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	server := box.SMTP()
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	c, err := smtp.Dial(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SendMail("ada@example.org", []string{"you@mailbox.example"}, strings.NewReader(raw)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Quit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
+	must.Succeed(t, c.SendMail("ada@example.org", []string{"you@mailbox.example"}, strings.NewReader(raw)))
+	must.Succeed(t, c.Quit())
+	must.Succeed(t, server.Close())
 	<-done
 }
 
@@ -60,9 +52,7 @@ func TestDeliveredMailIsShown(t *testing.T) {
 	box := New(nil)
 	deliver(t, box, sample)
 	mail, err := box.Wait(t.Context(), "<1@example.org>")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if string(mail.Raw) != sample {
 		t.Errorf("kept %q, want what was sent", mail.Raw)
 	}
@@ -143,15 +133,11 @@ func TestUploadedFileIsSent(t *testing.T) {
 		var body bytes.Buffer
 		form := multipart.NewWriter(&body)
 		part, err := form.CreateFormFile("file", "a.txt")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if _, err := io.WriteString(part, "hello"); err != nil {
 			t.Fatal(err)
 		}
-		if err := form.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, form.Close())
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/send", &body)
 		r.Header.Set("Content-Type", form.FormDataContentType())
 		r.Header.Set("Sec-Fetch-Site", origin)

@@ -8,15 +8,15 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 var aCID = cid.MustParse("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.WriteFile(path, []byte(text), mode))
 }
 
 func read(name string) string {
@@ -60,9 +60,7 @@ func TestOnlyAWholeFileGetsItsName(t *testing.T) {
 
 	// A file that appears meanwhile is another program's.
 	o, err := Create("", "late", aCID, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	write(t, "late", "theirs", 0o600)
 	if err := o.Finish(nil, 0); err == nil || read("late") != "theirs" {
 		t.Errorf("wrote over a file that appeared: %q, %v", read("late"), err)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 const aPart = "name.nxquvyku.part"
@@ -24,15 +26,11 @@ func TestPartFileIsPrivate(t *testing.T) {
 			write(t, aPart, "half", 0o644)
 		}
 		o, err := Create("", "name", aCID, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if got := modeOf(t, aPart); got != 0o600 {
 			t.Errorf("%s has mode %04o, want 0600", aPart, got)
 		}
-		if err := o.Finish(nil, 0); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, o.Finish(nil, 0))
 		if got := modeOf(t, "name"); got != 0o640 {
 			t.Errorf("the file has mode %04o, want 0640", got)
 		}
@@ -45,9 +43,7 @@ func TestPartFileIsPrivate(t *testing.T) {
 func modeOf(t *testing.T, path string) os.FileMode {
 	t.Helper()
 	info, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return info.Mode().Perm()
 }
 
@@ -64,9 +60,7 @@ func TestForeignPartFileIsNotWritten(t *testing.T) {
 	} {
 		t.Chdir(t.TempDir())
 		write(t, "victim", "precious", 0o600)
-		if err := tt.put(); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, tt.put())
 		o, err := Create("", "name", aCID, io.Discard)
 		if err == nil {
 			_ = o.Finish(errors.New("not wanted"), 0)
@@ -90,9 +84,7 @@ func TestPartFileOfAnotherUserIsRefused(t *testing.T) {
 	}
 	t.Chdir(t.TempDir())
 	write(t, aPart, "", 0o666)
-	if err := os.Chown(aPart, 65534, 65534); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Chown(aPart, 65534, 65534))
 	if _, err := Create("", "name", aCID, io.Discard); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
 		t.Errorf("err = %v", err)
 	}
@@ -103,22 +95,16 @@ func TestPartFileOfAnotherUserIsRefused(t *testing.T) {
 func TestFinishedFileIsNotTakenForAPart(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "name", "whole", 0o644)
-	if err := os.Link("name", aPart); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Link("name", aPart))
 	o, err := Create("name", "", aCID, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if _, err := io.WriteString(o, "new"); err != nil {
 		t.Fatal(err)
 	}
 	if got := read("name"); got != "whole" {
 		t.Errorf("half way the file is %q", got)
 	}
-	if err := o.Finish(nil, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, o.Finish(nil, 0))
 	if got := read("name"); got != "new" {
 		t.Errorf("the file is %q", got)
 	}
@@ -132,13 +118,9 @@ func TestPartFinishedMeanwhileIsNotClaimed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, aPart, "old", 0o600)
 	late, err := os.OpenFile(aPart, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer late.Close()
-	if err := os.Remove(aPart); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.Remove(aPart))
 	if ours, err := claim(late); ours || err != nil {
 		t.Errorf("gone: claimed %v, %v", ours, err)
 	}
@@ -151,9 +133,7 @@ func TestPartFinishedMeanwhileIsNotClaimed(t *testing.T) {
 func TestPartFileIsOneProcess(t *testing.T) {
 	t.Chdir(t.TempDir())
 	running, err := Create("", "name", aCID, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer running.Finish(errors.New("not wanted"), 0)
 	want := aPart + " is being downloaded by another process"
 	if err := download("", nil); err == nil || err.Error() != want {

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/measure"
-	"github.com/nkirchhoffer/detach-mta/internal/race"
+	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
 
 // The mark § is where the notice is wanted: below what the sender wrote.

@@ -1,0 +1,12 @@
+// Package must ends a test at an error that the test is not about.
+package must
+
+import "testing"
+
+// Succeed fails the test immediately if err is not nil.
+func Succeed(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
