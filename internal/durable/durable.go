@@ -1,7 +1,6 @@
-// Package durable makes names of files survive a power failure and removes what crashes left, and
-// this holds: a temporary file is locked by the process that writes it until the file has its final
-// name. So a temporary file that no process has locked was left by a crash, and may be removed at
-// any time.
+// Package durable makes file names survive a power failure, and removes files that crashes left.
+// Its invariant: the process that writes a temporary file locks it until it has its final name. So
+// an unlocked temporary file was left by a crash, and may be removed at any time.
 package durable
 
 import (
@@ -13,10 +12,8 @@ import (
 )
 
 // CreateLocked creates a file in dir, mode 0600, named by pattern as for [os.CreateTemp], and locks
-// it for this process. The caller closes it, which gives the lock back.
-//
-// Between the creation and the lock, another process may take the file for abandoned and remove it;
-// then CreateLocked tries again.
+// it for this process. The caller closes it, which gives the lock back. If another process removes
+// the file as abandoned before it is locked, CreateLocked tries again.
 func CreateLocked(dir, pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, pattern)
@@ -34,8 +31,8 @@ func CreateLocked(dir, pattern string) (*os.File, error) {
 	}
 }
 
-// RemoveAbandoned removes the files in dir whose names match prefix and suffix and that no process
-// has locked. Where locks say nothing about other processes ([Locks] is false), it removes nothing.
+// RemoveAbandoned removes the files in dir that have this prefix and suffix and that no process has
+// locked. On systems without such locks ([Locks] is false) it removes nothing.
 func RemoveAbandoned(dir, prefix, suffix string) error {
 	if !Locks {
 		return nil

@@ -4,10 +4,10 @@ package durable
 
 import "os"
 
-// Locks is false: a lock does not tell whether another process still writes the file.
+// Locks is false: no lock tells whether another process still writes the file.
 const Locks = false
 
-// TryLock always reports true. On these systems a file that is open cannot be removed.
+// TryLock always reports true. These systems do not remove a file that is open.
 func TryLock(*os.File) bool { return true }
 
 // SyncDir does nothing: these systems cannot sync a directory.

@@ -8,17 +8,17 @@ import (
 	"syscall"
 )
 
-// Locks is true: a lock tells the file of a running process from what a killed one left.
+// Locks is true: a running process's file is locked, a killed one's is not.
 const Locks = true
 
 // TryLock takes the exclusive lock of a file (flock(2)) and reports whether it got it. The lock
-// ends when the file is closed, also by the end of the process.
+// ends when the file is closed or the process ends.
 func TryLock(f *os.File) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// SyncDir makes the names in a directory survive a power failure, as fsync(2) of the file makes its
-// bytes.
+// SyncDir makes the names in a directory survive a power failure: fsync(2) of a file covers only
+// the file's bytes.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -4,12 +4,12 @@
 //
 // A caller takes bytes in one of two ways, and may then ask to hold them:
 //
-//   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller gives
-//     the bytes back without waiting for a peer or for more memory, so every wait ends.
-//   - TryAcquire is for what only makes work faster, such as reading ahead. It does not wait, and
-//     leaves a quarter of the budget to Acquire.
-//   - Hold is for acquired bytes that wait for a peer, for as long as the peer likes. Half of the
-//     budget may be held. A caller that is refused moves its bytes to the disk ([Budget.Spill]).
+//   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
+//     gives the bytes back without waiting for a peer or for more memory, so every wait ends.
+//   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
+//     quarter of the budget to Acquire.
+//   - Hold is for acquired bytes that a peer takes at its own pace. Half of the budget may be held.
+//     A caller that is refused moves its bytes to the disk ([Budget.Spill]).
 package memory
 
 import (
@@ -27,8 +27,8 @@ type Budget struct {
 
 	mu      sync.Mutex
 	used    int64
-	held    int64     // of these
-	waiting []*waiter // in the order in which they came
+	held    int64     // part of used
+	waiting []*waiter // first come, first served
 }
 
 type waiter struct {
@@ -46,14 +46,14 @@ func (b *Budget) Used() (bytes int64, slots int) {
 	return b.used, b.spill.inUse()
 }
 
-// Acquire takes n bytes, and waits until there are as many. Callers are served in the order in
-// which they came. If ctx ends first, Acquire takes nothing and returns ctx's cause.
+// Acquire takes n bytes, and waits until n bytes are free. It serves callers in the order of their
+// calls. If ctx ends first, Acquire takes nothing and returns ctx's cause.
 func (b *Budget) Acquire(ctx context.Context, n int64) error {
 	if b == nil {
 		return nil
 	}
 	if n > b.size {
-		return fmt.Errorf("memory: %d bytes are more than the budget of %d", n, b.size)
+		return fmt.Errorf("memory: %d bytes are more than the whole budget of %d", n, b.size)
 	}
 	if b.try(n, b.size) {
 		return nil
@@ -67,13 +67,14 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 	if b.dequeue(w) {
 		return context.Cause(ctx)
 	}
-	return nil // the bytes came at the same moment
+	return nil // serve took the bytes in the meantime
 }
 
-// TryAcquire takes n bytes for what only makes work faster, and reports whether it did.
+// TryAcquire takes n bytes without waiting, for work that can do without them. It reports whether
+// it took them.
 func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size/4*3) }
 
-// try takes n bytes unless more than limit were then taken. It does not overtake those that wait.
+// try takes n bytes if then at most limit bytes are taken and no caller of Acquire waits.
 func (b *Budget) try(n, limit int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +85,8 @@ func (b *Budget) try(n, limit int64) bool {
 	return true
 }
 
-// Hold reports whether n acquired bytes may be held for as long as a peer likes. If so, the caller
-// calls Unhold before it releases them.
+// Hold reports whether the caller may keep n acquired bytes until a peer has taken them. If so, the
+// caller must call Unhold before Release.
 func (b *Budget) Hold(n int64) bool {
 	if b == nil {
 		return true
@@ -114,7 +115,7 @@ func (b *Budget) enqueue(n int64) *waiter {
 	defer b.mu.Unlock()
 	w := &waiter{n, make(chan struct{})}
 	b.waiting = append(b.waiting, w)
-	b.serve() // bytes may have been given back since
+	b.serve() // bytes may have been released since try
 	return w
 }
 

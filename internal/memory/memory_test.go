@@ -22,27 +22,25 @@ func wantUsed(t *testing.T, b *Budget, bytes int64, slots int) {
 	}
 }
 
-// Bytes that are held, and read-ahead, leave room for work that must go on.
+// Held bytes and read-ahead leave memory for work that must go on.
 func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
 	b := New(8, "")
 	if !b.TryAcquire(6) || b.TryAcquire(1) {
-		t.Error("read-ahead ends at three quarters")
+		t.Error("TryAcquire does not end at three quarters")
 	}
 	if !b.Hold(4) || b.Hold(1) {
-		t.Error("held bytes end at a half")
+		t.Error("Hold does not end at a half")
 	}
 	for range 2 {
-		if err := b.Acquire(t.Context(), 1); err != nil {
-			t.Error(err)
-		}
+		must.Succeed(t, b.Acquire(t.Context(), 1))
 	}
 	wantUsed(t, b, 8, 0)
 	b.Unhold(2)
 	if !b.Hold(2) {
-		t.Error("bytes that are not held any more still count")
+		t.Error("Unhold did not give the bytes back")
 	}
 	if err := b.Acquire(t.Context(), 9); err == nil {
-		t.Error("more was taken than the budget has")
+		t.Error("Acquire took more bytes than the budget has")
 	}
 }
 
@@ -86,14 +84,12 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 		behind := make(chan error, 1)
 		go func() {
 			time.Sleep(time.Millisecond)
-			behind <- b.Acquire(t.Context(), 1) // it waits for the first, not for bytes
+			behind <- b.Acquire(t.Context(), 1) // there is a byte: this waits for the waiter before it
 		}()
 		if err := b.Acquire(ctx, 4); err != gone {
 			t.Errorf("got %v, want %v", err, gone)
 		}
-		if err := <-behind; err != nil {
-			t.Error(err)
-		}
+		must.Succeed(t, <-behind)
 		wantUsed(t, b, 3, 0)
 	})
 }
@@ -109,7 +105,7 @@ func TestSpilledBytesComeBack(t *testing.T) {
 		if err := iotest.TestReader(io.NewSectionReader(s, 0, int64(len(want))), want); err != nil {
 			t.Error(err)
 		}
-		if slots = append(slots, s); i == 1 { // its place is used again
+		if slots = append(slots, s); i == 1 { // the next one gets the same place in the file
 			s.Free()
 		}
 	}
@@ -131,7 +127,7 @@ func TestSpilledBytesComeBack(t *testing.T) {
 func TestSpillNeedsItsDirectory(t *testing.T) {
 	b := New(1, filepath.Join(t.TempDir(), "gone"))
 	if _, err := b.Spill([]byte("x")); err == nil {
-		t.Error("no error")
+		t.Error("no error without the directory")
 	}
 	if _, err := New(1, t.TempDir()).Spill(make([]byte, SlotSize+1)); err == nil {
 		t.Error("a slot takes more than its size")

@@ -8,11 +8,11 @@ import (
 	"sync"
 )
 
-// SlotSize is the most that one call of Spill takes.
+// SlotSize is the largest number of bytes that Spill accepts.
 const SlotSize = 2 << 20
 
-// spillFile is a temporary file of slots. It has no name, so nothing of it outlives the process,
-// and it exists only while a slot is in use.
+// spillFile is an unlinked temporary file of slots: it ends with the process at the latest, and it
+// exists only while a slot is in use.
 type spillFile struct {
 	dir string
 
@@ -20,15 +20,15 @@ type spillFile struct {
 	file *os.File
 	used int
 	size int64   // in slots
-	free []int64 // slots of these that are not in use
+	free []int64 // numbers of the slots that are not in use
 }
 
 // Slot is a place in the spill file.
 type Slot struct {
 	spill *spillFile
 	file  *os.File
-	n     int64
-	size  int64
+	n     int64 // its number
+	size  int64 // of the bytes in it
 }
 
 // Spill writes p, of at most SlotSize bytes, to the spill file. The caller frees the slot.
@@ -79,30 +79,21 @@ func (f *spillFile) inUse() int {
 
 // ReadAt implements io.ReaderAt for the bytes that were spilled.
 func (s *Slot) ReadAt(p []byte, off int64) (int, error) {
-	if off >= s.size {
-		return 0, io.EOF
+	n, err := io.NewSectionReader(s.file, s.n*SlotSize, s.size).ReadAt(p, off)
+	if err == io.EOF && off+int64(n) < s.size {
+		return n, io.ErrUnexpectedEOF // the disk has lost some bytes
 	}
-	want := min(int64(len(p)), s.size-off)
-	n, err := s.file.ReadAt(p[:want], s.n*SlotSize+off)
-	switch {
-	case int64(n) < want && errors.Is(err, io.EOF):
-		return n, io.ErrUnexpectedEOF // the disk has lost some
-	case int64(n) < want:
-		return n, err
-	case n < len(p):
-		return n, io.EOF
-	}
-	return n, nil
+	return n, err
 }
 
-// Free gives the slot back. It must not be used afterwards.
+// Free gives the slot back. The slot must not be used afterwards.
 func (s *Slot) Free() {
 	f := s.spill
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.free = append(f.free, s.n)
 	if f.used--; f.used == 0 {
-		_ = f.file.Close() // nobody wants what was in it
+		_ = f.file.Close() // an error does not matter: no slot is read again
 		f.file, f.size, f.free = nil, 0, nil
 	}
 }

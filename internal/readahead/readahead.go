@@ -1,6 +1,5 @@
-// Package readahead reads from a source while the bytes before are still being worked on: of two
-// that would wait for each other, such as a decoder and a hash, or a disk and a socket, each gets a
-// core.
+// Package readahead reads from a source while its caller still works on earlier bytes. Two steps
+// that would otherwise wait for each other (a decoder and a hash, a disk and a socket) overlap.
 //
 // The invariant: bytes, errors and panics reach the caller as the source gave them, in their order.
 package readahead
@@ -14,30 +13,29 @@ import (
 )
 
 const (
-	// BufferSize is the unit of reading: large enough for the cost of handing over not to count, and
+	// BufferSize is the unit of reading: large enough to make the cost of a channel send negligible,
 	// small enough for a core's own cache.
 	BufferSize = 128 << 10
-	// maxBuffers are for one reader: one is filled, one is worked on, and one is between them.
-	maxBuffers = 3
+	maxBuffers = 3 // for each reader: one is being filled, one waits, one is with the caller
 )
 
 var buffers = sync.Pool{New: func() any { return new([BufferSize]byte) }}
 
 // Reader reads its source on a goroutine of its own, which Close ends. If the budget has no memory
-// for that, it has one buffer, and reads when bytes are due: in a crowd there is work for all cores
-// anyway. It is not safe for concurrent use.
+// for that, Reader has one buffer and reads its source when its caller reads: with so many readers
+// there is work for all cores anyway. It is not safe for concurrent use.
 type Reader struct {
 	budget *memory.Budget
 	source io.Reader              // nil if a goroutine reads it
-	filled chan piece             // by the source, to be read
-	free   chan *[BufferSize]byte // to be filled; nil stands for one that was not needed yet
+	filled chan piece             // in the order of the source
+	free   chan *[BufferSize]byte // to be filled; nil stands for a buffer that does not exist yet
 	quit   chan struct{}          // closed by Close
-	ended  chan struct{}          // closed when the source is not used any more
-	piece                         // what is read now
-	rest   []byte                 // of it
+	ended  chan struct{}          // closed when the goroutine has ended
+	piece                         // what the caller reads now
+	rest   []byte                 // the unread part of piece
 }
 
-// piece is what the source gave, and how it ended if it did.
+// piece is the result of one read: n bytes in buf, and the source's error or panic, if any.
 type piece struct {
 	buf      *[BufferSize]byte
 	n        int
@@ -45,7 +43,7 @@ type piece struct {
 	panicked any
 }
 
-// NewReader begins to read from src. Nothing else may use src until Close has returned.
+// NewReader begins to read from src. The caller must not use src until Close has returned.
 func NewReader(src io.Reader, budget *memory.Budget) *Reader {
 	if !budget.TryAcquire(maxBuffers * BufferSize) {
 		return &Reader{source: src}
@@ -62,7 +60,7 @@ func NewReader(src io.Reader, budget *memory.Budget) *Reader {
 	return r
 }
 
-// until is a source that ends when quit is closed.
+// until is a reader that fails once quit is closed.
 type until struct {
 	io.Reader
 	quit <-chan struct{}
@@ -79,7 +77,7 @@ func (u until) Read(p []byte) (int, error) {
 	}
 }
 
-// fill runs until the source has ended, or Close was called.
+// fill runs until the source has ended or Close is called.
 func (r *Reader) fill(src until) {
 	defer close(r.ended)
 	for {
@@ -93,15 +91,15 @@ func (r *Reader) fill(src until) {
 			p.buf = buffers.Get().(*[BufferSize]byte)
 		}
 		p.read(src)
-		r.filled <- p // it has room for all buffers
+		r.filled <- p // never blocks: its capacity is maxBuffers
 		if p.err != nil || p.panicked != nil {
 			return
 		}
 	}
 }
 
-// read fills the buffer as far as the source goes. A panic is kept for the caller of Next, which
-// may expect it.
+// read fills the buffer, or less at the end of the source. It keeps a panic for the caller of Next,
+// which may recover from it.
 func (p *piece) read(src io.Reader) {
 	defer func() { p.panicked = recover() }()
 	p.n, p.err = Fill(src, p.buf[:])
@@ -110,9 +108,9 @@ func (p *piece) read(src io.Reader) {
 // Fill fills buf as AtLeast does.
 func Fill(r io.Reader, buf []byte) (n int, err error) { return AtLeast(r, buf, len(buf)) }
 
-// AtLeast is io.ReadAtLeast, except that it does not turn the reader's end into
-// io.ErrUnexpectedEOF: the two stay apart. At the end it returns the bytes it read, with io.EOF.
-// For a reader that a hundred times gives neither a byte nor an error it returns io.ErrNoProgress.
+// AtLeast is io.ReadAtLeast, except that it returns the bytes it read with io.EOF at the reader's
+// end, so io.ErrUnexpectedEOF is always the reader's own error. If a hundred reads in a row give
+// neither a byte nor an error, it returns io.ErrNoProgress.
 func AtLeast(r io.Reader, buf []byte, min int) (n int, err error) {
 	for empty := 0; n < min && err == nil; {
 		var m int
@@ -127,8 +125,8 @@ func AtLeast(r io.Reader, buf []byte, min int) (n int, err error) {
 	return n, err
 }
 
-// Next returns the next bytes, or else the source's error. The caller may change the bytes; they
-// are valid until the next call.
+// Next returns the next bytes, or the source's error if no bytes are left. The caller may change
+// the bytes; they are valid until the next call.
 func (r *Reader) Next() ([]byte, error) {
 	if len(r.rest) == 0 {
 		r.advance()
@@ -146,18 +144,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if len(r.rest) == 0 {
-		r.advance()
-	}
-	if len(r.rest) == 0 {
-		return 0, r.err
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
+	b, err := r.Next()
+	n := copy(p, b)
+	r.rest = b[n:]
+	return n, err
 }
 
-// advance moves to the next piece, if there is one.
+// advance moves to the next piece, unless the source has ended.
 func (r *Reader) advance() {
 	if r.err != nil {
 		return
@@ -181,30 +174,23 @@ func (r *Reader) advance() {
 	r.rest = r.buf[:r.n]
 }
 
-// Close ends the reader. If the source is in a Read, Close waits for it to return.
+// Close ends the reader. It waits for a Read of the source that is under way.
 func (r *Reader) Close() {
 	if r.source == nil {
 		close(r.quit)
 		<-r.ended
 		r.budget.Release(maxBuffers * BufferSize)
 	}
-	for _, buf := range r.all() {
+	for buf := r.buf; ; {
 		if buf != nil {
 			buffers.Put(buf)
 		}
-	}
-}
-
-func (r *Reader) all() []*[BufferSize]byte {
-	all := []*[BufferSize]byte{r.buf}
-	for {
 		select {
 		case p := <-r.filled:
-			all = append(all, p.buf)
-		case buf := <-r.free:
-			all = append(all, buf)
+			buf = p.buf
+		case buf = <-r.free:
 		default:
-			return all
+			return
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func content(n int) []byte {
@@ -17,7 +18,8 @@ func content(n int) []byte {
 	return b
 }
 
-// aloneAndInACrowd runs a test with memory for reading ahead and without. All of it is given back.
+// aloneAndInACrowd runs a test with memory for read-ahead and without. The test must give all of it
+// back.
 func aloneAndInACrowd(t *testing.T, test func(*testing.T, *memory.Budget)) {
 	for name, budget := range map[string]*memory.Budget{"alone": memory.New(1<<20, ""), "in a crowd": memory.New(BufferSize, "")} {
 		t.Run(name, func(t *testing.T) { test(t, budget) })
@@ -27,9 +29,8 @@ func aloneAndInACrowd(t *testing.T, test func(*testing.T, *memory.Budget)) {
 	}
 }
 
-// In a crowd there is one buffer, and nothing is read before it is due.
 func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
-	budget := memory.New(8*BufferSize, "") // for two of three, as a quarter is not for read-ahead
+	budget := memory.New(8*BufferSize, "") // for two of three: a quarter is not for read-ahead
 	var readers []*Reader
 	var sources []*counting
 	for range 3 {
@@ -38,9 +39,8 @@ func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
 		readers = append(readers, NewReader(c, budget))
 	}
 	for _, r := range readers {
-		if _, err := r.Next(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := r.Next()
+		must.Succeed(t, err)
 	}
 	if sources[2].reads != 1 {
 		t.Errorf("%d reads by the last reader, want one for one buffer", sources[2].reads)
@@ -56,16 +56,16 @@ func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
 	}
 }
 
-// The bytes are the source's, whatever its reads and ours are like.
+// The bytes are those of the source, for all sizes of its reads and of the caller's.
 func TestReaderGivesWhatItWasGiven(t *testing.T) { aloneAndInACrowd(t, testGives) }
 
 func testGives(t *testing.T, budget *memory.Budget) {
 	for _, size := range []int{0, 1, BufferSize - 1, BufferSize, BufferSize + 1, 10*BufferSize + 7} {
 		want := content(size)
 		for name, src := range map[string]io.Reader{
-			"whole":       bytes.NewReader(want),
-			"halves":      iotest.HalfReader(bytes.NewReader(want)),
-			"end at once": iotest.DataErrReader(bytes.NewReader(want)),
+			"whole":     bytes.NewReader(want),
+			"halves":    iotest.HalfReader(bytes.NewReader(want)),
+			"early end": iotest.DataErrReader(bytes.NewReader(want)),
 		} {
 			r := NewReader(src, budget)
 			got, err := io.ReadAll(r)
@@ -93,7 +93,7 @@ func testGives(t *testing.T, budget *memory.Budget) {
 	}
 }
 
-// An error comes after the bytes before it, and stays.
+// An error comes after the bytes that the source gave before it, and every later call returns it.
 func TestErrorStays(t *testing.T) { aloneAndInACrowd(t, testErrorStays) }
 
 func testErrorStays(t *testing.T, budget *memory.Budget) {
@@ -104,7 +104,7 @@ func testErrorStays(t *testing.T, budget *memory.Budget) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 	if _, err := r.Next(); err != broken {
-		t.Errorf("got %v, want it again", err)
+		t.Errorf("got %v, want %v again", err, broken)
 	}
 }
 
@@ -118,9 +118,9 @@ func testNoProgress(t *testing.T, budget *memory.Budget) {
 	}
 }
 
-// counting counts reads. They must be over when Close has returned.
+// counting counts reads. They must have ended when Close returns.
 type counting struct {
-	reads int // not guarded: the race detector must see it
+	reads int // no mutex: the race detector must see a read after Close
 }
 
 func (c *counting) Read(p []byte) (int, error) {
@@ -131,9 +131,8 @@ func (c *counting) Read(p []byte) (int, error) {
 func TestNothingReadsAfterClose(t *testing.T) {
 	c := &counting{}
 	r := NewReader(c, nil)
-	if _, err := io.ReadFull(r, make([]byte, 5*BufferSize)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(r, make([]byte, 5*BufferSize))
+	must.Succeed(t, err)
 	r.Close()
 	if c.reads < 5 || c.reads > 5+maxBuffers {
 		t.Errorf("%d reads for 5 buffers", c.reads)
@@ -144,7 +143,7 @@ type panicking struct{}
 
 func (panicking) Read([]byte) (int, error) { panic("in the source") }
 
-// A panic of the source reaches the reader, as it would without the goroutine between them.
+// A panic of the source reaches the caller, as it would without a goroutine.
 func TestPanicComesBack(t *testing.T) { aloneAndInACrowd(t, testPanicComesBack) }
 
 func testPanicComesBack(t *testing.T, budget *memory.Budget) {
