@@ -1,5 +1,4 @@
-// Package transaction takes one mail from its first byte to the next hop's word, and knows no
-// protocol.
+// Package transaction takes one mail from its first byte to the next hop's answer, in any protocol.
 //
 // A mail is its sender's until the next hop has accepted it. What was stored for a mail is kept if
 // the next hop has the mail or may have it, and deleted otherwise: a mail that arrives twice is
@@ -11,9 +10,8 @@
 //	defer tx.Close(ctx)       // settles a mail that was not settled, after a panic too
 //	tx.Receive(ctx, patience) // the mail is read, and its attachments are stored
 //	tx.WriteTo(w)             // the next hop gets all of the rewritten mail but its end
-//	tx.Commit(ctx)            // the links work: the last step before the final word
-//	tx.Settle(ctx, fate)      // what the next hop said, or that it is unknown
+//	tx.Commit(ctx)            // the links work: the last step before the mail's end
+//	tx.Settle(ctx, fate)      // what the next hop answered, or that the answer is unknown
 //
-// After an error the door skips to Settle, says that the mail was not accepted, and leaves it with
-// its sender.
+// After an error the door skips to Settle, and tells the client that the mail was not accepted.
 package transaction

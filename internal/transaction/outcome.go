@@ -19,9 +19,9 @@ const (
 	ResultAbandoned Result = "abandoned" // by the client: ErrAbandoned
 )
 
-// Errors of a door's source wrap these, and [Transaction.Outcome] goes by them.
+// Errors of a door's source wrap these, which decide the Result.
 var (
-	ErrRejected  = errors.New("the message will never be accepted") // too large, or in a loop
+	ErrRejected  = errors.New("the message will never be accepted") // too large, or in a mail loop
 	ErrAbandoned = errors.New("the client is gone or silent")
 )
 
@@ -30,12 +30,11 @@ type Outcome struct {
 	Result      Result
 	In, Out     int64     // bytes of the mail as read and as written
 	Attachments int       // detached, and still stored
-	Bytes       int64     // of these, decoded
+	Bytes       int64     // of these attachments, decoded
 	CIDs        []cid.Cid // what stays stored for the mail
 }
 
-// Outcome returns how the mail ended. It follows Settle, and err is the door's failure: nil if the
-// next hop has spoken.
+// Outcome returns how the mail ended, after Settle. err is nil if the next hop has answered.
 func (t *Transaction) Outcome(err error) Outcome {
 	o := Outcome{Result: t.result(err), In: t.source.size, Out: t.written, CIDs: t.kept}
 	if len(t.kept) > 0 {

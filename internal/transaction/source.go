@@ -7,7 +7,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// source is a mail's bytes as they come in. The first failure stays: Read returns it from then on.
+// source is a mail's bytes as they come in. After a failure every Read returns that failure.
 type source struct {
 	src      io.Reader
 	original *spool.Spool // what was read so far, in case it has to be passed on unchanged
@@ -20,8 +20,8 @@ type source struct {
 	err   error
 }
 
-// limitWaiting calls tooSlow when the reader keeps the source waiting for longer than allowance,
-// between two reads or after the last, until stop is called.
+// limitWaiting calls tooSlow when storing keeps the source waiting for longer than allowance,
+// between two reads or after the last. stop ends it.
 func (s *source) limitWaiting(allowance time.Duration, tooSlow func()) (stop func()) {
 	s.patience, s.allowance = time.AfterFunc(allowance, tooSlow), allowance
 	return func() {
@@ -45,7 +45,7 @@ func (s *source) Read(p []byte) (n int, err error) {
 	s.ended = s.err == io.EOF
 	if s.original != nil {
 		if _, err := s.original.Write(p[:n]); err != nil {
-			s.forgetOriginal() // there is no second chance then, but the first one is still open
+			s.forgetOriginal() // the mail can still be stored, but the original cannot go on instead
 		}
 	}
 	return n, s.err

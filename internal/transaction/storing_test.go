@@ -22,6 +22,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -29,15 +30,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
-// faulty is a real vault, over a store that a test makes fail.
+// faulty is a real vault over a store that fails when a test says so.
 type faulty struct {
 	t         *testing.T
 	dir, temp string
 	vault     *vault.Vault
 	log       strings.Builder
-	failAt    int64  // bytes of all of a mail's attachments after which storing fails; -1: never
-	moment    func() // called there
-	putFails  bool   // a complete object cannot be pinned
+	failAt    int64  // storing fails after so many bytes of a mail's attachments; -1: never
+	moment    func() // called when storing fails
+	putFails  bool   // complete objects cannot be pinned
 	commit    error
 }
 
@@ -45,12 +46,12 @@ func newFaulty(t *testing.T, store func(dir string) (ipfs.Store, error)) *faulty
 	t.Helper()
 	f := &faulty{t: t, dir: t.TempDir(), temp: t.TempDir(), failAt: -1, moment: func() {}}
 	s, err := store(filepath.Join(f.dir, "objects"))
-	f.must(err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { s.Close() })
 	keys, err := crypto.OpenKeyring(filepath.Join(f.dir, "keys"))
-	f.must(err)
+	must.Succeed(f.t, err)
 	f.vault, err = vault.New(vault.Config{BaseURL: "https://files.example"}, &pinless{s, f}, keys, f.dir)
-	f.must(err)
+	must.Succeed(f.t, err)
 	return f
 }
 
@@ -60,14 +61,7 @@ func kuboAt(url string) func(string) (ipfs.Store, error) {
 	return func(string) (ipfs.Store, error) { return kubo.New(kubo.Config{API: url}) }
 }
 
-func (f *faulty) must(err error) {
-	f.t.Helper()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-// pinless is a store that takes an object and then does not pin it, if putFails is set.
+// pinless is a store that does not pin the objects that it takes, if putFails is set.
 type pinless struct {
 	ipfs.Store
 	f *faulty
@@ -134,7 +128,7 @@ func (f *faulty) send(mode OnFailure, src string) (string, Outcome, error) {
 	return out, tx.Outcome(err), err
 }
 
-// fails sends a mail whose storing fails: in either mode nothing of it may stay.
+// fails sends a mail whose storing fails, and checks that nothing of it stays stored.
 func (f *faulty) fails(mode OnFailure, what, src string) {
 	f.t.Helper()
 	out, o, err := f.send(mode, src)
@@ -142,7 +136,7 @@ func (f *faulty) fails(mode OnFailure, what, src string) {
 		f.t.Errorf("%s: no error", what)
 	}
 	if mode == Deliver && (err != nil || out != src || o.Result != ResultOriginal) {
-		f.t.Errorf("%s: the original did not go on as it was: %v, %v", what, o.Result, err)
+		f.t.Errorf("%s: the original did not go on unchanged: %v, %v", what, o.Result, err)
 	}
 	if kept := f.kept(); len(kept) > 0 {
 		f.t.Errorf("%s: %v stays", what, kept)
@@ -154,17 +148,17 @@ func (f *faulty) kept() (all []string) {
 	f.t.Helper()
 	for _, pattern := range []string{"objects/*", "pending/*"} {
 		names, err := filepath.Glob(filepath.Join(f.dir, pattern))
-		f.must(err)
+		must.Succeed(f.t, err)
 		all = append(all, names...)
 	}
 	return append(all, f.spools()...)
 }
 
-// spools returns the open files in the directory for temporary files, which have no names there.
+// spools returns the open files of the directory for temporary files, where they have no names.
 func (f *faulty) spools() (all []string) {
 	f.t.Helper()
 	fds, err := filepath.Glob("/proc/self/fd/*")
-	f.must(err)
+	must.Succeed(f.t, err)
 	for _, fd := range fds {
 		if at, _ := os.Readlink(fd); strings.HasPrefix(at, f.temp) {
 			all = append(all, at)
@@ -173,26 +167,27 @@ func (f *faulty) spools() (all []string) {
 	return all
 }
 
-var modes = map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver}
+func inEachMode(t *testing.T, store func(dir string) (ipfs.Store, error), f func(t *testing.T, f *faulty, mode OnFailure)) {
+	for name, mode := range map[string]OnFailure{"tempfail": TempFail, "deliver": Deliver} {
+		t.Run(name, func(t *testing.T) { f(t, newFaulty(t, store), mode) })
+	}
+}
 
-// Storing fails after each byte: of the first attachment, of the second, and after the last one.
+// Storing fails after each byte of either attachment, and after the last.
 func TestStoringFailsAtEveryByte(t *testing.T) {
 	faults.Covers(t, 38, 43)
 	one := attachment(40)
 	part := one[strings.Index(one, "\r\n--b\r\nContent-Type: application/pdf")+2 : strings.Index(one, "--b--")]
 	src := strings.Replace(one, "--b--", part+"--b--", 1) + "epilogue\r\n.\r\n..\r\n"
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
-			f := newFaulty(t, openEmbedded)
-			for f.failAt = 0; f.failAt < 80; f.failAt++ {
-				f.fails(mode, fmt.Sprintf("after %d bytes", f.failAt), src)
-			}
-			f.failAt = -1
-			if out, o, err := f.send(mode, src); err != nil || o.Attachments != 2 || !strings.Contains(out, "https://files.example/baf") {
-				t.Errorf("%d attachments, %v: not detached: %q", o.Attachments, err, out)
-			}
-		})
-	}
+	inEachMode(t, openEmbedded, func(t *testing.T, f *faulty, mode OnFailure) {
+		for f.failAt = 0; f.failAt < 80; f.failAt++ {
+			f.fails(mode, fmt.Sprintf("after %d bytes", f.failAt), src)
+		}
+		f.failAt = -1
+		if out, o, err := f.send(mode, src); err != nil || o.Attachments != 2 || !strings.Contains(out, "https://files.example/baf") {
+			t.Errorf("%d attachments, %v: not detached: %q", o.Attachments, err, out)
+		}
+	})
 }
 
 // Storing fails within an attachment of several blocks. Only Deliver keeps the original in a spool,
@@ -201,46 +196,40 @@ func TestStoringFailsInALargeAttachment(t *testing.T) {
 	faults.Covers(t, 38, 43)
 	const size = 3<<20 + 5
 	src := attachment(size) + "..\r\n"
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
-			f := newFaulty(t, openEmbedded)
-			f.putFails = true
-			f.moment = func() {
-				want := 0
-				if mode == Deliver && f.failAt >= 1<<20-1 { // less stays in memory
-					want = 1
-				}
-				if got := f.spools(); len(got) != want && runtime.GOOS == "linux" {
-					t.Errorf("after %d bytes: spools %v, want %d", f.failAt, got, want)
-				}
+	inEachMode(t, openEmbedded, func(t *testing.T, f *faulty, mode OnFailure) {
+		f.putFails = true
+		f.moment = func() {
+			want := 0
+			if mode == Deliver && f.failAt >= 1<<20-1 { // less stays in memory
+				want = 1
 			}
-			for _, f.failAt = range []int64{0, 1, 56, 57, 58, 4096, 65536, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2<<20 + 77, 3 << 20, size - 1, size} {
-				f.fails(mode, fmt.Sprintf("after %d bytes", f.failAt), src)
+			if got := f.spools(); len(got) != want && runtime.GOOS == "linux" {
+				t.Errorf("after %d bytes: spools %v, want %d", f.failAt, got, want)
 			}
-			f.failAt = -1
-			f.fails(mode, "at the pin", src)
-		})
-	}
+		}
+		for _, f.failAt = range []int64{0, 1, 56, 57, 58, 4096, 65536, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2<<20 + 77, 3 << 20, size - 1, size} {
+			f.fails(mode, fmt.Sprintf("after %d bytes", f.failAt), src)
+		}
+		f.failAt = -1
+		f.fails(mode, "at the pin", src)
+	})
 }
 
-// At Commit the next hop has most of the mail, so the original cannot follow.
+// At Commit the next hop already has most of the mail, so the original cannot follow.
 func TestCommitFailureLeavesNothingInEitherMode(t *testing.T) {
 	faults.Covers(t, 21)
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
-			f := newFaulty(t, openEmbedded)
-			f.commit = errors.New("ledger: no space left")
-			if _, _, err := f.send(mode, attachment(3<<20)); !errors.Is(err, f.commit) {
-				t.Errorf("got %v, want %v", err, f.commit)
-			}
-			if kept := f.kept(); len(kept) > 0 {
-				t.Errorf("%v stays", kept)
-			}
-		})
-	}
+	inEachMode(t, openEmbedded, func(t *testing.T, f *faulty, mode OnFailure) {
+		f.commit = errors.New("ledger: no space left")
+		if _, _, err := f.send(mode, attachment(3<<20)); !errors.Is(err, f.commit) {
+			t.Errorf("got %v, want %v", err, f.commit)
+		}
+		if kept := f.kept(); len(kept) > 0 {
+			t.Errorf("%v stays", kept)
+		}
+	})
 }
 
-// The node's reason is for the administrator's log.
+// The operator finds the node's reason in the log.
 func TestReasonOfTheNodeIsKept(t *testing.T) {
 	faults.Covers(t, 43)
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -249,36 +238,30 @@ func TestReasonOfTheNodeIsKept(t *testing.T) {
 		io.WriteString(w, `{"Message":"write /srv/ipfs/blocks/AA: no space left on device","Code":0,"Type":"error"}`)
 	}))
 	defer node.Close()
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
-			f := newFaulty(t, kuboAt(node.URL))
-			f.fails(mode, "500", attachment(3<<20))
-			said := f.log.String()
-			if mode == TempFail { // it is the door that logs the error
-				_, _, err := f.send(mode, attachment(3<<20))
-				said = err.Error()
-			}
-			if !strings.Contains(said, "no space left on device") || strings.Contains(said, "secret") {
-				t.Errorf("%q does not have the reason, or has more", said)
-			}
-		})
-	}
+	inEachMode(t, kuboAt(node.URL), func(t *testing.T, f *faulty, mode OnFailure) {
+		f.fails(mode, "500", attachment(3<<20))
+		said := f.log.String()
+		if mode == TempFail { // the door logs the error
+			_, _, err := f.send(mode, attachment(3<<20))
+			said = err.Error()
+		}
+		if !strings.Contains(said, "no space left on device") || strings.Contains(said, "secret") {
+			t.Errorf("%q does not have the reason, or names the file", said)
+		}
+	})
 }
 
 func TestMailWithoutAttachmentsNeedsNoNode(t *testing.T) {
 	faults.Covers(t, 38)
-	for name, mode := range modes {
-		t.Run(name, func(t *testing.T) {
-			f := newFaulty(t, kuboAt("http://127.0.0.1:1")) // nothing listens there
-			f.fails(mode, "node down", attachment(100))
-			if out, o, err := f.send(mode, plain); err != nil || out != plain || o.Result != ResultUnchanged {
-				t.Errorf("got %q, %v, %v", out, o.Result, err)
-			}
-		})
-	}
+	inEachMode(t, kuboAt("http://127.0.0.1:1"), func(t *testing.T, f *faulty, mode OnFailure) { // nothing listens there
+		f.fails(mode, "node down", attachment(100))
+		if out, o, err := f.send(mode, plain); err != nil || out != plain || o.Result != ResultUnchanged {
+			t.Errorf("got %q, %v, %v", out, o.Result, err)
+		}
+	})
 }
 
-// Without random bytes there is no key, and so no mail with a link that would need one.
+// Without random bytes there is no key, and therefore no mail with a link.
 func TestNoRandomBytesNoMail(t *testing.T) {
 	faults.Covers(t, 75)
 	f := newFaulty(t, openEmbedded)

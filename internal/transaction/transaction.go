@@ -12,8 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
-// An Envelope is what a door knows about a mail besides its bytes. A field that the door does not
-// know is empty.
+// An Envelope is what a door knows about a mail besides its bytes. An unknown field is empty.
 type Envelope struct {
 	Sender     string   // without angle brackets; empty for a bounce too
 	Recipients []string // those that were accepted
@@ -22,15 +21,15 @@ type Envelope struct {
 	User       string   // the client's name, if it has authenticated
 }
 
-// A Batch holds what is stored for one mail until its fate is known. It is not safe for concurrent
-// use.
+// A Batch holds what is stored for one mail until the mail's fate is known. It is not safe for
+// concurrent use.
 type Batch interface {
 	rewrite.Detacher
 	// Commit makes the batch's links work.
 	Commit(ctx context.Context) error
 	// Discard deletes everything that was stored, committed or not.
 	Discard(ctx context.Context) error
-	// Close is the last call. It leaves what Discard could not delete to a later attempt.
+	// Close is the last call. What Discard could not delete is deleted by a later attempt.
 	Close() error
 	// CIDs returns what is stored, for the log.
 	CIDs() []cid.Cid
@@ -41,7 +40,7 @@ type OnFailure int
 
 const (
 	TempFail OnFailure = iota // the sender keeps it and tries again
-	Deliver                   // the original goes on unchanged, at the cost of a spool for each mail
+	Deliver                   // the original goes on unchanged; each mail takes a spool for it
 )
 
 // Config says what is done to mails. Policy and Begin must not be nil.
@@ -55,19 +54,18 @@ type Config struct {
 type Fate int
 
 const (
-	Refused  Fate = iota // nobody has the mail but its sender
-	Accepted             // by the next hop, for one recipient at least
+	Refused  Fate = iota // only the sender has the mail
+	Accepted             // the next hop has it, for at least one recipient
 	Unknown              // the next hop may have it
 )
 
-// DiscardTimeout bounds the deletion of what was stored for a mail that failed: its client still
-// waits for a reply.
+// DiscardTimeout bounds the deletion of what a failed mail stored: the client waits for a reply.
 const DiscardTimeout = 5 * time.Second
 
-// ErrSlow is the error of Receive when storing has kept the source waiting for too long.
+// ErrSlow is returned by Receive when storing has kept the source waiting for too long.
 var ErrSlow = errors.New("not stored in time for the client")
 
-// errNotWhole protects against passing on the beginning of a mail as if it were the whole.
+// errNotWhole keeps the beginning of a mail from being passed on as if it were the whole mail.
 var errNotWhole = errors.New("message was not read to its end")
 
 // A Transaction is one mail. It is not safe for concurrent use.
@@ -78,7 +76,7 @@ type Transaction struct {
 	log    *slog.Logger
 
 	message   *rewrite.Message
-	batch     Batch // nil: nothing is stored, or its fate is decided
+	batch     Batch // nil: nothing is stored, or the mail's fate is decided
 	replaced  bool  // storing has failed, and the original goes on
 	committed bool
 	written   int64
@@ -97,11 +95,10 @@ func Begin(cfg Config, env Envelope, src io.Reader, log *slog.Logger) *Transacti
 }
 
 // Receive reads the mail to its end and stores its attachments while they arrive. If the header
-// shows that nothing can be detached it stops there: then Passes is true, and WriteTo reads the
-// rest.
+// shows that nothing can be detached, Receive stops there: Passes is true, and WriteTo reads on.
 //
-// The source never waits for longer than patience for storing, or for half of that if the original
-// may have to follow. Then storing fails with ErrSlow. A patience of 0 is without limit.
+// Storing fails with ErrSlow if it keeps the source waiting for longer than patience, or for longer
+// than half of it if OnFailure is Deliver. A patience of 0 is without limit.
 //
 // An error means that the mail must not be passed on. If storing fails and OnFailure is Deliver,
 // Receive reads on to the end of the mail and succeeds, and WriteTo writes the original.
@@ -114,7 +111,7 @@ func (t *Transaction) Receive(ctx context.Context, patience time.Duration) error
 		t.source.forgetOriginal()
 		return nil
 	}
-	// The fault must be ours: neither the source's, nor that of a caller that has given up.
+	// The original does not help if the source has failed or the caller has given up.
 	if t.source.original == nil || t.source.failed() || ctx.Err() != nil {
 		return err
 	}
@@ -153,12 +150,12 @@ func (t *Transaction) store(ctx context.Context, patience time.Duration) (err er
 // Passes reports whether the header alone showed that nothing can be detached.
 func (t *Transaction) Passes() bool { return t.message != nil && t.message.Passes() }
 
-// Unchanged reports, after a Receive without error, whether the mail goes on as it came. A door
-// that still has the mail then need not write it.
+// Unchanged reports, after Receive has succeeded, whether the mail goes on as it came. A door that
+// still has the mail then need not write it.
 func (t *Transaction) Unchanged() bool { return t.replaced || t.message.Stats().Detached == 0 }
 
-// WriteTo writes the mail that goes on: rewritten, or as it came. It follows a Receive without
-// error. A mail that passes is read from its source meanwhile, and can be written only once.
+// WriteTo writes the mail that goes on, rewritten or as it came, after Receive has succeeded. It
+// reads a mail that passes from its source, so that such a mail can be written only once.
 func (t *Transaction) WriteTo(w io.Writer) (int64, error) {
 	if t.replaced {
 		return t.write(w, t.source.original.WriteTo)
@@ -166,8 +163,8 @@ func (t *Transaction) WriteTo(w io.Writer) (int64, error) {
 	return t.write(w, t.message.WriteTo)
 }
 
-// HeaderChanges returns what differs in the header of a mail that is not Unchanged. A door that can
-// change a mail in its place takes them with WriteBodyTo instead of the whole from WriteTo.
+// HeaderChanges returns what differs in the header of a mail that is not Unchanged. A door that
+// changes a mail in place uses HeaderChanges and WriteBodyTo instead of WriteTo.
 func (t *Transaction) HeaderChanges() []rewrite.HeaderChange { return t.message.HeaderChanges() }
 
 // WriteBodyTo writes what follows the header and its blank line in a mail that is not Unchanged.
@@ -184,8 +181,8 @@ func (t *Transaction) write(w io.Writer, writeTo func(io.Writer) (int64, error))
 	return n, err
 }
 
-// Commit makes the links work. It is the last step before the door says the word that makes the
-// mail the next hop's, so that a crash leaves as few links as possible that no mail has.
+// Commit makes the links work. It is the last step before the door ends the mail, so that a crash
+// leaves as few links as possible that no mail has.
 func (t *Transaction) Commit(ctx context.Context) error {
 	if t.batch == nil {
 		return nil
@@ -195,8 +192,8 @@ func (t *Transaction) Commit(ctx context.Context) error {
 	return err
 }
 
-// Settle decides what becomes of everything stored for the mail. Only the first call counts.
-// Deleting takes DiscardTimeout at most, and goes on when ctx is canceled.
+// Settle keeps or deletes what was stored for the mail. Only the first call counts. Deleting takes
+// DiscardTimeout at most, and goes on when ctx is canceled.
 func (t *Transaction) Settle(ctx context.Context, f Fate) {
 	if t.settled {
 		return
@@ -222,19 +219,19 @@ func (t *Transaction) discard(ctx context.Context) {
 	t.release()
 }
 
-// release ends the batch, whatever has become of it.
+// release closes the batch, kept or discarded.
 func (t *Transaction) release() {
 	if t.batch == nil {
 		return
 	}
 	if err := t.batch.Close(); err != nil {
-		t.log.Warn("the record of what a mail stores", "err", err)
+		t.log.Warn("cannot remove the record of a mail", "err", err)
 	}
 	t.batch = nil
 }
 
-// Close gives back what the transaction holds. A mail that was not settled is settled now: as
-// Unknown if its links may work, for the final word may be out, and as Refused otherwise.
+// Close gives back what the transaction holds. It settles a mail that was not settled: as Unknown
+// if its links may work, because the next hop may have it, and as Refused otherwise.
 func (t *Transaction) Close(ctx context.Context) {
 	defer t.release() // discarding may panic
 	fate := Refused

@@ -3,7 +3,6 @@ package transaction_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -21,43 +20,34 @@ import (
 
 type behavior = transactiontest.Behavior
 
-var errDown = transactiontest.ErrDown
+var (
+	attachment = transactiontest.Mail
+	errDown    = transactiontest.ErrDown
+)
 
 // plain has nothing to detach, as its header shows.
 const plain = "Subject: x\r\n\r\nHello.\r\n"
 
-// attachment returns a mail with an attachment of size bytes to detach.
-func attachment(size int) string {
-	var body strings.Builder
-	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])
-	for ; len(enc) > 76; enc = enc[76:] {
-		body.WriteString(enc[:76] + "\r\n")
-	}
-	return "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
-		"--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n" +
-		"--b\r\nContent-Type: application/pdf; name=secret.pdf\r\nContent-Transfer-Encoding: base64\r\n" +
-		"Content-Disposition: attachment\r\n\r\n" + body.String() + enc + "\r\n--b--\r\n"
-}
-
 // policy detaches everything.
 func policy(Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 1, Language: "en"} }
 
-// mail is a transaction with a store that keeps nothing.
+// mail is a transaction with a store that keeps nothing. It is closed at the end of the test.
 type mail struct {
 	*Transaction
 	store transactiontest.Store
 	log   bytes.Buffer
 }
 
-func begin(src io.Reader, mode OnFailure, m behavior) *mail {
-	t := &mail{}
-	t.store.Set(m)
-	cfg := Config{Policy: policy, Begin: t.store.Begin, OnFailure: mode}
-	t.Transaction = Begin(cfg, Envelope{}, src, slog.New(slog.NewTextHandler(&t.log, nil)))
-	return t
+func begin(t *testing.T, src io.Reader, mode OnFailure, b behavior) *mail {
+	tx := &mail{}
+	tx.store.Set(b)
+	cfg := Config{Policy: policy, Begin: tx.store.Begin, OnFailure: mode}
+	tx.Transaction = Begin(cfg, Envelope{}, src, slog.New(slog.NewTextHandler(&tx.log, nil)))
+	t.Cleanup(func() { tx.Close(t.Context()) })
+	return tx
 }
 
-// deliver takes the mail to its final word.
+// deliver takes the mail to the last step before its fate.
 func (t *mail) deliver(ctx context.Context) (out string, err error) {
 	var w strings.Builder
 	if err = t.Receive(ctx, time.Minute); err == nil {
@@ -86,7 +76,7 @@ func TestFateDecidesWhatStays(t *testing.T) {
 		"passes, no end": {plain, behavior{}, Unknown, "none", Outcome{Result: ResultDeferred}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx := begin(strings.NewReader(c.src), TempFail, c.behavior)
+			tx := begin(t, strings.NewReader(c.src), TempFail, c.behavior)
 			out, err := tx.deliver(t.Context())
 			tx.Settle(t.Context(), c.fate)
 			tx.Settle(t.Context(), Refused) // too late
@@ -105,16 +95,15 @@ func TestFateDecidesWhatStays(t *testing.T) {
 	}
 }
 
-// After a panic no door settles. Before Commit the next hop cannot have the mail; after it, the
-// final word may be out.
+// After a panic no door settles. The next hop may have the mail only after Commit.
 func TestCloseSettlesAfterAPanic(t *testing.T) {
 	for want, panics := range map[string]bool{"discarded closed ": true, "committed closed ": false} {
-		tx := begin(strings.NewReader(attachment(1000)), TempFail, behavior{Panics: panics})
+		tx := begin(t, strings.NewReader(attachment(1000)), TempFail, behavior{Panics: panics})
 		func() {
 			defer func() { recover() }()
 			defer tx.Close(t.Context())
 			tx.deliver(t.Context())
-			panic("at the final word")
+			panic("after Commit")
 		}()
 		if got := tx.store.Last(); got != want {
 			t.Errorf("batch %q, want %q", got, want)
@@ -125,7 +114,7 @@ func TestCloseSettlesAfterAPanic(t *testing.T) {
 // Deleting goes on when the caller's context ends, but not for longer than DiscardTimeout.
 func TestSlowDiscardEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tx := begin(strings.NewReader(attachment(1000)), TempFail, behavior{SlowDiscard: true})
+		tx := begin(t, strings.NewReader(attachment(1000)), TempFail, behavior{SlowDiscard: true})
 		ctx, cancel := context.WithCancel(t.Context())
 		tx.deliver(ctx)
 		cancel()
@@ -140,8 +129,7 @@ func TestSlowDiscardEndsInTime(t *testing.T) {
 	})
 }
 
-// A store may keep the source waiting for as long as patience, or half of that if the original
-// follows.
+// A store may keep the source waiting for patience, or for half of it if the original follows.
 func TestSlowStoreFails(t *testing.T) {
 	src := attachment(100_000)
 	for _, c := range []struct {
@@ -156,8 +144,7 @@ func TestSlowStoreFails(t *testing.T) {
 		{Deliver, behavior{Hangs: true, Failure: errDown, FailAfter: 100}, 30 * time.Second, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			tx := begin(strings.NewReader(src), c.mode, c.behavior)
-			defer tx.Close(t.Context())
+			tx := begin(t, strings.NewReader(src), c.mode, c.behavior)
 			start := time.Now()
 			if _, err := tx.deliver(t.Context()); !errors.Is(err, c.err) || time.Since(start) != c.want {
 				t.Errorf("%+v: %v after %v, want %v after %v", c.behavior, err, time.Since(start), c.err, c.want)
@@ -169,11 +156,9 @@ func TestSlowStoreFails(t *testing.T) {
 // The source may be slower than patience, as long as storing is not.
 func TestSlowSourceIsNotCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tx := begin(slowReader{strings.NewReader(attachment(10_000))}, TempFail, behavior{})
-		defer tx.Close(t.Context())
-		if _, err := tx.deliver(t.Context()); err != nil {
-			t.Error(err)
-		}
+		tx := begin(t, slowReader{strings.NewReader(attachment(10_000))}, TempFail, behavior{})
+		_, err := tx.deliver(t.Context())
+		must.Succeed(t, err)
 	})
 }
 
@@ -184,7 +169,7 @@ func (s slowReader) Read(p []byte) (int, error) {
 	return s.Reader.Read(p[:min(len(p), 1000)])
 }
 
-// Only a fault of ours is a reason to pass the original on.
+// The original goes on only if storing fails, not if the source or the caller does.
 func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 	down := behavior{Failure: errDown}
 	broken := errors.New("broken")
@@ -197,14 +182,14 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 		want     error
 		end      Result
 	}{
-		"source fails":      {half(broken), behavior{}, broken, ResultDeferred},
-		"source fails then": {half(broken), down, broken, ResultDeferred},
-		"client gone":       {half(ErrAbandoned), down, ErrAbandoned, ResultAbandoned},
-		"too large":         {half(ErrRejected), down, ErrRejected, ResultRejected},
-		"in the header":     {iotest.ErrReader(broken), behavior{}, broken, ResultDeferred},
+		"source fails":         {half(broken), behavior{}, broken, ResultDeferred},
+		"source fails as well": {half(broken), down, broken, ResultDeferred},
+		"client gone":          {half(ErrAbandoned), down, ErrAbandoned, ResultAbandoned},
+		"too large":            {half(ErrRejected), down, ErrRejected, ResultRejected},
+		"in the header":        {iotest.ErrReader(broken), behavior{}, broken, ResultDeferred},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tx := begin(c.src, Deliver, c.behavior)
+			tx := begin(t, c.src, Deliver, c.behavior)
 			_, err := tx.deliver(t.Context())
 			tx.Close(t.Context())
 			if o := tx.Outcome(err); !errors.Is(err, c.want) || o.Result != c.end {
@@ -218,21 +203,19 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 	t.Run("caller gives up", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		begun := make(chan struct{})
-		tx := begin(strings.NewReader(attachment(1000)), Deliver, behavior{Hangs: true, Begun: begun})
+		tx := begin(t, strings.NewReader(attachment(1000)), Deliver, behavior{Hangs: true, Begun: begun})
 		go func() { <-begun; cancel(broken) }()
 		if _, err := tx.deliver(ctx); !errors.Is(err, broken) {
 			t.Errorf("got %v, want %v", err, broken)
 		}
 	})
 	t.Run("no space for the spool", func(t *testing.T) {
-		src := attachment(2 << 20)
-		cfg := Config{OnFailure: Deliver, Begin: (&transactiontest.Store{}).Begin, Policy: func(Envelope) rewrite.Policy {
-			return rewrite.Policy{MinSize: 1, TempDir: "/nowhere"}
-		}}
 		store := transactiontest.Store{}
 		store.Set(behavior{Failure: errDown, FailAfter: 2 << 20})
-		cfg.Begin = store.Begin
-		tx := Begin(cfg, Envelope{}, strings.NewReader(src), slog.New(slog.DiscardHandler))
+		cfg := Config{OnFailure: Deliver, Begin: store.Begin, Policy: func(Envelope) rewrite.Policy {
+			return rewrite.Policy{MinSize: 1, TempDir: "/nowhere"}
+		}}
+		tx := Begin(cfg, Envelope{}, strings.NewReader(attachment(2<<20)), slog.New(slog.DiscardHandler))
 		defer tx.Close(t.Context())
 		if err := tx.Receive(t.Context(), 0); !errors.Is(err, errDown) {
 			t.Errorf("got %v, want %v", err, errDown)
@@ -242,8 +225,7 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 
 func TestPassingMailIsWrittenOnlyWhole(t *testing.T) {
 	broken := errors.New("broken")
-	tx := begin(io.MultiReader(strings.NewReader(plain), iotest.ErrReader(broken)), TempFail, behavior{})
-	defer tx.Close(t.Context())
+	tx := begin(t, io.MultiReader(strings.NewReader(plain), iotest.ErrReader(broken)), TempFail, behavior{})
 	if _, err := tx.deliver(t.Context()); !tx.Passes() || !errors.Is(err, broken) {
 		t.Errorf("passes %v, %v; want %v", tx.Passes(), err, broken)
 	}
@@ -252,24 +234,21 @@ func TestPassingMailIsWrittenOnlyWhole(t *testing.T) {
 // A milter changes header fields and replaces the body, so it needs the two parts.
 func TestHeaderChangesAndBodyAreTheMailInTwoParts(t *testing.T) {
 	src := attachment(1000)
-	tx := begin(strings.NewReader(src), TempFail, behavior{})
-	defer tx.Close(t.Context())
+	tx := begin(t, strings.NewReader(src), TempFail, behavior{})
 	whole, err := tx.deliver(t.Context())
+	must.Succeed(t, err)
 	var body strings.Builder
-	if err == nil {
-		_, err = tx.WriteBodyTo(&body)
-	}
+	_, err = tx.WriteBodyTo(&body)
 	header, want, _ := strings.Cut(whole, "\r\n\r\n")
 	if err != nil || tx.Unchanged() || body.String() != want {
 		t.Errorf("unchanged %v, %v, body %q, want %q", tx.Unchanged(), err, &body, want)
 	}
 	received, _, _ := strings.Cut(src, "\r\n\r\n")
 	if changed := len(tx.HeaderChanges()) > 0; changed != (header != received) {
-		t.Errorf("header changes %v, and the header is %q", tx.HeaderChanges(), header)
+		t.Errorf("header changes %v for the header %q", tx.HeaderChanges(), header)
 	}
 	for mode, src := range map[OnFailure]string{TempFail: plain, Deliver: attachment(1000)} {
-		tx := begin(strings.NewReader(src), mode, behavior{Failure: errDown})
-		defer tx.Close(t.Context())
+		tx := begin(t, strings.NewReader(src), mode, behavior{Failure: errDown})
 		if _, err := tx.deliver(t.Context()); err != nil || !tx.Unchanged() {
 			t.Errorf("unchanged %v, %v; want a mail as it came", tx.Unchanged(), err)
 		}
@@ -285,8 +264,8 @@ func TestPolicyIsAFunctionOfTheEnvelope(t *testing.T) {
 	}}
 	tx := Begin(cfg, env, strings.NewReader(attachment(1000)), slog.New(slog.DiscardHandler))
 	defer tx.Close(t.Context())
-	var out strings.Builder
 	must.Succeed(t, tx.Receive(t.Context(), 0))
+	var out strings.Builder
 	if _, err := tx.WriteTo(&out); err != nil || out.String() != attachment(1000) || asked.Sender != env.Sender || asked.User != env.User {
 		t.Errorf("asked for %+v, %v, got %q", asked, err, &out)
 	}

@@ -1,12 +1,15 @@
-// Package transactiontest has a store for the tests of transactions and of the doors that use them.
-// It keeps nothing but what happened to it.
+// Package transactiontest has a mail and a store for the tests of transactions and of doors. The
+// store keeps no attachment; it notes what happened to each batch.
 package transactiontest
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,19 @@ var CID = func() cid.Cid {
 	}
 	return cid.NewCidV1(cid.DagProtobuf, sum)
 }()
+
+// Mail returns a mail with an attachment of size bytes to detach.
+func Mail(size int) string {
+	var body strings.Builder
+	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])
+	for ; len(enc) > 76; enc = enc[76:] {
+		body.WriteString(enc[:76] + "\r\n")
+	}
+	return "From: a@example.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n" +
+		"--b\r\nContent-Type: application/pdf; name=secret.pdf\r\nContent-Transfer-Encoding: base64\r\n" +
+		"Content-Disposition: attachment\r\n\r\n" + body.String() + enc + "\r\n--b--\r\n"
+}
 
 // Behavior says what a store does to the batches that begin. The zero Behavior stores everything.
 type Behavior struct {
@@ -66,7 +82,7 @@ func (s *Store) Begin() transaction.Batch {
 	return s.last
 }
 
-// Last returns what happened to the last batch: "none" if there is none, or "committed ",
+// Last returns what happened to the last batch, or "none" if no batch has begun: "committed ",
 // "discarded " and "closed " in the order in which they happened.
 func (s *Store) Last() string {
 	s.mu.Lock()
