@@ -34,7 +34,7 @@ var floors = map[string][]string{
 	"internal/texts":                       {},
 	"internal/link":                        {"crypto", "ipfs"},
 	"internal/admin":                       {"internal/transaction"},
-	"internal/check":                       {"internal/config", "internal/texts", "crypto", "ipfs"},
+	"internal/check":                       {"internal/config", "internal/durable", "internal/texts", "crypto", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
@@ -48,7 +48,7 @@ var floors = map[string][]string{
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: it is given what the gateway decrypted
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "ipfs"},
-	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
+	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
 	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 

@@ -63,8 +63,8 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 // their number: leaves that are read, and bytes read ahead.
 const memoryBudget = 72 << 20
 
-// app is what every command works with: the configuration, the memory for everything, the store, and
-// the vault over store and keyring.
+// app is what every command works with: the configuration, the memory for everything, the store,
+// and the vault over store and keyring.
 type app struct {
 	cfg    config.Config
 	memory *memory.Budget

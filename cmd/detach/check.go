@@ -14,8 +14,8 @@ type checkCmd struct {
 // levels are the words of a report. Whether the service starts is in the exit code.
 var levels = map[check.Level]string{check.OK: "ok", check.Warn: "warn", check.Fail: "FAIL", check.Refuse: "FAIL"}
 
-// Run prints a line for each thing that it tried. The exit code is that of detach serve if serve would
-// not start, and otherwise 1 if something does not work.
+// Run prints a line for each thing that it tried. The exit code is that of detach serve if serve
+// would not start, and otherwise 1 if something does not work.
 func (c *checkCmd) Run(e *env) error {
 	cfg, err := c.load()
 	if err != nil {

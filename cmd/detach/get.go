@@ -152,8 +152,8 @@ func finish(e *env, out *output.File, err error, useful int64, said string) erro
 	return err
 }
 
-// client opens what the flags name. Store and keyring may belong to another user, who is writing there,
-// or be a copy: nothing in them changes.
+// client opens what the flags name. Store and keyring may belong to another user, who is writing
+// there, or be a copy: nothing in them changes.
 func (c *getCmd) client() (client fetch.Client, err error) {
 	objects, keys := folders(c.Store)
 	if c.Keys != "" {
@@ -168,8 +168,8 @@ func (c *getCmd) client() (client fetch.Client, err error) {
 	return client, nil
 }
 
-// folders returns where --store has its objects and its keyring. It may name a data_dir, which has both,
-// or the objects alone.
+// folders returns where --store has its objects and its keyring. It may name a data_dir, which has
+// both, or the objects alone.
 func folders(dir string) (objects, keys string) {
 	objects, keys = filepath.Join(dir, "objects"), filepath.Join(dir, "keys")
 	if dir == "" || !isDir(objects) {

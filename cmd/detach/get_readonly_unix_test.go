@@ -57,8 +57,8 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// readOnly returns dir as a folder in which nothing can be written. No mode keeps root out, so root gets
-// a read-only mount.
+// readOnly returns dir as a folder in which nothing can be written. No mode keeps root out, so root
+// gets a read-only mount.
 func readOnly(t *testing.T, dir string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -26,8 +26,8 @@ import (
 
 const brokenSize = 6<<20 + 99
 
-// A download that is killed, interrupted or cut off goes on where it ended: from a gateway, a node and a
-// store.
+// A download that is killed, interrupted or cut off goes on where it ended: from a gateway, a node
+// and a store.
 func TestGetResumesAfterItWasKilled(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(brokenSize)
 	l, dir := site.Store(t, content), site.Dir
@@ -48,7 +48,8 @@ func TestGetResumesAfterItWasKilled(t *testing.T) {
 	})
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT} {
 		t.Run("store, "+name, func(t *testing.T) {
-			// A folder never makes the process wait, but a terminal that is held does: progress is drawn there.
+			// A folder never makes the process wait, but a terminal that is held does: progress is
+			// drawn there.
 			_, tty := openTerminal(t, 80)
 			hold(t, tty)
 			get := startGet(t, tty, "--store", dir, l.URL())
@@ -61,7 +62,8 @@ func TestGetResumesAfterItWasKilled(t *testing.T) {
 	}
 }
 
-// testBrokenOff downloads through a server that stops half way, ends the download, and runs it again.
+// testBrokenOff downloads through a server that stops half way, ends the download, and runs it
+// again.
 func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args func(url string, l link.Link) []string) {
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -149,7 +151,8 @@ func (g *aGet) signal(t *testing.T, s syscall.Signal) {
 	must.Succeed(t, g.cmd.Process.Signal(s))
 }
 
-// ends waits for the end that the signal causes. Unless it was killed, detach get says how to go on.
+// ends waits for the end that the signal causes. Unless it was killed, detach get says how to go
+// on.
 func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	exit, ok := errors.AsType[*exec.ExitError](<-g.ended)
@@ -173,7 +176,8 @@ type door struct {
 	closed     chan struct{}
 }
 
-// newDoor returns a door, and the URL of a server in front of another whose answers pass through it.
+// newDoor returns a door, and the URL of a server in front of another whose answers pass through
+// it.
 func newDoor(t *testing.T, to string, left int64) (*door, string) {
 	t.Helper()
 	d := &door{closed: make(chan struct{})}

@@ -89,8 +89,8 @@ func TestGetReplacesAPartialFileOfAnotherFile(t *testing.T) {
 	}
 }
 
-// Senders choose the names. The partial file of another link with the same name is neither continued
-// nor lost.
+// Senders choose the names. The partial file of another link with the same name is neither
+// continued nor lost.
 func TestGetKeepsThePartialFileOfAnotherLink(t *testing.T) {
 	site, one, other := fetchtest.New(t), fetchtest.Random(2<<20), fetchtest.Random(3<<20)
 	first, second := site.Store(t, one), site.Store(t, other)
@@ -121,8 +121,8 @@ func wantFailure(t *testing.T, what, want string, args ...string) {
 	}
 }
 
-// A link may be withdrawn while its file is on its way. Then a next attempt could not go on, so nothing
-// is kept for it.
+// A link may be withdrawn while its file is on its way. Then a next attempt could not go on, so
+// nothing is kept for it.
 func TestGetLeavesNothingOfAWithdrawnFile(t *testing.T) {
 	site := fetchtest.New(t)
 	l := site.Store(t, fetchtest.Random(4<<20))
@@ -189,7 +189,8 @@ func TestGetAsksTheGatewayForTheRest(t *testing.T) {
 	}
 }
 
-// Of several downloads of one link, one brings the file. The others say that it does, or has done so.
+// Of several downloads of one link, one brings the file. The others say that it does, or has done
+// so.
 func TestGetOfOneLinkManyTimesTogether(t *testing.T) {
 	content := fetchtest.Random(1<<20 + 1)
 	l := fetchtest.New(t).Store(t, content)
@@ -299,8 +300,8 @@ func TestGetNoZIPWithADamagedFile(t *testing.T) {
 	}
 }
 
-// An error may quote what strangers wrote, such as the names in a certificate. On a terminal it moves no
-// cursor and turns no line.
+// An error may quote what strangers wrote, such as the names in a certificate. On a terminal it
+// moves no cursor and turns no line.
 func TestErrorsMoveNoCursor(t *testing.T) {
 	var b strings.Builder
 	complain(&b, errors.New("valid for \x1b]0;owned\a, not \u202egro.elpmaxe\r\x9b2J\xff é\nnext"))

@@ -27,8 +27,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// A node may be behind a web server with TLS whose certificate a private CA has signed: SSL_CERT_FILE
-// names the CA, as for other programs. Only the real binary can show it, for a process reads the CAs once.
+// A node may be behind a web server with TLS whose certificate a private CA has signed:
+// SSL_CERT_FILE names the CA, as for other programs. Only the real binary can show it, for a
+// process reads the CAs once.
 func TestKuboBehindAPrivateCA(t *testing.T) {
 	node, err := url.Parse(servers.Kubo(t).URL())
 	must.Succeed(t, err)

@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 
-// listeners are the addresses that detach serve listens on. proxy has one for each [[proxy]]; the others
-// may be nil.
+// listeners are the addresses that detach serve listens on. proxy has one for each [[proxy]]; the
+// others may be nil.
 type listeners struct {
 	proxy          []net.Listener
 	gateway, admin net.Listener
@@ -61,7 +61,8 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: %w: is another Detach running? Else choose another address", key, err)}
 	}
 	if network == "unix" {
-		// Connecting needs the right to write, which the members of our group get: Postfix, the web server.
+		// Connecting needs the right to write, which the members of our group get: Postfix, the web
+		// server.
 		if err := os.Chmod(addr, 0o660); err != nil {
 			return nil, errors.Join(usageError{fmt.Errorf("%s: %w", key, err)}, l.Close())
 		}

@@ -1,8 +1,8 @@
 // Command detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail.
 //
-// Each command is one file here, which parses its flags, calls the packages below, and prints. app.go
-// opens everything that a configuration names, and listen.go the addresses. Exit codes: 0 done,
-// 1 failed, 2 wrong usage or configuration.
+// Each command is one file here, which parses its flags, calls the packages below, and prints.
+// app.go opens everything that a configuration names, and listen.go the addresses. Exit codes: 0
+// done, 1 failed, 2 wrong usage or configuration.
 package main
 
 import (
@@ -51,7 +51,8 @@ type env struct {
 	log            *slog.Logger
 }
 
-// usageError is an error that the user can correct, in the command line or the configuration: exit 2.
+// usageError is an error that the user can correct, in the command line or the configuration: exit
+// 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -98,8 +99,8 @@ func complain(stderr io.Writer, err error) int {
 	return exitFailed
 }
 
-// plain returns s without the characters that move a terminal's cursor or turn the writing direction.
-// Strangers wrote parts of s: the name of a file, the names in a certificate.
+// plain returns s without the characters that move a terminal's cursor or turn the writing
+// direction. Strangers wrote parts of s: the name of a file, the names in a certificate.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.C, r) && r != '\t' {

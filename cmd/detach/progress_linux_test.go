@@ -19,8 +19,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// On a terminal, one line is drawn again and again in its place, as wide as the terminal, and is removed
-// at the end. A file's name cannot write anything else there.
+// On a terminal, one line is drawn again and again in its place, as wide as the terminal, and is
+// removed at the end. A file's name cannot write anything else there.
 func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	file := fetchtest.File{Name: "in\x1b[2J\u202evoice\r\x9b.bin", Type: "application/pdf", Content: fetchtest.Random(4 << 20)}
 	l := fetchtest.Store(t, fetchtest.New(t).Vault, file)[0]

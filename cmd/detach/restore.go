@@ -16,8 +16,8 @@ type restoreCmd struct {
 	configFlag
 }
 
-// Run turns one rewritten message back into its original. It writes nothing before all of the original
-// is spooled and checked.
+// Run turns one rewritten message back into its original. It writes nothing before all of the
+// original is spooled and checked.
 func (c *restoreCmd) Run(e *env) (err error) {
 	a, err := c.open()
 	if err != nil {
@@ -28,7 +28,8 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	if err != nil {
 		return fieldError(err)
 	}
-	// The body is not needed, but the program that writes it to our pipe should not see the pipe break.
+	// The body is not needed, but the program that writes it to our pipe should not see the pipe
+	// break.
 	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
 		return fmt.Errorf("read mail: %w", err)
 	}
@@ -41,8 +42,8 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	return err
 }
 
-// restore writes the original to w. It takes the first link that leads to this vault: a mail that came
-// through another installation of Detach has that one's link as well.
+// restore writes the original to w. It takes the first link that leads to this vault: a mail that
+// came through another installation of Detach has that one's link as well.
 func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
 	file, err := a.openFirst(ctx, links)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// restore(filter(m)) = m for every mail of the corpus, through the real vault and the embedded store.
+// restore(filter(m)) = m for every mail of the corpus, through the real vault and the embedded
+// store.
 func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
 	must.Succeed(t, err)

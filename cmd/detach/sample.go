@@ -30,8 +30,8 @@ const (
 		`<p>here is the <b>file</b> I promised. It is too large for most mailboxes.</p><p>Ada</p></body></html>` + "\r\n"
 )
 
-// sendMail mails a file of any size to the proxy at addr, encoding it while it is read. It returns the
-// Message-ID and the size of the mail.
+// sendMail mails a file of any size to the proxy at addr, encoding it while it is read. It returns
+// the Message-ID and the size of the mail.
 func sendMail(ctx context.Context, addr, subject, name string, file io.Reader) (id string, size int64, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -111,8 +111,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// drawFern draws Barnsley's fern, from four affine maps chosen at random. The seed is constant, and so
-// the picture.
+// drawFern draws Barnsley's fern, from four affine maps chosen at random. The seed is constant, and
+// so the picture.
 func drawFern(width, height int) []byte {
 	hits := make([]float64, width*height)
 	x, y, seed := 0.0, 0.0, uint32(1)

@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"detach": main})
 }
 
-// Each promise has one file. Its commands, beside testscript's own, in the order in which a script uses
-// them:
+// Each promise has one file. Its commands, beside testscript's own, in the order in which a script
+// uses them:
 //
 //	nexthop                 runs a mail server that accepts everything, at $NEXTHOP
 //	config FILE [LINE...]   writes a configuration with free addresses $PROXY, $GATEWAY and $ADMIN

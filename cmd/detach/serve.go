@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// drainTimeout is for clients to finish a mail or a download after SIGTERM. The service manager kills
-	// later (TimeoutStopSec=60 in docs/postfix.md).
+	// drainTimeout is for clients to finish a mail or a download after SIGTERM. The service manager
+	// kills later (TimeoutStopSec=60 in docs/postfix.md).
 	drainTimeout = 50 * time.Second
 	// sweepEvery is the pause between two searches for objects of undelivered mails.
 	sweepEvery = time.Minute
@@ -65,8 +65,8 @@ func (c *serveCmd) Run(e *env) (err error) {
 }
 
 // collectEarly makes the garbage collector begin when the heap has grown by half, unless GOGC says
-// otherwise. Nearly all memory is in buffers: for the collector to look at them costs almost nothing, and
-// to let them double first would cost much with many sessions.
+// otherwise. Nearly all memory is in buffers: for the collector to look at them costs almost
+// nothing, and to let them double first would cost much with many sessions.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -151,8 +151,8 @@ func (a *app) servers(l listeners, brand gateway.Brand, m *admin.Metrics, log *s
 	return servers, nil
 }
 
-// shutdown ends the servers together, and then the last one, the administrator's, which answers until
-// then. It may be nil.
+// shutdown ends the servers together, and then the last one, the administrator's, which answers
+// until then. It may be nil.
 func shutdown(ctx context.Context, servers map[server]net.Listener, last server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()

@@ -20,7 +20,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// After SIGTERM in the middle of a mail, the mail is finished and delivered, and the exit code is 0.
+// After SIGTERM in the middle of a mail, the mail is finished and delivered, and the exit code is
+// 0.
 func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	box := mailbox.New(nil)
 	hop, err := net.Listen("tcp", "127.0.0.1:0")

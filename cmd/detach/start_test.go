@@ -16,8 +16,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// refusal is a change that makes a good configuration, or what it names, a bad one, and the error that
-// is wanted then.
+// refusal is a change that makes a good configuration, or what it names, a bad one, and the error
+// that is wanted then.
 type refusal struct {
 	change func(t *testing.T, dir string) (from, to string)
 	want   string
@@ -77,8 +77,8 @@ var refusals = map[string]refusal{
 	}, `^detach: data_dir: .*not a directory.*`},
 }
 
-// A mistake in the configuration, or in what it names, is reported before anything is served: in one line
-// with the key and the remedy, and with exit code 2. check names the same key.
+// A mistake in the configuration, or in what it names, is reported before anything is served: in
+// one line with the key and the remedy, and with exit code 2. check names the same key.
 func TestServeRefusesMistakes(t *testing.T) {
 	faults.Covers(t, 97)
 	used, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,5 +1,5 @@
-// Package admin answers the people and programs that look after the process: metrics, health, readiness
-// and profiles.
+// Package admin answers the people and programs that look after the process: metrics, health,
+// readiness and profiles.
 //
 // The invariant: a metric has counts and no content. No label names a mail, a file or a person.
 package admin
@@ -22,8 +22,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// Handler serves the addresses of admin.listen. ready returns nil if a mail with an attachment would be
-// accepted now.
+// Handler serves the addresses of admin.listen. ready returns nil if a mail with an attachment
+// would be accepted now.
 func Handler(m *Metrics, ready func(context.Context) error) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(path string, ask func(context.Context) error) {
@@ -46,18 +46,17 @@ func Handler(m *Metrics, ready func(context.Context) error) http.Handler {
 	return mux
 }
 
-// Metrics counts what an administrator asks about: how many mails come, how much of them is detached, how
-// much fails. It is safe for concurrent use.
+// Metrics counts what an operator asks about: how many mails come, how much of them is detached,
+// how much fails. It is safe for concurrent use.
 type Metrics struct {
 	registry           *prometheus.Registry
-	mails              *prometheus.CounterVec
+	mails, gateway     *prometheus.CounterVec
 	attachments, bytes prometheus.Counter
 	sessionsTotal      prometheus.Counter
 	sessionsOpen       prometheus.Gauge
-	gateway            *prometheus.CounterVec
 }
 
-// NewMetrics returns Metrics in which everything is zero.
+// NewMetrics returns Metrics whose counts are zero.
 func NewMetrics() *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

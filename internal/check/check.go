@@ -33,10 +33,10 @@ const (
 type Finding struct {
 	Level Level
 	What  string // the configuration's key, or the part that was tried
-	Text  string // what was found and, beyond OK, what to do: one line
+	Text  string // one line: what was found and, unless the level is OK, what to do
 }
 
-// Target is what to check.
+// Target names what Run checks.
 type Target struct {
 	Config config.Config
 	Open   func() (ipfs.Store, error) // opens what is in data_dir; closing the store closes all of it

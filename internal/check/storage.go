@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// dataDir reports whether the directory exists and is ours. It is not created here: made by another
-// user, it would hold files that the service cannot use.
+// dataDir reports whether the directory exists and is ours. It is not created here: if another user
+// created it, it would hold files that the service cannot use.
 func (c *checker) dataDir(dir string) bool {
 	const key = "data_dir"
 	info, err := os.Stat(dir)
@@ -30,7 +31,7 @@ func (c *checker) dataDir(dir string) bool {
 	case !info.IsDir():
 		c.refuse(key, "%s is not a directory: name another", dir)
 		return false
-	case !ownedByUs(info):
+	case !durable.OwnedByUs(info):
 		c.refuse(key, "%s belongs to another user: run this as the user that runs Detach", dir)
 		return false
 	case info.Mode().Perm()&0o077 != 0:
@@ -66,7 +67,7 @@ func (c *checker) storage() {
 		c.refuse("keys", "data_dir: %v", err)
 		return
 	}
-	c.ok("keys", "only this user can read the keyring; back it up, for without it no link opens")
+	c.ok("keys", "only this user can read the keyring; back it up: without it no link opens")
 	store, err := c.target.Open()
 	if err != nil {
 		c.refuse("store", "%v: let this user use it", err)

@@ -4,17 +4,10 @@ package check
 
 import (
 	"errors"
-	"io/fs"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-func ownedByUs(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return !ok || int(stat.Uid) == os.Geteuid()
-}
 
 func isInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 

@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -15,6 +16,12 @@ const Locks = true
 // ends when the file is closed or the process ends.
 func TryLock(f *os.File) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+}
+
+// OwnedByUs reports whether the user of this process owns a file.
+func OwnedByUs(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || int(stat.Uid) == os.Geteuid()
 }
 
 // SyncDir makes the names in a directory survive a power failure: fsync(2) of a file covers only

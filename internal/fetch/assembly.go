@@ -17,8 +17,7 @@ import (
 // turn comes. It can be written once, from its beginning. The caller closes it.
 type Assembly struct {
 	Size int64
-	// Files is how many files a ZIP has: those that can still be opened. Listed is how many its file
-	// list has.
+	// Files counts the files in a ZIP: those that can still be opened. Listed counts its file list.
 	Files, Listed int
 
 	write func(io.Writer) error
@@ -31,7 +30,7 @@ func (a *Assembly) Copy(w io.Writer) error { return a.write(w) }
 // Close releases what the Assembly holds.
 func (a *Assembly) Close() error { return a.close() }
 
-// Original assembles the message from the skeleton that o is, and the attachments.
+// Original assembles the message from its skeleton, which is o, and its attachments.
 func (o *Object) Original(ctx context.Context) (*Assembly, error) {
 	stored := spool.New("")
 	if err := o.Copy(ctx, stored, nil); err != nil {
@@ -48,8 +47,8 @@ func (o *Object) Original(ctx context.Context) (*Assembly, error) {
 	}, nil
 }
 
-// part opens an attachment of a message, or a file of a file list. It refuses another gateway than the
-// message's: a sender must not lead the client elsewhere.
+// part opens an attachment of a message, or a file of a file list. It refuses a link to another
+// gateway than the message's: a sender must not lead the client elsewhere.
 func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	if l.Base != o.Link.Base {
 		return nil, errors.New("the message names a file at another gateway than its own")
@@ -62,8 +61,8 @@ func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// ZIP assembles the files of the file list that o is. A file that can no longer be opened is left out,
-// as the gateway does.
+// ZIP assembles the files of a file list, which is o. Like the gateway, it leaves out a file that
+// can no longer be opened.
 func (o *Object) ZIP(ctx context.Context) (*Assembly, error) {
 	list, err := o.list(ctx)
 	if err != nil {

@@ -14,21 +14,20 @@ import (
 )
 
 const (
-	retries    = 4           // in a row that bring nothing
+	retries    = 4           // in a row without a new byte
 	retryPause = time.Second // before the first of them; each pause is twice the one before
 )
 
 var (
-	// ErrOtherSum: every block was right, but the whole does not have the SHA-256 in the metadata.
-	// After a resumed download, it means that the beginning was not this file's.
+	// ErrOtherSum means that every block was right, but the whole does not have the SHA-256 in the
+	// metadata. After a resumed download, the beginning was not this file's.
 	ErrOtherSum = fmt.Errorf("%w: its SHA-256 is another", ipfs.ErrCorrupt)
 
-	errAbsent = fmt.Errorf("the file is not in this store: it has expired or was withdrawn, or never was there: %w",
-		ipfs.ErrNotFound)
-	errLocal = errors.New("cannot write")
+	errAbsent = fmt.Errorf("the file is not in this store: it has expired or was withdrawn, or never was there: %w", ipfs.ErrNotFound)
+	errLocal  = errors.New("cannot write")
 )
 
-// Final reports whether what has arrived before err is of no use to a next attempt.
+// Final reports whether a next attempt must start from the beginning after err.
 func Final(err error) bool { return errors.Is(err, ErrOtherSum) || errors.Is(err, errGone) }
 
 // Sum is the SHA-256 of what has arrived of a file, from its beginning.
@@ -45,9 +44,9 @@ func (s *Sum) Write(p []byte) (int, error) {
 	return s.hash.Write(p)
 }
 
-// Copy writes the file in clear to w, from the byte that sum has reached, and adds to sum what it
-// writes; nil is a new Sum. After a broken connection it tries again, from where it was. Only verified
-// bytes are written. All of the file was written only if the error is nil.
+// Copy writes the file in clear to w, from the byte that sum has reached, and adds what it writes
+// to sum; nil stands for a new Sum. After a broken connection it resumes. It writes only verified
+// bytes. The file is complete only if the error is nil.
 func (o *Object) Copy(ctx context.Context, w io.Writer, sum *Sum) error {
 	if sum == nil {
 		sum = NewSum()
@@ -88,7 +87,7 @@ func (o *Object) copyOnce(ctx context.Context, w io.Writer, from int64) error {
 	return err
 }
 
-// localWriter marks its errors as this machine's: asking the gateway again would not help.
+// localWriter marks its errors with errLocal: asking the gateway again would not help.
 type localWriter struct{ io.Writer }
 
 func (w localWriter) Write(p []byte) (int, error) {
@@ -99,7 +98,7 @@ func (w localWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// retryable reports whether the connection failed, and not the file: asking again may help.
+// retryable reports whether asking again may help: the connection failed, and not the file.
 func retryable(err error) bool {
 	if s, ok := errors.AsType[statusError](err); ok {
 		return s.retryable()
@@ -115,7 +114,7 @@ func retryable(err error) bool {
 	return true
 }
 
-// explain puts before an error what it means to the person who waits for the file.
+// explain puts before an error what it means to the user.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, errAbsent):

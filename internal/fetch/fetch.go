@@ -1,6 +1,6 @@
-// Package fetch brings the file behind a link from a gateway or a store to verified bytes.
+// Package fetch downloads the file behind a link from a gateway or a store, and verifies it.
 //
-// The invariant: nothing that a gateway or a store sends is believed. Each block has matched its
+// The invariant: no gateway and no store is trusted. Each block has matched its
 // CID before a byte of it is decrypted, sealed metadata included; the key has proved right before
 // anything is written; and success means that the bytes have the SHA-256 in the metadata.
 //
@@ -61,7 +61,7 @@ func (c Client) Open(ctx context.Context, l link.Link) (*Object, error) {
 // Close closes the connections to the gateway.
 func (o *Object) Close() { o.gateway.close() }
 
-// Fetch writes a whole file in clear to w. Only if it returns no error, all of it was written.
+// Fetch writes a whole file in clear to w. The file is complete only if the error is nil.
 func (c Client) Fetch(ctx context.Context, l link.Link, w io.Writer) (crypto.Meta, error) {
 	o, err := c.Open(ctx, l)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c Client) Fetch(ctx context.Context, l link.Link, w io.Writer) (crypto.Met
 	return o.Meta, o.Copy(ctx, w, nil)
 }
 
-// unlock joins the key from its two halves and proves it with the metadata.
+// unlock joins the two halves of the key, and proves the key by opening the metadata.
 func (o *Object) unlock(ctx context.Context) error {
 	sealed, err := o.sealed(ctx)
 	if err != nil {
@@ -95,8 +95,8 @@ func (o *Object) unlock(ctx context.Context) error {
 	return nil
 }
 
-// sealed reads the directory and the metadata. A gateway sends them as blocks too, with the proof of
-// their path, so that they are checked against the CID.
+// sealed reads the directory and the metadata. A gateway sends them as blocks too, with the proof
+// of their path, so that they are checked against the CID.
 func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
 	if o.client.Store == nil {
 		car, err := o.gateway.car(ctx, o.Link.CID, object.Meta, 0)

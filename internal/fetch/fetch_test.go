@@ -35,7 +35,7 @@ func TestFileOfAnySizeIsFetched(t *testing.T) {
 	}
 }
 
-// Only bytes of the file are written, whatever a gateway answers, and a file that is cut is an error.
+// Whatever a gateway answers, Fetch writes only bytes of the file. A file that is cut is an error.
 func TestFetchTrustsNoGateway(t *testing.T) {
 	content := fetchtest.Random(3<<20 + 77)
 	at := func(suffix string, change func([]byte) []byte) func(string, []byte) []byte {
@@ -72,7 +72,7 @@ func TestFetchTrustsNoGateway(t *testing.T) {
 				t.Error("no error")
 			}
 			if !bytes.HasPrefix(content, got.Bytes()) {
-				t.Error("released bytes that are not the file's")
+				t.Error("wrote bytes that are not the file's")
 			}
 			if err != nil && strings.Contains(err.Error(), l.Fragment.Encode()) {
 				t.Errorf("the key is in the error: %v", err)
@@ -118,7 +118,7 @@ func TestMetadataOfAnotherCIDIsRefused(t *testing.T) {
 	}
 }
 
-// headLen is what stands before a block's bytes: two bytes of length, 36 of CID.
+// headLen is what precedes a block's bytes: two bytes of length, 36 of CID.
 const headLen = 2 + 36
 
 // sections splits a CAR into its header and its blocks, each with its length.
@@ -137,7 +137,7 @@ func sections(t *testing.T, car []byte) (all [][]byte) {
 	return all
 }
 
-// A login page, or a web server that is not Detach's, is not a damaged file.
+// The error for a login page or another web server says so, and does not call the file damaged.
 func TestAnswerOfAnotherProgramIsRecognized(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "<!doctype html><p>Please log in")
@@ -166,7 +166,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// A connection that breaks is made again, and asked only for the rest.
+// After a connection breaks, the client connects again and asks only for the rest.
 func TestBrokenConnectionIsTakenUpAgain(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(6<<20)
 	broken := 0

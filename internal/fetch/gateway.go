@@ -43,8 +43,8 @@ func (g *gateway) close() { g.http.CloseIdleConnections() }
 
 const typeCAR = "application/vnd.ipld.car"
 
-// car begins to download an entry of an object as blocks, from those on that hold its byte at from. The
-// directory, which proves the path, comes first. The caller closes it.
+// car starts to download an entry of an object as blocks, from the block that holds byte from. The
+// directory comes first: it proves the path. The caller closes the body.
 func (g *gateway) car(ctx context.Context, c cid.Cid, entry string, from int64) (io.ReadCloser, error) {
 	path := fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:*", c, entry, from)
 	body, err := g.open(ctx, path, typeCAR)
@@ -68,12 +68,12 @@ func (g *gateway) share(ctx context.Context, c cid.Cid) (string, error) {
 	return string(bytes.TrimSpace(b)), err
 }
 
-// maxShare is more than a share has in its text form.
+// maxShare is above the length of a share in its text form.
 const maxShare = 1 << 10
 
 var errNotDetach = errors.New("the answer does not come from Detach: is the link's address right?")
 
-// open begins a download, which fails when it stalls. The caller closes it.
+// open starts a download that fails when it stalls. The caller closes it.
 func (g *gateway) open(ctx context.Context, path, accept string) (*download, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+path, nil)
@@ -112,8 +112,7 @@ func (s statusError) Error() string {
 		return "the file is not found at this gateway: is the link complete?"
 	case errGone:
 		return "the link no longer works: the file has expired or was withdrawn; ask the sender for it"
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-		http.StatusTooManyRequests:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
 		return "the gateway cannot reach its storage, or is busy: try again later"
 	}
 	return fmt.Sprintf("the gateway answered %d %s", int(s), http.StatusText(int(s)))

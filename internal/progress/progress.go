@@ -1,6 +1,6 @@
 // Package progress shows on a terminal how far a long command has come.
 //
-// The invariant: all that it draws is one line, in its place, and only on a terminal.
+// The invariant: it draws one line, always in the same place, and only on a terminal.
 package progress
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// Bar counts the bytes that are written through it. On a terminal it draws one line: how many, how
-// fast, how long it will take. Elsewhere it draws nothing. It is not safe for concurrent use.
+// Bar counts the bytes that are written through it. On a terminal it draws one line: the bytes, the
+// rate and the time left. Elsewhere it draws nothing. It is not safe for concurrent use.
 type Bar struct {
 	to          io.Writer // the terminal, or nil
 	width       func() int
@@ -38,7 +38,8 @@ func New(stderr io.Writer, done, total int64) *Bar {
 	return b
 }
 
-// widthOf returns 80 for a terminal that does not know its width, on a serial line or in a container.
+// widthOf returns 80 for a terminal that does not know its width, on a serial line or in a
+// container.
 func widthOf(terminal int) int {
 	if w, _, err := term.GetSize(terminal); err == nil && w > 0 {
 		return w
@@ -88,8 +89,8 @@ func fit(words string, width int) string {
 	return words
 }
 
-// timeFor writes seconds as people read them. After some days it would not be a forecast, and after 292
-// years not a Duration.
+// timeFor writes seconds as people read them. After some days it would not be a forecast, and after
+// 292 years not a Duration.
 func timeFor(seconds float64) string {
 	if seconds >= 100*time.Hour.Seconds() {
 		return "more than 100h"

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 func TestLineFitsItsWidth(t *testing.T) {
@@ -15,25 +17,20 @@ func TestLineFitsItsWidth(t *testing.T) {
 	}
 	now = now.Add(10 * time.Second)
 	p.done = 500_000_000
-	if _, err := p.Write(nil); err != nil {
-		t.Fatal(err)
-	}
+	_, err := p.Write(nil)
+	must.Succeed(t, err)
 	want := "\r[#####               ] 500 MB of 2 GB, 50 MB/s, 30s left\x1b[K"
 	if got := drawn.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if got := p.line(40); got != "500 MB of 2 GB, 50 MB/s, 30s left" {
-		t.Errorf("on a narrow terminal: %q", got)
-	}
-	if got := p.line(33); got != "500 MB of 2 GB, 50 MB/s" {
-		t.Errorf("on a narrower one: %q", got)
-	}
-	if got := p.line(10); got != "500 MB of" {
-		t.Errorf("on a tiny terminal: %q", got)
+	for width, want := range map[int]string{40: "500 MB of 2 GB, 50 MB/s, 30s left", 33: "500 MB of 2 GB, 50 MB/s", 10: "500 MB of"} {
+		if got := p.line(width); got != want {
+			t.Errorf("on %d columns: %q, want %q", width, got, want)
+		}
 	}
 	p.total, p.done = 0, 0
 	if got := p.line(80); !strings.HasPrefix(got, "0 bytes of 0 bytes") {
-		t.Errorf("of an empty file: %q", got)
+		t.Errorf("for an empty file: %q", got)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 const (
 	// MaxSize is a usual limit of mail servers. With Detach in front, far larger attachments pass.
 	MaxSize = 25 << 20
-	// maxMails keeps a demo that is left running from filling the memory: the oldest mail is dropped.
+	// maxMails keeps a demo that is left running from filling the memory: the oldest mail is
+	// dropped.
 	maxMails = 50
 )
 

@@ -111,7 +111,8 @@ func (m *Mailbox) html(w http.ResponseWriter, r *http.Request) {
 	if mail := m.find(w, r); mail != nil {
 		w.Header().Set("Content-Security-Policy", framePolicy)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		// Without a target, links would open in the frame, where the gateway's page refuses to be shown.
+		// Without a target, links would open in the frame, where the gateway's page refuses to be
+		// shown.
 		_, _ = io.WriteString(w, `<base target="_blank">`+parse(mail.Raw).HTML)
 	}
 }

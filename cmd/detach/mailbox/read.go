@@ -11,7 +11,8 @@ import (
 	_ "github.com/emersion/go-message/charset" // decodes the charsets of the world
 )
 
-// parsed is a mail as it is shown. A field that cannot be read stays empty: the reader has the source.
+// parsed is a mail as it is shown. A field that cannot be read stays empty: the reader has the
+// source.
 type parsed struct {
 	Subject, From, To, Date string
 	Text, HTML              string

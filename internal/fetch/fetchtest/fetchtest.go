@@ -15,6 +15,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -24,7 +25,7 @@ import (
 type Site struct {
 	Dir   string // the data directory: objects, keys, ledger, denied
 	Vault *vault.Vault
-	// Spoil changes what the gateway answers to a path; nil changes nothing.
+	// Spoil, unless nil, changes what the gateway answers to a path.
 	Spoil func(path string, answer []byte) []byte
 
 	url     string
@@ -41,28 +42,22 @@ func New(t testing.TB) *Site {
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	store, err := embedded.Open(filepath.Join(s.Dir, "objects"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	s.store = store
-	if s.keys, err = crypto.OpenKeyring(filepath.Join(s.Dir, "keys")); err != nil {
-		t.Fatal(err)
-	}
+	s.keys, err = crypto.OpenKeyring(filepath.Join(s.Dir, "keys"))
+	must.Succeed(t, err)
 	s.Vault = s.Open(t, 0)
-	if s.handler, err = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
+	s.handler, err = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler))
+	must.Succeed(t, err)
 	return s
 }
 
-// Open opens the vault once more, with a retention.
+// Open opens the vault again, with a retention.
 func (s *Site) Open(t testing.TB, retention time.Duration) *vault.Vault {
 	t.Helper()
 	v, err := vault.New(vault.Config{BaseURL: s.url, Retention: retention}, s.store, s.keys, s.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return v
 }
 
@@ -74,13 +69,10 @@ func Store(t testing.TB, v *vault.Vault, files ...File) []link.Link {
 	links := make([]link.Link, len(files))
 	for i, f := range files {
 		var err error
-		if links[i], err = batch.Detach(t.Context(), f.Name, f.Type, bytes.NewReader(f.Content)); err != nil {
-			t.Fatal(err)
-		}
+		links[i], err = batch.Detach(t.Context(), f.Name, f.Type, bytes.NewReader(f.Content))
+		must.Succeed(t, err)
 	}
-	if err := batch.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, batch.Commit(t.Context()))
 	return links
 }
 

@@ -20,7 +20,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// File is where a download goes: to its part file, or straight to a stream. [File.Finish] closes it.
+// File is where a download goes: to its part file, or straight to a stream. [File.Finish] closes
+// it.
 type File struct {
 	io.Writer
 	Path    string // what Finish names the file; "" for a stream: standard output, a device, a pipe
@@ -28,8 +29,8 @@ type File struct {
 	replace bool
 }
 
-// Create opens the output for the object c. The option is a file, which is replaced; a directory, in
-// which the file is called name; "" for the current directory; or "-" for stdout.
+// Create opens the output for the object c. The option is a file, which is replaced; a directory,
+// in which the file is called name; "" for the current directory; or "-" for stdout.
 func Create(option, name string, c cid.Cid, stdout io.Writer) (*File, error) {
 	if option == "-" {
 		return &File{Writer: stdout}, nil
@@ -61,7 +62,7 @@ func PartSuffix(c cid.Cid) string {
 	return "." + s[len(s)-8:] + ".part"
 }
 
-// openPart opens a part file for this process alone, with what an earlier one has left in it.
+// openPart opens a part file for this process alone. It keeps what an earlier process left in it.
 func openPart(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
@@ -78,8 +79,8 @@ func openPart(path string) (*os.File, error) {
 	}
 }
 
-// claim locks a part file for this process. It returns false without an error if the name was removed
-// or belongs to another file by now: then the caller tries again.
+// claim locks a part file for this process. It returns false without an error if the name was
+// removed or belongs to another file by now: then the caller tries again.
 func claim(f *os.File) (bool, error) {
 	path := f.Name()
 	info, err := f.Stat()
@@ -88,7 +89,7 @@ func claim(f *os.File) (bool, error) {
 		return false, err
 	case !info.Mode().IsRegular():
 		return false, fmt.Errorf("%s is not a file: remove it", path)
-	case !ownedByUs(info): // its owner could read what we write there
+	case !durable.OwnedByUs(info): // its owner could read what we write there
 		return false, fmt.Errorf("%s belongs to another user: download to another directory", path)
 	case !durable.TryLock(f):
 		return false, fmt.Errorf("%s is being downloaded by another process", path)
@@ -97,10 +98,14 @@ func claim(f *os.File) (bool, error) {
 		return false, err
 	}
 	// The process that had the lock may have finished between our opening and our locking.
-	if there, err := os.Lstat(path); err != nil || !os.SameFile(info, there) {
-		return false, ignoreMissing(err)
+	there, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, there) {
+		return false, nil
 	}
-	if hasOtherName(info) { // its process was killed while naming the file, which is finished
+	if err != nil {
+		return false, err
+	}
+	if hasOtherName(info) { // the file is finished: its process was killed while naming it
 		return false, os.Remove(path)
 	}
 	_ = f.Chmod(0o600) // best effort: the file system of a memory stick may have no modes
@@ -114,18 +119,11 @@ func refuseLink(path string) error {
 	return nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// ErrLonger: the part file is longer than the file that is to be downloaded.
+// ErrLonger means that the part file is longer than the file that is to be downloaded.
 var ErrLonger = errors.New("the partial file is longer than this file")
 
-// Resume copies what an earlier attempt has left to sum, and goes on after it. If that is more than
-// size, which cannot be of this file, nothing was copied and the error is ErrLonger. A stream has
+// Resume copies what an earlier attempt left to sum, and writing goes on after it. If that is more
+// than size, it is not of this file: Resume copies nothing and returns ErrLonger. A stream has
 // nothing to resume.
 func (o *File) Resume(sum io.Writer, size int64) error {
 	if o.Path == "" {
@@ -142,7 +140,7 @@ func (o *File) Resume(sum io.Writer, size int64) error {
 	return err
 }
 
-// Restart forgets what was written.
+// Restart deletes what was written to the part file.
 func (o *File) Restart() error {
 	if o.Path == "" {
 		return nil
@@ -155,9 +153,9 @@ func (o *File) exists() error {
 	return fmt.Errorf("%s exists already: name another file with -o", o.Path)
 }
 
-// Finish closes the output. If err is nil, the file gets its name. Otherwise Finish returns err; useful
-// is the number of bytes after which the next attempt can go on, and the part file is kept unless it
-// is 0.
+// Finish closes the output. If err is nil, the file gets its name. Otherwise Finish returns err;
+// useful is the number of bytes after which the next attempt can go on, and the part file is kept
+// unless it is 0.
 func (o *File) Finish(err error, useful int64) error {
 	if o.part == nil {
 		return err

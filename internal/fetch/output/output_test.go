@@ -34,7 +34,7 @@ func download(option string, outcome error) error {
 	return o.Finish(errors.Join(err, outcome), 0)
 }
 
-// A name is given only to a whole file, and only where no file has it.
+// A file gets its name only when it is whole, and only if no other file has the name.
 func TestOnlyAWholeFileGetsItsName(t *testing.T) {
 	t.Chdir(t.TempDir())
 	broken := errors.New("broken")
@@ -58,7 +58,7 @@ func TestOnlyAWholeFileGetsItsName(t *testing.T) {
 		t.Errorf("-o did not replace: %q, %v", read("name"), err)
 	}
 
-	// A file that appears meanwhile is another program's.
+	// A file that appears during the download belongs to another program.
 	o, err := Create("", "late", aCID, io.Discard)
 	must.Succeed(t, err)
 	write(t, "late", "theirs", 0o600)

@@ -16,7 +16,7 @@ import (
 
 const aPart = "name.nxquvyku.part"
 
-// A part file is readable by its owner alone. The finished file has the mode of any other.
+// Only its owner can read a part file. The finished file has the mode of any other new file.
 func TestPartFileIsPrivate(t *testing.T) {
 	old := syscall.Umask(0o027)
 	defer syscall.Umask(old)
@@ -47,7 +47,7 @@ func modeOf(t *testing.T, path string) os.FileMode {
 	return info.Mode().Perm()
 }
 
-// Something else under the name of the part file is not written to: it may be a trap.
+// Create refuses anything but a regular file under the part file's name: it may be a trap.
 func TestForeignPartFileIsNotWritten(t *testing.T) {
 	for name, tt := range map[string]struct {
 		put  func() error
@@ -90,17 +90,16 @@ func TestPartFileOfAnotherUserIsRefused(t *testing.T) {
 	}
 }
 
-// A process may be killed after it gave the file its name and before it removed the part file's. Then
-// the part is the finished file, which the next download must not write to.
+// A process may be killed after it gave the file its name and before it removed the part file's
+// name. Then the part is the finished file: the next download must not write to it.
 func TestFinishedFileIsNotTakenForAPart(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "name", "whole", 0o644)
 	must.Succeed(t, os.Link("name", aPart))
 	o, err := Create("name", "", aCID, io.Discard)
 	must.Succeed(t, err)
-	if _, err := io.WriteString(o, "new"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(o, "new")
+	must.Succeed(t, err)
 	if got := read("name"); got != "whole" {
 		t.Errorf("half way the file is %q", got)
 	}
@@ -113,7 +112,7 @@ func TestFinishedFileIsNotTakenForAPart(t *testing.T) {
 	}
 }
 
-// A part file may be finished by its process between another's opening and locking it.
+// Another process may finish a part file after we have opened it and before we lock it.
 func TestPartFinishedMeanwhileIsNotClaimed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, aPart, "old", 0o600)
@@ -130,7 +129,7 @@ func TestPartFinishedMeanwhileIsNotClaimed(t *testing.T) {
 	}
 }
 
-func TestPartFileIsOneProcess(t *testing.T) {
+func TestPartFileBelongsToOneProcess(t *testing.T) {
 	t.Chdir(t.TempDir())
 	running, err := Create("", "name", aCID, io.Discard)
 	must.Succeed(t, err)

@@ -2,13 +2,9 @@
 
 package output
 
-import (
-	"io/fs"
-)
+import "io/fs"
 
 const noFollow = 0
-
-func ownedByUs(fs.FileInfo) bool { return true }
 
 func hasOtherName(fs.FileInfo) bool { return false }
 
