@@ -17,8 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// maxMinSize is the largest min_size. With a larger one nothing would ever be detached, so it is a
-// mistake in the unit.
+// maxMinSize is the largest min_size. A larger one would detach nothing: the unit must be wrong.
 const maxMinSize = 1 << 30
 
 // check returns all mistakes in one error.
@@ -67,7 +66,7 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 	}
 }
 
-// languages returns the values of language that are accepted.
+// languages returns the values that language accepts.
 func languages() []string {
 	codes := []string{"auto"}
 	for _, l := range texts.All() {
@@ -78,16 +77,13 @@ func languages() []string {
 
 func (s *Store) check(refuse refuseFunc) {
 	oneOf(refuse, "store.kind", s.Kind, "embedded", "kubo")
-	if s.Kind == "kubo" {
-		s.Kubo.check(refuse)
+	if s.Kind != "kubo" {
+		return
 	}
-}
-
-func (k *Kubo) check(refuse refuseFunc) {
-	if problem := apiProblem(k.API); problem != "" {
-		refuse("store.kubo.api", "%q %s: write a multiaddr, as /ip4/127.0.0.1/tcp/5001 or /unix/run/kubo/api.sock, or an http(s):// URL", k.API, problem)
+	if problem := apiProblem(s.Kubo.API); problem != "" {
+		refuse("store.kubo.api", "%q %s: write a multiaddr, as /ip4/127.0.0.1/tcp/5001 or /unix/run/kubo/api.sock, or an http(s):// URL", s.Kubo.API, problem)
 	}
-	if _, err := k.Token(); err != nil {
+	if _, err := s.Kubo.Token(); err != nil {
 		refuse("store.kubo.token_file", "%w", err)
 	}
 }
@@ -101,8 +97,7 @@ func (k *Kubo) Token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: write kubo's API secret there, or write \"\"", err)
 	}
-	// The group may read: that is how systemd's LoadCredential and Kubernetes' fsGroup hand over a
-	// secret.
+	// The group may read: systemd's LoadCredential and Kubernetes' fsGroup hand over secrets so.
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
 		return "", fmt.Errorf("everyone can use %s (mode %04o): chmod 0600 %[1]s", k.TokenFile, mode)
 	}
@@ -118,10 +113,9 @@ func (k *Kubo) Token() (string, error) {
 }
 
 func oneOf(refuse refuseFunc, key, value string, allowed ...string) {
-	if slices.Contains(allowed, value) {
-		return
+	if !slices.Contains(allowed, value) {
+		refuse(key, "%q is not known: write %s", value, `"`+strings.Join(allowed, `" or "`)+`"`)
 	}
-	refuse(key, "%q is not known: write %s", value, `"`+strings.Join(allowed, `" or "`)+`"`)
 }
 
 // Network splits an address of the configuration into the two arguments of net.Listen and net.Dial.
@@ -149,8 +143,8 @@ func checkAddress(refuse refuseFunc, key, address string) {
 	}
 }
 
-// checkListeners refuses two listeners on one address, and a proxy whose next hop is one of our own
-// listeners: its mail would go round forever.
+// checkListeners refuses two listeners on one address, and a proxy whose next hop is a listener of
+// Detach: its mail would go round forever.
 func (c *Config) checkListeners(refuse refuseFunc) {
 	type listener struct{ key, address string }
 	all := []listener{{"gateway.listen", c.Gateway.Listen}, {"admin.listen", c.Admin.Listen}}
@@ -171,7 +165,7 @@ func (c *Config) checkListeners(refuse refuseFunc) {
 	}
 }
 
-// overlap reports whether two addresses cannot both be listened on. Port 0 is another port each
+// overlap reports whether two listeners cannot have these addresses. Port 0 is a new port each
 // time.
 func overlap(a, b string) bool {
 	if a == "" || b == "" {
@@ -195,8 +189,7 @@ func everywhere(host string) bool {
 	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
-// urlProblem returns what is wrong with the URL that links begin with, and the remedy; "" if it is
-// right.
+// urlProblem returns what is wrong with the URL that links begin with, and the remedy, or "".
 func urlProblem(raw string) string {
 	if raw == "" {
 		return "missing: write what links begin with, as https://files.example.org"

@@ -34,11 +34,10 @@ type Proxy struct {
 	// Listen is where Postfix's smtpd_proxy_filter connects: host:port or unix:/path.
 	// Default 127.0.0.1:10025.
 	Listen string `toml:"listen"`
-	// Reinject is the next hop, which takes the rewritten mail: host:port or unix:/path. No
-	// default.
+	// Reinject is the next hop, for rewritten mail: host:port or unix:/path. No default.
 	Reinject string `toml:"reinject"`
-	// OnFailure decides about a mail whose attachments cannot be stored: "tempfail" answers 451,
-	// and the client tries again; "deliver" passes the original on. Default "tempfail".
+	// OnFailure says what happens if attachments cannot be stored: "tempfail" answers 451, and the
+	// client tries again; "deliver" passes the original on. Default "tempfail".
 	OnFailure string `toml:"on_failure"`
 	// MinSize is the decoded size from which an attachment is detached: bytes, or with a unit
 	// (64KiB, 25MB). Default 64KiB.
@@ -48,8 +47,8 @@ type Proxy struct {
 	MaxSize Size `toml:"max_size"`
 	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
 	Notice string `toml:"notice"`
-	// Language of the notice: "auto" for that of the message, or the code of a language that has a
-	// file in internal/texts/languages, as "en". Default "auto".
+	// Language is that of the notice: "auto" for the message's own, or the code of a file in
+	// internal/texts/languages, as "en". Default "auto".
 	Language string `toml:"language"`
 	// Restore stores with each mail what turns it back into the original, byte for byte. Default
 	// true.
@@ -128,18 +127,11 @@ func Default() Config {
 
 // DefaultProxy returns the configuration of an empty [[proxy]]. It lacks reinject.
 func DefaultProxy() Proxy {
-	return Proxy{
-		Listen:    "127.0.0.1:10025",
-		OnFailure: "tempfail",
-		MinSize:   64 << 10,
-		Notice:    "bottom",
-		Language:  "auto",
-		Restore:   true,
-	}
+	return Proxy{Listen: "127.0.0.1:10025", OnFailure: "tempfail", MinSize: 64 << 10, Notice: "bottom", Language: "auto", Restore: true}
 }
 
-// Load reads the file, lets environ ("NAME=value", as os.Environ returns it) override it, and
-// checks the result. The error has one line for each mistake.
+// Load reads the file, overrides it with environ (as os.Environ returns it), and checks the result.
+// The error has one line for each mistake.
 func Load(path string, environ []string) (Config, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,8 +160,7 @@ func Parse(text string, environ []string) (Config, error) {
 }
 
 func decode(text string) (Config, error) {
-	// The decoder would make the entries of an array without our defaults, so each is decoded over
-	// them.
+	// The decoder gives new array entries no defaults, so each entry is decoded over DefaultProxy.
 	file := struct {
 		*Config
 		Proxy []toml.Primitive `toml:"proxy"`

@@ -1,6 +1,8 @@
-// Package config reads the configuration, and this holds: Detach starts with a configuration that
-// it understood completely, or does not start. An unknown key, a value out of range and a secret
-// that others can read are errors, and each error names the key and the remedy.
+// Package config reads the configuration.
+//
+// The invariant: Detach starts only with a configuration that it understood completely. An unknown
+// key, a value out of range and a secret that others can read are errors, and each error names the
+// key and the remedy.
 //
 // Every key has a default, except gateway.url and the reinject address of each proxy.
 //

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -13,9 +14,9 @@ import (
 
 const envPrefix = "DETACH_"
 
-// typo is how many characters a name may differ in from one that we know, to be taken for a mistake
-// and refused. Other unknown variables are ignored: beside a service called detach-gateway,
-// Kubernetes sets DETACH_GATEWAY_PORT and more of the kind.
+// typo is the most characters in which a misspelt name differs from a known one; it is refused.
+// Other unknown variables are ignored: for a service called detach-gateway, Kubernetes sets
+// DETACH_GATEWAY_PORT and more.
 const typo = 2
 
 var proxyVariable = regexp.MustCompile(`^DETACH_PROXY_(?:(\d{1,2})_)?([A-Z_]+)$`)
@@ -52,8 +53,8 @@ func override(c *Config, environ []string) error {
 	return errors.Join(errs...)
 }
 
-// proxyField returns the field of one [[proxy]], which it adds if it is the next one. It adds to
-// fields the names that a [[proxy]] has.
+// proxyField returns a field of one [[proxy]]. It adds the [[proxy]] if it is the next one, and
+// adds the names of its keys to fields.
 func proxyField(c *Config, name, index, key string, fields map[string]reflect.Value) (field reflect.Value, known bool, err error) {
 	p := DefaultProxy()
 	probe := map[string]reflect.Value{}
@@ -114,7 +115,7 @@ func set(field reflect.Value, value string) error {
 	return nil
 }
 
-// keys returns the names that a file may use.
+// keys returns the keys that a file may have.
 func keys() []string {
 	all := map[string]reflect.Value{}
 	leaves(reflect.ValueOf(new(Config)).Elem(), "", ".", all)
@@ -123,12 +124,7 @@ func keys() []string {
 }
 
 func names(fields map[string]reflect.Value) []string {
-	var all []string
-	for name := range fields {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
+	return slices.Sorted(maps.Keys(fields))
 }
 
 func remedy(unknown string, known []string) string {
@@ -138,7 +134,7 @@ func remedy(unknown string, known []string) string {
 	return "remove it; docs/detach.toml has all keys"
 }
 
-// nearest returns a known name from which this one differs by a typo, or "".
+// nearest returns a known name that differs from name by a typo, or "".
 func nearest(name string, known []string) string {
 	i := slices.IndexFunc(known, func(k string) bool { return max(differing(name, k), differing(k, name)) <= typo })
 	if i < 0 {
@@ -147,9 +143,8 @@ func nearest(name string, known []string) string {
 	return known[i]
 }
 
-// differing returns how many characters of a are left without the beginning and the end that it
-// shares with b. One that is missing, added or changed, and two that are swapped, leave at most
-// two.
+// differing returns the length of a without the beginning and the end that it shares with b. A
+// character missing, added or changed, or two swapped, leave at most two.
 func differing(a, b string) int {
 	for a != "" && b != "" && a[0] == b[0] {
 		a, b = a[1:], b[1:]

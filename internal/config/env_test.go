@@ -9,14 +9,8 @@ import (
 
 func TestEnvironmentOverridesTheFile(t *testing.T) {
 	c, err := Parse(minimal, []string{
-		"DETACH_DATA_DIR=/srv/detach",
-		"DETACH_STORE_KIND=kubo",
-		"DETACH_GATEWAY_URL=https://other.example.org",
-		"DETACH_KEYS_RETENTION=30d",
-		"DETACH_PROXY_MIN_SIZE=1MiB",
-		"DETACH_PROXY_0_RESTORE=false",
-		"DETACH_PROXY_0_NOTICE=top",
-		"PATH=/bin",
+		"DETACH_DATA_DIR=/srv/detach", "DETACH_STORE_KIND=kubo", "DETACH_GATEWAY_URL=https://other.example.org", "DETACH_KEYS_RETENTION=30d",
+		"DETACH_PROXY_MIN_SIZE=1MiB", "DETACH_PROXY_0_RESTORE=false", "DETACH_PROXY_0_NOTICE=top", "PATH=/bin",
 	})
 	must.Succeed(t, err)
 	p := c.Proxy[0]
@@ -28,10 +22,8 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 
 func TestEnvironmentCanBeTheWholeConfiguration(t *testing.T) {
 	c, err := Parse("", []string{
-		"DETACH_PROXY_1_LISTEN=127.0.0.1:10125",
-		"DETACH_PROXY_1_REINJECT=127.0.0.1:10126",
-		"DETACH_PROXY_0_REINJECT=127.0.0.1:10026",
-		"DETACH_GATEWAY_URL=https://files.example.org",
+		"DETACH_PROXY_1_LISTEN=127.0.0.1:10125", "DETACH_PROXY_1_REINJECT=127.0.0.1:10126",
+		"DETACH_PROXY_0_REINJECT=127.0.0.1:10026", "DETACH_GATEWAY_URL=https://files.example.org",
 	})
 	must.Succeed(t, err)
 	if len(c.Proxy) != 2 || c.Proxy[0].Reinject != "127.0.0.1:10026" || c.Proxy[1].Listen != "127.0.0.1:10125" || c.Proxy[1].OnFailure != "tempfail" {
@@ -57,7 +49,7 @@ func TestMistakesInTheEnvironmentAreRefused(t *testing.T) {
 	}
 }
 
-// Kubernetes sets these beside services called detach, detach-gateway and detach-proxy.
+// Kubernetes sets these variables for services called detach, detach-gateway and detach-proxy.
 func TestForeignVariablesAreIgnored(t *testing.T) {
 	_, err := Parse(minimal, []string{
 		"DETACH_PORT=tcp://10.0.0.1:25", "DETACH_SERVICE_HOST=10.0.0.1", "DETACH_GATEWAY_PORT=tcp://10.0.0.1:80",
