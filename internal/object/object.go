@@ -3,8 +3,8 @@
 //	Nothing is released before the key has proved right, and no byte is used before its block has
 //	matched its CID.
 //
-// It is the decoder of docs/format.md, for the gateway, the command line and restore alike. It
-// knows neither where the blocks come from nor where the share does, and goes in two steps:
+// It is the decoder of docs/format.md for the gateway, the command line and restore. The caller
+// brings the blocks and the share:
 //
 //	sealed, err := object.Read(ctx, blocks, root)         // or ReadCAR: the directory, meta.jwe, its kid
 //	share, err := sealed.Share(keyring.Share…)            // or the gateway's
@@ -46,7 +46,7 @@ type Sealed struct {
 }
 
 // Read gets and verifies the directory and meta.jwe, in this order. Errors: those of blocks, and
-// ipfs.ErrCorrupt if the object is not of the form of docs/format.md.
+// ipfs.ErrCorrupt if the object does not follow docs/format.md.
 func Read(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (*Sealed, error) {
 	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
 	if err != nil {
@@ -66,8 +66,7 @@ func Read(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (*Sealed, error
 	return &Sealed{root, jwe, entries, kid}, nil
 }
 
-// ReadCAR is Read from a gateway's answer to /ipfs/CID/meta.jwe?format=car. The root that the CAR
-// names is not believed.
+// ReadCAR reads a gateway's answer to /ipfs/CID/meta.jwe?format=car. It ignores the CAR's own root.
 func ReadCAR(ctx context.Context, car io.Reader, root cid.Cid) (*Sealed, error) {
 	_, blocks, err := ipfs.ReadCAR(car)
 	if err != nil {
@@ -89,8 +88,7 @@ func readMeta(ctx context.Context, blocks ipfs.Blocks, c cid.Cid) ([]byte, error
 }
 
 // Share returns the object's share: zero in mode "link", and otherwise what derive returns for the
-// epoch that the kid names. The epoch is well formed, and still the word of whoever made the
-// object.
+// epoch that the kid names. The epoch is well formed, but derive must not trust it.
 func (s *Sealed) Share(derive func(crypto.Epoch) (crypto.Share, error)) (crypto.Share, error) {
 	if s.kid == crypto.LinkKID {
 		return crypto.ZeroShare(), nil
@@ -98,8 +96,8 @@ func (s *Sealed) Share(derive func(crypto.Epoch) (crypto.Share, error)) (crypto.
 	return derive(crypto.Epoch(s.kid))
 }
 
-// Unlock joins the key and proves it with the metadata. Errors: crypto.ErrWrongKey, ErrExpired at
-// or after the sealed end, ipfs.ErrCorrupt.
+// Unlock joins the key and proves it right by opening the metadata. Errors: crypto.ErrWrongKey,
+// ErrExpired if the metadata's end has come, ipfs.ErrCorrupt.
 func (s *Sealed) Unlock(f crypto.Fragment, share crypto.Share, now time.Time) (*Opened, error) {
 	key := crypto.Join(f, share)
 	meta, err := key.OpenMeta(s.Meta)
@@ -121,8 +119,8 @@ type Opened struct {
 	key    crypto.Key
 }
 
-// Open opens the attachment over the object's blocks. ctx governs the reads too. The file closes
-// blocks; if Open fails, they are closed already.
+// Open opens the attachment over the object's blocks. ctx governs the reads too. The file's Close
+// closes blocks; if Open fails, they are closed.
 func (o *Opened) Open(ctx context.Context, blocks ipfs.Blocks) (_ *File, err error) {
 	data, err := ipfs.OpenFile(ctx, blocks, o.sealed.Entries[Data])
 	if err == nil && data.Size() != o.Meta.Size {
@@ -134,17 +132,16 @@ func (o *Opened) Open(ctx context.Context, blocks ipfs.Blocks) (_ *File, err err
 	return &File{Meta: o.Meta, data: data, key: o.key, blocks: blocks}, nil
 }
 
-// OpenCAR opens the attachment at an offset, from a gateway's answer to
-// /ipfs/CID/data?format=car&entity-bytes=OFFSET:* as it arrives. The file reads on from there and
-// cannot go back. It closes car; if OpenCAR fails, car is closed already.
+// OpenCAR opens the attachment at an offset, while a gateway's answer to
+// /ipfs/CID/data?format=car&entity-bytes=OFFSET:* arrives. The file can only be read forward. Its
+// Close closes car; if OpenCAR fails, car is closed.
 func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (*File, error) {
 	_, blocks, err := ipfs.ReadCAR(car)
 	if err != nil {
 		return nil, errors.Join(err, car.Close())
 	}
 	arriving := arriving{blocks, car}
-	// The directory proves that data is where the address says. It is known already, but comes
-	// first.
+	// The CAR begins with the directory, which has to be read although it is known already.
 	if _, err := ipfs.OpenDirectory(ctx, arriving, o.sealed.Root); err != nil {
 		return nil, errors.Join(err, car.Close())
 	}
@@ -158,7 +155,7 @@ func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (
 	return f, nil
 }
 
-// arriving are blocks that are closed with the answer they arrive in.
+// arriving is a CAR's blocks, which are closed with the answer that they arrive in.
 type arriving struct {
 	ipfs.Blocks
 	io.Closer

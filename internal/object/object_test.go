@@ -18,8 +18,7 @@ import (
 
 // The vectors of docs/vectors run in internal/vault, through both ways of this package.
 
-// carOf stores the content and returns what Read gives, and the CAR of data that a gateway would
-// send.
+// carOf stores the content, and returns the sealed object and a function for a gateway's CAR of data.
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
 	store, err := embedded.Open(t.TempDir(), nil)
@@ -45,9 +44,8 @@ func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car fu
 	blocks, err := store.Open(t.Context(), root)
 	must.Succeed(t, err)
 	t.Cleanup(func() { _ = blocks.Close() })
-	if sealed, err = Read(t.Context(), blocks, root); err != nil {
-		t.Fatal(err)
-	}
+	sealed, err = Read(t.Context(), blocks, root)
+	must.Succeed(t, err)
 	return sealed, func(from int64) *closer {
 		var b bytes.Buffer
 		must.Succeed(t, ipfs.ExportCAR(t.Context(), &b, blocks, root, Data, from))
@@ -76,9 +74,7 @@ func TestArrivingFileBeginsAtAnyOffset(t *testing.T) {
 	for _, from := range []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 2<<20 + 5, int64(len(content)) - 1, int64(len(content))} {
 		body := car(from)
 		f, err := opened.OpenCAR(t.Context(), body, from)
-		if err != nil {
-			t.Fatalf("from %d: %v", from, err)
-		}
+		must.Succeed(t, err)
 		if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, content[from:]) {
 			t.Errorf("from %d: got %d bytes, %v, want %d", from, len(got), err, int64(len(content))-from)
 		}
@@ -86,7 +82,7 @@ func TestArrivingFileBeginsAtAnyOffset(t *testing.T) {
 			t.Errorf("from %d: closed %d times, %v", from, body.closed, err)
 		}
 	}
-	// A CAR that breaks off closes its body, or fails where the file is read.
+	// A CAR that breaks off is an error of OpenCAR or of a read, and its body is closed.
 	whole, err := io.ReadAll(car(0))
 	must.Succeed(t, err)
 	for _, cut := range []int{0, 10, 59, 100, 59 + 150, len(whole) / 2} {

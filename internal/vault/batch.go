@@ -26,16 +26,16 @@ import (
 )
 
 const (
-	// pinPrefix begins the name of every pin of ours, and tells them from a node's other pins.
+	// pinPrefix begins the name of every pin that Detach sets on a node.
 	pinPrefix = "detach/v1 "
 	// discardTimeout bounds how long a failed mail's connection waits for the store to delete.
 	discardTimeout = 30 * time.Second
 )
 
-var errForeign = errors.New("object is not of this batch")
+var errForeign = errors.New("object does not belong to this batch, or is committed")
 
-// Batch is the attachments of one mail, stored but not served yet. It is not safe for concurrent
-// use. The caller closes it.
+// Batch holds the attachments of one mail, which are stored but not served before Commit. It is not
+// safe for concurrent use. The caller closes it.
 type Batch struct {
 	v         *Vault
 	created   time.Time
@@ -43,7 +43,7 @@ type Batch struct {
 	objects   []stored
 	committed int       // how many of objects are in the ledger
 	doubtful  []cid.Cid // Put failed, but the object may have been stored
-	pending   *os.File  // nil before the first object; see pendingDir
+	pending   *os.File  // the record in pendingDir; nil before the first object
 }
 
 type stored struct {
@@ -69,8 +69,8 @@ func (b *Batch) CIDs() []cid.Cid {
 	return cids
 }
 
-// Detach reads r to its end and returns the link to what it read. It wraps an error of r, and an
-// error of the store wraps ErrUnavailable. After an error, nothing of the attachment stays.
+// Detach reads r to its end, stores what it read and returns the link. It wraps an error of r; an
+// error of the store wraps ErrUnavailable. After an error, the attachment is deleted.
 func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
 	key, err := crypto.NewKey()
 	if err != nil {
@@ -90,7 +90,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 		if err != nil {
 			return root, err
 		}
-		// Here a failure of either still makes Put remove the object.
+		// Both are done here because Put deletes the object if one of them fails.
 		if share, err = b.share(root); err == nil {
 			err = b.note(root.String())
 			sealed = root
@@ -107,8 +107,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: key.Split(share)}, nil
 }
 
-// seal hands over the blocks of one object. Data is first: its size and hash, which the metadata
-// has, are known when it has been read.
+// seal adds the blocks of one object. Data comes first, since the metadata has its size and hash.
 func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
 	data, err := s.store(add, b.v.cfg.Memory)
 	if err != nil {
@@ -138,20 +137,20 @@ func (b *Batch) share(c cid.Cid) (crypto.Share, error) {
 	return b.v.keys.Share(b.epoch, c.Bytes())
 }
 
-// note writes a line that outlives this process. The first note creates the file.
+// note adds a line to the batch's record, which outlives this process. The first note creates it.
 func (b *Batch) note(line string) (err error) {
 	if b.pending == nil {
 		if b.pending, err = b.v.pending.create(); err != nil {
-			return fmt.Errorf("note what is stored: %w", err)
+			return fmt.Errorf("record what is stored: %w", err)
 		}
 	}
 	if _, err := b.pending.WriteString(line + "\n"); err != nil {
-		return fmt.Errorf("note what is stored: %w", err)
+		return fmt.Errorf("record what is stored: %w", err)
 	}
 	return nil
 }
 
-// sealer reads its source, hashes and encrypts in place, and counts.
+// sealer is a reader that hashes, counts and encrypts what it reads from r.
 type sealer struct {
 	r      io.Reader
 	stream cipher.Stream
@@ -159,9 +158,8 @@ type sealer struct {
 	n      int64
 }
 
-// store makes the file. The source is read ahead while what was read is hashed, encrypted and
-// stored. Reading ahead starts only here: if the store is unreachable, nothing must be read from the
-// mail.
+// store adds the file, and reads ahead from the mail while earlier bytes are hashed, encrypted and
+// stored. The read-ahead starts only here: while the store is unreachable, the mail must not be read.
 func (s *sealer) store(add ipfs.AddFunc, budget *memory.Budget) (ipfs.Node, error) {
 	source := readahead.NewReader(s.r, budget)
 	defer source.Close()
@@ -198,7 +196,7 @@ func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 func (b *Batch) Drop(ctx context.Context, l link.Link) error {
 	i := b.find(l.CID)
 	if i < b.committed {
-		return errForeign // or already promised
+		return errForeign
 	}
 	if err := b.v.store.Delete(ctx, l.CID); err != nil {
 		return fmt.Errorf("drop: %w", err)
@@ -208,7 +206,7 @@ func (b *Batch) Drop(ctx context.Context, l link.Link) error {
 }
 
 // Commit writes the batch into the ledger. When it returns nil, the ledger is on disk and the links
-// are served. It may be called again, for what was detached since.
+// are served. A later Commit adds what was detached since.
 func (b *Batch) Commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -225,8 +223,8 @@ func (b *Batch) Commit(ctx context.Context) error {
 }
 
 // Discard deletes all of the batch's objects, also after Commit: if the next hop refuses the mail,
-// nothing stays but its lines in the ledger. It goes on when ctx is canceled, until ctx's deadline
-// or 30 s. The next Discard, or [Vault.Recover], deletes what it could not.
+// only its lines in the ledger stay. Discard continues when ctx is canceled, until ctx's deadline or
+// for 30 s. What it cannot delete is left to the next Discard, or to [Vault.Recover].
 func (b *Batch) Discard(ctx context.Context) error {
 	until := time.Now().Add(discardTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
@@ -236,7 +234,7 @@ func (b *Batch) Discard(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	if b.pending != nil {
-		// A failed Commit may have written the ledger, so the ledger does not decide.
+		// A failed Commit may have written the ledger, so Recover must not go by the ledger.
 		errs = append(errs, b.note(refusedLine))
 	}
 	gone := func(c cid.Cid) bool {
@@ -255,7 +253,7 @@ func (b *Batch) Discard(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close ends the batch. It leaves what was neither committed nor discarded to [Vault.Recover].
+// Close ends the batch. [Vault.Recover] deletes what was neither committed nor discarded.
 func (b *Batch) Close() error {
 	if b.pending == nil {
 		return nil

@@ -37,8 +37,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Nothing is served before the commit. After it, every process of the installation serves the
-// files.
+// Files are served only after the commit, and then by every process of the installation.
 func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	s := newSite(t)
 	proxy, gateway := s.vault(t, nil), s.vault(t, nil)
@@ -51,10 +50,8 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.Commit(canceled); !errors.Is(err, context.Canceled) {
-		t.Errorf("Commit of a mail whose context has ended: got %v", err)
-	}
-	for range 2 { // the second adds nothing
+	wantErr(t, "Commit of a mail whose context has ended", b.Commit(canceled), context.Canceled)
+	for range 2 { // the second Commit adds nothing
 		must.Succeed(t, b.Commit(t.Context()))
 	}
 	wantAll(t, proxy, one, nil)
@@ -65,19 +62,15 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	if err != nil || string(text) != want {
 		t.Errorf("ledger: got %s, %v, want %s", text, err, want)
 	}
-	if err := proxy.Begin().Commit(t.Context()); err != nil {
-		t.Errorf("an empty batch: %v", err)
-	}
+	wantErr(t, "an empty batch", proxy.Begin().Commit(t.Context()), nil)
 }
 
-// clientError stands for the error by which the proxy knows that the client failed, and not the
-// store.
+// clientError is an error of the mail's client, which the proxy tells from one of the store.
 type clientError struct{ error }
 
-// An attachment whose source fails at any byte leaves nothing, and the error is the source's.
+// A source that fails at any byte leaves no object, and Detach returns the source's error.
 func TestFailingSourceLeavesNothing(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	boom := errors.New("connection reset")
 	for _, n := range []int{0, 1, 1000, 1 << 20, 1<<20 + 1, 3 << 20} {
 		for _, err := range []error{boom, clientError{boom}, io.ErrUnexpectedEOF, context.Canceled} {
@@ -93,64 +86,50 @@ func TestFailingSourceLeavesNothing(t *testing.T) {
 				t.Errorf("the error quotes the file name: %v", got)
 			}
 			if len(b.CIDs()) != 0 || s.objects(t) != 0 {
-				t.Fatalf("after %d bytes: %d objects of %d stay", n, s.objects(t), len(b.CIDs()))
+				t.Fatalf("after %d bytes: %d objects stay, and CIDs %v", n, s.objects(t), b.CIDs())
 			}
 		}
 	}
 }
 
-// An error of the store is ErrUnavailable, whatever is asked, and an object that it lost is
-// ErrNotFound.
+// Every route returns the store's ErrUnavailable, and ErrNotFound for an object that the store lost.
 func TestStoreErrorsKeepTheirName(t *testing.T) {
-	s := newSite(t)
-	store := &brokenStore{Store: s.store}
-	s.store = store
-	v := s.vault(t, nil)
+	_, store, v := newBrokenSite(t)
 	l := detached(t, v, []byte("x"))
-	if got, want := store.names, []string{"detach/v1 2026-11"}; len(got) != 1 || got[0] != want[0] {
-		t.Errorf("pin names: got %q, want %q", got, want)
+	if got, want := fmt.Sprint(store.names), "[detach/v1 2026-11]"; got != want {
+		t.Errorf("pin names: got %s, want %s", got, want)
 	}
 	down := fmt.Errorf("dial: %w", ipfs.ErrUnavailable)
 	store.put, store.open = down, down
 	b := v.Begin()
-	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("Detach: got %v, want ErrUnavailable", err)
-	}
-	for name, route := range routes(v, l) {
-		if err := route(t.Context()); name != "ticket" && !errors.Is(err, ErrUnavailable) {
-			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
-		}
+	wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("x"))), ErrUnavailable)
+	for _, name := range []string{"Object", "Open"} {
+		wantErr(t, name, routes(v, l)[name](t.Context()), ErrUnavailable)
 	}
 	store.open = fmt.Errorf("gone: %w", ipfs.ErrNotFound)
-	if _, err := v.Object(t.Context(), l.CID); !errors.Is(err, ErrNotFound) {
-		t.Errorf("lost by the store: got %v, want ErrNotFound", err)
-	}
+	wantErr(t, "lost by the store", errOf(v.Object(t.Context(), l.CID)), ErrNotFound)
 }
 
-// Without a secret there is no link, and no object.
+// If the epoch's secret cannot be made, Detach fails and stores no object.
 func TestNothingIsStoredWithoutASecret(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	b := v.Begin()
 	b.epoch = "../x"
 	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); err == nil {
 		t.Error("detached without a secret")
 	}
-	if n := s.objects(t); n != 0 {
-		t.Errorf("%d objects stay", n)
-	}
+	s.wantNothing(t, "no secret")
 }
 
-// If a draw of random bytes fails, for the key, the epoch's secret or the metadata's nonce, there
-// is no link, and nothing is stored or committed.
+// If random bytes cannot be read, for the key, the epoch's secret or the metadata's nonce, there is
+// no link, and nothing is stored or committed.
 func TestNoRandomBytesNoLink(t *testing.T) {
 	faults.Covers(t, 75)
 	kernel := rand.Reader
 	defer func() { rand.Reader, jose.RandReader = kernel, kernel }()
 	enough := 2*crypto.SecretSize + 12
 	for _, n := range []int{0, 1, crypto.SecretSize - 1, crypto.SecretSize, crypto.SecretSize + 1, 2*crypto.SecretSize - 1, enough - 1} {
-		s := newSite(t)
-		v := s.vault(t, nil)
+		s, v := newVault(t)
 		b := v.Begin()
 		failing := io.MultiReader(io.LimitReader(kernel, int64(n)), iotest.ErrReader(errors.New("no entropy")))
 		rand.Reader, jose.RandReader = failing, failing
@@ -159,18 +138,13 @@ func TestNoRandomBytesNoLink(t *testing.T) {
 		if err == nil || l.Fragment != (crypto.Fragment{}) {
 			t.Errorf("%d random bytes: got a link, error %v", n, err)
 		}
-		if err := errors.Join(b.Commit(t.Context()), b.Close()); err != nil {
-			t.Error(err)
-		}
-		if stay, left := s.objects(t), entries(t, s); stay != 0 || len(left) != 0 {
-			t.Errorf("%d random bytes: %d objects and entries %v stay", n, stay, left)
-		}
+		must.Succeed(t, errors.Join(b.Commit(t.Context()), b.Close()))
+		s.wantNothing(t, fmt.Sprintf("%d random bytes", n))
 	}
 }
 
 func TestBatchReadsAndDropsItsOwn(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	b := v.Begin()
 	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
 	r, err := b.Open(t.Context(), one)
@@ -178,9 +152,7 @@ func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 	if got, err := io.ReadAll(r); err != nil || string(got) != "one" {
 		t.Errorf("read back: got %q, %v", got, err)
 	}
-	if err := r.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Succeed(t, r.Close())
 	must.Succeed(t, b.Drop(t.Context(), one))
 	if got := b.CIDs(); len(got) != 1 || got[0] != two.CID || s.objects(t) != 1 {
 		t.Errorf("after Drop: %v, %d objects", got, s.objects(t))
@@ -197,10 +169,7 @@ func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 }
 
 func TestDiscardedFilesAreGone(t *testing.T) {
-	s := newSite(t)
-	store := &brokenStore{Store: s.store}
-	s.store = store
-	v := s.vault(t, nil)
+	s, store, v := newBrokenSite(t)
 	for _, commit := range []bool{false, true} {
 		b := v.Begin()
 		links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
@@ -208,61 +177,46 @@ func TestDiscardedFilesAreGone(t *testing.T) {
 			must.Succeed(t, b.Commit(t.Context()))
 		}
 		canceled, cancel := context.WithCancel(t.Context())
-		cancel() // the connection that failed
+		cancel() // the client has left
 		store.delete = ipfs.ErrUnavailable
-		if err := b.Discard(canceled); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("store down: got %v, want ErrUnavailable", err)
-		}
+		wantErr(t, "store down", b.Discard(canceled), ErrUnavailable)
 		store.delete = nil
-		if err := b.Discard(canceled); err != nil {
-			t.Errorf("again: %v", err)
-		}
+		wantErr(t, "again", b.Discard(canceled), nil)
 		if n := s.objects(t); n != 0 || len(b.CIDs()) != 0 {
 			t.Errorf("commit %v: %d objects stay", commit, n)
 		}
 		for _, l := range links {
-			if _, err := v.Open(t.Context(), l.CID, l.Fragment); !errors.Is(err, ErrNotFound) {
-				t.Errorf("commit %v: got %v, want ErrNotFound", commit, err)
-			}
+			wantErr(t, fmt.Sprintf("commit %v", commit), errOf(v.Open(t.Context(), l.CID, l.Fragment)), ErrNotFound)
 		}
 	}
 }
 
-// Two attachments of a mail are stored, and the third fails because of its source or the store. No
-// object of the mail stays.
+// If the third attachment of a mail fails, by its source or by the store, no object stays.
 func TestThirdFailsAndNoneStays(t *testing.T) {
 	faults.Covers(t, 45)
 	boom := errors.New("client gone")
 	for name, third := range map[string]func(b *Batch, s *brokenStore) error{
 		"its source": func(b *Batch, _ *brokenStore) error {
-			_, err := b.Detach(t.Context(), "n", "t", io.MultiReader(bytes.NewReader(pattern(2<<20)), iotest.ErrReader(boom)))
-			return err
+			return errOf(b.Detach(t.Context(), "n", "t", io.MultiReader(bytes.NewReader(pattern(2<<20)), iotest.ErrReader(boom))))
 		},
 		"the store": func(b *Batch, s *brokenStore) error {
 			s.put = ipfs.ErrUnavailable
-			_, err := b.Detach(t.Context(), "n", "t", strings.NewReader("three"))
-			return err
+			return errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("three")))
 		},
-		"only its answer": func(b *Batch, s *brokenStore) error {
+		"only the store's answer": func(b *Batch, s *brokenStore) error {
 			s.lost = true
-			_, err := b.Detach(t.Context(), "n", "t", strings.NewReader("three"))
-			return err
+			return errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("three")))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
-			store := &brokenStore{Store: s.store}
-			s.store = store
-			v := s.vault(t, nil)
+			s, store, v := newBrokenSite(t)
 			b := v.Begin()
 			links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
 			if third(b, store) == nil {
-				t.Fatal("the third does not fail")
+				t.Fatal("Detach of the third succeeds")
 			}
 			must.Succeed(t, errors.Join(b.Discard(t.Context()), b.Close()))
-			if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
-				t.Errorf("%d objects and entries %v stay", n, left)
-			}
+			s.wantNothing(t, "discarded")
 			for _, l := range links {
 				wantAll(t, v, l, ErrNotFound)
 			}
@@ -270,7 +224,7 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 	}
 }
 
-// Names are of any length and any bytes; a mail is not refused for one.
+// A mail is accepted whatever the lengths and bytes of its files' names are.
 func TestLongNamesAndTypesAreClipped(t *testing.T) {
 	v := newSite(t).vault(t, nil)
 	for _, name := range []string{"", "\xff\xfe.pdf", "a\r\nb", strings.Repeat("ü", 100_000), "x" + strings.Repeat("€", 1000)} {
@@ -290,22 +244,22 @@ func TestLongNamesAndTypesAreClipped(t *testing.T) {
 // recorder is a store that records the blocks of each object.
 type recorder struct {
 	ipfs.Store
-	objects []map[cid.Cid]int // to its size
+	objects []map[cid.Cid]bool
 }
 
 func (s *recorder) Put(ctx context.Context, name string, build func(ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
-	blocks := map[cid.Cid]int{}
+	blocks := map[cid.Cid]bool{}
 	s.objects = append(s.objects, blocks)
 	return s.Store.Put(ctx, name, func(add ipfs.AddFunc) (cid.Cid, error) {
 		return build(func(b ipfs.Block) error {
-			blocks[b.CID] = len(b.Data)
+			blocks[b.CID] = true
 			return add(b)
 		})
 	})
 }
 
-// The same mail comes again, after a 451 or because it was sent twice. It gets a new key and
-// another object, which shares no block with the first. Deleting one leaves the other whole.
+// A mail that comes again, after a 451 or because it was sent twice, gets a new key and another
+// object. The two share no block, so deleting one leaves the other whole.
 func TestSameFileTwiceSharesNothing(t *testing.T) {
 	faults.Covers(t, 46, 48)
 	empty, err := ipfs.AddFile(func(ipfs.Block) error { return nil }, strings.NewReader(""))
@@ -328,7 +282,7 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 				t.Errorf("%d bytes: two objects are alike", size)
 			}
 			for c := range store.objects[1] {
-				if _, shared := store.objects[2][c]; shared && c != empty.CID {
+				if store.objects[2][c] && c != empty.CID {
 					t.Errorf("%d bytes: two objects have a block in common", size)
 				}
 			}
@@ -338,13 +292,10 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 	}
 }
 
-// Errors have the store's reason, for the log, and no name, link or type of the mail.
+// An error has the store's reason, for the log, but no name, type or link of the file.
 func TestErrorsSayWhyAndNotWhat(t *testing.T) {
 	faults.Covers(t, 43, 82)
-	s := newSite(t)
-	store := &brokenStore{Store: s.store}
-	s.store = store
-	v := s.vault(t, nil)
+	_, store, v := newBrokenSite(t)
 	b := v.Begin()
 	l := detach(t, b, []byte("x"))
 	down := fmt.Errorf("%w: the node answers 500: no space left", ipfs.ErrUnavailable)

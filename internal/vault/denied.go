@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// denyList is the file of revoked CIDs, one a line, with # comments. It is read again whenever it
-// has changed, so an entry takes effect immediately and in every process.
+// denyList is the file of revoked CIDs, one a line, with # comments. Every lookup reads the file
+// again if it has changed, so an entry takes effect immediately in every process.
 type denyList struct {
 	path string
 
@@ -25,9 +25,8 @@ type denyList struct {
 	cids    map[cid.Cid]bool
 }
 
-// openDenyList refuses a list with a malformed line. When the list is read again later, malformed
-// lines are passed over and the others count: a typing error must neither stop the gateway nor
-// serve what the next line revokes.
+// openDenyList refuses a list with a malformed line. A later reload skips malformed lines and obeys
+// the others: a typing error must neither stop the gateway nor disable the next line.
 func openDenyList(path string) (*denyList, error) {
 	d := &denyList{path: path}
 	bad, err := d.reload()
@@ -44,13 +43,12 @@ func (d *denyList) has(c cid.Cid) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := d.reload(); err != nil {
-		return false, err // what may be revoked must not be served
+		return false, err // the file may be revoked, so it must not be served
 	}
 	return d.cids[c], nil
 }
 
-// reload reads the file if it has changed, and returns the number of its first malformed line; 0 if
-// there is none.
+// reload reads the file if it has changed. bad is the number of its first malformed line, or 0.
 func (d *denyList) reload() (bad int, err error) {
 	info, err := os.Stat(d.path)
 	switch {
@@ -58,13 +56,13 @@ func (d *denyList) reload() (bad int, err error) {
 		d.changed, d.size, d.cids = time.Time{}, 0, nil
 		return 0, nil
 	case err != nil:
-		return 0, fmt.Errorf("read deny list: %w", err)
+		return 0, fmt.Errorf("read deny list: %w; make it readable for the user that runs detach", err)
 	case info.ModTime().Equal(d.changed) && info.Size() == d.size:
 		return 0, nil
 	}
 	text, err := os.ReadFile(d.path)
 	if err != nil {
-		return 0, fmt.Errorf("read deny list: %w", err)
+		return 0, fmt.Errorf("read deny list: %w; make it readable for the user that runs detach", err)
 	}
 	d.cids, bad = parseDenied(text)
 	d.changed, d.size = info.ModTime(), info.Size()

@@ -9,11 +9,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// An entry of the deny list takes effect immediately. A malformed line stops the start, and nothing
-// else. A list that cannot be read stops everything.
+// An entry of the deny list takes effect immediately. With a malformed line only New fails. While the
+// list cannot be read, nothing is served.
 func TestDenyListTakesEffectImmediately(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	write := func(text string) {
 		t.Helper()

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,10 +15,9 @@ import (
 
 func TestFileExpiresAtItsSecond(t *testing.T) {
 	s := newSite(t)
-	const month = 30 * 24 * time.Hour
-	v := s.vault(t, func(c *Config) { c.Retention = month })
+	v := s.vault(t, func(c *Config) { c.Retention = 30 * day })
 	b := v.Begin()
-	end := s.now.Truncate(time.Second).Add(month)
+	end := s.now.Truncate(time.Second).Add(30 * day)
 	if !b.Expires().Equal(end) {
 		t.Errorf("Expires: got %v, want %v", b.Expires(), end)
 	}
@@ -34,11 +32,9 @@ func TestFileExpiresAtItsSecond(t *testing.T) {
 	wantAll(t, v, l, nil)
 	s.now = end
 	wantAll(t, v, l, ErrExpired)
-	// A longer retention later does not prolong a file: its metadata has the date.
+	// A longer retention does not prolong a file that is stored: its metadata has the date.
 	forever := s.vault(t, nil)
-	if _, err := forever.Open(t.Context(), l.CID, l.Fragment); !errors.Is(err, ErrExpired) {
-		t.Errorf("after its sealed date: got %v, want ErrExpired", err)
-	}
+	wantErr(t, "after its sealed date", errOf(forever.Open(t.Context(), l.CID, l.Fragment)), ErrExpired)
 	if got := forever.Begin().Expires(); !got.IsZero() {
 		t.Errorf("without retention: got %v", got)
 	}
@@ -46,27 +42,27 @@ func TestFileExpiresAtItsSecond(t *testing.T) {
 
 const day = 24 * time.Hour
 
-// A clock that is wrong for a while does no lasting harm: nothing is deleted when a file expires,
-// so a file that is refused under the wrong clock opens under the right one.
+// A file that is refused under a wrong clock opens when the clock is right: expiry deletes nothing.
 func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 	faults.Covers(t, 99)
 	for _, mode := range []Mode{Split, LinkOnly} {
 		for _, retention := range []time.Duration{0, 30 * day} {
 			s := newSite(t)
-			v := s.vault(t, func(c *Config) { c.Mode, c.Retention = mode, retention })
+			change := func(c *Config) { c.Mode, c.Retention = mode, retention }
+			v := s.vault(t, change)
 			right := s.now
 			l := detached(t, v, []byte("before"))
 			for _, jump := range []time.Duration{-day, day, -time.Hour, -20 * 365 * day} {
 				s.now = right.Add(jump)
-				wantContent(t, v, l, []byte("before")) // stored in the future, for some of the clocks
+				wantContent(t, v, l, []byte("before")) // by some of the clocks, it was stored in the future
 				other := detached(t, v, []byte("meanwhile"))
 				wantContent(t, v, other, []byte("meanwhile"))
 				s.now = right
 				wantContent(t, v, l, []byte("before"))
-				if recent := jump > -retention || retention == 0; recent {
+				if jump > -retention || retention == 0 {
 					wantContent(t, v, other, []byte("meanwhile"))
 				} else {
-					wantAll(t, v, other, ErrExpired) // by the only date that it has
+					wantAll(t, v, other, ErrExpired) // its date is that of the wrong clock
 				}
 			}
 			s.now = right.Add(31 * day)
@@ -77,16 +73,15 @@ func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 			}
 			s.now = right
 			wantContent(t, v, l, []byte("before"))
-			// Another process, started under a clock that is behind, knows the same files.
+			// Another process, started while the clock is behind, serves the same files.
 			s.now = right.Add(-day)
-			wantContent(t, s.vault(t, func(c *Config) { c.Mode, c.Retention = mode, retention }), l, []byte("before"))
+			wantContent(t, s.vault(t, change), l, []byte("before"))
 		}
 	}
 }
 
-// Files are stored, opened, and expire when they should: around the second at which 32 bits end, at
-// the turn of years and centuries, on a leap day, and in 1970, where a computer without a clock
-// begins.
+// Files can be stored and opened, and expire on time, at unusual dates: around the second at which 32
+// bits end, at the turn of a year or a century, on a leap day, and in 1970.
 func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 	faults.Covers(t, 99)
 	for _, at := range []time.Time{
@@ -107,9 +102,7 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 				t.Errorf("stored at %v: Created is %v", at, created)
 			}
 			s.now = at.Add(ticketLife - time.Second)
-			if _, err := v.OpenTicket(l.CID, ticket); err != nil {
-				t.Errorf("stored at %v: %v", at, err)
-			}
+			wantErr(t, fmt.Sprintf("ticket of %v", at), errOf(v.OpenTicket(l.CID, ticket)), nil)
 			wantContent(t, v, l, []byte("dated"))
 			if retention > 0 {
 				s.now = at.Truncate(time.Second).Add(retention - time.Second)
@@ -121,11 +114,11 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 	}
 }
 
-// Links of past epochs open. When an epoch's secret is gone, the links of that epoch alone end,
-// until the key file comes back from a backup.
+// Links of past epochs open. If an epoch's secret is lost, only the links of that epoch fail, until
+// the key file is restored from a backup.
 func TestOldLinksAfterNewEpochs(t *testing.T) {
 	faults.Covers(t, 80)
-	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * 24 * time.Hour} {
+	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * day} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
 			change := func(c *Config) { c.Retention = retention }
@@ -149,10 +142,7 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 			must.Succeed(t, err)
 			must.Succeed(t, os.Remove(key))
 			for i, l := range links {
-				_, err := content(t, v, l)
-				if want := map[bool]error{true: ErrExpired}[i == 1]; !errors.Is(err, want) {
-					t.Errorf("link of epoch %s: got %v, want %v", epochs[i], err, want)
-				}
+				wantErr(t, fmt.Sprint("epoch ", epochs[i]), errOf(content(t, v, l)), map[int]error{1: ErrExpired}[i])
 			}
 			must.Succeed(t, os.WriteFile(key, saved, 0o600))
 			wantContent(t, v, links[1], []byte("1"))
@@ -160,26 +150,19 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// Nothing of an epoch opens once its secret is destroyed. A clock that goes back into the epoch
-// makes a new secret, which opens what is stored then, and nothing of what was destroyed.
+// After an epoch's secret is destroyed, its files stay closed. If the clock goes back into the epoch,
+// a new secret is made, which opens only files that are stored from then on.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	old := detached(t, v, []byte("destroyed"))
 	ticket, err := v.SealTicket(old.CID, old.Fragment)
 	must.Succeed(t, err)
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
 	for _, name := range []string{"Object", "Open"} {
-		if err := routes(v, old)[name](t.Context()); !errors.Is(err, ErrExpired) {
-			t.Errorf("%s: got %v, want ErrExpired", name, err)
-		}
+		wantErr(t, name, routes(v, old)[name](t.Context()), ErrExpired)
 	}
 	wantContent(t, v, detached(t, v, []byte("new")), []byte("new"))
-	if _, err := v.Open(t.Context(), old.CID, old.Fragment); !errors.Is(err, ErrWrongKey) {
-		t.Errorf("the old file under the new secret: %v, want ErrWrongKey", err)
-	}
-	if _, err := v.OpenTicket(old.CID, ticket); !errors.Is(err, ErrTicket) {
-		t.Errorf("the old ticket: got %v, want ErrTicket", err)
-	}
+	wantErr(t, "the old file under the new secret", errOf(v.Open(t.Context(), old.CID, old.Fragment)), ErrWrongKey)
+	wantErr(t, "the old ticket", errOf(v.OpenTicket(old.CID, ticket)), ErrTicket)
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,28 +39,29 @@ func newVictim(t *testing.T, s *site, v *Vault, content []byte) *victim {
 	return &victim{t, v, l, content, path, car}
 }
 
-// refused replaces the file: reading fails, and what is released before is right.
+// refused replaces the stored file. It wants reading to fail, and the bytes before to be right.
 func (o *victim) refused(how string, car []byte) {
 	o.t.Helper()
-	got, err := o.read(how, car)
-	if err == nil {
-		o.t.Errorf("%s: it is read", how)
-	}
-	if !bytes.HasPrefix(o.want, got) {
-		o.t.Errorf("%s: a wrong byte is released", how)
+	if got, err := o.read(car); err == nil || !bytes.HasPrefix(o.want, got) {
+		o.t.Errorf("%s: %d bytes are read, error %v", how, len(got), err)
 	}
 }
 
-func (o *victim) read(how string, car []byte) ([]byte, error) {
+// accepted replaces the stored file, and wants all of the content.
+func (o *victim) accepted(how string, car []byte) {
 	o.t.Helper()
-	if err := os.WriteFile(o.path, car, 0o600); err != nil {
-		o.t.Fatal(err)
+	if got, err := o.read(car); err != nil || !bytes.Equal(got, o.want) {
+		o.t.Errorf("%s: %d bytes are read, error %v", how, len(got), err)
 	}
+}
+
+func (o *victim) read(car []byte) ([]byte, error) {
+	o.t.Helper()
+	must.Succeed(o.t, os.WriteFile(o.path, car, 0o600))
 	return content(o.t, o.v, o.link)
 }
 
-// carSection is one block in a CAR: where its length, its CID and its data begin, and where it
-// ends.
+// carSection has the offsets in a CAR of one block's length, CID, data and end.
 type carSection struct{ head, cid, data, end int }
 
 const (
@@ -78,7 +79,7 @@ func sections(car []byte) (all []carSection) {
 	return all
 }
 
-// Every byte of a small object is damaged: header, lengths, CIDs, ciphertext, metadata, directory.
+// Each byte of a small object is damaged: header, lengths, CIDs, ciphertext, metadata, directory.
 func TestDamageToAnyByteIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	s := newSite(t)
@@ -95,9 +96,7 @@ func TestDamageToAnyByteIsRefused(t *testing.T) {
 	}
 	o.refused("a byte appended", append(bytes.Clone(o.car), 0))
 	o.refused("a kilobyte appended", append(bytes.Clone(o.car), make([]byte, 1024)...))
-	if got, err := o.read("whole", o.car); err != nil || !bytes.Equal(got, o.want) {
-		t.Errorf("the file as it was: %d bytes, %v", len(got), err)
-	}
+	o.accepted("the undamaged file", o.car)
 }
 
 // An object of several blocks is cut around each of their ends, and a byte is flipped in each.
@@ -128,8 +127,7 @@ func TestDamageToAnyBlockIsRefused(t *testing.T) {
 	}
 }
 
-// Two blocks change places. With their CIDs the file has another order, which is harmless. Without
-// them it is refused.
+// The data of two blocks is swapped. If their CIDs are swapped too, the CAR is still right.
 func TestSwappedBlocksAreRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	s := newSite(t)
@@ -144,29 +142,22 @@ func TestSwappedBlocksAreRefused(t *testing.T) {
 
 			copy(bad[all[i].cid:], o.car[all[j].cid:all[j].data])
 			copy(bad[all[j].cid:], o.car[all[i].cid:all[i].data])
-			if got, err := o.read("in another order", bad); err != nil || !bytes.Equal(got, o.want) {
-				t.Errorf("in another order: %d bytes, %v", len(got), err)
-			}
+			o.accepted("in another order", bad)
 		}
 	}
-	twice := append(bytes.Clone(o.car), o.car[all[1].head:all[1].end]...)
-	if got, err := o.read("twice", twice); err != nil || !bytes.Equal(got, o.want) {
-		t.Errorf("with a block twice: %d bytes, %v", len(got), err)
-	}
+	o.accepted("with a block twice", append(bytes.Clone(o.car), o.car[all[1].head:all[1].end]...))
 }
 
-// alike is a source of random bytes that has only one key.
+// alike is a random source that gives the same bytes, and so the same key, every time.
 type alike struct{}
 
 func (alike) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = 7
-	}
+	clear(p)
 	return len(p), nil
 }
 
-// Another object in the place of this one, whole or a block of it, is refused even if it has the
-// same key, so that key stream and metadata fit: the CID decides.
+// Blocks of another object are refused in place of this one's, even if the other has the same key, so
+// that its key stream and metadata fit.
 func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	kernel := rand.Reader
@@ -177,7 +168,7 @@ func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 		v := s.vault(t, func(c *Config) { c.Mode = mode })
 		one, two := newVictim(t, s, v, pattern(2<<20)), newVictim(t, s, v, bytes.Repeat([]byte{'x'}, 2<<20))
 		if mode == LinkOnly && one.link.Fragment != two.link.Fragment {
-			t.Fatal("the two have different keys")
+			t.Fatal("the keys differ")
 		}
 		one.refused("the other's file", two.car)
 		patched := bytes.Clone(two.car)
@@ -195,27 +186,21 @@ func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	}
 }
 
-// A new object is made of the entries of two others. Even in the ledger, neither link opens it: its
-// share follows from its CID.
+// An object made of the entries of two others has its own CID and share: neither link opens it.
 func TestKeyIsBoundToTheCID(t *testing.T) {
 	faults.Covers(t, 79)
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
 	part := func(c cid.Cid, name string) []byte {
 		f, err := opened(t, v, c).Entry(t.Context(), name)
 		must.Succeed(t, err)
-		var b bytes.Buffer
-		if _, err := b.ReadFrom(f); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
+		b, err := io.ReadAll(f)
+		must.Succeed(t, err)
+		return b
 	}
 	made := put(t, s, v, map[string][]byte{object.Data: part(two.CID, object.Data), object.Meta: part(one.CID, object.Meta)})
 	for _, l := range []link.Link{one, two} {
-		if _, err := v.Open(t.Context(), made, l.Fragment); !errors.Is(err, ErrWrongKey) {
-			t.Errorf("put together from two: got %v, want ErrWrongKey", err)
-		}
+		wantErr(t, "put together from two", errOf(v.Open(t.Context(), made, l.Fragment)), ErrWrongKey)
 	}
 	wantContent(t, v, one, []byte("one"))
 	wantContent(t, v, two, []byte("two"))
@@ -225,9 +210,7 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 		raw[bit/8] ^= 1 << (bit % 8)
 		f, err := crypto.FragmentFromBytes(raw)
 		must.Succeed(t, err)
-		if _, err := v.Open(t.Context(), one.CID, f); !errors.Is(err, ErrWrongKey) {
-			t.Errorf("bit %d of the fragment: got %v, want ErrWrongKey", bit, err)
-		}
+		wantErr(t, fmt.Sprintf("bit %d of the fragment", bit), errOf(v.Open(t.Context(), one.CID, f)), ErrWrongKey)
 		raw[bit/8] ^= 1 << (bit % 8)
 	}
 }

@@ -27,35 +27,31 @@ func blackHole(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"Pins":[%q]}`, r.URL.Query().Get("arg"))
 		return
 	}
+	abort := func(err error) {
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
 	mr, err := r.MultipartReader()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
+	abort(err)
 	part, err := mr.NextPart()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
+	abort(err)
 	car := bufio.NewReaderSize(part, 64<<10)
-	if _, err := car.Discard(carHead); err != nil {
-		panic(http.ErrAbortHandler)
-	}
+	abort(errOf(car.Discard(carHead)))
 	blocks, size := 0, 0
 	for {
 		n, err := binary.ReadUvarint(car)
 		if err == io.EOF {
 			break
 		}
-		if _, err := car.Discard(int(n)); err != nil {
-			panic(http.ErrAbortHandler)
-		}
+		abort(errOf(car.Discard(int(n))))
 		blocks++
 		size += int(n) - cidSize
 	}
 	fmt.Fprintf(w, `{"Stats":{"BlockCount":%d,"BlockBytesCount":%d}}`, blocks, size)
 }
 
-// An attachment of gigabytes streams: memory does not grow, and no temporary file holds the
-// attachment on its way to a node. After a gibibyte, everything that could grow has grown.
+// A gibibyte is streamed to a node: memory does not grow with it, and no temporary file holds it.
 func TestLargeToNode(t *testing.T) {
 	faults.Covers(t, 51)
 	srv := httptest.NewServer(http.HandlerFunc(blackHole))
@@ -90,9 +86,8 @@ func large(t *testing.T, s *site, size int64) {
 	src := &generator{t: t, left: size, temp: temp}
 	b := s.vault(t, nil).Begin()
 	start := time.Now()
-	if _, err := b.Detach(t.Context(), "n", "t", src); err != nil {
-		t.Fatal(err)
-	}
+	_, err := b.Detach(t.Context(), "n", "t", src)
+	must.Succeed(t, err)
 	took := time.Since(start)
 	must.Succeed(t, b.Commit(t.Context()))
 	if got := b.objects[0].size; got != size {

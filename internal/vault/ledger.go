@@ -25,8 +25,7 @@ const ledgerSuffix = ".jsonl"
 
 // ledger is the append-only record of what was stored: EPOCH.jsonl, one line for each object.
 // Several processes append to it and read it. Each keeps an index in memory, and on a miss reads
-// what was appended to the files. The directory must be on a local file system, or on one whose
-// O_APPEND is as atomic.
+// what was appended to the files. On the directory's file system, O_APPEND must be atomic.
 type ledger struct {
 	dir string
 
@@ -40,11 +39,9 @@ type ledger struct {
 	read    map[crypto.Epoch]int64 // bytes of each file that are in index
 }
 
-// digest is the part in which the CIDs of objects differ.
-type digest [32]byte
+type digest [32]byte // the part in which the CIDs of objects differ
 
-// record is what the ledger knows of an object. It is small: the index of a million objects takes
-// about 150 MB.
+// record is an object in the index. An index of a million objects takes about 150 MB.
 type record struct {
 	size  int64
 	unix  int64 // created, in seconds
@@ -64,41 +61,38 @@ func openLedger(dir string) (*ledger, error) {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	return &ledger{
-		dir:    dir,
-		index:  make(map[digest]record),
-		read:   make(map[crypto.Epoch]int64),
-		synced: make(map[crypto.Epoch]bool),
+		dir: dir, index: make(map[digest]record), read: make(map[crypto.Epoch]int64), synced: make(map[crypto.Epoch]bool),
 	}, nil
 }
 
 func (l *ledger) path(e crypto.Epoch) string { return filepath.Join(l.dir, string(e)+ledgerSuffix) }
 
 // append writes the lines of one batch, and returns when they are on disk.
-func (l *ledger) append(e crypto.Epoch, created time.Time, objects []stored) error {
+func (l *ledger) append(e crypto.Epoch, created time.Time, objects []stored) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("append to ledger: %w", err)
+		}
+	}()
 	var lines []byte
 	for _, o := range objects {
 		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created})
 		if err != nil {
-			return fmt.Errorf("append to ledger: %w", err)
+			return err
 		}
 		lines = append(append(lines, line...), '\n')
 	}
 	f, err := os.OpenFile(l.path(e), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("append to ledger: %w", err)
+		return err
 	}
-	err = errors.Join(appendSynced(f, lines), f.Close())
-	if err == nil {
-		err = l.syncName(e)
+	if err := errors.Join(appendSynced(f, lines), f.Close()); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("append to ledger: %w", err)
-	}
-	return nil
+	return l.syncName(e)
 }
 
-// syncName puts the file's name on disk. Another process may have created the file and not synced
-// the directory yet.
+// syncName syncs the directory once for each file: another process may not have synced it yet.
 func (l *ledger) syncName(e crypto.Epoch) error {
 	l.mu.RLock()
 	done := l.synced[e]
@@ -115,8 +109,8 @@ func (l *ledger) syncName(e crypto.Epoch) error {
 	return nil
 }
 
-// appendSynced adds lines in one write, so that lines of two processes do not mix. It first ends a
-// last line that a crash left unfinished.
+// appendSynced adds lines in one write, so that lines of two processes do not mix. A line that a
+// crash left unfinished is ended first.
 func appendSynced(f *os.File, lines []byte) error {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -137,8 +131,7 @@ func appendSynced(f *os.File, lines []byte) error {
 	return f.Sync()
 }
 
-// lookup finds an object, including one that another process has just committed. ok reports whether
-// the object is in the ledger.
+// lookup finds an object, also if another process has just committed it. ok: it is in the ledger.
 func (l *ledger) lookup(c cid.Cid) (rec record, ok bool, err error) {
 	d, ok := digestOf(c)
 	if !ok {
@@ -161,9 +154,9 @@ func (l *ledger) get(d digest) (record, bool) {
 	return rec, ok
 }
 
-// catchUp reads what was appended before it was called. Anybody can cause a miss, so a miss is
-// cheap: it costs one stat for each file, and no hit waits for it. Concurrent misses share scans: a
-// caller that waited while another scan began and ended has what it came for.
+// catchUp reads what was appended before it was called. Any client can cause a miss, so a miss is
+// cheap: it costs one stat for each file, and hits do not wait for it. Concurrent misses share
+// scans: if a scan began and ended while the caller waited, the caller needs no other.
 func (l *ledger) catchUp() error {
 	begun := l.scans.Load()
 	l.scan.Lock()
@@ -175,8 +168,7 @@ func (l *ledger) catchUp() error {
 	return l.scanErr
 }
 
-// digestOf returns the digest of an object's CID. It refuses other forms of CID, which may have the
-// same digest.
+// digestOf returns the digest of an object's CID. ok is false for CIDs of other forms.
 func digestOf(c cid.Cid) (digest, bool) {
 	if !c.Defined() {
 		return digest{}, false
@@ -199,7 +191,7 @@ func (l *ledger) refresh() error {
 		if !ok || err != nil {
 			continue
 		}
-		// A file may be removed during the scan; what was read of it stays known.
+		// A file may be removed during the scan. The index keeps what was read from it.
 		if err := l.follow(entry, epoch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -221,9 +213,8 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	return l.tail(e)
 }
 
-// tail reads the complete lines that were added. An incomplete line is being written, or was left
-// by a crash, and is read again once it has its end. A malformed line belongs to a mail that was
-// never passed on.
+// tail reads the complete lines that were added. An incomplete line is being written or was left by
+// a crash, and is read once it is ended. A malformed line belongs to a mail that was not passed on.
 func (l *ledger) tail(e crypto.Epoch) error {
 	f, err := os.Open(l.path(e))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -75,7 +76,7 @@ func TestLedgerIsReadByEveryProcess(t *testing.T) {
 	}
 }
 
-// A crash, or a full disk, may leave the last line unfinished. The lines around it count.
+// The last line may be unfinished, after a crash or on a full disk. The other lines count.
 func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 	whole := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, whole, "2026-11", 1, 2)
@@ -90,9 +91,9 @@ func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 		wantLines(t, l, false, 2)
 		add(t, testLedger(t, dir), "2026-11", 3)
 		wantLines(t, l, true, 3)
-		wantLines(t, l, cut >= first-1, 1)        // with its newline it is a line again
-		wantLines(t, l, cut >= len(text)-1, 2)    //
-		wantLines(t, testLedger(t, dir), true, 3) // also for a process that reads all of it in one scan
+		wantLines(t, l, cut >= first-1, 1) // a line that lacked only its newline is whole now
+		wantLines(t, l, cut >= len(text)-1, 2)
+		wantLines(t, testLedger(t, dir), true, 3) // a process that reads all of it in one scan
 		if got, err := os.ReadFile(l.path("2026-11")); err != nil || !bytes.HasPrefix(got, text[:cut]) || bytes.HasPrefix(got, []byte("\n")) {
 			t.Errorf("cut at %d: got %q, %v", cut, got, err)
 		}
@@ -102,21 +103,20 @@ func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 func TestMalformedLedgerLinesArePassedOver(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	c := numberedCID(9)
-	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + `{"cid":"` + cid.NewCidV1(cid.Raw, c.Hash()).String() + `","size":9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
-		`{"cid":"` + c.String() + `","size":-9,"created":"2026-11-22T20:00:00Z"}` + "\n" +
-		strings.Repeat("x", 1<<20) + "\n"
+	line := func(c cid.Cid, size int) string {
+		return fmt.Sprintf(`{"cid":%q,"size":%d,"created":"2026-11-22T20:00:00Z"}`+"\n", c, size)
+	}
+	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + line(cid.NewCidV1(cid.Raw, c.Hash()), 9) + line(c, -9) + strings.Repeat("x", 1<<20) + "\n"
 	must.Succeed(t, os.WriteFile(l.path("2026-11"), []byte(junk), 0o600))
 	for _, name := range []string{"notes.txt", "x.jsonl", "2026-13.jsonl"} {
-		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(`{"cid":"`+c.String()+`","size":9,"created":"2026-11-22T20:00:00Z"}`+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(filepath.Join(l.dir, name), []byte(line(c, 9)), 0o600))
 	}
 	wantLines(t, l, false, 9)
 	add(t, l, "2026-11", 1)
 	wantLines(t, l, true, 1)
 }
 
-// A file that was restored from a backup is shorter than what was read of it.
+// A ledger file that became shorter, as after a restore from a backup, is read from its beginning.
 func TestReplacedLedgerIsReadAnew(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	add(t, l, "2026-11", 1, 2, 3)
@@ -127,7 +127,7 @@ func TestReplacedLedgerIsReadAnew(t *testing.T) {
 	wantLines(t, l, true, 4, 1)
 }
 
-// A lookup finds what was appended before it began, whatever other lookups do.
+// A lookup finds what was appended before it began, also while other lookups run.
 func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	reader := testLedger(t, dir)
@@ -151,7 +151,7 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 	wg.Wait()
 }
 
-// A ledger that cannot be read is an error, and not an empty ledger.
+// A ledger that cannot be read is an error, not an empty ledger.
 func TestUnreadableLedgerIsAnError(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	must.Succeed(t, os.Mkdir(l.path("2026-11"), 0o700))
@@ -173,9 +173,8 @@ func TestLedgerAppender(t *testing.T) {
 	from, err := strconv.Atoi(first)
 	must.Succeed(t, err)
 	l := testLedger(t, dir)
-	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
+	must.Succeed(t, err)
 	for n := from; n < from+60; n += 3 {
 		add(t, l, "2026-11", n, n+1, n+2)
 	}
@@ -198,15 +197,12 @@ func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 		appenders, starts = append(appenders, cmd), append(starts, in)
 	}
 	for _, in := range starts {
-		if _, err := io.WriteString(in, "go\n"); err != nil {
-			t.Error(err)
-		}
+		_, err := io.WriteString(in, "go\n")
+		must.Succeed(t, err)
 	}
 	wantLines(t, reader, false, -1) // reading while they write
-	for i, cmd := range appenders {
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("appender %d: %v", i, err)
-		}
+	for _, cmd := range appenders {
+		must.Succeed(t, cmd.Wait())
 	}
 	for i := range n {
 		for k := range 60 {
@@ -215,7 +211,7 @@ func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 	}
 }
 
-// Anybody can cause a miss at the gateway.
+// Any client of the gateway can cause misses.
 func BenchmarkLedgerMiss(b *testing.B) {
 	l := testLedger(b, filepath.Join(b.TempDir(), "ledger"))
 	for day := range 365 {

@@ -13,25 +13,24 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Object is a stored object that may be served now: it is in the ledger, neither revoked nor
-// expired, its directory and meta.jwe are verified, and its share is at hand. It is not safe for
-// concurrent use.
+// Object is a stored object that may be served: it is in the ledger, neither revoked nor expired,
+// and its directory and meta.jwe are verified. It is not safe for concurrent use.
 type Object struct {
-	Size    int64 // of data, and so of the attachment
+	Size    int64 // of the attachment
 	Created time.Time
 	Expires time.Time // zero: never
 
 	sealed *object.Sealed
 	share  crypto.Share
-	blocks ipfs.Blocks // nil once they are closed, or a File's to close
+	blocks ipfs.Blocks // nil after Close, and after Open, when the File closes them
 	now    func() time.Time
 }
 
 // File is an opened attachment: its plaintext, from any offset.
 type File = object.File
 
-// Object admits an object and opens it in the store, once for every answer that it gives. The
-// caller closes it. Errors: ErrNotFound, ErrRevoked, ErrExpired, ErrUnavailable, ErrCorrupt.
+// Object admits an object and opens it in the store. The caller closes it. Errors: ErrNotFound,
+// ErrRevoked, ErrExpired, ErrUnavailable, ErrCorrupt.
 func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 	rec, err := v.admit(c)
 	if err != nil {
@@ -40,7 +39,7 @@ func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 	return v.object(ctx, c, rec)
 }
 
-// Open is Object and [Object.Open] in one call. The caller closes the file.
+// Open calls Object and then [Object.Open]. The caller closes the file.
 func (v *Vault) Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*File, error) {
 	o, err := v.Object(ctx, c)
 	if err != nil {
@@ -49,8 +48,7 @@ func (v *Vault) Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*File, 
 	return o.Open(ctx, f)
 }
 
-// admit asks the three questions that come before any other: is the object in the ledger, is it
-// revoked, has it expired?
+// admit returns an error if the object is not in the ledger, is revoked, or has expired.
 func (v *Vault) admit(c cid.Cid) (record, error) {
 	rec, ok, err := v.ledger.lookup(c)
 	if err != nil {
@@ -69,7 +67,7 @@ func (v *Vault) admit(c cid.Cid) (record, error) {
 	return rec, nil
 }
 
-// object opens an object that was admitted as rec.
+// object opens an object in the store, without admitting it.
 func (v *Vault) object(ctx context.Context, c cid.Cid, rec record) (*Object, error) {
 	blocks, err := v.store.Open(ctx, c)
 	if err != nil {
@@ -86,7 +84,7 @@ func (v *Vault) object(ctx context.Context, c cid.Cid, rec record) (*Object, err
 	return &Object{rec.size, rec.created(), v.expires(rec.created()), sealed, share, blocks, v.cfg.Now}, nil
 }
 
-// share derives B. The kid is believed only where it says what the ledger says.
+// share derives B. The epochs of meta.jwe (kid) and of the ledger must be equal.
 func (v *Vault) share(c cid.Cid, kid, epoch crypto.Epoch) (crypto.Share, error) {
 	if kid != epoch {
 		return crypto.Share{}, fmt.Errorf("%w: meta.jwe is of another epoch than the ledger", ErrCorrupt)
@@ -98,13 +96,13 @@ func (v *Vault) share(c cid.Cid, kid, epoch crypto.Epoch) (crypto.Share, error) 
 	return share, err
 }
 
-// Share returns B, the gateway's half of the key, for those who decrypt elsewhere.
+// Share returns B, the gateway's half of the key.
 func (o *Object) Share() crypto.Share { return o.share }
 
 // Meta returns meta.jwe as it is stored.
 func (o *Object) Meta() []byte { return o.sealed.Meta }
 
-// CID returns the CID of the entry "data" or "meta.jwe", and that of the object for "".
+// CID returns the CID of the entry "data" or "meta.jwe", or for "" that of the object.
 func (o *Object) CID(entry string) cid.Cid {
 	if entry == "" {
 		return o.sealed.Root
@@ -112,11 +110,10 @@ func (o *Object) CID(entry string) cid.Cid {
 	return o.sealed.Entries[entry]
 }
 
-// Blocks returns the object's blocks as the store has them: ciphertext, not verified.
+// Blocks returns the object's blocks: ciphertext, not verified.
 func (o *Object) Blocks() ipfs.Blocks { return o.blocks }
 
-// Entry opens "data" or "meta.jwe" as it is stored: ciphertext, verified. The object stays open.
-// ErrNotFound for any other name.
+// Entry opens the verified ciphertext of "data" or "meta.jwe"; ErrNotFound for any other name.
 func (o *Object) Entry(ctx context.Context, name string) (*ipfs.File, error) {
 	c, ok := o.sealed.Entries[name]
 	if !ok {
@@ -129,9 +126,9 @@ func (o *Object) Entry(ctx context.Context, name string) (*ipfs.File, error) {
 	return f, nil
 }
 
-// Open opens the attachment with the link's fragment, and gives the object's blocks to it: the
-// file's Close closes the object too, and if Open fails, the object is closed already. ctx governs
-// the reads. Errors: ErrWrongKey, ErrExpired, ErrCorrupt, and the store's.
+// Open opens the attachment with the link's fragment. The file's Close closes the object too; if
+// Open fails, the object is closed. ctx governs the reads too. Errors: ErrWrongKey, ErrExpired,
+// ErrCorrupt, and the store's.
 func (o *Object) Open(ctx context.Context, f crypto.Fragment) (*File, error) {
 	opened, err := o.sealed.Unlock(f, o.share, o.now())
 	if err != nil {

@@ -24,8 +24,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Every size at which something begins comes back through every store, from the start and from
-// within.
+// Files of every critical size come back through every store, from any offset.
 func TestFilesComeBackAtEverySize(t *testing.T) {
 	faults.Covers(t, 53)
 	for name, store := range map[string]func(t *testing.T, s *site) Mode{
@@ -60,17 +59,13 @@ func comesBack(t *testing.T, v *Vault, want []byte) {
 		t.Errorf("the object has %d bytes, of %v until %v", o.Size, o.Created, o.Expires)
 	}
 	f, err := o.Open(t.Context(), l.Fragment)
-	if err != nil {
-		t.Fatalf("%d bytes: %v", size, err)
-	}
+	must.Succeed(t, err)
 	meta := crypto.Meta{Name: "Angebot.pdf", Type: "application/pdf", Size: size, SHA256: sha256.Sum256(want), Created: created}
 	if f.Meta != meta {
 		t.Errorf("%d bytes: got %+v, want %+v", size, f.Meta, meta)
 	}
 	if size < 100 {
-		if err := iotest.TestReader(f, want); err != nil {
-			t.Errorf("%d bytes: %v", size, err)
-		}
+		must.Succeed(t, iotest.TestReader(f, want))
 	}
 	for _, at := range []int64{0, 5, 1<<20 - 1, 1 << 20, 1<<20 + 17, 2 << 20, size / 2, size - 1, size} {
 		if at < 0 || at > size {
@@ -83,12 +78,10 @@ func comesBack(t *testing.T, v *Vault, want []byte) {
 			t.Errorf("%d bytes from %d: got %d, %v", size, at, len(got), err)
 		}
 	}
-	if err := errors.Join(f.Close(), o.Close()); err != nil {
-		t.Error(err)
-	}
+	must.Succeed(t, errors.Join(f.Close(), o.Close()))
 }
 
-// The key stream begins anew wherever the reader moves, within a block of 16 bytes too.
+// After a Seek, also into a cipher block of 16 bytes, the key stream starts at the new offset.
 func TestSeekWithinCipherBlocks(t *testing.T) {
 	v := newSite(t).vault(t, nil)
 	content := pattern(100)
@@ -97,9 +90,8 @@ func TestSeekWithinCipherBlocks(t *testing.T) {
 	must.Succeed(t, err)
 	defer f.Close()
 	for at := range int64(65) {
-		if _, err := f.Seek(at, io.SeekStart); err != nil {
-			t.Fatal(err)
-		}
+		_, err := f.Seek(at, io.SeekStart)
+		must.Succeed(t, err)
 		got := make([]byte, 35)
 		if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, content[at:at+35]) {
 			t.Errorf("at %d: got %x, %v, want %x", at, got, err, content[at:at+35])
@@ -125,19 +117,18 @@ func TestOpenSSLDecrypts(t *testing.T) {
 	}
 }
 
-// openSSL is a decoder that has the key and is not ours.
+// openSSL decrypts data with another implementation.
 func openSSL(key string, sealed io.Reader) ([]byte, error) {
 	cmd := exec.Command("openssl", "enc", "-d", "-aes-256-ctr", "-K", key, "-iv", "0")
 	cmd.Stdin = sealed
 	return cmd.Output()
 }
 
-// An attachment stored in a real node needs neither this program nor its gateway:
+// With the key, an attachment stored in a real node can be read without this program:
 //
 //	ipfs cat CID/data | openssl enc -d -aes-256-ctr -K KEY -iv 0
 //
-// is a complete decoder, given the key. The node pins the object, and none of a mail that was
-// refused.
+// The node pins the object, but no object of a mail that was refused.
 func TestNodeHasThePinnedCiphertext(t *testing.T) {
 	servers.Need(t, "openssl")
 	node := servers.Kubo(t)
@@ -160,7 +151,7 @@ func TestNodeHasThePinnedCiphertext(t *testing.T) {
 	}
 }
 
-// A file keeps the mode it was stored in, whatever the vault stores now.
+// A file keeps the mode in which it was stored, also when the vault's mode changes.
 func TestFilesKeepTheirMode(t *testing.T) {
 	s := newSite(t)
 	split := s.vault(t, nil)
@@ -168,11 +159,7 @@ func TestFilesKeepTheirMode(t *testing.T) {
 	old, free := detached(t, split, []byte("split")), detached(t, linkOnly, []byte("link"))
 	for name, v := range map[string]*Vault{"split": split, "link": linkOnly} {
 		for _, l := range []link.Link{old, free} {
-			if f, err := v.Open(t.Context(), l.CID, l.Fragment); err != nil {
-				t.Errorf("mode %s: %v", name, err)
-			} else {
-				_ = f.Close()
-			}
+			wantErr(t, "mode "+name, errOf(content(t, v, l)), nil)
 		}
 	}
 	if opened(t, split, free.CID).Share() != crypto.ZeroShare() {
@@ -183,23 +170,17 @@ func TestFilesKeepTheirMode(t *testing.T) {
 	}
 }
 
-// Another installation puts objects of our form into the same store, with keys that it knows. The
-// gateway must not serve other people's content.
+// Objects that another installation put into the same store are not served.
 func TestForeignObjectsAreNotFound(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	elsewhere := newSite(t)
 	elsewhere.store = s.store
 	for _, mode := range []Mode{Split, LinkOnly} {
 		foreign := detached(t, elsewhere.vault(t, func(c *Config) { c.Mode = mode }), []byte("not ours"))
 		wantAll(t, v, foreign, ErrNotFound)
-		if _, err := v.Begin().Open(t.Context(), foreign); err == nil {
-			t.Error("a batch opens an object of another")
-		}
-		if err := v.Begin().Drop(t.Context(), foreign); err == nil {
-			t.Error("a batch drops an object of another")
-		}
-		// Neither is one of our blocks served under another CID.
+		wantErr(t, "a batch opens another's object", errOf(v.Begin().Open(t.Context(), foreign)), errForeign)
+		wantErr(t, "a batch drops another's object", v.Begin().Drop(t.Context(), foreign), errForeign)
+		// Our own object is not served under another CID of its root block.
 		ours := detached(t, v, []byte("ours"))
 		ours.CID = cid.NewCidV1(cid.Raw, ours.CID.Hash())
 		wantAll(t, v, ours, ErrNotFound)
@@ -208,83 +189,61 @@ func TestForeignObjectsAreNotFound(t *testing.T) {
 	}
 }
 
-// All wrong keys are answered alike. The answer differs from that to an unknown CID, which the page
-// of the gateway tells without any key.
+// All wrong keys get the same error. An unknown CID gets another, which the page shows without a key.
 func TestKeyAndCIDMustFit(t *testing.T) {
 	faults.Covers(t, 78)
 	v := newSite(t).vault(t, nil)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))
-	var errs []string
+	texts := map[string]bool{}
 	for _, f := range []crypto.Fragment{two.Fragment, {}, join(t, 0), join(t, 1), join(t, 0xff)} {
 		_, err := v.Open(t.Context(), one.CID, f)
-		if !errors.Is(err, ErrWrongKey) {
-			t.Errorf("wrong key: got %v, want ErrWrongKey", err)
-		}
-		errs = append(errs, fmt.Sprint(err))
+		wantErr(t, "wrong key", err, ErrWrongKey)
+		texts[fmt.Sprint(err)] = true
+	}
+	if len(texts) != 1 {
+		t.Errorf("wrong keys are answered differently: %v", texts)
 	}
 	sum, err := multihash.Sum([]byte("no such object"), multihash.SHA2_256, -1)
 	must.Succeed(t, err)
-	if _, err := v.Open(t.Context(), cid.NewCidV1(cid.DagProtobuf, sum), one.Fragment); !errors.Is(err, ErrNotFound) {
-		t.Errorf("right key, no such object: got %v, want ErrNotFound", err)
-	}
-	for _, text := range errs {
-		if text != errs[0] {
-			t.Errorf("wrong keys are answered differently: %q and %q", errs[0], text)
-		}
-	}
+	wantErr(t, "right key, no such object", errOf(v.Open(t.Context(), cid.NewCidV1(cid.DagProtobuf, sum), one.Fragment)), ErrNotFound)
 }
 
 func join(t *testing.T, fill byte) crypto.Fragment {
 	t.Helper()
-	f, err := crypto.FragmentFromBytes([]byte(strings.Repeat(string([]byte{fill}), crypto.SecretSize)))
+	f, err := crypto.FragmentFromBytes(bytes.Repeat([]byte{fill}, crypto.SecretSize))
 	must.Succeed(t, err)
 	return f
 }
 
-// An object in the ledger must have the form too. The vectors have the cases that another decoder
-// can test.
+// A malformed object is refused even if it is in the ledger. The vectors have further cases.
 func TestMalformedObjectsAreCorrupt(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	key, err := crypto.NewKey()
 	must.Succeed(t, err)
 	fragment := key.Split(crypto.ZeroShare())
-	meta := crypto.Meta{Size: 4, Created: s.now}
-	jwe, err := key.SealMeta(meta, crypto.LinkKID)
+	jwe, err := key.SealMeta(crypto.Meta{Size: 4, Created: s.now}, crypto.LinkKID)
 	must.Succeed(t, err)
-	tests := map[string]map[string][]byte{
+	for name, entries := range map[string]map[string][]byte{
 		"data too short":     {"data": []byte("123"), "meta.jwe": jwe},
 		"no data":            {"meta.jwe": jwe},
 		"no metadata":        {"data": []byte("1234")},
 		"metadata too long":  {"data": []byte("1234"), "meta.jwe": make([]byte, crypto.MaxMeta+1)},
 		"metadata not a JWE": {"data": []byte("1234"), "meta.jwe": []byte("{}")},
-	}
-	for name, entries := range tests {
-		c := put(t, s, v, entries)
-		if _, err := v.Open(t.Context(), c, fragment); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
-		}
+	} {
+		wantErr(t, name, errOf(v.Open(t.Context(), put(t, s, v, entries), fragment)), ErrCorrupt)
 	}
 	c := put(t, s, v, map[string][]byte{"data": []byte("1234"), "meta.jwe": jwe})
 	o := opened(t, v, c)
-	if _, err := o.Entry(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("another entry: got %v, want ErrNotFound", err)
-	}
+	wantErr(t, "another entry", errOf(o.Entry(t.Context(), "x")), ErrNotFound)
 	f, err := o.Open(t.Context(), fragment)
-	if err != nil {
-		t.Fatalf("the well-formed one: %v", err)
-	}
-	if err := errors.Join(f.Close(), o.Close()); err != nil {
-		t.Error(err)
-	}
+	must.Succeed(t, err) // this one is well formed
+	must.Succeed(t, errors.Join(f.Close(), o.Close()))
 }
 
-// A kid that differs from the ledger's epoch is refused, whether there is a secret of that epoch or
-// not, and the error does not tell.
+// A kid of another epoch than the ledger's is refused, and the error does not name the kid.
 func TestKidOfAnotherEpochIsCorrupt(t *testing.T) {
 	faults.Covers(t, 80)
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	must.Succeed(t, s.keys.Ensure("2026-10"))
 	key, err := crypto.NewKey()
 	must.Succeed(t, err)
@@ -311,9 +270,8 @@ func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		f, err := v.Open(b.Context(), l.CID, l.Fragment)
 		must.Succeed(b, err)
-		if _, err := io.Copy(io.Discard, f); err != nil {
-			b.Fatal(err)
-		}
+		_, err = io.Copy(io.Discard, f)
+		must.Succeed(b, err)
 		_ = f.Close()
 	}
 }

@@ -22,13 +22,13 @@ const (
 	refusedLine = "refused"
 )
 
-// pendingDir records the batches that are not done yet, one file for each: the CIDs that the batch
-// stores, a line each, written before the store makes the object durable. The batch's process holds
-// the file's lock and removes the file when the batch is done. So a file without a lock was left by
-// a crash, or by a batch that could not reach the store to delete.
+// pendingDir holds a record of each batch that is not done: a file of the CIDs that the batch
+// stores, one a line. A line is written before the store makes its object durable. The batch's
+// process holds a lock on the file, and removes the file when the batch is done. A file without a
+// lock was therefore left by a crash, or by a batch that could not reach the store to delete.
 //
-// The files are not synced. They survive a killed process. A power failure may lose them, and then
-// objects that no mail refers to keep their space.
+// The files are not synced: they survive a killed process, but a power failure may lose them. Then
+// the objects stay in the store although no mail links to them.
 type pendingDir string
 
 func openPending(dir string) (pendingDir, error) {
@@ -42,10 +42,9 @@ func (p pendingDir) create() (*os.File, error) {
 	return durable.CreateLocked(string(p), pendingPrefix+"*")
 }
 
-// Recover deletes the objects of batches that were never finished: their processes were killed, or
-// the store could not be reached. It returns the objects that it deleted, and leaves to the next
-// Recover what it could not delete. Batches that are not done yet, also those of other processes,
-// are not touched.
+// Recover deletes the objects of batches whose process was killed, or could not reach the store to
+// delete. It returns the objects that it deleted. The next Recover tries the others again. Batches
+// in progress, in this process or another, are not touched.
 func (v *Vault) Recover(ctx context.Context) (gone []cid.Cid, err error) {
 	if !durable.Locks {
 		return nil, nil
@@ -85,7 +84,7 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 	}
 	for _, c := range cids {
 		if !refused {
-			// An object in the ledger stays: its mail was passed on, or may have been.
+			// An object in the ledger stays: its mail may have been passed on.
 			if _, promised, err := v.ledger.lookup(c); err != nil {
 				return gone, err
 			} else if promised {
@@ -100,8 +99,8 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 	return gone, durable.Remove(name)
 }
 
-// readPending reads a batch's record. It passes over a line that was cut: the process ended while
-// it wrote the line, so the object was not stored.
+// readPending reads a batch's record. It skips an incomplete line: the process ended while it wrote
+// the line, so the object was not stored.
 func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// entries are the records of batches.
+// entries returns the files that record batches.
 func entries(t *testing.T, s *site) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(s.dir, "pending", "*"))
@@ -23,7 +22,7 @@ func entries(t *testing.T, s *site) []string {
 	return names
 }
 
-// killed ends a batch as the death of its process does: only the lock goes.
+// killed ends a batch as a killed process would: it only releases the lock.
 func killed(t *testing.T, b *Batch) {
 	t.Helper()
 	must.Succeed(t, b.pending.Close())
@@ -38,11 +37,10 @@ func recovered(t *testing.T, v *Vault, want int) {
 	}
 }
 
-// A process may be killed at any moment. What is in the ledger stays, and everything else goes.
+// If a process is killed, the objects in the ledger stay, and Recover deletes the others.
 func TestRecoverDeletesWhatKilledProcessesLeft(t *testing.T) {
 	faults.Covers(t, 25, 46)
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	for _, c := range []struct {
 		name string
 		then func(b *Batch) error
@@ -58,22 +56,22 @@ func TestRecoverDeletesWhatKilledProcessesLeft(t *testing.T) {
 			detach(t, b, []byte("one"))
 			detach(t, b, []byte("two"))
 			must.Succeed(t, c.then(b))
-			other := s.vault(t, nil) // of another process
-			recovered(t, other, 0)   // b's lives
+			other := s.vault(t, nil) // another process
+			recovered(t, other, 0)   // while b's process lives
 			killed(t, b)
 			recovered(t, other, 2-c.kept)
 			if n := s.objects(t) - before; n != c.kept {
 				t.Errorf("%d objects stay, want %d", n, c.kept)
 			}
 			if left := entries(t, s); len(left) > 0 {
-				t.Errorf("entries left: %v", left)
+				t.Errorf("records left: %v", left)
 			}
 		})
 	}
 }
 
-// The data directory may have any name, also one that means something to a shell. A directory that
-// cannot be read is an error, and not an empty one.
+// The name of the data directory may have a shell's wildcards. A directory that cannot be read is an
+// error, not an empty directory.
 func TestRecoverReadsAnyDirectory(t *testing.T) {
 	s := newSite(t)
 	s.dir = filepath.Join(s.dir, "data[1] *?")
@@ -84,97 +82,76 @@ func TestRecoverReadsAnyDirectory(t *testing.T) {
 	recovered(t, v, 1)
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "pending")))
 	if _, err := v.Recover(t.Context()); err == nil {
-		t.Error("no error, and the directory is gone")
+		t.Error("no error, although the directory is gone")
 	}
 }
 
-// A batch that is done leaves no record, and writes none before it stores.
+// A batch has a record from its first object until it is done.
 func TestFinishedBatchLeavesNoRecord(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	for _, end := range []func(b *Batch) error{
 		func(b *Batch) error { return b.Commit(t.Context()) },
 		func(b *Batch) error { return b.Discard(t.Context()) },
 		func(b *Batch) error { return errors.Join(b.Commit(t.Context()), b.Discard(t.Context())) },
 	} {
 		b := v.Begin()
-		if n := len(entries(t, s)); n != 0 {
-			t.Fatalf("%d entries before anything is stored", n)
-		}
+		begun := len(entries(t, s))
 		detach(t, b, []byte("x"))
-		if n := len(entries(t, s)); n != 1 {
-			t.Fatalf("%d entries for a batch under way, want 1", n)
-		}
+		stored := len(entries(t, s))
 		must.Succeed(t, errors.Join(end(b), b.Close()))
-		if left := entries(t, s); len(left) > 0 {
-			t.Errorf("entries left: %v", left)
+		if done := len(entries(t, s)); begun != 0 || stored != 1 || done != 0 {
+			t.Errorf("%d, %d and %d records, want 0, 1 and 0", begun, stored, done)
 		}
 	}
 }
 
-// Nothing is stored without a record: a full disk refuses the mail and leaves nothing behind.
+// If the record cannot be written, as on a full disk, the mail is refused and nothing stays.
 func TestNothingIsStoredWithoutARecord(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, nil)
+	s, v := newVault(t)
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "pending")))
 	b := v.Begin()
 	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); err == nil {
 		t.Error("stored without a record")
 	}
-	if n := s.objects(t); n != 0 {
-		t.Errorf("%d objects stay", n)
-	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	s.wantNothing(t, "no record")
+	must.Succeed(t, b.Close())
 }
 
-// Whatever a batch could not delete while the store was down is deleted later: no mail waits for
-// it.
+// Recover deletes the objects that Discard could not delete while the store was down.
 func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 	faults.Covers(t, 39, 47, 98)
 	for name, before := range map[string]func(b *Batch, store *brokenStore) error{
 		"stored":    func(*Batch, *brokenStore) error { return nil },
 		"committed": func(b *Batch, _ *brokenStore) error { return b.Commit(t.Context()) },
-		"committed, and only the ledger's sync failed": func(b *Batch, _ *brokenStore) error {
+		"committed, but the ledger's sync failed": func(b *Batch, _ *brokenStore) error {
 			return b.v.ledger.append(b.epoch, b.created, b.objects)
 		},
-		"stored, and only the answer was lost": func(b *Batch, store *brokenStore) error {
+		"stored, but the answer was lost": func(b *Batch, store *brokenStore) error {
 			store.lost = true
-			if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("y")); !errors.Is(err, ErrUnavailable) {
-				return fmt.Errorf("Detach: got %w, want ErrUnavailable", err)
-			}
+			wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("y"))), ErrUnavailable)
 			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
-			store := &brokenStore{Store: s.store}
-			s.store = store
-			v := s.vault(t, nil)
+			s, store, v := newBrokenSite(t)
 			b := v.Begin()
 			detach(t, b, []byte("x"))
 			must.Succeed(t, before(b, store))
 			n := s.objects(t)
 			store.delete = ipfs.ErrUnavailable
-			if err := b.Discard(t.Context()); !errors.Is(err, ErrUnavailable) {
-				t.Errorf("Discard: got %v, want ErrUnavailable", err)
-			}
+			wantErr(t, "Discard", b.Discard(t.Context()), ErrUnavailable)
 			must.Succeed(t, b.Close())
 			if gone, err := v.Recover(t.Context()); !errors.Is(err, ErrUnavailable) || len(gone) != 0 {
 				t.Errorf("Recover with a store that is down: %v, %v", gone, err)
 			}
 			store.delete = nil
 			recovered(t, v, n)
-			if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
-				t.Errorf("%d objects and entries %v stay", n, left)
-			}
+			s.wantNothing(t, "recovered")
 		})
 	}
 }
 
-// A real node dies at the third attachment, so the other two cannot be deleted. They are when it is
-// back.
+// If a real node dies during the third attachment, the first two are deleted when it is back.
 func TestObjectsOfADeadNodeAreDeletedLater(t *testing.T) {
 	faults.Covers(t, 39, 45, 47)
 	node := servers.Kubo(t)
@@ -194,26 +171,22 @@ func TestObjectsOfADeadNodeAreDeletedLater(t *testing.T) {
 			node.Kill()
 		}
 		if read > 100<<20 {
-			return 0, errors.New("read to the end of a source after the node had died")
+			return 0, errors.New("the source is read after the node has died")
 		}
 		return len(p), nil
 	}))
 	if !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Detach: got %v, want ErrUnavailable", err)
 	}
-	if err := b.Discard(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("Discard: got %v, want ErrUnavailable", err)
-	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	wantErr(t, "Discard", b.Discard(t.Context()), ErrUnavailable)
+	must.Succeed(t, b.Close())
 	node.Start()
 	recovered(t, v, 2)
 	if got := node.Pins(); !slices.Equal(got, before) {
 		t.Errorf("pins: got %v, want %v", got, before)
 	}
 	if left := entries(t, s); len(left) != 0 {
-		t.Errorf("entries left: %v", left)
+		t.Errorf("records left: %v", left)
 	}
 }
 

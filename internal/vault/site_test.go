@@ -21,7 +21,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
-// site is one installation: a data directory with its store and keyring, and a clock.
+// site is one installation: a data directory with its store, its keyring and a clock.
 type site struct {
 	dir   string
 	store ipfs.Store
@@ -40,7 +40,7 @@ func newSite(t testing.TB) *site {
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
 
-// vault opens the site's vault, as each of its processes would.
+// vault opens the site's vault, like another process of the installation.
 func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	t.Helper()
 	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }}
@@ -50,6 +50,29 @@ func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	v, err := New(cfg, s.store, s.keys, s.dir)
 	must.Succeed(t, err)
 	return v
+}
+
+func newVault(t testing.TB) (*site, *Vault) {
+	t.Helper()
+	s := newSite(t)
+	return s, s.vault(t, nil)
+}
+
+// newBrokenSite returns a site whose store a test can break.
+func newBrokenSite(t testing.TB) (*site, *brokenStore, *Vault) {
+	t.Helper()
+	s := newSite(t)
+	store := &brokenStore{Store: s.store}
+	s.store = store
+	return s, store, s.vault(t, nil)
+}
+
+// wantNothing wants the store to have no object, and no batch to have a record.
+func (s *site) wantNothing(t *testing.T, when string) {
+	t.Helper()
+	if n, left := s.objects(t), entries(t, s); n != 0 || len(left) != 0 {
+		t.Errorf("%s: %d objects and records %v stay", when, n, left)
+	}
 }
 
 func (s *site) objects(t *testing.T) int {
@@ -92,7 +115,7 @@ func opened(t testing.TB, v *Vault, c cid.Cid) *Object {
 	return o
 }
 
-// content reads an object until an error, and returns both.
+// content reads an object to its end or to an error.
 func content(t *testing.T, v *Vault, l link.Link) ([]byte, error) {
 	t.Helper()
 	f, err := v.Open(t.Context(), l.CID, l.Fragment)
@@ -110,7 +133,7 @@ func wantContent(t *testing.T, v *Vault, l link.Link, want []byte) {
 	}
 }
 
-// routes are all ways to ask for something of an object.
+// routes are all ways to ask the vault for an object.
 func routes(v *Vault, l link.Link) map[string]func(context.Context) error {
 	closed := func(c io.Closer, err error) error {
 		if err == nil {
@@ -134,7 +157,7 @@ func wantAll(t *testing.T, v *Vault, l link.Link, want error) {
 	}
 }
 
-// keyHex is K = A ⊕ B, computed from what the gateway and the link say.
+// keyHex is K = A ⊕ B, from the fragment of the link and the share of the gateway.
 func keyHex(t testing.TB, v *Vault, l link.Link) string {
 	t.Helper()
 	key := l.Fragment.Bytes()
@@ -144,7 +167,7 @@ func keyHex(t testing.TB, v *Vault, l link.Link) string {
 	return hex.EncodeToString(key)
 }
 
-// put stores an object that no vault would make, and enters it into the ledger.
+// put stores an object that the vault itself would never make, and adds it to the ledger.
 func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
 	t.Helper()
 	root, err := s.store.Put(t.Context(), "test", func(add ipfs.AddFunc) (cid.Cid, error) {
@@ -164,11 +187,11 @@ func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
 	return root
 }
 
-// brokenStore fails in the methods that a test chooses.
+// brokenStore is a store whose methods fail when a test says so.
 type brokenStore struct {
 	ipfs.Store
 	put, open, delete error
-	lost              bool // Put stores, and only its answer is lost
+	lost              bool // Put stores, but returns an error
 	names             []string
 }
 
@@ -208,3 +231,13 @@ func kuboStore(t *testing.T, node *servers.KuboNode) *kubo.Store {
 	t.Cleanup(func() { _ = store.Close() })
 	return store
 }
+
+func wantErr(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got %v, want %v", what, err, want)
+	}
+}
+
+// errOf returns the error of a call, which is its argument.
+func errOf[T any](_ T, err error) error { return err }

@@ -11,12 +11,11 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
-// ticketLife is how long after the click a download may begin, or resume. The link makes a new
-// ticket at any time.
+// ticketLife is how long after the click a download may begin or resume.
 const ticketLife = 8 * time.Hour
 
-// SealTicket returns what stands for the link's fragment in the address of a download, so that the
-// entry in a log or a history is soon of no use. It does not check whether the fragment is right.
+// SealTicket returns the ticket that replaces the link's fragment in the address of a download, so
+// that an address in a log or a history soon stops working. It does not check the fragment.
 func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	rec, err := v.admit(c)
 	if err != nil {
@@ -24,9 +23,9 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	}
 	until := v.cfg.Now().Add(ticketLife).Unix()
 	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(until))
-	// With the object's own epoch, a gateway that may only read the keyring can seal.
+	// The object's own epoch comes first: it works with a read-only keyring too.
 	ticket, err := v.keys.SealTicket(rec.epoch, plain, c.Bytes())
-	if errors.Is(err, crypto.ErrNoEpoch) { // in mode "link" there may be none
+	if errors.Is(err, crypto.ErrNoEpoch) { // an epoch of mode "link" may have no secret
 		epoch := v.epoch(v.cfg.Now())
 		if err = v.keys.Ensure(epoch); err == nil {
 			ticket, err = v.keys.SealTicket(epoch, plain, c.Bytes())
@@ -38,8 +37,7 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	return ticket, nil
 }
 
-// OpenTicket returns the fragment. It returns ErrTicket if the ticket is another object's, or too
-// old.
+// OpenTicket returns the fragment, or ErrTicket if the ticket is another object's or too old.
 func (v *Vault) OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
 	if _, err := v.admit(c); err != nil {
 		return crypto.Fragment{}, err

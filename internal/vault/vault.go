@@ -13,12 +13,11 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Errors that a caller has to tell apart. Some are those of lower packages, so that one name stands
-// for one condition wherever it was found.
+// The errors that callers tell apart. Some are those of lower packages: one condition has one error.
 var (
 	ErrNotFound    = ipfs.ErrNotFound    // not in the ledger, or lost by the store
-	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached: trying later may help
-	ErrCorrupt     = ipfs.ErrCorrupt     // the store gave other bytes than were stored
+	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached; trying later may help
+	ErrCorrupt     = ipfs.ErrCorrupt     // the stored object is damaged or malformed
 	ErrWrongKey    = crypto.ErrWrongKey  // the fragment does not open this object
 	ErrExpired     = object.ErrExpired
 	ErrRevoked     = errors.New("attachment was revoked")
@@ -33,13 +32,13 @@ const (
 	LinkOnly             // the link alone, even when no gateway is left
 )
 
-// Config is what a Vault needs to know.
+// Config configures a Vault.
 type Config struct {
 	BaseURL   string           // what links begin with: https://HOST[/prefix]
-	Mode      Mode             // of what is stored from now on; stored objects keep theirs
+	Mode      Mode             // of new objects; stored objects keep theirs
 	Retention time.Duration    // how long files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
-	Memory    *memory.Budget   // for reading mails ahead of the store; nil: no limit
+	Memory    *memory.Budget   // for the read-ahead of mails; nil: no limit
 }
 
 // Vault is safe for concurrent use, and several processes may share its directory.
@@ -64,7 +63,7 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 		cfg.Now = time.Now
 	}
 	if cfg.Retention < 0 {
-		return nil, errors.New("retention is negative: want 0, for ever, or a period")
+		return nil, errors.New("retention is negative; set a period, or 0 for ever")
 	}
 	ledger, err := openLedger(filepath.Join(dataDir, "ledger"))
 	if err != nil {
@@ -81,13 +80,13 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied, pending: pending}, nil
 }
 
-// epoch returns the epoch of what is stored at t. It is a day where files expire, so that a day's
+// epoch returns the epoch of what is stored at t. If files expire, an epoch is a day, so that its
 // secret can be destroyed as soon as its last file has expired.
 func (v *Vault) epoch(t time.Time) crypto.Epoch {
 	return crypto.EpochOf(t, v.cfg.Mode == Split && v.cfg.Retention > 0)
 }
 
-// expires returns when an object of that time ends; zero for never.
+// expires returns when an object created then expires; zero for never.
 func (v *Vault) expires(created time.Time) time.Time {
 	if v.cfg.Retention == 0 {
 		return time.Time{}

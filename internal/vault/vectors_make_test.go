@@ -29,7 +29,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/vectors anew")
 
-// sequence is n bytes that count up.
+// sequence returns n bytes that count up.
 func sequence(first byte, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -55,14 +55,11 @@ func gcm(t *testing.T, key []byte) cipher.AEAD {
 }
 
 func jweHeader(kid string) string {
-	quoted, err := json.Marshal(kid)
-	if err != nil {
-		panic(err)
-	}
+	quoted, _ := json.Marshal(kid) // fails for no string
 	return `{"alg":"dir","enc":"A256GCM","kid":` + string(quoted) + `}`
 }
 
-// sealJWE is RFC 7516 by hand, with an IV that is known: only vectors may have one.
+// sealJWE follows RFC 7516 by hand, with a fixed IV, which only vectors may have.
 func sealJWE(t *testing.T, key []byte, header string, plain []byte) string {
 	t.Helper()
 	b64 := base64.RawURLEncoding.EncodeToString
@@ -72,7 +69,7 @@ func sealJWE(t *testing.T, key []byte, header string, plain []byte) string {
 	return strings.Join([]string{protected, "", b64(iv), b64(sealed[:at]), b64(sealed[at:])}, ".")
 }
 
-// maker builds one object vector, by the specification and not by the code under test.
+// maker builds an object vector by the specification, without the code under test.
 type maker struct {
 	key, secret []byte
 	kid         string // of meta.jwe; "link" has no share
@@ -157,7 +154,7 @@ func encode(t *testing.T, raw []byte) string {
 	return f.Encode()
 }
 
-// refused turns a vector into one that does not open. What only opening would show goes away.
+// refused turns a vector into one that does not open, and removes what only opening could show.
 func refused(v objectVector, expect string) objectVector {
 	v.Expect, v.Key, v.Share, v.MetaJWE, v.Meta, v.Attachment = expect, "", "", "", nil, nil
 	return v
@@ -171,8 +168,7 @@ func objectVectors(t *testing.T) map[string]objectVector {
 
 	linkMode := newMaker()
 	linkMode.kid = "link"
-	out["02-link"] = linkMode.make(t, `Mode "link": the share is zero, the fragment is the key, no epoch's secret is needed.`, hello)
-	v := out["02-link"]
+	v := linkMode.make(t, `Mode "link": the share is zero, the fragment is the key, no epoch's secret is needed.`, hello)
 	v.Keys = map[string]string{}
 	out["02-link"] = v
 
@@ -188,19 +184,17 @@ func objectVectors(t *testing.T) map[string]objectVector {
 	v = split
 	v.Comment, v.Keys = "The epoch's secret was destroyed.", map[string]string{}
 	out["06-epoch-destroyed"] = refused(v, "expired")
-	v = split
-	v.Comment, v.Link = "The fragment of another attachment.", v.Link[:strings.Index(v.Link, "#")]+out["03-empty"].Link[strings.Index(v.Link, "#"):]
-	out["07-wrong-key"] = refused(v, "wrong key")
-	v = split
-	v.Comment, v.Link = "The fragment was cut.", v.Link[:len(v.Link)-6]
-	out["08-fragment-cut"] = refused(v, "incomplete")
-	v = split
-	v.Comment, v.Link = "The fragment is missing.", v.Link[:strings.Index(v.Link, "#")]
-	out["09-fragment-missing"] = refused(v, "incomplete")
-	v = split
-	v.Comment, v.Link = "A digit that base58btc has not.", v.Link[:len(v.Link)-1]+"0"
-	out["10-fragment-invalid"] = refused(v, "invalid")
-
+	at, size := strings.Index(split.Link, "#"), len(split.Link)
+	for name, c := range map[string]struct{ comment, link, expect string }{
+		"07-wrong-key":        {"The fragment of another attachment.", split.Link[:at] + out["03-empty"].Link[at:], "wrong key"},
+		"08-fragment-cut":     {"The fragment was cut.", split.Link[:size-6], "incomplete"},
+		"09-fragment-missing": {"The fragment is missing.", split.Link[:at], "incomplete"},
+		"10-fragment-invalid": {"A digit that base58btc has not.", split.Link[:size-1] + "0", "invalid"},
+	} {
+		v = split
+		v.Comment, v.Link = c.comment, c.link
+		out[name] = refused(v, c.expect)
+	}
 	for name, i := range map[string]int{"11-data-altered": 0, "12-meta-altered-in-store": 1, "13-directory-altered": 2} {
 		v = split
 		v.Comment, v.Blocks = "The store gives a block with one bit flipped.", slices.Clone(v.Blocks)
@@ -215,7 +209,7 @@ func objectVectors(t *testing.T) map[string]objectVector {
 	return out
 }
 
-// addMadeVectors adds objects whose blocks are all true: it is their maker who means ill.
+// addMadeVectors adds objects whose blocks match their CIDs but whose maker breaks the format.
 func addMadeVectors(t *testing.T, out map[string]objectVector, hello []byte) {
 	t.Helper()
 	m := newMaker()
@@ -305,8 +299,7 @@ func makeTicket(t *testing.T, split objectVector) ticketVector {
 	return v
 }
 
-// TestVectorsAreCurrent makes all vectors anew and compares them with the files; -update writes
-// them.
+// TestVectorsAreCurrent makes all vectors and compares them with the files; -update writes them.
 func TestVectorsAreCurrent(t *testing.T) {
 	files := make(map[string]any)
 	objects := objectVectors(t)
@@ -320,10 +313,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 	key := sequence(0x00, 32)
 	data := dataVector{Key: hex.EncodeToString(key)}
 	for _, size := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77} {
-		data.Files = append(data.Files, struct {
-			Size int64  `json:"size"`
-			CID  string `json:"cid"`
-		}{size, dataCID(t, key, size)})
+		data.Files = append(data.Files, sizeVector{size, dataCID(t, key, size)})
 	}
 	files["data.json"] = data
 	files["keystream.json"] = makeKeystream(t, key)
@@ -341,8 +331,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 			t.Errorf("%s is not what -update would write (%v)", name, err)
 		}
 	}
-	// Two more are others': skeleton.json is internal/skeleton's, files.json is
-	// internal/filelist's.
+	// Two more belong to other packages: skeleton.json and files.json.
 	if got, err := os.ReadDir(vectorDir); err != nil || len(got) != len(files)+2 {
 		t.Errorf("%s has %d files, want %d, %v", vectorDir, len(got), len(files)+2, err)
 	}
@@ -356,12 +345,9 @@ func makeKeystream(t *testing.T, key []byte) keystreamVector {
 	for _, offset := range []int64{0, 1, 15, 16, 17, 1 << 20, 16<<32 - 16, 16<<32 - 1, 16 << 32, 16<<32 + 5} {
 		var counter [16]byte
 		binary.BigEndian.PutUint64(counter[8:], uint64(offset/16))
-		stream := make([]byte, 48)
-		cipher.NewCTR(block, counter[:]).XORKeyStream(stream, stream)
-		v.Streams = append(v.Streams, struct {
-			Offset int64  `json:"offset"`
-			Bytes  string `json:"bytes"`
-		}{offset, hex.EncodeToString(stream[offset%16:][:32])})
+		zeros := make([]byte, 48)
+		cipher.NewCTR(block, counter[:]).XORKeyStream(zeros, zeros)
+		v.Streams = append(v.Streams, stream{offset, hex.EncodeToString(zeros[offset%16:][:32])})
 	}
 	return v
 }
