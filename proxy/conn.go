@@ -89,8 +89,7 @@ func giveBack(pool *sync.Pool, r *bufio.Reader) {
 	pool.Put(r)
 }
 
-// rebuffer moves what from has buffered to to, which then reads on from src. It returns what to now
-// reads from.
+// rebuffer makes to read what from has buffered, and then src. It returns the new source of to.
 func rebuffer(to, from *bufio.Reader, src io.Reader) io.Reader {
 	rest, _ := from.Peek(from.Buffered())
 	if len(rest) > 0 {

@@ -11,9 +11,8 @@ import (
 // dotReader reads one message as its author wrote it: without the dots that the transfer added, and
 // without the dot that ends the message (RFC 5321 section 4.5.2).
 //
-// Only CRLF . CRLF ends a message. A receiver that also accepts LF . LF, or anything else that
-// looks similar, reads the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL
-// are data.
+// Only CRLF . CRLF ends a message. A receiver that also accepts LF . LF, or anything similar, reads
+// the rest of the body as commands: SMTP smuggling. Bare CR, bare LF and NUL are data.
 type dotReader struct {
 	src *bufio.Reader
 	bol bool // at the beginning of a line: the two bytes before were CRLF
@@ -22,15 +21,14 @@ type dotReader struct {
 }
 
 func newDotReader(src *bufio.Reader) *dotReader {
-	// The first line begins after the CRLF of the DATA command.
-	return &dotReader{src: src, bol: true}
+	return &dotReader{src: src, bol: true} // the DATA command ended with CRLF
 }
 
 // Read returns io.EOF after the final dot only: a connection that ends earlier is an
 // io.ErrUnexpectedEOF. It consumes nothing of the bufio.Reader beyond the final CRLF.
 func (d *dotReader) Read(p []byte) (n int, err error) {
 	for n < len(p) && d.err == nil {
-		// Three bytes decide about a dot. Return what is there before waiting for them.
+		// Three bytes decide about a dot. What is there is returned before waiting for them.
 		if n > 0 && d.src.Buffered() < len(endOfData) {
 			break
 		}
@@ -54,7 +52,7 @@ func (d *dotReader) step(p []byte) int {
 		return d.fail(err)
 	}
 	if d.bol && b[0] == '.' {
-		// Every message has three bytes left here, so this never waits for bytes that do not exist.
+		// The rest of a message has at least three bytes, so Peek waits for no byte after its end.
 		if b, err = d.src.Peek(len(endOfData)); err != nil {
 			return d.fail(err)
 		}
@@ -115,7 +113,7 @@ func endsLine(b []byte, cr bool) bool {
 // says no), and LF . LF sent verbatim would end the message for some of them. Changed in this way,
 // it is the same message for all of them.
 //
-// Buffers are written when full: call Flush before waiting for more. Close ends the message.
+// The caller must call Flush before it waits for more of the message. Close ends the message.
 type dotWriter struct {
 	dst  *bufio.Writer
 	bol  bool // at the beginning of a line: the two bytes before were CRLF, or there were none
@@ -123,11 +121,9 @@ type dotWriter struct {
 	held bool // a bare LF is not written yet, because a dot may follow
 }
 
-func newDotWriter(dst *bufio.Writer) *dotWriter {
-	return &dotWriter{dst: dst, bol: true}
-}
+func newDotWriter(dst *bufio.Writer) *dotWriter { return &dotWriter{dst: dst, bol: true} }
 
-// Write returns the destination's error, which stays.
+// Write returns the destination's error, and every later Write returns it again.
 func (d *dotWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		d.release(p[n] == '.')
@@ -168,8 +164,7 @@ func (d *dotWriter) release(endLine bool) {
 // Flush sends what is buffered. The message can still be abandoned.
 func (d *dotWriter) Flush() error { return d.dst.Flush() }
 
-// Close sends the final dot. The dot needs a line of its own, so a message that does not end with
-// CRLF is given one.
+// Close sends the final dot, on a line of its own: it ends the message's last line if necessary.
 func (d *dotWriter) Close() error {
 	d.release(true)
 	if !d.bol {

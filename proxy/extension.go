@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,15 +13,15 @@ import (
 
 // offered are the EHLO keywords that still hold with us in between: they are about the envelope, or
 // about bytes that we pass on. CHUNKING and BINARYMIME would bring data without a final dot;
-// STARTTLS and AUTH belong to the server before us. Keywords that we do not know are not offered.
+// STARTTLS and AUTH are the task of the server before us. No unknown keyword is offered.
 var offered = []string{
 	"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "XFORWARD", "VRFY", "ETRN", "PIPELINING",
 }
 
-// filterEHLO keeps the greeting and those keywords of an EHLO reply that we can honor, and puts in
-// our own SIZE. A limit of 0 takes the next hop's. It returns the limit that is now in force.
+// filterEHLO keeps the greeting and the offered keywords of an EHLO reply, and sets SIZE to limit,
+// or leaves the next hop's if limit is 0. It returns the limit that is in force, 0 for none.
 func filterEHLO(a answer, limit int64) (answer, int64) {
-	lines := a.lines()
+	lines := bytes.Split(bytes.TrimSuffix(a.text, crlf), crlf)
 	kept := lines[:1]
 	for _, line := range lines[1:] {
 		fields := bytes.Fields(line[min(4, len(line)):])
@@ -29,7 +30,10 @@ func filterEHLO(a answer, limit int64) (answer, int64) {
 		}
 		if bytes.EqualFold(fields[0], []byte("SIZE")) {
 			if limit == 0 && len(fields) > 1 {
-				limit = nextHopLimit(fields[1])
+				n, err := strconv.ParseInt(string(fields[1]), 10, 64)
+				if err == nil { // a malformed value is no limit
+					limit = max(n, 0)
+				}
 			}
 			line = fmt.Appendf(nil, "250 SIZE %d", limit)
 		}
@@ -46,17 +50,8 @@ func filterEHLO(a answer, limit int64) (answer, int64) {
 	return out, limit
 }
 
-// nextHopLimit reads the value of a SIZE keyword. 0 means no limit, as does a malformed value.
-func nextHopLimit(value []byte) int64 {
-	n, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
-}
-
 // takeSize removes the SIZE parameter from a MAIL command (RFC 1870), because the next hop will
-// never see a mail of that size. All other bytes stay. It fails if the size is beyond the limit.
+// never see a mail of that size. All other bytes stay. It fails if the size exceeds the limit.
 func takeSize(line []byte, limit int64) ([]byte, error) {
 	_, at := path(line)
 	out := slices.Clone(line[:at])
@@ -80,9 +75,8 @@ func takeSize(line []byte, limit int64) ([]byte, error) {
 }
 
 func checkSize(value string, limit int64) error {
-	// RFC 1870 section 4: up to 20 digits, which is all that a uint64 needs.
-	size, err := strconv.ParseUint(value, 10, 64)
-	if err != nil && !isRange(err) {
+	size, err := strconv.ParseUint(value, 10, 64) // up to 20 digits: RFC 1870 section 4
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return errBadSize
 	}
 	if limit > 0 && size > uint64(limit) {
@@ -91,13 +85,8 @@ func checkSize(value string, limit int64) error {
 	return nil
 }
 
-func isRange(err error) bool {
-	e, ok := err.(*strconv.NumError)
-	return ok && e.Err == strconv.ErrRange
-}
-
 // path finds the path of a MAIL or RCPT command, which a client may write without angle brackets. A
-// quoted local part may hold blanks and angle brackets of its own.
+// quoted local part may contain blanks and angle brackets.
 func path(line []byte) (begin, end int) {
 	i := bytes.IndexByte(line, ':') + 1
 	if i == 0 {
@@ -129,8 +118,8 @@ func address(line []byte) string {
 	return strings.Trim(string(line[begin:end]), "<>")
 }
 
-// forwardedAddr returns the client's IP address in an XFORWARD command, or nothing if the sender of
-// the command does not know it. ok reports whether the command has an address at all.
+// forwardedAddr returns the client's IP address in an XFORWARD command, empty if it is unknown. ok
+// reports whether the command has the attribute at all.
 func forwardedAddr(line []byte) (addr string, ok bool) {
 	for _, attr := range strings.Fields(strings.ToLower(string(line))) {
 		if value, ok := strings.CutPrefix(attr, "addr="); ok {
@@ -144,7 +133,7 @@ func forwardedAddr(line []byte) (addr string, ok bool) {
 	return "", false
 }
 
-// ip returns the IP address of a peer, or nothing if it has none.
+// ip returns the IP address of a peer, or "" if it has none.
 func ip(a net.Addr) string {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		return tcp.IP.String()

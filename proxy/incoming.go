@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -9,8 +8,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// incoming is a message as it comes from the client. The first failure stays: Read returns it from
-// then on, and only drain gets to the message's end.
+// incoming is a message as it comes from the client. After a failure every Read returns that
+// failure, and only drain reads on to the message's end.
 type incoming struct {
 	dots  *dotReader
 	limit int64 // 0: none
@@ -18,12 +17,8 @@ type incoming struct {
 	hops  hopCounter
 	ended bool       // the final dot was read
 	atEnd func()     // called at the final dot
-	sink  *dotWriter // nil, or what to flush before waiting: the next hop waits no longer than we do
+	sink  *dotWriter // nil, or flushed before we wait for the client: the next hop gets all we have
 	err   error
-}
-
-func newIncoming(src *bufio.Reader, limit int64, atEnd func()) *incoming {
-	return &incoming{dots: newDotReader(src), limit: limit, atEnd: atEnd}
 }
 
 func (in *incoming) Read(p []byte) (int, error) {
@@ -53,9 +48,8 @@ func (in *incoming) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain reads on to the real end of the message. Nothing else may follow a failure inside data:
-// what comes next in the stream is the message's text, and a server that reads it as commands is
-// attacked.
+// drain reads on to the real end of the message. After a failure inside data it must be called:
+// otherwise the rest of the message's text would be read as commands.
 func (in *incoming) drain() error {
 	if in.ended {
 		return nil
@@ -67,8 +61,7 @@ func (in *incoming) drain() error {
 	return nil
 }
 
-// clientError names a failed read from the client. The client is gone, or would not understand an
-// answer: the session ends.
+// clientError names a failed read from the client. The reply to it is a 421: the session ends.
 func clientError(err error) error {
 	own := errGone
 	if isTimeout(err) {
@@ -77,8 +70,8 @@ func clientError(err error) error {
 	return fmt.Errorf("%w: %w: %w", transaction.ErrAbandoned, own, err)
 }
 
-// maxHops is Postfix's hopcount_limit. A next hop that leads back to us adds a Received line each
-// time round, so a loop ends here (RFC 5321 section 6.3).
+// maxHops is Postfix's hopcount_limit. It ends a mail loop, in which the next hop leads back to us:
+// each round adds a Received line (RFC 5321 section 6.3).
 const maxHops = 50
 
 var received = []byte("received:")

@@ -25,8 +25,8 @@ var errSlow = errors.New("not done in time for the client")
 // receive takes the message that follows our 354 and returns the verdict on it. When it returns,
 // the message was read to its real end, or the error says that the client is lost.
 //
-// Only the message's own context ends it early: canceling it closes the connection to the next hop,
-// and so abandons whatever the next hop has of the message.
+// Only the message's context ends it early: canceling the context closes the connection to the next
+// hop, which abandons what the next hop has of the message.
 func (s *session) receive(ctx context.Context) (v verdict, err error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -34,11 +34,11 @@ func (s *session) receive(ctx context.Context) (v verdict, err error) {
 	defer release()
 	buf := s.lendInput()
 	defer s.takeBackInput(buf)
-	w := newWatch(end, s.client, buf, s.cfg.Timeouts.Reply)
+	w := &watch{end: end, client: s.client, input: buf, limit: s.cfg.Timeouts.Reply, leaveClient: func() {}}
 	w.keepAwake(s.next, s.cfg.Timeouts.Noop)
 	defer w.stop()
 
-	in := newIncoming(buf, s.limit, w.clientWaits)
+	in := &incoming{dots: newDotReader(buf), limit: s.limit, atEnd: w.clientWaits}
 	mail := transaction.Begin(s.cfg.Mail, s.envelope, in, s.log)
 	defer mail.Close(ctx)
 	m := &message{mail: mail, in: in, next: s.next, watch: w, enter: s.enter, reply: s.cfg.Timeouts.Reply}
@@ -58,7 +58,7 @@ func (s *session) receive(ctx context.Context) (v verdict, err error) {
 	return v, err
 }
 
-// lendInput gives what the client sends a buffer for message data, until takeBackInput.
+// lendInput lends a buffer for message data to what the client sends, until takeBackInput.
 func (s *session) lendInput() *bufio.Reader {
 	buf := borrow(&dataReaders, nil)
 	s.src = rebuffer(buf, s.in, s.src)
@@ -70,8 +70,8 @@ func (s *session) takeBackInput(buf *bufio.Reader) {
 	giveBack(&dataReaders, buf)
 }
 
-// transfer is the way of the message. S2: it comes in, and its attachments are stored. S3: all of
-// it was read, and all of them are stored. A message that passes goes on to the next hop in S2.
+// transfer takes the message to the next hop. S2: its attachments are stored while it arrives. S3:
+// all is read and stored. A message that passes goes on to the next hop in S2.
 func (m *message) transfer(ctx context.Context) (verdict, error) {
 	if err := m.mail.Receive(ctx, m.reply); err != nil {
 		return verdict{}, err
@@ -96,8 +96,8 @@ func (m *message) transfer(ctx context.Context) (verdict, error) {
 	return m.finish(ctx, w)
 }
 
-// finish ends a message that the next hop has, but for its end. S4: its links work, and the final
-// dot is sent. S5: the next hop has answered.
+// finish ends a message of which the next hop has everything but the end. S4: the links work, and
+// the final dot is sent. S5: the next hop has answered.
 func (m *message) finish(ctx context.Context, w *dotWriter) (verdict, error) {
 	if err := m.mail.Commit(ctx); err != nil {
 		return verdict{}, err

@@ -16,17 +16,17 @@ import (
 // dot or closing the connection ends it: QUIT or RSET would become a part of it, and a client
 // library that sends the dot first would deliver half a mail.
 //
-// It is not safe for concurrent use, but for abandon.
+// nextHop is not safe for concurrent use, except for abandon.
 type nextHop struct {
 	conn   *conn
 	in     *bufio.Reader
-	inData bool // a message has begun, and its end has not been answered
+	inData bool // a message has begun, and the next hop has not answered its final dot
 	lost   bool
 }
 
 var errLost = errors.New("next hop lost")
 
-// dialer reaches the next hop that the configuration names.
+// dialer returns a function that dials addr, which is host:port or unix:/path.
 func dialer(addr string, timeout time.Duration) func(context.Context) (net.Conn, error) {
 	network := "tcp"
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
@@ -36,7 +36,7 @@ func dialer(addr string, timeout time.Duration) func(context.Context) (net.Conn,
 	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, addr) }
 }
 
-// connect dials the next hop and returns its greeting. ctx ends the wait for it.
+// connect dials the next hop and returns the greeting. It stops waiting for it when ctx ends.
 func connect(ctx context.Context, dial func(context.Context) (net.Conn, error), t Timeouts) (*nextHop, answer, error) {
 	c, err := dial(ctx)
 	if err != nil {
@@ -58,8 +58,8 @@ func (n *nextHop) command(line []byte) (answer, error) {
 	case n.lost:
 		return answer{}, errLost
 	case n.hasUnread():
-		// This reply answers no command. If it says why the next hop leaves, it answers this
-		// command too; with any other, each command would get the answer of the one before.
+		// This reply answers no command. A 421 says why the next hop leaves, and is relayed. With any
+		// other, each command would get the answer of the one before.
 		a, err := n.answer()
 		if err == nil && a.code != 421 {
 			err = n.lose(errBadReply)
@@ -72,7 +72,7 @@ func (n *nextHop) command(line []byte) (answer, error) {
 	return n.answer()
 }
 
-// hasUnread reports whether the next hop has said something that is not read yet, or has left.
+// hasUnread reports whether the next hop has said something that we have not read, or has left.
 func (n *nextHop) hasUnread() bool { return n.in.Buffered() > 0 || hasUnread(n.conn.Conn) }
 
 func (n *nextHop) answer() (answer, error) {
@@ -95,8 +95,7 @@ func (n *nextHop) data() (*dotWriter, answer, error) {
 	case a.negative():
 		return nil, a, nil
 	case a.code != 354:
-		// Relayed, a 250 would accept a mail that nobody has.
-		return nil, answer{}, n.lose(errBadReply)
+		return nil, answer{}, n.lose(errBadReply) // relaying a 250 would accept a mail that nobody has
 	}
 	n.inData = true
 	buf := dataWriters.Get().(*bufio.Writer)
@@ -111,9 +110,9 @@ func (n *nextHop) release(w *dotWriter) {
 	w.dst = nil
 }
 
-// early reads a reply to the message that came before we sent the final dot. Normally there is
-// none. A refusal is the answer to the message, whose end is then never sent. Any other reply loses
-// the connection: mistaken for the answer to the final dot, it would accept a mail that nobody has.
+// early reads a reply that came before we sent the final dot. Normally there is none. A refusal
+// answers the message, and the dot is never sent. Any other reply loses the connection: mistaken
+// for the answer to the dot, it would accept a mail that nobody has.
 func (n *nextHop) early() (answer, error) {
 	if !n.hasUnread() {
 		return answer{}, nil
@@ -129,16 +128,15 @@ func (n *nextHop) early() (answer, error) {
 	return a, nil
 }
 
-// A verdict is what became of a message: what the client is told, and who has the message now.
+// A verdict says what the client is told about a message, and whether the next hop has it.
 type verdict struct {
-	answer
-	accepted int  // positive answers to the final dot; SMTP has one answer for all recipients
-	unknown  bool // the final dot was sent, and not answered
+	answer       // positive: to the final dot
+	unknown bool // the final dot was sent, and not answered
 }
 
 func (v verdict) fate() transaction.Fate {
 	switch {
-	case v.accepted > 0:
+	case v.positive():
 		return transaction.Accepted
 	case v.unknown:
 		return transaction.Unknown
@@ -146,7 +144,7 @@ func (v verdict) fate() transaction.Fate {
 	return transaction.Refused
 }
 
-// finish sends the final dot and returns the verdict of the next hop. After an error it is unknown.
+// finish sends the final dot and returns the next hop's verdict, which is unknown after an error.
 func (n *nextHop) finish(w *dotWriter) (verdict, error) {
 	if err := w.Close(); err != nil {
 		return verdict{unknown: true}, n.lose(err)
@@ -159,14 +157,10 @@ func (n *nextHop) finish(w *dotWriter) (verdict, error) {
 		return verdict{unknown: true}, err
 	}
 	n.inData = false
-	v := verdict{answer: a}
-	if a.positive() {
-		v.accepted++
-	}
-	return v, nil
+	return verdict{answer: a}, nil
 }
 
-// noop keeps the next hop from giving up the session. It fails if the next hop leaves.
+// noop keeps the next hop from ending the idle session. It fails if the next hop has left.
 func (n *nextHop) noop() error {
 	a, err := n.command([]byte("NOOP"))
 	if err == nil && a.closing() {
@@ -175,7 +169,7 @@ func (n *nextHop) noop() error {
 	return err
 }
 
-// reset makes the next hop forget an envelope whose message it was never given.
+// reset makes the next hop forget the envelope of a message that it never got.
 func (n *nextHop) reset() {
 	if n.lost {
 		return

@@ -2,14 +2,13 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 
 	"github.com/emersion/go-smtp"
 )
 
-// Our own replies. The log has the cause; the peer is told a fixed sentence.
+// Our own replies. The log has the cause; the client is told a fixed sentence.
 var (
 	errTemporary   = newReply(451, smtp.EnhancedCode{4, 3, 0}, "Temporary failure, please try again later")
 	errTooBig      = newReply(552, smtp.EnhancedCode{5, 3, 4}, "Message size exceeds the limit")
@@ -33,8 +32,8 @@ func newReply(code int, enhanced smtp.EnhancedCode, text string) *smtp.SMTPError
 	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: text}
 }
 
-// reply says what a failure is called on the wire. Only what is known to be permanent is told as
-// permanent: any failure that we did not foresee is a 451, and the sender keeps the mail.
+// reply returns what the client is told about a failure. Only a failure that is known to be
+// permanent gets a 5xx: any that we did not foresee is a 451, and the sender keeps the mail.
 func reply(err error) *smtp.SMTPError {
 	if own := (*smtp.SMTPError)(nil); errors.As(err, &own) {
 		return own
@@ -58,9 +57,6 @@ func ownAnswer(e *smtp.SMTPError, hostname string) answer {
 }
 
 func (a answer) positive() bool { return a.code/100 == 2 }
-
-// negative reports whether the answer is a refusal, which may be passed on for a mail that was not
-// delivered.
 func (a answer) negative() bool { return a.code/100 == 4 || a.code/100 == 5 }
 
 // closing reports whether the connection ends with this answer (RFC 5321 section 3.8).
@@ -104,9 +100,4 @@ func parseReplyLine(line []byte) (code int, more, ok bool) {
 		code = code*10 + int(c-'0')
 	}
 	return code, len(line) > 3 && line[3] == '-', code >= 200 && code < 600
-}
-
-// lines returns the answer's lines without their ends.
-func (a answer) lines() [][]byte {
-	return bytes.Split(bytes.TrimSuffix(a.text, crlf), crlf)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,34 +21,29 @@ type Config struct {
 	NextHop     string             // host:port, or unix:/path
 	Mail        transaction.Config // what is done to mails
 	MaxSize     int64              // bytes of a message; 0: what the next hop advertises
-	MaxSessions int                // beyond it clients are told 421; 0: 200
-	Hostname    string             // names us in a 421; empty: localhost
+	MaxSessions int                // further clients are told 421; 0: 200
+	Hostname    string             // our name in a 421; empty: localhost
 	Timeouts    Timeouts
 
-	// Observe, if not nil, is called for each message, with the code that the client was told, or
-	// would have been. It must be safe for concurrent use.
+	// Observe, if not nil, is called for each message with the code of our reply, even if the client
+	// left before the reply. It must be safe for concurrent use.
 	Observe func(o transaction.Outcome, code int)
 }
 
-// Timeouts bound silence, not work: a peer that makes progress is never cut. Zero means the
-// default.
+// Timeouts bound silence: a peer that makes progress is never cut. Zero means the default.
 type Timeouts struct {
 	Dial   time.Duration // to reach the next hop: 10 s
 	Client time.Duration // for the client's next byte: 300 s (RFC 5321 section 4.5.3.2.7)
-	// Reply is for each reply of the next hop, and for how long a client may wait for us, in data
-	// or after its final dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
+	// Reply bounds each reply of the next hop, and a client's wait for us in data or after its final
+	// dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
 	Reply time.Duration
-	// Noop is between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives up
-	// after 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
+	// Noop is the time between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives
+	// up after 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
 	Noop time.Duration
 }
 
-const (
-	defaultSessions = 200
-	// maxAcceptWait is the longest pause after an accept that failed for want of descriptors, which
-	// come back when sessions end.
-	maxAcceptWait = time.Second
-)
+// maxAcceptWait is the longest pause after accept found no descriptor. Ending sessions free some.
+const maxAcceptWait = time.Second
 
 func (c Config) withDefaults() Config {
 	t := &c.Timeouts
@@ -55,7 +51,7 @@ func (c Config) withDefaults() Config {
 	t.Client = cmp.Or(max(t.Client, 0), 300*time.Second)
 	t.Reply = cmp.Or(max(t.Reply, 0), 90*time.Second)
 	t.Noop = cmp.Or(max(t.Noop, 0), 120*time.Second)
-	c.MaxSessions = cmp.Or(max(c.MaxSessions, 0), defaultSessions)
+	c.MaxSessions = cmp.Or(max(c.MaxSessions, 0), 200)
 	c.Hostname = cmp.Or(c.Hostname, "localhost")
 	return c
 }
@@ -81,8 +77,8 @@ func New(cfg Config, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), log: log}
 	s.dial = dialer(s.cfg.NextHop, s.cfg.Timeouts.Dial)
 	s.slots = make(chan struct{}, s.cfg.MaxSessions)
-	// As in net/http, a server lives until Shutdown and not as long as a caller's context: sessions
-	// outlive the signal that stops the process, to finish their mail.
+	// As in net/http, a server lives until Shutdown and has no context of a caller: sessions finish
+	// their mail after the signal that stops the process.
 	s.living, s.kill = context.WithCancel(context.Background())
 	s.stopping, s.stop = context.WithCancel(s.living)
 	return s
@@ -91,8 +87,7 @@ func New(cfg Config, log *slog.Logger) *Server {
 // ErrServerClosed is what Serve returns after Shutdown.
 var ErrServerClosed = errors.New("proxy: server closed")
 
-// Serve accepts sessions on l until Shutdown, and then closes l. It may be called for several
-// listeners.
+// Serve accepts sessions on l until Shutdown, and then closes l. Several listeners may be served.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	s.mu.Lock()
@@ -133,19 +128,15 @@ func (s *Server) Serve(l net.Listener) error {
 
 // retryable reports whether accept may succeed again later.
 func retryable(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	temporary := []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED}
+	return slices.ContainsFunc(temporary, func(e error) bool { return errors.Is(err, e) })
 }
 
-// start runs a session, or turns the client away when there are too many.
+// start runs a session, or turns the client away when there are too many sessions.
 func (s *Server) start(c net.Conn) {
 	client := &conn{Conn: c, idle: s.cfg.Timeouts.Client}
 	if b, ok := c.(interface{ SetReadBuffer(int) error }); ok {
-		b.SetReadBuffer(socketSize) // best effort: a connection that has no such buffer keeps its own
+		b.SetReadBuffer(socketSize) // best effort
 	}
 	select {
 	case s.slots <- struct{}{}:
@@ -158,14 +149,14 @@ func (s *Server) start(c net.Conn) {
 	}
 	s.running.Go(func() {
 		defer func() { <-s.slots }()
-		id := rand.Text()[:8]
-		session := &session{server: s, cfg: &s.cfg, log: s.log.With("session", id), client: client}
+		log := s.log.With("session", rand.Text()[:8])
+		session := &session{server: s, cfg: &s.cfg, log: log, client: client}
 		session.run(s.living)
 	})
 }
 
 // Shutdown stops accepting and ends idle sessions with a 421. Sessions that carry a message finish
-// it. If ctx ends first, all connections are closed, which abandons those messages: their senders
+// it. If ctx ends first, all connections are closed, which abandons the messages: their senders
 // still own them. Shutdown returns once every session has cleaned up.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()

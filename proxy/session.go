@@ -15,22 +15,20 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// state says how far a session's current mail has come, and so what a failure means. Before the
-// final dot is sent nothing has happened, so what was stored is deleted; then the outcome is
-// unknown; then the next hop's answer decides.
+// state says how far a session's mail has come, which decides what a failure means: until the final
+// dot is sent, what was stored is deleted; then the outcome is unknown until the next hop answers.
 type state string
 
 const (
 	stateConnected state = "S0 connected"
 	stateEnvelope  state = "S1 envelope"  // the next hop has a sender
-	stateReceiving state = "S2 receiving" // we said 354: attachments are stored while the message comes
+	stateReceiving state = "S2 receiving" // we said 354: attachments are stored while they arrive
 	stateReceived  state = "S3 received"  // the whole message was read, and all is stored
-	stateSent      state = "S4 sent"      // its links work, the final dot was sent: the outcome is unknown
+	stateSent      state = "S4 sent"      // the final dot was sent: the outcome is unknown
 	stateAnswered  state = "S5 answered"  // the next hop has answered the final dot
 )
 
-// maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands does not speak
-// SMTP.
+// maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands is turned away.
 const maxErrors = 20
 
 // session is one client and its connection to the next hop.
@@ -40,7 +38,7 @@ type session struct {
 	log    *slog.Logger
 
 	client *conn
-	src    io.Reader     // what in reads from: what a message has left over, and then the client
+	src    io.Reader     // the source of in: what a message has left over, and then the client
 	in     *bufio.Reader // commands
 	next   *nextHop
 
@@ -48,17 +46,17 @@ type session struct {
 	envelope    transaction.Envelope
 	refused     int   // recipients
 	limit       int64 // bytes of a message; 0: none
-	resetDue    bool  // the next hop holds an envelope whose message has ended here
+	resetDue    bool  // the next hop holds the envelope of a message that has ended here
 	ending      bool  // the next answer is the last
 	badCommands int   // replies of 500 to 504 since the last accepted mail
 }
 
-// run relays the session. It ends with its client, its next hop, or ctx.
+// run relays the session until the client or the next hop ends it, or ctx is done.
 func (s *session) run(ctx context.Context) {
 	defer s.client.Close()
 	defer func() {
-		// A panic in one session must not end the others. Its value may hold what was read, so only
-		// the type is logged. The connection closes without a reply, and the client keeps the mail.
+		// A panic in one session must not end the others. Its value may contain the mail's text, so
+		// only the type is logged. The connection closes without a reply: the client keeps the mail.
 		if p := recover(); p != nil {
 			s.log.Error("panic", "type", fmt.Sprintf("%T", p), "state", s.state, "stack", stack.Trace())
 		}
@@ -88,7 +86,7 @@ func (s *session) run(ctx context.Context) {
 	}
 }
 
-// step carries one command and its answer, and reports whether another may follow.
+// step handles one command, and reports whether another may follow.
 func (s *session) step(ctx context.Context) bool {
 	var a answer
 	line, err := s.readCommand()
@@ -113,7 +111,7 @@ func (s *session) step(ctx context.Context) bool {
 	return true
 }
 
-// readCommand waits for the client's next line, or until the server shuts down.
+// readCommand waits for the client's next line. It fails when the server shuts down.
 func (s *session) readCommand() ([]byte, error) {
 	release := context.AfterFunc(s.server.stopping, s.client.interrupt)
 	line, err := readLine(s.in)
@@ -133,7 +131,7 @@ func (s *session) readCommand() ([]byte, error) {
 	return line, nil
 }
 
-// handle answers one command: most of them with the next hop's answer.
+// handle returns the answer to one command, which usually is the next hop's.
 func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 	fields := bytes.Fields(line)
 	switch verb := string(bytes.ToUpper(fields[0])); verb {
@@ -174,8 +172,7 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 func (s *session) relay(line []byte) (answer, error) {
 	a, err := s.next.command(line)
 	if err == nil && !a.positive() && !a.negative() {
-		// The next hop expects data that we know nothing about.
-		err = s.next.lose(errBadReply)
+		err = s.next.lose(errBadReply) // the next hop expects more from the client than one command
 	}
 	if err != nil {
 		s.log.Warn("next hop unavailable", "err", err)
@@ -257,7 +254,7 @@ func (s *session) data(ctx context.Context, parameter bool) (answer, error) {
 	return v.answer, err
 }
 
-// endEnvelope forgets what was said about a mail, XFORWARD included, as Postfix does.
+// endEnvelope forgets the envelope and XFORWARD's client, as Postfix does.
 func (s *session) endEnvelope() {
 	s.enter(stateConnected)
 	s.refused = 0

@@ -4,6 +4,6 @@ package proxy
 
 import "net"
 
-// hasUnread always reports false here: without MSG_PEEK an unsolicited reply is noticed only if it
-// was read together with another.
+// hasUnread always reports false: without MSG_PEEK an unsolicited reply is noticed only if it was
+// read together with another.
 func hasUnread(net.Conn) bool { return false }

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// hasUnread reports, without waiting, whether the peer has said something that is not read yet, or
-// has left.
+// hasUnread reports, without waiting, whether the peer has sent unread bytes, or has left.
 func hasUnread(c net.Conn) bool {
 	socket, ok := c.(syscall.Conn)
 	if !ok {
@@ -19,7 +18,7 @@ func hasUnread(c net.Conn) bool {
 	if err != nil {
 		return false
 	}
-	c.SetReadDeadline(time.Time{}) // a deadline that has passed would be reported in its place
+	c.SetReadDeadline(time.Time{}) // Read would fail if a deadline had passed
 	var peeked error
 	err = raw.Read(func(fd uintptr) bool {
 		var b [1]byte

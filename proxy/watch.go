@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// watch looks after one message from beside it, and ends the message when going on has no use:
+// watch observes one message and ends the message when it is of no use to go on:
 //
 //	from 354 to DATA               the next hop must stay awake and connected: NOOP
 //	from the client's final dot    our answer must be there within the time that a client waits
 //	from there to our final dot    the client must stay: it would send the message again
 //
-// Receive's patience with the store is the fourth such clock, and is the transaction's.
+// A fourth limit is Transaction.Receive's patience with the store.
 type watch struct {
 	end    context.CancelCauseFunc // of the message
 	client *conn
@@ -21,15 +21,11 @@ type watch struct {
 	limit  time.Duration // from the client's final dot to our answer
 
 	deadline    *time.Timer // nil: the client has not sent its final dot
-	stopNoops   func()      // stops the NOOPs: the connection to the next hop is the caller's again
+	stopNoops   func()      // stops the NOOPs, so that the caller may use the next hop
 	leaveClient func()      // stops reading from the client
 }
 
-func newWatch(end context.CancelCauseFunc, client *conn, input *bufio.Reader, limit time.Duration) *watch {
-	return &watch{end: end, client: client, input: input, limit: limit, stopNoops: func() {}, leaveClient: func() {}}
-}
-
-// stop leaves nothing running.
+// stop ends everything that the watch runs.
 func (w *watch) stop() {
 	w.stopNoops()
 	w.leaveClient()
@@ -38,7 +34,7 @@ func (w *watch) stop() {
 	}
 }
 
-// keepAwake says NOOP from time to time, for the next hop hears nothing while a slow client sends.
+// keepAwake says NOOP from time to time: the next hop hears nothing else while a slow client sends.
 func (w *watch) keepAwake(next *nextHop, every time.Duration) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -63,9 +59,8 @@ func (w *watch) keepAwake(next *nextHop, every time.Duration) {
 	})
 }
 
-// clientWaits begins at the client's final dot. From then on the client waits, and only for so
-// long; and reading the message no longer shows that the client goes away. It will send the message
-// again then, so this one should not be delivered.
+// clientWaits is called at the client's final dot. A client that then leaves or waits for too long
+// will send the message again, so this one ends.
 func (w *watch) clientWaits() {
 	w.deadline = time.AfterFunc(w.limit, func() { w.end(errSlow) })
 	gone := make(chan struct{})
