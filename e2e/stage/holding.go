@@ -74,10 +74,11 @@ func (d *Detach) Holds(t servers.T) Holding {
 		h.stacks = d.Ask(t, "/debug/pprof/goroutine?debug=1")
 		for _, group := range strings.Split(h.stacks, "\n\n") {
 			n := groupSize(group)
-			if strings.Contains(group, "net/http.(*persistConn).readLoop") {
+			// A goroutine in roundTrip is not one of a kept connection: it waits for kubo's answer.
+			switch {
+			case strings.Contains(group, "net/http.(*persistConn).readLoop"):
 				kept += n
-			}
-			if !strings.Contains(group, "net/http.(*persistConn)") {
+			case !strings.Contains(group, "net/http.(*persistConn).writeLoop"):
 				h.Goroutines += n
 			}
 		}
