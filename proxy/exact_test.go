@@ -17,7 +17,7 @@ func exactRig(t *testing.T) *rig {
 }
 
 // pass sends a mail in pieces that end at the given offsets on the wire, and wants the next hop to
-// get the mail unchanged but for the line ends that SMTP cannot carry (see normalize).
+// get the mail unchanged except for the line ends that SMTP cannot carry (see normalize).
 func (r *rig) pass(c *client, mail string, ends ...int) {
 	r.t.Helper()
 	c.mail()
@@ -68,7 +68,7 @@ func TestMailCutAnywhereIsTheSameMail(t *testing.T) {
 	if n := len(smallMail); n != 200 {
 		t.Errorf("mail of %d bytes", n)
 	}
-	inBubble(t, func(t *testing.T, r *rig) { // over pipes each piece is a read of its own
+	inBubble(t, "", func(t *testing.T, r *rig) { // over pipes each piece is a read of its own
 		c := r.greeted()
 		for _, mail := range []string{smallMail, "S: x\r\n\r\n" + sample} {
 			var every []int

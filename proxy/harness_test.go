@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/base64"
 	"io"
 	"log/slog"
 	"net"
@@ -20,7 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// rig is a client's way to a scripted next hop through a Server, with a store that keeps nothing.
+// rig is a Server between clients and a scripted next hop, with a store that keeps nothing.
 type rig struct {
 	t      *testing.T
 	server *Server
@@ -32,7 +31,10 @@ type rig struct {
 
 type behavior = transactiontest.Behavior
 
-var errDown = transactiontest.ErrDown
+var (
+	attachmentMail = transactiontest.Mail
+	errDown        = transactiontest.ErrDown
+)
 
 // Histories of a batch, as Last returns them.
 const (
@@ -125,19 +127,20 @@ type client struct {
 	r *bufio.Reader
 }
 
-func (r *rig) connect() *client {
+// connect returns a client that has got these replies.
+func (r *rig) connect(replies ...string) *client {
 	r.t.Helper()
 	c := &client{t: r.t, Conn: r.dial()}
 	c.r = bufio.NewReader(c.Conn)
 	r.t.Cleanup(func() { c.Close() })
+	c.expect(replies...)
 	return c
 }
 
 // greeted returns a client that has said EHLO.
 func (r *rig) greeted() *client {
 	r.t.Helper()
-	c := r.connect()
-	c.expect("220")
+	c := r.connect("220")
 	c.want("EHLO client.example", "250")
 	return c
 }
@@ -148,6 +151,30 @@ func (r *rig) envelope() *client {
 	c := r.greeted()
 	c.mail()
 	return c
+}
+
+// inData returns a client that may send a message.
+func (r *rig) inData() *client {
+	r.t.Helper()
+	c := r.envelope()
+	c.want("DATA", "354")
+	return c
+}
+
+// wantBatch wants the store's last batch to have this history.
+func (r *rig) wantBatch(want string) {
+	r.t.Helper()
+	if got := r.store.Last(); got != want {
+		r.t.Errorf("batch %q, want %q", got, want)
+	}
+}
+
+// wantDelivered wants the next hop to have accepted n mails.
+func (r *rig) wantDelivered(n int) {
+	r.t.Helper()
+	if got := r.hop.delivered(); len(got) != n {
+		r.t.Errorf("%d mails delivered, want %d: %.2000q", len(got), n, got)
+	}
 }
 
 func (c *client) mail() {
@@ -171,26 +198,27 @@ func (c *client) reply() string {
 	}
 }
 
-func (c *client) expect(prefix string) string {
+// expect reads a reply for each of these prefixes, and returns the last.
+func (c *client) expect(prefixes ...string) (got string) {
 	c.t.Helper()
-	got := c.reply()
-	if !strings.HasPrefix(got, prefix) {
-		c.t.Fatalf("got %q, want %q", got, prefix)
+	for _, prefix := range prefixes {
+		if got = c.reply(); !strings.HasPrefix(got, prefix) {
+			c.t.Fatalf("got %q, want %q", got, prefix)
+		}
 	}
 	return got
 }
 
 func (c *client) send(s string) {
 	c.t.Helper()
-	if _, err := io.WriteString(c, s); err != nil {
-		c.t.Fatalf("send: %v", err)
-	}
+	_, err := io.WriteString(c, s)
+	must.Succeed(c.t, err)
 }
 
-func (c *client) want(command, prefix string) string {
+func (c *client) want(command string, prefixes ...string) string {
 	c.t.Helper()
 	c.send(command + "\r\n")
-	return c.expect(prefix)
+	return c.expect(prefixes...)
 }
 
 // data sends a whole message and wants a reply to its final dot that begins with prefix.
@@ -228,17 +256,3 @@ const plainMail = "From: a@example.org\r\nSubject: secret subject\r\n\r\nHello.\
 
 // halfMail is the beginning of such a mail, as it goes over the wire.
 const halfMail = "Subject: x\r\n\r\nHello.\r\n"
-
-// attachmentMail returns a mail with an attachment of size bytes to detach.
-func attachmentMail(size int) string {
-	var body strings.Builder
-	enc := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("attached"), size/8+1)[:size])
-	for len(enc) > 76 {
-		body.WriteString(enc[:76] + "\r\n")
-		enc = enc[76:]
-	}
-	return "From: a@example.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" +
-		"--b\r\nContent-Type: text/plain\r\n\r\nHello.\r\n" +
-		"--b\r\nContent-Type: application/pdf; name=secret.pdf\r\nContent-Transfer-Encoding: base64\r\n" +
-		"Content-Disposition: attachment\r\n\r\n" + body.String() + enc + "\r\n--b--\r\n"
-}

@@ -10,16 +10,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// hop is a next hop that answers by a script. Its keys are verbs, "greeting", "." for the final
-// dot, and "data" for what it says after 354 without waiting for the dot; silence for "data" means
-// that it does not read the message.
+// hop is a next hop that answers by a script. The keys of the script are verbs, "greeting", "." for
+// the final dot, and "data" for a reply after 354 that does not wait for the dot. With silence for
+// "data" the hop does not read the message.
 type hop struct {
 	mu      sync.Mutex
 	replies map[string]string
-	lenient bool // any LF ends a line, and CRs before it are dropped: Postfix before 3.9
+	lenient bool // any LF ends a line, and CRs before the LF are dropped: Postfix before 3.9
 
 	said  []string // commands
 	mails []string // messages answered with 2xx
@@ -66,27 +67,9 @@ func (h *hop) scripted(key string) string {
 }
 
 func (h *hop) listen(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must.Succeed(t, err)
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			h.mu.Lock()
-			h.conns = append(h.conns, c)
-			h.mu.Unlock()
-			running.Go(func() { h.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		h.stop()
-		running.Wait()
-	})
-	return l.Addr().String()
+	addr := servers.Accept(t, func(c *net.TCPConn) { h.serve(c) })
+	t.Cleanup(h.stop) // before Accept waits for the end of each serve
+	return addr
 }
 
 func (h *hop) stop() {
@@ -99,6 +82,9 @@ func (h *hop) stop() {
 }
 
 func (h *hop) serve(c net.Conn) {
+	h.mu.Lock()
+	h.conns = append(h.conns, c)
+	h.mu.Unlock()
 	defer func() { h.saw <- "closed" }()
 	defer c.Close()
 	r := bufio.NewReader(&conn{Conn: c, idle: 300 * time.Second}) // Postfix's smtpd_timeout
@@ -113,7 +99,7 @@ func (h *hop) serve(c net.Conn) {
 		line = strings.TrimSuffix(line, "\r\n")
 		verb, _, _ := strings.Cut(line, " ")
 		h.note(line)
-		if verb == "DATA" && h.scripted("data") == silence { // the body is not read
+		if verb == "DATA" && h.scripted("data") == silence { // the message is not read
 			h.answer(c, "DATA")
 			h.answer(c, "data")
 			return
@@ -194,10 +180,9 @@ func (h *hop) answer(c net.Conn, key string) bool {
 	case silence:
 		<-h.ended
 		return false
-	default:
-		_, err := io.WriteString(c, reply+"\r\n")
-		return err == nil
 	}
+	_, err := io.WriteString(c, reply+"\r\n")
+	return err == nil
 }
 
 // say sends a reply that answers no command.
@@ -206,9 +191,8 @@ func (h *hop) say(t *testing.T, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if _, err := io.WriteString(c, text); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.WriteString(c, text)
+		must.Succeed(t, err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// mailbox is the library's server as next hop: it parses what we relay, strictly.
+// mailbox is the library's server as next hop. The library parses what we relay strictly.
 type mailbox struct {
 	mu    sync.Mutex
 	to    []string
@@ -68,7 +68,7 @@ func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 		}
 	}
 	if size, ok := c.MaxMessageSize(); !ok || size != 64<<20 {
-		t.Errorf("size %d, want ours", size)
+		t.Errorf("size %d, want our limit", size)
 	}
 	// Ten times the next hop's limit, but the next hop never sees the attachment.
 	mail := attachmentMail(10 << 20)
@@ -79,14 +79,11 @@ func TestLibraryClientAndServerWorkThroughUs(t *testing.T) {
 	}
 	w, err := c.Data()
 	must.Succeed(t, err)
-	if _, err := io.WriteString(w, mail); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(w, mail)
+	must.Succeed(t, err)
 	must.Succeed(t, w.Close())
 	must.Succeed(t, c.SendMail("a@example.org", []string{"c@example.org"}, strings.NewReader(plainMail)))
-	if err := c.Quit(); err != nil {
-		t.Error(err)
-	}
+	must.Succeed(t, c.Quit())
 	box.mu.Lock()
 	defer box.mu.Unlock()
 	if got := strings.Join(box.to, " "); got != "b@example.org c@example.org" {

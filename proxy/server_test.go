@@ -20,30 +20,21 @@ func TestTooManySessionsAre421(t *testing.T) {
 	for range 3 {
 		all = append(all, r.envelope())
 	}
-	c := r.connect()
-	c.expect("421 4.3.2 filter.example")
-	c.expect("closed")
+	r.connect("421 4.3.2 filter.example", "closed")
 	all[0].data(plainMail, "250")
-	all[1].want("QUIT", "221")
-	all[1].expect("closed")
+	all[1].want("QUIT", "221", "closed")
 	r.hop.await(t, "QUIT")
-	for { // the slot is free shortly after the connection has closed
-		c = r.connect()
-		if strings.HasPrefix(c.reply(), "220") {
-			break
-		}
+	for !strings.HasPrefix(r.connect().reply(), "220") { // the slot is free shortly after "closed"
 	}
 }
 
 func TestShutdownEndsIdleSessions(t *testing.T) {
 	faults.Covers(t, 24)
 	r := newRig(t)
-	a, b := r.envelope(), r.connect()
-	b.expect("220")
+	a, b := r.envelope(), r.connect("220")
 	must.Succeed(t, r.server.Shutdown(t.Context()))
 	a.expect("421 4.3.2 filter.example Service shutting down")
-	b.expect("421 4.3.2")
-	b.expect("closed")
+	b.expect("421 4.3.2", "closed")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must.Succeed(t, err)
 	if err := r.server.Serve(l); err != ErrServerClosed {
@@ -54,14 +45,12 @@ func TestShutdownEndsIdleSessions(t *testing.T) {
 func TestShutdownLetsMessagesFinish(t *testing.T) {
 	faults.Covers(t, 24)
 	r := newRig(t)
-	c := r.envelope()
-	c.want("DATA", "354")
+	c := r.inData()
 	done := make(chan error)
 	go func() { done <- r.server.Shutdown(context.Background()) }()
 	<-r.server.stopping.Done()
 	c.send(writeDots(attachmentMail(1000)))
-	c.expect("250")
-	c.expect("421 4.3.2")
+	c.expect("250", "421 4.3.2")
 	must.Succeed(t, <-done)
 }
 
@@ -70,8 +59,7 @@ func TestShutdownAbandonsMessagesAtItsDeadline(t *testing.T) {
 	for _, mail := range []string{halfMail, attachmentMail(1000)} {
 		t.Run("", func(t *testing.T) {
 			r := newRig(t)
-			c := r.envelope()
-			c.want("DATA", "354")
+			c := r.inData()
 			c.send(mail)
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
@@ -79,9 +67,7 @@ func TestShutdownAbandonsMessagesAtItsDeadline(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			c.expect("closed")
-			if got := r.hop.delivered(); len(got) > 0 {
-				t.Errorf("delivered %q", got)
-			}
+			r.wantDelivered(0)
 		})
 	}
 }

@@ -15,13 +15,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// between is Detach with a Postfix in front, which attackers talk to, and a Postfix behind, which
-// delivers to a mailbox.
+// between is Detach with a Postfix in front, and one behind that delivers to a mailbox.
 type between struct {
 	t       *testing.T
 	postfix *servers.Postfix
 	box     *servers.Mailbox
-	doors   map[string]string // addresses: of the Postfix in front, and of Detach for an attacker who gets past that
+	doors   map[string]string // addresses that attackers talk to: the Postfix in front, and Detach
 	log     *logBuffer
 }
 
@@ -29,7 +28,7 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 	t.Helper()
 	b := &between{t: t, box: servers.NewMailbox(t), log: &logBuffer{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	noError(t, err)
+	must.Succeed(t, err)
 	b.postfix = servers.StartPostfix(t, servers.PostfixConfig{
 		Filter: l.Addr().String(), Destination: b.box.Addr, Domain: "dest.example", Users: []string{"victim"}, ForbidBareNewline: bareNewline,
 	})
@@ -42,15 +41,10 @@ func placeBetween(t *testing.T, bareNewline string, timeouts Timeouts) *between 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
-		noError(t, server.Shutdown(context.Background()))
+		must.Succeed(t, server.Shutdown(context.Background()))
 		<-served
 	})
 	return b
-}
-
-func noError(t *testing.T, err error) {
-	t.Helper()
-	must.Succeed(t, err)
 }
 
 const (
@@ -60,11 +54,11 @@ const (
 	smuggled = "MAIL FROM:<" + evilSender + ">\r\nRCPT TO:<" + victim + ">\r\nDATA\r\nSubject: smuggled\r\n\r\nTransfer the money.\r\n"
 )
 
-// data returns a connection of an attacker, at the point where a message is expected.
+// data returns an attacker's connection that expects a message.
 func (b *between) data(door string) *servers.Client {
 	b.t.Helper()
 	c, err := servers.Dial(door, "")
-	noError(b.t, err)
+	must.Succeed(b.t, err)
 	b.t.Cleanup(func() { c.Close() })
 	if reply, err := c.Begin(servers.Message{From: "attacker@senders.example", To: victim}); err != nil || reply[0] != '3' {
 		b.t.Fatalf("before the message: %q, %v", reply, err)
@@ -99,9 +93,8 @@ func splice(before, text string) string {
 }
 
 // Between two real Postfixes, with either setting for bare newlines, every mail that the sender got
-// a 250 for is delivered, and no other mail is. A client of Detach itself always gets one 250. A
-// Postfix with smtpd_forbid_bare_newline = no ends a mail at some of the false ends itself, and
-// then its client gets two.
+// a 250 for is delivered, and no other mail. A client of Detach always gets one 250. A client of a
+// Postfix with smtpd_forbid_bare_newline = no gets two where Postfix ends a mail at a false end.
 func TestSmugglingBetweenPostfixes(t *testing.T) {
 	faults.Covers(t, 2, 3, 37)
 	for _, bare := range []string{"no", "normalize"} {
@@ -115,7 +108,7 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 					for name, door := range b.doors {
 						c := b.data(door)
 						_, err := io.WriteString(c, carry(end+smuggled)+".\r\nQUIT\r\n")
-						noError(t, err)
+						must.Succeed(t, err)
 						n := 0
 						for _, reply := range replies(c) {
 							if id := servers.QueueID(reply); id != "" {
@@ -138,7 +131,7 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 			if got := len(b.box.Mails()); got != len(accepted) {
 				t.Errorf("%d mails were delivered, and %d accepted", got, len(accepted))
 			}
-			// Otherwise the setting has no effect, and both halves of the test are the same.
+			// Otherwise the setting has no effect, and both halves of the test do the same.
 			if (endedEarly > 0) != (bare == "no") {
 				t.Errorf("the Postfix in front ended %d mails early", endedEarly)
 			}
@@ -146,7 +139,7 @@ func TestSmugglingBetweenPostfixes(t *testing.T) {
 	}
 }
 
-// Attackers fall silent inside DATA until Detach gives up, and then send what could be commands.
+// Attackers fall silent in DATA until Detach gives them up, and then send text like commands.
 func TestStallBetweenPostfixes(t *testing.T) {
 	faults.Covers(t, 4, 19)
 	for _, bare := range []string{"no", "normalize"} {
@@ -162,7 +155,7 @@ func TestStallBetweenPostfixes(t *testing.T) {
 					io.WriteString(c, carry("\r\n"+strings.Repeat("NOOP\r\n", 20_000)))
 				}
 			}
-			servers.Eventually(t, servers.Patience, "every attacker to be given up", func() bool {
+			servers.Eventually(t, servers.Patience, "Detach to give up every attacker", func() bool {
 				return strings.Count(b.log.String(), " reply=421 ") == len(attackers)
 			})
 			var wg sync.WaitGroup

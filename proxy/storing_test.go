@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// Each mail has one outcome and one fate of what was stored for it, and is delivered or not.
+// Each mail has one outcome, its attachments have one fate, and it is delivered or not.
 func TestEveryMailHasOneOutcome(t *testing.T) {
 	faults.Covers(t, 21)
 	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
@@ -29,21 +29,21 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 		code     int
 		fate     string
 	}{
-		"detached":               {mail: mail, want: transaction.ResultDetached, code: 250, fate: kept},
-		"nothing to do":          {mail: plainMail, want: transaction.ResultUnchanged, code: 250},
-		"nothing found":          {mail: nothingFound, want: transaction.ResultUnchanged, code: 250, fate: kept},
-		"the original":           {mail: mail, cfg: deliver, behavior: down, want: transaction.ResultOriginal, code: 250, fate: discarded},
-		"refused":                {mail: mail, dot: "550 5.7.1 spam", want: transaction.ResultRefused, code: 550, fate: undone},
-		"put off":                {mail: plainMail, dot: "450 4.7.1 greylisted", want: transaction.ResultRefused, code: 450},
-		"refused with 421":       {mail: plainMail, dot: "421 4.3.2 bye", want: transaction.ResultRefused, code: 421},
-		"looping":                {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: transaction.ResultRejected, code: 554},
-		"too large":              {mail: attachmentMail(2 << 20), cfg: limited, behavior: down, want: transaction.ResultRejected, code: 552, fate: discarded},
-		"store down":             {mail: mail, behavior: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
-		"no verdict":             {mail: mail, dot: hangUp, want: transaction.ResultDeferred, code: 451, fate: kept},
-		"client gone":            {mail: halfMail, gone: true, want: transaction.ResultAbandoned, code: 421},
-		"client gone, original":  {mail: mail[:600], gone: true, cfg: deliver, behavior: down, want: transaction.ResultAbandoned, code: 421, fate: discarded},
-		"links not served":       {mail: mail, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
-		"too late for the other": {mail: mail, cfg: deliver, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"detached":              {mail: mail, want: transaction.ResultDetached, code: 250, fate: kept},
+		"nothing to do":         {mail: plainMail, want: transaction.ResultUnchanged, code: 250},
+		"nothing found":         {mail: nothingFound, want: transaction.ResultUnchanged, code: 250, fate: kept},
+		"the original":          {mail: mail, cfg: deliver, behavior: down, want: transaction.ResultOriginal, code: 250, fate: discarded},
+		"refused":               {mail: mail, dot: "550 5.7.1 spam", want: transaction.ResultRefused, code: 550, fate: undone},
+		"put off":               {mail: plainMail, dot: "450 4.7.1 greylisted", want: transaction.ResultRefused, code: 450},
+		"refused with 421":      {mail: plainMail, dot: "421 4.3.2 bye", want: transaction.ResultRefused, code: 421},
+		"looping":               {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: transaction.ResultRejected, code: 554},
+		"too large":             {mail: attachmentMail(2 << 20), cfg: limited, behavior: down, want: transaction.ResultRejected, code: 552, fate: discarded},
+		"store down":            {mail: mail, behavior: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"no verdict":            {mail: mail, dot: hangUp, want: transaction.ResultDeferred, code: 451, fate: kept},
+		"client gone":           {mail: halfMail, gone: true, want: transaction.ResultAbandoned, code: 421},
+		"client gone, original": {mail: mail[:600], gone: true, cfg: deliver, behavior: down, want: transaction.ResultAbandoned, code: 421, fate: discarded},
+		"links not served":      {mail: mail, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
+		"too late for original": {mail: mail, cfg: deliver, behavior: noCommit, want: transaction.ResultDeferred, code: 451, fate: discarded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcomes, codes := make(chan transaction.Outcome, 10), make(chan int, 10)
@@ -73,9 +73,7 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 			if o.Result != c.want || code != c.code {
 				t.Errorf("got %q and %d, want %q and %d", o.Result, code, c.want, c.code)
 			}
-			if fate := r.store.Last(); fate != cmp.Or(c.fate, "none") {
-				t.Errorf("batch %q, want %q", fate, c.fate)
-			}
+			r.wantBatch(cmp.Or(c.fate, "none"))
 			if delivered := len(mails) == 1; delivered != (code == 250) || delivered && c.want != transaction.ResultDetached && mails[0] != c.mail {
 				t.Errorf("delivered %q", mails)
 			}
@@ -91,17 +89,14 @@ func TestStoreFailureIs451AndTheSessionGoesOn(t *testing.T) {
 			r := newRig(t)
 			r.store.Set(behavior{Failure: errDown, FailAfter: after})
 			c := r.envelope()
-			// From there on the mail's text looks like commands.
-			got := c.data(mail+strings.Repeat("NOOP\r\n", 10000), "451 4.3.0")
-			if strings.Contains(got, "down") {
-				t.Errorf("reply tells of the store: %q", got)
+			// The rest of the mail's text looks like commands.
+			if got := c.data(mail+strings.Repeat("NOOP\r\n", 10000), "451 4.3.0"); strings.Contains(got, "down") {
+				t.Errorf("the reply tells of the store: %q", got)
 			}
 			if !strings.Contains(r.log.String(), "store is down") {
 				t.Errorf("the log does not have the reason: %s", r.log)
 			}
-			if fate := r.store.Last(); fate != discarded {
-				t.Errorf("batch %q, want discarded", fate)
-			}
+			r.wantBatch(discarded)
 			c.mail() // the next hop was told RSET
 			c.data(plainMail, "250")
 			want := "EHLO client.example|MAIL FROM:<a@example.org>|RCPT TO:<b@example.org>|RSET|" +
@@ -113,17 +108,15 @@ func TestStoreFailureIs451AndTheSessionGoesOn(t *testing.T) {
 	}
 }
 
-// While the store takes nothing, the client gets ahead of it by no more than one socket holds, even
-// if the store was fast before.
+// While the store takes nothing, the client gets ahead of the store by no more than a socket holds.
 func TestClientIsHeldBack(t *testing.T) {
 	faults.Covers(t, 52)
-	const fast = 2 << 20
+	const fast = 2 << 20 // bytes that the store takes immediately
 	r := newRig(t, func(cfg *Config) { cfg.MaxSize = 64 << 20 })
 	r.store.Set(behavior{Failure: errDown, FailAfter: fast, Hangs: true})
-	c := r.envelope()
+	c := r.inData()
 	socket := c.Conn.(*patientConn).Conn.(*net.TCPConn)
 	must.Succeed(t, socket.SetWriteBuffer(64<<10))
-	c.want("DATA", "354")
 	wire := []byte(writeDots(attachmentMail(8 << 20)))
 	sent := fast * 4 / 3
 	c.send(string(wire[:sent]))
@@ -135,8 +128,7 @@ func TestClientIsHeldBack(t *testing.T) {
 		sent += n
 	}
 	ahead := sent - fast*4/3
-	// The kernel doubles both sockets' buffers for its bookkeeping; dataSize and a scanner's buffer
-	// are read; and lines have ends.
+	// The kernel doubles both sockets' buffers; what dataSize and a scanner's buffer hold is read.
 	if err == nil || ahead > 3<<20/2 {
 		t.Errorf("the client could send %d KiB ahead of the store", ahead>>10)
 	}
@@ -146,20 +138,16 @@ func TestClientIsHeldBack(t *testing.T) {
 func TestPanicEndsOnlyItsSession(t *testing.T) {
 	r := newRig(t)
 	r.store.Set(behavior{Panics: true})
-	other := r.envelope()
-	c := r.envelope()
-	c.want("DATA", "354")
+	other, c := r.envelope(), r.inData()
 	c.send(writeDots(attachmentMail(1000)))
 	c.expect("closed")
 	other.data(plainMail, "250")
 	log := r.log.String()
-	if !strings.Contains(log, "msg=panic") || strings.Contains(log, "a secret") {
-		t.Errorf("log is %s", log)
+	if !strings.Contains(log, "msg=panic") || !strings.Contains(log, "store.go:") {
+		t.Errorf("the log does not say where the panic was: %s", log)
 	}
-	if !strings.Contains(log, "store.go:") || strings.Contains(log, "(0x") {
-		t.Errorf("the log does not say where it was, or with which arguments' bytes: %s", log)
+	if strings.Contains(log, "a secret") || strings.Contains(log, "(0x") {
+		t.Errorf("the log has the panic's value, or arguments: %s", log)
 	}
-	if fate := r.store.Last(); fate != discarded {
-		t.Errorf("batch %q, want discarded", fate)
-	}
+	r.wantBatch(discarded)
 }

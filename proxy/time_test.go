@@ -11,15 +11,15 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// inBubble runs f in a synctest bubble, with a rig that has pipes for connections and the timeouts
-// that production has.
-func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Config)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+// inBubble runs f as a subtest in a synctest bubble, with a rig that has pipes for connections and
+// production's timeouts.
+func inBubble(t *testing.T, name string, f func(t *testing.T, r *rig), change ...func(*Config)) {
+	inside := func(t *testing.T) {
 		r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
 		cfg := Config{Mail: detach(r.store, 1, t.TempDir())}
 		for _, f := range change {
@@ -45,7 +45,8 @@ func inBubble(t *testing.T, f func(t *testing.T, r *rig), change ...func(*Config
 			}
 		}()
 		f(t, r)
-	})
+	}
+	t.Run(name, func(t *testing.T) { synctest.Test(t, inside) })
 }
 
 type pipeListener struct {
@@ -65,21 +66,20 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// took returns how long f takes.
-func took(f func()) time.Duration {
+// wantTook wants f to take exactly this long.
+func wantTook(t *testing.T, want time.Duration, f func()) {
+	t.Helper()
 	start := time.Now()
 	f()
-	return time.Since(start)
+	if got := time.Since(start); got != want {
+		t.Errorf("it took %v, want %v", got, want)
+	}
 }
 
 func TestIdleClientIsCutAfterFiveMinutes(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		c := r.connect()
-		c.expect("220")
-		if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
-			t.Errorf("cut after %v", d)
-		}
-		c.expect("closed")
+	inBubble(t, "", func(t *testing.T, r *rig) {
+		c := r.connect("220")
+		wantTook(t, 300*time.Second, func() { c.expect("421 4.4.2", "closed") })
 	})
 }
 
@@ -87,14 +87,10 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 	faults.Covers(t, 4, 19)
 	half := writeDots(attachmentMail(10000))[:5000]
 	for _, sent := range []string{"", halfMail, half, halfMail + "\n.\n", halfMail + "x\n.\r\n", halfMail + ".\n"} {
-		inBubble(t, func(t *testing.T, r *rig) {
-			c := r.envelope()
-			c.want("DATA", "354")
-			c.send(sent)
-			c.send(strings.Repeat("NOOP\r\n", 20000))
-			if d := took(func() { c.expect("421 4.4.2") }); d != 300*time.Second {
-				t.Errorf("cut after %v", d)
-			}
+		inBubble(t, "", func(t *testing.T, r *rig) {
+			c := r.inData()
+			c.send(sent + strings.Repeat("NOOP\r\n", 20000))
+			wantTook(t, 300*time.Second, func() { c.expect("421 4.4.2") })
 			// The attack: the rest of the body is commands.
 			if _, err := io.WriteString(c, "MAIL FROM:<ceo@example.org>\r\n"); err == nil {
 				t.Error("the connection is still read")
@@ -106,9 +102,7 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 					t.Errorf("next hop saw %q", said)
 				}
 			}
-			if got := r.hop.delivered(); len(got) > 0 {
-				t.Errorf("delivered %q", got)
-			}
+			r.wantDelivered(0)
 			if fate := r.store.Last(); fate != "none" && fate != discarded {
 				t.Errorf("batch %q", fate)
 			}
@@ -116,14 +110,12 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 	}
 }
 
-// The next hop gets a slow mail that passes line by line, because it would not wait for a full
-// buffer.
+// A slow mail that passes goes on line by line: the next hop would not wait for a full buffer.
 func TestSlowClientIsNotCut(t *testing.T) {
 	faults.Covers(t, 20)
 	for _, pause := range []time.Duration{time.Second, 299 * time.Second} {
-		inBubble(t, func(t *testing.T, r *rig) {
-			c := r.envelope()
-			c.want("DATA", "354")
+		inBubble(t, pause.String(), func(t *testing.T, r *rig) {
+			c := r.inData()
 			c.send("Subject: x\r\n\r\n")
 			for range 30 * 60 {
 				time.Sleep(pause)
@@ -131,24 +123,18 @@ func TestSlowClientIsNotCut(t *testing.T) {
 			}
 			c.send(".\r\n")
 			c.expect("250")
-			if len(r.hop.delivered()) != 1 {
-				t.Error("not delivered")
-			}
+			r.wantDelivered(1)
 		})
 	}
 }
 
 func TestNOOPKeepsTheNextHopAwake(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		c := r.envelope()
-		c.want("DATA", "354")
+	inBubble(t, "", func(t *testing.T, r *rig) {
+		c := r.inData()
 		mail := writeDots(attachmentMail(1000))
 		for line := range strings.Lines(mail) {
 			time.Sleep(100 * time.Second)
 			c.send(line)
-			if line == ".\r\n" {
-				break
-			}
 		}
 		c.expect("250")
 		minutes := strings.Count(mail, "\n") * 100 / 60
@@ -160,133 +146,108 @@ func TestNOOPKeepsTheNextHopAwake(t *testing.T) {
 
 func TestNextHopLostDuringNOOP(t *testing.T) {
 	for _, answer := range []string{hangUp, silence, "421 4.4.2 bye", "garbage"} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, answer, func(t *testing.T, r *rig) {
 			r.hop.script("NOOP", answer)
-			c := r.envelope()
-			c.want("DATA", "354")
+			c := r.inData()
 			mail := writeDots(attachmentMail(1000))
 			c.send(mail[:600])
 			time.Sleep(250 * time.Second)
 			c.send(mail[600:])
 			c.expect("451 4.3.0")
 			c.want("MAIL FROM:<>", "421 4.3.0")
-			if fate := r.store.Last(); fate != discarded {
-				t.Errorf("%s: batch %q, want discarded", answer, fate)
-			}
+			r.wantBatch(discarded)
 		})
 	}
 }
 
 func TestSilentNextHopIsGivenUp(t *testing.T) {
 	faults.Covers(t, 33)
-	for _, c := range []struct {
-		at, want, fate string
-	}{
+	for _, c := range []struct{ at, want, fate string }{
 		{"greeting", "421 4.3.0", "none"},
 		{"MAIL", "421 4.3.0", "none"},
 		{"DATA", "451 4.3.0", discarded},
 		{"data", "451 4.3.0", discarded}, // it stops reading
 		{".", "451 4.3.0", kept},
 	} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, c.at, func(t *testing.T, r *rig) {
 			r.hop.script(c.at, silence)
-			d := took(func() {
-				cl := r.connect()
-				if c.at == "greeting" {
-					cl.expect(c.want)
-					return
+			wantTook(t, 90*time.Second, func() {
+				switch c.at {
+				case "greeting":
+					r.connect(c.want)
+				case "MAIL":
+					r.greeted().want("MAIL FROM:<>", c.want)
+				default:
+					r.envelope().data(attachmentMail(1000), c.want)
 				}
-				cl.expect("220")
-				cl.want("EHLO x", "250")
-				if c.at == "MAIL" {
-					cl.want("MAIL FROM:<>", c.want)
-					return
-				}
-				cl.mail()
-				cl.data(attachmentMail(1000), c.want)
 			})
-			if d != 90*time.Second {
-				t.Errorf("%s: answered after %v", c.at, d)
-			}
-			if fate := r.store.Last(); fate != c.fate {
-				t.Errorf("%s: batch %q, want %q", c.at, fate, c.fate)
-			}
+			r.wantBatch(c.fate)
 		})
 	}
 }
 
 func TestNextHopThatStopsReadingIsGivenUp(t *testing.T) {
 	faults.Covers(t, 32)
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, "", func(t *testing.T, r *rig) {
 		r.hop.script("data", silence)
-		c := r.envelope()
-		c.want("DATA", "354")
-		d := took(func() {
+		c := r.inData()
+		wantTook(t, 90*time.Second, func() {
 			for range 1000 { // the client is held back, and then drained
 				c.send(strings.Repeat("x", 998) + "\r\n")
 			}
 			c.send(".\r\n")
 			c.expect("451 4.3.0")
 		})
-		if d != 90*time.Second {
-			t.Errorf("answered after %v", d)
-		}
 		c.want("QUIT", "221")
 	})
 }
 
 func TestHangingStoreIsGivenUp(t *testing.T) {
-	deliver := func(cfg *Config) { cfg.Mail.OnFailure = transaction.Deliver }
 	for _, c := range []struct {
-		name     string
-		behavior behavior
-		change   []func(*Config)
-		reply    string
-		after    time.Duration
+		name      string
+		behavior  behavior
+		onFailure transaction.OnFailure
+		reply     string
+		after     time.Duration
 	}{
-		{"in Detach", behavior{Hangs: true}, nil, "451 4.3.0", 90 * time.Second},
-		{"in Commit", behavior{SlowCommit: true}, nil, "451 4.3.0", 90 * time.Second},
-		{"with time for the original", behavior{Hangs: true}, []func(*Config){deliver}, "250", 45 * time.Second},
+		{"in Detach", behavior{Hangs: true}, transaction.TempFail, "451 4.3.0", 90 * time.Second},
+		{"in Commit", behavior{SlowCommit: true}, transaction.TempFail, "451 4.3.0", 90 * time.Second},
+		{"with time for the original", behavior{Hangs: true}, transaction.Deliver, "250", 45 * time.Second},
 	} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, c.name, func(t *testing.T, r *rig) {
 			r.store.Set(c.behavior)
 			cl := r.envelope()
 			mail := attachmentMail(100000)
-			if d := took(func() { cl.data(mail, c.reply) }); d != c.after {
-				t.Errorf("%s: answered after %v", c.name, d)
+			wantTook(t, c.after, func() { cl.data(mail, c.reply) })
+			r.wantBatch(discarded)
+			r.wantDelivered(strings.Count(c.reply, "250"))
+			if got := r.hop.delivered(); len(got) == 1 && got[0] != mail {
+				t.Errorf("delivered %q", got)
 			}
-			if fate := r.store.Last(); fate != discarded {
-				t.Errorf("%s: batch %q, want discarded", c.name, fate)
-			}
-			if got := r.hop.delivered(); (len(got) == 1) != (c.reply == "250") || len(got) == 1 && got[0] != mail {
-				t.Errorf("%s: delivered %q", c.name, got)
-			}
-		}, c.change...)
+		}, func(cfg *Config) { cfg.Mail.OnFailure = c.onFailure })
 	}
 }
 
-// While the store takes nothing, nothing is read from the client, and so the end of its connection
-// is not seen. Its mail goes on for as long as a client may wait, and then nothing of it is left.
+// While the store takes nothing, nothing is read from the client, so that its leaving is not seen.
+// Its mail goes on for as long as a client may wait. Then nothing of the mail is left.
 func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	faults.Covers(t, 17)
-	inBubble(t, func(t *testing.T, r *rig) {
+	inBubble(t, "", func(t *testing.T, r *rig) {
 		begun := make(chan struct{}, 1)
 		r.store.Set(behavior{Failure: errDown, FailAfter: 1, Hangs: true, Begun: begun})
-		c := r.envelope()
-		c.want("DATA", "354")
+		c := r.inData()
 		half := writeDots(attachmentMail(1 << 20))[:1<<19]
 		go c.Write([]byte(half)) // more than all buffers on the way hold
 		<-begun
 		synctest.Wait()
 		c.Close()
 		time.Sleep(90*time.Second - time.Millisecond)
-		if fate := r.store.Last(); fate != "" {
-			t.Errorf("batch %q before the time", fate)
-		}
+		r.wantBatch("")
 		time.Sleep(time.Millisecond)
 		r.hop.await(t, "closed")
-		if fate := r.store.Last(); fate != discarded || len(r.hop.delivered()) > 0 || r.hop.count("DATA") > 0 {
-			t.Errorf("batch %q, next hop saw %q", fate, r.hop.commands())
+		r.wantBatch(discarded)
+		if r.hop.count("DATA") > 0 {
+			t.Errorf("next hop saw %q", r.hop.commands())
 		}
 	})
 }
@@ -297,17 +258,18 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 	faults.Covers(t, 17)
 	wire := writeDots(attachmentMail(300_000))
 	const none = "none"
+	begun := []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "DATA"}
 	for _, c := range []struct {
 		name     string
 		commands []string
 		sent     string // of the message
-		at       string // what the next hop answers
-		answer   string // with this
-		slow     bool   // Commit
+		at       string // the key of the next hop's script that is changed
+		answer   string
+		slow     bool // Commit takes forever
 		fate     string
 	}{
 		{name: "S0", fate: none},
-		{name: "S1", commands: []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>"}, fate: none},
+		{name: "S1", commands: begun[:2], fate: none},
 		{name: "S2 before the message", commands: begun, fate: none},
 		{name: "S2 in the header", commands: begun, sent: wire[:20], fate: none},
 		{name: "S2 in the attachment", commands: begun, sent: wire[:len(wire)/2], fate: discarded},
@@ -320,7 +282,7 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 		{name: "S4, accepted", commands: begun, sent: wire, at: ".", answer: later + "250 2.0.0 Ok", fate: kept},
 		{name: "S4, refused", commands: begun, sent: wire, at: ".", answer: later + "550 5.7.1 No", fate: undone},
 	} {
-		inBubble(t, func(t *testing.T, r *rig) {
+		inBubble(t, c.name, func(t *testing.T, r *rig) {
 			if c.at != "" {
 				r.hop.script(c.at, c.answer)
 			}
@@ -332,32 +294,25 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 			cl.send(c.sent)
 			synctest.Wait()
 			if running() == "" {
-				t.Errorf("%s: the session is not seen", c.name)
+				t.Error("the session is not seen")
 			}
-			if d := took(func() { cl.Close(); synctest.Wait() }); d != 0 {
-				t.Errorf("%s: after %v", c.name, d)
-			}
+			wantTook(t, 0, func() { cl.Close(); synctest.Wait() })
 			if c.at == "." {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 			}
 			if left := running(); left != "" {
-				t.Errorf("%s: goroutines left:\n%s", c.name, left)
+				t.Errorf("goroutines left:\n%s", left)
 			}
-			if fate := r.store.Last(); fate != c.fate {
-				t.Errorf("%s: batch %q, want %q", c.name, fate, c.fate)
-			}
-			if got := r.hop.delivered(); len(got) > 0 && c.at != "." {
-				t.Errorf("%s: delivered %q", c.name, got)
+			r.wantBatch(c.fate)
+			if c.at != "." {
+				r.wantDelivered(0)
 			}
 		})
 	}
 }
 
-var begun = []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "DATA"}
-
-// A step of the wall clock moves no deadline: each has a monotonic reading, which Go's timers go
-// by.
+// A step of the wall clock moves no deadline: Go's timers follow a monotonic reading in each.
 func TestDeadlinesAreMonotonic(t *testing.T) {
 	faults.Covers(t, 99)
 	ours, theirs := net.Pipe()
@@ -365,12 +320,10 @@ func TestDeadlinesAreMonotonic(t *testing.T) {
 	noted := &notedDeadlines{Conn: ours}
 	c := &conn{Conn: noted, idle: time.Minute}
 	go io.Copy(theirs, theirs)
-	if _, err := c.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := c.Write([]byte("x"))
+	must.Succeed(t, err)
+	_, err = c.Read(make([]byte, 1))
+	must.Succeed(t, err)
 	c.Close()
 	if len(noted.at) != 2 {
 		t.Fatalf("%d deadlines, want one each way", len(noted.at))
