@@ -22,10 +22,10 @@ const crashEnv = "DETACH_TEST_CRASH"
 // A process that crashes prints its stacks, and with them the arguments of each function in hex.
 // The argument of a function that takes a secret is an address.
 //
-// Values that the runtime marks with "?" are ignored here. They are the content of slots that are
-// not in use, which may be anything that was on the stack before, so also eight bytes of a key on
-// their way through AES. No package can prevent that: the process must log panics without
-// arguments, and write no core.
+// Values that the runtime marks with "?" are ignored here. They are the content of unused slots,
+// which may be anything that was on the stack before, also eight bytes of a key on their way
+// through AES. No package can prevent that: the process must log panics without arguments, and
+// write no core.
 func TestCrashShowsNoKey(t *testing.T) {
 	faults.Covers(t, 82)
 	for _, how := range []string{"panic", "panic with the key", "panic with a holder", "runtime error", "SIGQUIT"} {
@@ -101,9 +101,8 @@ func TestCrasher(t *testing.T) {
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(crashEpoch).bytes())+"\n")
 	r, err := OpenKeyring(dir)
 	must.Succeed(t, err)
-	if _, err := r.Share(testEpoch, nil); err != nil {
-		t.Fatal(err)
-	}
+	_, err = r.Share(testEpoch, nil)
+	must.Succeed(t, err)
 	if how == "control" {
 		go holdBytes([SecretSize]byte(k.bytes()), ready)
 		<-ready

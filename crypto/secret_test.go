@@ -38,8 +38,7 @@ type holder struct {
 
 func TestSecretsDoNotPrint(t *testing.T) {
 	faults.Covers(t, 82)
-	k, b := Key{testSecret(0x41)}, Share{testSecret(0x41)}
-	a := Fragment{testSecret(0x41)}
+	k, b, a := Key{testSecret(0x41)}, Share{testSecret(0x41)}, Fragment{testSecret(0x41)}
 	h := holder{k, k, &k, struct{ share Share }{b}, []Fragment{a}, map[string]Share{"x": b}}
 
 	raw := k.bytes()
@@ -58,9 +57,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			}
 		}
 	}
-	direct := []any{k, &k, b, &b, a, &a, k.secret}
 	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %#x %d %b %o %c %U %t %e %p %T %z %08d %[1]*[1]d") {
-		for _, v := range direct {
+		for _, v := range []any{k, &k, b, &b, a, &a, k.secret} {
 			out := fmt.Sprintf(verb, v)
 			check(verb, out)
 			if verb != "%p" && verb != "%T" && len(verb) < 5 && out != redacted {
@@ -112,11 +110,8 @@ func TestFragmentAndShareJoinToTheKey(t *testing.T) {
 }
 
 func TestEncodedSecretsParse(t *testing.T) {
-	var ones [SecretSize]byte
-	for i := range ones {
-		ones[i] = 0xff
-	}
-	for _, s := range []secret{testSecret(0), testSecret(200), newSecret(&ones), ZeroShare().secret} {
+	ones := newSecret((*[SecretSize]byte)(bytes.Repeat([]byte{0xff}, SecretSize)))
+	for _, s := range []secret{testSecret(0), testSecret(200), ones, ZeroShare().secret} {
 		text := s.encode()
 		f, err := ParseFragment(text)
 		if err != nil || f.secret != s {
@@ -140,7 +135,7 @@ func TestEncodedSecretsParse(t *testing.T) {
 func TestCutFragmentsAreIncompleteAndOthersInvalid(t *testing.T) {
 	faults.Covers(t, 78)
 	full := Fragment{testSecret(200)}.Encode()
-	tests := []struct {
+	for _, tt := range []struct {
 		name, in string
 		want     error
 	}{
@@ -157,8 +152,7 @@ func TestCutFragmentsAreIncompleteAndOthersInvalid(t *testing.T) {
 		{"upper-cased", strings.ToUpper(full), ErrFragmentInvalid},
 		{"a digit that base58 lacks", "z0" + full[2:], ErrFragmentInvalid},
 		{"white space", full[:9] + " " + full[10:], ErrFragmentInvalid},
-	}
-	for _, tt := range tests {
+	} {
 		if _, err := ParseFragment(tt.in); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		} else if len(tt.in) > 1 && strings.Contains(err.Error(), tt.in) {

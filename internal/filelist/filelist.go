@@ -22,10 +22,10 @@ const (
 	// Name is the name of the ZIP of all files.
 	Name = "files.zip"
 
-	// MinFiles is the least that a list has. A mail with one file gets no list.
+	// MinFiles is the smallest number of files in a list. A mail with one file gets no list.
 	MinFiles = 2
-	// MaxFiles is more than people attach. The gateway looks for each file of a list before it
-	// sends the ZIP.
+	// MaxFiles is more files than people attach. The gateway looks for each file of a list before
+	// it sends the ZIP.
 	MaxFiles = 1000
 	// MaxSize bounds the JSON in bytes. Gateways and browsers read it whole.
 	MaxSize = 1 << 20
@@ -38,13 +38,13 @@ const (
 var (
 	// ErrInvalid says that this is not a file list.
 	ErrInvalid = errors.New("not a valid file list")
-	// ErrTooMany says that the files are more than MaxFiles, or their list larger than MaxSize.
+	// ErrTooMany says that there are more than MaxFiles files, or their list exceeds MaxSize.
 	ErrTooMany = errors.New("too many files for a file list")
 
-	errJSON = errors.New("malformed JSON") // the decoder's error is not returned: it may quote a link
+	errForm = errors.New("malformed") // the decoder's error is not returned: it may quote a link
 )
 
-// A List is the files of one mail, in its order.
+// A List has the files of one mail, in the order of the mail.
 type List struct {
 	Version int   `json:"version"`
 	Files   files `json:"files"`
@@ -98,20 +98,15 @@ func Read(r io.Reader) (List, error) {
 		return List{}, fmt.Errorf("read file list: %w", err)
 	}
 	var l List
-	if err := l.parse(b); err != nil {
+	if len(b) > MaxSize || json.Unmarshal(b, &l) != nil {
+		err = errForm
+	} else {
+		err = l.check()
+	}
+	if err != nil {
 		return List{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return l, nil
-}
-
-func (l *List) parse(b []byte) error {
-	if len(b) > MaxSize {
-		return errors.New("too long")
-	}
-	if err := json.Unmarshal(b, l); err != nil {
-		return errJSON
-	}
-	return l.check()
 }
 
 // check checks the list as a whole. UnmarshalJSON has checked each file.
@@ -120,7 +115,7 @@ func (l *List) check() error {
 		return fmt.Errorf("version %d; only %d is known", l.Version, version)
 	}
 	if len(l.Files) < MinFiles || len(l.Files) > MaxFiles {
-		return fmt.Errorf("%d files", len(l.Files))
+		return fmt.Errorf("%d files; a list has %d to %d", len(l.Files), MinFiles, MaxFiles)
 	}
 	seen := make(map[cid.Cid]bool, len(l.Files))
 	for _, f := range l.Files {
@@ -137,8 +132,8 @@ func (l *List) check() error {
 	return nil
 }
 
-// ZIP returns the archive of these files, each under a name of its own that can be saved. All have
-// the date modified; open opens one of them by its index.
+// ZIP returns the archive of these files, each under a unique name that any system can save. All
+// have the date modified. open opens a file by its index.
 func ZIP(fs []File, modified time.Time, open zipstream.Open) *zipstream.Reader {
 	names := make([]string, len(fs))
 	for i, f := range fs {
@@ -151,22 +146,19 @@ func ZIP(fs []File, modified time.Time, open zipstream.Open) *zipstream.Reader {
 	return zipstream.New(entries, modified, open)
 }
 
-// files are decoded one by one, so that no more than MaxFiles are ever in memory.
+// files is decoded one file at a time, so that never more than MaxFiles are in memory.
 type files []File
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (fs *files) UnmarshalJSON(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return errJSON
+		return errForm
 	}
 	for dec.More() {
 		var f File
-		if len(*fs) == MaxFiles {
-			return ErrTooMany
-		}
-		if err := dec.Decode(&f); err != nil {
-			return err
+		if len(*fs) == MaxFiles || dec.Decode(&f) != nil {
+			return errForm
 		}
 		*fs = append(*fs, f)
 	}
@@ -182,30 +174,20 @@ func (f File) MarshalJSON() ([]byte, error) {
 // versions may have them.
 func (f *File) UnmarshalJSON(b []byte) error {
 	var w fileJSON
-	if err := json.Unmarshal(b, &w); err != nil {
-		return errJSON
+	if json.Unmarshal(b, &w) != nil {
+		return errForm
 	}
 	l, err := link.Parse(w.Link)
 	if err != nil || l.All || l.URL() != w.Link {
-		return errors.New("not the link to a file")
+		return errForm
 	}
-	*f = File{Link: l, Name: w.Name, Type: w.Type, Size: w.Size}
-	if f.CRC32, err = parseCRC(w.CRC32); err != nil {
-		return err
+	sum, err := strconv.ParseUint(w.CRC32, 16, 32)
+	if err != nil || fmt.Sprintf("%08x", sum) != w.CRC32 || w.Size == 0 && sum != 0 {
+		return errForm
 	}
-	if f.Size < 0 || f.Size > maxFile || len(f.Name) > filename.MaxText || len(f.Type) > filename.MaxText {
-		return errors.New("a size out of range")
+	if w.Size < 0 || w.Size > maxFile || len(w.Name) > filename.MaxText || len(w.Type) > filename.MaxText {
+		return errForm
 	}
-	if f.Size == 0 && f.CRC32 != 0 {
-		return errors.New("not the CRC-32 of an empty file")
-	}
+	*f = File{l, w.Name, w.Type, w.Size, uint32(sum)}
 	return nil
-}
-
-func parseCRC(s string) (sum uint32, err error) {
-	n, err := strconv.ParseUint(s, 16, 32)
-	if sum = uint32(n); err != nil || fmt.Sprintf("%08x", sum) != s {
-		return 0, errors.New("not a CRC-32")
-	}
-	return sum, nil
 }

@@ -19,13 +19,10 @@ import (
 
 func testLink(base string, seed byte) Link {
 	sum := sha256.Sum256([]byte{seed})
-	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
-	if err != nil {
-		panic(err)
-	}
+	hash, hashErr := multihash.Encode(sum[:], multihash.SHA2_256)
 	sum = sha256.Sum256(sum[:])
 	f, err := crypto.FragmentFromBytes(sum[:])
-	if err != nil {
+	if err = errors.Join(hashErr, err); err != nil {
 		panic(err)
 	}
 	return Link{Base: base, CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
@@ -94,8 +91,8 @@ func testRepairs(t *testing.T, l Link) {
 	head, fragment, _ := strings.Cut(url, "#")
 	at := strings.Index(url, "bafybei") + 20 // in the CID
 	in := len(url) - 10                      // in the fragment
-	tests := map[string]string{
-		"as it is":                      url,
+	for name, s := range map[string]string{
+		"unchanged":                     url,
 		"# encoded":                     head + "%23" + fragment,
 		"# encoded twice":               head + "%2523" + fragment,
 		"# encoded three times":         head + "%252523" + fragment,
@@ -139,8 +136,7 @@ func testRepairs(t *testing.T, l Link) {
 		"tracker after the fragment":    url + "?utm_source=mail",
 		"tracker after, escaped":        url + "&amp;utm_source=mail",
 		"tracker after an encoded #":    head + "%23" + fragment + "?utm_source=mail",
-	}
-	for name, s := range tests {
+	} {
 		if got, err := Parse(s); err != nil || got != l {
 			t.Errorf("%s, all %v: another link, error %v", name, l.All, err)
 		}
@@ -155,7 +151,7 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 	v0 := cid.NewCidV0(l.CID.Hash()).String()
 	inBase58, err := l.CID.StringOfBase('z')
 	must.Succeed(t, err)
-	tests := []struct {
+	for _, tt := range []struct {
 		name, in string
 		want     error
 	}{
@@ -190,8 +186,7 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 		{"scheme alone", "https://#" + fragment, ErrInvalid},
 		{"something after the CID", head + "/data#" + fragment, ErrInvalid},
 		{"huge", url + strings.Repeat(" ", maxInput), ErrInvalid},
-	}
-	for _, tt := range tests {
+	} {
 		got, err := Parse(tt.in)
 		if !errors.Is(err, tt.want) || got != (Link{}) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
@@ -205,7 +200,7 @@ func TestCutLinksAreIncompleteAndOthersInvalid(t *testing.T) {
 func TestPathMayHoldTheFragment(t *testing.T) {
 	l := testLink("", 3)
 	c, fragment := l.CID.String(), l.Fragment.Encode()
-	tests := []struct {
+	for _, tt := range []struct {
 		path, rest string
 		fragment   bool
 		want       error
@@ -215,11 +210,11 @@ func TestPathMayHoldTheFragment(t *testing.T) {
 		{"/" + c + "/", "", false, nil},
 		{"/" + c + "/share", "share", false, nil},
 		{"/" + c + "/t/2026-11.AAAA/a%23b.pdf", "t/2026-11.AAAA/a%23b.pdf", false, nil},
-		{"/" + c + "#" + fragment, "", true, nil},         // /CID%23A on the wire
-		{"/" + c + "%23" + fragment, "", true, nil},       // /CID%2523A
-		{"/" + c + "%2523" + fragment, "", true, nil},     // and again
-		{"/" + c + "#" + fragment + ">.", "", true, nil},  // with the sentence around it
-		{"/" + c + "#" + fragment + "/x", "x", true, nil}, //
+		{"/" + c + "#" + fragment, "", true, nil},        // /CID%23A on the wire
+		{"/" + c + "%23" + fragment, "", true, nil},      // /CID%2523A
+		{"/" + c + "%2523" + fragment, "", true, nil},    // and again
+		{"/" + c + "#" + fragment + ">.", "", true, nil}, // with the sentence around it
+		{"/" + c + "#" + fragment + "/x", "x", true, nil},
 		{"/" + c + "/all", "all", false, nil},
 		{"/" + c + "/all/", "all/", false, nil},
 		{"/" + c + "/all#" + fragment, "all", true, nil},
@@ -242,8 +237,7 @@ func TestPathMayHoldTheFragment(t *testing.T) {
 		{"/" + cid.NewCidV0(l.CID.Hash()).String(), "", false, ErrInvalid},
 		{"/" + cid.NewCidV1(cid.Raw, l.CID.Hash()).String(), "", false, ErrInvalid},
 		{"/" + strings.Repeat("%23", maxInput), "", false, ErrInvalid},
-	}
-	for _, tt := range tests {
+	} {
 		gotCID, rest, f, has, err := ParsePath(tt.path)
 		if !errors.Is(err, tt.want) || rest != tt.rest || has != tt.fragment {
 			t.Errorf("%.100q: got rest %q, fragment %v, error %v; want %q, %v, %v", tt.path, rest, has, err, tt.rest, tt.fragment, tt.want)
@@ -286,9 +280,8 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		sum := sha256.Sum256(seed)
 		l := testLink(base, sum[0])
-		if l.Fragment, err = crypto.FragmentFromBytes(sum[:]); err != nil {
-			t.Fatal(err)
-		}
+		l.Fragment, err = crypto.FragmentFromBytes(sum[:])
+		must.Succeed(t, err)
 		l.All = sum[0]&1 == 1
 		if got, err := Parse(l.URL()); err != nil || got != l {
 			t.Errorf("%q: %v", base, err)

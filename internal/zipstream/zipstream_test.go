@@ -79,10 +79,10 @@ func TestOtherProgramsReadTheArchive(t *testing.T) {
 			a := New(s.entries(), date, s.Open)
 			path := filepath.Join(t.TempDir(), "files.zip")
 			f, err := os.Create(path)
-			check(t, err)
+			must.Succeed(t, err)
 			n, err := io.Copy(f, a)
-			check(t, err)
-			check(t, f.Close())
+			must.Succeed(t, err)
+			must.Succeed(t, f.Close())
 			if n != a.Size() {
 				t.Errorf("got %d bytes, want the size %d", n, a.Size())
 			}
@@ -104,16 +104,16 @@ func TestOtherProgramsReadTheArchive(t *testing.T) {
 func readWithGo(t *testing.T, path string, s *source) {
 	t.Helper()
 	z, err := zip.OpenReader(path)
-	check(t, err)
+	must.Succeed(t, err)
 	defer z.Close()
 	if len(z.File) != len(s.names) {
 		t.Fatalf("%d files, want %d", len(z.File), len(s.names))
 	}
 	for i, f := range z.File {
 		r, err := f.Open()
-		check(t, err)
+		must.Succeed(t, err)
 		got, err := io.ReadAll(r)
-		check(t, err)
+		must.Succeed(t, err)
 		if f.Name != s.names[i] || f.NonUTF8 || !bytes.Equal(got, s.contents[i]) {
 			t.Errorf("file %d: got %q and %d bytes", i, f.Name, len(got))
 		}
@@ -167,30 +167,25 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	must.Succeed(t, err)
-}
-
 func TestArchiveIsTheSameFromEveryOffset(t *testing.T) {
 	s := sources()["three"]
 	s.contents[0] = noise(100)
 	whole, err := io.ReadAll(New(s.entries(), date, s.Open))
-	check(t, err)
+	must.Succeed(t, err)
 	a := New(s.entries(), date, s.Open)
-	check(t, iotest.TestReader(a, whole))
+	must.Succeed(t, iotest.TestReader(a, whole))
 	for from := range len(whole) + 1 {
 		for _, n := range []int{1, 37, len(whole)} {
 			_, err := a.Seek(int64(from), io.SeekStart)
-			check(t, err)
+			must.Succeed(t, err)
 			got, err := io.ReadAll(iotest.HalfReader(io.LimitReader(a, int64(n))))
-			check(t, err)
+			must.Succeed(t, err)
 			if want := whole[from:min(from+n, len(whole))]; !bytes.Equal(got, want) {
 				t.Fatalf("%d bytes from %d: got %x, want %x", n, from, got, want)
 			}
 		}
 	}
-	check(t, a.Close())
+	must.Succeed(t, a.Close())
 	if s.open != 0 {
 		t.Errorf("%d files are left open", s.open)
 	}
@@ -210,9 +205,9 @@ func TestOnlyFilesThatAreReadAreOpened(t *testing.T) {
 	} {
 		s.opened = nil
 		_, err := a.Seek(tt.from, io.SeekStart)
-		check(t, err)
+		must.Succeed(t, err)
 		_, err = io.CopyN(io.Discard, a, min(tt.n, a.Size()-tt.from))
-		check(t, err)
+		must.Succeed(t, err)
 		if got := fmt.Sprint(s.opened); got != tt.want {
 			t.Errorf("%d bytes from %d: opened %s, want %s", tt.n, tt.from, got, tt.want)
 		}
@@ -288,21 +283,21 @@ func TestLargeFilesNeedZIP64(t *testing.T) {
 	})
 	path := filepath.Join(t.TempDir(), "huge.zip")
 	f, err := os.Create(path)
-	check(t, err)
+	must.Succeed(t, err)
 	n, err := io.CopyBuffer(sparse{f}, a, make([]byte, len(hole)))
-	check(t, err)
-	check(t, f.Close())
+	must.Succeed(t, err)
+	must.Succeed(t, f.Close())
 	if n != a.Size() {
 		t.Errorf("got %d bytes, want the size %d", n, a.Size())
 	}
 	z, err := zip.OpenReader(path)
-	check(t, err)
+	must.Succeed(t, err)
 	defer z.Close()
 	if len(z.File) != 2 || z.File[0].UncompressedSize64 != huge || z.File[1].UncompressedSize64 != 1000 {
 		t.Fatalf("Go reads %+v", z.File)
 	}
 	r, err := z.File[1].Open()
-	check(t, err)
+	must.Succeed(t, err)
 	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, after) {
 		t.Errorf("the file after it: %d bytes, error %v", len(got), err)
 	}
@@ -329,11 +324,11 @@ func TestZIP64BeginsWhereTheUsualFieldsEnd(t *testing.T) {
 		}
 		// A reader finds the directory from the end of the archive.
 		_, err := a.Seek(a.starts[2*tt.n], io.SeekStart)
-		check(t, err)
+		must.Succeed(t, err)
 		tail, err := io.ReadAll(a)
-		check(t, err)
+		must.Succeed(t, err)
 		z, err := zip.NewReader(offsetReader{tail, a.starts[2*tt.n]}, a.Size())
-		check(t, err)
+		must.Succeed(t, err)
 		if len(z.File) != tt.n || int64(z.File[tt.n-1].UncompressedSize64) != tt.size {
 			t.Errorf("%d files of %d bytes: Go finds %d", tt.n, tt.size, len(z.File))
 		}
