@@ -59,12 +59,11 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 	return b, nil
 }
 
-// memoryBudget is what all sessions and requests together may hold of the memory that grows with
-// their number: leaves that are read, and bytes read ahead.
+// memoryBudget bounds the memory that grows with the number of sessions and requests: leaves that
+// are read, and bytes read ahead.
 const memoryBudget = 72 << 20
 
-// app is what every command works with: the configuration, the memory for everything, the store,
-// and the vault over store and keyring.
+// app is what every command needs: the configuration, the memory budget, the store, and the vault.
 type app struct {
 	cfg    config.Config
 	memory *memory.Budget
@@ -108,8 +107,8 @@ func openApp(cfg config.Config) (*app, error) {
 	return &app{cfg: cfg, memory: budget, store: store, vault: v}, nil
 }
 
-// openStore opens the store that the configuration chooses. This switch is the only place that
-// knows the kinds of stores.
+// openStore opens the configured store. This switch is the only place that knows the kinds of
+// stores.
 func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err error) {
 	key := "data_dir"
 	switch cfg.Store.Kind {
@@ -117,7 +116,10 @@ func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err 
 		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"), budget)
 	case "kubo":
 		key = "store.kubo"
-		store, err = openKubo(cfg.Store.Kubo, budget)
+		var token string
+		if token, err = cfg.Store.Kubo.Token(); err == nil {
+			store, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: token, Memory: budget})
+		}
 	default:
 		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
 	}
@@ -127,43 +129,26 @@ func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err 
 	return store, nil
 }
 
-func openKubo(cfg config.Kubo, budget *memory.Budget) (ipfs.Store, error) {
-	token, err := cfg.Token()
-	if err != nil {
-		return nil, err
-	}
-	return kubo.New(kubo.Config{API: cfg.API, Token: token, Memory: budget})
-}
-
 func (a *app) Close() error { return a.store.Close() }
 
 func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), log *slog.Logger) *proxy.Server {
-	hostname, _ := os.Hostname() // the proxy has a default
-	return proxy.New(proxy.Config{
-		Hostname: hostname,
-		NextHop:  p.Reinject,
-		Mail:     a.transactions(p),
-		MaxSize:  int64(p.MaxSize),
-		Observe:  observe,
-	}, log)
+	hostname, _ := os.Hostname() // best effort: the proxy has a default
+	cfg := proxy.Config{Hostname: hostname, NextHop: p.Reinject, Mail: a.transactions(p), MaxSize: int64(p.MaxSize), Observe: observe}
+	return proxy.New(cfg, log)
 }
 
-// transactions returns how the mails of p are handled.
+// transactions returns how Detach handles the mails of p.
 func (a *app) transactions(p config.Proxy) transaction.Config {
+	policy := rewrite.Policy{MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language, Restore: p.Restore}
+	if p.Notice == "top" {
+		policy.Notice = rewrite.Top
+	}
 	c := transaction.Config{
-		Policy: func(transaction.Envelope) rewrite.Policy { return policy(p) },
+		Policy: func(transaction.Envelope) rewrite.Policy { return policy },
 		Begin:  func() transaction.Batch { return a.vault.Begin() },
 	}
 	if p.OnFailure == "deliver" {
 		c.OnFailure = transaction.Deliver
 	}
 	return c
-}
-
-func policy(p config.Proxy) rewrite.Policy {
-	notice := rewrite.Bottom
-	if p.Notice == "top" {
-		notice = rewrite.Top
-	}
-	return rewrite.Policy{MinSize: int64(p.MinSize), Notice: notice, Language: p.Language, Restore: p.Restore}
 }

@@ -11,11 +11,11 @@ type checkCmd struct {
 	configFlag
 }
 
-// levels are the words of a report. Whether the service starts is in the exit code.
+// levels are the words of a report. The exit code tells Fail from Refuse.
 var levels = map[check.Level]string{check.OK: "ok", check.Warn: "warn", check.Fail: "FAIL", check.Refuse: "FAIL"}
 
-// Run prints a line for each thing that it tried. The exit code is that of detach serve if serve
-// would not start, and otherwise 1 if something does not work.
+// Run prints a line for each check. The exit code is that of detach serve if serve would not start,
+// and otherwise 1 if something does not work.
 func (c *checkCmd) Run(e *env) error {
 	cfg, err := c.load()
 	if err != nil {
@@ -41,19 +41,16 @@ func (c *checkCmd) Run(e *env) error {
 		},
 		Brand: func() error { _, err := loadBrand(cfg.Gateway); return err },
 	}, report)
+	problems := "1 problem"
 	failed := found[check.Fail] + found[check.Refuse]
+	if failed > 1 {
+		problems = fmt.Sprintf("%d problems", failed)
+	}
 	switch {
 	case found[check.Refuse] > 0:
-		return usageError{fmt.Errorf("%s found; detach serve would not start", problems(failed))}
+		return usageError{fmt.Errorf("%s found; detach serve would not start", problems)}
 	case failed > 0:
-		return fmt.Errorf("%s found", problems(failed))
+		return fmt.Errorf("%s found", problems)
 	}
 	return nil
-}
-
-func problems(n int) string {
-	if n == 1 {
-		return "1 problem"
-	}
-	return fmt.Sprintf("%d problems", n)
 }

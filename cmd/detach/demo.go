@@ -24,7 +24,7 @@ type demoCmd struct {
 	Once bool `help:"Download the file again through its link, compare, and exit."`
 }
 
-// demoTimeout bounds each step of the demo, so that a fault shows as an error.
+// demoTimeout bounds each step of the demo: a step that hangs ends with an error.
 const demoTimeout = time.Minute
 
 // Run sets everything up on this machine, sends a mail through it, and shows what arrives.
@@ -71,7 +71,7 @@ type demo struct {
 	page    net.Listener
 	ended   chan error    // why a server ended
 	running chan struct{} // closed when proxy and gateway have ended
-	closers []io.Closer   // in the order of their opening
+	closers []io.Closer   // in the order in which they were opened
 }
 
 func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {

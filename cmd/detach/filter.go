@@ -27,7 +27,7 @@ func (c *filterCmd) Run(e *env) (err error) {
 }
 
 // filter writes nothing before the whole message is ready. If it fails, the caller still has the
-// original, and no part of another message; on_failure is therefore the caller's to decide.
+// original and decides what to do with it: on_failure does not apply.
 func filter(e *env, cfg transaction.Config) error {
 	cfg.OnFailure = transaction.TempFail
 	tx := transaction.Begin(cfg, transaction.Envelope{}, e.stdin, e.log)

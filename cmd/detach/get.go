@@ -59,7 +59,7 @@ func (c *getCmd) Run(e *env) error {
 	return c.file(e, o)
 }
 
-// file downloads one file, and goes on where an earlier attempt ended.
+// file downloads one file, and continues an earlier attempt.
 func (c *getCmd) file(e *env, o *fetch.Object) error {
 	out, err := output.Create(c.Output, filename.Clean(o.Meta.Name), o.Link.CID, e.stdout)
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *getCmd) original(e *env, o *fetch.Object) error {
 	return c.assembly(e, o, m, skeleton.Name, "the whole original message")
 }
 
-// zip downloads the files of a list.
+// zip downloads the files of a file list.
 func (c *getCmd) zip(e *env, o *fetch.Object) error {
 	zip, err := o.ZIP(e.ctx)
 	if err != nil {
@@ -152,8 +152,8 @@ func finish(e *env, out *output.File, err error, useful int64, said string) erro
 	return err
 }
 
-// client opens what the flags name. Store and keyring may belong to another user, who is writing
-// there, or be a copy: nothing in them changes.
+// client opens what the flags name. It changes nothing in store and keyring: another user's process
+// may be writing there.
 func (c *getCmd) client() (client fetch.Client, err error) {
 	objects, keys := folders(c.Store)
 	if c.Keys != "" {
@@ -168,8 +168,8 @@ func (c *getCmd) client() (client fetch.Client, err error) {
 	return client, nil
 }
 
-// folders returns where --store has its objects and its keyring. It may name a data_dir, which has
-// both, or the objects alone.
+// folders returns where --store has its objects and its keyring. The flag may name a data_dir,
+// which has both, or the objects alone.
 func folders(dir string) (objects, keys string) {
 	objects, keys = filepath.Join(dir, "objects"), filepath.Join(dir, "keys")
 	if dir == "" || !isDir(objects) {
@@ -181,7 +181,7 @@ func folders(dir string) (objects, keys string) {
 	return objects, keys
 }
 
-// openStore returns nil if the flags name no store: the gateway is asked then.
+// openStore returns nil if the flags name no store: then the gateway is asked.
 func (c *getCmd) openStore(objects string) (store ipfs.Store, err error) {
 	flag := "--store"
 	switch {

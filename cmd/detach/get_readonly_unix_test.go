@@ -21,7 +21,7 @@ import (
 func TestGetChangesNothingInTheStore(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(1<<20+1)
 	l, dir := site.Store(t, content), site.Dir
-	// Crashes have left these, long enough ago for the owner of the folders to remove them.
+	// Crashes left these files, long enough ago for the owner of the folders to remove them.
 	for _, left := range []string{"objects/put-1.tmp", "keys/.new-1"} {
 		write(t, filepath.Join(dir, left), "half", 0o600)
 		old := time.Now().Add(-time.Hour)
@@ -57,8 +57,8 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// readOnly returns dir as a folder in which nothing can be written. No mode keeps root out, so root
-// gets a read-only mount.
+// readOnly returns dir as a folder that cannot be written. No mode stops root, so root gets a
+// read-only mount.
 func readOnly(t *testing.T, dir string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -76,7 +76,7 @@ func readOnly(t *testing.T, dir string) string {
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", mounted).Run() })
 	if err := os.WriteFile(filepath.Join(mounted, "x"), nil, 0o600); err == nil {
-		t.Fatal("it can be written")
+		t.Fatal("the mount can be written")
 	}
 	return mounted
 }

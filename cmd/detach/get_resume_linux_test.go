@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -26,8 +28,7 @@ import (
 
 const brokenSize = 6<<20 + 99
 
-// A download that is killed, interrupted or cut off goes on where it ended: from a gateway, a node
-// and a store.
+// A download that is killed, interrupted or cut off continues there: from gateway, node and store.
 func TestGetResumesAfterItWasKilled(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(brokenSize)
 	l, dir := site.Store(t, content), site.Dir
@@ -48,22 +49,20 @@ func TestGetResumesAfterItWasKilled(t *testing.T) {
 	})
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT} {
 		t.Run("store, "+name, func(t *testing.T) {
-			// A folder never makes the process wait, but a terminal that is held does: progress is
-			// drawn there.
+			// Reading a folder never blocks, but drawing progress on a stopped terminal does.
 			_, tty := openTerminal(t, 80)
-			hold(t, tty)
+			flow(t, tty, unix.TCOOFF)
 			get := startGet(t, tty, "--store", dir, l.URL())
 			get.reaches(t, partOf(l), 1)
 			get.signal(t, signal)
-			release(t, tty)
+			flow(t, tty, unix.TCOON)
 			get.ends(t, signal)
 			goesOn(t, get.cmd.Dir, content, "--store", dir, l.URL())
 		})
 	}
 }
 
-// testBrokenOff downloads through a server that stops half way, ends the download, and runs it
-// again.
+// testBrokenOff downloads from a server that stops half way, ends the download, and repeats it.
 func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args func(url string, l link.Link) []string) {
 	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "interrupted": syscall.SIGINT, "cut off": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -96,12 +95,7 @@ func goesOn(t *testing.T, dir string, content []byte, args ...string) {
 	if err != nil || !strings.Contains(string(out), "resuming after the first ") || !strings.Contains(string(out), "checked against SHA-256") {
 		t.Errorf("again: %v, %s", err, out)
 	}
-	if got, _ := os.ReadFile(filepath.Join(dir, "a.bin")); !bytes.Equal(got, content) {
-		t.Errorf("got another file, of %d bytes", len(got))
-	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.part")); len(left) > 0 {
-		t.Errorf("left %q", left)
-	}
+	wantFile(t, "again", dir, content)
 }
 
 // aGet is a running detach get.
@@ -133,7 +127,7 @@ func (g *aGet) size(file string) int64 {
 	return info.Size()
 }
 
-// reaches waits until a file has a size. The process has no other way to tell.
+// reaches waits until a file has a size: the process has no other way to tell.
 func (g *aGet) reaches(t *testing.T, file string, size int64) {
 	t.Helper()
 	for deadline := time.Now().Add(servers.Patience); g.size(file) < size; time.Sleep(5 * time.Millisecond) {
@@ -151,14 +145,13 @@ func (g *aGet) signal(t *testing.T, s syscall.Signal) {
 	must.Succeed(t, g.cmd.Process.Signal(s))
 }
 
-// ends waits for the end that the signal causes. Unless it was killed, detach get says how to go
-// on.
+// ends waits for the end that the signal causes. Unless killed, detach get says how to continue.
 func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	exit, ok := errors.AsType[*exec.ExitError](<-g.ended)
 	switch {
 	case !ok:
-		t.Fatal("it did not fail")
+		t.Fatal("detach get did not fail")
 	case s == syscall.SIGKILL:
 		if exit.ExitCode() != -1 {
 			t.Errorf("exit code %d", exit.ExitCode())
@@ -176,8 +169,7 @@ type door struct {
 	closed     chan struct{}
 }
 
-// newDoor returns a door, and the URL of a server in front of another whose answers pass through
-// it.
+// newDoor returns a door, and the URL of a proxy whose answers pass through it.
 func newDoor(t *testing.T, to string, left int64) (*door, string) {
 	t.Helper()
 	d := &door{closed: make(chan struct{})}
@@ -197,7 +189,7 @@ func newDoor(t *testing.T, to string, left int64) (*door, string) {
 	})
 }
 
-// between returns the URL of a server in front of another. It reads the answers' bodies with read.
+// between returns the URL of a proxy that reads the answers' bodies with read.
 func between(t *testing.T, to string, read func(*http.Response, []byte) (int, error)) string {
 	t.Helper()
 	target, err := url.Parse(to)

@@ -32,20 +32,28 @@ func runGet(t *testing.T, args ...string) (stderr string, code int) {
 func wantGet(t *testing.T, what string, content []byte, args ...string) (stderr string) {
 	t.Helper()
 	stderr, code := runGet(t, args...)
-	got, _ := os.ReadFile("a.bin")
-	if code != 0 || !bytes.Equal(got, content) {
-		t.Errorf("%s: exit code %d, %d bytes, %s", what, code, len(got), stderr)
+	if code != 0 {
+		t.Errorf("%s: exit code %d, %s", what, code, stderr)
 	}
-	if left, _ := filepath.Glob("*.part"); len(left) > 0 {
-		t.Errorf("%s: left %q", what, left)
-	}
+	wantFile(t, what, ".", content)
 	return stderr
 }
 
-// partOf names the file that a download of a.bin is kept in until it is whole.
+// wantFile wants content in a.bin in dir, and no part file.
+func wantFile(t *testing.T, what, dir string, content []byte) {
+	t.Helper()
+	if got, _ := os.ReadFile(filepath.Join(dir, "a.bin")); !bytes.Equal(got, content) {
+		t.Errorf("%s: got another file, of %d bytes", what, len(got))
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.part")); len(left) > 0 {
+		t.Errorf("%s: left %q", what, left)
+	}
+}
+
+// partOf returns the name of the part file of a.bin.
 func partOf(l link.Link) string { return "a.bin" + output.PartSuffix(l.CID) }
 
-// Broken off anywhere, a download goes on where it ended.
+// A download that broke off anywhere continues there.
 func TestGetResumes(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(4<<20+99)
 	var asked []string
@@ -68,7 +76,7 @@ func TestGetResumes(t *testing.T) {
 	}
 }
 
-// A partial file may be of another file. Then the download starts again, and says so.
+// A part file may hold another file. Then the download starts again, and says so.
 func TestGetReplacesAPartialFileOfAnotherFile(t *testing.T) {
 	content := fetchtest.Random(2 << 20)
 	l := fetchtest.New(t).Store(t, content)
@@ -89,8 +97,7 @@ func TestGetReplacesAPartialFileOfAnotherFile(t *testing.T) {
 	}
 }
 
-// Senders choose the names. The partial file of another link with the same name is neither
-// continued nor lost.
+// Senders choose the names: a download keeps another link's part file of the same name.
 func TestGetKeepsThePartialFileOfAnotherLink(t *testing.T) {
 	site, one, other := fetchtest.New(t), fetchtest.Random(2<<20), fetchtest.Random(3<<20)
 	first, second := site.Store(t, one), site.Store(t, other)
@@ -121,8 +128,7 @@ func wantFailure(t *testing.T, what, want string, args ...string) {
 	}
 }
 
-// A link may be withdrawn while its file is on its way. Then a next attempt could not go on, so
-// nothing is kept for it.
+// A link may be withdrawn during the download. A next attempt would fail, so no part file stays.
 func TestGetLeavesNothingOfAWithdrawnFile(t *testing.T) {
 	site := fetchtest.New(t)
 	l := site.Store(t, fetchtest.Random(4<<20))
@@ -139,7 +145,7 @@ func TestGetLeavesNothingOfAWithdrawnFile(t *testing.T) {
 	}
 }
 
-// Where no gateway is asked, the store or the file itself says that the file is gone.
+// Without a gateway, the store or the file itself tells that the file is gone.
 func TestGetFromTheStoreSaysThatAFileIsGone(t *testing.T) {
 	site := fetchtest.New(t)
 	file := fetchtest.File{Name: "a.bin", Type: "text/plain", Content: []byte("content")}
@@ -152,7 +158,7 @@ func TestGetFromTheStoreSaysThatAFileIsGone(t *testing.T) {
 		"--store", site.Dir, removed.URL())
 }
 
-// With the data directory, no gateway is asked; with the store alone, it is asked for the share.
+// With a data directory, get asks no gateway; with the store alone, it asks for the share.
 func TestGetAsksTheGatewayForTheRest(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(2<<20+1)
 	var asked []string
@@ -189,8 +195,8 @@ func TestGetAsksTheGatewayForTheRest(t *testing.T) {
 	}
 }
 
-// Of several downloads of one link, one brings the file. The others say that it does, or has done
-// so.
+// If one link is downloaded several times together, one download brings the file. The others say
+// that it does, or has done so.
 func TestGetOfOneLinkManyTimesTogether(t *testing.T) {
 	content := fetchtest.Random(1<<20 + 1)
 	l := fetchtest.New(t).Store(t, content)
@@ -215,12 +221,7 @@ func TestGetOfOneLinkManyTimesTogether(t *testing.T) {
 				t.Errorf("one failed with %q", stderr)
 			}
 		}
-		if got, _ := os.ReadFile("a.bin"); !bytes.Equal(got, content) {
-			t.Errorf("got another file, of %d bytes", len(got))
-		}
-		if left, _ := filepath.Glob("*.part"); len(left) > 0 {
-			t.Errorf("left %q", left)
-		}
+		wantFile(t, "afterwards", ".", content)
 	}
 }
 
@@ -282,7 +283,7 @@ func unzipped(t *testing.T, want []fetchtest.File) string {
 	return fmt.Sprint(names)
 }
 
-func TestGetNoZIPWithADamagedFile(t *testing.T) {
+func TestGetMakesNoZIPOfADamagedFile(t *testing.T) {
 	site := fetchtest.New(t)
 	list, _, links := storeList(t, site)
 	site.Spoil = func(path string, answer []byte) []byte {
@@ -300,8 +301,8 @@ func TestGetNoZIPWithADamagedFile(t *testing.T) {
 	}
 }
 
-// An error may quote what strangers wrote, such as the names in a certificate. On a terminal it
-// moves no cursor and turns no line.
+// An error may quote what strangers wrote, for example the names in a certificate. It must not move
+// the terminal's cursor or turn a line.
 func TestErrorsMoveNoCursor(t *testing.T) {
 	var b strings.Builder
 	complain(&b, errors.New("valid for \x1b]0;owned\a, not \u202egro.elpmaxe\r\x9b2J\xff é\nnext"))

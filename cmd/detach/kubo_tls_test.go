@@ -27,9 +27,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// A node may be behind a web server with TLS whose certificate a private CA has signed:
-// SSL_CERT_FILE names the CA, as for other programs. Only the real binary can show it, for a
-// process reads the CAs once.
+// A node may be behind a web server whose certificate a private CA has signed: SSL_CERT_FILE names
+// the CA, as for other programs. A process reads the CAs once, so the test needs the real binary.
 func TestKuboBehindAPrivateCA(t *testing.T) {
 	node, err := url.Parse(servers.Kubo(t).URL())
 	must.Succeed(t, err)
@@ -53,7 +52,7 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 		cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
 		var out, err bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &err
-		_ = cmd.Run() // the exit code says it
+		_ = cmd.Run() // the exit code tells
 		return out.String(), err.String(), cmd.ProcessState.ExitCode()
 	}
 	write(t, filepath.Join(dir, "detach.toml"), "", 0o600)

@@ -11,7 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 )
 
-// listeners are the addresses that detach serve listens on. proxy has one for each [[proxy]]; the
+// listeners are the addresses that detach serve listens on: proxy has one for each [[proxy]], the
 // others may be nil.
 type listeners struct {
 	proxy          []net.Listener
@@ -50,7 +50,7 @@ func (l listeners) close() {
 	}
 }
 
-// listen opens the address that a key of the configuration has.
+// listen opens the address in a key of the configuration.
 func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	network, addr := config.Network(address)
 	if network == "unix" {
@@ -61,8 +61,8 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 		return nil, usageError{fmt.Errorf("%s: %w: is another Detach running? Else choose another address", key, err)}
 	}
 	if network == "unix" {
-		// Connecting needs the right to write, which the members of our group get: Postfix, the web
-		// server.
+		// Connecting needs the right to write. Postfix and the web server get it as members of our
+		// group.
 		if err := os.Chmod(addr, 0o660); err != nil {
 			return nil, errors.Join(usageError{fmt.Errorf("%s: %w", key, err)}, l.Close())
 		}
@@ -70,7 +70,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStale removes the socket that a killed process has left: one to which nothing can connect.
+// removeStale removes a socket that a killed process left: connecting to it is refused.
 func removeStale(ctx context.Context, path string) {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != os.ModeSocket {

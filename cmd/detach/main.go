@@ -1,8 +1,8 @@
 // Command detach moves mail attachments, encrypted, into IPFS, and leaves links in the mail.
 //
 // Each command is one file here, which parses its flags, calls the packages below, and prints.
-// app.go opens everything that a configuration names, and listen.go the addresses. Exit codes: 0
-// done, 1 failed, 2 wrong usage or configuration.
+// app.go opens everything that a configuration names, and listen.go opens the addresses. Exit
+// codes: 0 done, 1 failed, 2 wrong usage or configuration.
 package main
 
 import (
@@ -43,7 +43,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 
-// env is what a command gets from the process.
+// env is a command's surroundings in the process.
 type env struct {
 	ctx            context.Context
 	stdin          io.Reader
@@ -51,7 +51,7 @@ type env struct {
 	log            *slog.Logger
 }
 
-// usageError is an error that the user can correct, in the command line or the configuration: exit
+// usageError is an error that the user can correct in the command line or the configuration: exit
 // 2.
 type usageError struct{ error }
 
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return complain(stderr, command.Run(&env{ctx, stdin, stdout, stderr, slog.New(slog.NewTextHandler(stderr, nil))}))
 }
 
-// complain is the one edge where an error becomes words and an exit code.
+// complain prints an error and returns the exit code. It is the only place that does.
 func complain(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0

@@ -19,8 +19,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// On a terminal, one line is drawn again and again in its place, as wide as the terminal, and is
-// removed at the end. A file's name cannot write anything else there.
+// On a terminal, get draws one line in place, as wide as the terminal, and removes it at the end. A
+// file's name cannot write anything else there.
 func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	file := fetchtest.File{Name: "in\x1b[2J\u202evoice\r\x9b.bin", Type: "application/pdf", Content: fetchtest.Random(4 << 20)}
 	l := fetchtest.Store(t, fetchtest.New(t).Vault, file)[0]
@@ -31,9 +31,7 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	})
 	screen, tty := openTerminal(t, 100)
 	get := startGet(t, tty, l.URL())
-	if err := tty.Close(); err != nil { // the screen ends with the process
-		t.Fatal(err)
-	}
+	must.Succeed(t, tty.Close()) // the screen ends with the process
 	var shown bytes.Buffer
 	resized := false
 	for buf := make([]byte, 4096); ; {
@@ -71,7 +69,7 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 		t.Errorf("after them comes %q", text)
 	}
 
-	// Nothing is drawn in a file.
+	// get draws nothing in a file.
 	cmd := exec.CommandContext(t.Context(), "detach", "get", "-o", "a\x1b[2Jb", l.URL())
 	cmd.Dir = t.TempDir()
 	said, err := os.Create(filepath.Join(cmd.Dir, "said"))
@@ -85,13 +83,12 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 	}
 }
 
-// A terminal that does not know its width gets the usual 80 columns, which hold a bar.
+// A terminal that does not know its width counts as 80 columns wide: a bar fits.
 func TestProgressFitsTheTerminal(t *testing.T) {
 	for columns, want := range map[uint16]bool{0: true, 44: false} {
 		screen, tty := openTerminal(t, columns)
-		if _, err := progress.New(tty, 0, 10).Write(make([]byte, 5)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := progress.New(tty, 0, 10).Write(make([]byte, 5))
+		must.Succeed(t, err)
 		drawn := make([]byte, 200)
 		n, err := screen.Read(drawn)
 		if got := strings.Contains(string(drawn[:n]), "] "); err != nil || got != want {
@@ -113,9 +110,8 @@ func openTerminal(t *testing.T, columns uint16) (screen, tty *os.File) {
 		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
 	}
 	must.Succeed(t, err)
-	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	must.Succeed(t, err)
 	t.Cleanup(func() { tty.Close() })
 	resize(t, screen, columns)
 	return screen, tty
@@ -126,13 +122,8 @@ func resize(t *testing.T, screen *os.File, columns uint16) {
 	must.Succeed(t, unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
 }
 
-// hold stops the terminal, as Ctrl-S does: its writers wait.
-func hold(t *testing.T, tty *os.File) {
+// flow stops (TCOOFF) or continues (TCOON) the terminal, as Ctrl-S and Ctrl-Q do: writers wait.
+func flow(t *testing.T, tty *os.File, action int) {
 	t.Helper()
-	must.Succeed(t, unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOOFF))
-}
-
-func release(t *testing.T, tty *os.File) {
-	t.Helper()
-	must.Succeed(t, unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, unix.TCOON))
+	must.Succeed(t, unix.IoctlSetInt(int(tty.Fd()), unix.TCXONC, action))
 }

@@ -16,7 +16,7 @@ type restoreCmd struct {
 	configFlag
 }
 
-// Run turns one rewritten message back into its original. It writes nothing before all of the
+// Run turns one rewritten message back into its original. It writes nothing before the whole
 // original is spooled and checked.
 func (c *restoreCmd) Run(e *env) (err error) {
 	a, err := c.open()
@@ -28,8 +28,7 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	if err != nil {
 		return fieldError(err)
 	}
-	// The body is not needed, but the program that writes it to our pipe should not see the pipe
-	// break.
+	// The body is read only so that the program that writes it does not see the pipe break.
 	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
 		return fmt.Errorf("read mail: %w", err)
 	}
@@ -43,9 +42,15 @@ func (c *restoreCmd) Run(e *env) (err error) {
 }
 
 // restore writes the original to w. It takes the first link that leads to this vault: a mail that
-// came through another installation of Detach has that one's link as well.
+// passed another installation of Detach has a link of that one as well.
 func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
-	file, err := a.openFirst(ctx, links)
+	var file *vault.File
+	var err error
+	for _, l := range links {
+		if file, err = a.vault.Open(ctx, l.CID, l.Fragment); !errors.Is(err, vault.ErrNotFound) {
+			break
+		}
+	}
 	if err != nil {
 		return openError("the skeleton of the mail", err)
 	}
@@ -66,17 +71,7 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 	})
 }
 
-func (a *app) openFirst(ctx context.Context, links []link.Link) (file *vault.File, err error) {
-	for _, l := range links {
-		file, err = a.vault.Open(ctx, l.CID, l.Fragment)
-		if !errors.Is(err, vault.ErrNotFound) {
-			return file, err
-		}
-	}
-	return nil, err
-}
-
-// fieldError says why a mail has no usable link.
+// fieldError adds to an error of skeleton.Links what it may mean.
 func fieldError(err error) error {
 	switch {
 	case errors.Is(err, skeleton.ErrNoField):

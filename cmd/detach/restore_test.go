@@ -54,8 +54,7 @@ func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
 		must.Succeed(t, batch.Commit(context.Background()))
 	}
 	var out bytes.Buffer
-	if _, err := m.WriteTo(&out); err != nil {
-		t.Fatal(err)
-	}
+	_, err = m.WriteTo(&out)
+	must.Succeed(t, err)
 	return out.Bytes(), m.Stats().Detached
 }

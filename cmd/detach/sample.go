@@ -38,7 +38,7 @@ func sendMail(ctx context.Context, addr, subject, name string, file io.Reader) (
 		return "", 0, err
 	}
 	c := smtp.NewClient(conn)
-	// Closed, never quit: after half a mail, Quit would send the dot that delivers it.
+	// Close, never Quit: after half a mail, Quit would send the dot that delivers it.
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	err = errors.Join(c.Hello("sender.example"), c.Mail(sampleFrom, nil), c.Rcpt(sampleTo, nil))
@@ -111,8 +111,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// drawFern draws Barnsley's fern, from four affine maps chosen at random. The seed is constant, and
-// so the picture.
+// drawFern draws Barnsley's fern from four affine maps, chosen at random. The constant seed makes
+// the picture constant.
 func drawFern(width, height int) []byte {
 	hits := make([]float64, width*height)
 	x, y, seed := 0.0, 0.0, uint32(1)

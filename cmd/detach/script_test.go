@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,8 +29,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"detach": main})
 }
 
-// Each promise has one file. Its commands, beside testscript's own, in the order in which a script
-// uses them:
+// TestScripts runs the scripts in testdata, one for each promise. Their commands, beside
+// testscript's own, in the order in which a script uses them:
 //
 //	nexthop                 runs a mail server that accepts everything, at $NEXTHOP
 //	config FILE [LINE...]   writes a configuration with free addresses $PROXY, $GATEWAY and $ADMIN
@@ -37,23 +38,20 @@ func TestMain(m *testing.M) {
 //	mail FILE ATTACHMENT    writes a mail with this attachment
 //	ready                   waits until the running detach says so
 //	send CODE FILE          sends a mail through $PROXY, and wants this reply
-//	delivered COUNT [FILE]  wants so many mails to have arrived, and writes the last one
+//	delivered COUNT [FILE]  wants this number of mails to have arrived, and writes the last one
 //	restorelink FILE        sets $LINK and $CID from the Detach-Restore field of a mail
-//	travel FILE FILE        writes a mail as a mailbox returns it: with more fields, this one folded, and LF
-//	refield FILE FILE CID A writes a mail with another link in that field
+//	travel FILE FILE        writes a mail as a mailbox returns it: LF, more fields, Detach-Restore folded
+//	refield FILE FILE CID A writes a mail with another link in Detach-Restore
 //	deny CID                revokes an object
-//	files DIR COUNT [NAME]  wants so many files in a folder, one of them called NAME
+//	files DIR COUNT [NAME]  wants this number of files in a folder, one of them called NAME
 //	link FILE               sets $LINK, $CID and $FRAGMENT from the first link in a mail
 //	exits CODE COMMAND...   runs a command, and wants this exit code
 //	stale FILE              makes a socket as a killed process leaves it
 //	fetch CODE URL          wants this answer of a web server, whose body becomes stdout
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(e *testscript.Env) error {
-			e.Values["world"] = &world{t: t}
-			return nil
-		},
+		Dir:   "testdata",
+		Setup: func(e *testscript.Env) error { e.Values["world"] = &world{t: t}; return nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
 			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel,
@@ -109,45 +107,26 @@ func attachment(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func writeTestMail(ts *testscript.TestScript, _ bool, args []string) {
-	content, err := os.ReadFile(ts.MkAbs(args[1]))
-	ts.Check(err)
 	var b bytes.Buffer
 	b.WriteString("From: secret-sender@example.org\r\nTo: secret-recipient@example.org\r\nSubject: secret subject\r\nMessage-ID: <" + rand.Text() + "@example.org>\r\n" +
 		"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHello\r\n" +
 		"--b\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=secret-name.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	for line := range bytes.SplitSeq([]byte(wrap(base64.StdEncoding.EncodeToString(content), 76)), []byte("\n")) {
-		b.Write(line)
-		b.WriteString("\r\n")
+	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString([]byte(ts.ReadFile(args[1])))), 76) {
+		b.Write(append(line, "\r\n"...))
 	}
 	b.WriteString("--b--\r\n")
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
 }
 
-func wrap(s string, width int) string {
-	var b bytes.Buffer
-	for len(s) > width {
-		b.WriteString(s[:width] + "\n")
-		s = s[width:]
-	}
-	return b.String() + s
-}
-
 func ready(ts *testscript.TestScript, _ bool, _ []string) {
-	poll(ts, "detach is not ready", func() error {
-		return answers(http.StatusOK, "http://"+ts.Getenv("ADMIN")+"/healthz", nil)
-	})
-}
-
-// poll asks another process, which has no other way to tell, until there is no error.
-func poll(ts *testscript.TestScript, what string, ask func() error) {
+	// The other process has no way to tell: ask it again and again.
 	deadline := time.Now().Add(servers.Patience)
+	ask := func() error { return answers(http.StatusOK, "http://"+ts.Getenv("ADMIN")+"/healthz", nil) }
 	err := ask()
 	for ; err != nil && time.Now().Before(deadline); err = ask() {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if err != nil {
-		ts.Fatalf("%s: %v", what, err)
-	}
+	ts.Check(err)
 }
 
 func answers(want int, url string, body *bytes.Buffer) error {
@@ -176,12 +155,10 @@ func fetchURL(ts *testscript.TestScript, _ bool, args []string) {
 func send(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	raw, err := os.ReadFile(ts.MkAbs(args[1]))
-	ts.Check(err)
 	c, err := smtp.Dial(ts.Getenv("PROXY"))
 	ts.Check(err)
 	defer c.Close()
-	err = c.SendMail("secret-sender@example.org", []string{"secret-recipient@example.org"}, bytes.NewReader(raw))
+	err = c.SendMail("secret-sender@example.org", []string{"secret-recipient@example.org"}, strings.NewReader(ts.ReadFile(args[1])))
 	got := 250
 	if refused, ok := errors.AsType[*smtp.SMTPError](err); ok {
 		got = refused.Code
@@ -205,9 +182,7 @@ func delivered(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func findLink(ts *testscript.TestScript, _ bool, args []string) {
-	raw, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	l, err := detachLink(&mailbox.Mail{Raw: raw})
+	l, err := detachLink(&mailbox.Mail{Raw: []byte(ts.ReadFile(args[0]))})
 	ts.Check(err)
 	ts.Setenv("LINK", l.URL())
 	ts.Setenv("CID", l.CID.String())
@@ -235,19 +210,15 @@ func stale(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func findRestoreLink(ts *testscript.TestScript, _ bool, args []string) {
-	raw, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	links, err := skeleton.Links(bytes.NewReader(raw))
+	links, err := skeleton.Links(strings.NewReader(ts.ReadFile(args[0])))
 	ts.Check(err)
 	ts.Setenv("LINK", links[0].URL())
 	ts.Setenv("CID", links[0].CID.String())
 }
 
 func travel(ts *testscript.TestScript, _ bool, args []string) {
-	raw, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
 	mail := "From someone@example.org Sun Nov 22 20:00:00 2026\nReturn-Path: <someone@example.org>\nDelivered-To: box@example.org\n" +
-		"Received: from mx.example.org\n\tby imap.example.org; Sun, 22 Nov 2026 20:00:00 +0000\n" + strings.ReplaceAll(string(raw), "\r\n", "\n")
+		"Received: from mx.example.org\n\tby imap.example.org; Sun, 22 Nov 2026 20:00:00 +0000\n" + strings.ReplaceAll(ts.ReadFile(args[0]), "\r\n", "\n")
 	mail = strings.Replace(mail, "\nDetach-Restore: ", "\ndetach-restore:\n\t", 1)
 	mail = strings.Replace(mail, "\n\n", "\nX-Spam-Status: No\nStatus: RO\n\n", 1)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(mail), 0o600))
@@ -256,10 +227,8 @@ func travel(ts *testscript.TestScript, _ bool, args []string) {
 var restoreField = regexp.MustCompile(`Detach-Restore: .*`)
 
 func refield(ts *testscript.TestScript, _ bool, args []string) {
-	raw, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
 	field := "Detach-Restore: https://files.example.org/" + args[2] + "#" + args[3] + "\r"
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), restoreField.ReplaceAllLiteral(raw, []byte(field)), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), restoreField.ReplaceAllLiteral([]byte(ts.ReadFile(args[0])), []byte(field)), 0o600))
 }
 
 func deny(ts *testscript.TestScript, _ bool, args []string) {
@@ -269,11 +238,7 @@ func deny(ts *testscript.TestScript, _ bool, args []string) {
 func files(ts *testscript.TestScript, _ bool, args []string) {
 	entries, err := os.ReadDir(ts.MkAbs(args[0]))
 	ts.Check(err)
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if strconv.Itoa(len(names)) != args[1] || len(args) > 2 && !strings.Contains(strings.Join(names, " "), args[2]) {
-		ts.Fatalf("%s has %q, want %s", args[0], names, strings.Join(args[1:], " "))
+	if names := fmt.Sprint(entries); strconv.Itoa(len(entries)) != args[1] || len(args) > 2 && !strings.Contains(names, args[2]) {
+		ts.Fatalf("%s has %s, want %q", args[0], names, args[1:])
 	}
 }

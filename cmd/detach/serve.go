@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// drainTimeout is for clients to finish a mail or a download after SIGTERM. The service manager
-	// kills later (TimeoutStopSec=60 in docs/postfix.md).
+	// drainTimeout is how long clients have to finish a mail or a download after SIGTERM. The
+	// service manager kills the process later (TimeoutStopSec=60 in docs/postfix.md).
 	drainTimeout = 50 * time.Second
-	// sweepEvery is the pause between two searches for objects of undelivered mails.
-	sweepEvery = time.Minute
+	// recoverEvery is the pause between two searches for objects of undelivered mails.
+	recoverEvery = time.Minute
 )
 
 type serveCmd struct {
@@ -57,24 +57,24 @@ func (c *serveCmd) Run(e *env) (err error) {
 		e.log.Warn("store is not reachable", "error", err)
 	}
 	ctx, stop := context.WithCancel(e.ctx)
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() { a.sweep(ctx, e.log) })
-	defer sweeping.Wait()
+	var recovering sync.WaitGroup
+	recovering.Go(func() { a.recoverLoop(ctx, e.log) })
+	defer recovering.Wait()
 	defer stop()
 	return a.serve(e.ctx, l, brand, e.log)
 }
 
-// collectEarly makes the garbage collector begin when the heap has grown by half, unless GOGC says
-// otherwise. Nearly all memory is in buffers: for the collector to look at them costs almost
-// nothing, and to let them double first would cost much with many sessions.
+// collectEarly makes the garbage collector start when the heap has grown by half, unless GOGC says
+// otherwise. Nearly all memory is in buffers: scanning them costs almost nothing, but letting them
+// double first would cost much with many sessions.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 }
 
-// sweep removes what undelivered mails have stored: now, and again every minute.
-func (a *app) sweep(ctx context.Context, log *slog.Logger) {
+// recoverLoop removes what undelivered mails have stored: now, and again every minute.
+func (a *app) recoverLoop(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
 		gone, err := a.vault.Recover(ctx)
 		if len(gone) > 0 {
@@ -85,7 +85,7 @@ func (a *app) sweep(ctx context.Context, log *slog.Logger) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(sweepEvery):
+		case <-time.After(recoverEvery):
 		}
 	}
 }
@@ -96,9 +96,9 @@ type server interface {
 	Shutdown(context.Context) error
 }
 
-// serve runs until ctx ends or a server fails, and then drains all of them.
+// serve runs until ctx ends or a server fails, and then drains all servers.
 func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *slog.Logger) error {
-	defer l.close() // the servers close theirs; this is for the rest
+	defer l.close() // for an error before the servers have their listeners
 	m := admin.NewMetrics()
 	servers, err := a.servers(l, brand, m, log)
 	if err != nil {
@@ -151,8 +151,8 @@ func (a *app) servers(l listeners, brand gateway.Brand, m *admin.Metrics, log *s
 	return servers, nil
 }
 
-// shutdown ends the servers together, and then the last one, the administrator's, which answers
-// until then. It may be nil.
+// shutdown ends the servers together, and then the last one, which may be nil: the operator's,
+// which answers until then.
 func shutdown(ctx context.Context, servers map[server]net.Listener, last server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
@@ -181,8 +181,7 @@ func newHTTP(handler http.Handler, log *slog.Logger) *http.Server {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10, // enough for a link in the path and a browser's cookies
-		// net/http logs connections, never paths.
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		MaxHeaderBytes:    16 << 10,                                         // enough for a link in the path and a browser's cookies
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn), // about connections, never paths
 	}
 }

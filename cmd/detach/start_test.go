@@ -16,65 +16,47 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// refusal is a change that makes a good configuration, or what it names, a bad one, and the error
-// that is wanted then.
+// refusal is a mistake: a file put into the folder of the data directory, or a change to a good
+// configuration, in which DIR stands for that folder; and the error that is wanted then.
 type refusal struct {
-	change func(t *testing.T, dir string) (from, to string)
-	want   string
+	put      put
+	from, to string
+	want     string
 }
 
+type put struct {
+	path, text   string
+	mode, folder os.FileMode // folder: mode of the file's folder, unless 0
+}
+
+const (
+	zeroKey     = "0000000000000000000000000000000000000000000000000000000000000000\n"
+	proxyListen = `listen = "127.0.0.1:0" # proxy`
+	kuboTable   = "[store]\nkind = \"kubo\"\n[store.kubo]\n"
+)
+
 var refusals = map[string]refusal{
-	"bad URL":     {say(`url = "http://localhost:1"`, `url = "files.example.org"`), `^detach: gateway\.url: .*: write https://host`},
-	"plain HTTP":  {say(`url = "http://localhost:1"`, `url = "http://files.example.org"`), `^detach: gateway\.url: .* plain HTTP .* use https://`},
-	"missing key": {say(`reinject = "127.0.0.1:1"`, ``), `^detach: proxy\[0\]\.reinject: missing: name the next hop`},
-	"unknown key": {say(`reinject =`, `reinjekt =`), `^detach: proxy\.reinjekt: unknown key: did you mean`},
-	"not TOML":    {say(`[gateway]`, `[gateway`), `^detach: .*line \d+: `},
-	"wrong type":  {say(`restore = true`, `restore = "yes"`), `^detach: .*restore.*`},
-	"bad unit":    {say(`restore = true`, `max_size = "10 parsecs"`), `^detach: .*max_size.*`},
-	"no right": {say(`listen = "127.0.0.1:0" # proxy`, `listen = "203.0.113.1:25"`), // a documentation address
-		`^detach: proxy\[0\]\.listen: .*203\.0\.113\.1:25.* choose another address`},
-	"a key that all can read": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o644)
-		return "", ""
-	}, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
-	"a keyring that others can write": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), strings.Repeat("00", 32)+"\n", 0o600)
-		must.Succeed(t, os.Chmod(filepath.Join(dir, "data", "keys"), 0o775))
-		return "", ""
-	}, `^detach: data_dir: keyring .*data/keys .*0775.* chmod 700`},
-	"a file where a socket should be": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "in-the-way"), "", 0o600)
-		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "in-the-way"))
-	}, `^detach: proxy\[0\]\.listen: .*in-the-way.* choose another address`},
-	"a socket in a missing folder": {func(t *testing.T, dir string) (string, string) {
-		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, "none", "socket"))
-	}, `^detach: proxy\[0\]\.listen: .*none/socket.* choose another address`},
-	"a socket with a long name": {func(t *testing.T, dir string) (string, string) {
-		return `listen = "127.0.0.1:0" # proxy`, fmt.Sprintf("listen = %q", "unix:"+filepath.Join(dir, strings.Repeat("x", 108)))
-	}, `^detach: proxy\[0\]\.listen: .*xxx.* choose another address`},
-	"no logo": {say(`[gateway]`, "[gateway]\nlogo = \"/nowhere/at/all\""), `^detach: gateway\.logo: .*/nowhere/at/all.* name an image`},
-	"the store is a file": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data", "objects"), "", 0o600)
-		return "", ""
-	}, `^detach: data_dir: .*objects.* not a directory`},
-	"the ledger is a file": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data", "ledger"), "", 0o600)
-		return "", ""
-	}, `^detach: data_dir: .*ledger.* not a directory`},
-	"a malformed key": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data", "keys", "2026-11.key"), "t0psecret\n", 0o600)
-		return "", ""
-	}, `^detach: data_dir: .*2026-11\.key .*malformed .*backup`},
-	"a token that all can read": {func(t *testing.T, dir string) (string, string) {
-		token := filepath.Join(dir, "token")
-		write(t, token, "bearer:t0psecret\n", 0o644)
-		return `[store]`, fmt.Sprintf("[store]\nkind = \"kubo\"\n[store.kubo]\ntoken_file = %q", token)
-	}, `^detach: store\.kubo\.token_file: .*0644.* chmod 0600`},
-	"no token": {say(`[store]`, "[store]\nkind = \"kubo\"\n[store.kubo]\ntoken_file = \"/nowhere/at/all\""), `^detach: store\.kubo\.token_file: .*/nowhere/at/all`},
-	"data_dir is a file": {func(t *testing.T, dir string) (string, string) {
-		write(t, filepath.Join(dir, "data"), "", 0o600)
-		return "", ""
-	}, `^detach: data_dir: .*not a directory.*`},
+	"bad URL":                 {put{}, `url = "http://localhost:1"`, `url = "files.example.org"`, `^detach: gateway\.url: .*: write https://host`},
+	"plain HTTP":              {put{}, `url = "http://localhost:1"`, `url = "http://files.example.org"`, `^detach: gateway\.url: .* plain HTTP .* use https://`},
+	"missing key":             {put{}, `reinject = "127.0.0.1:1"`, ``, `^detach: proxy\[0\]\.reinject: missing: name the next hop`},
+	"unknown key":             {put{}, `reinject =`, `reinjekt =`, `^detach: proxy\.reinjekt: unknown key: did you mean`},
+	"not TOML":                {put{}, `[gateway]`, `[gateway`, `^detach: .*line \d+: `},
+	"wrong type":              {put{}, `restore = true`, `restore = "yes"`, `^detach: .*restore.*`},
+	"bad unit":                {put{}, `restore = true`, `max_size = "10 parsecs"`, `^detach: .*max_size.*`},
+	"reinject to itself":      {put{}, proxyListen, `listen = "127.0.0.1:1"`, `^detach: proxy\[0\]\.reinject: .* is proxy\[0\]\.listen, Detach itself`},
+	"address of another host": {put{}, proxyListen, `listen = "203.0.113.1:25"`, `^detach: proxy\[0\]\.listen: .*203\.0\.113\.1:25.* choose another address`}, // RFC 5737
+	"key readable by all":     {put{"data/keys/2026-11.key", zeroKey, 0o644, 0}, ``, ``, `^detach: data_dir: .*2026-11\.key .*0644.*chmod 600`},
+	"malformed key":           {put{"data/keys/2026-11.key", "t0psecret\n", 0o600, 0}, ``, ``, `^detach: data_dir: .*2026-11\.key .*malformed .*backup`},
+	"writable keyring":        {put{"data/keys/2026-11.key", zeroKey, 0o600, 0o775}, ``, ``, `^detach: data_dir: keyring .*data/keys .*0775.* chmod 700`},
+	"data_dir is a file":      {put{"data", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*not a directory.*`},
+	"store is a file":         {put{"data/objects", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*objects.* not a directory`},
+	"ledger is a file":        {put{"data/ledger", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*ledger.* not a directory`},
+	"socket is a file":        {put{"in-the-way", "", 0o600, 0}, proxyListen, `listen = "unix:DIR/in-the-way"`, `^detach: proxy\[0\]\.listen: .*in-the-way.* choose another address`},
+	"socket without folder":   {put{}, proxyListen, `listen = "unix:DIR/none/socket"`, `^detach: proxy\[0\]\.listen: .*none/socket.* choose another address`},
+	"long socket name":        {put{}, proxyListen, `listen = "unix:DIR/` + strings.Repeat("x", 108) + `"`, `^detach: proxy\[0\]\.listen: .*xxx.* choose another address`},
+	"no logo":                 {put{}, `[gateway]`, "[gateway]\nlogo = \"/nowhere/at/all\"", `^detach: gateway\.logo: .*/nowhere/at/all.* name an image`},
+	"no token":                {put{}, `[store]`, kuboTable + `token_file = "/nowhere/at/all"`, `^detach: store\.kubo\.token_file: .*/nowhere/at/all`},
+	"token readable by all":   {put{"token", "bearer:t0psecret\n", 0o644, 0}, `[store]`, kuboTable + `token_file = "DIR/token"`, `^detach: store\.kubo\.token_file: .*0644.* chmod 0600`},
 }
 
 // A mistake in the configuration, or in what it names, is reported before anything is served: in
@@ -84,21 +66,27 @@ func TestServeRefusesMistakes(t *testing.T) {
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	must.Succeed(t, err)
 	defer used.Close()
-	refusals["port used"] = refusal{say(`listen = "127.0.0.1:0" # proxy`, fmt.Sprintf(`listen = %q`, used.Addr())),
-		`^detach: proxy\[0\]\.listen: .*in use.* choose another address`}
+	listen := fmt.Sprintf("listen = %q", used.Addr())
+	refusals["port used"] = refusal{put{}, proxyListen, listen, `^detach: proxy\[0\]\.listen: .*in use.* choose another address`}
+	refusals["last port used"] = refusal{put{}, `listen = ""`, listen, `^detach: admin\.listen: .*in use.* choose another address`}
 	for name, c := range refusals {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			text := fmt.Sprintf("data_dir = %q\n[[proxy]]\nlisten = \"127.0.0.1:0\" # proxy\nreinject = \"127.0.0.1:1\"\nrestore = true\n[store]\n"+
 				"[gateway]\nlisten = \"127.0.0.1:0\"\nurl = \"http://localhost:1\"\n[admin]\nlisten = \"\"\n", filepath.Join(dir, "data"))
-			from, to := c.change(t, dir)
-			if !strings.Contains(text, from) {
-				t.Fatalf("the configuration has no %q", from)
+			if !strings.Contains(text, c.from) {
+				t.Fatalf("the configuration has no %q", c.from)
+			}
+			if put := filepath.Join(dir, c.put.path); put != dir {
+				write(t, put, c.put.text, c.put.mode)
+				if c.put.folder != 0 {
+					must.Succeed(t, os.Chmod(filepath.Dir(put), c.put.folder))
+				}
 			}
 			file := filepath.Join(dir, "detach.toml")
-			write(t, file, strings.Replace(text, from, to, 1), 0o600)
+			write(t, file, strings.Replace(text, c.from, strings.ReplaceAll(c.to, "DIR", filepath.ToSlash(dir)), 1), 0o600)
 			var stdout, stderr bytes.Buffer
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // if it starts against expectation, it ends
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for a serve that starts
 			defer cancel()
 			if code := run(ctx, []string{"serve", "--config", file}, nil, &stdout, &stderr); code != exitUsage {
 				t.Errorf("exit code %d, want %d", code, exitUsage)
@@ -120,10 +108,6 @@ func TestServeRefusesMistakes(t *testing.T) {
 			}
 		})
 	}
-}
-
-func say(from, to string) func(*testing.T, string) (string, string) {
-	return func(*testing.T, string) (string, string) { return from, to }
 }
 
 func write(t *testing.T, path, text string, mode os.FileMode) {

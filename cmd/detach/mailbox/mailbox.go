@@ -16,16 +16,13 @@ import (
 const (
 	// MaxSize is a usual limit of mail servers. With Detach in front, far larger attachments pass.
 	MaxSize = 25 << 20
-	// maxMails keeps a demo that is left running from filling the memory: the oldest mail is
-	// dropped.
+	// maxMails bounds the memory of a demo that is left running: the oldest mail is dropped.
 	maxMails = 50
 )
 
 // Mail is one delivered message, byte for byte.
 type Mail struct {
 	Number   int
-	From     string
-	To       []string
 	Received time.Time
 	Raw      []byte
 }
@@ -50,7 +47,7 @@ func New(send SendFunc) *Mailbox {
 
 // SMTP returns the server that delivers to the mailbox.
 func (m *Mailbox) SMTP() *smtp.Server {
-	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{box: m}, nil }))
+	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return session{m}, nil }))
 	s.Domain = "mailbox.example"
 	s.MaxMessageBytes = MaxSize
 	s.MaxLineLength = 0 // QUIRK: real mail has longer lines than RFC 5321 section 4.5.3.1.6 allows
@@ -111,41 +108,27 @@ func (m *Mailbox) deliver(mail *Mail) {
 }
 
 func (mail *Mail) messageID() string {
-	// Even with an error, this returns the fields that it could read.
+	// ReadMIMEHeader returns the fields that it could read, even with an error.
 	h, _ := textproto.NewReader(bufio.NewReader(bytes.NewReader(mail.Raw))).ReadMIMEHeader()
 	return h.Get("Message-Id")
 }
 
-type session struct {
-	box  *Mailbox
-	mail Mail
-}
+type session struct{ box *Mailbox }
 
-func (s *session) Reset()        { s.mail = Mail{} }
-func (s *session) Logout() error { return nil }
+func (session) Reset()                               {}
+func (session) Logout() error                        { return nil }
+func (session) Mail(string, *smtp.MailOptions) error { return nil }
+func (session) Rcpt(string, *smtp.RcptOptions) error { return nil }
 
-func (s *session) Mail(from string, _ *smtp.MailOptions) error {
-	s.mail.From = from
-	return nil
-}
-
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.mail.To = append(s.mail.To, to)
-	return nil
-}
-
-func (s *session) Data(r io.Reader) error {
+func (s session) Data(r io.Reader) error {
 	raw, err := io.ReadAll(r)
-	if err != nil {
-		return err
+	if err == nil {
+		s.box.deliver(&Mail{Received: time.Now(), Raw: raw})
 	}
-	mail := s.mail
-	mail.Raw, mail.Received = raw, time.Now()
-	s.box.deliver(&mail)
-	return nil
+	return err
 }
 
-// discard is the server's log: the demo shows everything that the server could say.
+// discard is the server's log: the page shows all that the server could log.
 type discard struct{}
 
 func (discard) Printf(string, ...any) {}

@@ -25,7 +25,7 @@ const sample = "From: =?utf-8?q?Ada_=E2=80=A6?= <ada@example.org>\r\nTo: you@mai
 	"--a\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>Hello <script>alert(2)</script></p>\r\n--a--\r\n" +
 	"--m\r\nContent-Type: image/png; name=\"<b>.png\"\r\nContent-Disposition: attachment\r\n\r\nx\r\n--m--\r\n"
 
-// deliver sends raw by SMTP to a mailbox that is served for the time of the test.
+// deliver sends raw by SMTP to box.
 func deliver(t *testing.T, box *Mailbox, raw string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +48,7 @@ func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 	return w
 }
 
-func TestDeliveredMailIsShown(t *testing.T) {
+func TestDeliveredMailIsShownInASandbox(t *testing.T) {
 	box := New(nil)
 	deliver(t, box, sample)
 	mail, err := box.Wait(t.Context(), "<1@example.org>")
@@ -68,17 +68,13 @@ func TestDeliveredMailIsShown(t *testing.T) {
 		}
 	}
 	if strings.Contains(page, "<script") {
-		t.Error("a script of the mail stands in the page")
+		t.Error("the page contains a script of the mail")
 	}
 	if got := get(t, box.Handler(), "/mail/1/source").Body.String(); got != sample {
 		t.Errorf("source = %q, want what was sent", got)
 	}
-}
 
-// No script in the HTML of a mail runs, and nothing is loaded.
-func TestHTMLIsSandboxed(t *testing.T) {
-	box := New(nil)
-	deliver(t, box, sample)
+	// No script in the HTML of a mail runs, and nothing is loaded.
 	w := get(t, box.Handler(), "/mail/1/html")
 	policy := w.Header().Get("Content-Security-Policy")
 	if !strings.Contains(policy, "sandbox allow-popups") || strings.Contains(policy, "allow-scripts") || !strings.Contains(policy, "default-src 'none'") {
@@ -106,11 +102,10 @@ func TestOldestMailIsDropped(t *testing.T) {
 	for range maxMails + 2 {
 		box.deliver(&Mail{Raw: []byte("Subject: x\r\n\r\n")})
 	}
-	if got := get(t, box.Handler(), "/mail/2").Code; got != http.StatusNotFound {
-		t.Errorf("mail 2: status %d, want 404", got)
-	}
-	if got := get(t, box.Handler(), "/mail/3").Code; got != http.StatusOK {
-		t.Errorf("mail 3: status %d, want 200", got)
+	for path, want := range map[string]int{"/mail/2": http.StatusNotFound, "/mail/3": http.StatusOK} {
+		if got := get(t, box.Handler(), path).Code; got != want {
+			t.Errorf("%s: status %d, want %d", path, got, want)
+		}
 	}
 }
 
@@ -134,9 +129,8 @@ func TestUploadedFileIsSent(t *testing.T) {
 		form := multipart.NewWriter(&body)
 		part, err := form.CreateFormFile("file", "a.txt")
 		must.Succeed(t, err)
-		if _, err := io.WriteString(part, "hello"); err != nil {
-			t.Fatal(err)
-		}
+		_, err = io.WriteString(part, "hello")
+		must.Succeed(t, err)
 		must.Succeed(t, form.Close())
 		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/send", &body)
 		r.Header.Set("Content-Type", form.FormDataContentType())

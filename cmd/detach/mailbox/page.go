@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"html/template"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"strconv"
 
@@ -15,8 +16,7 @@ var pageSource string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": texts.English().Size, "pieces": pieces}).Parse(pageSource))
 
-// framePolicy is for the frame of a mail's HTML: no script runs, nothing is loaded, and links open
-// outside.
+// framePolicy is for a mail's HTML: no script runs, nothing is loaded, and links open outside.
 const framePolicy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox"
 
 const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -63,7 +63,7 @@ type view struct {
 // After is the size of the mail as it was delivered.
 func (v view) After() int64 { return int64(len(v.Mail.Raw)) }
 
-// Share returns After in percent of Before, for the picture, and at least as much as can be seen.
+// Share returns After in percent of Before, for a bar, and at least what can be seen.
 func (v view) Share() string {
 	return strconv.FormatFloat(min(max(0.5, 100*float64(v.After())/float64(max(v.Before, 1))), 100), 'f', 1, 64)
 }
@@ -71,13 +71,12 @@ func (v view) Share() string {
 func (m *Mailbox) show(w http.ResponseWriter, r *http.Request) {
 	mails := m.Mails()
 	v := view{Send: m.sendFile != nil}
-	if len(mails) > 0 && r.PathValue("number") == "" {
-		v.Mail = mails[0]
-	}
 	if r.PathValue("number") != "" {
 		if v.Mail = m.find(w, r); v.Mail == nil {
 			return
 		}
+	} else if len(mails) > 0 {
+		v.Mail = mails[0]
 	}
 	if v.Mail != nil {
 		v.Parsed, v.Before = parse(v.Mail.Raw), m.before(v.Mail)
@@ -87,10 +86,10 @@ func (m *Mailbox) show(w http.ResponseWriter, r *http.Request) {
 		v.List = append(v.List, row{mail, p.Subject, p.From, mail == v.Mail})
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = page.Execute(w, v) // it fails only if the reader has left
+	_ = page.Execute(w, v) // fails only if the browser has left
 }
 
-// before returns how large a mail was before Detach; 0 if that is not known.
+// before returns how large a mail was before Detach, or 0 if that is not known.
 func (m *Mailbox) before(mail *Mail) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,12 +125,11 @@ func (m *Mailbox) source(w http.ResponseWriter, r *http.Request) {
 
 // send mails an uploaded file while it arrives.
 func (m *Mailbox) send(w http.ResponseWriter, r *http.Request) {
+	var part *multipart.Part
 	form, err := r.MultipartReader()
-	if err != nil {
-		http.Error(w, "Choose a file to send.", http.StatusBadRequest)
-		return
+	if err == nil {
+		part, err = form.NextPart()
 	}
-	part, err := form.NextPart()
 	if err != nil || part.FileName() == "" {
 		http.Error(w, "Choose a file to send.", http.StatusBadRequest)
 		return

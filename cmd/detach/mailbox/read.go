@@ -8,10 +8,10 @@ import (
 	"strings"
 
 	"github.com/emersion/go-message"
-	_ "github.com/emersion/go-message/charset" // decodes the charsets of the world
+	_ "github.com/emersion/go-message/charset" // decodes charsets
 )
 
-// parsed is a mail as it is shown. A field that cannot be read stays empty: the reader has the
+// parsed is a mail as the page shows it. Unreadable fields stay empty: the page links to the
 // source.
 type parsed struct {
 	Subject, From, To, Date string
@@ -22,8 +22,7 @@ type parsed struct {
 
 type file struct{ Name, Type string }
 
-// parse must be called while a request is answered: go-message panics on some mails, and net/http
-// recovers.
+// parse must run in an HTTP handler: go-message panics on some mails, and net/http recovers.
 func parse(raw []byte) parsed {
 	var p parsed
 	if at := bytes.Index(raw, []byte("\r\n\r\n")); at >= 0 {
@@ -77,7 +76,7 @@ func decoded(e *message.Entity, field string) string {
 	return text
 }
 
-// piece is a piece of a text: a link, or what is between two links.
+// piece is a piece of a text: a link, or the text between two links.
 type piece struct {
 	Text string
 	Link bool
