@@ -1,15 +1,15 @@
-// Package lines finds the lines of a mail, and where they end. A line ends with LF or with CR LF; a
-// bare CR ends nothing.
+// Package lines finds the lines of a mail and their ends. A line ends with LF or with CR LF; a bare
+// CR does not end a line.
 package lines
 
 import "bytes"
 
-// Index returns where the first line of b that begins with c starts, or -1. The start of b may be
-// within a line, so it does not count: a line begins after a LF.
+// Index returns the offset of the first line of b that begins with c, or -1. A line begins after a
+// LF; the start of b does not count, because it may be within a line.
 //
-// Index looks for c, and then at what stands before it: base64, which most of a large mail is, has
-// a line end every 78 bytes, and no dash or dot at all. A line that holds c elsewhere is skipped as
-// a whole, so no text costs more than two searches a line.
+// Index searches for c, and then looks at the byte before it, because a large mail is mostly base64,
+// which has a line end every 78 bytes but neither dashes nor dots. Index skips the rest of a line
+// that has c elsewhere, so it makes at most two searches for each line.
 func Index(b []byte, c byte) int {
 	for n := 0; ; {
 		i := bytes.IndexByte(b[n:], c)
@@ -41,8 +41,7 @@ func End(b []byte) []byte {
 	return b[len(bytes.TrimSuffix(rest, []byte("\r"))):]
 }
 
-// Ending returns the line end that b uses, which is that of its first line; otherwise if b has
-// none.
+// Ending returns the line end of b's first line, or otherwise if b has no line end.
 func Ending(b []byte, otherwise string) string {
 	line, whole := First(b)
 	switch {

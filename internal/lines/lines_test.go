@@ -11,17 +11,8 @@ func TestIndexFindsTheFirstLineThatBeginsWith(t *testing.T) {
 		in   string
 		want int
 	}{
-		{"", -1},
-		{".", -1},
-		{"\n", -1},
-		{"\n.", 1},
-		{"\r\n.", 2},
-		{"\r.", -1},
-		{"x.\n.", 3},
-		{".\n.", 2},
-		{"...\n\n.\n.", 5},
-		{"a.b.c\nd.e\nf\n.g", 12},
-		{"a.b.c\nd.e\nf\n g.", -1},
+		{"", -1}, {".", -1}, {"\n", -1}, {"\n.", 1}, {"\r\n.", 2}, {"\r.", -1}, {"x.\n.", 3}, {".\n.", 2},
+		{"...\n\n.\n.", 5}, {"a.b.c\nd.e\nf\n.g", 12}, {"a.b.c\nd.e\nf\n g.", -1},
 		{strings.Repeat("x", 1000) + "\n" + strings.Repeat(".", 1000), 1001},
 	} {
 		if got := Index([]byte(tt.in), '.'); got != tt.want {

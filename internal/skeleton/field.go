@@ -11,27 +11,27 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// Field names the header field of a rewritten mail with the link to its skeleton.
+// Field is the name of the header field that links a rewritten mail to its skeleton.
 const Field = "Detach-Restore"
 
 const (
-	// maxHeader bounds the header that is searched. It is four times that of a mail that is
-	// rewritten, because fields are added on the way.
+	// maxHeader bounds the header that is searched. It is four times the limit for rewriting,
+	// because mail servers add fields on the way.
 	maxHeader = 1 << 20
 	// maxValue bounds the value that is searched for a link.
 	maxValue = 4 << 10
 )
 
-// ErrNoField: the header of the mail does not have the field.
+// ErrNoField means that the mail's header has no such field.
 var ErrNoField = errors.New("no " + Field + " field in the mail's header")
 
 // Links returns the links of a mail's Detach-Restore fields, the last one first: Detach adds its
 // field below all others, so restoring a mail that was rewritten twice begins with the last. If no
-// field holds a link, the error is that of the last field, and wraps link.ErrIncomplete or
-// link.ErrInvalid.
+// field holds a link, Links returns ErrNoField, or the last field's error, which wraps
+// link.ErrIncomplete or link.ErrInvalid.
 //
-// Only the mail's own header is searched. Since Detach wrote it, it may have got other fields and
-// an mbox file's "From " line on top, other folding and other line ends.
+// Links searches only the mail's own header. Programs may have added fields and an mbox "From " line
+// on top, and may have changed folding and line ends, since Detach wrote the field.
 func Links(mail io.Reader) ([]link.Link, error) {
 	var links []link.Link
 	failed := ErrNoField

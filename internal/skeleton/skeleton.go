@@ -24,20 +24,20 @@ const (
 	Name = "original.eml"
 
 	version = 1
-	// MaxRuns bounds the runs in the layouts of one message, and with transfer.MaxLineEnd what its
-	// head takes. Real encoders need two for an attachment.
+	// MaxRuns bounds the runs in the layouts of one message and, together with transfer.MaxLineEnd,
+	// the size of its head. Real encoders need two for an attachment.
 	MaxRuns = 1 << 16
-	// maxHead bounds the JSON: MaxRuns runs fit, with the longest line ends, each an escape.
+	// maxHead bounds the JSON. MaxRuns runs with the longest line ends, all escaped, fit.
 	maxHead = 64 << 20
-	// MaxCuts is more than the number of parts that are walked.
+	// MaxCuts is more than the number of parts that rewriting looks at.
 	MaxCuts = 1 << 14
-	// maxValues bounds the values in the JSON, and therefore the memory they unpack to.
+	// maxValues bounds the values in the JSON, and therefore their memory once unpacked.
 	maxValues = 4*MaxRuns + 8*MaxCuts
-	// maxSize of a message is enough for every mail, and sums of it do not overflow.
+	// maxSize is larger than any mail, and small enough for sums not to overflow.
 	maxSize = 1 << 40
 )
 
-// ErrInvalid: this is not a skeleton, or it does not fit its attachments.
+// ErrInvalid means that the input is not a skeleton, or does not fit its attachments.
 var ErrInvalid = errors.New("not a valid skeleton")
 
 // A Head is the first line of a skeleton.
@@ -45,13 +45,13 @@ type Head struct {
 	Version int   `json:"version"`
 	Size    int64 `json:"size"` // bytes of the message
 	// CRC32C of the message, in hexadecimal. CIDs and metadata authenticate every byte that goes
-	// into the message; this finds mistakes in putting them together. SHA-256 would cost a third of
-	// the throughput.
+	// into the message; the checksum finds mistakes in assembling them. SHA-256 would cost a third
+	// of the throughput.
 	CRC32C string `json:"crc32c"`
 	Cuts   []Cut  `json:"cuts"`
 }
 
-// A Cut says which attachment stood at an offset of the bytes after the head, and in which layout.
+// A Cut says which attachment belongs at an offset of the bytes after the head, and its layout.
 type Cut struct {
 	Offset int64           `json:"offset"`
 	Link   string          `json:"link"`
@@ -63,7 +63,7 @@ type Cut struct {
 // NewSum returns the checksum of a Head.
 func NewSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
 
-// Line returns the head as it is stored, for a message of size bytes with this sum.
+// Line returns the head in its stored form, for a message of size bytes with this checksum.
 func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
 	h.Version, h.Size, h.CRC32C = version, size, fmt.Sprintf("%08x", sum.Sum32())
 	if h.Cuts == nil {
@@ -73,13 +73,13 @@ func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// A Message can be restored.
+// A Message is a skeleton whose head was read. Its message can be restored.
 type Message struct {
 	head Head
 	rest *bufio.Reader // the message without its attachments
 }
 
-// Opener opens an attachment. Its errors come back, wrapped.
+// Opener opens an attachment. Restore returns its errors, wrapped.
 type Opener func(context.Context, link.Link) (io.ReadCloser, error)
 
 // Open reads the head of a skeleton.
@@ -96,11 +96,11 @@ func Open(r io.Reader) (*Message, error) {
 	return m, nil
 }
 
-// Size is the number of bytes of the message.
+// Size returns the number of bytes of the message.
 func (m *Message) Size() int64 { return m.head.Size }
 
-// Restore writes the message to w. If it returns an error, the bytes written so far are not part of
-// any message.
+// Restore writes the message to w. It must be called at most once. If it returns an error, the caller
+// must discard the bytes written so far.
 func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
 	out := &checkedWriter{w: w, left: m.head.Size, sum: NewSum()}
 	pos := int64(0)
@@ -146,7 +146,7 @@ func copyN(w io.Writer, r io.Reader, n int64) error {
 	return err
 }
 
-// parse reads and checks the JSON. Values are counted before they are unpacked, since two bytes of
+// parse reads and checks the JSON. It counts the values before it unpacks them, because two bytes of
 // JSON can become forty.
 func (h *Head) parse(line []byte) error {
 	if bytes.Count(line, []byte(",")) > maxValues {
@@ -176,23 +176,23 @@ func (h *Head) checkCuts() error {
 			return fmt.Errorf("link of an attachment: %w", err)
 		}
 		if c.link.All {
-			return errors.New("a link to all files in place of an attachment")
+			return errors.New("the link of an attachment is a link to all files")
 		}
 		if err := c.Layout.Check(); err != nil {
 			return err
 		}
 		runs += len(c.Layout.Lines)
-		// Each attachment is an object of its own. A small skeleton that names a large object again
-		// and again would make a huge message.
+		// Each attachment is a separate object. A small skeleton that repeats a large object would
+		// make a huge message.
 		if seen[c.link.CID] || c.Offset < pos || c.Offset > h.Size || runs > MaxRuns {
-			return errors.New("attachments twice, out of order or out of range")
+			return errors.New("an attachment is repeated, out of order or out of range")
 		}
 		pos, seen[c.link.CID] = c.Offset, true
 	}
 	return nil
 }
 
-// checkedWriter sums up the bytes written, and refuses more of them than were announced.
+// checkedWriter adds the bytes written to the checksum, and refuses more than were announced.
 type checkedWriter struct {
 	w    io.Writer
 	left int64

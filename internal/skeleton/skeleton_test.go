@@ -3,7 +3,6 @@ package skeleton
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
@@ -37,16 +37,12 @@ type vector struct {
 }
 
 func testLink(seed byte) link.Link {
-	sum := sha256.Sum256([]byte{seed})
-	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
-	if err != nil {
+	id, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256}.Sum([]byte{seed})
+	f, err2 := crypto.FragmentFromBytes(bytes.Repeat([]byte{seed}, 32))
+	if err := errors.Join(err, err2); err != nil {
 		panic(err)
 	}
-	f, err := crypto.FragmentFromBytes(bytes.Repeat([]byte{seed}, 32))
-	if err != nil {
-		panic(err)
-	}
-	return link.Link{Base: "https://files.example.org", CID: cid.NewCidV1(cid.DagProtobuf, hash), Fragment: f}
+	return link.Link{Base: "https://files.example.org", CID: id, Fragment: f}
 }
 
 const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n" +
@@ -145,7 +141,7 @@ func vectors(t *testing.T) []vector {
 	}
 }
 
-// Each vector in the file has the result that it says.
+// Each vector in the file has the result it announces.
 func TestVectors(t *testing.T) {
 	want, err := json.MarshalIndent(vectors(t), "", "  ")
 	must.Succeed(t, err)
@@ -156,7 +152,7 @@ func TestVectors(t *testing.T) {
 	file, err := os.ReadFile(vectorFile)
 	must.Succeed(t, err)
 	if !bytes.Equal(file, want) {
-		t.Error("the file is not what this test makes: run it with -update")
+		t.Errorf("%s is out of date: run this test with -update", vectorFile)
 	}
 	var all []vector
 	if err := json.Unmarshal(file, &all); err != nil || len(all) < 2 {
@@ -178,29 +174,24 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Errors of the opener and of the source are returned.
 func TestErrorsOfOpenerAndSourceAreReturned(t *testing.T) {
 	h, rest, attachments := good()
 	delete(attachments, testLink(2).CID.String())
 	if _, err := restore([]byte(line(t, h)+rest), opener(attachments)); !errors.Is(err, errMissing) {
-		t.Errorf("a part missing: error %v", err)
+		t.Errorf("missing attachment: error %v, want the opener's", err)
 	}
 	broken := errors.New("broken")
-	if _, err := Open(io.MultiReader(strings.NewReader(`{"version`), failing{broken})); !errors.Is(err, broken) {
-		t.Errorf("a source that breaks: error %v", err)
+	if _, err := Open(io.MultiReader(strings.NewReader(`{"version`), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("broken source: error %v, want the source's", err)
 	}
 }
 
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-// A head is unpacked up to its limits, and refused beyond.
+// A head at its limits is accepted, and one beyond them is refused.
 func TestHeadIsBounded(t *testing.T) {
 	for name, s := range map[string]string{
-		"a million numbers":  `{"version":1,"cuts":[` + strings.Repeat("1,", 1<<20) + "1]}\n",
-		"a line without end": `{"version":1,"cuts":"` + strings.Repeat("x", maxHead) + "\"}\n",
-		"nothing but depth":  strings.Repeat("[", 1<<20) + "\n",
+		"a million numbers": `{"version":1,"cuts":[` + strings.Repeat("1,", 1<<20) + "1]}\n",
+		"an endless line":   `{"version":1,"cuts":"` + strings.Repeat("x", maxHead) + "\"}\n",
+		"only depth":        strings.Repeat("[", 1<<20) + "\n",
 	} {
 		if _, err := Open(strings.NewReader(s)); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: error %v, want ErrInvalid", name, err)
@@ -211,15 +202,15 @@ func TestHeadIsBounded(t *testing.T) {
 		h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1 << 30, End: "\r\n", Count: 1 << 30})
 	}
 	if _, err := Open(strings.NewReader(line(t, h))); err != nil {
-		t.Errorf("as many runs as may be: %v", err)
+		t.Errorf("MaxRuns runs: %v", err)
 	}
 	h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1, End: "\n", Count: 1})
 	if _, err := Open(strings.NewReader(line(t, h))); !errors.Is(err, ErrInvalid) {
-		t.Errorf("one run more: error %v", err)
+		t.Errorf("MaxRuns+1 runs: error %v, want ErrInvalid", err)
 	}
 }
 
-// For any skeleton, restoring ends, and writes no more than was announced.
+// Restoring any skeleton ends, and writes at most the announced size.
 func FuzzSkeleton(f *testing.F) {
 	file, err := os.ReadFile(vectorFile)
 	must.Succeed(f, err)
@@ -231,14 +222,13 @@ func FuzzSkeleton(f *testing.F) {
 	_, _, attachments := good()
 	f.Fuzz(func(t *testing.T, s []byte) {
 		m, err := Open(bytes.NewReader(s))
-		if err != nil {
-			if !errors.Is(err, ErrInvalid) {
-				t.Fatal(err)
-			}
+		switch {
+		case err != nil && !errors.Is(err, ErrInvalid):
+			t.Fatal(err)
+		case err != nil:
 			return
-		}
-		if m.Size() > 1<<16 {
-			t.Skip("as large as it says it is")
+		case m.Size() > 1<<16:
+			t.Skip("announces a large message")
 		}
 		var out bytes.Buffer
 		err = m.Restore(context.Background(), &out, opener(attachments))

@@ -1,5 +1,5 @@
-// Package spool keeps the bytes of a mail while it is on its way: the first MiB in memory, the rest
-// on disk, in a file without a name.
+// Package spool keeps the bytes of a mail while it passes through: the first MiB in memory, the rest
+// in an unlinked file.
 package spool
 
 import (
@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxMemory is how much of a spool stays in memory. Nine mails in ten, without their
-	// attachments, are smaller and never touch the disk.
+	// maxMemory bounds the part of a spool in memory. Nine mails in ten, without their attachments,
+	// are smaller and never touch the disk.
 	maxMemory = 1 << 20
 	// startMemory is the memory of a new spool. Few mails without their attachments are larger.
 	startMemory = 32 << 10
@@ -20,31 +20,30 @@ const (
 	fileBuffer = 64 << 10
 )
 
-// starts and slabs are memory for spools. A slice that grew to the full size would allocate, and
-// copy, several times as much.
+// starts and slabs hold memory for spools. Growing a slice to the full size would allocate and copy
+// several times as much.
 var (
 	starts = sync.Pool{New: func() any { return new([startMemory]byte) }}
 	slabs  = sync.Pool{New: func() any { return new([maxMemory]byte) }}
 )
 
-// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in a
-// temporary file that has no name, so a crash leaves no mail behind on the disk. It is not safe for
-// concurrent use.
+// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in an
+// unlinked temporary file, so a crash leaves no mail on the disk. It is not safe for concurrent use.
 type Spool struct {
 	dir   string
 	mem   []byte
 	start *[startMemory]byte // exactly one of start and slab backs mem;
 	slab  *[maxMemory]byte   // both nil: mem has its own array
 	file  *os.File
-	tail  []byte // the end of the file's part, not in the file yet
+	tail  []byte // bytes that follow those in the file and are not written yet
 	size  int64
 }
 
-// New returns an empty spool. If it needs a file, it makes it in dir, or in the system's directory
-// for temporary files if dir is empty.
+// New returns an empty spool. If the spool needs a file, it creates the file in dir, or in the
+// system's directory for temporary files if dir is empty.
 func New(dir string) *Spool { return &Spool{dir: dir} }
 
-// Size is the number of bytes in the spool.
+// Size returns the number of bytes in the spool.
 func (s *Spool) Size() int64 { return s.size }
 
 // Write appends p.
@@ -66,7 +65,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// grow moves the bytes in memory to memory of at least size bytes.
+// grow moves the bytes in memory to an array of at least size bytes.
 func (s *Spool) grow(size int) {
 	if size <= startMemory {
 		s.start = starts.Get().(*[startMemory]byte)
@@ -79,7 +78,6 @@ func (s *Spool) grow(size int) {
 	s.slab = slab
 }
 
-// flush writes the tail to the file.
 func (s *Spool) flush() error {
 	if len(s.tail) == 0 {
 		return nil
@@ -118,7 +116,7 @@ func (s *Spool) Truncate(size int64) error {
 	s.size = size
 	s.mem = s.mem[:min(int64(len(s.mem)), size)]
 	if len(s.mem) < cap(s.mem)/4 {
-		// An attachment stood here. It may take hours to arrive, so its memory is given back now.
+		// An attachment was here. It may take hours to arrive, so its memory is given back now.
 		s.mem = bytes.Clone(s.mem)
 		s.release()
 	}
@@ -168,7 +166,7 @@ func (s *Spool) WriteTo(w io.Writer) (int64, error) {
 	return s.WriteSection(w, 0, s.size)
 }
 
-// WriteSection writes the bytes from off up to end. It does not copy those in memory.
+// WriteSection writes the bytes from off up to end. It writes those in memory without copying them.
 func (s *Spool) WriteSection(w io.Writer, off, end int64) (int64, error) {
 	n := 0
 	if inMemory := min(end, int64(len(s.mem))); off < inMemory {

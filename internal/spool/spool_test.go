@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Truncate gives back the memory that an attachment took until it was large enough to be detached:
-// it may take hours to arrive.
+// Truncate gives back the memory of an attachment that proved large enough to be detached, because
+// such an attachment may take hours to arrive.
 func TestSpoolGivesMemoryBack(t *testing.T) {
 	faults.Covers(t, 101)
 	for _, kept := range []int{0, 1, 1000, maxMemory / 2, maxMemory, maxMemory + 1000} {
@@ -27,9 +27,7 @@ func TestSpoolGivesMemoryBack(t *testing.T) {
 			if got, err := io.ReadAll(s.Section(0, s.Size())); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d bytes kept, %d taken back: read %d bytes, %v", kept, taken, len(got), err)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Succeed(t, s.Close())
 		}
 	}
 }

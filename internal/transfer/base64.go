@@ -13,17 +13,17 @@ import (
 // strictBase64 refuses trailing bits that no encoder writes: they would be lost.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// base64Decoder decodes base64 (RFC 2045 section 6.8) if its characters, without blanks and line
-// ends, are those that encoding the result again gives.
+// base64Decoder decodes base64 (RFC 2045 section 6.8). Text is damaged unless encoding the result
+// again gives the same characters, apart from blanks and line ends.
 type base64Decoder struct {
 	runs    []Run
 	length  int    // of the line being read
 	end     []byte // blanks and line end being read
-	quantum []byte // fewer than four characters, for which the next chunk has the rest
+	quantum []byte // up to three characters, which the next chunk completes
 	padded  bool   // "=" was seen: no characters may follow
 }
 
-// Decode works on lines, and on pieces of lines if a chunk ends within one.
+// Decode decodes whole lines, and pieces of lines where a chunk ends within one.
 func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 	before, size, fast := t.state(), len(dst), true
 	for len(chunk) > 0 {
@@ -45,8 +45,8 @@ func (t *base64Decoder) Decode(dst, chunk []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// base64State is a decoder's state between two chunks. It holds the pending bytes in arrays, so that
-// noting it for each chunk allocates nothing.
+// base64State is a decoder's state between two chunks. The pending bytes are copied into arrays, so
+// saving the state for each chunk allocates nothing.
 type base64State struct {
 	decoder base64Decoder
 	count   int // of the last run's lines
@@ -54,7 +54,6 @@ type base64State struct {
 	quantum [4]byte
 }
 
-// state notes the decoder's state.
 func (t *base64Decoder) state() (s base64State) {
 	s.decoder = *t
 	copy(s.end[:], t.end)
@@ -65,7 +64,6 @@ func (t *base64Decoder) state() (s base64State) {
 	return s
 }
 
-// restore takes the decoder back to a state that it had.
 func (t *base64Decoder) restore(s base64State) {
 	*t = s.decoder
 	copy(t.end, s.end[:])
@@ -75,10 +73,10 @@ func (t *base64Decoder) restore(s base64State) {
 	}
 }
 
-// equalLines decodes the lines that chunk begins with, as long as they are laid out like the line
-// before, and returns how many bytes they are. It is several times as fast as line, and takes only
-// lines that line would take: of base64's characters without padding. It returns false if it met
-// another character; then it need not be tried again.
+// equalLines decodes the lines at the start of chunk that are laid out like the line before them,
+// and returns their length in bytes. It is several times as fast as line, and accepts only lines of
+// base64 characters without padding. It returns false if it met another character: the caller need
+// not try it again for this chunk.
 func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
 	if len(t.runs) == 0 || t.length > 0 || len(t.end) > 0 || len(t.quantum) > 0 || t.padded {
 		return dst, 0, true
@@ -124,8 +122,8 @@ var pairs = func() *[1 << 16]uint16 {
 // decodeSlack is how much longer than its result dst must be for decodeQuanta.
 const decodeSlack = 2
 
-// decodeQuanta decodes whole groups of four characters, of the alphabet and without padding. If
-// there are other characters it returns false, and what it wrote means nothing.
+// decodeQuanta decodes whole groups of four characters of the alphabet, without padding. If it
+// returns false, text has other characters and the contents of dst are undefined.
 func decodeQuanta(dst, text []byte) bool {
 	var seen uint16
 	for ; len(text) >= 8; dst, text = dst[6:], text[8:] {
@@ -147,10 +145,7 @@ func decodeQuanta(dst, text []byte) bool {
 func (t *base64Decoder) line(dst, line []byte) ([]byte, error) {
 	text := bytes.TrimRight(line, " \t\r\n")
 	if len(text) > 0 {
-		if len(t.end) > 0 {
-			return dst, ErrDamaged // blanks within a line
-		}
-		if t.length > math.MaxInt32 {
+		if len(t.end) > 0 || t.length > math.MaxInt32 { // blanks within a line, or an endless line
 			return dst, ErrDamaged
 		}
 		t.length += len(text)
@@ -172,7 +167,7 @@ func (t *base64Decoder) line(dst, line []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// text decodes characters without any blanks.
+// text decodes characters that have no blanks among them.
 func (t *base64Decoder) text(dst, text []byte) ([]byte, error) {
 	if t.padded {
 		return dst, ErrDamaged
@@ -205,7 +200,7 @@ func (t *base64Decoder) text(dst, text []byte) ([]byte, error) {
 	return dst, err
 }
 
-// quanta decodes whole groups of four characters.
+// quanta decodes whole groups of four characters; the last may be padded.
 func (t *base64Decoder) quanta(dst, text []byte) ([]byte, error) {
 	want := len(text) / 4 * 3
 	if text[len(text)-1] == '=' {
@@ -217,7 +212,7 @@ func (t *base64Decoder) quanta(dst, text []byte) ([]byte, error) {
 	}
 	size := len(dst)
 	dst, err := strictBase64.AppendDecode(dst, text)
-	// The decoder skips a CR in the middle, which a layout could not give back.
+	// The decoder skips a CR in the middle of text, which a layout could not reproduce.
 	if err != nil || len(dst)-size != want {
 		return dst, ErrDamaged
 	}

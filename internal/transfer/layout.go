@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// MaxRuns bounds the runs of one layout, and so the memory it takes. Real encoders need two;
-	// content that needs more is damaged.
+	// MaxRuns bounds the runs of one layout, and therefore its memory. Real encoders need two;
+	// content that needs more than MaxRuns is damaged.
 	MaxRuns = 4096
-	// MaxLineEnd bounds the bytes of one line end, with the blanks before it.
+	// MaxLineEnd bounds the bytes of one line end, including the blanks before it.
 	MaxLineEnd = 256
 	// lineBuffer gathers lines on their way out.
 	lineBuffer = 32 << 10
@@ -28,14 +28,14 @@ const (
 	Identity = "identity"
 )
 
-// ErrLayout: the layout was not recorded from this content, or not by this package.
+// ErrLayout means that the layout was not recorded from this content, or not by this package.
 var ErrLayout = errors.New("the layout does not fit its attachment")
 
-// A Layout says how decoded bytes stood in the mail. Either Encoding is a rule by which they are
-// encoded again, or Raw has the encoded bytes themselves.
+// A Layout says how decoded bytes were encoded in the mail. Either Encoding is a rule for encoding
+// them again, or Raw holds the encoded bytes themselves.
 type Layout struct {
 	Encoding string `json:"encoding"`
-	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of lines, and what ended them
+	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of the lines, and their line ends
 	// Tail of identity is the line end before the delimiter; of base64, the characters of an
 	// unfinished quantum.
 	Tail string `json:"tail,omitempty"`
@@ -50,8 +50,8 @@ type Run struct {
 	Count int    `json:"count"` // lines
 }
 
-// Encode writes to w the bytes that decoded to r. It returns ErrLayout if r has more bytes than the
-// layout, or fewer.
+// Encode writes to w the encoded form of r. It returns ErrLayout if r has more or fewer bytes than
+// the layout.
 func (l Layout) Encode(w io.Writer, r io.Reader) error {
 	switch {
 	case l.Raw != nil:
@@ -69,18 +69,18 @@ func (l Layout) Encode(w io.Writer, r io.Reader) error {
 	return fmt.Errorf("%w: unknown encoding", ErrLayout)
 }
 
-// Check returns an error for a layout that no Decoder records. Every layout that was read from
-// elsewhere must be checked: Encode may write without end by one that is not valid.
+// Check returns an error for a layout that no Decoder records. Callers must check every layout read
+// from outside: with an invalid layout Encode may write without end.
 func (l Layout) Check() error {
 	switch l.Encoding {
 	case Identity:
 		if len(l.Lines) > 0 || l.Tail != "" && l.Tail != "\n" && l.Tail != "\r\n" {
-			return errors.New("identity layout")
+			return errors.New("identity layout: has lines, or a tail other than a line end")
 		}
 		return nil
 	case Base64:
 		if len(l.Tail) > 3 || strings.Trim(l.Tail, alphabet) != "" {
-			return errors.New("base64 layout: tail")
+			return errors.New("base64 layout: malformed tail")
 		}
 		for _, r := range l.Lines {
 			if err := r.check(); err != nil {
@@ -89,7 +89,7 @@ func (l Layout) Check() error {
 		}
 		return nil
 	}
-	return errors.New("unknown layout")
+	return errors.New("layout of an unknown encoding")
 }
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
@@ -97,16 +97,16 @@ const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 func (r Run) check() error {
 	switch {
 	case r.Len < 0 || r.Count < 1 || r.Len > math.MaxInt32+1<<20:
-		return errors.New("run: out of range")
-	case r.Len == 0 && r.End == "": // Count of these would take for ever, and write nothing
-		return errors.New("run: empty")
+		return errors.New("run of lines: a number is out of range")
+	case r.Len == 0 && r.End == "": // Encode would loop Count times and write nothing
+		return errors.New("run of lines: empty lines without a line end")
 	case len(r.End) > MaxLineEnd || strings.Trim(r.End, " \t\r\n") != "":
-		return errors.New("run: line end")
+		return errors.New("run of lines: malformed line end")
 	}
 	return nil
 }
 
-// encodeBase64 writes r in base64, in the lines that were recorded.
+// encodeBase64 writes r in base64, in the recorded lines.
 func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
 	lines := &lineWriter{w: bufio.NewWriterSize(w, lineBuffer), runs: l.Lines}
 	enc := base64.NewEncoder(base64.StdEncoding, lines)
@@ -122,7 +122,7 @@ func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
 	return lines.close()
 }
 
-// A lineWriter cuts the characters written into the lines of a layout.
+// A lineWriter breaks the characters written to it into the lines of a layout.
 type lineWriter struct {
 	w    *bufio.Writer
 	runs []Run
@@ -149,7 +149,7 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 	return n, l.endLines()
 }
 
-// endLines ends the lines that are full.
+// endLines writes the ends of lines that are full.
 func (l *lineWriter) endLines() error {
 	for len(l.runs) > 0 && l.pos == l.runs[0].Len {
 		if _, err := l.w.WriteString(l.runs[0].End); err != nil {

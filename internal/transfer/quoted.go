@@ -7,16 +7,16 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice
-// they have, so the layout is the encoded text itself.
+// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice that
+// the RFC leaves them, so the layout is the encoded text itself.
 type quotedDecoder struct {
 	raw  *spool.Spool
 	held []byte // a line end that may be the last
 	cut  []byte // the unfinished end of the last chunk: "=", "=4", "\r", blanks
 }
 
-// maxBlanks bounds the blanks that are held until more of the text comes. More are damage, in one
-// chunk as in two.
+// maxBlanks bounds the blanks that are held until the next chunk. A longer run of blanks is damage,
+// even if it is complete in one chunk.
 const maxBlanks = 1024
 
 func (t *quotedDecoder) Decode(dst, chunk []byte) ([]byte, error) {
@@ -57,9 +57,9 @@ type quotedText struct {
 	held []byte
 }
 
-// decode returns how much of text it took; the rest is unfinished. It is not ok if mail programs
-// differ about the text: a "=" that escapes nothing, characters that had to be escaped, blanks at
-// the end of a line.
+// decode returns how much of text it took; the rest is unfinished. It returns false if mail programs
+// differ about the text: it has a "=" that escapes nothing, characters that had to be escaped, or
+// blanks at the end of a line.
 func (q *quotedText) decode(text []byte) (int, bool) {
 	for i := 0; i < len(text); {
 		n, ok := q.step(text[i:])
@@ -72,7 +72,7 @@ func (q *quotedText) decode(text []byte) (int, bool) {
 }
 
 // step takes one run of literal text, escape, soft break or line end. It returns 0 and true if text
-// has only the beginning of one.
+// ends before the element does.
 func (q *quotedText) step(text []byte) (int, bool) {
 	switch c := text[0]; c {
 	case '=':
@@ -80,7 +80,7 @@ func (q *quotedText) step(text []byte) (int, bool) {
 			return 0, false
 		}
 		content, n, ok := unescape(text)
-		if n > 0 { // a soft break may be the delimiter's, so the line end before it is not
+		if n > 0 { // the last soft break belongs to the delimiter, so the line end before it is content
 			q.literal(content)
 		}
 		return n, ok
@@ -93,14 +93,11 @@ func (q *quotedText) step(text []byte) (int, bool) {
 		return n, ok
 	case ' ', '\t':
 		n := lines.Blanks(text)
-		if n > maxBlanks {
+		if n > maxBlanks || n < len(text) && (text[n] == '\r' || text[n] == '\n') {
 			return 0, false
 		}
 		if n == len(text) {
 			return 0, true
-		}
-		if text[n] == '\r' || text[n] == '\n' {
-			return 0, false
 		}
 		q.literal(text[:n])
 		return n, true
@@ -117,15 +114,15 @@ func (q *quotedText) step(text []byte) (int, bool) {
 	}
 }
 
-// literal appends the line end that was held, and text.
+// literal appends the held line end, and then text.
 func (q *quotedText) literal(text []byte) {
 	q.dst = append(append(q.dst, q.held...), text...)
 	q.held = nil
 }
 
-// unescape takes "=XX" off text, or a soft line break with the blanks that transports may have
-// added before its end. n is 0 and ok if text has only the beginning of one, 0 and not ok if it has
-// neither.
+// unescape decodes "=XX" at the start of text, or a soft line break with the blanks that transports
+// may have added to it. n is its length; n is 0 with ok true if text ends before it is complete, and
+// 0 with ok false if text starts with neither.
 func unescape(text []byte) (content []byte, n int, ok bool) {
 	if len(text) == 1 {
 		return nil, 0, true
@@ -150,8 +147,8 @@ func unescape(text []byte) (content []byte, n int, ok bool) {
 	return nil, n + end, true
 }
 
-// lineBreak is the length of the line end that text begins with. It is 0 and ok if text is the
-// first half of one, 0 and not ok if it begins with anything else.
+// lineBreak returns the length of the line end at the start of text: 0 and true if text is the first
+// half of a line end, 0 and false if text starts with anything else.
 func lineBreak(text []byte) (int, bool) {
 	switch {
 	case text[0] == '\n':
@@ -164,7 +161,6 @@ func lineBreak(text []byte) (int, bool) {
 	return 0, false
 }
 
-// unhex returns the value of a hexadecimal digit.
 func unhex(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':

@@ -11,9 +11,8 @@ import (
 // MaxLine is the longest line of base64 and of quoted-printable (RFC 2045 sections 6.7 and 6.8).
 const MaxLine = 76
 
-// DecodeText decodes a text to read it. It returns ErrDamaged if there is no reading of it. certain
-// is false if mail programs may differ about what the text is; then content is what most of them
-// show.
+// DecodeText decodes a text to read it. It returns ErrDamaged if the text cannot be decoded. certain
+// is false if mail programs may differ about the text; then content is what most of them show.
 func DecodeText(encoding string, raw []byte) (content []byte, certain bool, err error) {
 	switch encoding {
 	case "7bit", "8bit", "binary":
@@ -36,15 +35,15 @@ func DecodeText(encoding string, raw []byte) (content []byte, certain bool, err 
 	return nil, false, ErrDamaged
 }
 
-// QuotedOffset returns how many bytes of raw, in quoted-printable, decode to the first n of its
-// text.
+// QuotedOffset returns how many bytes of raw, which is quoted-printable, decode to the first n bytes.
 func QuotedOffset(raw []byte, n int) int {
 	_, off, _ := decodeQuotedText(raw, n)
 	return off
 }
 
-// decodeQuotedText decodes raw up to limit bytes of text, all if it is negative, and returns how
-// much of raw that was. An "=" that escapes nothing stands for itself, and is not certain.
+// decodeQuotedText decodes raw up to limit bytes of text, or all of it if limit is negative, and
+// returns how much of raw that was. A "=" that escapes nothing stands for itself, and makes certain
+// false.
 func decodeQuotedText(raw []byte, limit int) (content []byte, n int, certain bool) {
 	certain = true
 	for n < len(raw) && len(content) != limit {
@@ -65,7 +64,7 @@ func decodeQuotedText(raw []byte, limit int) (content []byte, n int, certain boo
 					run = run[:min(len(run), limit-len(content))]
 				}
 				content = append(content, run...)
-			} // else they were added in transport
+			} // else the blanks were added in transport
 			n += len(run)
 		default:
 			content, n = append(content, c), n+1
@@ -79,7 +78,7 @@ func startsLineEnd(b []byte) bool {
 }
 
 // EncodeQuoted encodes text in quoted-printable, in lines of at most 76 characters that end with
-// eol. Any CR or LF of text that is not eol is escaped, so it comes back as it was.
+// eol. A CR or LF of text outside an eol is escaped, so decoding gives it back.
 func EncodeQuoted(text []byte, eol string) []byte {
 	var b bytes.Buffer
 	column := 0
@@ -106,7 +105,7 @@ func EncodeQuoted(text []byte, eol string) []byte {
 	return b.Bytes()
 }
 
-// EncodeBase64 encodes text in base64, in lines of 76 characters parted by eol.
+// EncodeBase64 encodes text in base64, in lines of 76 characters separated by eol.
 func EncodeBase64(text []byte, eol string) []byte {
 	s := base64.StdEncoding.EncodeToString(text)
 	var b bytes.Buffer

@@ -7,21 +7,21 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// ErrDamaged: content cannot be decoded with certainty, or not so that encoding it again would give
-// the same bytes.
+// ErrDamaged means that content cannot be decoded with certainty, or that encoding it again would
+// give other bytes.
 var ErrDamaged = errors.New("transfer encoding cannot be reversed")
 
 // A Decoder decodes content as it arrives, and records how it was laid out. It is not safe for
 // concurrent use.
 type Decoder interface {
-	// Decode appends to dst what chunk decodes to. With ErrDamaged nothing of the chunk was taken:
-	// the layout ends before it.
+	// Decode decodes chunk and appends the result to dst. If it returns ErrDamaged, it took nothing
+	// of the chunk: the layout ends before it.
 	Decode(dst, chunk []byte) ([]byte, error)
-	// Finish returns ErrDamaged if the content must not end here, and appends what was held back
-	// for its end: the line end before a delimiter belongs to the delimiter (RFC 2046 section
-	// 5.1.1), the last one of a message to the content.
+	// Finish ends the content and appends the held line end to dst, unless the content ends at a
+	// delimiter, to which that line end belongs (RFC 2046 section 5.1.1). It returns ErrDamaged if
+	// the content must not end here.
 	Finish(dst []byte, atDelimiter bool) ([]byte, error)
-	// Layout is how all the content taken so far was laid out. Its Raw is valid until Close.
+	// Layout returns the layout of all content taken so far. Its Raw is valid until Close.
 	Layout() Layout
 	Close() error
 }
@@ -35,8 +35,8 @@ func Known(encoding string) bool {
 	return false
 }
 
-// NewExact returns the decoder of a known encoding. It keeps the layout in memory or, if that is
-// large, in a spool whose file is in tempDir (as for spool.New).
+// NewExact returns the decoder of a known encoding. It keeps the layout in memory, and a large one in
+// a spool, whose file is in tempDir (see spool.New).
 func NewExact(encoding, tempDir string) Decoder {
 	switch encoding {
 	case "base64":

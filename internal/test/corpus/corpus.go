@@ -1,5 +1,5 @@
-// Package corpus gives tests real and awkward mail: the golden mails of internal/rewrite, and the
-// corpus that lies beside the project and not in it. Only tests import it.
+// Package corpus gives tests real and awkward mail: the golden mails of internal/rewrite, and a
+// corpus in a folder beside the project. Only tests import it.
 package corpus
 
 import (
@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
 // Golden returns the golden mails by their names.
@@ -15,7 +17,7 @@ func Golden(tb testing.TB) iter.Seq2[string, []byte] {
 	return mails(tb, "internal/rewrite/testdata/golden/*.eml")
 }
 
-// Mails returns the mails of the corpus by their names; without a corpus, none.
+// Mails returns the mails of the corpus by their names. Without a corpus it is empty.
 func Mails(tb testing.TB) iter.Seq2[string, []byte] { return mails(tb, "../shared/corpus/*/*") }
 
 // All returns the golden mails, and then those of the corpus.
@@ -28,17 +30,13 @@ func mails(tb testing.TB, patterns ...string) iter.Seq2[string, []byte] {
 	var paths []string
 	for _, pattern := range patterns {
 		found, err := filepath.Glob(filepath.Join(root(tb), pattern))
-		if err != nil {
-			tb.Fatal(err)
-		}
+		must.Succeed(tb, err)
 		paths = append(paths, found...)
 	}
 	return func(yield func(string, []byte) bool) {
 		for _, path := range paths {
 			mail, err := os.ReadFile(path)
-			if err != nil {
-				tb.Fatal(err)
-			}
+			must.Succeed(tb, err)
 			if !yield(filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path)), mail) {
 				return
 			}
@@ -46,8 +44,8 @@ func mails(tb testing.TB, patterns ...string) iter.Seq2[string, []byte] {
 	}
 }
 
-// Each calls f with every mail of the corpus, as found and with CR LF for each line end. The test
-// is skipped if there is no corpus.
+// Each calls f with every mail of the corpus, unchanged and with CR LF for each line end. It skips
+// the test if there is no corpus.
 func Each(t *testing.T, f func(t *testing.T, mail []byte)) {
 	t.Helper()
 	n := 0
@@ -59,7 +57,7 @@ func Each(t *testing.T, f func(t *testing.T, mail []byte)) {
 	Want(t, n)
 }
 
-// Want skips a test that met no mail of the corpus, and fails one that met only a part of it.
+// Want skips a test that saw no mail of the corpus, and fails one that saw only a part of it.
 func Want(t *testing.T, n int) {
 	t.Helper()
 	switch {
@@ -70,14 +68,14 @@ func Want(t *testing.T, n int) {
 	}
 }
 
-// CRLF is mail with CR LF for each line end.
+// CRLF returns mail with CR LF for each line end.
 func CRLF(mail []byte) []byte {
 	lf := bytes.ReplaceAll(mail, []byte("\r\n"), []byte("\n"))
 	return bytes.ReplaceAll(lf, []byte("\n"), []byte("\r\n"))
 }
 
-// Small returns the golden mails, and those of the corpus, that are shorter than limit: seeds of
-// fuzz targets, which are fast with small ones.
+// Small returns the mails of All that are shorter than limit, as seeds for fuzz targets, which are
+// fast only with small seeds.
 func Small(tb testing.TB, limit int) (small [][]byte) {
 	for _, mail := range All(tb) {
 		if len(mail) < limit {
@@ -87,18 +85,15 @@ func Small(tb testing.TB, limit int) (small [][]byte) {
 	return small
 }
 
-// root is the project's folder. A test runs in the folder of its package.
+// root returns the project's folder, searched upwards from the test's package.
 func root(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for dir != filepath.Dir(dir) {
+	must.Succeed(tb, err)
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			return dir
 		}
-		dir = filepath.Dir(dir)
 	}
 	tb.Fatal("no go.mod above the working directory")
 	return ""

@@ -5,8 +5,8 @@
 //	func TestClientVanishes(t *testing.T) {
 //		faults.Covers(t, 17)
 //
-// The test of the tree (faults_test.go) reads these calls from the source and compares them with
-// the table: no fault without a test or a reason, and no test that the table does not name.
+// A test of the whole tree (faults_test.go) reads these calls from the source and compares them with
+// the table: every fault must have a test or a reason, and the table must name every such test.
 package faults
 
 import "testing"
@@ -14,8 +14,8 @@ import "testing"
 // Count is how many faults docs/faults.md has. They keep their numbers.
 const Count = 105
 
-// Covers says that the test covers the faults with these numbers of docs/faults.md. The numbers
-// must be literals, so that they can be read from the source.
+// Covers declares that the test covers the faults with these numbers in docs/faults.md. The numbers
+// must be literals, because faults_test.go reads them from the source.
 func Covers(t testing.TB, numbers ...int) {
 	t.Helper()
 	for _, n := range numbers {

@@ -6,5 +6,5 @@ import "time"
 
 var began = time.Now()
 
-// CPU is the clock, where the system does not tell processor time.
+// CPU returns elapsed time: this system does not report processor time.
 func CPU() time.Duration { return time.Since(began) }

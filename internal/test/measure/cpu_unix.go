@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package measure tells tests how much processor time a thing takes.
+// Package measure measures processor time for tests.
 package measure
 
 import (
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// CPU returns how much processor time this process has used. Unlike the clock, it does not depend
-// on what else the machine does.
+// CPU returns the processor time this process has used. Unlike the clock, it does not depend on
+// other processes.
 func CPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -1,4 +1,4 @@
-// Package must ends a test at an error that the test is not about.
+// Package must ends a test at an error outside the test's subject.
 package must
 
 import "testing"
