@@ -19,10 +19,8 @@ import (
 // addObject makes an object of the form that Detach stores.
 func addObject(t testing.TB, m inMemory, data []byte) (root cid.Cid, order []cid.Cid) {
 	t.Helper()
-	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
-	meta, err := ipfs.AddFile(m.Add, bytes.NewReader([]byte("meta")))
-	must.Succeed(t, err)
+	file := storetest.AddFile(t, m.Add, data)
+	meta := storetest.AddFile(t, m.Add, []byte("meta"))
 	dir, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: file}, ipfs.Entry{Name: "meta.jwe", Node: meta})
 	must.Succeed(t, err)
 	return dir.CID, []cid.Cid{file.CID, meta.CID}
@@ -35,7 +33,7 @@ func exportCAR(t testing.TB, m inMemory, root cid.Cid) []byte {
 	return car.Bytes()
 }
 
-// readCAR reads an object the way `detach get` does, as it arrives.
+// readCAR reads an object while it arrives, as `detach get` does.
 func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	t.Helper()
 	got, blocks, err := ipfs.ReadCAR(r)
@@ -49,19 +47,11 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := storetest.OpenFile(t, blocks, entries["data"])
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(f)
+	data, err := storetest.ReadBlocks(t.Context(), blocks, entries["data"])
 	if err != nil {
 		return data, err
 	}
-	f, err = storetest.OpenFile(t, blocks, entries["meta.jwe"])
-	if err != nil {
-		return data, err
-	}
-	meta, err := io.ReadAll(f)
+	meta, err := storetest.ReadBlocks(t.Context(), blocks, entries["meta.jwe"])
 	if err == nil && string(meta) != "meta" {
 		t.Errorf("meta.jwe: %q", meta)
 	}
@@ -69,7 +59,7 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 }
 
 func TestCARReadsBack(t *testing.T) {
-	files := [][]byte{make([]byte, 5<<20)} // the same block in five places: a reader remembers none
+	files := [][]byte{make([]byte, 5<<20)} // the same block five times: a reader remembers no block
 	for i, size := range []int{0, 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
 		files = append(files, storetest.Content(uint64(90+i), size))
 	}
@@ -84,7 +74,7 @@ func TestCARReadsBack(t *testing.T) {
 	}
 }
 
-// A stream that is cut or changed anywhere gives right bytes, then an error.
+// A stream that is cut or changed anywhere gives correct bytes, then an error.
 func TestDamagedCARIsAnError(t *testing.T) {
 	faults.Covers(t, 77)
 	data := storetest.Content(95, 1<<20+3000)
@@ -120,16 +110,14 @@ func TestExportCARVerifies(t *testing.T) {
 		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 	full := errors.New("full")
-	if err := ipfs.ExportCAR(t.Context(), failingWriter{full}, m, root, "", 0); !errors.Is(err, full) {
+	r, w := io.Pipe()
+	r.CloseWithError(full)
+	if err := ipfs.ExportCAR(t.Context(), w, m, root, "", 0); !errors.Is(err, full) {
 		t.Errorf("got %v, want the writer's error", err)
 	}
 }
 
-type failingWriter struct{ err error }
-
-func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
-
-// A stream is refused or is right, and never makes us take more memory than a block.
+// A stream gives correct bytes or an error, and takes no more memory than a block.
 func FuzzReadCAR(f *testing.F) {
 	m := newMemory()
 	data := []byte("some data")
@@ -159,8 +147,7 @@ func BenchmarkExportCAR(b *testing.B) {
 func TestExportCARFromAnOffset(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(90, 3<<20+5)
-	f, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
+	f := storetest.AddFile(t, m.Add, data)
 	for _, from := range []int64{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 4, 3<<20 + 5, 9 << 20} {
 		var car bytes.Buffer
 		must.Succeed(t, ipfs.ExportCAR(t.Context(), &car, m, f.CID, "", from))

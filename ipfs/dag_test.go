@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -24,11 +23,10 @@ func TestAddFileVectors(t *testing.T) {
 	}
 }
 
-// The file is the same, whatever pieces its bytes come in.
+// The sizes of the source's reads do not change the file.
 func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	data := storetest.Content(50, 2<<20+3)
-	want, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
-	must.Succeed(t, err)
+	want := storetest.AddFile(t, storetest.Discard, data)
 	for name, r := range map[string]io.Reader{
 		"half":     iotest.HalfReader(bytes.NewReader(data)),
 		"data err": iotest.DataErrReader(bytes.NewReader(data)),
@@ -40,7 +38,7 @@ func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	}
 }
 
-// Every error but io.EOF is the source's failure, even one that others take for an end.
+// Every error except io.EOF is a failure of the source, even one that other readers take for an end.
 func TestAddFileReturnsTheErrorItMet(t *testing.T) {
 	data := storetest.Content(51, 2<<20)
 	for _, want := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, fmt.Errorf("wrapped: %w", io.EOF)} {
@@ -51,7 +49,7 @@ func TestAddFileReturnsTheErrorItMet(t *testing.T) {
 			}
 		}
 	}
-	if _, err := ipfs.AddFile(storetest.Discard, stuck{}); !errors.Is(err, io.ErrNoProgress) {
+	if _, err := ipfs.AddFile(storetest.Discard, iotest.ErrReader(nil)); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("reader that gives nothing: got %v", err)
 	}
 	full := errors.New("full")
@@ -69,13 +67,8 @@ func TestAddFileReturnsTheErrorItMet(t *testing.T) {
 	}
 }
 
-type stuck struct{}
-
-func (stuck) Read([]byte) (int, error) { return 0, nil }
-
 func TestAddDirectoryRefusesBadNames(t *testing.T) {
-	n, err := ipfs.AddFile(storetest.Discard, strings.NewReader("x"))
-	must.Succeed(t, err)
+	n := storetest.AddFile(t, storetest.Discard, []byte("x"))
 	for _, names := range [][]string{{""}, {"."}, {".."}, {"a/b"}, {"a\x00"}, {"a", "b", "a"}, make([]string, 2000)} {
 		var entries []ipfs.Entry
 		for _, name := range names {
@@ -87,12 +80,12 @@ func TestAddDirectoryRefusesBadNames(t *testing.T) {
 	}
 }
 
-// A file of any size takes the memory of one chunk, which is used again.
+// A file of any size takes the memory of one chunk.
 func TestAddFileReusesItsBuffer(t *testing.T) {
 	per := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = ipfs.AddFile(storetest.Discard, io.LimitReader(zeros{}, 32<<20))
+			_, _ = ipfs.AddFile(storetest.Discard, io.LimitReader(storetest.Chacha(1), 32<<20))
 		}
 	})
 	if got := per.AllocedBytesPerOp() / 32; got > 16<<10 {
@@ -100,20 +93,11 @@ func TestAddFileReusesItsBuffer(t *testing.T) {
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
-
 func BenchmarkAddFile(b *testing.B) {
 	data := storetest.Content(60, 64<<20)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data)); err != nil {
-			b.Fatal(err)
-		}
+		storetest.AddFile(b, storetest.Discard, data)
 	}
 }

@@ -24,7 +24,16 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// A file reads back anywhere and in any pieces, in memory and, in a crowd, from the disk.
+// inMemory is a store of blocks that can also build nodes by hand.
+type inMemory struct{ *storetest.Recorder }
+
+func newMemory() inMemory {
+	m := storetest.NewRecorder()
+	m.Budget = budget
+	return inMemory{m}
+}
+
+// A file reads back at any offset and in any pieces, from memory and, in a crowd, from the disk.
 func TestFileReadsBackEverySize(t *testing.T) {
 	for _, where := range []string{"in memory", "in a crowd"} {
 		if where == "in a crowd" {
@@ -33,9 +42,7 @@ func TestFileReadsBackEverySize(t *testing.T) {
 		for i, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3<<20 + 5} {
 			data := storetest.Content(uint64(70+i), size)
 			m := newMemory()
-			n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-			must.Succeed(t, err)
-			f, err := storetest.OpenFile(t, m, n.CID)
+			f, err := storetest.OpenFile(t, m, storetest.AddFile(t, m.Add, data).CID)
 			must.Succeed(t, err)
 			if f.Size() != int64(size) {
 				t.Errorf("%s, %d bytes: size %d", where, size, f.Size())
@@ -48,21 +55,18 @@ func TestFileReadsBackEverySize(t *testing.T) {
 	}
 }
 
-// A file that is read from front to back gets each block once, depth first, and none before it is
+// A file that is read from front to back gets each block once, depth first, and only when it is
 // needed.
 func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	m := newMemory()
-	var order []cid.Cid
-	// A tree of three levels without a gigabyte in it.
+	// Small leaves give a tree of three levels without a gigabyte in it.
 	var nodes []ipfs.Node
 	var want []cid.Cid
 	for i := range 3 {
 		var leaves []ipfs.Node
 		for j := range 4 {
-			n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(uint64(10*i+j), 1000)))
-			must.Succeed(t, err)
-			leaves = append(leaves, n)
-			want = append(want, n.CID)
+			leaves = append(leaves, storetest.AddFile(t, m.Add, storetest.Content(uint64(10*i+j), 1000)))
+			want = append(want, leaves[j].CID)
 		}
 		nodes = append(nodes, fileOver(m, leaves...))
 		want = slices.Insert(want, 5*i, nodes[i].CID)
@@ -73,26 +77,23 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 	f, err := storetest.OpenFile(t, m, root.CID)
 	must.Succeed(t, err)
 	for off := 0; off < 12000; off++ {
-		var b [1]byte
-		if _, err := io.ReadFull(f, b[:]); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(f, make([]byte, 1))
+		must.Succeed(t, err)
 		if off%1000 == 0 {
 			if got, due := len(m.Asked), slices.Index(want, nodes[off/4000].CID)+2+off/1000%4; got != due {
 				t.Fatalf("byte %d: %d blocks requested, want %d", off, got, due)
 			}
 		}
 	}
-	order = m.Asked
-	if !slices.Equal(order, want) {
-		t.Errorf("order: got %v, want %v", order, want)
+	if !slices.Equal(m.Asked, want) {
+		t.Errorf("order: got %v, want %v", m.Asked, want)
 	}
 	if _, err := f.Read(make([]byte, 1)); err != io.EOF || len(m.Asked) != len(want) {
 		t.Errorf("at the end: %v, %d blocks", err, len(m.Asked))
 	}
 }
 
-// fileOver makes a node that tells the truth about its children.
+// fileOver makes a node with the sizes that its children claim.
 func fileOver(m inMemory, children ...ipfs.Node) ipfs.Node {
 	fs := unixfs.NewFSNode(unixfs.TFile)
 	pb := new(merkledag.ProtoNode)
@@ -113,7 +114,7 @@ func (m inMemory) addNode(pb *merkledag.ProtoNode, data []byte) cid.Cid {
 	return pb.Cid()
 }
 
-// says makes a node with any claims about its children.
+// says makes a node with arbitrary claims about its children.
 func (m inMemory) says(kind unixfspb.Data_DataType, inline string, filesize int64, sizes []uint64, links ...cid.Cid) cid.Cid {
 	fs := unixfs.NewFSNode(kind)
 	for _, s := range sizes {
@@ -141,7 +142,7 @@ func lying(n ipfs.Node, size uint64) ipfs.Node {
 	return n
 }
 
-// hostileShapes are DAGs with right hashes that are not files of our form.
+// hostileShapes are DAGs whose hashes match but that are not files of our form.
 func hostileShapes(m inMemory) map[string]cid.Cid {
 	abc := m.leaf("abc")
 	deep, bomb := abc, m.leaf("x")
@@ -173,11 +174,11 @@ func hostileShapes(m inMemory) map[string]cid.Cid {
 		"too deep":               deep.CID,
 		"too deep and wide":      bomb.CID,
 		"not UnixFS":             m.addNode(new(merkledag.ProtoNode), []byte("\xff\xff")),
-		"missing":                fileOver(m, ipfs.Node{CID: missing(), Size: 3}).CID,
+		"missing":                fileOver(m, ipfs.Node{CID: storetest.CIDOf(strings.NewReader("missing")), Size: 3}).CID,
 	}
 }
 
-// hostileNames are DAGs with right CIDs that are not of our form.
+// hostileNames are DAGs whose CIDs match their blocks but are not of our form.
 func hostileNames(m inMemory) map[string]cid.Cid {
 	named := func(code, codec uint64) cid.Cid {
 		h, _ := multihash.Sum([]byte("abc"), code, -1)
@@ -201,11 +202,6 @@ func hostileNames(m inMemory) map[string]cid.Cid {
 	}
 }
 
-func missing() cid.Cid {
-	n, _ := ipfs.AddFile(storetest.Discard, strings.NewReader("missing"))
-	return n.CID
-}
-
 func TestHostileShapesAreRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	m := newMemory()
@@ -213,11 +209,7 @@ func TestHostileShapesAreRefused(t *testing.T) {
 	maps.Copy(bad, hostileNames(m))
 	for name, c := range bad {
 		m.Asked = nil
-		f, err := storetest.OpenFile(t, m, c)
-		var got []byte
-		if err == nil {
-			got, err = io.ReadAll(f)
-		}
+		got, err := storetest.ReadBlocks(t.Context(), m, c)
 		if !errors.Is(err, ipfs.ErrCorrupt) && (name != "missing" || !errors.Is(err, ipfs.ErrNotFound)) {
 			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
 		}
@@ -233,7 +225,7 @@ func TestHostileShapesAreRefused(t *testing.T) {
 	}
 }
 
-// A block that is not the requested one is noticed before a byte of it is used.
+// A block that does not match the requested CID is refused before a byte of it is used.
 func TestWrongBlockIsNeverRead(t *testing.T) {
 	faults.Covers(t, 77)
 	data := storetest.Content(80, 2<<20)
@@ -246,18 +238,9 @@ func TestWrongBlockIsNeverRead(t *testing.T) {
 			"too large": func(b []byte) []byte { return make([]byte, ipfs.MaxBlock+1) },
 		} {
 			m := newMemory()
-			var made []cid.Cid
-			n, err := ipfs.AddFile(func(b ipfs.Block) error {
-				made = append(made, b.CID)
-				return m.Add(b)
-			}, bytes.NewReader(data))
-			must.Succeed(t, err)
-			m.Blocks[made[which]] = harm(m.Blocks[made[which]])
-			f, err := storetest.OpenFile(t, m, n.CID)
-			var got []byte
-			if err == nil {
-				got, err = io.ReadAll(f)
-			}
+			n := storetest.AddFile(t, m.Add, data)
+			m.Blocks[m.Added[which]] = harm(m.Blocks[m.Added[which]])
+			got, err := storetest.ReadBlocks(t.Context(), m, n.CID)
 			if want := min(which, 2) % 2 << 20; !errors.Is(err, ipfs.ErrCorrupt) || len(got) != want || !bytes.HasPrefix(data, got) {
 				t.Errorf("%s, block %d: %d bytes, %v; want %d and ErrCorrupt", name, which, len(got), err, want)
 			}
@@ -265,13 +248,11 @@ func TestWrongBlockIsNeverRead(t *testing.T) {
 	}
 }
 
-// A failure of the store is not remembered: the next read tries again.
+// After a failure of the store the next read tries again.
 func TestFileTriesAgain(t *testing.T) {
 	data := storetest.Content(81, 2<<20)
 	m := newMemory()
-	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
-	f, err := storetest.OpenFile(t, m, n.CID)
+	f, err := storetest.OpenFile(t, m, storetest.AddFile(t, m.Add, data).CID)
 	must.Succeed(t, err)
 	blocks := m.Blocks
 	m.Blocks = nil
@@ -280,14 +261,13 @@ func TestFileTriesAgain(t *testing.T) {
 	}
 	m.Blocks = blocks
 	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("then: %d bytes, %v", len(got), err)
+		t.Errorf("second try: %d bytes, %v", len(got), err)
 	}
 }
 
 func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 	m := newMemory()
-	n, err := ipfs.AddFile(m.Add, strings.NewReader("x"))
-	must.Succeed(t, err)
+	n := storetest.AddFile(t, m.Add, []byte("x"))
 	d, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
 	must.Succeed(t, err)
 	entries, err := ipfs.OpenDirectory(t.Context(), m, d.CID)
@@ -315,10 +295,10 @@ func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 	}
 }
 
-// No block makes the reader panic or read for ever, whatever its bytes are.
+// No block makes the reader panic or read forever.
 func FuzzNode(f *testing.F) {
 	m := newMemory()
-	leaf, _ := ipfs.AddFile(m.Add, strings.NewReader("abc"))
+	leaf := m.leaf("abc")
 	f.Add(m.Blocks[fileOver(m, leaf, leaf).CID])
 	d, _ := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: leaf})
 	f.Add(m.Blocks[d.CID])

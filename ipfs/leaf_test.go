@@ -21,6 +21,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
+const (
+	maxLeaves = 48            // leaves in memory at the same time
+	maxHeld   = maxLeaves / 2 // leaves in memory for as long as they are read
+)
+
+// budget is shared by all tests of this package. TestMain checks that they gave all of it back.
+var budget = memory.New(maxLeaves<<20, "")
+
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if bytes, slots := budget.Used(); bytes+int64(slots) > 0 && code == 0 {
@@ -30,17 +38,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Three times as many files as may be held in memory are all in the middle of a leaf at the same
-// time. Each is read right, and each of its blocks is got once.
+// Three times as many files as may hold memory are all in the middle of a leaf at the same time.
+// Each reads back, and gets each of its blocks once.
 func TestCrowdGetsEachBlockOnce(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(301, 2<<20+5)
-	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
+	n := storetest.AddFile(t, m.Add, data)
 	var files []*ipfs.File
-	var stores []*tallied
+	var stores []*storetest.Recorder
 	for range 3 * maxHeld {
-		s := &tallied{blocks: m.Blocks}
+		s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
 		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
 		must.Succeed(t, err)
 		defer f.Close()
@@ -59,32 +66,17 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 		}
 		all.Wait()
 		if held, slots := budget.Used(); from == 0 && (held != maxHeld<<20 || slots != len(files)-maxHeld) {
-			t.Errorf("%d bytes are held and %d leaves spilled, want %d leaves held and all others spilled", held, slots, maxHeld)
+			t.Errorf("%d bytes are held and %d leaves spilled, want %d leaves held and the others spilled", held, slots, maxHeld)
 		}
 	}
 	for i, s := range stores {
-		if s.gets != 4 {
-			t.Errorf("file %d: %d blocks were got, want a node and three leaves", i, s.gets)
+		if gets := len(s.Asked); gets != 4 {
+			t.Errorf("file %d: %d blocks requested, want a node and three leaves", i, gets)
 		}
 	}
 }
 
-// tallied counts what one of many readers gets.
-type tallied struct {
-	blocks map[cid.Cid][]byte
-	gets   int
-}
-
-func (c *tallied) Get(_ context.Context, name cid.Cid, buf []byte) ([]byte, error) {
-	c.gets++
-	return append(buf[:0], c.blocks[name]...), nil
-}
-
-func (c *tallied) Memory() *memory.Budget { return budget }
-
-func (c *tallied) Close() error { return nil }
-
-// crowd holds all the memory for leaves that are being read, until the test ends.
+// crowd holds all the memory that may be held, until the test ends.
 func crowd(t *testing.T) {
 	t.Helper()
 	m := newMemory()
@@ -102,40 +94,26 @@ func TestSpilledLeafIsVerified(t *testing.T) {
 	crowd(t)
 	m := newMemory()
 	data := storetest.Content(302, 3<<20)
-	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
-	for c, b := range m.Blocks {
-		if bytes.Equal(b, data[1<<20:2<<20]) {
-			m.Blocks[c] = append([]byte{b[0] ^ 1}, b[1:]...)
-		}
-	}
-	f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-	must.Succeed(t, err)
-	defer f.Close()
-	got, err := io.ReadAll(f)
+	n := storetest.AddFile(t, m.Add, data)
+	m.Blocks[m.Added[1]][0] ^= 1
+	got, err := storetest.ReadBlocks(t.Context(), m, n.CID)
 	if !errors.Is(err, ipfs.ErrCorrupt) || !bytes.Equal(got, data[:1<<20]) {
-		t.Errorf("%d bytes, %v; want those of the first leaf, and ErrCorrupt", len(got), err)
+		t.Errorf("%d bytes, %v; want the first leaf and ErrCorrupt", len(got), err)
 	}
 }
 
-// Without a directory for temporary files there is only memory, and readers take turns.
+// Without a directory for the spill file, readers take turns in memory.
 func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
 	crowd(t)
 	m := newMemory()
 	data := storetest.Content(303, 2<<20)
-	n, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
+	n := storetest.AddFile(t, m.Add, data)
 	var all sync.WaitGroup
 	for range 3 * maxLeaves {
 		all.Go(func() {
-			f, err := ipfs.OpenFile(t.Context(), &tallied{blocks: m.Blocks}, n.CID)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer f.Close()
-			if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, data) {
+			s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
+			if got, err := storetest.ReadBlocks(t.Context(), s, n.CID); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
 		})
@@ -143,13 +121,12 @@ func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	all.Wait()
 }
 
-// While a store does not answer, its readers keep the memory that they wait for blocks with. A
-// reader that waits for memory stops when its request ends.
+// While a store does not answer, its readers keep the memory for the blocks that they wait for.
+// Another reader, which waits for memory, stops when its request ends.
 func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	m := newMemory()
-	n, err := ipfs.AddFile(m.Add, bytes.NewReader(storetest.Content(303, 1<<20)))
-	must.Succeed(t, err)
-	s := &silent{tallied{blocks: m.Blocks}, make(chan struct{}), make(chan struct{})}
+	n := storetest.AddFile(t, m.Add, storetest.Content(303, 1<<20))
+	s := &silent{m, make(chan struct{}), make(chan struct{})}
 	var all sync.WaitGroup
 	for range maxLeaves {
 		all.Go(func() {
@@ -171,14 +148,14 @@ func TestCancelledWhileWaitingForMemory(t *testing.T) {
 	all.Wait()
 }
 
-// silent is a store that answers when answer is closed.
+// silent is a store that does not answer before answer is closed.
 type silent struct {
-	tallied
+	inMemory
 	asked, answer chan struct{}
 }
 
 func (s *silent) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	s.asked <- struct{}{}
 	<-s.answer
-	return append(buf[:0], s.blocks[c]...), nil
+	return append(buf[:0], s.Blocks[c]...), nil
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,19 +9,16 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/iotest"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-var (
-	errSource = errors.New("the source fails")
-	// errEarlyEnd is the error of a multipart or chunked body that was cut short. It must not pass for
-	// the end of the file.
-	errEarlyEnd = io.ErrUnexpectedEOF
-)
+var errSource = errors.New("the source fails")
 
 // Chacha returns a reader of endless bytes that look like ciphertext, the same for the same seed.
 func Chacha(seed uint64) io.Reader {
@@ -46,8 +44,7 @@ type Vector struct {
 	CID  string
 }
 
-// Vectors returns the CIDs of files of all shapes. Those above 1 GiB are left out where they would
-// take too long.
+// Vectors returns the CIDs of files of all shapes: without those above 1 GiB under -short and -race.
 func Vectors() []Vector {
 	vectors := []Vector{
 		{0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},
@@ -67,40 +64,17 @@ func Vectors() []Vector {
 	)
 }
 
-// failing is a reader that fails after so many bytes.
-type failing struct {
-	r    io.Reader
-	left int64
-	err  error
+// failing returns a reader of the first n bytes of r that then fails with err.
+func failing(r io.Reader, n int64, err error) io.Reader {
+	return io.MultiReader(io.LimitReader(r, n), iotest.ErrReader(err))
 }
 
-func (f *failing) Read(p []byte) (int, error) {
-	if f.left == 0 {
-		return 0, f.err
-	}
-	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
-	f.left -= int64(n)
-	return n, err
-}
-
-// hook is a reader that does something once, after so many bytes.
-type hook struct {
-	r    io.Reader
-	left int64
-	do   func()
-}
-
-func (h *hook) Read(p []byte) (int, error) {
-	if h.left <= 0 {
-		if h.do != nil {
-			h.do()
-			h.do = nil
-		}
-		return h.r.Read(p)
-	}
-	n, err := h.r.Read(p[:min(int64(len(p)), h.left)])
-	h.left -= int64(n)
-	return n, err
+// hook returns a reader of r that calls do once, after n bytes.
+func hook(r io.Reader, n int64, do func()) io.Reader {
+	return io.MultiReader(io.LimitReader(r, n), readerFunc(func([]byte) (int, error) {
+		do()
+		return 0, io.EOF
+	}), r)
 }
 
 // Discard is an [ipfs.AddFunc] that stores nothing.
@@ -115,27 +89,27 @@ func CIDOf(r io.Reader) cid.Cid {
 	return n.CID
 }
 
-// object is what has been stored: a directory with the file "data" and a small "meta.jwe".
+// object is a stored directory with the file "data" and a small "meta.jwe".
 type object struct {
 	root   cid.Cid
 	data   ipfs.Node
-	blocks []ipfs.Block // in the order they were made; those of "data", then two more
+	blocks []ipfs.Block // in the order of add: those of "data", then two more
 }
 
 // directoryOf builds an object of the form that Detach stores.
 func directoryOf(r io.Reader) func(ipfs.AddFunc) (cid.Cid, error) {
 	return func(add ipfs.AddFunc) (cid.Cid, error) {
-		_, root, err := build(add, r)
+		_, root, err := build(add, r, 900)
 		return root, err
 	}
 }
 
-func build(add ipfs.AddFunc, r io.Reader) (data ipfs.Node, root cid.Cid, err error) {
+func build(add ipfs.AddFunc, r io.Reader, metaSeed uint64) (data ipfs.Node, root cid.Cid, err error) {
 	data, err = ipfs.AddFile(add, r)
 	if err != nil {
 		return ipfs.Node{}, cid.Undef, err
 	}
-	meta, err := ipfs.AddFile(add, reader(data.Size, 300))
+	meta, err := ipfs.AddFile(add, reader(metaSeed, 300))
 	if err != nil {
 		return ipfs.Node{}, cid.Undef, err
 	}
@@ -152,36 +126,28 @@ func put(t *testing.T, s ipfs.Store, data []byte) object {
 			obj.blocks = append(obj.blocks, ipfs.Block{CID: b.CID, Data: slices.Clone(b.Data)})
 			return add(b)
 		}
-		obj.data, obj.root, err = build(collect, newBytesReader(data))
+		obj.data, obj.root, err = build(collect, newBytesReader(data), uint64(len(data)))
 		return obj.root, err
 	})
-	if err != nil {
-		t.Fatalf("put: %v", err)
-	}
+	must.Succeed(t, err)
 	if root != obj.root {
 		t.Fatalf("put: got root %s, want %s", root, obj.root)
 	}
 	return obj
 }
 
-// newBytesReader gives the bytes in pieces of an odd size.
+// newBytesReader returns a reader of data in pieces of an odd size.
 func newBytesReader(data []byte) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
-		if len(data) == 0 {
-			return 0, io.EOF
-		}
-		n := copy(p[:min(len(p), 77777)], data)
-		data = data[n:]
-		return n, nil
-	})
+	r := bytes.NewReader(data)
+	return readerFunc(func(p []byte) (int, error) { return r.Read(p[:min(len(p), 77777)]) })
 }
 
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// read reads an object's "data". Beside an error it returns the bytes before it.
-func read(ctx context.Context, s ipfs.Store, root cid.Cid) ([]byte, error) {
+// read reads a file of an object. With an error it returns the bytes read before the error.
+func read(ctx context.Context, s ipfs.Store, root cid.Cid, name string) ([]byte, error) {
 	blocks, err := s.Open(ctx, root)
 	if err != nil {
 		return nil, err
@@ -191,14 +157,7 @@ func read(ctx context.Context, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := ipfs.OpenFile(ctx, blocks, entries["data"])
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data := make([]byte, f.Size())
-	n, err := io.ReadFull(f, data)
-	return data[:n], err
+	return ReadBlocks(ctx, blocks, entries[name])
 }
 
 func checkUnchanged(t *testing.T, b Backend, before []string) {

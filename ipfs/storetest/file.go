@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,29 +11,32 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
+
+// AddFile is [ipfs.AddFile] of data.
+func AddFile(t testing.TB, add ipfs.AddFunc, data []byte) ipfs.Node {
+	t.Helper()
+	n, err := ipfs.AddFile(add, bytes.NewReader(data))
+	must.Succeed(t, err)
+	return n
+}
 
 // PutFile stores a file as an object of its own.
 func PutFile(t testing.TB, s ipfs.Store, r io.Reader) cid.Cid {
 	t.Helper()
-	root, err := s.Put(t.Context(), "detach test", fileOf(r))
-	if err != nil {
-		t.Fatal(err)
-	}
+	root, err := TryPutFile(t.Context(), s, r)
+	must.Succeed(t, err)
 	return root
-}
-
-func fileOf(r io.Reader) func(ipfs.AddFunc) (cid.Cid, error) {
-	return func(add ipfs.AddFunc) (cid.Cid, error) {
-		n, err := ipfs.AddFile(add, r)
-		return n.CID, err
-	}
 }
 
 // TryPutFile is PutFile for a Put that may fail.
 func TryPutFile(ctx context.Context, s ipfs.Store, r io.Reader) (cid.Cid, error) {
-	return s.Put(ctx, "detach test", fileOf(r))
+	return s.Put(ctx, "detach test", func(add ipfs.AddFunc) (cid.Cid, error) {
+		n, err := ipfs.AddFile(add, r)
+		return n.CID, err
+	})
 }
 
 // OpenFile opens a file until the test ends.
@@ -45,7 +49,8 @@ func OpenFile(t testing.TB, b ipfs.Blocks, c cid.Cid) (*ipfs.File, error) {
 	return f, err
 }
 
-// ReadFile reads what PutFile stored. Beside an error it returns the bytes before it.
+// ReadFile reads a file that PutFile stored. With an error it returns the bytes read before the
+// error.
 func ReadFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 	t.Helper()
 	blocks, err := s.Open(t.Context(), root)
@@ -53,18 +58,23 @@ func ReadFile(t testing.TB, s ipfs.Store, root cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	defer blocks.Close()
-	f, err := OpenFile(t, blocks, root)
+	return ReadBlocks(t.Context(), blocks, root)
+}
+
+// ReadBlocks reads the file c. With an error it returns the bytes read before the error.
+func ReadBlocks(ctx context.Context, b ipfs.Blocks, c cid.Cid) ([]byte, error) {
+	f, err := ipfs.OpenFile(ctx, b, c)
 	if err != nil {
 		return nil, err
 	}
-	data := make([]byte, f.Size())
-	n, err := io.ReadFull(f, data)
-	return data[:n], err
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
-// Recorder is an [ipfs.Blocks] that records what it was asked for.
+// Recorder is an [ipfs.Blocks] in memory that records the blocks added and requested, in order.
 type Recorder struct {
 	Blocks map[cid.Cid][]byte
+	Added  []cid.Cid
 	Asked  []cid.Cid
 	Budget *memory.Budget
 }
@@ -74,6 +84,7 @@ func NewRecorder() *Recorder { return &Recorder{Blocks: map[cid.Cid][]byte{}} }
 
 // Add is an [ipfs.AddFunc].
 func (m *Recorder) Add(b ipfs.Block) error {
+	m.Added = append(m.Added, b.CID)
 	m.Blocks[b.CID] = slices.Clone(b.Data)
 	return nil
 }

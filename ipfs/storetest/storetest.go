@@ -5,21 +5,23 @@ package storetest
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Backend is a store, with what a test does behind its back.
+// Backend is a store, and the functions with which a test changes and inspects it directly.
 type Backend struct {
 	Store ipfs.Store
-	// Objects lists everything that the store holds, whole or not, by the names that it uses.
+	// Objects lists all whole and partial objects in the store, by the store's own names.
 	Objects func(t *testing.T) []string
-	// Collect removes what Delete may leave for later.
+	// Collect removes the blocks that Delete may leave behind.
 	Collect func(t *testing.T)
 	// Damage harms one block of an object where it is stored.
 	Damage func(t *testing.T, root cid.Cid, b ipfs.Block, how Damage)
@@ -27,18 +29,18 @@ type Backend struct {
 	Stop func(t *testing.T)
 }
 
-// Damage is what a disk does to a block.
+// Damage is a way in which a disk damages a block.
 type Damage string
 
-// What a disk does to a block.
+// The kinds of damage.
 const (
-	Flip     Damage = "flip"     // one bit is another
-	Truncate Damage = "truncate" // its end, and maybe what follows, is lost
-	Remove   Damage = "remove"   // it is gone
+	Flip     Damage = "flip"     // one bit is flipped
+	Truncate Damage = "truncate" // the block's end, and maybe the data after it, is lost
+	Remove   Damage = "remove"   // the block is gone
 )
 
-// Run runs the suite. It calls open for each part. The parts may share a store, except the last
-// one, which stops it.
+// Run runs the suite. It calls open for each part. The parts may share a store: the last one stops
+// it.
 func Run(t *testing.T, open func(t *testing.T) Backend) {
 	for _, part := range []struct {
 		name string
@@ -62,7 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	}
 }
 
-// sizes are those at which the form of a file changes, or the number of its cipher's blocks, and
+// sizes are the sizes at which the form of a file or the number of its cipher blocks changes, and
 // their neighbors.
 var sizes = []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
 
@@ -73,12 +75,8 @@ func testRoundTrip(t *testing.T, b Backend) {
 		if got := obj.data.Size; got != uint64(size) {
 			t.Errorf("%d bytes: node has size %d", size, got)
 		}
-		got, err := read(t.Context(), b.Store, obj.root)
-		if err != nil {
-			t.Errorf("%d bytes: %v", size, err)
-		}
-		if string(got) != string(data) {
-			t.Errorf("%d bytes: read %d wrong ones", size, len(got))
+		if got, err := read(t.Context(), b.Store, obj.root, "data"); err != nil || string(got) != string(data) {
+			t.Errorf("%d bytes: read %d, %v", size, len(got), err)
 		}
 	}
 }
@@ -91,8 +89,10 @@ func testSourceFails(t *testing.T, b Backend) {
 		offsets = append(offsets, rand.Int64N(size))
 	}
 	for i, at := range offsets {
-		for _, want := range []error{errSource, errEarlyEnd} {
-			src := &failing{r: reader(uint64(200+i), size), left: at, err: want}
+		// A multipart or chunked body that is cut short ends with io.ErrUnexpectedEOF. It must not pass
+		// for the end of the file.
+		for _, want := range []error{errSource, io.ErrUnexpectedEOF} {
+			src := failing(reader(uint64(200+i), size), at, want)
 			root, err := b.Store.Put(t.Context(), "detach test", directoryOf(src))
 			if !errors.Is(err, want) || root.Defined() {
 				t.Errorf("source fails at %d: got %v %v, want %v", at, root, err, want)
@@ -107,7 +107,7 @@ func testCancel(t *testing.T, b Backend) {
 	before := b.Objects(t)
 	for i, at := range []int64{0, 1 << 20, 3<<20 + 5, 4 << 20} {
 		ctx, cancel := context.WithCancel(t.Context())
-		src := &hook{r: reader(uint64(300+i), 4<<20), left: at, do: cancel}
+		src := hook(reader(uint64(300+i), 4<<20), at, cancel)
 		root, err := b.Store.Put(ctx, "detach test", directoryOf(src))
 		if !errors.Is(err, context.Canceled) || root.Defined() {
 			t.Errorf("cancelled at %d: got %v %v, want context.Canceled", at, root, err)
@@ -117,7 +117,7 @@ func testCancel(t *testing.T, b Backend) {
 	checkUnchanged(t, b, before)
 }
 
-// testRefused has builds that succeed with a bad object.
+// testRefused has builds that return no error but make a bad object.
 func testRefused(t *testing.T, b Backend) {
 	before := b.Objects(t)
 	builds := map[string]func(ipfs.AddFunc) (cid.Cid, error){
@@ -127,9 +127,8 @@ func testRefused(t *testing.T, b Backend) {
 			return CIDOf(strings.NewReader("other")), err
 		},
 		"block too large": func(add ipfs.AddFunc) (cid.Cid, error) {
-			data := Content(401, ipfs.MaxBlock+1)
 			c := CIDOf(strings.NewReader(""))
-			return c, add(ipfs.Block{CID: c, Data: data})
+			return c, add(ipfs.Block{CID: c, Data: Content(401, ipfs.MaxBlock+1)})
 		},
 	}
 	for name, build := range builds {
@@ -148,7 +147,7 @@ func testPanic(t *testing.T, b Backend) {
 				t.Error("the panic is lost")
 			}
 		}()
-		src := &hook{r: reader(500, 4<<20), left: 3 << 20, do: func() { panic("source") }}
+		src := hook(reader(500, 4<<20), 3<<20, func() { panic("source") })
 		_, _ = b.Store.Put(t.Context(), "detach test", directoryOf(src))
 	}()
 	checkUnchanged(t, b, before)
@@ -156,24 +155,21 @@ func testPanic(t *testing.T, b Backend) {
 
 func testDelete(t *testing.T, b Backend) {
 	before := b.Objects(t)
-	obj := put(t, b.Store, Content(600, 3<<20))
+	data := Content(600, 3<<20)
+	obj := put(t, b.Store, data)
 	if len(b.Objects(t)) != len(before)+1 {
 		t.Errorf("one object more: got %v, before %v", b.Objects(t), before)
 	}
-	for range 2 { // the second time there is nothing to delete, which is not an error
-		if err := b.Store.Delete(t.Context(), obj.root); err != nil {
-			t.Error(err)
-		}
+	for range 2 { // to delete a deleted object is not an error
+		must.Succeed(t, b.Store.Delete(t.Context(), obj.root))
 	}
 	b.Collect(t)
 	checkUnchanged(t, b, before)
-	if _, err := read(t.Context(), b.Store, obj.root); !errors.Is(err, ipfs.ErrNotFound) {
+	if _, err := read(t.Context(), b.Store, obj.root, "data"); !errors.Is(err, ipfs.ErrNotFound) {
 		t.Errorf("read after delete: got %v, want ErrNotFound", err)
 	}
-	// What is deleted can come back.
-	data := Content(600, 3<<20)
 	put(t, b.Store, data)
-	if got, err := read(t.Context(), b.Store, obj.root); err != nil || string(got) != string(data) {
+	if got, err := read(t.Context(), b.Store, obj.root, "data"); err != nil || string(got) != string(data) {
 		t.Errorf("stored again: %d bytes, %v", len(got), err)
 	}
 }
@@ -185,36 +181,22 @@ func testSharedBlocks(t *testing.T, b Backend) {
 		data := Content(uint64(650+i), size)
 		var objects [2]object
 		for j := range objects {
-			root, err := b.Store.Put(t.Context(), "detach test", func(add ipfs.AddFunc) (_ cid.Cid, err error) {
-				o := &objects[j]
-				if o.data, err = ipfs.AddFile(add, newBytesReader(data)); err != nil {
-					return cid.Undef, err
-				}
-				meta, err := ipfs.AddFile(add, reader(uint64(660+j), 300))
-				if err != nil {
-					return cid.Undef, err
-				}
-				dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: o.data}, ipfs.Entry{Name: "meta.jwe", Node: meta})
-				return dir.CID, err
+			root, err := b.Store.Put(t.Context(), "detach test", func(add ipfs.AddFunc) (root cid.Cid, err error) {
+				objects[j].data, root, err = build(add, newBytesReader(data), uint64(660+j))
+				return root, err
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			objects[j].root = root
 		}
 		if objects[0].data != objects[1].data || objects[0].root == objects[1].root {
 			t.Fatalf("got %v, want two objects over the same data", objects)
 		}
-		if err := b.Store.Delete(t.Context(), objects[0].root); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, b.Store.Delete(t.Context(), objects[0].root))
 		b.Collect(t)
 		if got, err := readAll(t, b.Store, objects[1]); err != nil || string(got) != string(data) {
 			t.Errorf("after the other one is deleted: %d bytes, %v", len(got), err)
 		}
-		if err := b.Store.Delete(t.Context(), objects[1].root); err != nil {
-			t.Error(err)
-		}
+		must.Succeed(t, b.Store.Delete(t.Context(), objects[1].root))
 	}
 }
 
@@ -225,9 +207,7 @@ func testMissing(t *testing.T, b Backend) {
 	}
 	obj := put(t, b.Store, Content(700, 100))
 	blocks, err := b.Store.Open(t.Context(), obj.root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer blocks.Close()
 	if _, err := blocks.Get(t.Context(), never, nil); !errors.Is(err, ipfs.ErrNotFound) {
 		t.Errorf("get: got %v, want ErrNotFound", err)
@@ -236,11 +216,8 @@ func testMissing(t *testing.T, b Backend) {
 
 func testCheck(t *testing.T, b Backend) {
 	before := b.Objects(t)
-	for range 2 {
-		if err := b.Store.Check(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
+	must.Succeed(t, b.Store.Check(t.Context()))
+	must.Succeed(t, b.Store.Check(t.Context()))
 	checkUnchanged(t, b, before)
 }
 
