@@ -19,7 +19,7 @@ var floors = map[string][]string{
 	"ipfs":                                 {"internal/memory", "internal/readahead"},
 	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
 	"ipfs/kubo":                            {"internal/memory", "ipfs"},
-	"ipfs/storetest":                       {"internal/memory", "internal/test/race", "ipfs"},
+	"ipfs/storetest":                       {"internal/memory", "internal/test/must", "internal/test/race", "ipfs"},
 	"internal/durable":                     {},
 	"internal/filename":                    {},
 	"internal/test":                        {}, // what tests share: no package but tests imports it

@@ -9,9 +9,8 @@ import (
 	"github.com/multiformats/go-multihash"
 )
 
-// A CID of our form is always 36 bytes: version, codec, hash function, hash length, hash. Only the
-// first four can differ in form, so a check compares them. An identity hash, which would carry
-// unhashed bytes in the name itself, does not pass.
+// A CID of our form is always 36 bytes: version, codec, hash function, hash length, hash. A check
+// compares the first four. It refuses identity hashes, which carry unhashed bytes in the CID itself.
 const (
 	cidLen    = 4 + sha256.Size
 	rawPrefix = "\x01\x55\x12\x20"
@@ -26,7 +25,7 @@ func isNode(c cid.Cid) bool {
 	return c.ByteLen() == cidLen && strings.HasPrefix(c.KeyString(), pbPrefix)
 }
 
-// newBlock names data.
+// newBlock computes the CID of data.
 func newBlock(codec uint64, data []byte) Block {
 	digest := sha256.Sum256(data)
 	mh := append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)
@@ -49,7 +48,7 @@ func Verify(c cid.Cid, data []byte) error {
 	return nil
 }
 
-// CheckBlock refuses a block that could be stored and never read again. It does not hash it.
+// CheckBlock returns an error for a block that no reader would accept. It does not check the hash.
 func CheckBlock(b Block) error {
 	if len(b.Data) > MaxBlock || !isRaw(b.CID) && !isNode(b.CID) {
 		return fmt.Errorf("ipfs: block %s of %d bytes is not of our form", b.CID, len(b.Data))

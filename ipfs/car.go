@@ -14,21 +14,21 @@ import (
 )
 
 // A CARv1 is a header with the root, then one section for each block: its length, its CID, its
-// bytes (https://ipld.io/specs/transport/car/carv1/). The header is DAG-CBOR, which has one
-// encoding only: with one root of our form it is always these 59 bytes around the CID, so it can
+// bytes (https://ipld.io/specs/transport/car/carv1/). The header is DAG-CBOR, which has only one
+// encoding: with one root of our form it always has the same 59 bytes, except for the CID, so it can
 // be written before the root is known and patched later.
 const (
 	carBefore = "\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
 	carAfter  = "\x67version\x01"
-	// CARHeaderSize is the size of a CAR's header, whatever its root.
+	// CARHeaderSize is the size of a CAR's header.
 	CARHeaderSize  = len(carBefore) + cidLen + len(carAfter)
 	maxSectionHead = binary.MaxVarintLen32 + cidLen
 )
 
-// noRoot stands in the header while the root is not known: the CID of an empty raw block.
+// noRoot is the placeholder for a root that is not known yet: the CID of an empty raw block.
 var noRoot = newBlock(cid.Raw, nil).CID
 
-// CARHeader returns the header of a CAR with that root, which must be of our form.
+// CARHeader returns the header of a CAR. The root must be of our form.
 func CARHeader(root cid.Cid) []byte {
 	return []byte(carBefore + root.KeyString() + carAfter)
 }
@@ -77,8 +77,8 @@ func NewCARWriter(w io.Writer) *CARWriter {
 	return &CARWriter{w: w, head: make([]byte, 0, maxSectionHead)}
 }
 
-// WriteHeader writes a header whose root stands for nothing. Once the root is known, a file gets it
-// by writing [CARHeader] over this one.
+// WriteHeader writes a header with a placeholder for the root. Once the root is known, the writer of
+// a file overwrites the header with [CARHeader].
 func (cw *CARWriter) WriteHeader() error {
 	_, err := cw.w.Write(CARHeader(noRoot))
 	return err
@@ -98,8 +98,8 @@ func (cw *CARWriter) Write(b Block) error {
 	return nil
 }
 
-// CheckRoot returns an error unless root is the last block written, as AddFile and AddDirectory
-// order them: children before parents.
+// CheckRoot returns an error unless root is the last block written. AddFile and AddDirectory write
+// children before parents.
 func (cw *CARWriter) CheckRoot(root cid.Cid) error {
 	if cw.Count == 0 || cw.last != root {
 		return fmt.Errorf("ipfs: the root %s is not the last block of the object", root)
@@ -107,7 +107,7 @@ func (cw *CARWriter) CheckRoot(root cid.Cid) error {
 	return nil
 }
 
-// writeHead writes what stands before the size bytes of a block.
+// writeHead writes the head of a section: the part before the block's bytes.
 func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 	cw.head = binary.AppendUvarint(cw.head[:0], uint64(cidLen+size))
 	cw.head = append(cw.head, c.KeyString()...)
@@ -115,14 +115,15 @@ func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 	return err
 }
 
-// ExportCAR writes an object as a CARv1, depth first, every block verified: the order in which
-// OpenDirectory and OpenFile read it back. A block that stands in several places of the object is
-// written at each of them ("dups=y" in the terms of trustless gateways), so no reader has to
-// remember blocks. Blocks of a file that end before its byte at from are left out: the CAR then has
-// what a File reads from that offset.
+// ExportCAR writes an object as a CARv1, depth first, in the order in which OpenDirectory and
+// OpenFile read it, and verifies every block. It writes a block at each of its places in the object
+// ("dups=y" in the terms of trustless gateways), so readers need not remember blocks. It leaves out
+// the blocks of a file that end before the offset from: a File that is read from there does not get
+// them.
 //
-// With an entry, the CAR has that entry of the directory root alone. Its root is the entry, and the
-// directory comes first, as proof that the entry exists. If it does not, the error is ErrNotFound.
+// With an entry, the CAR has only that entry of the directory root. The CAR's root is the entry, and
+// the directory comes first, as proof that the entry exists. If it does not exist, the error is
+// ErrNotFound.
 //
 // An error within the first 64 KiB leaves w untouched; after a later one the CAR is incomplete.
 func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry string, from int64) error {
@@ -138,8 +139,7 @@ func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry s
 	return nil
 }
 
-// exportBuffer is the unit in which a CAR is written. Errors within the first one leave w
-// untouched.
+// exportBuffer is the unit in which ExportCAR writes.
 const exportBuffer = 64 << 10
 
 type exporter struct {
@@ -177,7 +177,7 @@ func (x *exporter) exportPath(root cid.Cid, entry string) error {
 	return x.export(c, child{size: -1}, 0)
 }
 
-// get returns a node, verified.
+// get returns a verified node.
 func (x *exporter) get(c cid.Cid) ([]byte, error) {
 	data, err := x.blocks.Get(x.ctx, c, nil)
 	if err == nil {
@@ -186,8 +186,8 @@ func (x *exporter) get(c cid.Cid) ([]byte, error) {
 	return data, err
 }
 
-// export writes a block and all below it. Sizes are checked as File checks them, so a DAG cannot
-// cause more output than its root declares.
+// export writes a block and the DAG below it. It checks sizes as File does, so the output is never
+// larger than the root declares.
 func (x *exporter) export(c cid.Cid, as child, depth int) error {
 	if isRaw(c) {
 		return x.exportLeaf(c, as.size)
@@ -245,12 +245,11 @@ func (x *exporter) exportLeaf(c cid.Cid, want int64) error {
 
 func writeError(err error) error { return fmt.Errorf("write CAR: %w", err) }
 
-// child is a link, with where in the file it starts and the size that the parent gives it; -1 in a
-// directory, which gives none.
+// child is a link of a node.
 type child struct {
 	c     cid.Cid
-	start int64
-	size  int64
+	start int64 // offset in the file
+	size  int64 // according to the parent; -1 in a directory, which states no sizes
 }
 
 func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
@@ -274,10 +273,10 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 	return children, checkSize(c, node.size(), as.size)
 }
 
-// ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks in the order
-// of the stream only: a Get of any but the next one wraps ErrCorrupt, and so does a stream that
-// ends early, which wraps io.ErrUnexpectedEOF too. An error of r is wrapped. Closing the Blocks
-// does not close r. Readers of a stream have no budget.
+// ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks only in the
+// order of the stream: the error of a Get of another block wraps ErrCorrupt. The error of a stream
+// that ends early wraps ErrCorrupt and io.ErrUnexpectedEOF. Other errors of r are wrapped. Closing
+// the Blocks does not close r. Readers of a stream have no budget.
 func ReadCAR(r io.Reader) (root cid.Cid, b Blocks, err error) {
 	s := &carStream{r: bufio.NewReaderSize(r, 64<<10)}
 	head := make([]byte, CARHeaderSize)
@@ -299,8 +298,8 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	// At the end of the stream Peek gives less than the longest head; parseSection notices if the
-	// section is cut.
+	// At the end of the stream Peek may give less than maxSectionHead: parseSection checks whether it
+	// is enough.
 	head, err := s.r.Peek(maxSectionHead)
 	if len(head) == 0 || err != nil && err != io.EOF {
 		return nil, carReadError(err)

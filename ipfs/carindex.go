@@ -12,17 +12,17 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// CARIndex says where in a CAR each block is, in 24 bytes for each block.
+// CARIndex maps CIDs to their places in a CAR. It takes 24 bytes for each block.
 type CARIndex struct {
 	sections []section // sorted by key
 }
 
-// section is a block in a CAR. The key is the start of its hash: two blocks may share it, so the
-// CID in the CAR is compared as well.
+// section is a block in a CAR. The key is the last 8 bytes of its hash: two blocks may share them,
+// so Get compares the CID in the CAR as well.
 type section struct {
 	key  uint64
-	off  int64 // of the CID, which the block's bytes follow
-	size int32 // of CID and bytes
+	off  int64 // of the CID; the block's bytes follow it
+	size int32 // of the CID and the bytes together
 }
 
 func keyOf(c cid.Cid) uint64 {
@@ -40,9 +40,9 @@ func (x *CARIndex) find(c cid.Cid) []section {
 	return x.sections[i:j]
 }
 
-// ScanCAR indexes a CAR of size bytes. It reads the head of every section, a few bytes for each
-// MiB. r must be a CAR from its first byte to its last, and have that root; otherwise the error
-// wraps ErrCorrupt. An error of r other than io.EOF becomes ErrUnavailable.
+// ScanCAR indexes a CAR of size bytes. It reads only the heads of the sections, a few bytes for
+// each MiB. If r is not a whole CAR with that root, the error wraps ErrCorrupt. An error of r other
+// than io.EOF wraps ErrUnavailable.
 func ScanCAR(r io.ReaderAt, size int64, root cid.Cid) (*CARIndex, error) {
 	head := make([]byte, CARHeaderSize)
 	if err := readAt(r, head, 0); err != nil {
@@ -73,14 +73,14 @@ func ScanCAR(r io.ReaderAt, size int64, root cid.Cid) (*CARIndex, error) {
 	slices.SortFunc(x.sections, func(a, b section) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.off, b.off))
 	})
-	// The root is written last, so this is also how a file cut between two sections shows.
+	// The root is the last block, so a file that was cut between two sections has no root.
 	if len(x.find(root)) == 0 {
 		return nil, fmt.Errorf("%w: object %s has lost its root", ErrCorrupt, root)
 	}
 	return x, nil
 }
 
-// Get reads a block from the CAR that was indexed, as [Blocks] describes.
+// Get reads a block from the indexed CAR, as [Blocks] describes.
 func (x *CARIndex) Get(r io.ReaderAt, c cid.Cid, buf []byte) ([]byte, error) {
 	if !isRaw(c) && !isNode(c) {
 		return nil, errForm(c)

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	chunkSize = 1 << 20 // of a leaf: a quarter of the blocks of 256 KiB, and half of what nodes accept
-	maxLinks  = 1024    // of an interior node, which therefore stays below 64 KiB
+	chunkSize = 1 << 20 // of a leaf: a quarter of the blocks that 256 KiB would make, half of MaxBlock
+	maxLinks  = 1024    // of an interior node, which keeps it below 64 KiB
 	maxDirect = 1024    // entries of a directory: far below the 256 KiB at which kubo shards it
 )
 
@@ -29,14 +29,13 @@ type Entry struct {
 	Node Node
 }
 
-// chunks holds the buffers of leaves that are written or read.
+// chunks holds buffers for leaves.
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
-// AddFile builds a file of what r gives up to io.EOF, handing over each block as soon as it is
-// full. Any other error of r is returned unchanged, io.ErrUnexpectedEOF included: a source that was
-// cut short must not pass for a whole one. An error of add is returned unchanged, too.
-//
-// Memory does not grow with the file: one chunk, and one unfinished node for each level.
+// AddFile builds a file from r up to io.EOF and gives each block to add as soon as it is full. It
+// returns any other error of r unchanged, also io.ErrUnexpectedEOF: a source that was cut short must
+// not pass for a whole one. It returns an error of add unchanged, too. It needs the memory of one
+// chunk and of one unfinished node for each level, for a file of any size.
 func AddFile(add AddFunc, r io.Reader) (Node, error) {
 	buf := GetBuffer()
 	defer PutBuffer(buf)
@@ -59,8 +58,8 @@ func AddFile(add AddFunc, r io.Reader) (Node, error) {
 	}
 }
 
-// tree is a balanced tree that grows to the right: for each level, from the leaves up, the nodes
-// that have no parent yet.
+// tree is a balanced tree that grows to the right. levels holds, for each level from the leaves up,
+// the nodes that have no parent yet.
 type tree struct {
 	add    AddFunc
 	levels [][]Node
@@ -75,8 +74,8 @@ func (t *tree) addLeaf(data []byte) error {
 	return t.push(0, Node{CID: b.CID, Size: size, Tsize: size})
 }
 
-// push appends n to a level. A full level gets its parent only when one more node comes, because
-// until then that parent may have to be the root.
+// push appends n to a level. A full level gets its parent only when one more node comes: until then
+// the parent may be the root.
 func (t *tree) push(level int, n Node) error {
 	if level == len(t.levels) {
 		t.levels = append(t.levels, make([]Node, 0, 1))
@@ -113,7 +112,8 @@ func (t *tree) finish() (Node, error) {
 	}
 }
 
-// AddDirectory builds a directory of finished nodes. Names are unique, not empty and without "/".
+// AddDirectory builds a directory of finished nodes. Names must be unique, and not empty, ".", ".."
+// or with "/" or NUL.
 func AddDirectory(add AddFunc, entries ...Entry) (Node, error) {
 	if len(entries) > maxDirect {
 		return Node{}, fmt.Errorf("ipfs: directory with %d entries", len(entries))
@@ -121,7 +121,7 @@ func AddDirectory(add AddFunc, entries ...Entry) (Node, error) {
 	seen := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		if seen[e.Name] || !validName(e.Name) || !isRaw(e.Node.CID) && !isNode(e.Node.CID) {
-			return Node{}, fmt.Errorf("ipfs: directory with a bad entry")
+			return Node{}, fmt.Errorf("ipfs: directory with a bad entry %q", e.Name)
 		}
 		seen[e.Name] = true
 	}

@@ -2,18 +2,19 @@
 //
 //	Every block is checked against its CID before a byte of it is used; a store only moves blocks.
 //
-// From it follows the shape of the package. The Merkle DAG is built here, while the bytes stream
-// in ([AddFile], [AddDirectory]), so the CID is known before any store has answered and is the
-// same in every store. It is read here too ([OpenFile], [OpenDirectory]), and what a store hands
-// back ([Blocks]) is not trusted: not its hash, not its sizes, not its shape. So a [Store] has
-// little to do: it takes the blocks of one object, keeps them under one root, and gives them back.
+// The invariant gives the package its shape. The package builds the Merkle DAG while the bytes
+// stream in ([AddFile], [AddDirectory]), so the CID is known before any store has answered and is
+// the same in every store. The package also reads the DAG ([OpenFile], [OpenDirectory]), and does
+// not trust the hash, the sizes or the shape of the blocks that a store returns ([Blocks]). A
+// [Store] does the rest: it takes the blocks of one object, keeps them under one root, and returns
+// them.
 //
 // An object is written like this:
 //
 //	root, err := store.Put(ctx, "a name", func(add ipfs.AddFunc) (cid.Cid, error) {
 //		file, err := ipfs.AddFile(add, r) // blocks leave for the store while r is read
 //		if err != nil {
-//			return cid.Undef, err // nothing of the object stays
+//			return cid.Undef, err // Put stores nothing
 //		}
 //		dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: file})
 //		return dir.CID, err
@@ -29,20 +30,20 @@
 //
 // CIDv1, sha2-256, raw leaves of 1 MiB, balanced, 1024 links to a node: kubo's profile
 // unixfs-v1-2025. `ipfs add --cid-version=1 --raw-leaves --chunker=size-1048576
-// --max-file-links=1024` gives the same CIDs. The reader accepts this form with any chunk size up
-// to 2 MiB and any number of links, and nothing else: no identity hashes, no inline data, no HAMT.
+// --max-file-links=1024` gives the same CIDs. The reader accepts only this form, with any chunk
+// size up to 2 MiB and any number of links: no identity hashes, no inline data, no HAMT.
 //
 // # Many readers
 //
-// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs a leaf's memory, 1
-// MiB, for as long as its client takes. All readers share the store's memory budget. A reader that
-// may not hold memory for that long verifies its leaf all the same, and then reads it from the
-// budget's spill file. Every block is got once.
+// A byte of a leaf is trusted once the whole leaf is verified, so a reader needs 1 MiB, the size of
+// a leaf, for as long as its client takes. All readers share the store's memory budget. A reader
+// that may not hold memory for that long verifies its leaf in memory, moves it to the budget's
+// spill file, and reads it from there. A reader gets every block from the store once.
 //
 // # The stores
 //
 // ipfs/embedded keeps each object in one CARv1 file. ipfs/kubo streams the same CAR into a node and
-// then pins the root. The suite in ipfs/storetest says what every store promises; a new one passes
-// it, and builds on [CARWriter], [ScanCAR], [CheckBlock] and [Unavailable]. [ExportCAR] and
-// [ReadCAR] carry one object over any stream, in the order in which it is read.
+// then pins the root. The suite in ipfs/storetest tests the promises of every store; a new store
+// builds on [CARWriter], [ScanCAR], [CheckBlock] and [Unavailable]. [ExportCAR] and [ReadCAR] carry
+// one object over any stream, in the order of reading.
 package ipfs

@@ -9,7 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// maxDepth bounds the nodes above a leaf: with 1024 links to a node, 1 MiB leaves fill 1 EiB.
+// maxDepth bounds the nodes above a leaf: five levels of 1024 links to 1 MiB leaves address 1 ZiB.
 const maxDepth = 5
 
 // OpenDirectory returns the entries of a directory, verified.
@@ -35,15 +35,15 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	return entries, nil
 }
 
-// File reads a stored file. Every block is checked against its CID, and its size against its
-// parent, before a byte of it is returned. A block that fails the check is an error that wraps
-// ErrCorrupt, a missing one an error that wraps ErrNotFound.
+// File reads a stored file. It checks every block against its CID, and the block's size against its
+// parent, before it returns a byte of it. The error of a block that fails the check wraps
+// ErrCorrupt, that of a missing block wraps ErrNotFound.
 //
-// Read from front to back it gets each block once, depth first, and none before it is needed. Once
-// the last byte is read it gives its leaf back; a reader that then seeks back gets that leaf again.
-// Besides a leaf it keeps one node for each level.
+// A File that is read from front to back gets each block once, depth first, when it is needed. It
+// keeps one node for each level and one leaf. It releases the leaf once its last byte is read; a
+// read after a seek back gets the leaf again.
 type File struct {
-	ctx    context.Context // the request that the file is read for
+	ctx    context.Context // of the request that reads the file
 	blocks Blocks
 	size   int64
 	off    int64
@@ -60,9 +60,9 @@ type frame struct {
 	start int64
 }
 
-// OpenFile opens a file by its own CID, not that of a directory. It gets the root block, to know
-// the size. ctx governs every later read too. The caller closes b, after the file. Files over the
-// same Blocks may be read in turns.
+// OpenFile opens a file by its own CID, not that of a directory. It gets the root block to know the
+// size. ctx governs every later read too. The caller closes the file and then b. Several files over
+// the same Blocks may be read in turns.
 func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
 	f := &File{ctx: ctx, blocks: b, leaf: leaf{blocks: b}}
 	if isRaw(c) {
@@ -81,14 +81,14 @@ func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
 	return f, nil
 }
 
-// Close gives back the file's memory. It does not close its Blocks, and does not fail.
+// Close gives back the file's memory and returns nil. It does not close the file's Blocks.
 func (f *File) Close() error {
 	f.leaf.release()
 	return nil
 }
 
-// Size returns the size of the file. The root is verified and its children's sizes agree with it. A
-// child of another size is an error when it is read, never a short success.
+// Size returns the file's size, which the verified root states. A child of another size is an error
+// when it is read, never a short success.
 func (f *File) Size() int64 { return f.size }
 
 // Read implements io.Reader.
@@ -129,7 +129,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// find gets the leaf that holds the byte at f.off: up to the first node that covers it, then down.
+// find moves to the leaf that holds the byte at f.off: up to the first node that covers the byte,
+// then down.
 func (f *File) find() error {
 	for f.off < f.top().start || f.off >= f.top().start+f.top().size() {
 		f.path = f.path[:len(f.path)-1] // never the root, which covers the whole file
@@ -177,7 +178,7 @@ func (f *File) descend(c cid.Cid, start, want int64) error {
 }
 
 func (f *File) moveLeaf(c cid.Cid, start, want int64) error {
-	f.leafEnd = f.leafStart // it covers nothing if this fails
+	f.leafEnd = f.leafStart // after a failure the leaf covers no byte
 	if err := f.leaf.move(f.ctx, c, want); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (f *File) moveLeaf(c cid.Cid, start, want int64) error {
 	return nil
 }
 
-// checkSize compares a block's size with what its parent said; -1 for a root, which has none.
+// checkSize compares a block's size with the size in its parent. want is -1 for a root.
 func checkSize(c cid.Cid, got, want int64) error {
 	if want >= 0 && got != want {
 		return fmt.Errorf("%w: block %s covers %d bytes, its parent says %d", ErrCorrupt, c, got, want)

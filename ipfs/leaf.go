@@ -9,22 +9,20 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
-// leaf is one block of a file, verified, for as long as it is read. It is held in memory, or, when
-// too many readers hold one, in the budget's spill file: so 500 slow readers cost disk and not
-// memory, and the store is asked for each block once.
-//
-// It is not safe for concurrent use.
+// leaf is one verified block of a file, for as long as it is read. It is in memory, or, when too
+// many readers hold memory, in the budget's spill file: so 500 slow readers cost disk and not
+// memory, and get each block from the store once. A leaf is not safe for concurrent use.
 type leaf struct {
 	blocks Blocks
 	c      cid.Cid
 	size   int64
 
-	buf     []byte       // verified; nil when it is not in memory
+	buf     []byte       // verified; nil if the leaf is not in memory
 	held    bool         // buf may stay for as long as it is read
-	spilled *memory.Slot // where the leaf is if it is not in memory; nil: nowhere
+	spilled *memory.Slot // nil if the leaf is not in the spill file
 }
 
-// read reads the leaf at off. A leaf that was released is got again.
+// read reads the leaf at off. If the leaf was released, read gets it again.
 func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
 	if l.buf == nil && l.spilled == nil {
 		if err := l.move(ctx, l.c, l.size); err != nil {
@@ -41,8 +39,8 @@ func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// move makes l the leaf c, in place of the one before. size is what its parent says, and -1 for a
-// root, which has none. If move fails, l is released: no byte of a bad block stays.
+// move replaces l with the leaf c. size is that in c's parent, and -1 for a root. If move fails, it
+// releases l: no byte of a bad block stays.
 func (l *leaf) move(ctx context.Context, c cid.Cid, size int64) error {
 	l.c, l.size = c, size
 	if err := l.load(ctx); err != nil {
@@ -56,7 +54,7 @@ func (l *leaf) move(ctx context.Context, c cid.Cid, size int64) error {
 	return nil
 }
 
-// load gets the block, in the memory of the one before if that is there.
+// load gets the block l.c into l's memory.
 func (l *leaf) load(ctx context.Context) error {
 	if l.buf == nil {
 		if err := l.takeMemory(ctx); err != nil {
@@ -80,7 +78,7 @@ func (l *leaf) load(ctx context.Context) error {
 
 func sameBuffer(a, b []byte) bool { return cap(a) > 0 && cap(b) > 0 && &a[:1][0] == &b[:1][0] }
 
-// takeMemory waits, if it must, until another leaf has arrived.
+// takeMemory may wait until another leaf has moved to the disk or was released.
 func (l *leaf) takeMemory(ctx context.Context) error {
 	if err := l.blocks.Memory().Acquire(ctx, chunkSize); err != nil {
 		return err
@@ -90,15 +88,13 @@ func (l *leaf) takeMemory(ctx context.Context) error {
 	return nil
 }
 
-// spill moves the leaf out of memory. If the disk does not take it, it stays in memory, and the
-// others have less.
+// spill moves the leaf to the disk. If that fails, the leaf stays in memory, and less is left for
+// the others.
 func (l *leaf) spill() {
-	slot, err := l.blocks.Memory().Spill(l.buf)
-	if err != nil {
-		return
+	if slot, err := l.blocks.Memory().Spill(l.buf); err == nil {
+		l.spilled = slot
+		l.giveMemory()
 	}
-	l.spilled = slot
-	l.giveMemory()
 }
 
 func (l *leaf) giveMemory() {
@@ -111,7 +107,7 @@ func (l *leaf) giveMemory() {
 	l.blocks.Memory().Release(chunkSize)
 }
 
-// release gives back what the leaf has.
+// release gives back the leaf's memory or slot.
 func (l *leaf) release() {
 	if l.buf != nil {
 		l.giveMemory()
@@ -129,13 +125,13 @@ func (l *leaf) freeSlot() {
 // GetBuffer returns a buffer of a leaf's size.
 func GetBuffer() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
 
-// PutBuffer takes a buffer for another GetBuffer, unless it has another size, as for another
-// program's blocks.
+// PutBuffer gives a buffer to a later GetBuffer. It ignores a buffer of another size, which may hold
+// another program's block.
 func PutBuffer(buf []byte) {
 	if cap(buf) == chunkSize {
 		chunks.Put((*[chunkSize]byte)(buf[:chunkSize]))
 	}
 }
 
-// resize makes a slice of n bytes, in buf if they fit.
+// resize returns a slice of n bytes, in buf if its capacity suffices.
 func resize(buf []byte, n int) []byte { return slices.Grow(buf[:0], n)[:n] }

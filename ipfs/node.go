@@ -14,7 +14,7 @@ import (
 
 // A dag-pb node is a protobuf message: its links, then its data, which is a UnixFS message
 // (https://ipld.io/specs/codecs/dag-pb/spec/, https://specs.ipfs.tech/unixfs/). Boxo encodes the
-// same bytes and reads them as the same node; the fuzz targets hold that.
+// same bytes and reads them as the same node; the fuzz targets compare.
 const (
 	nodeData, nodeLink           = 1, 2
 	linkHash, linkName, linkSize = 1, 2, 3
@@ -28,10 +28,10 @@ var (
 	errField = fmt.Errorf("%w: a node that is not a protobuf of numbers and bytes", ErrCorrupt)
 )
 
-// fileNode is an interior node of a file: its children, and where in the node each of them ends.
+// fileNode is an interior node of a file.
 type fileNode struct {
-	links [][cidLen]byte // CIDs of our form
-	ends  []int64
+	links [][cidLen]byte // its children, CIDs of our form
+	ends  []int64        // offsets in the node at which the children end
 }
 
 func (n *fileNode) size() int64 { return n.ends[len(n.ends)-1] }
@@ -47,7 +47,7 @@ func castCID(hash [cidLen]byte) cid.Cid {
 	return c
 }
 
-// find returns the child that holds the byte at off, and the part of the node that it covers.
+// find returns the child that holds the byte at off, and the child's start and size in the node.
 func (n *fileNode) find(off int64) (i int, start, size int64) {
 	i = sort.Search(len(n.ends), func(i int) bool { return n.ends[i] > off })
 	if i > 0 {
@@ -100,8 +100,7 @@ func appendLink(node []byte, name string, n Node) []byte {
 	return appendBytes(node, nodeLink, string(link))
 }
 
-// The two kinds of protobuf fields that nodes have
-// (https://protobuf.dev/programming-guides/encoding/).
+// Nodes have two kinds of protobuf fields (https://protobuf.dev/programming-guides/encoding/).
 const wireNumber, wireBytes = 0, 2
 
 func appendNumber(message []byte, field, value uint64) []byte {
@@ -115,7 +114,7 @@ func appendBytes(message []byte, field uint64, value string) []byte {
 	return append(message, value...)
 }
 
-// isDirectory reports whether a block is a directory. Its entries may still be refused.
+// isDirectory reports whether a block is a directory. It does not check the entries.
 func isDirectory(block []byte) bool {
 	data, err := decodeNode(block, func([cidLen]byte, []byte) error { return nil })
 	return err == nil && string(data) == directoryData
@@ -127,7 +126,7 @@ type dirEntry struct {
 	c    cid.Cid
 }
 
-// decodeDirectory reads a plain directory: every entry has a name, and every name stands once.
+// decodeDirectory reads a plain directory. It refuses bad and repeated names.
 func decodeDirectory(block []byte) ([]dirEntry, error) {
 	if !isDirectory(block) {
 		return nil, fmt.Errorf("%w: not a directory", ErrCorrupt)
@@ -162,9 +161,9 @@ func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
 
-// decodeFileNode reads an interior node of a file. Its own sizes must agree; whether the children
-// keep to them is checked when they are read. A range of a file needs a node of 1,024 links, so no
-// link is an allocation of its own.
+// decodeFileNode reads an interior node of a file. The sizes in the node must agree with each other;
+// the children are checked against them when they are read. A small range of a file may need a node
+// of 1,024 links, so links are not allocated one by one.
 func decodeFileNode(block []byte) (*fileNode, error) {
 	n := &fileNode{links: make([][cidLen]byte, 0, len(block)/(cidLen+4))}
 	data, err := decodeNode(block, func(hash [cidLen]byte, _ []byte) error {
@@ -180,7 +179,7 @@ func decodeFileNode(block []byte) (*fileNode, error) {
 	return n, nil
 }
 
-// decodeSizes reads what the node's data says of its children.
+// decodeSizes reads the children's sizes from the node's data.
 func (n *fileNode) decodeSizes(data []byte) error {
 	n.ends = make([]int64, 0, len(n.links))
 	var end, size uint64
@@ -192,7 +191,7 @@ func (n *fileNode) decodeSizes(data []byte) error {
 		case field == fsSize && value == nil:
 			size = number
 		case field == fsBlockSize && value == nil:
-			// No child is empty, so a reader gets nearer to the end with every child.
+			// An empty child is refused: a reader must make progress with every child.
 			if number == 0 || number > math.MaxInt64-end {
 				return fmt.Errorf("%w: node has a child of %d bytes", ErrCorrupt, number)
 			}
@@ -216,8 +215,8 @@ func (n *fileNode) decodeSizes(data []byte) error {
 	return nil
 }
 
-// LeavesOf returns the raw blocks that a node of a file links to, in their order. The node need not
-// be verified: if it is not one, it has no leaves.
+// LeavesOf returns the raw blocks that a node of a file links to, in order. For any other block it
+// returns nil. The block need not be verified.
 func LeavesOf(block []byte) (leaves []cid.Cid) {
 	n, err := decodeFileNode(block)
 	if err != nil {
@@ -231,7 +230,8 @@ func LeavesOf(block []byte) (leaves []cid.Cid) {
 	return leaves
 }
 
-// decodeNode reads a dag-pb node: its links, in their order, and its data. Links stand before data.
+// decodeNode reads a dag-pb node. It calls link for each link in order, and returns the data. Links
+// must come before the data.
 func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (data []byte, err error) {
 	err = eachField(block, func(field uint64, value []byte, _ uint64) error {
 		switch {
@@ -250,8 +250,8 @@ func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (
 	return data, err
 }
 
-// decodeLink returns the CID and the name of a link. Its fields stand in their order, the CID
-// first. Its size says nothing about the file, and is not read.
+// decodeLink returns the CID and the name of a link. The fields must be in order, the CID first. The
+// link's size is ignored: it says nothing about the file.
 func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 	last := uint64(0)
 	err = eachField(link, func(field uint64, value []byte, _ uint64) error {
@@ -274,12 +274,12 @@ func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 	return hash, name, err
 }
 
-// isOurs reports whether a binary CID is of our form.
+// isOurs reports whether the bytes of a CID are of our form.
 func isOurs(c []byte) bool {
 	return len(c) == cidLen && (string(c[:4]) == rawPrefix || string(c[:4]) == pbPrefix)
 }
 
-// eachField calls each for the fields of a protobuf message. value is nil for a number.
+// eachField calls each for every field of a protobuf message. value is nil for a number.
 func eachField(message []byte, each func(field uint64, value []byte, number uint64) error) error {
 	for len(message) > 0 {
 		tag, n := binary.Uvarint(message)

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Boxo is the oracle of this file: a node that we take is the same node to boxo, and a node that
-// boxo encodes is byte for byte ours.
+// Boxo is the oracle of this file: a node that we accept is the same node for boxo, and boxo encodes
+// it to the same bytes.
 
 // childrenOf makes n finished nodes of different sizes.
 func childrenOf(n int) (children []Node) {
@@ -42,7 +42,7 @@ func boxoDecodes(data []byte) (*merkledag.ProtoNode, *unixfs.FSNode, error) {
 	return pb, fs, err
 }
 
-// boxoEncodes encodes a node with boxo, and compares.
+// boxoEncodes encodes a node with boxo and compares it with ours.
 func boxoEncodes(tb testing.TB, entries []Entry, data, ours []byte) {
 	tb.Helper()
 	pb := new(merkledag.ProtoNode)
@@ -92,7 +92,7 @@ func boxoSaysDirectory(tb testing.TB, data []byte, entries []dirEntry) {
 	for _, l := range pb.Links() {
 		got = append(got, dirEntry{l.Name, l.Cid})
 	}
-	byName := func(a, b dirEntry) int { return cmp.Compare(a.name, b.name) } // boxo sorts the links it has read
+	byName := func(a, b dirEntry) int { return cmp.Compare(a.name, b.name) } // boxo sorts links on reading
 	slices.SortStableFunc(got, byName)
 	slices.SortStableFunc(entries, byName)
 	if !fs.IsDir() || !slices.Equal(got, entries) {

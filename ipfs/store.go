@@ -15,11 +15,11 @@ var (
 	ErrNotFound = errors.New("ipfs: not found")
 	// ErrUnavailable: the store cannot be reached, or cannot do its work now. Trying later may help.
 	ErrUnavailable = errors.New("ipfs: store unavailable")
-	// ErrCorrupt: what the store gave is not what the CID says, or is not an object of our form.
+	// ErrCorrupt: the store's bytes do not match the CID, or are not an object of our form.
 	ErrCorrupt = errors.New("ipfs: corrupt")
 )
 
-// Unavailable returns an error that wraps ErrUnavailable and err, which made what fail.
+// Unavailable returns an error that wraps ErrUnavailable and err. what names the step that failed.
 func Unavailable(what string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, what, err)
 }
@@ -27,14 +27,14 @@ func Unavailable(what string, err error) error {
 // MaxBlock is the largest block that is written, sent or accepted: the limit of kubo and bitswap.
 const MaxBlock = 2 << 20
 
-// Block is one node of a DAG, with its name.
+// Block is one block of a DAG.
 type Block struct {
 	CID  cid.Cid
 	Data []byte
 }
 
-// AddFunc takes the next block of an object. It must not keep Data, which is used again.
-// After an error it must not be called again.
+// AddFunc takes the next block of an object. It must not keep Data: the caller reuses it. After an
+// error it must not be called again.
 type AddFunc func(Block) error
 
 // Store keeps objects: DAGs of blocks, each named by its root. It is safe for concurrent use.
@@ -53,29 +53,28 @@ type Store interface {
 	// Delete removes an object. Deleting an object that does not exist is not an error.
 	Delete(ctx context.Context, root cid.Cid) error
 
-	// Check returns nil if the store can be reached and written. It writes to find out.
+	// Check writes to the store and returns nil if that works.
 	Check(ctx context.Context) error
 
-	// Close releases what the store holds. Objects that are still open are not affected.
+	// Close releases the store's resources. Open objects stay readable.
 	Close() error
 }
 
-// Warner is a Store that can name settings of its own that put objects at risk.
+// Warner is a Store that can report its settings that put objects at risk.
 type Warner interface {
 	// Warnings returns one sentence for each such setting, with its remedy.
 	Warnings(ctx context.Context) []string
 }
 
 // Blocks reads the blocks of one object. It is not safe for concurrent use. Its blocks are not
-// trusted: this package verifies each of them, and so must any other caller ([Verify]).
+// trusted: this package verifies each of them, and any other caller must do so too ([Verify]).
 type Blocks interface {
-	// Get returns one block of at most MaxBlock bytes: in buf if it fits into its capacity, as append
-	// does, and otherwise in another slice. Both are the caller's afterwards. buf may be nil.
-	// Errors: ErrNotFound, ErrUnavailable, ErrCorrupt.
+	// Get returns one block of at most MaxBlock bytes: in buf if its capacity suffices, and otherwise
+	// in a new slice. The caller owns both afterwards. buf may be nil. Errors: ErrNotFound,
+	// ErrUnavailable, ErrCorrupt.
 	Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 
-	// Memory returns the budget that the readers of these blocks share: that of the store. Nil means
-	// no limit.
+	// Memory returns the store's budget, which the readers of these blocks share. Nil means no limit.
 	Memory() *memory.Budget
 
 	Close() error

@@ -3,9 +3,9 @@
 //
 //	A file named CID.car is whole and on disk.
 //
-// While an object is written, its file is put-*.tmp, locked by its writer; one that is not locked
-// was left by a crash. Writing costs two syncs, deleting one unlink. Several processes may share
-// the directory.
+// While an object is written, its file is put-*.tmp and locked by its writer; an unlocked file was
+// left by a crash. Writing costs two syncs, deleting one unlink and one sync. Several processes may
+// share the directory.
 package embedded
 
 import (
@@ -27,10 +27,10 @@ import (
 )
 
 const (
-	// flushEvery is how much is written before the disk is told to begin with it. Otherwise the
-	// sync at the end, while the mail's sender is waiting, would have the whole file to write.
+	// flushEvery is the number of bytes after which the kernel begins to write them to the disk.
+	// Otherwise the sync at the end, for which the mail's sender waits, would write the whole file.
 	flushEvery = 8 << 20
-	// maxIndexes bounds the indexes kept of objects read lately: 24 bytes for each MiB of them.
+	// maxIndexes bounds the cached indexes. An index takes 24 bytes for each MiB of its object.
 	maxIndexes = 256
 
 	tempPrefix, tempSuffix = "put-", ".tmp"
@@ -44,16 +44,16 @@ type Store struct {
 	indexes  *lru.Cache[cid.Cid, *index]
 }
 
-// index belongs to one CAR file, as it was when it was scanned.
+// index is the index of one CAR file. info is that of the file when it was scanned.
 type index struct {
 	*ipfs.CARIndex
 	info os.FileInfo
 }
 
-var errReadOnly = errors.New("it is open for reading only")
+var errReadOnly = errors.New("the store is open for reading only")
 
-// Open opens the store in dir, creates the directory if it does not exist, and removes what crashed
-// writers left. The readers of its objects share the budget.
+// Open opens the store in dir, creates the directory if it does not exist, and removes the files that
+// crashed writers left. The readers of the store's objects share the budget.
 func Open(dir string, budget *memory.Budget) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, ipfs.Unavailable("open store", err)
@@ -69,7 +69,7 @@ func Open(dir string, budget *memory.Budget) (*Store, error) {
 }
 
 // OpenReadOnly opens a store that this process only reads: another user's, a copy, a snapshot. The
-// directory must exist, and nothing in it changes. Put, Delete and Check fail.
+// directory must exist, and is not changed. Put, Delete and Check fail.
 func OpenReadOnly(dir string) (*Store, error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return nil, ipfs.Unavailable("open store", err)
@@ -89,7 +89,7 @@ func (s *Store) path(root cid.Cid) string {
 	return filepath.Join(s.dir, root.String()+".car")
 }
 
-// Put implements [ipfs.Store]. The name is not kept: the file is its own pin.
+// Put implements [ipfs.Store]. It ignores the name: the file itself is the pin.
 func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
 	w, err := s.create()
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFun
 	return root, nil
 }
 
-// Open implements [ipfs.Store]. It reads the CAR's section heads, unless it has done so lately.
+// Open implements [ipfs.Store]. It reads the CAR's section heads, unless their index is cached.
 func (s *Store) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -209,9 +209,9 @@ type carTemp struct {
 	f       *os.File
 	buf     *bufio.Writer
 	car     *ipfs.CARWriter
-	flushed uint64 // bytes of blocks that the disk has been told to write
+	flushed uint64 // value of car.Size at the last startWriteback
 	done    bool
-	err     error // the first failure: build may have ignored it
+	err     error // the first failure, which build may have ignored
 }
 
 func (s *Store) create() (*carTemp, error) {
@@ -266,8 +266,8 @@ func (w *carTemp) flush() error {
 	return nil
 }
 
-// commit makes the object durable and gives it its name. The root is in place and on disk before
-// the name is, so a file named CID.car is never half of one.
+// commit makes the object durable and gives it its name. The blocks and the root are on disk before
+// the name, so a file named CID.car is always whole.
 func (w *carTemp) commit(ctx context.Context, root cid.Cid) error {
 	if w.err != nil {
 		return w.err
@@ -292,8 +292,7 @@ func (w *carTemp) commit(ctx context.Context, root cid.Cid) error {
 		return ipfs.Unavailable("name object", err)
 	}
 	w.done = true
-	err := errors.Join(durable.SyncDir(w.store.dir), w.f.Close())
-	if err != nil {
+	if err := errors.Join(durable.SyncDir(w.store.dir), w.f.Close()); err != nil {
 		os.Remove(w.store.path(root))
 		return ipfs.Unavailable("name object", err)
 	}

@@ -42,7 +42,7 @@ func TestConformance(t *testing.T) {
 				damageCAR(t, filepath.Join(dir, root.String()+".car"), b, how)
 			},
 			Stop: func(t *testing.T) {
-				// Like a volume that is not mounted any more; permissions would not stop root.
+				// As if the volume were unmounted: permissions would not stop root.
 				must.Succeed(t, os.RemoveAll(dir))
 				must.Succeed(t, os.WriteFile(dir, nil, 0o600))
 			},
@@ -61,7 +61,7 @@ func names(t *testing.T, dir string) []string {
 	return names
 }
 
-// damageCAR harms the section of one block.
+// damageCAR damages the section of one block.
 func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	t.Helper()
 	car, err := os.ReadFile(name)
@@ -81,7 +81,7 @@ func damageCAR(t *testing.T, name string, b ipfs.Block, how storetest.Damage) {
 	must.Succeed(t, os.WriteFile(name, car, 0o600))
 }
 
-// A CAR is cut or overwritten anywhere. Every byte that is read is right, and an error follows.
+// A CAR that is cut or overwritten anywhere gives correct bytes, and then an error.
 func TestDamagedFileIsAnError(t *testing.T) {
 	faults.Covers(t, 77)
 	dir := t.TempDir()
@@ -123,10 +123,10 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	}
 }
 
-// Opening a store removes what a crash left, and nothing else.
+// Opening a store removes only files that a crash left.
 func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 	faults.Covers(t, 46)
-	dir := filepath.Join(t.TempDir(), "objects[1] *?") // any name will do
+	dir := filepath.Join(t.TempDir(), "objects[1] *?") // not a glob pattern
 	s := openStore(t, dir)
 	kept := storetest.PutFile(t, s, strings.NewReader("kept"))
 	dead := filepath.Join(dir, "put-123.tmp")
@@ -140,7 +140,7 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 		}
 		openStore(t, dir)
 		if _, err := os.Stat(dead); err == nil {
-			t.Error("what a crash left still exists")
+			t.Error("the file that a crash left still exists")
 		}
 		return n.CID, nil
 	})
@@ -148,17 +148,15 @@ func TestOnlyLeftoversOfACrashAreRemoved(t *testing.T) {
 		t.Errorf("the file was taken from its writer: %v", err)
 	}
 	for _, c := range []cid.Cid{kept, root} {
-		if _, err := storetest.ReadFile(t, s, c); err != nil {
-			t.Errorf("%s: %v", c, err)
-		}
+		_, err := storetest.ReadFile(t, s, c)
+		must.Succeed(t, err)
 	}
 	if got := len(names(t, dir)); got != 3 {
 		t.Errorf("%d files, want 3: %v", got, names(t, dir))
 	}
 }
 
-// A store that is open for reading changes nothing: leftovers stay, and a missing folder is not
-// created.
+// A store that is open for reading does not remove leftovers or create a missing directory.
 func TestReadOnlyStoreChangesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "objects")
 	data := storetest.Content(5, 1<<20+5)
@@ -178,18 +176,18 @@ func TestReadOnlyStoreChangesNothing(t *testing.T) {
 		}
 	}
 	if after := names(t, dir); !slices.Equal(before, after) {
-		t.Errorf("there is now %q, was %q", after, before)
+		t.Errorf("the directory has %q, want %q as before", after, before)
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
 	if _, err := embedded.OpenReadOnly(missing); err == nil || !strings.Contains(err.Error(), missing) {
-		t.Errorf("of a missing folder: %v, want an error that names it", err)
+		t.Errorf("missing directory: %v, want an error that names it", err)
 	}
 	if _, err := os.Lstat(missing); err == nil {
-		t.Error("it was made")
+		t.Error("the missing directory was created")
 	}
 }
 
-// A store is opened again and again while objects are written: no writer loses its file.
+// A process that opens the store again and again does not remove a file that is being written.
 func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
@@ -215,7 +213,7 @@ func TestOpeningTakesNoFileFromItsWriter(t *testing.T) {
 	<-done
 }
 
-// On a full disk the error is the store's, and nothing stays.
+// On a full disk Put fails with ErrUnavailable and leaves no file.
 func TestFullDiskLeavesNothing(t *testing.T) {
 	faults.Covers(t, 43)
 	var old syscall.Rlimit
@@ -231,20 +229,19 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 	if got := names(t, dir); len(got) != 0 {
-		t.Errorf("left: %v", got)
+		t.Errorf("left files: %v", got)
 	}
 }
 
-// Another process replaces an object whose index is kept here.
+// Another process replaces an object whose index is cached.
 func TestReplacedFileIsReadAnew(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
 	data := storetest.Content(8, 20<<20+1) // more than one flush
 	root := storetest.PutFile(t, s, bytes.NewReader(data))
-	if _, err := storetest.ReadFile(t, s, root); err != nil {
-		t.Fatal(err)
-	}
-	// The same object in another order, as `ipfs dag export` would write it.
+	_, err := storetest.ReadFile(t, s, root)
+	must.Succeed(t, err)
+	// The new file has the same object in another order, as `ipfs dag export` would write it.
 	blocks, err := s.Open(t.Context(), root)
 	must.Succeed(t, err)
 	var car bytes.Buffer
@@ -257,41 +254,4 @@ func TestReplacedFileIsReadAnew(t *testing.T) {
 	}
 }
 
-func BenchmarkPut(b *testing.B) {
-	s := openStore(b, b.TempDir())
-	data := storetest.Content(9, 64<<20)
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		root := storetest.PutFile(b, s, bytes.NewReader(data))
-		must.Succeed(b, s.Delete(b.Context(), root))
-	}
-}
-
-func BenchmarkPutSmall(b *testing.B) {
-	s := openStore(b, b.TempDir())
-	data := storetest.Content(9, 100<<10)
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		storetest.PutFile(b, s, bytes.NewReader(data))
-	}
-}
-
-func BenchmarkRead(b *testing.B) {
-	s := openStore(b, b.TempDir())
-	root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(10), 64<<20))
-	b.SetBytes(64 << 20)
-	b.ReportAllocs()
-	buf := make([]byte, 64<<10)
-	for b.Loop() {
-		blocks, err := s.Open(b.Context(), root)
-		must.Succeed(b, err)
-		f, err := ipfs.OpenFile(b.Context(), blocks, root)
-		must.Succeed(b, err)
-		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, f, buf); n != 64<<20 {
-			b.Fatal(n, err)
-		}
-		must.Succeed(b, blocks.Close())
-	}
-}
+func Benchmark(b *testing.B) { storetest.Benchmark(b, openStore(b, b.TempDir())) }

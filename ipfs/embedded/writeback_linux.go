@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startWriteback asks the kernel to begin writing dirty pages, and does not wait for it. Best
-// effort: an error comes again in the Sync that follows.
+// startWriteback asks the kernel to begin writing dirty pages, and does not wait for it. It ignores
+// errors: the next Sync returns them.
 func startWriteback(f *os.File) {
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }

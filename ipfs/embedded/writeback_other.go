@@ -4,5 +4,5 @@ package embedded
 
 import "os"
 
-// startWriteback does nothing: this system has no such call, and the last sync takes longer.
+// startWriteback does nothing: without such a system call, the last sync takes longer.
 func startWriteback(*os.File) {}

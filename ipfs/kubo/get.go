@@ -17,26 +17,25 @@ import (
 )
 
 const (
-	// maxAhead is how many blocks of a file that is read from front to back are requested before they
-	// are due. A node takes longer for a request than for its bytes.
+	// maxAhead bounds the read-ahead of a file that is read from front to back, in blocks. A node takes
+	// longer for a request than for the bytes of its answer.
 	maxAhead = 3
-	// slowLeaf is how long a reader may be busy with a leaf and still have others requested ahead. A
-	// slower reader does not need it.
+	// slowLeaf is the time for a leaf above which a reader is too slow to need read-ahead.
 	slowLeaf = 50 * time.Millisecond
-	// leafSize is the memory of a block that is requested ahead.
+	// leafSize is the memory of a block of read-ahead.
 	leafSize = 1 << 20
 )
 
-// blocks reads blocks one by one, from what the node has itself. When a reader has taken one leaf
-// after another, in the order of the node above them, the next leaves are requested as well.
+// blocks reads the blocks that the node has. When a reader has taken two leaves in the order of the
+// node above them, blocks requests the next leaves as well.
 type blocks struct {
 	s    *Store
-	root ipfs.Block // when the object has just been opened
+	root ipfs.Block // which Open has read
 
-	leaves []cid.Cid // of the last node, in their order
-	last   int       // which of them was got last; -1: none
-	got    time.Time // when the last block was
-	ahead  []*fetch  // of those after it, in their order
+	leaves []cid.Cid // of the last node, in order
+	last   int       // index in leaves of the last one that the reader got; -1 if it got none
+	got    time.Time // when Get last returned a block
+	ahead  []*fetch  // the requests for the leaves after last, in order
 }
 
 func (b *blocks) Memory() *memory.Budget { return b.s.memory }
@@ -56,8 +55,8 @@ func (b *blocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, e
 	return data, nil
 }
 
-// take waits for a block that was requested ahead, if it is the one that is due. It returns nil for
-// any other, and for one that has failed: requested again, it fails with the caller's own context.
+// take returns the block c if it is the next one in b.ahead, and waits for it. Otherwise, or if that
+// request failed, it returns nil: Get then requests the block with its own context.
 func (b *blocks) take(ctx context.Context, c cid.Cid) []byte {
 	if len(b.ahead) == 0 || b.ahead[0].c != c {
 		return nil
@@ -76,7 +75,7 @@ func (b *blocks) take(ctx context.Context, c cid.Cid) []byte {
 	return data
 }
 
-// lookAhead follows the reader, and requests what it will want next, unless it is slow.
+// lookAhead follows the reader, and requests the next leaves unless the reader is slow.
 func (b *blocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow bool) {
 	if c.Type() == cid.DagProtobuf {
 		b.leaves, b.last = ipfs.LeavesOf(data), -1
@@ -96,7 +95,7 @@ func (b *blocks) lookAhead(ctx context.Context, c cid.Cid, data []byte, slow boo
 	}
 }
 
-// fetch is a block on its way. Its memory counts in the budget until it is over.
+// fetch is a request for a block. Its memory counts in the budget until end.
 type fetch struct {
 	c      cid.Cid
 	cancel context.CancelFunc
@@ -126,7 +125,7 @@ func (b *blocks) end(f *fetch) ([]byte, error) {
 	return f.buf, f.err
 }
 
-// drop cancels what was requested ahead: the reader went elsewhere.
+// drop cancels the read-ahead: the reader went elsewhere.
 func (b *blocks) drop() {
 	for _, f := range b.ahead {
 		f.cancel()
@@ -148,11 +147,11 @@ const (
 	maxSmallBlocks = 64       // 4 MiB together
 )
 
-// getSmall gets a block from the node, unless it is one of the small ones that were got last: nodes
-// above the leaves, and metadata. Between a browser's request for 64 KiB and the leaf with these
-// bytes stand three of them, the same three for its next request. An object's root is not kept:
-// asking for it each time finds out early what the node has lost, or that the node is gone. Nor is
-// a block that does not match its CID: the next answer may be right.
+// getSmall gets a block from the node or from the cache of small blocks: nodes above the leaves, and
+// metadata. A browser's request for 64 KiB needs three of them before the leaf, and its next request
+// needs the same three. Open does not use the cache for an object's root: so a reader finds out
+// early that the node is gone or has lost the object. A block that does not match its CID is not
+// cached: the next answer may be right.
 func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.small.Get(c); ok {
 		return append(buf[:0], data...), nil
@@ -164,7 +163,7 @@ func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, er
 	return data, err
 }
 
-// getBlock reads a block into buf, or into a larger one.
+// getBlock reads a block into buf, or into a larger slice.
 func (s *Store) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	select {
 	case s.reads <- struct{}{}:
@@ -192,10 +191,10 @@ func (s *Store) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, er
 	return nil, fail(ctx, watched, "block/get", err)
 }
 
-// hashOnReadError is what a node with Datastore.HashOnRead says about a damaged block.
+// hashOnReadError is the error of a node with Datastore.HashOnRead for a damaged block.
 const hashOnReadError = "block in storage has different hash than requested"
 
-// readBlock reads r to its end into buf, which it makes larger only if it must.
+// readBlock reads r to its end into buf, or into a larger slice if buf is too small.
 func readBlock(r io.Reader, buf []byte) ([]byte, error) {
 	buf = buf[:0]
 	for {
@@ -204,14 +203,14 @@ func readBlock(r io.Reader, buf []byte) ([]byte, error) {
 		if len(buf) < cap(buf) {
 			n, err = r.Read(buf[len(buf):min(cap(buf), ipfs.MaxBlock+1)])
 			buf = buf[:len(buf)+n]
-		} else { // a leaf has filled it, and there should be no more
+		} else { // a whole leaf fills buf: do not grow it just to find the end
 			var more [512]byte
 			n, err = r.Read(more[:])
 			buf = append(buf, more[:n]...)
 		}
 		switch {
 		case len(buf) > ipfs.MaxBlock:
-			return nil, fmt.Errorf("%w: the node's block is larger than any", ipfs.ErrCorrupt)
+			return nil, fmt.Errorf("%w: the node's block is larger than %d bytes", ipfs.ErrCorrupt, ipfs.MaxBlock)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:

@@ -26,13 +26,13 @@ var (
 	errTooLong = errors.New("the node's answer is too long")
 )
 
-// transport carries every request to a node: through no proxy that the environment names, to no
-// place but the configured one, and with an answer of bounded size.
+// transport carries every request to a node. It ignores the environment's proxies, refuses
+// redirects, and bounds the size of answers.
 type transport struct {
 	base *http.Transport
 }
 
-// dialer returns the URL that requests to an API address begin with, and their transport.
+// dialer returns the base URL of requests to an API address, and their transport.
 func dialer(api string) (string, *transport, error) {
 	base := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -80,10 +80,8 @@ func dialer(api string) (string, *transport, error) {
 	return "http://" + host, t, nil
 }
 
-func (t *transport) client() *http.Client { return &http.Client{Transport: t} }
-
-// RoundTrip refuses answers that a node never gives. Redirects are among them: the client would
-// follow one, send the token there, and only then fail.
+// RoundTrip refuses answers that a node never gives, redirects among them: http.Client would follow
+// a redirect and send the token there.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil {
@@ -97,17 +95,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case resp.StatusCode >= 400 && (kind == "application/json" || kind == "text/plain"):
 		err = refusal(resp, kind)
 	case resp.StatusCode == http.StatusBadRequest && req.URL.Scheme == "http":
-		// QUIRK: nginx with a page, and Go without a type, when plain HTTP comes to a port for TLS.
-		err = fmt.Errorf("no kubo RPC there: it answers 400 with %q: does it want https://?", clip(kind))
+		// QUIRK: to plain HTTP on a port for TLS, nginx answers with a page, and Go without a type.
+		err = fmt.Errorf("not a kubo RPC: the server answers 400 with %q: does it want https://?", clip(kind))
 	default:
-		err = fmt.Errorf("no kubo RPC there: it answers %d with %q", resp.StatusCode, clip(kind))
+		err = fmt.Errorf("not a kubo RPC: the server answers %d with %q", resp.StatusCode, clip(kind))
 	}
 	resp.Body.Close()
 	return nil, err
 }
 
-// refusal returns a node's reason for an error status. The library would read it too, but print
-// what it does not understand of it to standard error.
+// refusal returns a node's reason for an error status. Kubo's library would read the reason too, but
+// print a malformed one to standard error.
 func refusal(resp *http.Response, kind string) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
@@ -120,7 +118,7 @@ func refusal(resp *http.Response, kind string) error {
 	return fmt.Errorf("the node answers %d: %q", resp.StatusCode, clip(strings.TrimSpace(string(text))))
 }
 
-// maxReason bounds how much of a node's words goes into an error, and so into a log.
+// maxReason bounds the part of a node's answer that goes into an error, and with it into a log.
 const maxReason = 500
 
 func clip(s string) string {
@@ -130,8 +128,8 @@ func clip(s string) string {
 	return s
 }
 
-// fail classifies an error: the end of ctx, which is the caller's, or ErrUnavailable. watched is
-// the context that the watch ends.
+// fail classifies an error: the end of the caller's ctx, or ErrUnavailable. watched is the context
+// that the watch ends.
 func fail(ctx, watched context.Context, what string, err error) error {
 	if err == nil {
 		return nil
@@ -146,22 +144,16 @@ func fail(ctx, watched context.Context, what string, err error) error {
 	if ue := new(url.Error); errors.As(err, &ue) {
 		err = ue.Err
 	}
-	err = explainCertificate(err)
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		err = fmt.Errorf("%w: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE", err)
+	}
 	if text := err.Error(); len(text) > 2*maxReason {
 		err = errors.New(clip(text))
 	}
 	return ipfs.Unavailable("kubo "+what, err)
 }
 
-// explainCertificate adds the remedy if the authority behind a certificate is unknown.
-func explainCertificate(err error) error {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return fmt.Errorf("%w: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE", err)
-	}
-	return err
-}
-
-// bounded is an answer's body that fails when it gets too long.
+// bounded is an answer's body that fails after left bytes.
 type bounded struct {
 	io.ReadCloser
 	left int
@@ -175,7 +167,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// authorization turns a token into the header that kubo's API.Authorizations checks.
+// authorization returns the Authorization header for a token of kubo's API.Authorizations.
 func authorization(token string) string {
 	if basic, ok := strings.CutPrefix(token, "basic:"); ok {
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(basic))
@@ -183,7 +175,7 @@ func authorization(token string) string {
 	return "Bearer " + strings.TrimPrefix(token, "bearer:")
 }
 
-// watch ends a context when a node makes no progress for too long. It begins armed.
+// watch ends a context when a node makes no progress for the idle time. A new watch is armed.
 type watch struct {
 	timer  *time.Timer
 	idle   time.Duration

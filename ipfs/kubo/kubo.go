@@ -2,17 +2,18 @@
 //
 //	Put returns nil only after the node has counted every block and pinned the root.
 //
-// An object there is a recursive pin. Its blocks stream into dag/import as a CAR while they are
-// made. Read requests look at the node's own blocks only: a block that the node does not have is
-// missing, and nothing waits for the network. What the node says is bounded in size, and every wait
-// for it in time.
+// An object in a node is a recursive pin. Its blocks stream into dag/import as a CAR while they are
+// made. Reads use only the blocks that the node has: a missing block is an error, and no read waits
+// for the network. The size of every answer and the time of every wait for the node are bounded.
 package kubo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -24,31 +25,30 @@ import (
 )
 
 const (
-	// defaultIdle is how long a node may keep us waiting without any progress. A mail waits for a
-	// node at most twice after its last byte, for the import and for the pin, and Postfix gives
-	// up after 100 s.
+	// defaultIdle bounds a wait without progress. After its last byte a mail waits for the node at most
+	// twice, for the import and for the pin, and Postfix gives up after 100 s.
 	defaultIdle = 40 * time.Second
-	// dialTimeout is short: a node is near, and the sender of the mail tries again.
+	// dialTimeout is short: a node is near, and the mail's sender tries again.
 	dialTimeout = 5 * time.Second
-	// undoTimeout bounds what is done for a Put that has already failed.
+	// undoTimeout bounds the unpin after a failed Put.
 	undoTimeout = 5 * time.Second
 	// maxAnswer bounds every answer of a node: a block, or the lines of a very long pin.
 	maxAnswer = ipfs.MaxBlock + 64<<10
-	// maxReads bounds the connections for blocks, and so their buffers. A node that gets more
-	// requests at the same time answers none of them sooner.
+	// maxReads bounds the connections for blocks and their buffers. More requests at the same time
+	// would not make the node faster.
 	maxReads = 64
 )
 
-// Config says where a node is.
+// Config describes a node.
 type Config struct {
 	// API is the address of the node's RPC: /ip4/127.0.0.1/tcp/5001, /unix/run/ipfs/api.sock or
 	// http(s)://host:port.
 	API string
-	// Token is what the node's API.Authorizations asks for: a bearer token, or "basic:user:pass".
+	// Token is the secret in the node's API.Authorizations: a bearer token, or "basic:user:pass".
 	Token string
-	// Idle is how long the node may make no progress; 0 means 40 seconds.
+	// Idle bounds a wait for the node without progress; 0 means 40 seconds.
 	Idle time.Duration
-	// Memory is the budget of readers, and of reading ahead for them. Nil means no limit.
+	// Memory is the budget of readers and of read-ahead. Nil means no limit.
 	Memory *memory.Budget
 }
 
@@ -64,15 +64,11 @@ type Store struct {
 
 // New returns the store of a node. It does not connect; Check does.
 func New(cfg Config) (*Store, error) {
-	idle := cfg.Idle
-	if idle == 0 {
-		idle = defaultIdle
-	}
 	base, t, err := dialer(cfg.API)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newClient(base, t.client(), cfg.Token)
+	c, err := newClient(base, &http.Client{Transport: t}, cfg.Token)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +76,12 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	idle := cmp.Or(cfg.Idle, defaultIdle)
 	return &Store{client: c, http: t, idle: idle, memory: cfg.Memory, reads: make(chan struct{}, maxReads), small: small}, nil
 }
 
-// Open implements [ipfs.Store]. It gets the root block. It does not look at pins: the node that is
-// read from need not be the one that pinned.
+// Open implements [ipfs.Store]. It gets the root block. It ignores pins: another node may have
+// pinned the object.
 func (s *Store) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
 	data, err := s.getBlock(ctx, root, nil)
 	if err != nil {
@@ -93,7 +90,7 @@ func (s *Store) Open(ctx context.Context, root cid.Cid) (ipfs.Blocks, error) {
 	return &blocks{s: s, root: ipfs.Block{CID: root, Data: data}, last: -1}, nil
 }
 
-// Delete implements [ipfs.Store]. The blocks go with the node's next garbage collection.
+// Delete implements [ipfs.Store]. The node's next garbage collection removes the blocks.
 func (s *Store) Delete(ctx context.Context, root cid.Cid) error {
 	err := s.call(ctx, "pin/rm", root.String(), options{"recursive": true}, nil)
 	if err != nil && strings.Contains(err.Error(), "not pinned") {
@@ -102,8 +99,8 @@ func (s *Store) Delete(ctx context.Context, root cid.Cid) error {
 	return err
 }
 
-// Check implements [ipfs.Store]: one small block goes the whole way, imported, pinned, read and
-// unpinned. It is always the same block, so a node never holds more than one for all checks.
+// Check implements [ipfs.Store]: it imports, pins, reads and unpins one small block. The block is
+// always the same, so a node keeps one block for all checks.
 func (s *Store) Check(ctx context.Context) error {
 	root, err := s.Put(ctx, "detach check", func(add ipfs.AddFunc) (cid.Cid, error) {
 		n, err := ipfs.AddFile(add, strings.NewReader("detach check"))
@@ -124,7 +121,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return errors.Join(f.Close(), s.Delete(ctx, root))
 }
 
-// Warnings implements [ipfs.Warner]. If the node does not show its settings, there are none.
+// Warnings implements [ipfs.Warner]. It returns nil if the node does not show its settings.
 func (s *Store) Warnings(ctx context.Context) []string {
 	var answer struct {
 		Value struct {
@@ -153,8 +150,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// call sends a command without a body, and decodes the answer, unless it is nil. The answer is read
-// to its end, where a node says whether it has succeeded, and must come within the idle time.
+// call sends a command without a body and decodes the node's answer, unless answer is nil. It reads
+// the answer to its end, where a node reports late errors. The answer must end within the idle time.
 func (s *Store) call(ctx context.Context, command, arg string, opts options, answer any) error {
 	watched, watch := s.watch(ctx)
 	defer watch.end()
@@ -169,7 +166,7 @@ func (s *Store) call(ctx context.Context, command, arg string, opts options, ans
 	}))
 }
 
-// receive posts a command and gives read the answer, which read takes to its end.
+// receive posts a command and passes the answer to read, which must read it to its end.
 func (s *Store) receive(ctx context.Context, command, arg string, opts options, body *upload, read func(io.Reader) error) error {
 	answer, err := s.client.post(ctx, command, arg, opts, body)
 	if err != nil {

@@ -1,7 +1,6 @@
 package kubo_test
 
 import (
-	"bytes"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -55,7 +54,7 @@ func TestConformance(t *testing.T) {
 	t.Run("Addresses", func(t *testing.T) { testKuboAddresses(t, node) })
 }
 
-// damageFlatfs harms the file in which the node keeps one block.
+// damageFlatfs damages the file in which the node keeps one block.
 func damageFlatfs(t *testing.T, repo string, b ipfs.Block, how storetest.Damage) {
 	t.Helper()
 	key := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b.CID.Hash())
@@ -92,7 +91,7 @@ func testPinName(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// Kubo gives the CIDs of the vectors, and the same CID to a directory.
+// Kubo computes the CIDs of the vectors, and the same CID as this package for a directory.
 func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 	form := []string{"add", "-Q", "--cid-version=1", "--raw-leaves", "--chunker=size-1048576", "--max-file-links=1024", "--only-hash"}
 	for _, v := range storetest.Vectors() {
@@ -110,10 +109,7 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 	must.Succeed(t, os.WriteFile(filepath.Join(dir, "data"), data, 0o600))
 	must.Succeed(t, os.WriteFile(filepath.Join(dir, "meta.jwe"), meta, 0o600))
 	want := strings.TrimSpace(node.Run(append(form, "-r", dir)...))
-	d, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(data))
-	must.Succeed(t, err)
-	m, err := ipfs.AddFile(storetest.Discard, bytes.NewReader(meta))
-	must.Succeed(t, err)
+	d, m := storetest.AddFile(t, storetest.Discard, data), storetest.AddFile(t, storetest.Discard, meta)
 	got, err := ipfs.AddDirectory(storetest.Discard, ipfs.Entry{Name: "meta.jwe", Node: m}, ipfs.Entry{Name: "data", Node: d})
 	must.Succeed(t, err)
 	if got.CID.String() != want {
@@ -121,7 +117,7 @@ func testKuboCIDs(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// A node imports the CAR files of the embedded store, and those of ExportCAR, unchanged.
+// A node imports the CAR files of the embedded store and of ExportCAR unchanged.
 func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	dir := t.TempDir()
 	s, err := embedded.Open(dir, nil)
@@ -130,9 +126,7 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	for i, size := range []int{0, 1, 3<<20 + 9} {
 		data := storetest.Content(uint64(20+i), size)
 		root, err := s.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-			f, err := ipfs.AddFile(add, bytes.NewReader(data))
-			must.Succeed(t, err)
-			d, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: f})
+			d, err := ipfs.AddDirectory(add, ipfs.Entry{Name: "data", Node: storetest.AddFile(t, add, data)})
 			return d.CID, err
 		})
 		must.Succeed(t, err)
@@ -148,7 +142,7 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 				t.Errorf("%d bytes: import says %q, want root %s", size, out, root)
 			}
 			if got := node.Run("cat", root.String()+"/data"); got != string(data) {
-				t.Errorf("%d bytes: cat gives %d others", size, len(got))
+				t.Errorf("%d bytes: cat gives %d other bytes", size, len(got))
 			}
 			node.Run("pin", "rm", root.String())
 			node.Run("repo", "gc", "-q")
@@ -156,7 +150,7 @@ func testKuboImports(t *testing.T, node *servers.KuboNode) {
 	}
 }
 
-// One node answers on all kinds of address.
+// A store reaches its node through every kind of address.
 func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	target, err := url.Parse(node.URL())
 	must.Succeed(t, err)
@@ -175,8 +169,7 @@ func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 		"/dns4/localhost/tcp/" + port,
 		"/dns/localhost/tcp/" + port, // may be ::1 first, where the node does not listen
 	} {
-		s := openStore(t, kubo.Config{API: api})
-		if err := s.Check(t.Context()); err != nil {
+		if err := openStore(t, kubo.Config{API: api}).Check(t.Context()); err != nil {
 			t.Errorf("%s: %v", api, err)
 		}
 	}
@@ -194,29 +187,5 @@ func TestNewRefusesBadAddresses(t *testing.T) {
 }
 
 func Benchmark(b *testing.B) {
-	s := openStore(b, kubo.Config{API: servers.Kubo(b).API()})
-	i := uint64(0)
-	b.Run("Put", func(b *testing.B) {
-		b.SetBytes(64 << 20)
-		b.ReportAllocs()
-		for b.Loop() {
-			i++
-			root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(1000+i), 64<<20))
-			must.Succeed(b, s.Delete(b.Context(), root))
-		}
-	})
-	b.Run("Read", func(b *testing.B) {
-		root := storetest.PutFile(b, s, io.LimitReader(storetest.Chacha(1000), 64<<20))
-		b.SetBytes(64 << 20)
-		b.ReportAllocs()
-		for b.Loop() {
-			blocks, err := s.Open(b.Context(), root)
-			must.Succeed(b, err)
-			f, err := ipfs.OpenFile(b.Context(), blocks, root)
-			must.Succeed(b, err)
-			if n, err := io.Copy(io.Discard, f); n != 64<<20 {
-				b.Fatal(n, err)
-			}
-		}
-	})
+	storetest.Benchmark(b, openStore(b, kubo.Config{API: servers.Kubo(b).API()}))
 }

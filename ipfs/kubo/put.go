@@ -19,11 +19,11 @@ var (
 	errAnswered = errors.New("the node answered before it had the whole object")
 )
 
-// Put implements [ipfs.Store]. The blocks go into dag/import as they are made, under a root that
-// stands for nothing; the node checks each of them. Only after build has returned and the node has
-// counted as many blocks as we sent does a second request pin the root, which makes the node walk
-// the whole DAG. So an early end (of the source, the node, the connection, or this process) leaves
-// at most blocks that nothing refers to, and the node's next garbage collection removes them.
+// Put implements [ipfs.Store]. It sends the blocks to dag/import as they are made, under a
+// placeholder root; the node checks each block. When build has returned and the node has counted as
+// many blocks as we sent, a second request pins the root, which makes the node walk the whole DAG.
+// So an early end (of the source, the node, the connection, or this process) leaves only
+// unreferenced blocks, and the node's next garbage collection removes them.
 func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
 	imp, err := s.startImport(ctx)
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFun
 	return root, nil
 }
 
-// unpin follows a pin that failed with cause: the node may have pinned and only its answer be lost.
+// unpin undoes a pin that failed with cause: the node may have pinned although its answer was lost.
 func (s *Store) unpin(ctx context.Context, root cid.Cid, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -53,39 +53,39 @@ func (s *Store) unpin(ctx context.Context, root cid.Cid, cause error) error {
 	return cause
 }
 
-// imported is one dag/import under way: we write the CAR into a pipe, and a goroutine sends what
-// comes out of it and reads the node's answer.
+// imported is one dag/import under way: we write the CAR into a pipe, and a goroutine sends it from
+// there and reads the node's answer.
 type imported struct {
 	ctx     context.Context // the caller's
 	watched context.Context
-	watch   *watch // armed only while we wait for the node, not while it waits for us
+	watch   *watch // armed while we wait for the node, disarmed while the node waits for us
 
 	pw   *io.PipeWriter
 	car  *ipfs.CARWriter
-	done chan struct{} // closed when the answer is in
-	err  error         // the outcome: of the request once done is closed
+	done chan struct{} // closed when err and got are set
+	err  error         // the outcome of the request
 	got  importStats
 }
 
-// importStats is what the node says it has taken.
+// importStats are the node's counts of the imported blocks and their bytes.
 type importStats struct {
 	BlockCount, BlockBytesCount uint64
 }
 
-// startImport returns when the request is under way: if the node cannot be reached, nothing is
-// read from any source.
+// startImport returns when the request is under way: if the node cannot be reached, Put does not
+// call build.
 func (s *Store) startImport(ctx context.Context) (*imported, error) {
 	pr, pw := io.Pipe()
 	imp := &imported{ctx: ctx, pw: pw, car: ipfs.NewCARWriter(pw), done: make(chan struct{})}
 	imp.watched, imp.watch = s.watch(ctx)
-	// The end of the context must break the pipe as well: the client does not return from a
+	// The end of the context must break the pipe as well: the HTTP client does not return from a
 	// request whose body is blocked in a Read (golang.org/issue/78555).
 	stop := context.AfterFunc(imp.watched, func() { pr.CloseWithError(context.Cause(imp.watched)) })
 	go func() {
 		defer close(imp.done)
 		defer stop()
 		imp.err = s.sendImport(imp.watched, pr, &imp.got)
-		// An answer may come at any time, such as that the disk is full. It ends the upload.
+		// An early answer, like "no space left on device", ends the upload.
 		pr.CloseWithError(errAnswered)
 	}()
 	err := imp.car.WriteHeader()
@@ -100,7 +100,7 @@ func (s *Store) startImport(ctx context.Context) (*imported, error) {
 func (s *Store) sendImport(ctx context.Context, car io.Reader, got *importStats) error {
 	opts := options{
 		"pin-roots":         false,
-		"fast-provide-root": false, // the root in the header stands for nothing
+		"fast-provide-root": false, // the root in the header is a placeholder
 		"stats":             true,
 	}
 	body, err := newUpload(car)
@@ -138,7 +138,7 @@ func newUpload(file io.Reader) (*upload, error) {
 	return &upload{io.MultiReader(strings.NewReader(before), file, strings.NewReader(after)), w.FormDataContentType()}, nil
 }
 
-// add sends a block. It returns when the connection has taken it.
+// add sends a block. It returns when the HTTP client has read it.
 func (imp *imported) add(b ipfs.Block) error {
 	if err := ipfs.CheckBlock(b); err != nil {
 		imp.pw.CloseWithError(errAborted)
@@ -168,16 +168,16 @@ func (imp *imported) finish(root cid.Cid) error {
 	return fail(imp.ctx, imp.watched, "dag/import", imp.err)
 }
 
-// abort ends an import that is not finished. The source has failed, so the request must break off:
-// if its body ended, the node could not tell a part from the whole.
+// abort breaks off an import that is not finished: if the body ended regularly, the node would take
+// the part for a whole.
 func (imp *imported) abort() {
 	imp.pw.CloseWithError(errAborted)
 	imp.watch.end()
 	<-imp.done
 }
 
-// failure waits for the reason why the pipe is broken: it is closed just before the outcome is
-// known.
+// failure returns the reason why a write to the pipe failed with err. It waits for the outcome of
+// the request, which is known just after the pipe is closed.
 func (imp *imported) failure(err error) error {
 	imp.pw.CloseWithError(errAborted)
 	<-imp.done
@@ -187,8 +187,8 @@ func (imp *imported) failure(err error) error {
 	return fail(imp.ctx, imp.watched, "dag/import", err)
 }
 
-// pin pins a DAG recursively, which fails if a block of it is missing. It may take a while, for
-// the node reads everything; progress is a growing number of blocks, not just more lines.
+// pin pins a DAG recursively, which fails if a block of it is missing. The node reads all blocks,
+// which may take a while. Only a growing number of blocks counts as progress, not another line.
 func (s *Store) pin(ctx context.Context, root cid.Cid, name string) error {
 	watched, watch := s.watch(ctx)
 	defer watch.end()
@@ -205,7 +205,7 @@ func (s *Store) pin(ctx context.Context, root cid.Cid, name string) error {
 			}
 			for _, p := range line.Pins {
 				if p != root.String() {
-					return errors.New("the node pinned something else")
+					return errors.New("the node pinned another object")
 				}
 				pinned++
 			}
@@ -218,7 +218,7 @@ func (s *Store) pin(ctx context.Context, root cid.Cid, name string) error {
 	return fail(ctx, watched, "pin/add", err)
 }
 
-// each calls f for every JSON value up to the end of an answer.
+// each calls f for every JSON value of an answer.
 func each[T any](r io.Reader, f func(T) error) error {
 	dec := json.NewDecoder(r)
 	for {

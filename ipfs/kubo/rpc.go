@@ -9,8 +9,7 @@ import (
 	"github.com/ipfs/kubo/client/rpc"
 )
 
-// client posts commands to a node. It is all that this package uses of kubo's own library; no other
-// file imports it.
+// client posts commands to a node. Only this file uses kubo's own library.
 type client struct{ api *rpc.HttpApi }
 
 // newClient returns a client of the RPC at base, an http(s) URL. It does not connect.
@@ -25,13 +24,13 @@ func newClient(base string, h *http.Client, token string) (client, error) {
 	return client{api}, nil
 }
 
-// options are what a command takes besides its argument.
+// options are the options of a command.
 type options map[string]any
 
-// post sends a command and returns the node's answer. arg may be empty, and body nil. An error of
-// the node that comes with the status line is post's; one that comes later, in the trailer
-// X-Stream-Error, is the answer's in place of io.EOF. So the caller reads the answer to its end,
-// and closes it.
+// post sends a command and returns the node's answer. arg may be empty, and body nil. post returns
+// the node's error if it comes with the status line; the answer's Read returns it instead of io.EOF
+// if it comes later, in the trailer X-Stream-Error. So the caller must read the answer to its end,
+// and close it.
 func (c client) post(ctx context.Context, command, arg string, opts options, body *upload) (io.ReadCloser, error) {
 	req := c.api.Request(command)
 	if arg != "" {

@@ -64,6 +64,40 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	}
 }
 
+// Benchmark puts and reads files of a store. No two files are the same, so a store cannot keep the
+// blocks of one for the next.
+func Benchmark(b *testing.B, s ipfs.Store) {
+	seed := uint64(1000)
+	put := func(b *testing.B, size int64) cid.Cid {
+		seed++
+		return PutFile(b, s, reader(seed, size))
+	}
+	for name, size := range map[string]int64{"Put": 64 << 20, "PutSmall": 100 << 10} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				must.Succeed(b, s.Delete(b.Context(), put(b, size)))
+			}
+		})
+	}
+	b.Run("Read", func(b *testing.B) {
+		root := put(b, 64<<20)
+		b.SetBytes(64 << 20)
+		b.ReportAllocs()
+		for b.Loop() {
+			blocks, err := s.Open(b.Context(), root)
+			must.Succeed(b, err)
+			f, err := ipfs.OpenFile(b.Context(), blocks, root)
+			must.Succeed(b, err)
+			if n, err := io.Copy(io.Discard, f); n != 64<<20 {
+				b.Fatal(n, err)
+			}
+			must.Succeed(b, errors.Join(f.Close(), blocks.Close()))
+		}
+	})
+}
+
 // sizes are the sizes at which the form of a file or the number of its cipher blocks changes, and
 // their neighbors.
 var sizes = []int64{0, 1, 15, 16, 17, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77}
