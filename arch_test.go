@@ -15,14 +15,14 @@ const module = "github.com/nkirchhoffer/detach-mta/"
 // floors says which of our packages each package may import directly. A package that is missing
 // here fails the test.
 var floors = map[string][]string{
-	"crypto":                               {"internal/durable"}, // below everything: a secret has to survive a power failure
+	"crypto":                               {"internal/durable"}, // a secret must survive a power failure
 	"ipfs":                                 {"internal/memory", "internal/readahead"},
 	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
 	"ipfs/kubo":                            {"internal/memory", "ipfs"},
 	"ipfs/storetest":                       {"internal/memory", "internal/test/must", "internal/test/race", "ipfs"},
 	"internal/durable":                     {},
 	"internal/filename":                    {},
-	"internal/test":                        {}, // what tests share: no package but tests imports it
+	"internal/test":                        {}, // helpers of tests: only tests import them
 	"internal/lines":                       {},
 	"internal/memory":                      {},
 	"internal/progress":                    {"internal/texts"},
@@ -45,16 +45,16 @@ var floors = map[string][]string{
 	"internal/transaction":                 {"internal/rewrite", "internal/spool"},
 	"internal/transaction/transactiontest": {"internal/link", "internal/transaction"},
 	"proxy":                                {"internal/lines", "internal/stack", "internal/transaction"},
-	"gateway/viewer":                       {"internal/texts"}, // no key and no store: it is given what the gateway decrypted
+	"gateway/viewer":                       {"internal/texts"}, // no key and no store: the gateway hands it decrypted bytes
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "ipfs"},
 	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
 	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
-// Imports go down only: from cmd to proxy and gateway, from these to transaction and vault, from
-// these to crypto and ipfs. A package in a folder below one of the list (a suite of tests, an
-// embedded page) may import the same.
+// Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to crypto
+// and ipfs. A package in a folder below a listed one (a suite of tests, an embedded page) may import
+// the same packages.
 func TestImportsGoDown(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	must.Succeed(t, err)
@@ -89,8 +89,9 @@ func TestImportsGoDown(t *testing.T) {
 	}
 }
 
-// heavy reports whether an import brings in what one package alone may: kubo's client library is
-// half of the binary's packages. Boxo is an oracle for tests, whose imports do not count here.
+// heavy reports whether a package imports a large library that it must not. Kubo's client library
+// is half of the binary's packages, so only ipfs/kubo may. Boxo is an oracle for tests, whose
+// imports do not count here.
 func heavy(name, imported string) bool {
 	return strings.HasPrefix(imported, "github.com/ipfs/kubo/") && name != "ipfs/kubo" || strings.HasPrefix(imported, "github.com/ipfs/boxo/")
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// tree is what the table of faults may refer to.
+// tree has everything that the table of faults may refer to.
 type tree struct {
 	tests    map[string]map[string][]int // by folder and test function: the faults it covers
 	programs map[string]bool             // folders with a main package
@@ -26,8 +26,7 @@ type tree struct {
 }
 
 // Every fault has a row, and every row names the tests that cover the fault, or a place in the
-// documentation that says why the fault cannot happen. So neither a fault nor a test of one can be
-// forgotten.
+// documentation that says why it needs no test.
 func TestEveryFaultHasATestOrAReason(t *testing.T) {
 	table, err := os.ReadFile("docs/faults.md")
 	must.Succeed(t, err)
@@ -38,8 +37,7 @@ func TestEveryFaultHasATestOrAReason(t *testing.T) {
 
 var (
 	faultRow = regexp.MustCompile(`(?m)^\| *(\d+) *\|(.*)\|[ \t]*$`)
-	// A reference in the last cell: a folder, a test in the folder named last, a program, or a
-	// link.
+	// A reference in the last cell: a folder, a test in the folder named last, a program, or a link.
 	reference  = regexp.MustCompile("`([^`]+)`|\\]\\(([^)]*)\\)")
 	isTest     = regexp.MustCompile(`^(Test|Fuzz)[A-Z]`)
 	numbered   = regexp.MustCompile(`^TestFaults?\d`)

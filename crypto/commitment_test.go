@@ -1,7 +1,6 @@
 package crypto
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -22,14 +21,14 @@ import (
 // shows, and we guarantee:
 //
 //   - Authentic is not enough. The plaintext must be metadata, and under the second key it is noise,
-//     which OpenMeta refuses. Metadata under both keys would take a search for a text whose bytes suit
-//     two key streams. That is hard, and this package does not rely on it.
-//   - An installation opens only objects that it made itself, and those have one key: K is random and
-//     never chosen, so no sender can prepare a second one, and for a given ciphertext a second one
-//     takes 2^128 tries. (internal/vault tests an object that somebody else made.)
-//   - A link is CID and fragment, and these two always give one content. Two links with one CID and two
-//     contents need a maker that chose both keys, so a dishonest installation. The SHA-256 in the
-//     metadata tells the two contents apart; `detach get` prints it.
+//     which OpenMeta refuses. To get metadata under both keys, an attacker must search for a text
+//     whose bytes suit two key streams. That is hard, and this package does not rely on it.
+//   - An installation opens only objects that it made itself, and those have one key: K is random,
+//     so no sender can prepare a second one, and to find a second one for a given ciphertext takes
+//     2^128 tries. (internal/vault tests an object that somebody else made.)
+//   - CID and fragment of a link always give one content. Two links with one CID and two contents
+//     need an installation that chose both keys, so a dishonest one. The SHA-256 in the metadata
+//     tells the two contents apart; `detach get` prints it.
 func TestAuthenticUnderTwoKeys(t *testing.T) {
 	faults.Covers(t, 79)
 	k1, k2 := Key{testSecret(1)}, Key{testSecret(101)}
@@ -73,7 +72,8 @@ func twoKeys(t *testing.T, k1, k2 Key, first byte) []byte {
 		t.Fatal("malformed metadata")
 	}
 	one, two := newGCM(t, k1, nonce), newGCM(t, k2, nonce)
-	sealed := one.ctr(plain)
+	sealed, counter := make([]byte, len(plain)), addBlocks(one.j0, 1)
+	cipher.NewCTR(one.block, counter[:]).XORKeyStream(sealed, plain)
 	clear(sealed[free*16 : (free+1)*16])
 	// With a zero block the tags differ by some d. A block x adds x·H^n to each tag, where n is its
 	// distance from the end. The tags are equal for x = d / (H1^n + H2^n).
@@ -111,13 +111,6 @@ func newGCM(t *testing.T, k Key, nonce []byte) gcm {
 	block.Encrypt(zero[:], zero[:])
 	g.h = toElement(zero[:])
 	return g
-}
-
-func (g gcm) ctr(plain []byte) []byte {
-	counter := addBlocks(g.j0, 1)
-	out := bytes.Clone(plain)
-	cipher.NewCTR(g.block, counter[:]).XORKeyStream(out, out)
-	return out
 }
 
 func (g gcm) tag(header string, sealed []byte) element {

@@ -1,5 +1,5 @@
-// Package crypto has the secrets of Detach, and this holds: neither the link nor the servers are
-// enough alone, and no secret can be printed.
+// Package crypto has the secrets of Detach, and this holds: a file opens only with the link and the
+// servers' secret together, and no secret can be printed.
 //
 // Every attachment has its own key K, 32 random bytes. K is used for one file, so its AES-256-CTR
 // stream can start at counter zero; CTR lets a download start at any byte. K is never stored. It is
@@ -12,8 +12,8 @@
 // file of that period, on every node that ever copied it.
 //
 // CTR authenticates nothing. The integrity of the ciphertext comes from its CID, which every
-// decoder must verify. The sealed [Meta] (AES-256-GCM, as a JWE) proves that a key is the right
-// one, and is opened before a byte is released.
+// decoder must verify. Opening the sealed [Meta] (AES-256-GCM, as a JWE) proves that a key is the
+// right one, and a decoder opens it before it releases a byte.
 //
-// The formats are specified in docs/format.md.
+// docs/format.md specifies the formats.
 package crypto

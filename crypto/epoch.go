@@ -16,7 +16,7 @@ const (
 
 var errEpochForm = errors.New("not an epoch (want YYYY-MM or YYYY-MM-DD)")
 
-// EpochOf returns the month of t, or its day.
+// EpochOf returns the month of t, or the day of t if daily is set.
 func EpochOf(t time.Time, daily bool) Epoch {
 	if daily {
 		return Epoch(t.UTC().Format(dayLayout))

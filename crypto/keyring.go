@@ -18,8 +18,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
-// ErrNoEpoch says that the epoch has no secret here. Either the secret was never made, or it was
-// destroyed, and every file of the epoch with it.
+// ErrNoEpoch says that the epoch has no secret here: the secret was never made, or was destroyed,
+// and every file of the epoch with it.
 var ErrNoEpoch = errors.New("epoch has no secret")
 
 const (
@@ -31,9 +31,10 @@ const (
 	infoShare = "detach/v1 share"
 )
 
-// Keyring is a directory of epoch secrets, one file each: EPOCH.key, 64 hex digits and a
-// newline, mode 0600. Several processes may share it. Nothing is cached: the secret is read
-// each time, so a deleted file is a destroyed secret, immediately and in every process.
+// Keyring is a directory of epoch secrets, one file each: EPOCH.key, 64 hex digits and a newline,
+// mode 0600. Several processes may share it. Nothing is cached: the secret is read each time, so a
+// deleted file is a destroyed secret, immediately and in every process. A Keyring is safe for
+// concurrent use.
 type Keyring struct {
 	dir string
 
@@ -75,9 +76,9 @@ func ReadKeyring(dir string) (*Keyring, error) {
 		}
 		epoch, err := ParseEpoch(name)
 		if err != nil {
-			return nil, fmt.Errorf("key file %s: its name is %w: move it elsewhere", filepath.Join(dir, entry.Name()), err)
+			return nil, fmt.Errorf("the name of key file %s is %w: move the file elsewhere", filepath.Join(dir, entry.Name()), err)
 		}
-		// A file that was deleted since the directory was read is a secret that was destroyed.
+		// If the file was deleted since the directory was read, the secret was destroyed.
 		if _, err := r.secret(epoch); err != nil && !errors.Is(err, ErrNoEpoch) {
 			return nil, err
 		}
@@ -86,7 +87,7 @@ func ReadKeyring(dir string) (*Keyring, error) {
 }
 
 // refuseShared refuses a directory that others can write to: they could replace our secrets with
-// theirs. Others who can only read it learn which epochs there are, and no secret.
+// theirs. Others who can only read the directory learn which epochs there are, and no secret.
 func refuseShared(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -98,8 +99,8 @@ func refuseShared(dir string) error {
 	return nil
 }
 
-// Ensure makes the epoch's secret if there is none. When it returns nil the secret is on disk, also
-// if another process made it, and links that need it may be given away.
+// Ensure makes the epoch's secret if there is none. When Ensure returns nil the secret is on disk,
+// also if another process made it, and links that need it may be given away.
 func (r *Keyring) Ensure(e Epoch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,14 +108,14 @@ func (r *Keyring) Ensure(e Epoch) error {
 	if errors.Is(err, ErrNoEpoch) {
 		delete(r.synced, e)
 		if err = r.create(e); err == nil {
-			_, err = r.secret(e) // ours, or the one of another process that was faster
+			_, err = r.secret(e) // ours, or that of another process that was faster
 		}
 	}
 	if err != nil || r.synced[e] {
 		return err
 	}
-	// The bytes of the file were synced before it got its name. Another process may have given it
-	// the name, and not have synced the directory yet.
+	// The bytes of the file were synced before the file got its name. If another process made it,
+	// that process may not have synced the directory yet.
 	if err := durable.SyncDir(r.dir); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -123,7 +124,7 @@ func (r *Keyring) Ensure(e Epoch) error {
 }
 
 // create writes a secret to a temporary file, and links that to the epoch's name. link(2) never
-// replaces a file, so one of several processes wins, and none reads half a file.
+// replaces a file, so one of several processes wins, and all of them read a whole file.
 func (r *Keyring) create(e Epoch) error {
 	if err := removeLeftovers(r.dir); err != nil {
 		return fmt.Errorf("keyring: %w", err)
@@ -138,8 +139,8 @@ func (r *Keyring) create(e Epoch) error {
 	}
 	_, err = tmp.WriteString(hex.EncodeToString(s.bytes()) + "\n")
 	if err = errors.Join(err, tmp.Sync()); err == nil {
-		// Before tmp is closed, which gives up its lock: a file without a lock and this name is a
-		// leftover.
+		// Link before closing tmp, which gives up its lock: a file of this name without a lock is
+		// a leftover.
 		err = os.Link(tmp.Name(), r.path(e))
 	}
 	if errors.Is(err, fs.ErrExist) {
@@ -157,7 +158,7 @@ func removeLeftovers(dir string) error { return durable.RemoveAbandoned(dir, new
 
 func (r *Keyring) path(e Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
 
-// secret reads the epoch's file. It opens no file whose name is not an epoch's.
+// secret reads the epoch's file. It opens only files whose name is an epoch's.
 func (r *Keyring) secret(e Epoch) (secret, error) {
 	if _, err := ParseEpoch(string(e)); err != nil {
 		return secret{}, fmt.Errorf("keyring: %w", err)

@@ -19,16 +19,16 @@ import (
 const (
 	// LinkKID is the kid of mode "link", which needs no epoch's secret.
 	LinkKID = "link"
-	// MaxMeta bounds meta.jwe, which is read whole for every request of a page. Names and types
-	// have a few hundred bytes.
+	// MaxMeta bounds meta.jwe, which the gateway reads whole for every request of a page. Names and
+	// types have a few hundred bytes.
 	MaxMeta = 64 << 10
 
 	infoMeta = "detach/v1 meta"
 )
 
 var (
-	// ErrWrongKey says that the key does not open this meta.jwe. A meta.jwe that was altered cannot
-	// be told from one under another key.
+	// ErrWrongKey says that the key does not open this meta.jwe. An altered meta.jwe gives the same
+	// error: it cannot be told from a meta.jwe under another key.
 	ErrWrongKey = errors.New("wrong key")
 
 	errMetaForm = errors.New("malformed meta.jwe")
@@ -68,8 +68,8 @@ func (m Meta) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It ignores members that it does not know: later
-// versions may have them.
+// UnmarshalJSON reads what MarshalJSON writes. It ignores unknown members: later versions may have
+// them.
 func (m *Meta) UnmarshalJSON(b []byte) error {
 	var w metaJSON
 	if err := json.Unmarshal(b, &w); err != nil {
@@ -96,15 +96,9 @@ func (k Key) SealMeta(m Meta, kid string) ([]byte, error) {
 	if k.absent() {
 		return nil, errors.New("seal metadata: absent key")
 	}
-	if err := checkKID(kid); err != nil {
-		return nil, fmt.Errorf("seal metadata: %w", err)
-	}
-	key, err := k.metaKey()
-	if err != nil {
-		return nil, fmt.Errorf("seal metadata: %w", err)
-	}
+	key, keyErr := k.metaKey()
 	plain, err := json.Marshal(m)
-	if err != nil {
+	if err = errors.Join(checkKID(kid), keyErr, err); err != nil {
 		return nil, fmt.Errorf("seal metadata: %w", err)
 	}
 	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: key, KeyID: kid}, nil)
@@ -152,8 +146,8 @@ func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	return m, nil
 }
 
-// MetaKeyID returns the kid of a meta.jwe: "link", or the name of an epoch. No key has
-// authenticated it yet, and anyone can write it.
+// MetaKeyID returns the kid of a meta.jwe: "link", or the name of an epoch. The kid is not
+// authenticated: anyone can write it.
 //
 // The header must have the members alg, enc and kid, and no other: no compression (zip), no other
 // key or certificate (jwk, x5u), no extension (crit).
@@ -177,8 +171,7 @@ func MetaKeyID(jwe []byte) (string, error) {
 	return header.Kid, nil
 }
 
-// splitJWE decodes the five parts of RFC 7516 section 3.1. It is strict, so that one JWE has one
-// spelling.
+// splitJWE decodes the five parts of RFC 7516 section 3.1. It is strict: one JWE has one spelling.
 func splitJWE(jwe []byte) (parts [5][]byte, err error) {
 	if len(jwe) > MaxMeta || bytes.ContainsAny(jwe, "\r\n") {
 		return parts, errMetaForm

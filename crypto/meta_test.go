@@ -163,8 +163,7 @@ func TestOnlyOurHeaderIsAccepted(t *testing.T) {
 }
 
 func TestLongMetadataIsRefused(t *testing.T) {
-	m := testMeta
-	m.Name = strings.Repeat("n", MaxMeta)
+	m := Meta{Name: strings.Repeat("n", MaxMeta), Created: testMeta.Created}
 	if _, err := (Key{testSecret(1)}).SealMeta(m, LinkKID); err == nil || len(err.Error()) > 100 {
 		t.Errorf("sealed, or the error quotes it: %.200v", err)
 	}

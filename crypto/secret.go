@@ -24,19 +24,19 @@ var (
 	// fragment that lost only its last digit usually still decodes to 32 bytes, and gives
 	// ErrWrongKey later.
 	ErrFragmentIncomplete = errors.New("link fragment is incomplete")
-	// ErrFragmentInvalid says that this is neither the multibase base58btc form of 32 bytes nor the
-	// beginning of one.
+	// ErrFragmentInvalid says that a fragment is neither the multibase base58btc form of 32 bytes
+	// nor the beginning of such a form.
 	ErrFragmentInvalid = errors.New("link fragment is invalid")
 )
 
-// secret is 32 bytes that do not print. Its methods answer every verb of fmt. In an unexported
-// field fmt may not call methods and prints the memory instead: there the handle shows as an
+// secret is 32 bytes that do not print. Its methods answer every verb of fmt. For an unexported
+// field fmt cannot call methods and prints the memory instead, where the handle shows as an
 // address. The handle is of a string, because with an unsuitable verb fmt prints the array that a
-// pointer points to, but never a string. Handles are also comparable: by one pointer, and so in
-// constant time.
+// pointer points to, but never a string. Comparing two handles compares one pointer, in constant
+// time.
 //
-// The zero secret stands for the absence of a secret. It has no bytes, and what is derived from it
-// is absent too. It is not a secret of 32 zero bytes.
+// The zero secret stands for the absence of a secret. It has no bytes, and everything derived from
+// it is absent too. It is not a secret of 32 zero bytes.
 type secret struct {
 	h unique.Handle[string]
 }
@@ -151,8 +151,8 @@ func ParseShare(s string) (Share, error) {
 	return Share{v}, err
 }
 
-// ParseFragment reads the form that Encode writes. It returns ErrFragmentIncomplete or
-// ErrFragmentInvalid otherwise.
+// ParseFragment reads the form that Encode writes. For anything else it returns
+// ErrFragmentIncomplete or ErrFragmentInvalid.
 func ParseFragment(s string) (Fragment, error) {
 	v, err := parseSecret(s)
 	return Fragment{v}, err

@@ -17,7 +17,7 @@ const (
 	maxTicket = 1024
 )
 
-// ErrTicket says that this is not a ticket, was altered, or was sealed for something else.
+// ErrTicket says that a text is not a ticket, was altered, or was sealed for something else.
 var ErrTicket = errors.New("invalid ticket")
 
 // SealTicket encrypts a few bytes under the epoch's secret, bound to aad, and returns EPOCH "."

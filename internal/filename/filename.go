@@ -1,9 +1,9 @@
-// Package filename makes the file names that strangers chose safe, and this holds: a name that
+// Package filename makes the file names that senders chose safe, and this holds: a name that
 // [Clean] returns is one element of a path, on one line, that no system hides, refuses or takes for
 // a device, and cleaning it again changes nothing.
 //
-// The script of the gateway's pages has the same rules (gateway/web/link.js), and the tests hold
-// both to testdata/names.json.
+// The script of the gateway's pages has the same rules (gateway/web/link.js), and the tests compare
+// both with testdata/names.json.
 package filename
 
 import (
@@ -23,22 +23,23 @@ const (
 	// MaxText is the limit of [Clip] in bytes.
 	MaxText = 1 << 10
 
-	// maxName is in bytes. File systems allow 255; what is left is for " (2)", for a browser's
+	// maxName is in bytes. File systems allow 255; the rest is for " (2)", for a browser's
 	// ".crdownload" and for the suffix of an unfinished download.
 	maxName = 200
-	// maxExtension is the longest end of a name that is taken for an extension.
+	// maxExtension is the length of the longest end of a name that counts as an extension.
 	maxExtension = 20
 )
 
 // Display returns a name as people read it in a mail: the last element of a path, without control
-// characters and marks that turn the writing direction, on one line, shortened. It is "" if nothing
-// is left. Characters that only some file systems refuse are kept: a name is shown as it was meant.
+// characters and marks that turn the writing direction, on one line, shortened; "" if nothing is
+// left. It keeps characters that only some file systems refuse: mails show the name that the sender
+// meant.
 func Display(name string) string { return Shorten(lastElement(name)) }
 
-// Clean returns a name under which a file can be offered and saved on any system. To the rules of
-// Display it adds: the characters that Windows forbids become "_", a name of a Windows device gets
-// a "_" before it, a leading "-" goes, which a shell's command would take for an option, and a name
-// of which nothing is left is [Nameless].
+// Clean returns a name under which any system can save the file. To the rules of Display it adds:
+// the characters that Windows forbids become "_", the name of a Windows device gets a "_" before
+// it, a leading "-", which a command would take for an option, is removed, and an empty name
+// becomes [Nameless].
 func Clean(name string) string {
 	name = strings.TrimLeft(forbidden.Replace(lastElement(name)), ". -")
 	if device.MatchString(name) {
@@ -50,12 +51,12 @@ func Clean(name string) string {
 	return Shorten(name)
 }
 
-// lastElement does not know which system a name comes from, so both slashes separate.
+// lastElement splits at both slashes, because a name may come from any system.
 func lastElement(name string) string {
 	name = strings.TrimRight(strings.Map(visible, name), `/\ `)
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	name = strings.Join(strings.Fields(name), " ") // "photo.jpg          .exe" shows its end again
-	return strings.Trim(name, ". ")                // neither hidden nor ".."; Windows drops those at the end
+	name = strings.Join(strings.Fields(name), " ") // so that "photo.jpg          .exe" shows its end
+	return strings.Trim(name, ". ")                // neither hidden nor ".."; Windows drops dots at the end
 }
 
 func visible(r rune) rune {
@@ -95,8 +96,7 @@ func extension(name string) string {
 }
 
 // Unique makes names different from each other: "a.pdf", "a (2).pdf". Names that some file system
-// takes for the same are the same: those that differ in capitals alone, or in the two ways to write
-// an é.
+// takes for equal are equal: names that differ only in capitals, or in the two ways to write an é.
 func Unique(names []string) []string {
 	unique := make([]string, len(names))
 	taken := make(map[string]bool, len(names))
@@ -119,8 +119,8 @@ func numbered(name string, n int) string {
 	return fmt.Sprintf("%s (%d)%s", strings.TrimSuffix(name, ext), n, ext)
 }
 
-// Clip returns valid UTF-8 of at most MaxText bytes: what metadata and file lists hold of a name or
-// of a media type. Longer texts are cut, since refusing them would refuse the mail.
+// Clip returns valid UTF-8 of at most MaxText bytes, for names and media types in metadata and file
+// lists. It cuts longer texts, because refusing them would refuse the mail.
 func Clip(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= MaxText {

@@ -16,7 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// testCase is one of testdata/names.json.
+// testCase is one element of testdata/names.json.
 type testCase struct {
 	Why, Name, Clean string
 	Display          *string // nil: the same as Clean
@@ -43,7 +43,7 @@ func TestNamesAreSafeToShowAndToSave(t *testing.T) {
 			t.Errorf("%s: display: got %q, then %q; want %q", tt.Why, got, Display(got), want)
 		}
 	}
-	// JSON cannot hold this one.
+	// This name cannot stand in JSON.
 	if got, want := Clean("bad\xff\xfe.pdf"), "bad\uFFFD\uFFFD.pdf"; got != want {
 		t.Errorf("invalid UTF-8: got %q, want %q", got, want)
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	// ErrIncomplete says that this is the beginning of a link whose end was lost on the way.
+	// ErrIncomplete says that a text is the beginning of a link whose end was lost on the way.
 	ErrIncomplete = crypto.ErrFragmentIncomplete
-	// ErrInvalid says that this is not a link to a file.
+	// ErrInvalid says that a text is not a link to a file.
 	ErrInvalid = errors.New("not a link to a detached file")
 )
 
@@ -55,7 +55,7 @@ func (l Link) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 var baseForm = regexp.MustCompile(`^((?i)https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)((?:/[A-Za-z0-9._~-]+)*)/?$`)
 
 // ParseBase reads the beginning of links: scheme and host in any case, an optional path prefix, an
-// optional slash at the end. It returns it in the form that links have. No error quotes s.
+// optional slash at the end. It returns the base in the form that links have. No error quotes s.
 func ParseBase(s string) (string, error) {
 	m := baseForm.FindStringSubmatch(s)
 	if m == nil {
@@ -73,7 +73,7 @@ func ParseBase(s string) (string, error) {
 const cidLength = 59
 
 // ParseCID accepts the one form of CID that names an object: version 1, dag-pb, sha2-256, in
-// lower-case base32. Other forms may name the same block or another kind of content, and in ledger
+// lower-case base32. Other forms may name the same block or another kind of content, but in ledger
 // and paths an object must have one name.
 func ParseCID(s string) (cid.Cid, error) {
 	if len(s) != cidLength || s[0] != 'b' {

@@ -15,12 +15,12 @@ import (
 const (
 	// maxInput bounds what is parsed, in bytes. A link has 120 characters and its prefix.
 	maxInput = 8 << 10
-	// maxPieces is how many pieces white space may have cut a fragment of 45 characters into.
+	// maxPieces bounds the pieces into which white space may have cut a fragment of 45 characters.
 	maxPieces = 8
 )
 
-// Parse reads a link as people paste it, and undoes what mail programs and scanners do to it. It
-// returns ErrIncomplete if the end is missing, and ErrInvalid if this is not a link.
+// Parse reads a link as people paste it, and undoes what mail programs and scanners do to links. It
+// returns ErrIncomplete if the end is missing, and ErrInvalid if s is not a link.
 func Parse(s string) (Link, error) {
 	if len(s) > maxInput {
 		return Link{}, ErrInvalid
@@ -33,8 +33,8 @@ func Parse(s string) (Link, error) {
 	case err != nil:
 		return Link{}, err
 	}
-	// White space is a wrapped line, or the end of the link with other text after it. The longest
-	// run of pieces that is a fragment belongs to the link.
+	// White space is a wrapped line, or the end of the link before other text. The longest run of
+	// pieces that is a fragment belongs to the link.
 	pieces := strings.FieldsFunc(tail, isBlank)
 	err = ErrIncomplete
 	for n := min(len(pieces), maxPieces); n > 0; n-- {
@@ -77,9 +77,9 @@ func parseHead(s string) (l Link, err error) {
 var cutTail = regexp.MustCompile(`/bafybei(?:[a-z2-7]{0,51}|[a-z2-7]{52}/(?:al?)?)$`)
 
 // ParsePath reads the path of a request to the gateway, percent-decoded once and without the
-// prefix: the CID, then the rest. Scanners re-encode "#", and the fragment arrives in the path:
-// "CID#A" or "CID/all#A", with "%23" if they did so twice. If only the fragment is wrong, ParsePath
-// returns ErrIncomplete or ErrInvalid and the CID.
+// prefix: the CID, then the rest. If a scanner has encoded the "#", the fragment arrives in the
+// path: "CID#A" or "CID/all#A", with "%23" if it was encoded twice. If only the fragment is wrong,
+// ParsePath returns ErrIncomplete or ErrInvalid and the CID.
 func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragment bool, err error) {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if len(first) > maxInput {
@@ -98,8 +98,8 @@ func ParsePath(path string) (c cid.Cid, rest string, f crypto.Fragment, hasFragm
 	return c, rest, f, hasFragment, err
 }
 
-// cutAll cuts the fragment off "all#A". Any other rest is returned unchanged: it may have names of
-// files in it.
+// cutAll cuts the fragment off "all#A". It returns any other rest unchanged, because that may
+// contain file names.
 func cutAll(rest string) (string, string, bool) {
 	if !strings.HasPrefix(rest, all[1:]) || len(rest) > maxInput {
 		return rest, "", false
@@ -127,10 +127,10 @@ func parseFragment(s string) (crypto.Fragment, error) {
 	return f, err
 }
 
-// encodedHash is "#" percent-encoded, once or several times: %23, %2523, %252523.
+// encodedHash matches "#" percent-encoded once or several times: %23, %2523, %252523.
 var encodedHash = regexp.MustCompile(`%(?:25)*23`)
 
-// maxEscapes is how often "#" may have been escaped for HTML: &#35;, &amp;#35;, &amp;amp;#35;.
+// maxEscapes bounds how often "#" was escaped for HTML: &#35;, &amp;#35;, &amp;amp;#35;.
 const maxEscapes = 3
 
 func decode(s string) string {
@@ -140,7 +140,7 @@ func decode(s string) string {
 	return encodedHash.ReplaceAllString(s, "#")
 }
 
-// wrap is a line break inside a link: plain, in the form of quoted-printable (RFC 2045 section
+// wrap matches a line break inside a link: plain, in the form of quoted-printable (RFC 2045 section
 // 6.7), or with the marks of a quoted reply on the next line.
 var wrap = regexp.MustCompile(`=?\r?\n[ \t>]*`)
 

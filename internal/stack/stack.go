@@ -1,5 +1,5 @@
-// Package stack says where a panic came from, and this holds: no argument of a function is printed.
-// debug.Stack prints the bytes of arguments, which may be part of a key.
+// Package stack says where a panic came from, and this holds: a trace has no arguments of
+// functions. debug.Stack prints the bytes of arguments, which may be part of a key.
 package stack
 
 import (
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// depth is more calls than a request or a message has on its stack.
+// depth bounds a trace. The stack of a request or of a message has fewer calls.
 const depth = 32
 
-// Trace returns the functions and lines on the stack, one in each line, its caller first.
+// Trace returns the functions on the stack with file and line, one on each line, the caller first.
 func Trace() string {
 	var calls [depth]uintptr
 	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls[:])])

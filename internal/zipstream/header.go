@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// Numbers from here on stand in the ZIP64 extra field, and the usual place has all bits set
+	// Numbers from here on stand in the ZIP64 extra field, and their usual field has all bits set
 	// (4.4.1.4).
 	large      = math.MaxUint32
 	manyFiles  = math.MaxUint16

@@ -22,8 +22,8 @@ type Entry struct {
 // Open opens the file of an entry at an offset. The Reader closes it.
 type Open func(entry int, offset int64) (io.ReadCloser, error)
 
-// A Reader reads an archive. It opens one file at a time, and only files that are read. It is not
-// safe for concurrent use.
+// A Reader reads an archive. It has at most one file open, and opens only files that are read. It
+// is not safe for concurrent use.
 //
 // Read returns ErrEntry, in place of the last bytes of a file, if the file is shorter or longer
 // than its entry says or has another CRC-32. The CRC-32 is not checked if reading began in the
@@ -91,9 +91,9 @@ func (a *Reader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Read implements io.Reader. It returns no bytes before a byte of a file was read, so an archive
-// whose first file cannot be opened does not begin. It reads from one file only, since a source may
-// be slow.
+// Read implements io.Reader. It reads on until it has a byte of a file, so if the first file cannot
+// be opened, Read returns no byte of the archive. One call reads from one file only, because a
+// source may be slow.
 func (a *Reader) Read(p []byte) (n int, err error) {
 	if a.err != nil {
 		return 0, a.err

@@ -21,7 +21,7 @@ import (
 
 var date = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
 
-// source has the files of an archive, and counts what is opened.
+// source has the files of an archive, and notes which are opened and how many are open.
 type source struct {
 	names    []string
 	contents [][]byte
@@ -121,12 +121,12 @@ func readWithGo(t *testing.T, path string, s *source) {
 			t.Errorf("file %d: of %v, with mode %v and method %d", i, f.Modified, f.Mode(), f.Method)
 		}
 		if f.Flags&8 != 0 {
-			t.Errorf("file %d: its size stands after it", i)
+			t.Errorf("file %d: has a data descriptor", i)
 		}
 	}
 }
 
-// A reader that does not wait for the end has only the local headers.
+// The script also checks the local headers, on which streaming readers depend.
 const python = `
 import sys, zipfile, zlib
 z = zipfile.ZipFile(sys.argv[1])
@@ -214,7 +214,7 @@ func TestOnlyFilesThatAreReadAreOpened(t *testing.T) {
 	}
 }
 
-// The error comes before the archive could be taken for complete.
+// The error comes before the last byte of the file, so the archive never looks complete.
 func TestFileThatDiffersFromItsEntryIsAnError(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tt := range map[string]struct {
@@ -253,7 +253,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// sparse writes a file with holes in it.
+// sparse writes a file with holes in place of zeros.
 type sparse struct{ *os.File }
 
 var hole = make([]byte, 1<<20)
