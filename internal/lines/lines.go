@@ -7,9 +7,9 @@ import "bytes"
 // Index returns the offset of the first line of b that begins with c, or -1. A line begins after a
 // LF; the start of b does not count, because it may be within a line.
 //
-// Index searches for c, and then looks at the byte before it, because a large mail is mostly base64,
-// which has a line end every 78 bytes but neither dashes nor dots. Index skips the rest of a line
-// that has c elsewhere, so it makes at most two searches for each line.
+// Index searches for c, and then looks at the byte before it, because a large mail is mostly
+// base64, which has a line end every 78 bytes but neither dashes nor dots. Index skips the rest of
+// a line that has c elsewhere, so it makes at most two searches for each line.
 func Index(b []byte, c byte) int {
 	for n := 0; ; {
 		i := bytes.IndexByte(b[n:], c)

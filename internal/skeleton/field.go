@@ -30,8 +30,8 @@ var ErrNoField = errors.New("no " + Field + " field in the mail's header")
 // field holds a link, Links returns ErrNoField, or the last field's error, which wraps
 // link.ErrIncomplete or link.ErrInvalid.
 //
-// Links searches only the mail's own header. Programs may have added fields and an mbox "From " line
-// on top, and may have changed folding and line ends, since Detach wrote the field.
+// Links searches only the mail's own header. Programs may have added fields and an mbox "From "
+// line on top, and may have changed folding and line ends, since Detach wrote the field.
 func Links(mail io.Reader) ([]link.Link, error) {
 	var links []link.Link
 	failed := ErrNoField

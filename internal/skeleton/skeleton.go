@@ -99,8 +99,8 @@ func Open(r io.Reader) (*Message, error) {
 // Size returns the number of bytes of the message.
 func (m *Message) Size() int64 { return m.head.Size }
 
-// Restore writes the message to w. It must be called at most once. If it returns an error, the caller
-// must discard the bytes written so far.
+// Restore writes the message to w. It must be called at most once. If it returns an error, the
+// caller must discard the bytes written so far.
 func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
 	out := &checkedWriter{w: w, left: m.head.Size, sum: NewSum()}
 	pos := int64(0)
@@ -146,8 +146,8 @@ func copyN(w io.Writer, r io.Reader, n int64) error {
 	return err
 }
 
-// parse reads and checks the JSON. It counts the values before it unpacks them, because two bytes of
-// JSON can become forty.
+// parse reads and checks the JSON. It counts the values before it unpacks them, because two bytes
+// of JSON can become forty.
 func (h *Head) parse(line []byte) error {
 	if bytes.Count(line, []byte(",")) > maxValues {
 		return errors.New("its head has too many values")

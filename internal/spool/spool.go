@@ -1,5 +1,5 @@
-// Package spool keeps the bytes of a mail while it passes through: the first MiB in memory, the rest
-// in an unlinked file.
+// Package spool keeps the bytes of a mail while it passes through: the first MiB in memory, the
+// rest in an unlinked file.
 package spool
 
 import (
@@ -28,7 +28,8 @@ var (
 )
 
 // A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in an
-// unlinked temporary file, so a crash leaves no mail on the disk. It is not safe for concurrent use.
+// unlinked temporary file, so a crash leaves no mail on the disk. It is not safe for concurrent
+// use.
 type Spool struct {
 	dir   string
 	mem   []byte

@@ -1,7 +1,7 @@
-// Package texts has everything that people read in mails and on pages, in their languages, and this
-// holds: every language says everything that English says, and fills in the same values.
+// Package texts has all texts that people read in mails and on pages, in each language. The
+// invariant: every language has all texts that English has, with the same values to fill in.
 //
-// There is one file for each language, languages/CODE.toml; en.toml explains them. Configuration,
+// Each language has a file, languages/CODE.toml; en.toml explains its entries. Configuration,
 // notice and pages offer the languages that [All] returns.
 package texts
 
@@ -33,7 +33,7 @@ type Language struct {
 
 	Units struct {
 		DecimalSign string   `toml:"decimal_sign"`
-		Names       []string `toml:"units"` // of 1,000 bytes, of 1,000 times that, and so on
+		Names       []string `toml:"units"` // 1,000 bytes, 1,000 times that, and so on
 	} `toml:"size"`
 	Date struct {
 		Day    string   `toml:"day"`
@@ -41,7 +41,7 @@ type Language struct {
 		First  string   `toml:"first"`
 		Months []string `toml:"months"`
 	} `toml:"date"`
-	// Detect has the words that tell texts in this language.
+	// Detect has the words by which texts in this language are recognized.
 	Detect struct {
 		Words []string `toml:"words"`
 	} `toml:"detect"`
@@ -51,14 +51,14 @@ type Language struct {
 	tag language.Tag
 }
 
-// Forms is a text in each plural form that the language has, by the form's name in CLDR.
+// Forms has a text in each plural form of the language, by the form's name in CLDR.
 type Forms map[string]string
 
 //go:embed languages/*.toml
 var files embed.FS
 
-// All returns the languages, English first, the others by their codes. The caller must not change
-// them.
+// All returns the languages: English first, then the others in the order of their codes. The caller
+// must not change them.
 var All = sync.OnceValue(func() []*Language {
 	entries, err := files.ReadDir("languages")
 	var all []*Language
@@ -80,7 +80,7 @@ var All = sync.OnceValue(func() []*Language {
 	return all
 })
 
-// English returns the language of people whose own has no file, and of the command line.
+// English returns the language of the command line, and of people whose own language has no file.
 func English() *Language { return All()[0] }
 
 // In returns the language with this code, or nil if it has no file.
@@ -101,12 +101,11 @@ var matcher = sync.OnceValue(func() language.Matcher {
 	return language.NewMatcher(tags)
 })
 
-// maxAcceptLanguage is more than any browser sends, and bounds the parsing of what a stranger
-// sends.
+// maxAcceptLanguage is more than any browser sends. It bounds the parsing of a stranger's input.
 const maxAcceptLanguage = 200
 
-// Preferred returns the language that fits the value of Accept-Language best (RFC 9110, 12.5.4), or
-// English.
+// Preferred returns the language that fits the value of Accept-Language best (RFC 9110 section
+// 12.5.4), or English.
 func Preferred(accept string) *Language {
 	if len(accept) > maxAcceptLanguage {
 		return English()
@@ -115,14 +114,14 @@ func Preferred(accept string) *Language {
 	return All()[i]
 }
 
-// Text returns the text of the pages with this key. A test holds that every key in use is there.
+// Text returns the text of the pages with this key. A test checks that every key in use exists.
 func (l *Language) Text(key string) string { return l.Pages[key] }
 
 var formNames = map[plural.Form]string{
 	plural.Other: "other", plural.Zero: "zero", plural.One: "one", plural.Two: "two", plural.Few: "few", plural.Many: "many",
 }
 
-// Form returns the text that goes with the number n.
+// Form returns the text in the plural form for n.
 func (l *Language) Form(texts Forms, n int) string {
 	if text, ok := texts[l.formName(n)]; ok {
 		return text
@@ -155,7 +154,7 @@ func (l *Language) Size(n int64) string {
 		return strings.ReplaceAll(l.Form(l.Bytes, int(n)), "{n}", strconv.FormatInt(n, 10))
 	}
 	v, unit := float64(n)/1000, 0
-	for v >= 999.5 && unit < len(l.Units.Names)-1 { // rounded it would be 1000
+	for v >= 999.5 && unit < len(l.Units.Names)-1 { // it would be rounded to 1000
 		v, unit = v/1000, unit+1
 	}
 	number := fmt.Sprint(math.Round(v))

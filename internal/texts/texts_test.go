@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Every language says everything that English says, in every plural form that it has, and fills in
-// the same values.
+// Every language has all texts of English, in all its plural forms, with the same values to fill
+// in.
 func TestEveryLanguageIsComplete(t *testing.T) {
 	if len(All()) < 4 || English().Code != "en" {
 		t.Fatalf("%d languages, the first is %q; want at least 4, and English first", len(All()), English().Code)
@@ -37,10 +37,10 @@ func TestEveryLanguageIsComplete(t *testing.T) {
 			}
 		}
 		if l.Units.DecimalSign == "" || len(l.Units.Names) != len(en.Units.Names) || l.Date.First == "" || l.Dir == "" || len(l.Date.Months) != 12 || len(l.Detect.Words) < 30 {
-			t.Errorf("%s: dir, decimal_sign, units, first, twelve months or 30 words are missing", l.Code)
+			t.Errorf("%s: lacks dir, decimal_sign, units, first, twelve months or 30 words", l.Code)
 		}
 		if !slices.Equal(values(l.Date.Day), values(en.Date.Day)) || !slices.Equal(values(l.Date.Moment), values(en.Date.Moment)) {
-			t.Errorf("%s: date: got %q and %q", l.Code, l.Date.Day, l.Date.Moment)
+			t.Errorf("%s: date: got %q and %q, want the values of English", l.Code, l.Date.Day, l.Date.Moment)
 		}
 	}
 }
@@ -49,26 +49,26 @@ func (l *Language) checkForms(t *testing.T, name string, forms Forms, english st
 	t.Helper()
 	from := 0
 	if name == "all" {
-		from = 2 // of one file there is no list
+		from = 2 // one file has no file list
 	}
 	for n := from; n < 1000; n++ {
 		if forms[l.formName(n)] == "" {
-			t.Fatalf("%s: %s: no form %q, as for %d", l.Code, name, l.formName(n), n)
+			t.Fatalf("%s: %s: lacks the form %q, which %d needs", l.Code, name, l.formName(n), n)
 		}
 	}
 	for form, text := range forms {
 		if text == "" || text != strings.TrimSpace(text) {
-			t.Errorf("%s: %s.%s: empty, or with blanks around it", l.Code, name, form)
+			t.Errorf("%s: %s.%s: is empty, or has blanks around it", l.Code, name, form)
 		}
 		for _, value := range values(english) {
-			if value != "{count}" && !strings.Contains(text, value) { // "one" may go without its number
-				t.Errorf("%s: %s.%s: no %s", l.Code, name, form, value)
+			if value != "{count}" && !strings.Contains(text, value) { // the form "one" may leave out the number
+				t.Errorf("%s: %s.%s: lacks %s", l.Code, name, form, value)
 			}
 		}
 	}
 }
 
-// values returns what a text fills in, sorted.
+// values returns the placeholders of a text, sorted.
 func values(text string) []string {
 	found := regexp.MustCompile(`\{\w+\}`).FindAllString(text, -1)
 	slices.Sort(found)
@@ -92,7 +92,7 @@ func TestSizesAreRoundedToTwoDigitsOrMore(t *testing.T) {
 	}
 }
 
-func TestFirstDayOfAMonthIsWrittenInItsOwnWay(t *testing.T) {
+func TestFirstDayOfAMonthHasItsOwnForm(t *testing.T) {
 	at := time.Date(2027, 2, 1, 0, 5, 0, 0, time.FixedZone("", 3600))
 	for code, want := range map[string][2]string{
 		"en": {"1 February 2027", "31 January 2027, 23:05 UTC"}, "de": {"1. Februar 2027", "31. Januar 2027, 23:05 UTC"},

@@ -7,8 +7,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice that
-// the RFC leaves them, so the layout is the encoded text itself.
+// quotedDecoder decodes quoted-printable (RFC 2045 section 6.7). Encoders differ in every choice
+// that the RFC leaves them, so the layout is the encoded text itself.
 type quotedDecoder struct {
 	raw  *spool.Spool
 	held []byte // a line end that may be the last
@@ -57,9 +57,9 @@ type quotedText struct {
 	held []byte
 }
 
-// decode returns how much of text it took; the rest is unfinished. It returns false if mail programs
-// differ about the text: it has a "=" that escapes nothing, characters that had to be escaped, or
-// blanks at the end of a line.
+// decode returns how much of text it took; the rest is unfinished. It returns false if mail
+// programs differ about the text: it has a "=" that escapes nothing, characters that had to be
+// escaped, or blanks at the end of a line.
 func (q *quotedText) decode(text []byte) (int, bool) {
 	for i := 0; i < len(text); {
 		n, ok := q.step(text[i:])
@@ -121,8 +121,8 @@ func (q *quotedText) literal(text []byte) {
 }
 
 // unescape decodes "=XX" at the start of text, or a soft line break with the blanks that transports
-// may have added to it. n is its length; n is 0 with ok true if text ends before it is complete, and
-// 0 with ok false if text starts with neither.
+// may have added to it. n is its length; n is 0 with ok true if text ends before it is complete,
+// and 0 with ok false if text starts with neither.
 func unescape(text []byte) (content []byte, n int, ok bool) {
 	if len(text) == 1 {
 		return nil, 0, true
@@ -147,8 +147,8 @@ func unescape(text []byte) (content []byte, n int, ok bool) {
 	return nil, n + end, true
 }
 
-// lineBreak returns the length of the line end at the start of text: 0 and true if text is the first
-// half of a line end, 0 and false if text starts with anything else.
+// lineBreak returns the length of the line end at the start of text: 0 and true if text is the
+// first half of a line end, 0 and false if text starts with anything else.
 func lineBreak(text []byte) (int, bool) {
 	switch {
 	case text[0] == '\n':

@@ -11,8 +11,9 @@ import (
 // MaxLine is the longest line of base64 and of quoted-printable (RFC 2045 sections 6.7 and 6.8).
 const MaxLine = 76
 
-// DecodeText decodes a text to read it. It returns ErrDamaged if the text cannot be decoded. certain
-// is false if mail programs may differ about the text; then content is what most of them show.
+// DecodeText decodes a text to read it. It returns ErrDamaged if the text cannot be decoded.
+// certain is false if mail programs may differ about the text; then content is what most of them
+// show.
 func DecodeText(encoding string, raw []byte) (content []byte, certain bool, err error) {
 	switch encoding {
 	case "7bit", "8bit", "binary":
@@ -35,7 +36,8 @@ func DecodeText(encoding string, raw []byte) (content []byte, certain bool, err 
 	return nil, false, ErrDamaged
 }
 
-// QuotedOffset returns how many bytes of raw, which is quoted-printable, decode to the first n bytes.
+// QuotedOffset returns how many bytes of raw, which is quoted-printable, decode to the first n
+// bytes.
 func QuotedOffset(raw []byte, n int) int {
 	_, off, _ := decodeQuotedText(raw, n)
 	return off

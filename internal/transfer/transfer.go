@@ -35,8 +35,8 @@ func Known(encoding string) bool {
 	return false
 }
 
-// NewExact returns the decoder of a known encoding. It keeps the layout in memory, and a large one in
-// a spool, whose file is in tempDir (see spool.New).
+// NewExact returns the decoder of a known encoding. It keeps the layout in memory, and a large one
+// in a spool, whose file is in tempDir (see spool.New).
 func NewExact(encoding, tempDir string) Decoder {
 	switch encoding {
 	case "base64":

@@ -21,18 +21,18 @@ const (
 // A codec turns a text's bytes into characters and back.
 type codec struct {
 	encoding encoding.Encoding // nil: the bytes are UTF-8 already
-	ascii    bool              // and only ASCII may be added to them
+	ascii    bool              // only ASCII may be added
 }
 
-// findCharset returns the charset of that name, and whether it is known. To know UTF-16's byte
-// order it looks at content.
+// findCharset returns the codec of the charset, and whether the charset is known. It takes UTF-16's
+// byte order from content.
 func findCharset(name string, content []byte) (codec, bool) {
 	switch name = strings.ToLower(strings.TrimSpace(name)); name {
 	case "utf-8", "utf8":
 		return codec{}, true
 	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us":
-		// RFC 2045 section 5.2. Bytes beyond ASCII are left as they are; their meaning is known
-		// only if they are UTF-8.
+		// RFC 2045 section 5.2. Bytes beyond ASCII are copied; their meaning is known only if they
+		// are UTF-8.
 		return codec{ascii: true}, true
 	case "utf-16", "utf-16be", "utf-16le":
 		order, ok := byteOrder(name, content)
@@ -53,10 +53,10 @@ func findCharset(name string, content []byte) (codec, bool) {
 	return codec{encoding: e}, err == nil && canonical != "x-user-defined"
 }
 
-// byteOrder returns the byte order of a UTF-16 text, and whether there is no doubt about it.
-// Without a mark it is big-endian (RFC 2781 section 4.3).
+// byteOrder returns the byte order of a UTF-16 text, and whether it is certain. A text without a
+// byte order mark is big-endian (RFC 2781 section 4.3).
 //
-// QUIRK: programs on Windows leave out the mark and write little-endian; the zeros of ASCII
+// QUIRK: programs on Windows leave out the mark and write little-endian. The zero bytes of ASCII
 // characters show it.
 func byteOrder(name string, content []byte) (unicode.Endianness, bool) {
 	switch {
@@ -88,7 +88,7 @@ func (c codec) decode(content []byte) (text string, clean bool) {
 	return string(b), err == nil && !bytes.Contains(b, []byte(replacement))
 }
 
-// encode encodes text, if the charset has all its characters. said is the text as it was encoded:
+// encode encodes text, if the charset has all its characters. said is the text that was encoded:
 // with composed letters and a plain apostrophe, if the charset has only these.
 func (c codec) encode(text string) (said string, encoded []byte, ok bool) {
 	if b, ok := c.exactly(text); ok {
@@ -107,34 +107,27 @@ func (c codec) exactly(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// offset is where in content the byte of its decoded text at the offset at comes from. After an
-// ASCII character it is immediately behind that: in a charset with shifts (RFC 1468) a shift may
-// follow, and an insertion has to stand before it.
+// offset returns the offset in content for the offset at in its decoded text. If an ASCII character
+// precedes it, the result is immediately after that character: in a charset with shifts (RFC 1468)
+// a shift may follow, and an insertion must come before the shift.
 func (c codec) offset(content []byte, text string, at int) (int, bool) {
 	if c.encoding == nil || at == 0 {
 		return at, true
 	}
-	behind := 0
-	if text[at-1] < utf8.RuneSelf {
-		at, behind = at-1, 1
+	if text[at-1] >= utf8.RuneSelf {
+		return c.consumed(content, at)
 	}
-	off, ok := c.consumed(content, at)
-	if ok && behind > 0 {
-		end, ok := c.consumed(content, at+behind)
-		for width := range 8 { // the character's own bytes, with a shift back to ASCII before it
-			if !ok || off+width+1 > end {
-				break
-			}
-			if got, _ := c.decode(content[:off+width+1]); len(got) == at+behind {
-				return off + width + 1, true
-			}
+	off, ok := c.consumed(content, at-1)
+	end, whole := c.consumed(content, at)
+	for width := 1; ok && whole && width <= 8 && off+width <= end; width++ { // with a shift to ASCII before it
+		if got, _ := c.decode(content[:off+width]); len(got) == at {
+			return off + width, true
 		}
-		return 0, false
 	}
-	return off, ok
+	return 0, false
 }
 
-// consumed is how many bytes of content decode to the first n bytes of its text.
+// consumed returns how many bytes of content decode to the first n bytes of its text.
 func (c codec) consumed(content []byte, n int) (int, bool) {
 	dst := make([]byte, n)
 	written, read := 0, 0
@@ -150,10 +143,5 @@ func (c codec) consumed(content []byte, n int) (int, bool) {
 }
 
 func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return !bytes.ContainsFunc(b, func(r rune) bool { return r >= utf8.RuneSelf })
 }

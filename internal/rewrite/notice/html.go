@@ -6,8 +6,7 @@ import (
 	"golang.org/x/net/html"
 )
 
-// htmlSpot finds the notice's place in HTML as a browser reads it: inside the body, where it is
-// seen.
+// htmlSpot finds the notice's place in HTML, as browsers read it: where the body is visible.
 func htmlSpot(text string, position Position) spot {
 	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1}
 	p.read(text)
@@ -25,7 +24,7 @@ func htmlSpot(text string, position Position) spot {
 	case p.htmlEnd >= 0:
 		at = p.htmlEnd
 	}
-	// On lines of its own the notice cannot make another too long (RFC 5322 section 2.1.1).
+	// The notice gets separate lines, so it makes no other line too long (RFC 5322 section 2.1.1).
 	s := spot{at: at}
 	if at > 0 && text[at-1] != '\n' && !(at == len(byteOrderMark) && strings.HasPrefix(text, byteOrderMark)) {
 		s.before = "\n"
@@ -36,24 +35,23 @@ func htmlSpot(text string, position Position) spot {
 	return s
 }
 
-// htmlPlaces are the offsets that matter in an HTML text, -1 if not found, and the state of the
-// search.
+// htmlPlaces has the offsets that matter in an HTML text, -1 if not found, and the search's state.
 type htmlPlaces struct {
 	top, bodyEnd, htmlEnd int
-	end                   int // of complete markup, which is seen
-	quote                 int // where the text that is replied to begins
+	end                   int // of the markup that is complete and visible
+	quote                 int // where the text replied to begins
 	signature             int
 
-	written     bool // text of the sender's was found
-	interleaved bool // and it goes on after a quotation
-	final       bool // the rest is what the sender replies to
+	written     bool // the sender's text was found
+	interleaved bool // the sender's text continues after a quotation
+	final       bool // the rest is the text replied to
 	tables      int  // open
 
-	inside string // the element that is skipped, with its content
-	depth  int    // of elements of that name
+	inside string // the element being skipped with its content
+	depth  int    // of open elements with that name
 }
 
-// unseen elements have text that is not shown.
+// unseen elements have text that browsers do not show.
 var unseen = map[string]bool{"script": true, "style": true, "title": true}
 
 // headTags may stand before the body begins.
@@ -62,13 +60,10 @@ var headTags = map[string]bool{"html": true, "head": true, "meta": true, "link":
 // rawTags swallow everything up to their end tag or, without one, to the end of the text.
 var rawTags = map[string]bool{"script": true, "style": true, "title": true, "textarea": true, "iframe": true, "noembed": true, "noframes": true, "noscript": true, "xmp": true, "plaintext": true}
 
-// read reads the text once.
 func (p *htmlPlaces) read(text string) {
-	z := html.NewTokenizer(strings.NewReader(text))
-	open, pos := "", len(text)-len(strings.TrimPrefix(text, byteOrderMark))
-	if pos > 0 {
-		z = html.NewTokenizer(strings.NewReader(text[pos:]))
-	}
+	rest := strings.TrimPrefix(text, byteOrderMark)
+	z := html.NewTokenizer(strings.NewReader(rest))
+	open, pos := "", len(text)-len(rest)
 	p.end = pos
 	for {
 		kind := z.Next()
@@ -121,7 +116,7 @@ func (p *htmlPlaces) text(raw, open string, start int) {
 	p.content(start)
 }
 
-// content notes a thing that is shown.
+// content notes visible content.
 func (p *htmlPlaces) content(at int) {
 	if p.top < 0 {
 		p.top = at
@@ -197,12 +192,12 @@ type replyKind int
 
 const (
 	ownText          replyKind = iota
-	quoteElement               // the element has the text that is replied to
-	quoteToEnd                 // the element, and everything after it
+	quoteElement               // the element has the text replied to
+	quoteToEnd                 // the element and everything after it are the text replied to
 	signatureElement           // the element is a signature
 )
 
-// replyClasses and replyIDs are the marks that mail programs give the parts of a reply.
+// replyClasses and replyIDs are the marks by which mail programs label the parts of a reply.
 var (
 	replyClasses = map[string]replyKind{
 		"gmail_quote": quoteElement, "gmail_quote_container": quoteElement, "moz-cite-prefix": quoteElement,
@@ -215,7 +210,7 @@ var (
 	}
 )
 
-// reply says what an element is in a reply.
+// reply returns the role of an element in a reply.
 func reply(name string, attrs map[string]string) replyKind {
 	for _, class := range strings.Fields(strings.ToLower(attrs["class"])) {
 		if kind, ok := replyClasses[class]; ok {
@@ -230,12 +225,12 @@ func reply(name string, attrs map[string]string) replyKind {
 	case name == "blockquote" && strings.EqualFold(attrs["type"], "cite"):
 		return quoteElement
 	case name == "div" && (strings.Contains(style, "border-top:solid#e1e1e11.0pt") || strings.Contains(style, "border-top:solid#b5c4df1.0pt")):
-		return quoteToEnd // Word's line above From: and Sent:
+		return quoteToEnd // Word draws a line above From: and Sent:
 	}
 	return ownText
 }
 
-// htmlText is the beginning of the text that HTML shows.
+// htmlText returns the beginning of the visible text of HTML.
 func htmlText(text string, limit int) string {
 	var b strings.Builder
 	z := html.NewTokenizer(strings.NewReader(text))

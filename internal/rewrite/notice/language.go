@@ -10,8 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// neighbours are small words of languages without texts of ours. Without them, mail in these
-// languages would be taken for a similar one.
+// neighbours has small words of languages for which package texts has no texts. Without these
+// words, mail in such a language would be taken for mail in a similar one.
 var neighbours = map[string]string{
 	"it": "il lo gli della delle dei di che è un una per con non sono si nel alla anche come grazie cordiali saluti buongiorno allegato questo questa ho ma da",
 	"pt": "o os as um uma não de do da dos das em no na que para com por se mas foi são é ao você obrigado segue anexo olá também muito seu sua está",
@@ -23,8 +23,8 @@ var neighbours = map[string]string{
 	"ro": "și de la în a cu pe nu este un o care din pentru mai sunt să vă mulțumesc bună ziua atașat",
 }
 
-// ChooseLanguage chooses the notice's language: as configured, or by the value of the message's
-// Content-Language (RFC 3282), or by what its text is written in.
+// ChooseLanguage chooses the notice's language: the configured one, or the one in the message's
+// Content-Language (RFC 3282), or the one its text is written in.
 func ChooseLanguage(configured, contentLanguage, text string) *texts.Language {
 	codes := []string{configured}
 	for _, tag := range strings.Split(contentLanguage, ",") {
@@ -42,13 +42,13 @@ func ChooseLanguage(configured, contentLanguage, text string) *texts.Language {
 }
 
 const (
-	// maxDetect is how many bytes of a text are looked at.
+	// maxDetect bounds the bytes of a text that are examined.
 	maxDetect = 4 << 10
-	// minHits, and half as many again as any other language has, leave no doubt.
+	// minHits, and 1.5 times the hits of every other language, are needed to be certain.
 	minHits = 4
 )
 
-// detectLanguage returns the code of the language that a text has many small words of, or "".
+// detectLanguage returns the code of the language whose small words a text uses, or "" if in doubt.
 func detectLanguage(text string) string {
 	votes := detector()
 	hits := map[string]int{}
@@ -73,7 +73,7 @@ func detectLanguage(text string) string {
 	return code
 }
 
-// sample is the beginning of a text, without the lines it quotes.
+// sample returns the beginning of a text, without quoted lines.
 func sample(text string) string {
 	var b strings.Builder
 	for len(text) > 0 && b.Len() < maxDetect {

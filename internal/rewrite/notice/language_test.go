@@ -28,7 +28,7 @@ func TestHeading(t *testing.T) {
 	}
 }
 
-// A language is named only if there is no doubt, also one that has no notice.
+// A language is recognized only if it is certain. It may be one that has no notice.
 func TestDetectLanguage(t *testing.T) {
 	for text, want := range map[string]string{
 		"Hi Bob,\n\nplease find attached the report that you asked for. It is the final version and we have not changed any of the numbers.":               "en",

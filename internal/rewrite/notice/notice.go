@@ -11,17 +11,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// A Notice says which files were taken out of a mail, and where they are.
+// A Notice says which files were taken out of a mail, and where they can be downloaded.
 type Notice struct {
 	Language *texts.Language
 	Files    []File
-	All      string    // the link to all files; empty: there is none
+	All      string    // the link to all files; may be empty
 	Expires  time.Time // when the links stop working; zero: never
 }
 
-// A File is one that was taken out.
+// A File is a file that was taken out.
 type File struct {
-	Name string // fit to be shown
+	Name string // safe to show
 	Size int64  // bytes
 	Link string // ASCII
 }
@@ -34,13 +34,13 @@ func (n *Notice) heading() string {
 	return n.fill(forms, date)
 }
 
-// fill fills in the plural form that goes with the number of files.
+// fill fills in the plural form for the number of files.
 func (n *Notice) fill(forms texts.Forms, date string) string {
 	return strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{date}", date).Replace(n.Language.Form(forms, len(n.Files)))
 }
 
-// text is the notice in plain text, its lines parted by \n, each link on a line of its own. No line
-// ends in a blank, so in a flowed text each ends a paragraph (RFC 3676 section 4.1).
+// text returns the notice in plain text, its lines separated by \n, each link on a separate line.
+// No line ends in a blank, so in a flowed text each ends a paragraph (RFC 3676 section 4.1).
 func (n *Notice) text(flowed bool) string {
 	var b strings.Builder
 	b.WriteString(n.heading())
@@ -57,13 +57,13 @@ func (n *Notice) text(flowed bool) string {
 	return b.String()
 }
 
-// boxStyle sets both colors of each pair, so the notice can be read on any ground, and a mail
-// program that darkens a mail turns them together.
+// boxStyle sets text and background colors together, so the notice is readable on any background,
+// and a mail program with a dark mode inverts both.
 const boxStyle = "clear:both;margin:1em 0;padding:1em;border:1px solid #888;background:#eee;color:#222;" +
 	"font:14px sans-serif;word-break:break-word"
 
-// html is the notice in HTML, in ASCII, so it can stand in any charset. The text of a link is where
-// it leads.
+// html returns the notice in HTML. It is ASCII, so it fits into any charset. The text of each link
+// is its URL.
 func (n *Notice) html() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s", boxStyle, asciiHTML(n.heading()))
@@ -77,7 +77,7 @@ func (n *Notice) html() string {
 	return b.String()
 }
 
-// entry is what can be downloaded, and the link to it.
+// entry formats a description of a download, and the link to it.
 const entry = "<br><br>\n%s<br>\n%s"
 
 func htmlLink(url string) string {
@@ -85,7 +85,7 @@ func htmlLink(url string) string {
 	return `<a style="color:#05c" href="` + url + `">` + url + "</a>"
 }
 
-// maxHTMLName keeps the line that a name stands in under the 998 bytes of RFC 5322 section 2.1.1.
+// maxHTMLName keeps the line that has a name under the 998 bytes of RFC 5322 section 2.1.1.
 const maxHTMLName = 850
 
 func htmlName(name string) string {
@@ -109,11 +109,11 @@ func asciiHTML(s string) string {
 	return b.String()
 }
 
-// ContentType is that of the notice as an entity of its own.
+// ContentType is the Content-Type of the entity that Entity returns.
 const ContentType = "text/plain; charset=utf-8"
 
-// Entity returns the notice as the body of an entity of its own, of type ContentType, in lines that
-// end with eol, and its transfer encoding.
+// Entity returns the notice as the body of a separate entity, in lines that end with eol, and its
+// transfer encoding.
 func (n *Notice) Entity(eol string) (content []byte, encoding string) {
 	content = []byte(strings.ReplaceAll(n.text(false)+"\n", "\n", eol))
 	if isASCII(content) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Even with a name of 60 letters beyond ASCII, in 8bit text and with the longest of escapes in
-// HTML. (Quoted-printable makes nine bytes of each letter and goes over.)
+// The notice stays small even for a name of 60 letters beyond ASCII, in 8bit text and with the
+// longest escapes in HTML. (Quoted-printable needs nine bytes for such a letter, and is larger.)
 func TestNoticeIsSmallWithLongNames(t *testing.T) {
 	for name, limit := range map[string]int{
 		strings.Repeat("n", 60) + ".pdf": 1000,

@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// A spot is where in a text the notice goes, and what separates it from the text before and after.
+// A spot is the place of the notice in a text, and what separates it from the text around it.
 type spot struct {
 	at            int
 	before, after string
 }
 
 const (
-	// maxReplyLines is the longest text that is searched for a quotation.
+	// maxReplyLines is the length of the longest text that is searched for a quotation.
 	maxReplyLines = 50_000
-	// maxSignature is generous; if there are more lines below "-- ", they are not a signature.
+	// maxSignature is generous. More lines below "-- " are not a signature.
 	maxSignature = 30
 )
 
-// A line of a text, without its line end.
+// A line is a line of a text, without its line end.
 type line struct {
 	off  int
 	text string
@@ -39,14 +39,13 @@ func splitLines(text string) []line {
 	return lines
 }
 
-// plainSpot finds the notice's place in plain text: at the top; or below the text that the sender
-// wrote, and above the one it replies to; or at the end.
+// plainSpot finds the notice's place in plain text: at the top, or below the sender's text and
+// above the text replied to, or at the end.
 func plainSpot(text string, position Position, flowed bool) spot {
 	start := len(text) - len(strings.TrimPrefix(text, byteOrderMark))
 	switch {
 	case strings.TrimSpace(text[start:]) == "":
-		// The line end that an empty text seems to have before the delimiter may be the blank line
-		// of its header.
+		// The line end between an empty text and its delimiter may be the header's blank line.
 		return spot{at: len(text), after: "\n"}
 	case position == Top:
 		return spot{at: start, after: "\n\n"}
@@ -63,21 +62,20 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	return spot{len(text), "\n" + gap(text+"\n", flowed), ""}
 }
 
-// gap is the line ends that make a blank line after the text above.
+// gap returns the line ends that make a blank line after the text above.
 func gap(above string, flowed bool) string {
 	above = strings.ReplaceAll(above, "\r\n", "\n")
 	blanks := len(above) - len(strings.TrimRight(above, "\n")) - 1
 	want := 1
-	// A blank at its end continues a flowed line into the next (RFC 3676 section 4.1), so one blank
-	// line only ends the paragraph.
+	// A flowed line that ends in a blank continues in the next line (RFC 3676 section 4.1), so one
+	// blank line would only end its paragraph.
 	if last := strings.TrimRight(above, "\n"); flowed && strings.HasSuffix(last, " ") && !strings.HasSuffix(last, "\n-- ") {
 		want = 2
 	}
 	return strings.Repeat("\n", max(0, want-blanks))
 }
 
-// newTextEnd is the line that the notice stands above, or -1 if no line is certain to end what the
-// sender wrote.
+// newTextEnd returns the first line after the sender's text, or -1 if no line certainly ends it.
 func newTextEnd(lines []line) int {
 	quote := quoteStart(lines)
 	signature, written := -1, false
@@ -107,8 +105,8 @@ var (
 	attribution = regexp.MustCompile(`(?i)^\s*(on|am|le|el|il|op|em|den) .*\d`)
 )
 
-// quoteStart is the first line of the text that is replied to, if only that follows; else
-// len(lines).
+// quoteStart returns the first line of the text replied to, if the rest is only that text;
+// otherwise len(lines).
 func quoteStart(lines []line) int {
 	for i, l := range lines {
 		switch {
@@ -121,14 +119,14 @@ func quoteStart(lines []line) int {
 		case l.quoted() && onlyQuoted(lines[i:]):
 			return attributionStart(lines, i)
 		case l.quoted():
-			return len(lines) // answered between or below the lines
+			return len(lines) // the sender answers between or below the quoted lines
 		}
 	}
 	return len(lines)
 }
 
-// headerBlock reports whether lines begin with the fields that Outlook puts above the text it
-// replies to.
+// headerBlock reports whether lines begin with the fields that Outlook puts above the text replied
+// to.
 func headerBlock(lines []line) bool {
 	if !fromField.MatchString(lines[0].text) {
 		return false
@@ -142,8 +140,8 @@ func headerBlock(lines []line) bool {
 	return others >= 2
 }
 
-// onlyQuoted reports whether lines have no text of the sender's. A signature and a mailing list's
-// footer may follow.
+// onlyQuoted reports whether the sender wrote none of the lines. A signature and a mailing list's
+// footer may follow the quoted ones.
 func onlyQuoted(lines []line) bool {
 	for _, l := range lines {
 		switch {
@@ -156,8 +154,8 @@ func onlyQuoted(lines []line) bool {
 	return true
 }
 
-// attributionStart is the first of the lines that name the author of the text quoted from line
-// quote on; without such lines it is quote.
+// attributionStart returns the first of the lines that name the author of the text quoted from line
+// quote on, or quote if there are no such lines.
 func attributionStart(lines []line, quote int) int {
 	last := quote - 1
 	if last >= 0 && lines[last].blank() {

@@ -8,10 +8,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// MaxText is the longest text, in bytes of a Body's Raw, that a notice is put into.
+// MaxText is the length, in bytes of a Body's Raw, of the longest text that takes a notice.
 const MaxText = 1 << 20
 
-// Position says where in a text the notice stands.
+// Position says where in a text the notice goes.
 type Position int
 
 const (
@@ -19,15 +19,14 @@ const (
 	Top
 )
 
-// A Body is one of a mail's texts as it stands in the mail, without the line end that belongs to a
-// delimiter.
+// A Body is one of a mail's texts as received, without the line end that belongs to a delimiter.
 type Body struct {
 	Raw      []byte
 	Encoding string // Content-Transfer-Encoding, in lower case
-	Charset  string // as the Content-Type has it; may be empty
+	Charset  string // from the Content-Type; may be empty
 	HTML     bool
 	Flowed   bool   // text/plain with format=flowed (RFC 3676)
-	EOL      string // the line end of the header, for a Raw that has none
+	EOL      string // the line end of the header; used if Raw has no line end
 }
 
 // A Text is a decoded Body.
@@ -35,22 +34,22 @@ type Text struct {
 	body    Body
 	charset codec
 	content []byte // Raw without its transfer encoding
-	certain bool   // mail programs agree about what content is
+	certain bool   // mail programs agree about content
 	text    string // content in UTF-8
 	clean   bool   // every byte of content is valid in the charset
 	rawEOL  string
 	eol     string // of text
 }
 
-// A Change replaces the bytes of a Body's Raw from Off up to End by Piece. If Encoding or Charset
-// is not empty, it is that of the text as changed, and the header must say so.
+// A Change replaces the bytes of a Body's Raw from Off up to End by Piece. A non-empty Encoding or
+// Charset is that of the changed text; the caller must write it into the header.
 type Change struct {
 	Off, End          int
 	Piece             []byte
 	Encoding, Charset string
 }
 
-// Read decodes a body. It is not ok if the body is too long, has an unknown charset, or cannot be
+// Read decodes a body. ok is false if the body is too long, has an unknown charset, or cannot be
 // decoded.
 func Read(b Body) (t *Text, ok bool) {
 	if len(b.Raw) > MaxText {
@@ -73,8 +72,8 @@ func Read(b Body) (t *Text, ok bool) {
 	return t, true
 }
 
-// Beginning is some of what the sender wrote, to tell its language by. A nil text could not be
-// read.
+// Beginning returns text by which the language of a mail can be detected: the first of its texts
+// that is not empty. It skips nil texts, which could not be read.
 func Beginning(texts []*Text) string {
 	for _, t := range texts {
 		switch {
@@ -88,8 +87,8 @@ func Beginning(texts []*Text) string {
 	return ""
 }
 
-// Insert returns the change that puts the notice into the text. It is not ok if the notice has to
-// be a part of its own, as beside a nil text, which could not be read.
+// Insert returns the change that puts the notice into the text. ok is false if the notice must be a
+// separate part instead; it always is for a nil Text, which could not be read.
 func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 	if t == nil {
 		return Change{}, false
@@ -108,8 +107,8 @@ func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 	return c, ok
 }
 
-// inPlace inserts into the encoded text, every other byte of which stays as it was. It is ok only
-// if the result decodes to the text with the notice.
+// inPlace inserts into the encoded text and changes no other byte. ok is true only if the result
+// decodes to the text with the notice.
 func (t *Text) inPlace(at int, added string) (_ Change, ok bool) {
 	added, encoded, ok := t.charset.encode(added)
 	if !ok {
@@ -122,7 +121,7 @@ func (t *Text) inPlace(at int, added string) (_ Change, ok bool) {
 	raw := t.body.Raw
 	if t.body.Encoding == "quoted-printable" {
 		if off = transfer.QuotedOffset(raw, off); lines.Blanks(raw[off:]) == len(raw)-off {
-			off = len(raw) // blanks at the end count for nothing
+			off = len(raw) // decoders ignore blanks at the end
 		}
 		if encoded, ok = t.between(off, transfer.EncodeQuoted(encoded, t.rawEOL)); !ok {
 			return Change{}, false
@@ -136,7 +135,7 @@ func (t *Text) inPlace(at int, added string) (_ Change, ok bool) {
 	return Change{Off: off, End: off, Piece: encoded}, true
 }
 
-// takes reports whether encoded can be inserted as the transfer encoding is.
+// takes reports whether encoded can be inserted without a change of the transfer encoding.
 func (t *Text) takes(encoded []byte) bool {
 	switch t.body.Encoding {
 	case "7bit":
@@ -146,15 +145,15 @@ func (t *Text) takes(encoded []byte) bool {
 	case "binary":
 		return true
 	case "quoted-printable":
-		// A soft break at the very end would hang on the notice's last line.
+		// A soft break at the very end would continue the notice's last line.
 		return !bytes.HasSuffix(bytes.TrimRight(t.body.Raw, " \t\r\n"), []byte("="))
 	}
 	return false
 }
 
 // between makes a piece of quoted-printable fit between the bytes before off and those after it,
-// with soft breaks if they are within a line. It is not ok if a soft break would make the line
-// before too long.
+// with soft breaks if off is within a line. ok is false if a soft break would make the line before
+// too long.
 func (t *Text) between(off int, piece []byte) (_ []byte, ok bool) {
 	before, after := t.body.Raw[:off], t.body.Raw[off:]
 	if n := len(before); n > 0 && before[n-1] != '\n' {
@@ -172,9 +171,9 @@ func (t *Text) between(off int, piece []byte) (_ []byte, ok bool) {
 	return piece, true
 }
 
-// encodedAnew encodes the whole text with the notice: base64 cannot be inserted into, 7bit cannot
-// take every character, and a charset that does not have a file name's characters has to become
-// UTF-8.
+// encodedAnew encodes the whole text with the notice. It is needed for base64, into which nothing
+// can be inserted, for 7bit, which cannot carry every character, and for a charset that lacks
+// characters of a file name, which becomes UTF-8.
 func (t *Text) encodedAnew(at int, added string) (_ Change, ok bool) {
 	if !t.certain {
 		return Change{}, false
@@ -187,7 +186,7 @@ func (t *Text) encodedAnew(at int, added string) (_ Change, ok bool) {
 	encoding := "quoted-printable"
 	if t.body.Encoding == "base64" {
 		encoding, c.Piece = "base64", transfer.EncodeBase64(content, t.rawEOL)
-		if len(t.body.Raw) == 0 { // nothing else may part it from the delimiter
+		if len(t.body.Raw) == 0 { // perhaps nothing else separates it from the delimiter
 			c.Piece = append(c.Piece, t.rawEOL...)
 		}
 	} else {
@@ -205,8 +204,8 @@ func (t *Text) encodedAnew(at int, added string) (_ Change, ok bool) {
 	return c, true
 }
 
-// withNotice is the text with the notice: in its charset, if that has all the characters and the
-// bytes around the notice can stay; else in UTF-8, if every byte has a meaning.
+// withNotice returns the text with the notice: in its charset, if that has all the characters and
+// the bytes around the notice can stay; otherwise in UTF-8, if every byte of the text is valid.
 func (t *Text) withNotice(at int, added string) (content []byte, toUTF8, ok bool) {
 	said, encoded, sayable := t.charset.encode(added)
 	readable := t.body.Encoding == "base64" || !bytes.Contains(encoded, []byte{0})

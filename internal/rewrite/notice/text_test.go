@@ -31,7 +31,7 @@ func insertInto(t testing.TB, b Body, n *Notice, position Position) (before, aft
 		b.Charset = c.Charset
 	}
 	if after, ok = Read(b); !ok {
-		t.Fatalf("cannot be read any more: %+v", b)
+		t.Fatalf("the changed text cannot be read: %+v", b)
 	}
 	return before, after, true
 }
@@ -41,20 +41,20 @@ func testNotice(language, name string) *Notice {
 		Link: "https://files.example.org/bafybeihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku#z6YdrhhwvdjjZ9BMDC9fZ2YuqRKSRBwrMHUNJCjCmTBN9"}}}
 }
 
-// checkInserted wants the text to be the one before with the notice in it, and nothing else.
+// checkInserted checks that after is before with the notice inserted, and has no other change.
 func checkInserted(t *testing.T, before, after *Text, n *Notice) {
 	t.Helper()
 	url := n.Files[0].Link
 	was, is := strings.TrimPrefix(before.text, byteOrderMark), strings.TrimPrefix(after.text, byteOrderMark)
 	if got, want := strings.Count(is, url)-strings.Count(was, url), 1; got != want && got != 2*want {
-		t.Fatalf("%d links in %q", got, is)
+		t.Fatalf("%d more links than before in %q, want 1 or 2", got, is)
 	}
 	prefix := 0
 	for prefix < min(len(was), len(is)) && was[prefix] == is[prefix] {
 		prefix++
 	}
 	if !strings.HasSuffix(is, was[prefix:]) {
-		t.Fatalf("the text around it changed:\n%q\n%q", was, is)
+		t.Fatalf("the text around the notice changed:\n%q\n%q", was, is)
 	}
 	for _, line := range strings.SplitAfter(string(after.body.Raw), "\n") {
 		limit := 998
@@ -70,8 +70,8 @@ func checkInserted(t *testing.T, before, after *Text, n *Notice) {
 	}
 }
 
-// Every charset and transfer encoding that mail uses takes a name that it has the characters for,
-// and one that it has not.
+// Texts in every charset and transfer encoding that mail uses take a notice, whether or not the
+// charset has the characters of the file name.
 func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 	faults.Covers(t, 69)
 	texts := map[string]string{
@@ -108,7 +108,7 @@ func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 						}
 						checkInserted(t, before, after, n)
 						if sub == "plain" && !strings.Contains(after.text, n.Files[0].Name) {
-							t.Fatalf("%s, %s: no name in %q", charset, encoding, after.text)
+							t.Fatalf("%s, %s: the name is missing in %q", charset, encoding, after.text)
 						}
 					}
 				}
@@ -117,7 +117,7 @@ func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 	}
 }
 
-// A text that cannot be decoded with certainty is left alone.
+// A text that cannot be decoded with certainty stays unchanged.
 func TestDoubtfulTextsGetNoNotice(t *testing.T) {
 	for _, b := range []Body{
 		{Charset: "utf-7", Encoding: "7bit", Raw: []byte("hi")},
@@ -137,7 +137,7 @@ func TestDoubtfulTextsGetNoNotice(t *testing.T) {
 	}
 }
 
-// For any text, either the notice is in it once and the rest is as before, or nothing changes.
+// For any text, either the notice is inserted once and the rest stays, or nothing changes.
 func FuzzInsert(f *testing.F) {
 	var bodies []Body
 	for _, kind := range []Body{{}, {HTML: true}, {Flowed: true}} {

@@ -5,8 +5,9 @@
 //	func TestClientVanishes(t *testing.T) {
 //		faults.Covers(t, 17)
 //
-// A test of the whole tree (faults_test.go) reads these calls from the source and compares them with
-// the table: every fault must have a test or a reason, and the table must name every such test.
+// A test of the whole tree (faults_test.go) reads these calls from the source and compares them
+// with the table: every fault must have a test or a reason, and the table must name every such
+// test.
 package faults
 
 import "testing"
