@@ -14,13 +14,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// archiveForm versions the form of the ZIP in its ETag. Increment it with any change to the bytes
-// that the same list gives.
+// archiveForm versions the ZIP's layout in its ETag: increment it with any change to the bytes.
 const archiveForm = "zip1"
 
-// sendArchive streams the files of a file list as one ZIP. The files are opened like any other:
-// only our own, and only while they are served. Its bytes follow from the list and from which of
-// the files are left, so a download resumes, after a restart too and on another gateway.
+// sendArchive streams the files of a file list as one ZIP. Each is opened like a single file, so
+// only files that this installation serves are in it. The file list, and which of its files are
+// left, determine every byte: a download resumes after a restart and on another gateway.
 func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.File) error {
 	w.route = "archive"
 	all, err := filelist.Read(list)
@@ -40,8 +39,8 @@ func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.F
 	return w.stream(r, zip, zip.Size())
 }
 
-// left returns the files that can still be opened, and a name for this choice of them. It asks the
-// store for each: a file that the store has lost is left out like one that was revoked.
+// left returns the files that can still be opened, and a name for this choice. It asks the store
+// for each file, and leaves out a file that the store has lost like one that was revoked.
 func left(w *response, r *http.Request, v Vault, all []filelist.File) (form string, files []filelist.File, err error) {
 	choice := sha256.New()
 	for i, f := range all {
@@ -51,9 +50,9 @@ func left(w *response, r *http.Request, v Vault, all []filelist.File) (form stri
 		case errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
 			fmt.Fprintln(choice, i)
 		case err != nil:
-			return "", nil, fmt.Errorf("file %d of the list: %w", i, err)
+			return "", nil, fmt.Errorf("file %d of the file list: %w", i, err)
 		default:
-			_ = o.Close() // it was only asked for
+			_ = o.Close()
 			files = append(files, f)
 		}
 	}
@@ -66,11 +65,11 @@ func left(w *response, r *http.Request, v Vault, all []filelist.File) (form stri
 	return fmt.Sprintf("%s-%x", archiveForm, choice.Sum(nil)[:16]), files, nil
 }
 
-// openListed opens a file of the list at the offset where it is to be read from.
+// openListed opens a file of the file list at an offset.
 func openListed(ctx context.Context, v Vault, f filelist.File, offset int64) (io.ReadCloser, error) {
 	file, err := openFile(ctx, v, f.Link.CID, f.Link.Fragment)
 	if errors.Is(err, vault.ErrWrongKey) {
-		return nil, fmt.Errorf("%w: %v", filelist.ErrInvalid, err) // the list's key, and not the reader's
+		return nil, fmt.Errorf("%w: %v", filelist.ErrInvalid, err) // the reader's own key was right
 	}
 	if err != nil {
 		return nil, err

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"image"
 	"image/png"
-	"io"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -30,20 +30,18 @@ func TestWrongBrandIsRefused(t *testing.T) {
 		"logo is html":  {Brand{Logo: []byte("<html><svg>")}, "not an image"},
 		"contact":       {Brand{Contact: "javascript:alert(1)"}, "contact: "},
 		"http":          {Brand{Contact: "http://example.org"}, "contact: "},
-		"two at once":   {Brand{Color: "x", Contact: "y"}, "color: "},
+		"two errors":    {Brand{Color: "x", Contact: "y"}, "color: "},
 	} {
 		if err := c.brand.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q in it", name, err, c.want)
 		}
 	}
 	for _, logo := range [][]byte{pngOf(t, 16), []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), []byte("<?xml version='1.0'?>\n<!-- ours -->\n<svg />")} {
-		if err := (Brand{Logo: logo, Color: "#1A56c4", Contact: "abuse@example.org", Name: "<b>"}).Check(); err != nil {
-			t.Error(err)
-		}
+		check(t, (Brand{Logo: logo, Color: "#1A56c4", Contact: "abuse@example.org", Name: "<b>"}).Check())
 	}
 }
 
-// Every color gives text that can be read, on white, on a dark card, and on a button in the dark.
+// Every color gives legible text on white, on a dark card, and on a button in the dark.
 func TestBrandIsLegible(t *testing.T) {
 	const needed = 4.5                                     // WCAG 2.2, 1.4.3
 	darkCard := rgb{0x1e / 255., 0x22 / 255., 0x26 / 255.} // --card in the dark, in page.css
@@ -70,30 +68,23 @@ func luminance(c rgb) float64 {
 }
 
 func TestBrandIsShown(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("a.pdf", []byte("x"))
 	f.serve(f.vault, Config{Brand: Brand{Name: "Café <Müller>", Color: "#0a7d4f", Logo: pngOf(t, 16), Contact: "abuse@example.org"}})
 	for _, path := range []string{"/" + l.CID.String(), "/"} {
 		resp := f.get(path, "Accept-Language", "fr")
-		body, err := io.ReadAll(resp.Body)
-		check(t, err)
-		for _, want := range []string{"Café &lt;Müller&gt;", "#0a7d4f", `src="data:image/png;base64,`, `href="mailto:abuse@example.org"`, "Signaler un abus", `lang="fr"`} {
-			if !bytes.Contains(body, []byte(want)) {
-				t.Errorf("%s: no %q", path, want)
-			}
-		}
-		if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, viewer.BlockHash(between(t, string(body), "<style>", "</style>"))) {
-			t.Errorf("%s: the policy does not allow the page's own style: %s", path, csp)
-		}
+		body := string(readAll(t, resp))
+		wantText(t, path, body, "Café &lt;Müller&gt;", "#0a7d4f", `src="data:image/png;base64,`, `href="mailto:abuse@example.org"`, "Signaler un abus", `lang="fr"`)
+		wantBlockAllowed(t, resp, body, "style")
 	}
 }
 
-func between(t *testing.T, s, before, after string) string {
+// wantBlockAllowed wants the policy of a page to allow its own style or script.
+func wantBlockAllowed(t *testing.T, resp *http.Response, html, tag string) {
 	t.Helper()
-	_, s, ok := strings.Cut(s, before)
-	s, _, ok2 := strings.Cut(s, after)
-	if !ok || !ok2 {
-		t.Fatalf("nothing between %q and %q", before, after)
+	_, rest, _ := strings.Cut(html, "<"+tag+">")
+	block, _, ok := strings.Cut(rest, "</"+tag+">")
+	if csp := resp.Header.Get("Content-Security-Policy"); !ok || !strings.Contains(csp, tag+"-src "+viewer.BlockHash(block)) {
+		t.Errorf("the policy does not allow the page's own %s: %s", tag, csp)
 	}
-	return s
 }

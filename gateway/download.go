@@ -21,14 +21,13 @@ import (
 )
 
 const (
-	// maxForm bounds a request's body: a link is 120 characters and its prefix, and people paste
-	// the text around it.
+	// maxForm bounds a request's body. A link is short, but people paste the text around it.
 	maxForm = 16 << 10
 	// formTimeout bounds how long a client may take to send a body.
 	formTimeout = 15 * time.Second
 )
 
-// open takes the key from the page's form, proves it, and redirects the browser to the file. c is
+// open proves the key from the page's form right, and redirects the browser to the file. c is
 // undefined on the home page, whose form takes only a whole link.
 func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 	w.route = "open"
@@ -56,20 +55,20 @@ func (g *gateway) open(w *response, r *http.Request, c cid.Cid) error {
 }
 
 func (s site) readForm(r *http.Request, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
-	// PostForm, and not Form: a key in the query would be in every log on its way.
 	if r.ParseForm() != nil {
-		return c, crypto.Fragment{}, link.ErrIncomplete // and not its error, which may quote the body
+		return c, crypto.Fragment{}, link.ErrIncomplete // ParseForm's error may quote the body
 	}
+	// Only PostForm: a key in the query would be in the log of every proxy.
 	return s.parseKey(r.PostForm.Get("key"), c)
 }
 
-// takeBody reads the body of a request first: at most maxForm, within formTimeout. The server would
-// wait without end for a body that a handler does not read.
+// takeBody reads a request's body: at most maxForm bytes, within formTimeout. Without that, the
+// server would wait forever for a body that the handler does not read.
 func takeBody(w *response, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	w.stall.Stop() // we wait for the client, not for the store
+	w.stall.Stop() // this waits for the client, not for the store
 	_ = w.control.SetReadDeadline(time.Now().Add(formTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, maxForm))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -84,7 +83,7 @@ func takeBody(w *response, r *http.Request) error {
 	return nil
 }
 
-// file streams the decrypted file. There is no state but the ticket in its address.
+// file streams the decrypted file that the ticket stands for.
 func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) error {
 	w.route = "file"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -99,7 +98,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	h := w.Header()
 	h.Set("Cache-Control", fileCache)
 	h.Set("Content-Disposition", disposition(filename.Clean(file.Meta.Name)))
-	// Never the sender's type: a browser must save the file, and not render it.
+	// Never the sender's type: a browser must save the file and never render it.
 	h.Set("Content-Type", "application/octet-stream")
 	switch file.Meta.Type {
 	case skeleton.Type:
@@ -107,7 +106,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	case filelist.Type:
 		return sendArchive(w, r, g.vault, c, file)
 	}
-	h.Set("Etag", etag(c, "file")) // strong, and the same on every gateway: a download resumes anywhere
+	h.Set("Etag", etag(c, "file"))
 	return w.stream(r, file, file.Meta.Size)
 }
 
@@ -128,5 +127,5 @@ func openFile(ctx context.Context, v Vault, c cid.Cid, f crypto.Fragment) (*vaul
 	return o.Open(ctx, f)
 }
 
-// etag is strong: the CID names every byte.
+// etag returns a strong ETag: the CID determines every byte, on every gateway.
 func etag(c cid.Cid, what string) string { return `"` + c.String() + "." + what + `"` }

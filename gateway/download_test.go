@@ -21,7 +21,7 @@ import (
 )
 
 func TestDownloadIsTheWholeFile(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	for _, size := range []int{0, 1, 15, 16, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 77} {
 		content := noise(size)
 		l := f.put("report.pdf", content)
@@ -32,8 +32,8 @@ func TestDownloadIsTheWholeFile(t *testing.T) {
 		wantHeader(t, resp, "Content-Disposition", "attachment; filename=report.pdf")
 		wantHeader(t, resp, "Cache-Control", fileCache)
 		wantHeader(t, resp, "Accept-Ranges", "bytes")
-		if got, want := sum(readAll(t, resp)), sum(content); got != want {
-			t.Errorf("%d bytes: got SHA-256 %s, want %s", size, got, want)
+		if !bytes.Equal(readAll(t, resp), content) {
+			t.Errorf("%d bytes: got others", size)
 		}
 		f.wantSameHead(file, resp)
 	}
@@ -41,7 +41,7 @@ func TestDownloadIsTheWholeFile(t *testing.T) {
 
 func TestRangeGivesTheseBytes(t *testing.T) {
 	faults.Covers(t, 88)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	const size = 3<<20 + 77
 	content := noise(size)
 	l := f.put("report.pdf", content)
@@ -91,14 +91,13 @@ func TestRangeGivesTheseBytes(t *testing.T) {
 		}
 	}
 	if bytes.Equal(content, sealed) {
-		t.Error("what is stored is not encrypted")
+		t.Error("the stored file is not encrypted")
 	}
 }
 
-// A broken download of a file or a ZIP resumes after a restart, and on another gateway with the
-// same keyring and ledger.
+// A broken download of a file or a ZIP resumes on another gateway with the same keyring and ledger.
 func TestDownloadResumesElsewhere(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	list, _ := f.putAll(threeFiles()...)
 	for _, file := range []string{f.ticket(f.put("report.pdf", noise(5<<20))), f.ticket(list)} {
 		whole := readAll(t, f.get(file))
@@ -114,7 +113,7 @@ func TestDownloadResumesElsewhere(t *testing.T) {
 		f.serve(v, Config{})
 		rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))
 		wantStatus(t, rest, 206)
-		if got := append(first, readAll(t, rest)...); sum(got) != sum(whole) {
+		if got := append(first, readAll(t, rest)...); !bytes.Equal(got, whole) {
 			t.Errorf("%s: the resumed download differs", file)
 		}
 	}
@@ -122,7 +121,7 @@ func TestDownloadResumesElsewhere(t *testing.T) {
 
 func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 	faults.Covers(t, 78)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
 	wrong := other.Fragment.Encode()
@@ -135,7 +134,7 @@ func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 		{c, key[:20] + "\r\n" + key[20:], 303},
 		{c, l.URL(), 303}, {c, "<" + l.URL() + ">.", 303}, {c, strings.Replace(l.URL(), "#", "%23", 1), 303},
 		{c, strings.Replace(l.URL(), "#", "%2523", 1), 303}, {c, strings.TrimPrefix(l.URL(), "https://"), 303},
-		{c, "https://elsewhere.example/" + l.CID.String() + "#" + key, 303}, // only our own ledger counts
+		{c, "https://elsewhere.example/" + l.CID.String() + "#" + key, 303}, // the host is ignored
 		{"/", l.URL(), 303}, {c, other.URL(), 303},
 		{c, wrong, 403}, {"/", strings.Replace(l.URL(), key, wrong, 1), 403},
 		{c, "", 400}, {c, key[:len(key)-6], 400}, {c, "z", 400}, {c, "https://", 400}, {c, l.URL()[:60], 400},
@@ -151,13 +150,13 @@ func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 			t.Errorf("%.30s…: the error page repeats the key", tt.key)
 		}
 	}
-	// A key in the query is in every log on its way, so it is refused.
+	// A key in the query is refused, since proxies log queries.
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
 }
 
 func TestTicketOpensOneFileForItsLife(t *testing.T) {
 	faults.Covers(t, 95)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(11))
 	file := f.ticket(l)
 	ticket := strings.Split(file, "/")[3]
@@ -168,11 +167,10 @@ func TestTicketOpensOneFileForItsLife(t *testing.T) {
 		"a path":          "/" + l.CID.String() + "/t/..%2f..%2fkeys.x/a.pdf",
 	} {
 		resp := f.get(path)
-		if wantStatus(t, resp, http.StatusGone); !strings.Contains(string(readAll(t, resp)), `name="key"`) {
-			t.Errorf("ticket %s: no way back to the file", name)
-		}
+		wantStatus(t, resp, http.StatusGone)
+		wantText(t, "ticket "+name, string(readAll(t, resp)), `name="key"`)
 	}
-	wantStatus(t, f.get(strings.TrimSuffix(file, "/a.pdf")), 200) // the name is only for show
+	wantStatus(t, f.get(strings.TrimSuffix(file, "/a.pdf")), 200) // the name may be missing
 	wantStatus(t, f.get(file[:len(file)-5]+"other%2fname"), 200)
 	f.now.add(24 * time.Hour)
 	wantStatus(t, f.get(file), http.StatusGone)
@@ -180,7 +178,7 @@ func TestTicketOpensOneFileForItsLife(t *testing.T) {
 
 func TestFileNamesCannotBreakHeaders(t *testing.T) {
 	faults.Covers(t, 84)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	for name, want := range map[string]string{
 		"report.pdf":                     "report.pdf",
 		"Übersicht 2026.pdf":             "Übersicht 2026.pdf",
@@ -218,8 +216,7 @@ func TestFileNamesCannotBreakHeaders(t *testing.T) {
 	}
 }
 
-// atLeaf calls get for the nth leaf of a file, and for every later block. Directory, metadata and
-// the file's root come before.
+// atLeaf calls get for the nth leaf of a file and for every later block.
 func atLeaf(n int, get func(ctx context.Context, data []byte) ([]byte, error)) func(context.Context, int, []byte) ([]byte, error) {
 	return atBlock(n, 1<<20, get)
 }
@@ -249,7 +246,7 @@ func flip(_ context.Context, data []byte) ([]byte, error) {
 
 func TestDamageBreaksTheConnection(t *testing.T) {
 	faults.Covers(t, 85, 86)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	content := noise(5 << 20)
 	l := f.put("report.pdf", content)
 	file := f.ticket(l)
@@ -257,9 +254,7 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 		"flipped bit": flip,
 		"cut short":   func(_ context.Context, data []byte) ([]byte, error) { return data[:len(data)-1], nil },
 		"block gone":  func(context.Context, []byte) ([]byte, error) { return nil, ipfs.ErrNotFound },
-		"store gone": func(context.Context, []byte) ([]byte, error) {
-			return nil, fmt.Errorf("read: %w", ipfs.ErrUnavailable)
-		},
+		"store gone":  func(context.Context, []byte) ([]byte, error) { return nil, fmt.Errorf("read: %w", ipfs.ErrUnavailable) },
 	} {
 		f.store.fail(nil, atLeaf(3, get))
 		for _, path := range []string{file, "/ipfs/" + l.CID.String() + "?format=car"} {
@@ -274,7 +269,7 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 			}
 		}
 	}
-	// Damage before the first byte is a status.
+	// Damage before the first byte causes a status.
 	f.store.fail(nil, atLeaf(1, flip))
 	for _, path := range []string{file, "/" + l.CID.String() + "/data", "/ipfs/" + l.CID.String() + "/data?format=car"} {
 		resp := f.get(path)
@@ -282,12 +277,10 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 		wantHeader(t, resp, "Content-Disposition", "")
 		wantHeader(t, resp, "Etag", "")
 	}
-	if !strings.Contains(f.logs.String(), l.CID.String()) {
-		t.Error("the log does not name the damaged object")
-	}
+	wantText(t, "the log", f.logs.String(), l.CID.String())
 }
 
-// hang is a store that has stopped answering.
+// hang never answers.
 func hang(ctx context.Context, _ []byte) ([]byte, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
@@ -295,7 +288,7 @@ func hang(ctx context.Context, _ []byte) ([]byte, error) {
 
 func TestClientGoesAway(t *testing.T) {
 	faults.Covers(t, 89)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("report.pdf", noise(5<<20))
 	file := f.ticket(l)
 	reached := make(chan struct{})
@@ -313,9 +306,7 @@ func TestClientGoesAway(t *testing.T) {
 	<-reached
 	cancel()
 	f.srv.Close() // waits for the handler, which waits for the store, which waits for its context
-	if !strings.Contains(f.logs.String(), "client gone") {
-		t.Errorf("got log %s", f.logs.String())
-	}
+	wantText(t, "the log", f.logs.String(), "client gone")
 }
 
 // deadlines is a ResponseWriter that counts how often the client is given more time.

@@ -21,19 +21,19 @@ var (
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
 	errTooMany = errors.New("too many requests")
-	errAllGone = errors.New("none of the files is there any more")
+	errAllGone = errors.New("all files of the file list are gone")
 )
 
-// failure is how an error looks from outside.
+// failure is the answer to an error.
 type failure struct {
 	err    error
 	status int
-	key    string // of its title and text
-	field  bool   // offer to paste the link
-	fault  bool   // ours: the cause is logged
+	key    string // of the title and the text
+	field  bool   // the page offers to paste the link
+	fault  bool   // the operator's to repair: the cause is logged
 }
 
-// failures is searched in order. Every other error is a fault of ours.
+// failures is searched in order. An error that is not in it is an internal fault.
 var failures = []failure{
 	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: viewer.ErrNoFile, status: http.StatusNotFound, key: "nothing", field: true},
@@ -57,7 +57,7 @@ var failures = []failure{
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 
-// retryAfter is in seconds. A store that restarts is back by then.
+// retryAfter is in seconds: enough for a store to restart.
 const retryAfter = "60"
 
 func classify(err error) failure {
@@ -69,8 +69,7 @@ func classify(err error) failure {
 	return failure{status: http.StatusInternalServerError, key: "internal", fault: true}
 }
 
-// fail is the one place where an error leaves the gateway. The client is told a fixed sentence;
-// the cause goes to the log, once.
+// fail answers every error. The client gets a fixed sentence; the cause is logged once.
 func (g *gateway) fail(w *response, r *http.Request, err error) {
 	if errors.Is(err, errClient) || errors.Is(err, context.Canceled) {
 		g.logRequest(w, r, slog.LevelInfo, "client gone", nil)
@@ -78,8 +77,7 @@ func (g *gateway) fail(w *response, r *http.Request, err error) {
 	}
 	f := classify(err)
 	if w.status != 0 {
-		// Part of the answer is sent. It must not end as if it were whole: every client notices
-		// that the promised length, or the last chunk, is missing.
+		// Part of the answer is sent. The client must notice that the rest is missing.
 		g.logRequest(w, r, slog.LevelError, "answer broken off", err)
 		panic(http.ErrAbortHandler)
 	}
@@ -111,9 +109,9 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 	_ = g.pages.message(w, r, f.status, m) // fails only if the client is gone
 }
 
-// logRequest writes the one line of a request. Of the path it logs a CID that parsed and nothing
-// else: fragments, tickets and file names stand in paths too. Answers without a CID are logged for
-// debugging only.
+// logRequest writes the one log line of a request. It logs no part of the path but a CID that was
+// parsed, since a path may have a fragment, a ticket or a file's name in it. Answers without a CID
+// are logged at the debug level.
 func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, what string, err error) {
 	attrs := []slog.Attr{slog.String("request", w.route)}
 	if w.cid.Defined() {
@@ -129,7 +127,8 @@ func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, wha
 	g.log.LogAttrs(r.Context(), level, "gateway: "+what, attrs...)
 }
 
-// method returns the method for the log; "other" for one that the gateway does not have.
+// method returns the request's method for the log, or "other" for one that the gateway does not
+// know.
 func method(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:

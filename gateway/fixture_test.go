@@ -3,14 +3,13 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,8 +30,7 @@ var _ Vault = (*vault.Vault)(nil)
 
 const prefix = "/mail"
 
-// fixture is a gateway over the real vault and the real embedded store, in a directory of its test.
-// A store in between can be told to fail.
+// fixture is a gateway over the real vault and embedded store. The store can be told to fail.
 type fixture struct {
 	t     *testing.T
 	dir   string
@@ -44,11 +42,7 @@ type fixture struct {
 	now   *clock
 }
 
-type options struct {
-	retention time.Duration
-}
-
-func newFixture(t *testing.T, o options) *fixture {
+func newFixture(t *testing.T, retention time.Duration) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	embedded, err := embedded.Open(filepath.Join(dir, "objects"), nil)
@@ -58,13 +52,13 @@ func newFixture(t *testing.T, o options) *fixture {
 	check(t, err)
 	f := &fixture{t: t, dir: dir, store: &faultyStore{Store: embedded}, keys: keys, logs: new(buffer), now: &clock{at: time.Now()}}
 	const base = "https://files.example.org" + prefix
-	f.vault, err = vault.New(vault.Config{BaseURL: base, Retention: o.retention, Now: f.now.Now}, f.store, keys, dir)
+	f.vault, err = vault.New(vault.Config{BaseURL: base, Retention: retention, Now: f.now.Now}, f.store, keys, dir)
 	check(t, err)
 	f.serve(f.vault, Config{})
 	return f
 }
 
-// serve starts another gateway, with another vault or other timeouts.
+// serve starts another gateway.
 func (f *fixture) serve(v Vault, cfg Config) {
 	f.srv = httptest.NewServer(f.handler(v, cfg))
 	f.t.Cleanup(f.srv.Close)
@@ -89,7 +83,7 @@ func (f *fixture) put(name string, content []byte) link.Link {
 	return l
 }
 
-// request sends one request to PATH below the prefix; pairs are headers.
+// request sends one request to a path below the prefix. pairs are names and values of headers.
 func (f *fixture) request(method, path, body string, pairs ...string) *http.Response {
 	f.t.Helper()
 	req, err := http.NewRequest(method, f.srv.URL+prefix+path, strings.NewReader(body))
@@ -116,7 +110,7 @@ func (f *fixture) post(path, key string) *http.Response {
 	return f.request(http.MethodPost, path, url.Values{"key": {key}}.Encode())
 }
 
-// ticket opens a link as its page's button does, and returns the path of the download.
+// ticket opens a link like its page's button, and returns the path of the download.
 func (f *fixture) ticket(l link.Link) string {
 	f.t.Helper()
 	path, _, _ := strings.Cut(strings.TrimPrefix(l.URL(), l.Base), "#")
@@ -130,12 +124,9 @@ var noRedirects = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true},
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	must.Succeed(t, err)
-}
+var check = must.Succeed
 
-// wantSameHead wants HEAD to have the headers of resp, the answer to GET.
+// wantSameHead wants the answer to HEAD to have the headers of resp, the answer to GET.
 func (f *fixture) wantSameHead(path string, resp *http.Response) {
 	f.t.Helper()
 	head := f.request(http.MethodHead, path, "")
@@ -168,12 +159,42 @@ func readAll(t *testing.T, resp *http.Response) []byte {
 	return b
 }
 
-func sum(b []byte) string {
-	s := sha256.Sum256(b)
-	return hex.EncodeToString(s[:])
+// wantText wants all of the texts in an answer's body or a log.
+func wantText(t *testing.T, where, body string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(body, text) {
+			t.Errorf("%s: %q is not in it", where, text)
+		}
+	}
 }
 
-// noise returns content in which every wrong offset shows.
+func wantNoText(t *testing.T, where, body string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(body, text) {
+			t.Errorf("%s: %q is in it", where, text)
+		}
+	}
+}
+
+// body returns the body of the answer to a GET.
+func (f *fixture) body(path string, pairs ...string) string {
+	f.t.Helper()
+	return string(readAll(f.t, f.get(path, pairs...)))
+}
+
+// deny makes the deny list of these files.
+func (f *fixture) deny(links ...link.Link) {
+	f.t.Helper()
+	var list string
+	for _, l := range links {
+		list += l.CID.String() + " # by mistake\n"
+	}
+	check(f.t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(list), 0o600))
+}
+
+// noise returns n random bytes, always the same.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
@@ -215,13 +236,13 @@ func (c *clock) add(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// faultyStore is a Store whose reads can be made to fail, to lie, or to hang.
+// faultyStore is a store whose reads a test can make fail, lie or hang.
 type faultyStore struct {
 	ipfs.Store
 	mu    sync.Mutex
 	opens int
 	open  error
-	// get sees each block on its way: by its number in the request, and may change it.
+	// get sees, and may change, each block that is read. n counts the blocks of an object.
 	get func(ctx context.Context, n int, data []byte) ([]byte, error)
 }
 

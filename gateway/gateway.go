@@ -23,33 +23,31 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// Vault is where the files are. Every method refuses a CID that is not in the ledger, is denied, or
-// has expired.
+// Vault has the files. Its methods refuse a CID that is not in the ledger, is denied or has
+// expired.
 type Vault interface {
-	// Object opens an object, from which every question about it is answered. The caller closes it.
+	// Object opens an object. The caller closes it.
 	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)
-	// SealTicket returns what stands for the fragment in the address of a download.
+	// SealTicket returns the ticket that replaces the fragment in the address of a download.
 	SealTicket(c cid.Cid, f crypto.Fragment) (string, error)
-	// OpenTicket returns the fragment; vault.ErrTicket if the ticket is too old or another
-	// object's.
+	// OpenTicket returns the fragment, or vault.ErrTicket if the ticket does not fit or is too old.
 	OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error)
 }
 
-// Config says where the gateway stands and how patient it is.
+// Config configures a gateway.
 type Config struct {
-	// BaseURL is what links begin with: https://host, or https://host/prefix.
+	// BaseURL begins every link: https://host, or https://host/prefix.
 	BaseURL string
-	// Brand is what the pages show of the operator.
+	// Brand shows the operator on the pages.
 	Brand Brand
-	// StoreTimeout is how long the store may take for one answer. Default 20 s: a person waits, and
-	// the browser shows nothing.
+	// StoreTimeout is how long the store may take for one answer. Default 20 s.
 	StoreTimeout time.Duration
-	// DisableView leaves recipients nothing but the download: no file is shown in its page.
+	// DisableView turns showing files in their pages off. The download stays.
 	DisableView bool
-	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s, so a
-	// client that reads less than 2 KB/s loses its connection.
+	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s: a client
+	// that reads less than 2 KB/s loses its connection.
 	WriteTimeout time.Duration
-	// Memory is the budget for reading ahead of clients. Nil means no limit.
+	// Memory is the budget of the read-ahead. Nil means no limit.
 	Memory *memory.Budget
 }
 
@@ -63,9 +61,9 @@ type gateway struct {
 	limits *limits
 }
 
-// New returns the gateway's handler. It sets read and write deadlines by progress and needs no
-// timeout of the server for them; the server still needs its ReadHeaderTimeout and IdleTimeout. The
-// error says what is wrong with cfg.
+// New returns the gateway's handler, or an error that says what is wrong with cfg. The handler sets
+// deadlines that move with progress, in place of the server's ReadTimeout and WriteTimeout. The
+// server still needs its ReadHeaderTimeout and IdleTimeout.
 func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	if cfg.StoreTimeout <= 0 {
 		cfg.StoreTimeout = 20 * time.Second
@@ -88,7 +86,7 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	return g, nil
 }
 
-// ServeHTTP turns what a handler returns into an answer and a log line.
+// ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -96,7 +94,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer w.release()
 	r = r.WithContext(ctx)
 	defer func() {
-		// net/http would log the value and the stack's arguments, which may hold decrypted bytes.
+		// net/http would log the panic's value and the stack's arguments: decrypted bytes, perhaps.
 		switch p := recover(); p {
 		case nil:
 		case http.ErrAbortHandler:
@@ -111,7 +109,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		err = g.route(w, r)
 	}
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {
-		err = context.Cause(ctx) // err follows from a store that took too long, or a client that left
+		err = context.Cause(ctx) // the cause of err: the store took too long, or the client left
 	}
 	if err != nil {
 		g.fail(w, r, err)
@@ -120,8 +118,8 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
-// route finds the handler by hand. http.ServeMux would redirect to cleaned paths, and a pattern
-// cannot say "CID, with a fragment that a scanner has escaped into the path".
+// route finds the handler. http.ServeMux would redirect to cleaned paths, and has no pattern for a
+// CID with a fragment that a scanner has escaped into the path.
 func (g *gateway) route(w *response, r *http.Request) error {
 	if !g.limits.allow(r) {
 		return errTooMany
@@ -177,7 +175,7 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 		return g.view(w, r, c, ticket)
 	}
 	if ticket, ok := strings.CutPrefix(rest, "t/"); ok {
-		ticket, _, _ = strings.Cut(ticket, "/") // the name that follows is for download managers
+		ticket, _, _ = strings.Cut(ticket, "/") // the name follows, for download managers
 		return g.file(w, r, c, ticket)
 	}
 	if strings.HasPrefix("all", rest) || cutAll.MatchString(rest) {
@@ -186,11 +184,10 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	return errNothing
 }
 
-// cutAll is what is left of a link to a file list when a sentence's punctuation took its fragment.
+// cutAll matches "all" with punctuation in place of the fragment.
 var cutAll = regexp.MustCompile(`^all[^0-9A-Za-z/]+$`)
 
-// pathError returns link.ErrIncomplete for a link that lost a piece, and errNothing for other
-// addresses.
+// pathError returns link.ErrIncomplete for an incomplete link, and errNothing for other addresses.
 func pathError(path string, err error) error {
 	if errors.Is(err, link.ErrIncomplete) || strings.HasPrefix(path, "/baf") {
 		return link.ErrIncomplete
@@ -198,7 +195,7 @@ func pathError(path string, err error) error {
 	return errNothing
 }
 
-// answer sends a program what send makes of the object. route names the kind of request in the log.
+// answer opens the object and calls send. route names the kind of request in the log.
 func (g *gateway) answer(w *response, r *http.Request, c cid.Cid, route string, send sender) error {
 	w.route, w.machine = route, true
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -213,17 +210,17 @@ func (g *gateway) answer(w *response, r *http.Request, c cid.Cid, route string, 
 	return send(w, r, o)
 }
 
-// A sender answers a request from an object, which stays the caller's to close.
+// A sender answers a program's request from an object. The caller closes the object.
 type sender func(w *response, r *http.Request, o *vault.Object) error
 
-// unescape answers a link whose # was escaped into the path (/CID%23A), and redirects to the link.
-// QUIRK: mail scanners that rewrite links, and some mail programs, escape it.
+// unescape redirects a link whose # was escaped into the path (/CID%23A) to the link.
+// QUIRK: mail scanners that rewrite links, and some mail programs, escape the #.
 func unescape(w *response, r *http.Request, link string) error {
 	w.route = "unescape"
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	// The Location is a path: anybody can set the Host header, so it must not decide.
+	// The Location must be a path: the client sets the Host header.
 	return seeOther(w, link)
 }
 
@@ -233,7 +230,7 @@ func seeOther(w *response, location string) error {
 	return nil
 }
 
-// allow returns errMethod for other methods, and sets Allow (RFC 9110, 15.5.6).
+// allow sets Allow and returns errMethod unless the method is one of methods (RFC 9110, 15.5.6).
 func allow(w *response, r *http.Request, methods ...string) error {
 	if slices.Contains(methods, r.Method) {
 		return nil

@@ -4,20 +4,19 @@ import "net/http"
 
 const (
 	noStore = "private, no-store"
-	// fileCache also forbids proxies to recompress a download: its ETag and ranges would lie.
+	// fileCache also forbids proxies to recompress a download, which would break ETag and ranges.
 	fileCache = "private, no-store, no-transform"
 
-	// sandboxCSP is for everything but our pages: if a browser ever renders it, then in an origin
-	// of its own, without scripts.
+	// sandboxCSP is for all answers but our pages: rendered, they have no origin and no scripts.
 	sandboxCSP = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-	// pageCSP allows the two inline blocks whose hashes are filled in, the favicon, our form, a
-	// frame of ours, and fetching a file list.
+	// pageCSP allows two inline blocks, data: images, and our own worker, frames, forms and
+	// fetches.
 	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-	// workerCSP lets the service worker fetch ciphertext from here, and nothing else.
+	// workerCSP lets the service worker fetch from the gateway only.
 	workerCSP = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-// secure sets the headers of every answer: the gateway serves what strangers sent.
+// secure sets the headers of every answer, since the gateway serves content from strangers.
 func secure(h http.Header) {
 	h.Set("Cache-Control", noStore)
 	h.Set("Content-Security-Policy", sandboxCSP)
@@ -30,7 +29,7 @@ func secure(h http.Header) {
 	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive")
 }
 
-// describesBody are the headers that belong to a file, and not to the error page in its place.
+// describesBody lists the headers of a file that an error page must not have.
 var describesBody = []string{
 	"Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "Content-Type", "Etag", "X-Ipfs-Path", "X-Ipfs-Roots",
 }

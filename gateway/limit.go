@@ -11,16 +11,14 @@ import (
 )
 
 const (
-	// A person opens a page or two. A company behind one address opens a few hundred when a
-	// newsletter arrives. A program that guesses or scrapes does not stop.
+	// A company behind one address opens a few hundred pages when a newsletter arrives.
 	requestsPerSecond = 20
 	requestsAtOnce    = 600
-	// maxClients bounds the memory. A client that was forgotten begins with a full allowance.
+	// maxClients bounds the memory. A forgotten client begins again with a full allowance.
 	maxClients = 10_000
 )
 
-// limits protects the store and the other readers from a client that asks too much. Keys need no
-// such protection: they have 256 bits.
+// limits protects the store and the other clients from a client that sends too many requests.
 type limits struct {
 	clients *lru.Cache[netip.Prefix, *rate.Limiter]
 }
@@ -33,24 +31,23 @@ func newLimits() *limits {
 	return &limits{clients}
 }
 
-// allow takes one request off the client's allowance, and reports whether there was one. A client
-// on this machine is not limited.
+// allow reports whether the client may send this request. A client on this machine always may.
 func (l *limits) allow(r *http.Request) bool {
 	client, ok := clientOf(r)
 	if !ok {
 		return true
 	}
 	allowance, ok := l.clients.Get(client)
-	if !ok { // of two first requests at the same time, one may not be counted
+	if !ok { // two first requests at the same time may count as one
 		allowance = rate.NewLimiter(requestsPerSecond, requestsAtOnce)
 		l.clients.Add(client, allowance)
 	}
 	return allowance.Allow()
 }
 
-// clientOf returns the network of the client: of the peer, or, if the peer is a web server on this
-// machine or in its private network, the last address in X-Forwarded-For. The client may have
-// written the addresses before that one. ok is false for a client on this machine.
+// clientOf returns the client's network. The client is the peer or, if the peer is a web server on
+// this machine or in its private network, the last address in X-Forwarded-For, since the client may
+// have written the ones before. ok is false for a client on this machine.
 func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
 	addr, local := parseAddr(r.RemoteAddr)
 	if hops := r.Header.Values("X-Forwarded-For"); len(hops) > 0 && (local || addr.IsPrivate()) {
@@ -63,8 +60,7 @@ func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
 	return network(addr)
 }
 
-// parseAddr takes an address with a port or without. Anything else, such as a unix socket's, is
-// local.
+// parseAddr parses an address with or without a port. Anything else, like a unix socket, is local.
 func parseAddr(s string) (addr netip.Addr, local bool) {
 	if host, _, err := net.SplitHostPort(s); err == nil {
 		s = host
@@ -74,7 +70,7 @@ func parseAddr(s string) (addr netip.Addr, local bool) {
 	return addr, err != nil || addr.IsLoopback()
 }
 
-// network returns the addresses that one client may use: one of IPv4, 64 bits of IPv6.
+// network returns the addresses that one client may use: a single IPv4 address, or an IPv6 /64.
 func network(a netip.Addr) (netip.Prefix, bool) {
 	bits := 32
 	if a.Is6() {

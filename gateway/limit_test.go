@@ -15,20 +15,20 @@ func TestClientIsTheLastForwardedAddress(t *testing.T) {
 	for _, c := range []struct {
 		peer string
 		hops []string
-		want string // "": nobody who is limited
+		want string // "": not limited
 	}{
 		{"127.0.0.1:1", nil, ""},
 		{"[::1]:1", nil, ""},
 		{"@", nil, ""}, // a unix socket
 		{"192.0.2.1:1", nil, "192.0.2.1/32"},
-		{"192.0.2.1:1", []string{"203.0.113.9"}, "192.0.2.1/32"}, // not a web server of ours
+		{"192.0.2.1:1", []string{"203.0.113.9"}, "192.0.2.1/32"}, // the peer is not our web server
 		{"[2001:db8:1:2:3:4:5:6]:1", nil, "2001:db8:1:2::/64"},
 		{"[::ffff:192.0.2.1]:1", nil, "192.0.2.1/32"},
 		{"127.0.0.1:1", []string{"203.0.113.9"}, "203.0.113.9/32"},
-		{"172.17.0.1:1", []string{"203.0.113.9"}, "203.0.113.9/32"}, // beside it in a container
+		{"172.17.0.1:1", []string{"203.0.113.9"}, "203.0.113.9/32"}, // a web server in another container
 		{"172.17.0.1:1", nil, "172.17.0.1/32"},
 		{"@", []string{"203.0.113.9:555"}, "203.0.113.9/32"},
-		{"127.0.0.1:1", []string{"10.0.0.1, 203.0.113.9"}, "203.0.113.9/32"}, // the first is the client's own claim
+		{"127.0.0.1:1", []string{"10.0.0.1, 203.0.113.9"}, "203.0.113.9/32"}, // the client wrote the first
 		{"127.0.0.1:1", []string{"10.0.0.1", "2001:db8::1"}, "2001:db8::/64"},
 		{"127.0.0.1:1", []string{"127.0.0.1"}, ""},
 		{"127.0.0.1:1", []string{"garbage"}, ""},
@@ -43,10 +43,10 @@ func TestClientIsTheLastForwardedAddress(t *testing.T) {
 	}
 }
 
-// The clock stands still while the client asks, however slow the machine is.
+// The clock of the bubble stands still while the client asks, even on a slow machine.
 func TestGreedyClientIsRefusedAlone(t *testing.T) {
 	faults.Covers(t, 95)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	path := "/" + f.put("a.pdf", []byte("x")).CID.String()
 	synctest.Test(t, func(t *testing.T) {
 		handler := f.handler(f.vault, Config{})

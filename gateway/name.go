@@ -2,13 +2,14 @@ package gateway
 
 import (
 	"mime"
+	"net/url"
 	"strings"
 	"unicode"
 )
 
-// disposition returns the Content-Disposition of a download, for a name that filename.Clean
-// returned. A name that is not plain ASCII has both forms (RFC 6266, 4.3). "%" counts as not plain,
-// since browsers decode it in the quoted form too.
+// disposition returns the Content-Disposition of a download whose name filename.Clean returned. A
+// name with other characters than ASCII, or with "%", which browsers decode in the quoted form too,
+// has both forms (RFC 6266, 4.3). The second form escapes more than RFC 8187 asks for.
 func disposition(name string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r > unicode.MaxASCII || r == '%' {
@@ -18,24 +19,7 @@ func disposition(name string) string {
 	}, name)
 	value := mime.FormatMediaType("attachment", map[string]string{"filename": plain})
 	if plain != name {
-		value += "; filename*=UTF-8''" + extValue(name)
+		value += "; filename*=UTF-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
 	}
 	return value
-}
-
-// extValue returns s as the value-chars of RFC 8187, 3.2.1.
-func extValue(s string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
-			b.WriteByte(c)
-			continue
-		}
-		b.WriteByte('%')
-		b.WriteByte(hex[c>>4])
-		b.WriteByte(hex[c&15])
-	}
-	return b.String()
 }

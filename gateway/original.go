@@ -14,12 +14,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// sendOriginal streams the whole message as it was before Detach, put together from its skeleton
-// and its attachments, which are opened like any other: only our own, and only while they are
-// served.
-//
-// Range is not supported: the offset of a byte is known only after everything before it was
-// encoded.
+// sendOriginal streams the message as it was before Detach, made from its skeleton and its
+// attachments. Each attachment is opened like a single file, so only files that this installation
+// serves are in it. Range is not supported: the offset of a byte is known only after everything
+// before it was encoded.
 func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.File) error {
 	w.route = "original"
 	m, err := skeleton.Open(file)
@@ -40,17 +38,16 @@ func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.
 		return openFile(ctx, v, l.CID, l.Fragment)
 	})
 	if err != nil {
-		return err // without flushing out, which could make the message look whole
+		return err // a flush could make the message look whole
 	}
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusOK) // of a message of no bytes
+	w.WriteHeader(http.StatusOK) // if the message is empty
 	return nil
 }
 
-// original is the client's side of a message that is being restored. The store's clock does not run
-// while a slow client is served.
+// original writes a message to the client. The store's clock stops meanwhile.
 type original struct{ *response }
 
 func (o *original) Write(p []byte) (int, error) {

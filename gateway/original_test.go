@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,7 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// putOriginal stores a message of a text and one attachment, as the proxy does, and returns it.
+// putOriginal stores a message with one attachment, as the proxy does, and returns it.
 func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part link.Link) {
 	f.t.Helper()
 	b := f.vault.Begin()
@@ -35,17 +33,12 @@ func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part
 	return whole, l, part
 }
 
-// The link of the Detach-Restore field opens a page, and its button gives the whole original
-// message.
+// The page of a Detach-Restore link has a button that downloads the whole original message.
 func TestOriginalIsTheWholeMessage(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	for _, size := range []int{1, 5<<20 + 77} {
 		want, l, _ := f.putOriginal(noise(size), int64(size))
-		page := f.get("/" + l.CID.String())
-		wantStatus(t, page, 200)
-		if !bytes.Contains(readAll(t, page), []byte("the whole original message")) {
-			t.Error("the page has no words for it")
-		}
+		wantText(t, "the page", f.body("/"+l.CID.String()), "the whole original message")
 		file := f.ticket(l)
 		if !strings.HasSuffix(file, "/original.eml") {
 			t.Errorf("the address of the download does not end in its name: %s", file)
@@ -59,23 +52,22 @@ func TestOriginalIsTheWholeMessage(t *testing.T) {
 		if resp.ContentLength != int64(len(want)) {
 			t.Errorf("Content-Length %d, want %d", resp.ContentLength, len(want))
 		}
-		if got := readAll(t, resp); sum(got) != sum(want) {
+		if got := readAll(t, resp); !bytes.Equal(got, want) {
 			t.Errorf("got %d bytes, want %d", len(got), len(want))
 		}
 		f.wantSameHead(file, resp)
 	}
 }
 
-// A part that is missing from the beginning makes an error page. One that fails half way breaks the
-// download off.
+// A missing part causes an error page. A part that fails half way breaks the download off.
 func TestOriginalWithoutAPartIsNoMessage(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	const size = 5 << 20
 	_, l, part := f.putOriginal(noise(size), size)
 	file := f.ticket(l)
 
 	f.store.fail(nil, func(_ context.Context, n int, data []byte) ([]byte, error) {
-		if n > 5 { // of one object: directory, metadata, root, and then the leaves
+		if n > 5 { // after directory, metadata, the file's root and two leaves
 			return nil, errors.New("disk on fire")
 		}
 		return data, nil
@@ -87,19 +79,19 @@ func TestOriginalWithoutAPartIsNoMessage(t *testing.T) {
 	}
 	f.store.fail(nil, nil)
 
-	check(t, os.WriteFile(filepath.Join(f.dir, "denied"), []byte(part.CID.String()+"\n"), 0o600))
+	f.deny(part)
 	resp = f.get(file)
 	wantStatus(t, resp, http.StatusGone)
 	wantHeader(t, resp, "Content-Type", page)
 	wantHeader(t, resp, "Etag", "")
 
-	// A skeleton that promises more than there is; of a small one nothing is given out.
+	// The skeleton promises more bytes than there are. A small message is refused as a whole.
 	_, l, _ = f.putOriginal(noise(1000), 1001)
 	resp = f.get(f.ticket(l))
 	wantStatus(t, resp, http.StatusInternalServerError)
 	_, l, _ = f.putOriginal(noise(size), size+1)
 	resp = f.get(f.ticket(l))
 	if got, err := io.ReadAll(resp.Body); err == nil {
-		t.Errorf("%d bytes without an error, and one less than promised", len(got))
+		t.Errorf("%d bytes without an error, although one is missing", len(got))
 	}
 }

@@ -20,8 +20,8 @@ import (
 //go:embed web
 var web embed.FS
 
-// pages renders what people see. Style and script are in the page itself, so that a page is one
-// request, and the policy allows these two blocks alone, by their hashes.
+// pages renders the pages. A page contains its style and script, so it is one request. The policy
+// allows these two blocks by their hashes, and no others.
 type pages struct {
 	site      site
 	look      look
@@ -32,8 +32,7 @@ type pages struct {
 	csp       string
 }
 
-// newPages returns an error if the brand is wrong. It panics if the embedded files are broken, like
-// template.Must.
+// newPages returns an error if the brand is wrong. It panics if the embedded files are broken.
 func newPages(site site, brand Brand) (*pages, error) {
 	look, err := brand.look()
 	if err != nil {
@@ -78,11 +77,11 @@ type view struct {
 
 	// the page of a file
 	CID, Size      string
-	Base           string // what the addresses of files begin with
-	All            bool   // the address says that the file is a file list
-	Share, Meta    string // the script opens the name with these and the fragment
-	Shows          string // the extensions of files that are shown in the page, or empty
-	Source, Worker string // for decrypting in the browser: the ciphertext's address, and the worker's
+	Base           string // begins the addresses of files
+	All            bool   // the address is that of a file list
+	Share, Meta    string // from these and the fragment, the script opens the name
+	Shows          string // the extensions of files that the page can show, or empty
+	Source, Worker string // the addresses of the ciphertext and the service worker
 	Until, Stored  *moment
 
 	// a message
@@ -90,7 +89,7 @@ type view struct {
 	Field   bool
 }
 
-// message is a page without a file: an error, or the way in.
+// message is a page without a file: an error, or the home page.
 type message struct {
 	Key   string // in the catalogue, with .title and .text
 	Field bool
@@ -126,17 +125,16 @@ func preferred(r *http.Request) *texts.Language {
 	return texts.Preferred(r.Header.Get("Accept-Language"))
 }
 
-// sizeOf returns a size that is not broken into two lines, as the script of the pages writes it.
+// sizeOf returns a size as the pages' script writes it, with a space that does not break the line.
 func sizeOf(t *texts.Language, n int64) string { return strings.ReplaceAll(t.Size(n), " ", "\u00a0") }
 
-// SizeWords has the words of sizes, for the script.
+// SizeWords returns the words with which the script writes sizes, in JSON.
 func (v view) SizeWords() (string, error) {
 	words, err := json.Marshal(map[string]any{"bytes": v.Bytes, "units": v.Units.Names, "decimal": v.Units.DecimalSign})
 	return string(words), err
 }
 
-// A moment is a point in time in the sentence that a page says it in. The script replaces Shown by
-// the time in the reader's own zone.
+// A moment is a time and its sentence. The script replaces Shown by the reader's local time.
 type moment struct{ Before, Time, Shown, After string }
 
 func momentOf(t *texts.Language, key string, at time.Time) *moment {
@@ -145,7 +143,7 @@ func momentOf(t *texts.Language, key string, at time.Time) *moment {
 	return m
 }
 
-// home answers people who have the gateway's address and no link, or a link to paste.
+// home serves the page that takes a pasted link.
 func (g *gateway) home(w *response, r *http.Request) error {
 	w.route = "home"
 	if r.Method == http.MethodPost {
@@ -157,9 +155,8 @@ func (g *gateway) home(w *response, r *http.Request) error {
 	return g.pages.message(w, r, http.StatusOK, message{Key: "home", Field: true, Path: g.site.prefix + "/"})
 }
 
-// page shows what the server knows of a file. The script opens the name with the fragment. Whether
-// the file is a file list is in the metadata too: until that is open, the page believes its
-// address.
+// page shows what the server knows of a file. The script opens the name with the fragment. Until
+// the script has opened the metadata, the page takes a file for a file list if its address says so.
 func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error {
 	w.route = "page"
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPost); err != nil {
@@ -186,8 +183,8 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error
 	return g.pages.write(w, http.StatusOK, "file", v)
 }
 
-// workerPath is the address of the service worker, and its folder is the worker's scope: the worker
-// answers for the addresses below, and for no page.
+// workerPath is the address of the service worker. Its folder is the worker's scope, so the worker
+// answers only addresses below /w/.
 const workerPath = "/w/worker.js"
 
 func (p *pages) serveWorker(w *response, r *http.Request) error {
@@ -206,7 +203,7 @@ func robots(w *response, r *http.Request) error {
 	return writeString(w, "text/plain; charset=utf-8", "User-agent: *\nDisallow: /\n")
 }
 
-// favicon answers browsers that ask for the default icon. Pages have theirs inline.
+// favicon answers requests for the default icon with no content. Pages have their icon inline.
 func favicon(w *response, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err

@@ -15,12 +15,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// bufferSize is the unit of a write, and so of a slow reader's deadline.
+// bufferSize is the size of a write. Every write has its own deadline.
 const bufferSize = readahead.BufferSize
 
 var (
 	errStalled = fmt.Errorf("no answer within the time allowed: %w", vault.ErrUnavailable)
-	// errClient: the connection to the client broke, or the client was too slow.
+	// errClient means that the connection to the client broke, or that the client was too slow.
 	errClient = errors.New("client gone")
 )
 
@@ -33,8 +33,8 @@ type response struct {
 	begun   time.Time
 
 	route   string  // for the log: the kind of request, never its path
-	machine bool    // a program reads the answer: an error is a line, not a page
-	cid     cid.Cid // for the log and the way back; undefined when none was parsed
+	machine bool    // a program reads the answer, so an error is a line, not a page
+	cid     cid.Cid // for the log and the error page's form; undefined until one was parsed
 	status  int     // 0 until the header is sent
 	sent    int64
 }
@@ -49,21 +49,19 @@ func newResponse(w http.ResponseWriter, cfg Config, cancel context.CancelCauseFu
 		begun:          time.Now(),
 		route:          "other",
 	}
-	// The server's ReadTimeout would end this request's context in the middle of a long download,
-	// and the last request's deadline on this connection would end this answer. A writer without
-	// deadlines (in tests) returns an error, which is ignored.
+	// The server's ReadTimeout would end a long download, and so would the write deadline of the
+	// connection's last request. Writers without deadlines (in tests) return an error: ignored.
 	_ = resp.control.SetReadDeadline(time.Time{})
 	resp.extend()
 	return resp
 }
 
-// release is called when the handler is done.
 func (w *response) release() { w.stall.Stop() }
 
-// storeClock gives the store its time for the next answer.
+// storeClock starts the store's time for its next answer.
 func (w *response) storeClock() { w.stall.Reset(w.cfg.StoreTimeout) }
 
-// extend gives the client time for the next buffer.
+// extend starts the client's time for the next buffer.
 func (w *response) extend() { _ = w.control.SetWriteDeadline(time.Now().Add(w.cfg.WriteTimeout)) }
 
 func (w *response) WriteHeader(status int) {
@@ -95,10 +93,9 @@ func (w *response) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// stream answers with content of a known size: ranges, conditions and HEAD are http.ServeContent's.
+// stream answers with content of a known size. http.ServeContent does ranges, conditions and HEAD.
 func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) error {
-	// RFC 9110, 14.2: Range may be ignored. Each of many ranges costs the store a block, and the
-	// sender a few bytes. No download needs them.
+	// Several ranges are ignored (RFC 9110, 14.2): a client could ask for a block with a few bytes.
 	if ranges := r.Header["Range"]; len(ranges) > 1 || len(ranges) == 1 && strings.Contains(ranges[0], ",") {
 		r.Header.Del("Range")
 	}
@@ -107,9 +104,9 @@ func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) er
 	return b.finish()
 }
 
-// body does two things that http.ServeContent does not. It keeps a status back until the store has
-// given the first bytes, so that an unreachable store is a 503 and not a 200 that breaks off. And
-// it keeps an error in the middle, which http.ServeContent drops.
+// body adds two things to http.ServeContent. It keeps the status back until the store has given the
+// first bytes, so that an unreachable store causes a 503 instead of a 200 that breaks off. It also
+// keeps a later error, which http.ServeContent drops.
 type body struct {
 	*response
 	ctx     context.Context
@@ -121,7 +118,7 @@ type body struct {
 	err     error
 }
 
-// Seek does not ask the store; Read does.
+// Seek only remembers the offset; Read moves content.
 func (b *body) Seek(offset int64, whence int) (int64, error) {
 	if whence == io.SeekEnd {
 		offset += b.size
@@ -165,8 +162,8 @@ func (b *body) Write(p []byte) (int, error) {
 	return b.response.Write(p)
 }
 
-// ReadFrom is called by http.ServeContent's io.CopyN, once, with a reader limited to the range. The
-// next bytes are read, verified and decrypted while the last ones are sent.
+// ReadFrom is called once, by http.ServeContent's io.CopyN, with a reader limited to the range. The
+// next bytes are read, verified and decrypted while earlier bytes are sent.
 func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	defer func() { b.err = err }()
 	source := readahead.NewReader(src, b.cfg.Memory)
@@ -192,8 +189,7 @@ func (b *body) ReadFrom(src io.Reader) (n int64, err error) {
 	}
 }
 
-// waitFor reads from the store while the store's clock runs. The clock does not run while a slow
-// client is served.
+// waitFor runs the store's clock while it reads from the store.
 func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
 	b.storeClock()
 	defer b.stall.Stop()
@@ -202,7 +198,7 @@ func (b *body) waitFor(source *readahead.Reader) ([]byte, error) {
 
 func (b *body) finish() error {
 	if b.err == nil && b.held != 0 {
-		b.response.WriteHeader(b.held) // of HEAD, or of an empty range
+		b.response.WriteHeader(b.held) // no byte was sent: HEAD, or an empty file
 	}
 	return b.err
 }

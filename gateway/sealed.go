@@ -11,15 +11,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// yearOfCache is for addresses that name their content to the last bit (RFC 8246).
+// yearOfCache is for addresses that determine their content (RFC 8246).
 const yearOfCache = 365 * 24 * time.Hour
 
-// sendShare gives out B, the gateway's half of the key, which opens nothing without the link.
+// sendShare sends B, the gateway's half of the key, which is useless without the link.
 func sendShare(w *response, _ *http.Request, o *vault.Object) error {
 	return writeString(w, "text/plain; charset=utf-8", o.Share().Encode())
 }
 
-// sendEntry streams an entry of the object as it is stored.
+// sendEntry streams the ciphertext of an entry of the object.
 func sendEntry(name string) sender {
 	return func(w *response, r *http.Request, o *vault.Object) error {
 		content, err := o.Entry(r.Context(), name)
@@ -36,8 +36,7 @@ func sendEntry(name string) sender {
 	}
 }
 
-// cacheable lets caches hold ciphertext until it expires here. What a cache gives out later, nobody
-// can decrypt with the help of this server.
+// cacheable lets caches hold ciphertext until the object expires.
 func cacheable(w *response, o *vault.Object) {
 	age := yearOfCache
 	if !o.Expires.IsZero() {
@@ -46,15 +45,15 @@ func cacheable(w *response, o *vault.Object) {
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d, immutable, no-transform", int64(age.Seconds())))
 }
 
-// sealedFileList is a file list, sealed, with what opens it beside its key.
+// sealedFileList is a sealed file list with its share and metadata.
 type sealedFileList struct {
 	Share string `json:"share"`
 	Meta  string `json:"meta"`
 	Data  []byte `json:"data"` // in base64
 }
 
-// sendFileList gives a sealed file list to the script of a page, in one answer. It refuses an
-// object that is longer than a file list may be.
+// sendFileList sends a sealed file list to a page's script, in one answer. It refuses an object
+// that is longer than a file list may be.
 func sendFileList(w *response, r *http.Request, o *vault.Object) error {
 	content, err := o.Entry(r.Context(), "data")
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Link, share and ciphertext open the file without the gateway.
+// A program that has link, share and ciphertext can open the file itself.
 func TestShareAndCiphertextOpenTheFile(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	content := noise(1<<20 + 5)
 	l := f.put("report.pdf", content)
 	c := "/" + l.CID.String()
@@ -34,7 +34,7 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	check(t, err)
 	data := readAll(t, f.get(c+"/data"))
 	cipher.NewCTR(block, make([]byte, 16)).XORKeyStream(data, data)
-	if sum(data) != sum(content) {
+	if !bytes.Equal(data, content) {
 		t.Error("the ciphertext does not decrypt to the file")
 	}
 	resp := f.get(c + "/data")
@@ -44,7 +44,7 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 }
 
 func TestTrustlessAnswersWithBlocks(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("report.pdf", noise(3<<20))
 	c := "/ipfs/" + l.CID.String()
 	ctx := context.Background()
@@ -84,13 +84,12 @@ func TestTrustlessAnswersWithBlocks(t *testing.T) {
 	}
 	wantStatus(t, f.get(c+"/other?format=raw"), 404)
 	wantStatus(t, f.get(c+"?format=tar"), 406)
-	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // a part of an object is not in the ledger
+	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // not an object
 }
 
-// entity-bytes leaves out the leaves that end before them, and nothing that a reader from there
-// needs.
+// With entity-bytes, only the leaves that end before the offset are left out.
 func TestTrustlessSkipsWhatEndsBefore(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("report.pdf", noise(3<<20))
 	at := "/ipfs/" + l.CID.String() + "/data?format=car&dag-scope=entity&entity-bytes="
 	whole := f.get(at + "0:*")
@@ -101,7 +100,7 @@ func TestTrustlessSkipsWhatEndsBefore(t *testing.T) {
 			t.Errorf("%s: got %d bytes, want about %d", scope, got, want)
 		}
 		if resp.Header.Get("Etag") == whole.Header.Get("Etag") {
-			t.Errorf("%s: has the ETag of the whole", scope)
+			t.Errorf("%s: the ETag is that of the whole CAR", scope)
 		}
 	}
 	for _, scope := range []string{"", "x", "-5:*", ":", "*:*", "99999999999999999999:*"} {
@@ -111,9 +110,9 @@ func TestTrustlessSkipsWhatEndsBefore(t *testing.T) {
 	}
 }
 
-// A CAR of an entry has the directory, which proves that the entry is in the object, and the entry.
+// An entry's CAR has the entry, and the directory, which proves that the entry is in the object.
 func TestTrustlessEntryComesWithItsProof(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("report.pdf", noise(3<<20))
 	c, ctx := "/"+l.CID.String(), context.Background()
 	for _, name := range []string{"data", "meta.jwe"} {

@@ -10,10 +10,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// site is where the gateway's addresses are.
+// site makes and reads the gateway's addresses.
 type site struct {
-	base   string // what links begin with, without a slash at its end
-	host   string // as people know it from the link
+	base   string // begins every link; no slash at its end
+	host   string // the host of base, shown on the pages
 	prefix string // the path of base: "", or "/prefix"
 }
 
@@ -29,7 +29,7 @@ func newSite(base string) (site, error) {
 	return site{base, u.Host, u.Path}, nil
 }
 
-// below returns a request's path below the prefix. A reverse proxy may have removed the prefix
+// below returns a request's path without the prefix, which a reverse proxy may have removed
 // already.
 func (s site) below(path string) string {
 	if rest, ok := strings.CutPrefix(path, s.prefix); ok && (rest == "" || rest[0] == '/') {
@@ -38,10 +38,10 @@ func (s site) below(path string) string {
 	return path
 }
 
-// path is the address of an object, and of what belongs to it: s.path(c, "/share").
+// path returns the address of an object, or with rest that of a part of it: s.path(c, "/share").
 func (s site) path(c cid.Cid, rest string) string { return s.prefix + "/" + c.String() + rest }
 
-// page is the address of a page: of a file's, or of that of a mail's file list.
+// page returns the address of a file's page, or with list that of a file list's page.
 func (s site) page(c cid.Cid, list bool) string {
 	if list {
 		return s.path(c, "/all")
@@ -49,15 +49,15 @@ func (s site) page(c cid.Cid, list bool) string {
 	return s.path(c, "")
 }
 
-// parseKey reads what was posted: the fragment from the script, or a link, or a piece of one, from
-// a person. c is the object of the page, undefined on the home page. A link to another file opens
-// that file. The link's host does not matter: the gateway opens only what is in its own ledger.
+// parseKey parses the posted text: a fragment from the script, or a link or a piece of one that a
+// person pasted. c is the page's object, undefined on the home page. A link to another file opens
+// that file. The link's host is ignored: the gateway opens only files in its own ledger.
 func (s site) parseKey(text string, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
 	text = strings.TrimSpace(text)
 	switch {
 	case strings.Contains(text, "://"):
 	case strings.Contains(text, "/"):
-		text = "https://" + text // as some browsers copy it
+		text = "https://" + text // some browsers copy a link without its scheme
 	case !c.Defined():
 		return c, crypto.Fragment{}, link.ErrIncomplete
 	default:

@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// The catalogue has every text that the pages use, and no other.
+// The catalogue has exactly the texts that the pages use.
 func TestPagesUseTheirTexts(t *testing.T) {
 	frame, err := os.ReadFile("viewer/pdf.html")
 	check(t, err)
@@ -36,7 +36,7 @@ func TestPagesUseTheirTexts(t *testing.T) {
 	}
 }
 
-// The script shows the sizes of the files in a list as the server shows the size of one file.
+// The script and the server write sizes in the same words.
 func TestScriptWritesSizesAsTheServerDoes(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil && os.Getenv("CI") == "" {

@@ -19,8 +19,8 @@ const (
 	typeCAR = "application/vnd.ipld.car"
 )
 
-// trustless is https://specs.ipfs.tech/http-gateways/trustless-gateway/ for the objects of this
-// installation: /ipfs/CID, and the two entries below it. It answers with blocks, never with files.
+// trustless implements https://specs.ipfs.tech/http-gateways/trustless-gateway/ for the objects of
+// this installation, /ipfs/CID, and their two entries. It answers with blocks, never with files.
 func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 	w.route, w.machine = "ipfs", true
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -49,7 +49,7 @@ func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 	})
 }
 
-// blockFormat reads what is asked for. The parameter goes before the header, as the spec has it.
+// blockFormat returns the requested format, or "". The parameter precedes the header (spec).
 func blockFormat(r *http.Request) string {
 	switch r.URL.Query().Get("format") {
 	case "raw":
@@ -72,7 +72,7 @@ func blockFormat(r *http.Request) string {
 	return ""
 }
 
-// roots are the CIDs of the elements of the path.
+// roots returns the CIDs of the path's elements.
 func roots(o *vault.Object, entry string) string {
 	root := o.CID("").String()
 	if entry == "" {
@@ -88,7 +88,7 @@ func sendBlock(w *response, r *http.Request, o *vault.Object, entry string) erro
 	h.Set("Content-Disposition", `attachment; filename="`+c.String()+`.bin"`)
 	h.Set("Content-Type", typeRaw)
 	h.Set("Etag", etag(c, "raw"))
-	if c.Type() == cid.Raw { // the whole entry: a leaf, which may be large
+	if c.Type() == cid.Raw { // a leaf is the whole entry, and may be large
 		leaf, err := o.Entry(r.Context(), entry)
 		if err != nil {
 			return err
@@ -106,9 +106,9 @@ func sendBlock(w *response, r *http.Request, o *vault.Object, entry string) erro
 	return w.stream(r, bytes.NewReader(node), int64(len(node)))
 }
 
-// sendCAR sends everything below the end of the path, and the block above it, which proves that it
-// is where the path says. Of a file it may be only what is needed from some byte on (entity-bytes).
-// Other scopes get everything: more blocks than asked for do no harm.
+// sendCAR sends the directory, which proves the path, and all blocks below the end of the path.
+// With entity-bytes it leaves out leaves before that offset. It ignores other scopes and sends all
+// blocks.
 func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error {
 	c, from, scope := o.CID(entry), entityFrom(r), "car"
 	if from > 0 {
@@ -118,7 +118,7 @@ func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error 
 	h.Set("Accept-Ranges", "none")
 	h.Set("Content-Disposition", `attachment; filename="`+c.String()+`.car"`)
 	h.Set("Content-Type", typeCAR+"; version=1; order=dfs; dups=y")
-	h.Set("Etag", `W/`+etag(c, scope)) // weak, as the spec asks: another server may order blocks otherwise
+	h.Set("Etag", `W/`+etag(c, scope)) // weak (spec): another server may send the blocks in another order
 	if r.Header.Get("If-None-Match") == h.Get("Etag") {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
@@ -130,8 +130,7 @@ func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error 
 	return ipfs.ExportCAR(r.Context(), w, patient{o.Blocks(), w}, o.CID(""), entry, from)
 }
 
-// entityFrom is the first byte that entity-bytes=FROM:TO asks for. It is 0 where FROM counts from
-// the end: the answer is longer than asked for, then.
+// entityFrom returns FROM of entity-bytes=FROM:TO, or 0 if FROM is negative or malformed.
 func entityFrom(r *http.Request) int64 {
 	from, _, _ := strings.Cut(r.URL.Query().Get("entity-bytes"), ":")
 	n, err := strconv.ParseInt(from, 10, 64)
@@ -141,7 +140,7 @@ func entityFrom(r *http.Request) int64 {
 	return max(n, 0)
 }
 
-// patient are Blocks that keep the store's clock: it runs while a block is on its way.
+// patient runs the store's clock while a block is fetched.
 type patient struct {
 	ipfs.Blocks
 	w *response

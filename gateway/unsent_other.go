@@ -7,6 +7,5 @@ import (
 	"net"
 )
 
-// ConnContext is for an http.Server. On Linux it bounds what the kernel holds for a slow client;
-// here it does nothing.
+// ConnContext does nothing here. On Linux it bounds the kernel's buffer for a slow client.
 func ConnContext(ctx context.Context, _ net.Conn) context.Context { return ctx }

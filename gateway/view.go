@@ -11,10 +11,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// view shows a file in a frame of its page. The address of the frame is a ticket, and the frame
-// fetches the file from below it.
+// view serves the frame that shows a file (rest is TICKET), and the file (TICKET/file).
 func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) error {
-	w.route, w.machine = "view", true // an error in a frame is a line
+	w.route, w.machine = "view", true // an error in a frame is a line, not a page
 	viewer.Secure(w.Header())
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
@@ -26,7 +25,7 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 	}
 	defer file.Close()
 	if file.Meta.Type == skeleton.Type || file.Meta.Type == filelist.Type {
-		return viewer.ErrKind // the download is made from it
+		return viewer.ErrKind // the download is not this object
 	}
 	shown := viewer.File{Content: file, Language: preferred(r)}
 	if below == "" {

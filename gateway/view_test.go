@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// viewed opens a file as the page's frame does.
+// viewed opens a file like the page's frame.
 func (f *fixture) viewed(l link.Link) (frame *http.Response, at string) {
 	f.t.Helper()
 	resp := f.request(http.MethodPost, "/"+l.CID.String(), url.Values{"key": {l.Fragment.Encode()}, "view": {"1"}}.Encode())
@@ -24,17 +24,15 @@ func (f *fixture) viewed(l link.Link) (frame *http.Response, at string) {
 	return f.get(at), at
 }
 
-// A frame shows the file, or says that it cannot. No answer has an origin, or stays in a cache.
+// A frame shows the file, or says that it cannot. Its answers have no origin and are not cached.
 func TestFrameShowsTheFile(t *testing.T) {
 	faults.Covers(t, 83)
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	const sound = "ID3 rest"
 	frame, at := f.viewed(f.put("named.exe", []byte(sound)))
 	wantHeader(t, frame, "Content-Type", page)
-	if body := string(readAll(t, frame)); !strings.Contains(body, `src="`+prefix+at+`/file"`) {
-		t.Errorf("the frame is %s", body)
-	}
-	// Players and PDF.js ask for pieces.
+	wantText(t, "the frame", string(readAll(t, frame)), `src="`+prefix+at+`/file"`)
+	// Players and PDF.js send Range.
 	file, piece := f.get(at+"/file"), f.get(at+"/file", "Range", "bytes=1-3")
 	text, _ := f.viewed(f.put("a.txt", []byte(sound[1:])))
 	refused, _ := f.viewed(f.put("page.png", []byte("<!doctype html><script>alert(1)</script>")))
@@ -76,18 +74,14 @@ func TestFrameShowsTheFile(t *testing.T) {
 	wantStatus(t, f.request(http.MethodPost, viewer.Path+"0.0.0/LICENSE", ""), http.StatusMethodNotAllowed)
 }
 
-// Without the viewer a page offers the download alone, and the viewer's addresses are unknown.
+// Without the viewer, a page offers only the download, and the viewer's addresses are unknown.
 func TestWithoutViewOnlyDownloadIsLeft(t *testing.T) {
-	f := newFixture(t, options{})
+	f := newFixture(t, 0)
 	l := f.put("a.txt", []byte("a"))
 	_, at := f.viewed(l)
-	if body := string(readAll(t, f.get("/"+l.CID.String()))); !strings.Contains(body, ` data-shows="png `) {
-		t.Error("the page does not offer to show files")
-	}
+	wantText(t, "the page", f.body("/"+l.CID.String()), ` data-shows="png `)
 	f.serve(f.vault, Config{DisableView: true})
-	if body := string(readAll(t, f.get("/"+l.CID.String()))); strings.Contains(body, `id="view"`) {
-		t.Error("the page offers to show files")
-	}
+	wantNoText(t, "the page", f.body("/"+l.CID.String()), `id="view"`)
 	resp := f.request(http.MethodPost, "/"+l.CID.String(), url.Values{"key": {l.Fragment.Encode()}, "view": {"1"}}.Encode())
 	if to := resp.Header.Get("Location"); !strings.Contains(to, "/t/") {
 		t.Errorf("the form leads to %s, want a download", to)

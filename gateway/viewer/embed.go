@@ -4,8 +4,8 @@ package viewer
 
 import "embed"
 
-// The legacy build runs in older browsers too. The package's code that runs the scripts of a PDF
-// (pdf.sandbox, quickjs) must not be embedded.
+// The legacy build is for older browsers. pdf.sandbox and quickjs, which run scripts, must never be
+// here.
 //
 //go:embed pdfjs/node_modules/pdfjs-dist/package.json pdfjs/node_modules/pdfjs-dist/LICENSE
 //go:embed pdfjs/node_modules/pdfjs-dist/legacy/build/pdf.min.mjs

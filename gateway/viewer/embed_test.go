@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// The embedded files are the package's, byte for byte, and all that a frame asks for. The code that
-// runs the scripts of a PDF is not embedded.
+// The embedded files equal the package's, and are all that a frame needs. The code that runs the
+// scripts of a PDF is not embedded.
 func TestEmbeddedPDFJSIsThePackages(t *testing.T) {
 	faults.Covers(t, 83)
 	l := newLibrary(packages)

@@ -1,14 +1,14 @@
-// Shows a PDF in a frame that has no origin. Only the pages in view and near it are drawn and take memory.
+// Shows a PDF in a frame without an origin. Only the pages in or near the view are drawn.
 const { file, library, failed, numbered } = document.body.dataset;
 const state = document.getElementById('state');
 const maxPixels = 8e6; // of one page
 const at = path => new URL(path, location.href).href;
 
-// A document without an origin can start a worker from a blob only. If that fails, PDF.js works in this document.
+// Without an origin, a worker starts only from a blob. If that fails, PDF.js runs in this document.
 const worker = src => new Promise(resolve => {
 	const blob = new Blob([`import ${JSON.stringify(src)};`], { type: 'text/javascript' });
 	const w = new Worker(URL.createObjectURL(blob), { type: 'module' });
-	w.onmessage = () => resolve(w); // it is ready
+	w.onmessage = () => resolve(w);
 	w.onerror = () => resolve(null);
 }).catch(() => null);
 
@@ -19,7 +19,7 @@ async function open() {
 	if (w) GlobalWorkerOptions.workerPort = w;
 	else globalThis.pdfjsWorker = await import(src);
 	return getDocument({
-		url: at(file), rangeChunkSize: 1 << 18, disableStream: true, disableAutoFetch: true, // fetch only the pages that are drawn
+		url: at(file), rangeChunkSize: 1 << 18, disableStream: true, disableAutoFetch: true, // fetch only drawn pages
 		cMapUrl: at(library + 'cmaps/'), standardFontDataUrl: at(library + 'standard_fonts/'),
 		wasmUrl: at(library + 'wasm/'), iccUrl: at(library + 'iccs/'),
 	}).promise;
@@ -57,7 +57,7 @@ async function show() {
 				if (!target.near) target.replaceChildren(); // scrolled away while it was drawn
 			}).catch(() => { target.textContent = failed; });
 		}
-	}, { root: document, rootMargin: '100%' }); // without an origin a margin needs an explicit root
+	}, { root: document, rootMargin: '100%' }); // without an origin, a margin needs a root
 	for (let number = 1; number <= pdf.numPages; number++) {
 		const place = document.createElement('section');
 		place.number = number;

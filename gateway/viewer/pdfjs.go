@@ -16,21 +16,21 @@ import (
 
 // packagePath is where npm puts PDF.js.
 //
-// Browsers' own viewers cannot be used. Those of Chromium 156 and Firefox 153 disregard a policy's
-// sandbox, wherever they show a file, and run the scripts in it. In Chromium the document around
-// the file has the gateway's origin. In a frame with a sandbox attribute Chromium shows no PDF, and
-// Firefox shows one only with allow-scripts.
+// The browsers' own viewers cannot be used. Those of Chromium 156 and Firefox 153 ignore a policy's
+// sandbox and run the scripts in a PDF. In Chromium the document around it has the gateway's
+// origin. In a frame with a sandbox attribute Chromium shows no PDF, and Firefox only with
+// allow-scripts.
 const packagePath = "pdfjs/node_modules/pdfjs-dist"
 
-// A library holds the files of PDF.js that a browser needs, as its package has them. PDF.js is
-// Mozilla's, under the Apache License 2.0; its licenses are among the files.
+// A library has the unchanged files of PDF.js that a browser needs. PDF.js is Mozilla's, under the
+// Apache License 2.0; its licenses are among the files.
 type library struct {
-	Version string // part of the addresses, since browsers keep the files
+	Version string // part of the addresses, since browsers cache the files
 	files   fs.FS
-	packed  map[string]func() ([]byte, error) // a file in gzip's format, packed on its first request
+	packed  map[string]func() ([]byte, error) // each file compressed, on its first request
 }
 
-// newLibrary returns nil if PDF.js is not there.
+// newLibrary returns nil if root has no PDF.js.
 func newLibrary(root fs.FS) *library {
 	files, err := fs.Sub(root, packagePath)
 	if err != nil {
@@ -66,8 +66,7 @@ func pack(files fs.FS, name string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// ServeLibrary answers with a file of PDF.js, by its address below Path. The answer is the same for
-// everybody and never changes. It returns ErrNoFile if there is no such file.
+// ServeLibrary serves a file of PDF.js by its address below Path, or returns ErrNoFile.
 func (v *Viewer) ServeLibrary(w http.ResponseWriter, r *http.Request, below string) error {
 	if v.pdfjs == nil {
 		return ErrNoFile
@@ -96,7 +95,7 @@ func (v *Viewer) ServeLibrary(w http.ResponseWriter, r *http.Request, below stri
 	return err
 }
 
-// libraryTypes are the types that matter to a browser. The other files are data for PDF.js.
+// libraryTypes has the types that a browser needs. PDF.js reads the other files.
 var libraryTypes = map[string]string{
 	".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm", "": "text/plain; charset=utf-8",
 }

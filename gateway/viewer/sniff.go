@@ -10,21 +10,19 @@ import (
 
 const (
 	mimePDF = "application/pdf"
-	// sniffed is how many bytes decide what a file is: as many as http.DetectContentType reads.
+	// sniffed is how many first bytes decide the type: as many as http.DetectContentType reads.
 	sniffed = 512
 )
 
-// viewable are the types that are shown without running any of their content. HTML, SVG and XML
-// must never be added.
+// viewable has the types whose content cannot run. HTML, SVG and XML must never be added.
 var viewable = map[string]bool{
 	"image/png": true, "image/jpeg": true, "image/gif": true, "image/webp": true, "image/avif": true,
 	"audio/mpeg": true, "audio/wav": true, "audio/ogg": true, "video/mp4": true, "video/webm": true,
 	"text/plain": true, mimePDF: true,
 }
 
-// sniff returns the content type by the first bytes alone, since the sender chose the file's name
-// and type. It leaves the content at its beginning, and returns ErrKind for a type that is not
-// viewable.
+// sniff returns the type of the content by its first bytes alone, since the sender chose the file's
+// name and type, or ErrKind if the type is not viewable. The content is at its beginning again.
 func sniff(content io.ReadSeeker) (string, error) {
 	head := make([]byte, sniffed)
 	n, err := io.ReadFull(content, head)

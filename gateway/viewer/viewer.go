@@ -1,19 +1,19 @@
 // Package viewer shows files from strangers in a frame of the gateway's page. Its invariant:
 //
-//	Nothing in a file is run, and the frame around the file has no origin: it loads from the
-//	gateway's host, and sends to no other.
+//	Nothing in a file runs, and the frame around the file has no origin: it loads from the
+//	gateway's host only, and sends nothing to another host.
 //
-// The gateway decrypts a file, and hands over its content with the address at which the frame can
-// fetch it. This package holds no key and knows no store. [Viewer.Show] decides by the first bytes
-// what the content is, and answers with the frame. A browser shows pictures, sound, video and text
-// itself. PDF.js, which [Viewer.ServeLibrary] serves, draws a PDF.
+// The gateway passes a decrypted file, and the address from which the frame can fetch it; the
+// viewer has no key and no store. [Viewer.Show] finds the type by the first bytes and answers with
+// the frame. A browser itself shows pictures, sound, video and text. PDF.js, which
+// [Viewer.ServeLibrary] serves, draws a PDF.
 //
 // A build with the tag pdfjs embeds PDF.js from its npm package:
 //
 //	npm ci --prefix gateway/viewer/pdfjs
 //	go build -tags pdfjs ./cmd/detach
 //
-// Other builds refuse a PDF with [ErrKind], as they refuse every kind of file that is not shown.
+// Other builds refuse a PDF with [ErrKind].
 package viewer
 
 import (
@@ -34,9 +34,9 @@ import (
 )
 
 var (
-	// ErrKind refuses a kind of file that is not shown.
-	ErrKind = errors.New("not a kind of file that is shown")
-	// ErrNoFile says that PDF.js has no such file, or that this build has no PDF.js.
+	// ErrKind means that files of this kind are not shown.
+	ErrKind = errors.New("files of this kind are not shown")
+	// ErrNoFile means that PDF.js has no such file, or that this build has no PDF.js.
 	ErrNoFile = errors.New("not a file of the viewer")
 )
 
@@ -44,11 +44,11 @@ var (
 const Path = "/viewer/"
 
 const (
-	// baseCSP is part of every frame's policy.
+	// baseCSP begins every frame's policy.
 	baseCSP = "default-src 'none'; style-src %s; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; "
 	// elementCSP allows pictures and sound from the gateway. No script runs.
 	elementCSP = baseCSP + "img-src 'self'; media-src 'self'; sandbox"
-	// pdfCSP allows our script and PDF.js, which may fetch from the gateway.
+	// pdfCSP allows our script and PDF.js, and lets them fetch from the gateway.
 	pdfCSP = baseCSP + "script-src %s 'self' 'wasm-unsafe-eval'; worker-src blob: 'self'; connect-src 'self'; font-src 'self'; img-src blob: data:; sandbox allow-scripts"
 )
 
@@ -71,27 +71,23 @@ type Viewer struct {
 	pdfjs  *library // nil in a build without it
 }
 
-// A File is shown by Show.
+// A File is a decrypted file to show.
 type File struct {
-	// Content is the decrypted file, at its beginning.
-	Content io.ReadSeeker
-	// Address is where a frame fetches Content. It is empty in the answer to that request.
-	Address string
-	// Language is the reader's.
-	*texts.Language
+	Content         io.ReadSeeker // at its beginning
+	Address         string        // where a frame fetches Content; empty in the answer to that request
+	*texts.Language               // the reader's
 }
 
 // New returns the viewer of a gateway whose addresses begin with prefix, "" or "/prefix".
 func New(prefix string) *Viewer { return newViewer(prefix, packages) }
 
-// newViewer panics if the embedded files are broken, like template.Must. root has the package of
-// PDF.js, or is empty.
+// newViewer panics if the embedded files are broken. root has the package of PDF.js, or is empty.
 func newViewer(prefix string, root fs.FS) *Viewer {
 	return &Viewer{template.Must(template.ParseFS(templates, "*.html")), prefix, newLibrary(root)}
 }
 
-// Extensions lists the usual extensions of the kinds of files that are shown, separated by spaces.
-// By them a page decides whether it offers to show a file.
+// Extensions lists the usual extensions of files that can be shown, separated by spaces. A page
+// offers to show a file by its extension.
 func (v *Viewer) Extensions() string {
 	const always = "png jpg jpeg gif webp avif mp3 wav ogg oga mp4 m4v webm txt log csv md"
 	if v.pdfjs == nil {
@@ -101,16 +97,15 @@ func (v *Viewer) Extensions() string {
 }
 
 // Secure sets the headers of every answer in a frame, errors included. The gateway's page may frame
-// the answer. A browser that renders it as a document gives it no origin and runs no script.
+// the answer, which has no origin and runs no script.
 func Secure(h http.Header) {
 	h.Set("Content-Security-Policy", fmt.Sprintf(elementCSP, BlockHash(elementStyle)))
 	h.Set("X-Frame-Options", "SAMEORIGIN")
 }
 
-// Show answers with the frame around f. There is none if f.Address is empty or f is a text: then
-// Show sets the headers of the content, reports true, and leaves it to the caller to send
-// f.Content, which is at its beginning again. It returns ErrKind for a kind of file that is not
-// shown.
+// Show answers with the frame around f. If f.Address is empty or f is a text, it sets the headers
+// of f.Content instead and reports true: then the caller sends f.Content, which is at its beginning
+// again. It returns ErrKind for a file that is not shown.
 func (v *Viewer) Show(w http.ResponseWriter, f File) (sendContent bool, err error) {
 	contentType, err := sniff(f.Content)
 	if err != nil {
@@ -140,7 +135,7 @@ type frame struct {
 	Kind    string // image, audio or video
 	Style   template.CSS
 	Script  template.JS
-	Library string // where PDF.js is
+	Library string // the address of PDF.js
 }
 
 func (v *Viewer) write(w http.ResponseWriter, name string, data frame) error {
@@ -156,16 +151,15 @@ func (v *Viewer) write(w http.ResponseWriter, name string, data frame) error {
 	return err
 }
 
-// openToFrames lets a frame fetch the answer. A frame has no origin, so CORS has to allow every
-// origin. The answer is public, or its address is secret.
+// openToFrames lets a frame fetch the answer. A frame has no origin, so CORS must allow all
+// origins, which is safe: the answer is public, or its address is secret.
 func openToFrames(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Expose-Headers", "Accept-Ranges")
 }
 
-// BlockHash returns the source expression by which a policy allows one inline script or style (CSP
-// Level 3, section 2.3.1).
+// BlockHash returns the source expression that allows one inline script or style (CSP 3, 2.3.1).
 func BlockHash(block string) string {
 	sum := sha256.Sum256([]byte(block))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"

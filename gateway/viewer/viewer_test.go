@@ -25,7 +25,7 @@ var (
 	}
 )
 
-// show shows a file in a build, and returns the answer and whether the content is to be sent.
+// show calls Show in a build. It returns the answer and whether the caller is to send the content.
 func show(build fstest.MapFS, content, address string) (*httptest.ResponseRecorder, bool, error) {
 	w := httptest.NewRecorder()
 	Secure(w.Header())
@@ -34,8 +34,7 @@ func show(build fstest.MapFS, content, address string) (*httptest.ResponseRecord
 	return w, send, err
 }
 
-// The bytes decide what a file is, and its name does not. A file that a browser might run is
-// refused.
+// The first bytes alone decide the type. A file that a browser might run is refused.
 func TestBytesDecideWhatIsShown(t *testing.T) {
 	faults.Covers(t, 83)
 	const refused = ""
@@ -68,7 +67,7 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 	}
 }
 
-// A frame has no origin. Its policy allows no script but the one that draws a PDF, and PDF.js.
+// A frame has no origin. Its policy allows scripts only for a PDF: ours and PDF.js.
 func TestFramesHaveNoOrigin(t *testing.T) {
 	faults.Covers(t, 83)
 	for content, want := range map[string]struct{ body, policy string }{
@@ -106,8 +105,8 @@ func TestBuildWithoutPDFJSRefusesPDFsAlone(t *testing.T) {
 	}
 }
 
-// The files of PDF.js have their version in their address, and are compressed if the client
-// accepts it.
+// The files of PDF.js have the version in their address, and are compressed if the client allows
+// it.
 func TestLibraryIsServedByteForByte(t *testing.T) {
 	faults.Covers(t, 83)
 	v := newViewer("", some)

@@ -1,21 +1,22 @@
 'use strict';
-// All of a mail's files. Their list is an object like a file, and its link opens every one of them; the link to a file opens that
-// alone. So a page learns of the others only from a page that shows all: by what is appended to the key on a click, #KEY.CID.KEY,
-// which stands neither in a link that can be copied nor, once the page is there, in its address.
+// The file list of a mail. Its link opens all of the mail's files; the link to a file opens only
+// that file. A click in the list appends the list's link to the file's key, #KEY.CID.KEY, so that
+// the file's page can show the list too. The appended link is not in the links that a reader can
+// copy, and the page removes it from its address.
 detach.all = (() => {
 	const { decode, openMeta, contentKey, clean, extension, draw } = detach;
 	const type = 'application/vnd.detach.files';
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
 	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
 
-	// Takes the list's link off the address and returns it, {cid, key}, or null. It lasts as long as this entry of the history.
+	// Moves the list's link, {cid, key}, from the address to the history's entry, and returns it.
 	function from() {
 		const found = appended.exec(location.hash);
 		if (found) history.replaceState({ cid: found[2], key: found[3] }, '', '#' + found[1]);
 		return history.state;
 	}
 
-	// Fetches the list and opens it. Nothing in it counts before its SHA-256 is that of the sealed metadata.
+	// Fetches and opens the list, which must have the SHA-256 that the sealed metadata gives.
 	async function open(base, { cid, key }) {
 		const answer = await fetch(base + cid + '/all.json', { credentials: 'omit', redirect: 'error' });
 		const { share, meta, data } = await answer.json();
@@ -28,7 +29,7 @@ detach.all = (() => {
 		return JSON.parse(new TextDecoder().decode(plain)).files;
 	}
 
-	// A number of bytes: internal/texts has the same rules, and a test compares the two.
+	// Writes a number of bytes. internal/texts has the same rules, and a test compares the two.
 	function size(n) {
 		const { bytes, units, decimal } = JSON.parse($('size').dataset.words);
 		let words = bytes[new Intl.PluralRules(document.documentElement.lang).select(n)] || bytes.other;
@@ -47,7 +48,7 @@ detach.all = (() => {
 		return e;
 	}
 
-	// A file in the list: the link to its page, but for the one whose page this is.
+	// Returns the line of a file: a link to the file's page, or plain text if this is the page.
 	function line(file, base, list, current) {
 		const [, cid, key] = target.exec(file.link);
 		const name = clean(file.name);
@@ -60,14 +61,14 @@ detach.all = (() => {
 		}
 		a.href = base + cid + '#' + key;
 		for (const click of ['click', 'auxclick']) a.addEventListener(click, ({ button }) => {
-			if (button > 1) return; // the menu, with which links are copied
+			if (button > 1) return; // the menu that copies links
 			a.hash = [key, list.cid, list.key].join('.');
 			setTimeout(() => { a.hash = key; });
 		});
 		return element('li', a);
 	}
 
-	// Shows the list, on its own page or on that of a file that was come to from there.
+	// Shows the list on its own page, or on the page of a file in it.
 	async function show(own, cid) {
 		const list = own || from();
 		$('all').hidden = true;

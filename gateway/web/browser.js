@@ -1,10 +1,10 @@
 'use strict';
-// Decrypting in the browser, by worker.js: offered where a worker may run; whether it does shows when it is asked.
+// Decrypts in the browser, with worker.js. It is offered where the browser allows service workers.
 detach.browser = (() => {
-	const patience = 10_000, awake = 5_000; // Firefox ends a worker that heard nothing for 30 s
-	const unanswered = 2; // so many messages: counted, for in a tab that is not looked at a clock runs and timers wait
+	const patience = 10_000, awake = 5_000; // Firefox ends a worker that gets no message for 30 s
+	const unanswered = 2; // messages, not seconds: a hidden tab's timers wait while the clock runs
 
-	// QUIRK: Firefox 153 keeps all of what a worker answers in memory, until the download has ended.
+	// QUIRK: Firefox 153 keeps a worker's whole answer in memory until the download has ended.
 	const most = CSS.supports('-moz-appearance', 'none') ? 2 ** 29 : Infinity;
 
 	const possible = size => size <= most && isSecureContext && 'serviceWorker' in navigator;
@@ -23,9 +23,9 @@ detach.browser = (() => {
 		});
 	}
 
-	// Starts a download of {key, cid, source, name, size}. report is told {ready}, {written} as it goes on, and {done} or {failed}
-	// at its end, or {gone} when the browser has ended the worker, which cannot say so itself. Until then the page has to stay: it
-	// keeps the worker awake.
+	// Starts a download of {key, cid, source, name, size}. It reports {ready}, then {written}
+	// during the download, and at the end {done}, {failed}, or {gone} if the browser has ended the
+	// worker. The page must stay open until then, since its messages keep the worker awake.
 	async function start(address, job, report) {
 		const [to, scope] = await worker(address);
 		const id = crypto.randomUUID();

@@ -1,5 +1,5 @@
 'use strict';
-// What every page's script needs: links as mail programs hand them on, and what their keys open.
+// Parses links as mail programs pass them on, and opens metadata with their keys.
 const $ = id => document.getElementById(id);
 
 const detach = (() => {
@@ -7,7 +7,7 @@ const detach = (() => {
 	const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 	const base32 = 'abcdefghijklmnopqrstuvwxyz234567';
 
-	// The fragment as a mail program may hand it on: escaped once or twice, wrapped, with the bracket or the full stop after it.
+	// Finds the fragment in a text from a mail program, which may have escaped or wrapped it.
 	function fragment(text) {
 		for (let i = 0; i < 2; i++) try { text = decodeURIComponent(text); } catch { break; }
 		text = text.replace(/[\s\u200b\u00ad]+/g, '');
@@ -15,7 +15,7 @@ const detach = (() => {
 		return found ? found[0] : '';
 	}
 
-	// Multibase base58btc of exactly 32 bytes, or null.
+	// Decodes multibase base58btc of exactly 32 bytes; null if the text is anything else.
 	function decode(text) {
 		let n = 0n, zeros = 0, bytes = [];
 		if (text[0] !== 'z' || text.length > 64) return null;
@@ -37,10 +37,10 @@ const detach = (() => {
 		return a.map((x, i) => x ^ b[i]);
 	};
 
-	// The file key, for the content alone and not to be taken out again.
+	// Returns the file key, which cannot be exported.
 	const contentKey = (a, share) => crypto.subtle.importKey('raw', join(a, share), 'AES-CTR', false, ['decrypt']);
 
-	// The 36 bytes of a CID in base32.
+	// Returns the 36 bytes of a CID in base32.
 	function cidBytes(cid) {
 		const bytes = [];
 		let bits = 0, n = 0;
@@ -51,7 +51,7 @@ const detach = (() => {
 		return Uint8Array.from(bytes);
 	}
 
-	// Opens meta.jwe (RFC 7516: dir, A256GCM) under HKDF(A xor B). A wrong key fails in decrypt, with an OperationError.
+	// Opens meta.jwe (RFC 7516: dir, A256GCM). A wrong key causes an OperationError.
 	async function openMeta(a, share, jwe) {
 		const k = await crypto.subtle.importKey('raw', join(a, share), 'HKDF', false, ['deriveKey']);
 		const key = await crypto.subtle.deriveKey(
@@ -63,7 +63,7 @@ const detach = (() => {
 		return JSON.parse(new TextDecoder().decode(plain));
 	}
 
-	// The name under which the server saves a file: internal/filename has the same rules, and a test that compares the two.
+	// Returns the name of the download. internal/filename has the same rules; a test compares them.
 	function clean(name) {
 		name = name.replace(/(?![\u200c\u200d\t-\r\x85])[\p{Cc}\p{Cf}]/gu, '').replace(/[\s\x85]+/g, ' ').replace(/[/\\ ]+$/, '')
 			.split(/[/\\]/).pop().replace(/[<>:"|?*]/g, '_').replace(/^[. -]+|[. ]+$/g, '');
@@ -83,7 +83,7 @@ const detach = (() => {
 
 	const extension = name => /[^.]\.([\p{L}\p{N}]{1,8})$/u.exec(name)?.[1] || '';
 
-	// Kinds of files, by the endings of their names, with what is drawn on the sheet for them.
+	// The kinds of files: their extensions, and the drawing on their icon.
 	const kinds = {
 		image: [/^(png|jpe?g|gif|webp|avif|heic|heif|tiff?|bmp|svg|ico|psd|raw|dng|cr2|nef)$/, 'M11 25h24v21H11zM11 42l7-8 6 6 4-4 7 7M27 31a1 1 0 1 0 3 0a1 1 0 1 0-3 0'],
 		audio: [/^(mp3|m4a|aac|wav|og[ga]|opus|flac|wma|aiff?|midi?|amr)$/, 'M18 44V28l13-3v16M18 44a3 3 0 1 1-6 0a3 3 0 1 1 6 0M31 41a3 3 0 1 1-6 0a3 3 0 1 1 6 0'],
@@ -97,7 +97,7 @@ const detach = (() => {
 		mail: [/^(eml|msg|mbox)$/, 'M11 27h24v18H11zl12 10 12-10'],
 	};
 
-	// Draws the kind on an icon; where there is none for it, the ending itself.
+	// Draws the kind on an icon, or the extension if the kind has no drawing.
 	function draw(icon, ext) {
 		const [kind, [, d]] = Object.entries(kinds).find(([, [endings]]) => endings.test(ext.toLowerCase())) || ['other', [, '']];
 		icon.dataset.kind = kind;

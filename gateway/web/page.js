@@ -15,18 +15,18 @@
 		$('program').hidden = !programs.test(ext.toLowerCase());
 		const made = meta.type === skeleton || meta.type === all.type;
 		if (made) {
-			// Size and checksum are those of what the download is put together from.
+			// The metadata has no size and checksum of the download.
 			$('size').textContent = meta.type === skeleton ? $('size').dataset.original : '';
 		} else if (/^[0-9a-f]{64}$/.test(meta.sha256)) {
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}
-		// The offer goes by the name alone. The server looks into the file before it shows it.
+		// The page offers to show a file by its name. The server decides by the content.
 		if ($('view')) $('view').hidden = made || !$('view').dataset.shows.split(' ').includes(ext.toLowerCase());
 		$('here').hidden = made || !browser.possible(meta.size);
 	}
 
-	// The other way to download: the server gives ciphertext, and the rest happens here.
+	// Downloads the ciphertext and decrypts it in the browser.
 	async function decryptHere() {
 		const say = (key, share) => {
 			$('progress').textContent = $('here').dataset[key].replace('{percent}', share);
@@ -45,12 +45,12 @@
 				if (gone) say('gone');
 			});
 		} catch {
-			say('unable'); // a private window, say: the button above works everywhere
+			say('unable'); // for example in a private window
 		}
 	}
 
 	async function show() {
-		all.from(); // at once: the address is for copying
+		all.from(); // first, so that the reader cannot copy the list's link from the address
 		const key = fragment(location.hash);
 		const a = decode(key);
 		if (!a) {
@@ -64,11 +64,11 @@
 			const { share, meta, cid } = $('open').dataset;
 			const about = await openMeta(a, share, meta);
 			describe(about);
-			// The button works without the list, and a file's page without the others.
+			// If the list cannot be fetched, the button still works.
 			if (about.type === all.type) await all.show({ cid, key }).catch(() => {});
 			else all.show(null, cid).catch(() => {});
 		} catch (error) {
-			// Anything else, such as no WebCrypto over plain HTTP: the button still works, and the server knows the name.
+			// After other errors, like no WebCrypto over plain HTTP, the button still works.
 			if (error.name === 'OperationError') state = 'wrong';
 		}
 		if (fragment(location.hash) !== key) return;
@@ -79,7 +79,7 @@
 	function pasted() {
 		const text = $('key').value;
 		const key = fragment(text);
-		// A link to another file is left to the server, which opens that one.
+		// The server opens a pasted link to another file.
 		if (!decode(key) || (text.includes('/') && !text.includes($('open').dataset.cid))) return;
 		history.replaceState(null, '', '#' + key);
 		show();

@@ -1,14 +1,15 @@
 'use strict';
-// Decrypts in the browser what the server never sees in clear. A page hands over a key and what it opens (postMessage), and is
-// told where to go; the browser fetches that address, and the answer is made here, block by block, while the ciphertext arrives.
-// No block is decrypted before its hash has matched the name that its parent gave it, and the link names the first (docs/format.md).
-// So what is wrong ends in a download that fails, and nothing is written down: jobs live in this worker's memory.
+// Decrypts downloads in the browser, so that the server gets no key. A page posts a job: a key, and
+// what to decrypt. The browser then fetches the job's address, and this worker answers it, block by
+// block, while the ciphertext arrives. A block is decrypted only if its hash matches the CID that
+// its parent gives, and the first CID is the link's (docs/format.md), so wrong ciphertext fails the
+// download. Jobs and keys are only in this worker's memory.
 (() => {
 	const jobs = new Map();
 	const maxBlock = 2 << 20, cidLength = 36, dagPB = 0x70, raw = 0x55;
 
-	// Every message keeps the worker awake for a while longer: a page that waits for a download sends such as have no key, and
-	// learns by the answer that its job is not lost. A worker that was ended and started anew knows nothing of it.
+	// During a download the page sends messages without a key: each keeps the worker awake, and the
+	// answer says that the job still exists. A worker that was ended and restarted has no jobs.
 	addEventListener('message', event => {
 		const job = event.data;
 		if (!job.key) {
@@ -22,7 +23,7 @@
 	addEventListener('fetch', event => {
 		const id = new URL(event.request.url).pathname.slice(new URL(registration.scope).pathname.length).split('/')[0];
 		const job = jobs.get(id);
-		if (!job || job.taken) return; // the server says what is wrong
+		if (!job || job.taken) return; // the server answers with an error
 		job.taken = true;
 		event.respondWith(answer(job));
 	});
@@ -49,7 +50,7 @@
 		}
 	}
 
-	// The browser pulls: what it does not take is not fetched.
+	// Fetches only as much as the browser takes.
 	function stream(job, ciphertext) {
 		const plain = decrypted(job, ciphertext);
 		return new ReadableStream({
@@ -75,7 +76,7 @@
 		}, { highWaterMark: 0 });
 	}
 
-	// Follows the tree depth first, which is the order of the blocks in the CAR, and gives the leaves in clear.
+	// Yields the decrypted leaves of the tree, depth first: the order of the blocks in the CAR.
 	async function* decrypted(job, ciphertext) {
 		const blocks = sections(ciphertext);
 		try {
@@ -91,20 +92,20 @@
 				const counter = new Uint8Array(16);
 				new DataView(counter.buffer).setBigUint64(8, BigInt(end) / 16n);
 				const bytes = await crypto.subtle.decrypt({ name: 'AES-CTR', counter, length: 128 }, job.key, block.data);
-				if (end % 16 || (end += bytes.byteLength) > job.size) throw new Error('the file is not of its size');
+				if (end % 16 || (end += bytes.byteLength) > job.size) throw new Error('the file has the wrong size');
 				if (bytes.byteLength) yield { bytes: new Uint8Array(bytes), end };
 			}
-			if (end !== job.size) throw new Error('the file is not of its size');
+			if (end !== job.size) throw new Error('the file has the wrong size');
 		} finally {
 			await blocks.return();
 		}
 	}
 
-	// The next block, which must be the one that was asked for.
+	// Returns the next block, which must have the CID that is wanted.
 	async function next(blocks, want) {
 		const { done, value } = await blocks.next();
-		if (done) throw new Error('the file is cut off');
-		if (!same(value.cid, want)) throw new Error('another block was sent');
+		if (done) throw new Error('the file is incomplete');
+		if (!same(value.cid, want)) throw new Error('unexpected block');
 		const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', value.data));
 		if (!same(hash, want.subarray(4))) throw new Error('a block is damaged');
 		return { data: value.data, codec: want[1] };
@@ -112,7 +113,7 @@
 
 	const same = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
 
-	// The sections of a CARv1: a length, a CID, a block. The header comes first and is passed over: it proves nothing.
+	// Yields the sections of a CARv1: length, CID, block. The header proves nothing: skipped.
 	async function* sections(stream) {
 		const reader = stream.getReader();
 		let rest = new Uint8Array(0);
@@ -124,7 +125,7 @@
 		async function take(n) {
 			const bytes = new Uint8Array(n);
 			for (let have = 0; have < n;) {
-				if (!rest.length && !await more()) throw new Error('the file is cut off');
+				if (!rest.length && !await more()) throw new Error('the file is incomplete');
 				const part = rest.subarray(0, n - have);
 				bytes.set(part, have);
 				have += part.length;
@@ -138,7 +139,7 @@
 				n |= (b & 127) << shift;
 				if (b < 128) return n;
 			}
-			throw new Error('no CAR');
+			throw new Error('malformed CAR');
 		}
 		try {
 			await take(check(await length(), 1));
@@ -147,23 +148,23 @@
 				yield { cid: await take(cidLength), data: await take(n - cidLength) };
 			}
 		} finally {
-			await reader.cancel().catch(() => {}); // it may have failed already, and that was said
+			await reader.cancel().catch(() => {}); // an error of the reader was thrown before
 		}
 	}
 
 	function check(n, least) {
-		if (n < least || n > maxBlock + cidLength) throw new Error('no CAR');
+		if (n < least || n > maxBlock + cidLength) throw new Error('malformed CAR');
 		return n;
 	}
 
-	// The links of a dag-pb node (https://ipld.io/specs/codecs/dag-pb/spec/): field 2, each of a CID, a name, a size.
+	// Returns the links of a dag-pb node: field 2, each with a CID, a name and a size.
 	function node(bytes) {
 		const links = [];
 		for (const [field, link] of fields(bytes)) {
 			if (field !== 2) continue;
 			const of = new Map(fields(link));
 			const cid = of.get(1);
-			if (!cid || cid.length !== cidLength || cid[0] !== 1 || cid[1] !== raw && cid[1] !== dagPB || cid[2] !== 0x12 || cid[3] !== 32) throw new Error('no block of ours');
+			if (!cid || cid.length !== cidLength || cid[0] !== 1 || cid[1] !== raw && cid[1] !== dagPB || cid[2] !== 0x12 || cid[3] !== 32) throw new Error('malformed block');
 			links.push({ cid, name: new TextDecoder().decode(of.get(2) || new Uint8Array(0)) });
 		}
 		return links;
@@ -171,11 +172,11 @@
 
 	function entry(links, name) {
 		const found = links.filter(link => link.name === name);
-		if (found.length !== 1) throw new Error('no object of ours');
+		if (found.length !== 1) throw new Error('malformed object');
 		return found[0].cid;
 	}
 
-	// The fields of a protobuf message that hold bytes; numbers are passed over.
+	// Yields the fields of a protobuf message that hold bytes, and skips numbers.
 	function* fields(bytes) {
 		let at = 0;
 		const varint = () => {
@@ -184,12 +185,12 @@
 				n += (b & 127) * scale;
 				if (b < 128) return n;
 			}
-			throw new Error('no block of ours');
+			throw new Error('malformed block');
 		};
 		while (at < bytes.length) {
 			const key = varint(), n = varint();
 			if (key % 8 === 0) continue;
-			if (key % 8 !== 2 || n > bytes.length - at) throw new Error('no block of ours');
+			if (key % 8 !== 2 || n > bytes.length - at) throw new Error('malformed block');
 			yield [Math.floor(key / 8), bytes.subarray(at, at += n)];
 		}
 	}

@@ -159,7 +159,8 @@ type sealer struct {
 }
 
 // store adds the file, and reads ahead from the mail while earlier bytes are hashed, encrypted and
-// stored. The read-ahead starts only here: while the store is unreachable, the mail must not be read.
+// stored. The read-ahead starts only here: while the store is unreachable, the mail must not be
+// read.
 func (s *sealer) store(add ipfs.AddFunc, budget *memory.Budget) (ipfs.Node, error) {
 	source := readahead.NewReader(s.r, budget)
 	defer source.Close()
@@ -223,8 +224,8 @@ func (b *Batch) Commit(ctx context.Context) error {
 }
 
 // Discard deletes all of the batch's objects, also after Commit: if the next hop refuses the mail,
-// only its lines in the ledger stay. Discard continues when ctx is canceled, until ctx's deadline or
-// for 30 s. What it cannot delete is left to the next Discard, or to [Vault.Recover].
+// only its lines in the ledger stay. Discard continues when ctx is canceled, until ctx's deadline
+// or for 30 s. What it cannot delete is left to the next Discard, or to [Vault.Recover].
 func (b *Batch) Discard(ctx context.Context) error {
 	until := time.Now().Add(discardTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {

@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// An entry of the deny list takes effect immediately. With a malformed line only New fails. While the
-// list cannot be read, nothing is served.
+// An entry of the deny list takes effect immediately. With a malformed line only New fails. While
+// the list cannot be read, nothing is served.
 func TestDenyListTakesEffectImmediately(t *testing.T) {
 	s, v := newVault(t)
 	one, two := detached(t, v, []byte("one")), detached(t, v, []byte("two"))

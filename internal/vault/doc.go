@@ -2,8 +2,9 @@
 //
 //	The vault serves, in any form, only what this installation stored and has not revoked.
 //
-// The vault uses the store, the keyring, the ledger and the deny list. Package object keeps a second
-// invariant: it releases a byte only after the key has proved right and its block matches its CID.
+// The vault uses the store, the keyring, the ledger and the deny list. Package object keeps a
+// second invariant: it releases a byte only after the key has proved right and its block matches
+// its CID.
 //
 // The attachments of one mail are a [Batch]:
 //

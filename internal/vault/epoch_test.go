@@ -80,8 +80,8 @@ func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 	}
 }
 
-// Files can be stored and opened, and expire on time, at unusual dates: around the second at which 32
-// bits end, at the turn of a year or a century, on a leap day, and in 1970.
+// Files can be stored and opened, and expire on time, at unusual dates: around the second at which
+// 32 bits end, at the turn of a year or a century, on a leap day, and in 1970.
 func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 	faults.Covers(t, 99)
 	for _, at := range []time.Time{
@@ -150,8 +150,8 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// After an epoch's secret is destroyed, its files stay closed. If the clock goes back into the epoch,
-// a new secret is made, which opens only files that are stored from then on.
+// After an epoch's secret is destroyed, its files stay closed. If the clock goes back into the
+// epoch, a new secret is made, which opens only files that are stored from then on.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
 	s, v := newVault(t)

@@ -156,8 +156,8 @@ func (alike) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Blocks of another object are refused in place of this one's, even if the other has the same key, so
-// that its key stream and metadata fit.
+// Blocks of another object are refused in place of this one's, even if the other has the same key,
+// so that its key stream and metadata fit.
 func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	faults.Covers(t, 77)
 	kernel := rand.Reader

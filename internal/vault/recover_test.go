@@ -70,8 +70,8 @@ func TestRecoverDeletesWhatKilledProcessesLeft(t *testing.T) {
 	}
 }
 
-// The name of the data directory may have a shell's wildcards. A directory that cannot be read is an
-// error, not an empty directory.
+// The name of the data directory may have a shell's wildcards. A directory that cannot be read is
+// an error, not an empty directory.
 func TestRecoverReadsAnyDirectory(t *testing.T) {
 	s := newSite(t)
 	s.dir = filepath.Join(s.dir, "data[1] *?")

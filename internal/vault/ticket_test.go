@@ -34,7 +34,8 @@ func TestTicketOpensOneObjectForItsLife(t *testing.T) {
 	}
 }
 
-// A ticket lives longer if it was made while the clock was ahead, and shorter if the clock was behind.
+// A ticket lives longer if it was made while the clock was ahead, and shorter if the clock was
+// behind.
 func TestTicketsFollowTheClock(t *testing.T) {
 	faults.Covers(t, 99)
 	s, v := newVault(t)
