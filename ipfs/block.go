@@ -10,7 +10,7 @@ import (
 )
 
 // A CID of our form is always 36 bytes: version, codec, hash function, hash length, hash. A check
-// compares the first four. It refuses identity hashes, which carry unhashed bytes in the CID itself.
+// compares the first four. It refuses identity hashes, which carry unhashed bytes in the CID.
 const (
 	cidLen    = 4 + sha256.Size
 	rawPrefix = "\x01\x55\x12\x20"

@@ -15,8 +15,8 @@ import (
 
 // A CARv1 is a header with the root, then one section for each block: its length, its CID, its
 // bytes (https://ipld.io/specs/transport/car/carv1/). The header is DAG-CBOR, which has only one
-// encoding: with one root of our form it always has the same 59 bytes, except for the CID, so it can
-// be written before the root is known and patched later.
+// encoding: with one root of our form it always has the same 59 bytes, except for the CID, so it
+// can be written before the root is known and patched later.
 const (
 	carBefore = "\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"
 	carAfter  = "\x67version\x01"
@@ -77,8 +77,8 @@ func NewCARWriter(w io.Writer) *CARWriter {
 	return &CARWriter{w: w, head: make([]byte, 0, maxSectionHead)}
 }
 
-// WriteHeader writes a header with a placeholder for the root. Once the root is known, the writer of
-// a file overwrites the header with [CARHeader].
+// WriteHeader writes a header with a placeholder for the root. Once the root is known, the writer
+// of a file overwrites the header with [CARHeader].
 func (cw *CARWriter) WriteHeader() error {
 	_, err := cw.w.Write(CARHeader(noRoot))
 	return err
@@ -121,8 +121,8 @@ func (cw *CARWriter) writeHead(c cid.Cid, size int) error {
 // the blocks of a file that end before the offset from: a File that is read from there does not get
 // them.
 //
-// With an entry, the CAR has only that entry of the directory root. The CAR's root is the entry, and
-// the directory comes first, as proof that the entry exists. If it does not exist, the error is
+// With an entry, the CAR has only that entry of the directory root. The CAR's root is the entry,
+// and the directory comes first, as proof that the entry exists. If it does not exist, the error is
 // ErrNotFound.
 //
 // An error within the first 64 KiB leaves w untouched; after a later one the CAR is incomplete.

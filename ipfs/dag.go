@@ -33,9 +33,9 @@ type Entry struct {
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 // AddFile builds a file from r up to io.EOF and gives each block to add as soon as it is full. It
-// returns any other error of r unchanged, also io.ErrUnexpectedEOF: a source that was cut short must
-// not pass for a whole one. It returns an error of add unchanged, too. It needs the memory of one
-// chunk and of one unfinished node for each level, for a file of any size.
+// returns any other error of r unchanged, also io.ErrUnexpectedEOF: a source that was cut short
+// must not pass for a whole one. It returns an error of add unchanged, too. It needs the memory of
+// one chunk and of one unfinished node for each level, for a file of any size.
 func AddFile(add AddFunc, r io.Reader) (Node, error) {
 	buf := GetBuffer()
 	defer PutBuffer(buf)

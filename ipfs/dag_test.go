@@ -38,7 +38,7 @@ func TestAddFileIsTheSameFromEveryReader(t *testing.T) {
 	}
 }
 
-// Every error except io.EOF is a failure of the source, even one that other readers take for an end.
+// Every error except io.EOF is a failure of the source, even if other readers take it for an end.
 func TestAddFileReturnsTheErrorItMet(t *testing.T) {
 	data := storetest.Content(51, 2<<20)
 	for _, want := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe, fmt.Errorf("wrapped: %w", io.EOF)} {

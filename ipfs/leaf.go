@@ -125,8 +125,8 @@ func (l *leaf) freeSlot() {
 // GetBuffer returns a buffer of a leaf's size.
 func GetBuffer() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
 
-// PutBuffer gives a buffer to a later GetBuffer. It ignores a buffer of another size, which may hold
-// another program's block.
+// PutBuffer gives a buffer to a later GetBuffer. It ignores a buffer of another size, which may
+// hold another program's block.
 func PutBuffer(buf []byte) {
 	if cap(buf) == chunkSize {
 		chunks.Put((*[chunkSize]byte)(buf[:chunkSize]))

@@ -161,9 +161,9 @@ func validName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
 
-// decodeFileNode reads an interior node of a file. The sizes in the node must agree with each other;
-// the children are checked against them when they are read. A small range of a file may need a node
-// of 1,024 links, so links are not allocated one by one.
+// decodeFileNode reads an interior node of a file. The sizes in the node must agree with each
+// other; the children are checked against them when they are read. A small range of a file may need
+// a node of 1,024 links, so links are not allocated one by one.
 func decodeFileNode(block []byte) (*fileNode, error) {
 	n := &fileNode{links: make([][cidLen]byte, 0, len(block)/(cidLen+4))}
 	data, err := decodeNode(block, func(hash [cidLen]byte, _ []byte) error {
@@ -250,8 +250,8 @@ func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (
 	return data, err
 }
 
-// decodeLink returns the CID and the name of a link. The fields must be in order, the CID first. The
-// link's size is ignored: it says nothing about the file.
+// decodeLink returns the CID and the name of a link. The fields must be in order, the CID first.
+// The link's size is ignored: it says nothing about the file.
 func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 	last := uint64(0)
 	err = eachField(link, func(field uint64, value []byte, _ uint64) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Boxo is the oracle of this file: a node that we accept is the same node for boxo, and boxo encodes
-// it to the same bytes.
+// Boxo is the oracle of this file: a node that we accept is the same node for boxo, and boxo
+// encodes it to the same bytes.
 
 // childrenOf makes n finished nodes of different sizes.
 func childrenOf(n int) (children []Node) {

@@ -52,8 +52,8 @@ type index struct {
 
 var errReadOnly = errors.New("the store is open for reading only")
 
-// Open opens the store in dir, creates the directory if it does not exist, and removes the files that
-// crashed writers left. The readers of the store's objects share the budget.
+// Open opens the store in dir, creates the directory if it does not exist, and removes the files
+// that crashed writers left. The readers of the store's objects share the budget.
 func Open(dir string, budget *memory.Budget) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, ipfs.Unavailable("open store", err)

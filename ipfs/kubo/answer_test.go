@@ -13,10 +13,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 )
 
-// goodStats is the answer to an import of 3 MiB.
+// goodStats is the right answer to an import of 3 MiB.
 const goodStats = `{"Stats":{"BlockCount":4,"BlockBytesCount":3145909}}`
 
-// lateError is a node that fails after it has answered 200.
+// lateError answers 200 and then fails.
 func lateError(body, reason string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer(http.StatusOK, body)(w, r)
@@ -25,16 +25,7 @@ func lateError(body, reason string) http.HandlerFunc {
 	}
 }
 
-// early answers after so many bytes of the object.
-func early(after int64, status int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.CopyN(io.Discard, r.Body, after)
-		w.WriteHeader(status)
-		io.WriteString(w, body)
-	}
-}
-
-// cut says something and then loses the connection.
+// cut answers and then closes the connection.
 func cut(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer(http.StatusOK, body)(w, r)
@@ -43,7 +34,7 @@ func cut(body string) http.HandlerFunc {
 	}
 }
 
-// raw writes to the connection itself.
+// raw writes directly to the connection.
 func raw(write func(w *bufio.ReadWriter)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -57,7 +48,7 @@ func raw(write func(w *bufio.ReadWriter)) http.HandlerFunc {
 	}
 }
 
-// endless repeats a line for as long as the client reads, up to 10 GB.
+// endless repeats a line while the client reads, up to 10 GB.
 func endless(line string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -76,19 +67,11 @@ func redirect(status int) http.HandlerFunc {
 	}
 }
 
-func redirects() map[string]http.HandlerFunc {
-	all := map[string]http.HandlerFunc{}
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		all[fmt.Sprintf("redirect %d", status)] = redirect(status)
-	}
-	return all
-}
-
 func reset(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
 
 const noSpace = `{"Message":"committing batch to datastore: no space left on device","Code":0,"Type":"error"}`
 
-// wrongAnswers are wrong as the answer to any command.
+// wrongAnswers are wrong answers to any command.
 func wrongAnswers() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
 		"no result":       answer(http.StatusOK, ""),
@@ -108,10 +91,7 @@ func wrongAnswers() map[string]http.HandlerFunc {
 		"endless value":   endless("["),
 		"endless string":  endless(`"` + strings.Repeat("x", 1000)),
 		"endless blanks":  endless(" "),
-		"endless 500": func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(500)
-			endless(" ")(w, r)
-		},
+		"endless 500":     func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); endless(" ")(w, r) },
 		"endless header": raw(func(w *bufio.ReadWriter) {
 			w.WriteString("HTTP/1.1 200 OK\r\n")
 			for i := 0; i < 10e9; i++ {
@@ -121,7 +101,9 @@ func wrongAnswers() map[string]http.HandlerFunc {
 			}
 		}),
 	}
-	maps.Copy(all, redirects())
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		all[fmt.Sprintf("redirect %d", status)] = redirect(status)
+	}
 	return all
 }
 
@@ -161,7 +143,7 @@ func TestBadImportAnswerPinsNothing(t *testing.T) {
 	}
 }
 
-// After a bad answer to a pin, the pin may exist: it is taken back.
+// After a bad answer to a pin, the pin may exist: Put unpins.
 func TestBadPinAnswerIsTakenBack(t *testing.T) {
 	faults.Covers(t, 41, 42)
 	pins := func(format string) http.HandlerFunc {
@@ -173,23 +155,24 @@ func TestBadPinAnswerIsTakenBack(t *testing.T) {
 		"error in the trailer": func(w http.ResponseWriter, r *http.Request) {
 			lateError(`{"Pins":["`+r.URL.Query().Get("arg")+`"]}`, "merkledag: not found")(w, r)
 		},
-		"other CID":         answer(http.StatusOK, `{"Pins":["bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"]}`),
-		"another CID, too":  pins(`{"Pins":["CID","bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"]}`),
-		"twice":             pins(`{"Pins":["CID","CID"]}`),
-		"in two lines":      pins(`{"Pins":["CID"]}{"Pins":["CID"]}`),
-		"progress alone":    answer(http.StatusOK, `{"Progress":4}`),
-		"no pin":            answer(http.StatusOK, `{"Pins":[]}`),
-		"cut":               cut(`{"Progress":4}`),
-		"blocks are gone":   answer(http.StatusInternalServerError, `{"Message":"block was not found locally (offline)","Code":0,"Type":"error"}`),
-		"progress for ever": endless(`{"Progress":4}` + "\n"),
+		"other CID":        answer(http.StatusOK, `{"Pins":["bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"]}`),
+		"another CID, too": pins(`{"Pins":["CID","bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"]}`),
+		"twice":            pins(`{"Pins":["CID","CID"]}`),
+		"in two lines":     pins(`{"Pins":["CID"]}{"Pins":["CID"]}`),
+		"progress alone":   answer(http.StatusOK, `{"Progress":4}`),
+		"no pin":           answer(http.StatusOK, `{"Pins":[]}`),
+		"cut":              cut(`{"Progress":4}`),
+		"blocks are gone":  answer(http.StatusInternalServerError, `{"Message":"block was not found locally (offline)","Code":0,"Type":"error"}`),
+		"endless progress": endless(`{"Progress":4}` + "\n"),
+		"lost":             func(w http.ResponseWriter, r *http.Request) { good(w, r); reset(w, r) }, // the pin exists
 	}
 	maps.Copy(scripts, wrongAnswers())
 	for name, h := range scripts {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, map[string]http.HandlerFunc{"pin/add": h}, func(t *testing.T, b *bubbled) {
 				b.unavailable(b.put(t.Context(), 3<<20), 0)
-				if b.called("pin/rm") == 0 {
-					t.Errorf("calls: %v", b.calls)
+				if b.called("pin/rm") != 1 {
+					t.Errorf("calls: %v, want one pin/rm", b.calls)
 				}
 				b.mustNotCall("elsewhere")
 				b.mustNotRead()
@@ -207,43 +190,27 @@ func (b *bubbled) mustNotCall(commands ...string) {
 	}
 }
 
-// mustNotRead fails if more was read of the node's answers than their bound. Some offer 10 GB.
+// mustNotRead fails the test if the store read more of an answer than its bound. Some answers offer
+// 10 GB.
 func (b *bubbled) mustNotRead() {
 	b.t.Helper()
 	if gave := b.gave.Load(); gave > kubo.MaxAnswer+1<<20 {
-		b.t.Errorf("%d bytes of the node were read", gave)
+		b.t.Errorf("the store read %d bytes of answers", gave)
 	}
 }
 
-// The pin exists, and only its answer is lost.
-func TestPinIsTakenBackIfItsAnswerIsLost(t *testing.T) {
-	faults.Covers(t, 41)
-	var b *bubbled
-	script := map[string]http.HandlerFunc{"pin/add": func(w http.ResponseWriter, r *http.Request) {
-		b.good(w, r)
-		panic(http.ErrAbortHandler)
-	}}
-	inBubble(t, script, func(t *testing.T, bubble *bubbled) {
-		b = bubble
-		b.unavailable(b.put(t.Context(), 3<<20), 0)
-		if b.called("pin/rm") != 1 {
-			t.Errorf("calls: %v", b.calls)
-		}
-	})
-}
-
-// A node answers before it has the object. Its answer is the reason, and the source is not read
-// further.
+// If a node answers before it has the object, its answer is the reason of the error, and Put stops
+// reading the source.
 func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	faults.Covers(t, 43)
-	for _, after := range []int64{0, 1, 100, 1 << 20, 5<<20 + 7} {
+	for _, n := range []int64{0, 1, 100, 1 << 20, 5<<20 + 7} {
 		for what, h := range map[string]http.HandlerFunc{
-			"500 no space": early(after, http.StatusInternalServerError, noSpace),
-			"200 answered": early(after, http.StatusOK, goodStats),
-			"403 forbid":   early(after, http.StatusForbidden, `{"Message":"forbidden for you"}`),
+			"500 no space": early(http.StatusInternalServerError, noSpace),
+			"200 answered": early(http.StatusOK, goodStats),
+			"403 forbid":   early(http.StatusForbidden, `{"Message":"forbidden for you"}`),
 		} {
-			t.Run(fmt.Sprintf("%s after %d", what, after), func(t *testing.T) {
-				inBubble(t, map[string]http.HandlerFunc{"dag/import": h}, func(t *testing.T, b *bubbled) {
+			t.Run(fmt.Sprintf("%s after %d", what, n), func(t *testing.T) {
+				inBubble(t, map[string]http.HandlerFunc{"dag/import": after(n, h)}, func(t *testing.T, b *bubbled) {
 					a := b.put(t.Context(), 64<<20)
 					b.unavailable(a, 0)
 					if _, reason, _ := strings.Cut(what, " "); !strings.Contains(a.err.Error(), reason) {
@@ -256,7 +223,7 @@ func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	}
 }
 
-// The reason goes into a log, so it is short and on one line, however much the node says.
+// The reason goes into a log, so it is short and on one line, also for a long answer.
 func TestReasonIsShort(t *testing.T) {
 	faults.Covers(t, 43)
 	long := strings.Repeat("no space left on device\\n", 2000)

@@ -5,7 +5,7 @@ import (
 	"net"
 )
 
-// DialWith has the requests to a node use connections that dial makes.
+// DialWith makes the store use dial for its connections.
 func (s *Store) DialWith(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
 	s.http.base.DialContext = dial
 }

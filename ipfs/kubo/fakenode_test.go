@@ -24,12 +24,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// fakeNode fails in ways that a real node cannot be made to. Its script maps a command of the RPC
-// to an answer; a command that is not in it is answered as a healthy node does.
+// fakeNode is a node that fails in ways that a test cannot make a real node fail. Its script maps
+// commands of the RPC to answers; it answers the other commands as a healthy node does.
 type fakeNode struct {
 	script map[string]http.HandlerFunc
-	took   atomic.Int64 // bytes of request bodies
-	gave   atomic.Int64 // bytes of answers
+	took   atomic.Int64 // bytes of request bodies that the node has read
+	gave   atomic.Int64 // bytes of answers that the node has sent
 
 	mu    sync.Mutex
 	calls []string
@@ -38,6 +38,11 @@ type fakeNode struct {
 
 func newFakeNode(script map[string]http.HandlerFunc) *fakeNode {
 	return &fakeNode{script: script, pins: map[string]bool{}}
+}
+
+// good answers as a healthy node does. A script can use it in a handler of its own.
+func good(w http.ResponseWriter, r *http.Request) {
+	r.Context().Value(http.ServerContextKey).(*http.Server).Handler.(*fakeNode).good(w, r)
 }
 
 func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -55,7 +60,6 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h(countingWriter{w, &n.gave}, r)
 }
 
-// good answers as a healthy node does.
 func (n *fakeNode) good(w http.ResponseWriter, r *http.Request) {
 	arg := r.URL.Query().Get("arg")
 	n.mu.Lock()
@@ -99,7 +103,7 @@ func (n *fakeNode) pinned() int {
 	return len(n.pins)
 }
 
-// countCAR reads a dag/import as a node does: block after block, and to the last boundary.
+// countCAR reads a dag/import as a node does: block after block, up to the last boundary.
 func countCAR(r *http.Request) (blocks, size int, err error) {
 	mr, err := r.MultipartReader()
 	if err != nil {
@@ -156,8 +160,8 @@ func (c countingWriter) Write(p []byte) (int, error) {
 
 func (c countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// bubbled is a fake node behind pipes, and the Store that talks to it, in a synctest bubble: the
-// timeouts of production take no time there, and a goroutine that does not end fails the test.
+// bubbled is a fake node behind pipes and its Store, in a synctest bubble: the timeouts of
+// production take no time there, and a goroutine that does not end fails the test.
 type bubbled struct {
 	*fakeNode
 	t      *testing.T
@@ -166,7 +170,7 @@ type bubbled struct {
 
 	mu   sync.Mutex
 	open int // connections that the store has not closed
-	all  int
+	all  int // connections that the store has opened
 }
 
 func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testing.T, b *bubbled)) {
@@ -175,7 +179,7 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 		b := &bubbled{fakeNode: newFakeNode(script), t: t, budget: memory.New(16<<20, "")}
 		t.Cleanup(func() { // after the files of the test are closed
 			if n, _ := b.budget.Used(); n != 0 {
-				t.Errorf("%d bytes of memory are still taken", n)
+				t.Errorf("%d bytes of memory were not given back", n)
 			}
 		})
 		store, err := kubo.New(kubo.Config{API: "http://node.example:5001", Memory: b.budget})
@@ -185,7 +189,7 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 		ctx, cancel := context.WithCancel(context.Background())
 		store.DialWith(func(dialing context.Context, _, addr string) (net.Conn, error) {
 			if addr != "node.example:5001" {
-				t.Errorf("dialled %s", addr)
+				t.Errorf("the store dialled %s", addr)
 			}
 			ours, theirs := net.Pipe()
 			select {
@@ -200,15 +204,15 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 		go srv.Serve(&pipeListener{conns, ctx})
 		defer func() {
 			b.checkIdle()
-			cancel() // handlers that hang return
+			cancel() // ends the handlers that hang
 			srv.Close()
-			time.Sleep(time.Second) // in the bubble; the server itself lingers for less
+			time.Sleep(time.Second) // in the bubble; the server ends sooner
 		}()
 		f(t, b)
 	})
 }
 
-// checkIdle fails if the store has left anything running or connected.
+// checkIdle fails the test if the store has a goroutine or a connection in use.
 func (b *bubbled) checkIdle() {
 	b.t.Helper()
 	synctest.Wait()
@@ -267,7 +271,7 @@ type attempt struct {
 	read int64         // bytes of the source
 }
 
-// put stores a file of so many bytes.
+// put stores a file of size bytes.
 func (b *bubbled) put(ctx context.Context, size int64) attempt {
 	var read atomic.Int64
 	start := time.Now()
@@ -275,8 +279,8 @@ func (b *bubbled) put(ctx context.Context, size int64) attempt {
 	return attempt{err, time.Since(start), read.Load()}
 }
 
-// unavailable checks an attempt that the node made fail: the error says so, it came after exactly
-// so long, and the source was not read far ahead of what the node had taken.
+// unavailable checks an attempt that failed at the node: the error wraps ErrUnavailable and came
+// exactly after the given time, and the source was not read far ahead of the node.
 func (b *bubbled) unavailable(a attempt, after time.Duration) {
 	b.t.Helper()
 	if !errors.Is(a.err, ipfs.ErrUnavailable) {
@@ -293,21 +297,32 @@ func (b *bubbled) unavailable(a attempt, after time.Duration) {
 	}
 }
 
-// maxAhead is how far the source may be read ahead of what the node has taken: a leaf that waits in
-// Put, and the buffers on its way. A socket would add its own.
+// maxAhead bounds the bytes that Put has read from its source and the node has not: a leaf, and the
+// buffers of the connection. A socket would add its own.
 const maxAhead = 1<<20 + 256<<10
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-func answer(status int, body string) http.HandlerFunc {
+// after reads n bytes of the request and then calls h.
+func after(n int64, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.CopyN(io.Discard, r.Body, n)
+		h(w, r)
+	}
+}
+
+// early answers without reading the request.
+func early(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		io.WriteString(w, body)
 	}
 }
 
-// typed is like answer, with a content type.
+// answer reads the whole request and then answers.
+func answer(status int, body string) http.HandlerFunc { return after(1<<40, early(status, body)) }
+
+// typed is answer with a content type.
 func typed(kind string, status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Content-Type"] = []string{kind}
@@ -318,5 +333,5 @@ func typed(kind string, status int, body string) http.HandlerFunc {
 	}
 }
 
-// flush sends what was answered so far.
+// flush sends the answer so far.
 func flush(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }

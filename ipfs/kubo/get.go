@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxAhead bounds the read-ahead of a file that is read from front to back, in blocks. A node takes
-	// longer for a request than for the bytes of its answer.
+	// maxAhead bounds the read-ahead of a file that is read from front to back, in blocks. A node
+	// takes longer for a request than for the bytes of its answer.
 	maxAhead = 3
 	// slowLeaf is the time for a leaf above which a reader is too slow to need read-ahead.
 	slowLeaf = 50 * time.Millisecond
@@ -55,8 +55,8 @@ func (b *blocks) Get(ctx context.Context, c cid.Cid, buf []byte) (data []byte, e
 	return data, nil
 }
 
-// take returns the block c if it is the next one in b.ahead, and waits for it. Otherwise, or if that
-// request failed, it returns nil: Get then requests the block with its own context.
+// take returns the block c if it is the next one in b.ahead, and waits for it. Otherwise, or if
+// that request failed, it returns nil: Get then requests the block with its own context.
 func (b *blocks) take(ctx context.Context, c cid.Cid) []byte {
 	if len(b.ahead) == 0 || b.ahead[0].c != c {
 		return nil
@@ -147,11 +147,11 @@ const (
 	maxSmallBlocks = 64       // 4 MiB together
 )
 
-// getSmall gets a block from the node or from the cache of small blocks: nodes above the leaves, and
-// metadata. A browser's request for 64 KiB needs three of them before the leaf, and its next request
-// needs the same three. Open does not use the cache for an object's root: so a reader finds out
-// early that the node is gone or has lost the object. A block that does not match its CID is not
-// cached: the next answer may be right.
+// getSmall gets a block from the node or from the cache of small blocks: nodes above the leaves,
+// and metadata. A browser's request for 64 KiB needs three of them before the leaf, and its next
+// request needs the same three. Open does not use the cache for an object's root: so a reader finds
+// out early that the node is gone or has lost the object. A block that does not match its CID is
+// not cached: the next answer may be right.
 func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if data, ok := s.small.Get(c); ok {
 		return append(buf[:0], data...), nil

@@ -63,12 +63,10 @@ func nodeWith(m *storetest.Recorder) map[string]http.HandlerFunc {
 	}}
 }
 
-// A reader that goes from front to back has the next blocks on their way, and gets each of them
-// once.
+// For a reader that goes from front to back, the store requests the next blocks, each of them once.
 func TestBlocksAreAskedForAhead(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(3, 10<<20)
-	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
+	file := storetest.AddFile(t, m.Add, data)
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		blocks, err := b.store.Open(t.Context(), file.CID)
 		must.Succeed(t, err)
@@ -82,9 +80,9 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 			{0, 2, "the root and the first leaf"},
 			{1, 6, "another leaf, and the three after it"},
 			{2, 7, "one more after these"},
-			{8, 8, "the reader has gone elsewhere"},
-			{5, 9, "and elsewhere again"},
-			{6, 13, "and reads on from there"},
+			{8, 8, "the reader goes elsewhere"},
+			{5, 9, "the reader goes elsewhere again"},
+			{6, 13, "the reader reads on from there"},
 		} {
 			_, err := f.Seek(step.leaf<<20, io.SeekStart)
 			must.Succeed(t, err)
@@ -109,34 +107,26 @@ func TestBlocksAreAskedForAhead(t *testing.T) {
 	})
 }
 
-// A block that is missing is an error when it is due, and not before.
+// A missing block is an error when the reader needs it, not when the store requests it ahead.
 func TestMissingBlockAhead(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(4, 6<<20)
-	var leaves []cid.Cid
-	file, err := ipfs.AddFile(func(b ipfs.Block) error {
-		leaves = append(leaves, b.CID)
-		return m.Add(b)
-	}, bytes.NewReader(data))
-	must.Succeed(t, err)
-	delete(m.Blocks, leaves[3])
+	file := storetest.AddFile(t, m.Add, data)
+	delete(m.Blocks, m.Added[3])
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		got, err := storetest.ReadFile(t, b.store, file.CID)
 		if !errors.Is(err, ipfs.ErrNotFound) || !bytes.Equal(got, data[:3<<20]) {
-			t.Errorf("got %d bytes, %v, want the three blocks before it and %v", len(got), err, ipfs.ErrNotFound)
+			t.Errorf("got %d bytes, %v, want three blocks and %v", len(got), err, ipfs.ErrNotFound)
 		}
 	})
 }
 
-// A reader that opens an object again gets its upper blocks from memory, except the root, which
-// proves that the node still has the object. A block that does not match its CID is requested
-// again.
+// A reader that opens an object again gets its upper blocks from memory, except the root: only the
+// node knows whether it still has the object. The store requests a block again if it did not match
+// its CID.
 func TestSmallBlocksAreKept(t *testing.T) {
 	m, data := storetest.NewRecorder(), storetest.Content(5, 3<<20)
-	file, err := ipfs.AddFile(m.Add, bytes.NewReader(data))
-	must.Succeed(t, err)
-	object, err := ipfs.AddFile(m.Add, strings.NewReader("the root of an object"))
-	must.Succeed(t, err)
-	root := object.CID
+	file := storetest.AddFile(t, m.Add, data)
+	root := storetest.AddFile(t, m.Add, []byte("the root of an object")).CID
 	good := m.Blocks[file.CID]
 	inBubble(t, nodeWith(m), func(t *testing.T, b *bubbled) {
 		read := func() error {
@@ -161,9 +151,7 @@ func TestSmallBlocksAreKept(t *testing.T) {
 		}
 		m.Blocks[file.CID] = good
 		for i, calls := range []int{5, 7, 9} {
-			if err := read(); err != nil {
-				t.Error(err)
-			}
+			must.Succeed(t, read())
 			if got := b.called("block/get"); got != calls {
 				t.Errorf("read %d: %d blocks requested so far, want %d", i, got, calls)
 			}

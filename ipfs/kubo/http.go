@@ -104,8 +104,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-// refusal returns a node's reason for an error status. Kubo's library would read the reason too, but
-// print a malformed one to standard error.
+// refusal returns a node's reason for an error status. Kubo's library would read the reason too,
+// but print a malformed one to standard error.
 func refusal(resp *http.Response, kind string) error {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// defaultIdle bounds a wait without progress. After its last byte a mail waits for the node at most
-	// twice, for the import and for the pin, and Postfix gives up after 100 s.
+	// defaultIdle bounds a wait without progress. After its last byte a mail waits for the node at
+	// most twice, for the import and for the pin, and Postfix gives up after 100 s.
 	defaultIdle = 40 * time.Second
 	// dialTimeout is short: a node is near, and the mail's sender tries again.
 	dialTimeout = 5 * time.Second
@@ -151,7 +151,8 @@ func (s *Store) Close() error {
 }
 
 // call sends a command without a body and decodes the node's answer, unless answer is nil. It reads
-// the answer to its end, where a node reports late errors. The answer must end within the idle time.
+// the answer to its end, where a node reports late errors. The answer must end within the idle
+// time.
 func (s *Store) call(ctx context.Context, command, arg string, opts options, answer any) error {
 	watched, watch := s.watch(ctx)
 	defer watch.end()

@@ -41,7 +41,7 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 		{"killed", node.Kill, node.Start, "", 0},
 		{"killed and started again", func() { node.Kill(); node.Start() }, func() {}, "", 0},
 		{
-			"stopped", // by SIGSTOP: the kernel still takes bytes for it, up to a point
+			"stopped", // the kernel still takes some bytes for a process that SIGSTOP has stopped
 			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
 			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
 			"no progress", 2 * time.Second,
@@ -74,16 +74,16 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 			if took := time.Since(since); took > kubo.DefaultIdle {
 				t.Errorf("noticed after %v", took)
 			}
-			// A full disk shows only when kubo writes, which it does for 100 MB at a time.
+			// Kubo notices a full disk only when it writes, 100 MB at a time.
 			if blocks >= 64 && c.name != "disk full" {
-				t.Error("the source was read to its end")
+				t.Error("Put read the source to its end")
 			}
 			c.mend()
 			if got := node.Pins(); !slices.Equal(got, before) {
 				t.Errorf("pins: got %v, want %v", got, before)
 			}
 			s = openStore(t, kubo.Config{API: node.API()})
-			root := storetest.PutFile(t, s, strings.NewReader("it works again, after it was "+c.name))
+			root := storetest.PutFile(t, s, strings.NewReader("works again after: "+c.name))
 			must.Succeed(t, s.Delete(t.Context(), root))
 		})
 	}
@@ -107,7 +107,7 @@ func daemon(t *testing.T, node *servers.KuboNode) int {
 	return 0
 }
 
-// limitFiles lets a process write no file larger than that, as if the disk were full.
+// limitFiles bounds the files that a process may write to size bytes, as if the disk were full.
 func limitFiles(t *testing.T, pid int, size uint64) {
 	t.Helper()
 	var old unix.Rlimit
@@ -115,9 +115,9 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 	must.Succeed(t, unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: old.Max}, nil))
 }
 
-// A garbage collection knows pins only. An object is not pinned before it is whole, so a collection
-// may remove its blocks: the node notices when it pins, and Put fails. No object that Put has
-// returned misses a block.
+// A garbage collection keeps only pinned objects. Put pins an object once it is whole, so a
+// collection may remove its blocks before: then the pin fails, and so does Put. An object for which
+// Put returned nil has all its blocks.
 func TestGarbageCollectionDuringUpload(t *testing.T) {
 	faults.Covers(t, 49)
 	node := servers.Kubo(t)
@@ -147,10 +147,10 @@ func testCollectInTheMiddle(t *testing.T, node *servers.KuboNode, s *kubo.Store,
 	})
 	t.Logf("Put: %v", err)
 	switch {
-	case err == nil: // the node had not written anything yet
+	case err == nil: // the node had not written a block before the collection
 		for i := range files {
 			if got := node.Run("cat", fmt.Sprintf("%s/%d", root, i)); got != fmt.Sprint("file ", i) {
-				t.Errorf("stored, but file %d is %q", i, got)
+				t.Errorf("Put succeeded, but file %d is %q", i, got)
 			}
 		}
 		must.Succeed(t, s.Delete(t.Context(), root))
@@ -192,7 +192,7 @@ func testCollectAllTheTime(t *testing.T, node *servers.KuboNode, s *kubo.Store, 
 	}
 }
 
-// collect collects garbage until stop is closed, and then sends how often.
+// collect collects garbage until stop is closed, and then sends the number of collections.
 func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped chan<- int) {
 	n := 0
 	defer func() { stopped <- n }()
@@ -210,8 +210,8 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 	}
 }
 
-// A node that asks for a secret gets it. With a wrong one nothing is stored; the error has the
-// node's words, and not the secret.
+// A node gets the configured secret. With a wrong secret Put fails; the error has the node's 403,
+// and not the secret.
 func TestAuthorization(t *testing.T) {
 	faults.Covers(t, 50)
 	node := servers.Kubo(t)

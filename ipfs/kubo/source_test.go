@@ -17,10 +17,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// Without a node there is an error before anything is read.
+// Without a node, Put fails before it reads the source.
 func TestNothingIsReadWithoutANode(t *testing.T) {
 	faults.Covers(t, 38)
-	const addr = "127.0.0.1:1" // tcpmux, which no machine runs
+	const addr = "127.0.0.1:1" // the port of tcpmux, on which no machine listens
 	for _, api := range []string{"http://" + addr, "https://" + addr, "/unix" + t.TempDir() + "/none.sock"} {
 		s := openStore(t, kubo.Config{API: api})
 		wantNotRead(t, s)
@@ -33,19 +33,16 @@ func TestNothingIsReadWithoutANode(t *testing.T) {
 // The connection closes at any point of an upload.
 func TestConnectionClosesDuringUpload(t *testing.T) {
 	faults.Covers(t, 39)
-	for _, after := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
-		inBubble(t, map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.CopyN(io.Discard, r.Body, after)
-			panic(http.ErrAbortHandler)
-		}}, func(t *testing.T, b *bubbled) {
+	for _, n := range []int64{0, 1, 100, 1000, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7, 8<<20 - 1} {
+		inBubble(t, map[string]http.HandlerFunc{"dag/import": after(n, reset)}, func(t *testing.T, b *bubbled) {
 			b.unavailable(b.put(t.Context(), 8<<20), 0)
 			b.mustNotCall("pin/add")
 		})
 	}
 }
 
-// When the source fails, the request breaks off. Its body must not end regularly: to a node, a part
-// that ends regularly is a whole (it answers 200 and pins what it has).
+// When the source fails, Put breaks the request off. The body must not end regularly: otherwise the
+// node would take the part for a whole, answer 200 and pin it.
 func TestFailedSourceBreaksTheUploadOff(t *testing.T) {
 	faults.Covers(t, 44)
 	for _, failure := range []error{errors.New("client gone"), io.EOF, io.ErrUnexpectedEOF, context.Canceled} {
@@ -73,7 +70,7 @@ func TestFailedSourceBreaksTheUploadOff(t *testing.T) {
 	}
 }
 
-// A source may be slower than the node is allowed to be.
+// The idle time bounds only the node, not the source.
 func TestSlowSourceIsAllowed(t *testing.T) {
 	faults.Covers(t, 44)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {

@@ -25,14 +25,6 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// hangAfter reads so many bytes of the object and then stops.
-func hangAfter(n int64) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.CopyN(io.Discard, r.Body, n)
-		hang(w, r)
-	}
-}
-
 // drips begins an answer and then sends s once a second, until the connection is closed.
 func drips(begin, s string) http.HandlerFunc {
 	return raw(func(w *bufio.ReadWriter) {
@@ -50,29 +42,29 @@ const okHead = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
 var stalls = map[string]map[string]http.HandlerFunc{
 	"before the body":             {"dag/import": hang},
-	"after a byte of it":          {"dag/import": hangAfter(1)},
-	"in the body":                 {"dag/import": hangAfter(1<<20 + 5)},
-	"late in the body":            {"dag/import": hangAfter(3 << 20)},
-	"after the body":              {"dag/import": hangAfter(1 << 30)},
-	"after the head":              {"dag/import": func(w http.ResponseWriter, r *http.Request) { flush(w); hangAfter(1<<30)(w, r) }},
+	"after a byte of it":          {"dag/import": after(1, hang)},
+	"in the body":                 {"dag/import": after(1<<20+5, hang)},
+	"late in the body":            {"dag/import": after(3<<20, hang)},
+	"after the body":              {"dag/import": after(1<<30, hang)},
+	"after the head":              {"dag/import": func(w http.ResponseWriter, r *http.Request) { flush(w); after(1<<30, hang)(w, r) }},
 	"in the result":               {"dag/import": drips(okHead+goodStats[:20], "")},
 	"after the result":            {"dag/import": drips(okHead+goodStats, "")},
 	"dripping blanks":             {"dag/import": drips(okHead, " ")},
 	"dripping values":             {"dag/import": drips(okHead+goodStats, "\n")},
 	"dripping a header":           {"dag/import": drips("HTTP/1.1 200 OK\r\nX-Long: ", "x")},
-	"before it says 100":          {"dag/import": drips("", "")},
+	"before the status line":      {"dag/import": drips("", "")},
 	"in the pin":                  {"pin/add": hang},
-	"in a pin that says so":       {"pin/add": drips(okHead, `{"Progress":7}`+"\n")},
-	"in a pin that says nothing":  {"pin/add": drips(okHead, "{}\n")},
+	"in a pin with old progress":  {"pin/add": drips(okHead, `{"Progress":7}`+"\n")},
+	"in a pin with empty lines":   {"pin/add": drips(okHead, "{}\n")},
 	"after the pin":               {"pin/add": drips(okHead+`{"Pins":["`+pinOf3MiB+`"]}`, "")},
 	"in the pin and in the unpin": {"pin/add": hang, "pin/rm": hang},
 }
 
-// pinOf3MiB is the root of what the tests store.
+// pinOf3MiB is the root of the object that the tests store.
 var pinOf3MiB = storetest.CIDOf(io.LimitReader(storetest.Chacha(1), 3<<20)).String()
 
-// A node that hangs costs the idle time, at whatever point, and a little more where it may have
-// pinned and does not answer: less than the 100 s that Postfix waits for a reply.
+// A node that hangs at any point costs the idle time, and UndoTimeout more if it may have pinned
+// and does not unpin: less than the 100 s that Postfix waits for a reply.
 func TestNodeHangs(t *testing.T) {
 	faults.Covers(t, 40)
 	for name, script := range stalls {
@@ -82,13 +74,13 @@ func TestNodeHangs(t *testing.T) {
 				switch name {
 				case "in the pin and in the unpin":
 					want += kubo.UndoTimeout
-				case "in a pin that says so":
-					want += time.Second // seven blocks are progress, once
+				case "in a pin with old progress":
+					want += time.Second // the first line is progress
 				}
 				a := b.put(t.Context(), 3<<20)
 				b.unavailable(a, want)
 				if !strings.Contains(a.err.Error(), "no progress") {
-					t.Errorf("got %v, want no progress as the reason", a.err)
+					t.Errorf(`got %v, want the reason "no progress"`, a.err)
 				}
 				if want >= 100*time.Second {
 					t.Errorf("%v is too long for a mail", want)
@@ -98,8 +90,8 @@ func TestNodeHangs(t *testing.T) {
 	}
 }
 
-// The caller's context ends the wait sooner. The context alone does not end http.Client.Do while it
-// reads a body that is a pipe (golang.org/issue/78555).
+// The end of the caller's context ends the wait sooner. By itself it does not end http.Client.Do
+// while that reads a body that is a pipe (golang.org/issue/78555).
 func TestCancelledWhileNodeHangs(t *testing.T) {
 	faults.Covers(t, 40)
 	gone := errors.New("client gone")
@@ -124,7 +116,8 @@ func TestCancelledWhileNodeHangs(t *testing.T) {
 	}
 }
 
-// The same over a socket, whose buffers take some of the object although the node reads nothing.
+// Over a socket, a node that hangs costs the same, although the socket's buffers take some of the
+// object.
 func TestNodeStopsReadingItsSocket(t *testing.T) {
 	faults.Covers(t, 40)
 	n := newFakeNode(map[string]http.HandlerFunc{"dag/import": hang})
@@ -150,19 +143,17 @@ func TestNodeStopsReadingItsSocket(t *testing.T) {
 	}
 }
 
-// A slow node makes the source wait, and with it the mail's sender. Nothing piles up in between.
+// A slow node makes the source wait, and with it the mail's sender: only a bounded number of bytes
+// is between them.
 func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 	faults.Covers(t, 52)
 	const size = 100 << 20
-	var node *fakeNode
-	var ahead atomic.Int64
 	script := map[string]http.HandlerFunc{"dag/import": func(w http.ResponseWriter, r *http.Request) {
 		r.Body = &slow{r.Body} // 1 MB/s
-		node.good(w, r)
+		good(w, r)
 	}}
 	inBubble(t, script, func(t *testing.T, b *bubbled) {
-		node = b.fakeNode
-		var read atomic.Int64
+		var ahead, read atomic.Int64
 		src := readerFunc(func(p []byte) (int, error) {
 			ahead.Store(max(ahead.Load(), read.Load()+int64(len(p))-b.took.Load()))
 			return len(p), nil
@@ -174,7 +165,7 @@ func TestSlowNodeHoldsTheSourceBack(t *testing.T) {
 			t.Errorf("100 MiB at 1 MB/s took %v", took)
 		}
 		if ahead.Load() > maxAhead {
-			t.Errorf("the source was %d bytes ahead of the node, want %d at most", ahead.Load(), maxAhead)
+			t.Errorf("the source was %d bytes ahead of the node, want at most %d", ahead.Load(), maxAhead)
 		}
 		t.Logf("at most %d bytes ahead", ahead.Load())
 		must.Succeed(t, b.store.Delete(t.Context(), root))
@@ -197,15 +188,15 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A name that does not resolve and a connection that hangs are bounded more tightly than a node at
-// work: nothing has been read yet, and the sender tries again.
+// A wait for DNS or for a connection is bounded more tightly than one for a node at work: Put has
+// not read the source yet, and the sender tries again.
 func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 	faults.Covers(t, 54)
 	unanswered := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	// The resolver's configuration is read once, and not by the first bubble.
+	// The resolver reads its configuration once: it must do so outside the bubbles.
 	_, _ = (&net.Resolver{PreferGo: true}).LookupHost(t.Context(), "localhost")
 	for _, api := range []string{"/dns4/node.example/tcp/5001", "/dns/node.example/tcp/5001", "http://node.example:5001", "https://node.example"} {
 		t.Run(api, func(t *testing.T) {
@@ -236,11 +227,11 @@ func TestHangingDNSAndConnectAreBounded(t *testing.T) {
 	})
 }
 
-// wantNotRead calls Put without a node to store in: the source must not be opened.
+// wantNotRead calls Put without a node: Put must not call build.
 func wantNotRead(t *testing.T, s ipfs.Store) {
 	t.Helper()
 	_, err := s.Put(t.Context(), "n", func(ipfs.AddFunc) (cid.Cid, error) {
-		t.Error("the source is read although there is no node")
+		t.Error("Put calls build without a node")
 		return cid.Undef, errors.New("read")
 	})
 	if !errors.Is(err, ipfs.ErrUnavailable) {
@@ -248,7 +239,7 @@ func wantNotRead(t *testing.T, s ipfs.Store) {
 	}
 }
 
-// Uploads that wait for their sources never keep the next one from its connection.
+// Uploads that wait for their sources do not keep a connection from the next upload.
 func TestPoolIsNotExhausted(t *testing.T) {
 	faults.Covers(t, 54)
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
@@ -256,20 +247,17 @@ func TestPoolIsNotExhausted(t *testing.T) {
 		var waiting sync.WaitGroup
 		for i := range 100 {
 			waiting.Go(func() {
-				_, err := b.store.Put(t.Context(), "n", func(add ipfs.AddFunc) (cid.Cid, error) {
-					n, err := ipfs.AddFile(add, io.MultiReader(strings.NewReader(fmt.Sprint(i)), readerFunc(func([]byte) (int, error) {
-						<-release
-						return 0, io.EOF
-					})))
-					return n.CID, err
-				})
-				if err != nil {
+				src := io.MultiReader(strings.NewReader(fmt.Sprint(i)), readerFunc(func([]byte) (int, error) {
+					<-release
+					return 0, io.EOF
+				}))
+				if _, err := storetest.TryPutFile(t.Context(), b.store, src); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		synctest.Wait()
-		time.Sleep(10 * kubo.DefaultIdle) // it is the sources that are slow, not the node
+		time.Sleep(10 * kubo.DefaultIdle) // slow sources are not the node's fault
 		if a := b.put(t.Context(), 3<<20); a.err != nil || a.took != 0 {
 			t.Errorf("got %v after %v", a.err, a.took)
 		}
@@ -279,7 +267,7 @@ func TestPoolIsNotExhausted(t *testing.T) {
 			t.Errorf("%d objects are pinned, want 101", b.pinned())
 		}
 	})
-	// A process with too many open connections fails immediately.
+	// A process with too many open files fails immediately.
 	inBubble(t, nil, func(t *testing.T, b *bubbled) {
 		b.store.DialWith(func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("too many open files")

@@ -44,7 +44,7 @@ type Vector struct {
 	CID  string
 }
 
-// Vectors returns the CIDs of files of all shapes: without those above 1 GiB under -short and -race.
+// Vectors returns the CIDs of files of all shapes. With -short or -race it omits those from 1 GiB.
 func Vectors() []Vector {
 	vectors := []Vector{
 		{0, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},
