@@ -39,11 +39,11 @@ type AddFunc func(Block) error
 
 // Store keeps objects: DAGs of blocks, each named by its root. It is safe for concurrent use.
 type Store interface {
-	// Put calls build, which hands over every block of one object, children before parents and the
+	// Put calls build, which gives every block of one object to add, children before parents and the
 	// root last, and returns the root. When Put returns nil, the object is durable and pinned under
 	// name. If build fails, Put returns its error unchanged; if the store fails, the error wraps
-	// ErrUnavailable; if ctx ends, it is ctx's cause. In all three cases nothing of the object
-	// stays: no pin, no file.
+	// ErrUnavailable; if ctx ends, the error wraps ctx's cause. In all three cases Put leaves no file,
+	// and no pin unless the store became unreachable while it pinned.
 	Put(ctx context.Context, name string, build func(add AddFunc) (cid.Cid, error)) (cid.Cid, error)
 
 	// Open gives access to the blocks of an object. The caller closes it. Errors: ErrNotFound,
