@@ -1,7 +1,7 @@
 // Package proxy relays SMTP between a client and the next hop, and takes every mail that passes
 // through a transaction (internal/transaction), which detaches its attachments.
 //
-// A message is accepted only after the next hop has accepted it. Any failure before that is a 451,
+// A message is accepted only after the next hop has accepted it. Any failure before that is a 4xx,
 // and the sender, who still owns the mail, tries again. The next hop never delivers half a message.
 //
 // # A session

@@ -38,8 +38,8 @@ func writeDots(chunks ...string) string {
 	return out.String()
 }
 
-// falseEnds are the sequences that some servers take for the end of a message: CVE-2023-51764 and
-// similar. Each is data; the message ends at the CRLF . CRLF after it.
+// falseEnds are sequences that some servers take for the end of a message, as in CVE-2023-51764.
+// Each is data; the message ends at the CRLF . CRLF after it.
 var falseEnds = []string{
 	"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r\n", "\r.\r", "\r\n.\r", "\n.\r", "\r.\n",
 	"\r\n.\r\r\n", "\r\n\x00.\r\n", "\r\n.\x00\r\n", "\r\n. \r\n", "\r\n .\r\n", "\n\n.\n\n", "\r\r\n.\r\r\n",
@@ -122,13 +122,13 @@ func TestEveryDotComesOutAsItWentIn(t *testing.T) {
 			body := strings.Repeat("x", at-2) + "\r\n.\r\n..\r\n.y\r\n"
 			got, err := io.ReadAll(newDotReader(bufio.NewReaderSize(strings.NewReader(writeDots(body)), dataSize)))
 			if err != nil || string(got) != body {
-				t.Fatalf("dot at %d: not the same, %v", at, err)
+				t.Fatalf("dot at %d: the message has changed, %v", at, err)
 			}
 		}
 	}
 }
 
-// sample is 200 bytes with every combination of dots and line ends that has a meaning.
+// sample is 200 bytes with every meaningful combination of dots and line ends.
 var sample = func() string {
 	s := ".\r\n..a\r\n\r\n.\r\r\n.\rb\r.\r\n\x00\xff.\n.c\r\n...\r\r\nd\r\n.e\n\nf\r\n"
 	return s + strings.Repeat("0123456789", 20)[:200-len(s)-2] + "\r\n"

@@ -58,11 +58,11 @@ func TestCorpusPassesByteForByte(t *testing.T) {
 	corpus.Want(t, n)
 }
 
-// smallMail is 200 bytes with everything that has a meaning on the wire or for the rewriting.
+// smallMail is 200 bytes with everything that SMTP or the rewriting treats specially.
 const smallMail = "Content-Type: multipart/mixed; boundary=b\r\n\r\n.pre\r\n--b\r\n\r\n.\r\n..\r\nx\r\r\n\n\r\x00\xff\r\n" +
 	"--b \t\r\nContent-Type: a/b; name=c\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n--b-x\r\n-\r\n--\r\n--b--\r\nepilogue:a very end.\r\n.\r\n\r\n"
 
-// However the network cuts a mail into pieces, the next hop gets the same bytes.
+// The next hop gets the same bytes from any pieces that the network cuts a mail into.
 func TestMailCutAnywhereIsTheSameMail(t *testing.T) {
 	faults.Covers(t, 7, 55)
 	if n := len(smallMail); n != 200 {

@@ -14,13 +14,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// idleLimit is the memory of one idle connection and its connection to the next hop: a buffer for a
-// line each way, and a goroutine.
+// idleLimit bounds the memory of an idle session: a buffer for a line each way, and a goroutine.
 const idleLimit = 24 << 10
 
 // A thousand idle clients cost little, and keep no other client waiting. Half of them have sent a
-// mail before, whose memory is given back. The baseline is the same clients connected to the next
-// hop itself, because clients and next hop are in this process too.
+// mail, whose memory is given back. The baseline is as many clients of the next hop itself, because
+// clients and next hop are in this process too.
 func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	faults.Covers(t, 23, 101)
 	const many = 1000
@@ -55,7 +54,7 @@ func TestAThousandIdleClientsCostLittle(t *testing.T) {
 	through, goroutines := crowd(l.Addr().String())
 	per := (through - direct) / many
 	t.Logf("%d bytes and %d goroutine for each idle connection", per, (goroutines-directGoroutines)/many)
-	if per > idleLimit && !race.Enabled { // the detector's own memory counts too
+	if per > idleLimit && !race.Enabled { // the race detector's memory counts too
 		t.Errorf("an idle connection has %d bytes, want at most %d", per, idleLimit)
 	}
 	if goroutines-directGoroutines > many+10 {

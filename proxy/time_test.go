@@ -16,8 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
 
-// inBubble runs f as a subtest in a synctest bubble, with a rig that has pipes for connections and
-// production's timeouts.
+// inBubble runs f as a subtest in a synctest bubble. Its rig has pipes, and production's timeouts.
 func inBubble(t *testing.T, name string, f func(t *testing.T, r *rig), change ...func(*Config)) {
 	inside := func(t *testing.T) {
 		r := &rig{t: t, hop: newHop(), store: &transactiontest.Store{}, log: &logBuffer{}}
@@ -91,7 +90,7 @@ func TestSilentClientInDATAIsCut(t *testing.T) {
 			c := r.inData()
 			c.send(sent + strings.Repeat("NOOP\r\n", 20000))
 			wantTook(t, 300*time.Second, func() { c.expect("421 4.4.2") })
-			// The attack: the rest of the body is commands.
+			// The attack: the rest of the message looks like commands.
 			if _, err := io.WriteString(c, "MAIL FROM:<ceo@example.org>\r\n"); err == nil {
 				t.Error("the connection is still read")
 			}
@@ -252,8 +251,8 @@ func TestClientVanishesWhileTheStoreHangs(t *testing.T) {
 	})
 }
 
-// A client may vanish anywhere. Before our final dot, nothing of its mail stays stored or running
-// from that moment on, and nothing is passed on. After it, the next hop's answer decides.
+// A client may vanish in any state. If it vanishes before our final dot, nothing of its mail stays
+// stored or running, and the mail is not passed on. Later the next hop's answer decides.
 func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 	faults.Covers(t, 17)
 	wire := writeDots(attachmentMail(300_000))
@@ -294,7 +293,7 @@ func TestNothingOfAVanishedClientsMailStays(t *testing.T) {
 			cl.send(c.sent)
 			synctest.Wait()
 			if running() == "" {
-				t.Error("the session is not seen")
+				t.Error("running does not see the session")
 			}
 			wantTook(t, 0, func() { cl.Close(); synctest.Wait() })
 			if c.at == "." {
