@@ -21,12 +21,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// twoMiBText has nothing to detach, but that shows only at its end: until then it lies in a
-// temporary file.
+// twoMiBText has nothing to detach, but only its end shows that. Until then a temporary file has
+// it.
 var twoMiBText = stage.Head("a long story") + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" +
 	strings.Repeat(strings.Repeat("word ", 15)+"\r\n", 2<<20/77) + "--b--\r\n"
 
-// wantStored checks that the store has so many objects, and that no mail has left anything else.
+// wantStored checks how many objects the store has, and that no mail left anything else.
 func wantStored(t *testing.T, d *stage.Detach, objects int) {
 	t.Helper()
 	if got := d.Objects(t); len(got) != objects {
@@ -39,19 +39,15 @@ func wantStored(t *testing.T, d *stage.Detach, objects int) {
 	}
 }
 
-// Without file descriptors new clients wait or are told 421. Clients that are there are served as
-// far as that needs no descriptor, and Detach waits idly for descriptors instead of spinning. When
-// there are some, all clients are served again.
+// Without file descriptors new clients wait or get 421. Connected clients are served unless their
+// mail needs a descriptor, and Detach waits idly for descriptors instead of spinning. When there
+// are some, all clients are served again.
 func TestNoDescriptors(t *testing.T) {
 	faults.Covers(t, 100)
-	box := servers.NewMailbox(t)
-	d := stage.Configure(t, stage.Setup{Reinject: box.Addr})
+	d := stage.Configure(t, stage.Setup{})
 	d.Wrap = []string{"sh", "-c", `ulimit -n 64; exec "$@"`, "sh"}
 	d.Start(t)
-	early, err := servers.Dial(d.Proxy, "")
-	stage.Must(t, err)
-	defer early.Close()
-
+	early := servers.Connect(t, d.Proxy)
 	crowd := takeDescriptors(t, d, 64)
 	for i := range 20 { // and these wait to be accepted
 		c, err := net.Dial("tcp", []string{d.Proxy, strings.TrimPrefix(d.URL, "http://")}[i%2])
@@ -78,13 +74,11 @@ func TestNoDescriptors(t *testing.T) {
 		c.Close()
 	}
 	servers.Eventually(t, servers.Patience, "descriptors for another client", d.TakesMail)
-	if got := len(box.Mails()); got != 3 {
-		t.Errorf("%d mails were delivered, want 3", got)
-	}
+	d.Box.Want(t, 3)
 }
 
-// takeDescriptors takes all of detach's descriptors, by connections to the gateway. Each has had an
-// answer, and so may stay open for two minutes.
+// takeDescriptors takes all of detach's descriptors by connections to the gateway. After an answer
+// a connection may stay open for two minutes.
 func takeDescriptors(t *testing.T, d *stage.Detach, limit int) (crowd []net.Conn) {
 	t.Helper()
 	files := filepath.Join("/proc", strconv.Itoa(d.Pid()), "fd")
@@ -112,9 +106,7 @@ func takeDescriptors(t *testing.T, d *stage.Detach, limit int) (crowd []net.Conn
 // cpu returns the processor time that the process has used.
 func cpu(t *testing.T, d *stage.Detach) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.Pid()))
-	stage.Must(t, err)
-	_, rest, _ := strings.Cut(string(stat), ") ") // the name before may have blanks
+	_, rest, _ := strings.Cut(stage.ReadFile(t, fmt.Sprintf("/proc/%d/stat", d.Pid())), ") ") // the name before may have blanks
 	var ticks int64
 	for _, field := range strings.Fields(rest)[11:13] { // utime, stime
 		n, err := strconv.ParseInt(field, 10, 64)
@@ -132,10 +124,9 @@ func TestDiskFull(t *testing.T) {
 	if !mayMount(t) {
 		return
 	}
-	disk := newDisk(t, "8m")
-	box := servers.NewMailbox(t)
-	d := stage.Configure(t, stage.Setup{Reinject: box.Addr, DataDir: filepath.Join(disk.dir, "data"), Policy: "restore = false"})
-	d.Tmp = filepath.Join(disk.dir, "tmp")
+	disk := mountDisk(t, t.TempDir())
+	d := stage.Configure(t, stage.Setup{DataDir: filepath.Join(disk, "data"), Policy: "restore = false"})
+	d.Tmp = filepath.Join(disk, "tmp")
 	stage.Must(t, os.Mkdir(d.Tmp, 0o700))
 	d.Start(t)
 
@@ -145,24 +136,22 @@ func TestDiskFull(t *testing.T) {
 	stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 	wantStored(t, d, 1)
 
-	disk.fill(t)
+	fill(t, disk)
 	stage.Gets(t, d.Proxy, "451", stage.TextAndPDF)
 	stage.Gets(t, d.Proxy, "451", twoMiBText)
 	stage.Gets(t, d.Proxy, "250", stage.Untouchable["plain text"])
 	wantStored(t, d, 1)
 
-	disk.free(t)
+	stage.Must(t, os.Remove(filepath.Join(disk, "filler")))
 	stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 	stage.Gets(t, d.Proxy, "250", twoMiBText)
 	wantStored(t, d, 2)
-	if got := len(box.Mails()); got != 4 {
-		t.Errorf("%d mails were delivered, want 4", got)
-	}
+	d.Box.Want(t, 4)
 }
 
-// Any of the directories may become read-only, because its file system found an error or its
-// permissions changed. A mail that needs the directory stays with its sender until it can be
-// written again.
+// A directory may become read-only, because its file system found an error or its permissions
+// changed. A mail that needs the directory stays with its sender until the directory can be written
+// again.
 func TestReadOnly(t *testing.T) {
 	faults.Covers(t, 98)
 	if !mayMount(t) {
@@ -170,61 +159,51 @@ func TestReadOnly(t *testing.T) {
 	}
 	for _, which := range []string{"", "objects", "ledger", "keys", "pending"} {
 		t.Run("data_dir "+which, func(t *testing.T) {
-			box := servers.NewMailbox(t)
-			d := stage.Configure(t, stage.Setup{Reinject: box.Addr, Policy: "restore = false"})
+			d := stage.Configure(t, stage.Setup{Policy: "restore = false"})
 			stage.Must(t, os.MkdirAll(filepath.Join(d.DataDir, which), 0o700))
-			disk := mountDisk(t, filepath.Join(d.DataDir, which), "8m")
+			disk := mountDisk(t, filepath.Join(d.DataDir, which))
 			d.Start(t)
 			stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 
-			// As in a new epoch, whose secret is not there yet.
+			// As in a new epoch, which has no secret yet.
 			keys, err := filepath.Glob(filepath.Join(d.DataDir, "keys", "*"))
 			stage.Must(t, err)
 			for _, key := range keys {
 				stage.Must(t, os.Remove(key))
 			}
-			disk.remount(t, "ro")
+			remount(t, disk, "ro")
 			stage.Gets(t, d.Proxy, "451", stage.TextAndPDF)
 			stage.Gets(t, d.Proxy, "250", stage.Untouchable["plain text"])
 			wantStored(t, d, 1)
-			disk.remount(t, "rw")
+			remount(t, disk, "rw")
 			stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 			wantStored(t, d, 2)
-			if got := len(box.Mails()); got != 3 {
-				t.Errorf("%d mails were delivered, want 3", got)
-			}
+			d.Box.Want(t, 3)
 		})
 	}
 }
 
-// disk is a small file system in memory.
-type disk struct{ dir string }
-
-func newDisk(t *testing.T, size string) disk {
+// mountDisk mounts a small file system in memory on a directory, and returns the directory.
+func mountDisk(t *testing.T, dir string) string {
 	t.Helper()
-	return mountDisk(t, t.TempDir(), size)
-}
-
-func mountDisk(t *testing.T, dir, size string) disk {
-	t.Helper()
-	stage.Must(t, run1("mount", "-t", "tmpfs", "-o", "mode=0700,size="+size, "tmpfs", dir))
+	stage.Must(t, run1("mount", "-t", "tmpfs", "-o", "mode=0700,size=8m", "tmpfs", dir))
 	t.Cleanup(func() {
 		if err := run1("umount", dir); err != nil {
 			t.Error(err)
 		}
 	})
-	return disk{dir}
+	return dir
 }
 
-func (d disk) remount(t *testing.T, options string) {
+func remount(t *testing.T, disk, options string) {
 	t.Helper()
-	stage.Must(t, run1("mount", "-o", "remount,bind,"+options, d.dir))
+	stage.Must(t, run1("mount", "-o", "remount,bind,"+options, disk))
 }
 
-// fill takes all the space there is.
-func (d disk) fill(t *testing.T) {
+// fill takes all the space of a disk.
+func fill(t *testing.T, disk string) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(d.dir, "filler"))
+	f, err := os.Create(filepath.Join(disk, "filler"))
 	stage.Must(t, err)
 	defer f.Close()
 	for _, step := range []int{64 << 10, 1} {
@@ -237,11 +216,6 @@ func (d disk) fill(t *testing.T) {
 	}
 }
 
-func (d disk) free(t *testing.T) {
-	t.Helper()
-	stage.Must(t, os.Remove(filepath.Join(d.dir, "filler")))
-}
-
 func run1(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
@@ -251,9 +225,8 @@ func run1(name string, args ...string) error {
 
 const inNamespace = "DETACH_TEST_NAMESPACE"
 
-// mayMount reports whether this process may mount a file system. If it may not, the test is run
-// once more in a user and mount namespace of its own, and has its outcome when mayMount returns
-// false.
+// mayMount reports whether this process may mount a file system. If not, mayMount runs the test
+// once more in a user and mount namespace of its own, takes over its outcome, and returns false.
 func mayMount(t *testing.T) bool {
 	t.Helper()
 	dir := t.TempDir()

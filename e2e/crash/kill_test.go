@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// Detach is killed, and started again. What was stored for the mail is deleted, unless the next hop
-// has the mail or may have it. The client got no reply and sends the mail again.
+// Detach is killed and started again. The mail's objects are deleted, unless the next hop has the
+// mail or may have it. The client got no reply and sends the mail again.
 func TestKilledInEachState(t *testing.T) {
 	faults.Covers(t, 25, 34)
 	inEachState(t, map[state]fate{
@@ -27,7 +27,7 @@ func TestKilledInEachState(t *testing.T) {
 	})
 }
 
-// SIGTERM ends the sessions of clients that have not begun a mail, and lets the others finish.
+// SIGTERM ends the sessions of clients that have not begun a mail. The others may finish.
 func TestTerminatedInEachState(t *testing.T) {
 	faults.Covers(t, 24)
 	inEachState(t, map[state]fate{
@@ -53,8 +53,8 @@ func TestTerminatedInEachState(t *testing.T) {
 	})
 }
 
-// The node dies, or the connections to it are cut, or it is stopped. A mail that is not wholly
-// stored stays with its sender. A mail that is stored needs the node no longer.
+// The node dies, is stopped, or loses its connections. A mail that is not completely stored stays
+// with its sender. A stored mail no longer needs the node.
 func TestNodeDiesInEachState(t *testing.T) {
 	faults.Covers(t, 39, 40)
 	s := startScene(t, true, "")
@@ -72,7 +72,6 @@ func TestNodeDiesInEachState(t *testing.T) {
 				die()
 				x.release()
 				reply := x.finish()
-				x.client.Close()
 				x.hop.waitIdle(t)
 				s.heal(t, way)
 				x.check(reply, want)
@@ -82,8 +81,8 @@ func TestNodeDiesInEachState(t *testing.T) {
 	}
 }
 
-// Detach gives up a node that stands still before the client gives up Detach, whatever the node was
-// asked last. When the node goes on, nothing of the mail stays there.
+// Detach gives up a stopped node before the client gives up Detach, whatever the node was asked
+// last. When the node goes on, it keeps nothing of the mail.
 func TestNodeStandsStill(t *testing.T) {
 	faults.Covers(t, 40)
 	for _, at := range []state{atUpload, atPin} {
@@ -99,7 +98,6 @@ func TestNodeStandsStill(t *testing.T) {
 			if d := time.Since(began); d >= 100*time.Second {
 				t.Errorf("the client got its reply after %v, and Postfix waits 100 s", d)
 			}
-			x.client.Close()
 			x.hop.waitIdle(t)
 			s.heal(t, "SIGSTOP")
 			x.check(reply, later)
@@ -108,8 +106,7 @@ func TestNodeStandsStill(t *testing.T) {
 	}
 }
 
-// heal brings the store back. Detach would notice within a minute; started again it notices
-// immediately.
+// heal brings the store back, and starts Detach again, which would else notice within a minute.
 func (s *scene) heal(t *testing.T, way string) {
 	t.Helper()
 	switch way {
@@ -126,12 +123,12 @@ func (s *scene) heal(t *testing.T, way string) {
 }
 
 // undoing is how long a client may wait for its reply while Detach asks a node that does not answer
-// to delete what was stored. Detach gives the node 5 s for that. The rest is for a busy machine,
-// and less than the 40 s that the node has for storing.
+// to delete objects. Detach gives the node 5 s for that, and 40 s for storing. The rest is for a
+// busy machine.
 const undoing = 30 * time.Second
 
-// A mail fails while the node is gone: the client gets the next hop's refusal, and what the node
-// has is deleted later.
+// A mail is refused while the node is gone: the client gets the next hop's refusal, and the mail's
+// objects are deleted later.
 func TestRefusedWhileNodeIsGone(t *testing.T) {
 	faults.Covers(t, 47)
 	s := startScene(t, true, "")
@@ -156,7 +153,6 @@ func TestRefusedWhileNodeIsGone(t *testing.T) {
 			if d := time.Since(began); d > undoing {
 				t.Errorf("the client got its reply after %v", d)
 			}
-			x.client.Close()
 			x.hop.waitIdle(t)
 			if len(s.pending(t)) == 0 {
 				t.Error("no record says that the mail's objects are still to be deleted")
@@ -168,14 +164,13 @@ func TestRefusedWhileNodeIsGone(t *testing.T) {
 	}
 }
 
-// The embedded store's folder is taken away while an object is written there.
+// The embedded store's folder disappears while an object is written there.
 func TestFolderGoesWhileStoring(t *testing.T) {
 	faults.Covers(t, 98)
 	s := startScene(t, false, "")
 	x := s.bring(t, atUpload)
 	back := s.hide(t)
 	reply := x.finish()
-	x.client.Close()
 	back()
 	if len(s.pending(t)) > 0 {
 		s.Terminate(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// hop is a next hop that a test controls: it can be stopped before any answer, and cut at any time.
-// Only CRLF . CRLF ends a message for it.
+// hop is a next hop that a test can stop before any answer and cut at any time. Only CRLF . CRLF
+// ends a message.
 type hop struct {
 	addr string
 
@@ -32,11 +32,11 @@ type gate struct {
 	answer  chan string
 }
 
-// hangUp stands in place of an answer.
+// hangUp, as an answer, closes the connection.
 const hangUp = "hang up"
 
-// bodyGate is how much of a message is read before a gate at "body". The kernel's buffers hold less
-// than what is still to come then.
+// bodyGate is how much of a message is read before a gate at "body". The rest must not fit into the
+// kernel's buffers.
 const bodyGate = 64 << 10
 
 var hopAnswers = map[string]string{
@@ -78,7 +78,7 @@ func (h *hop) hold(t *testing.T, kind string) *gate {
 	return g
 }
 
-// wait returns when the next hop stands before the gate.
+// wait waits until the next hop has reached the gate.
 func (g *gate) wait() {
 	g.t.Helper()
 	select {
@@ -88,7 +88,8 @@ func (g *gate) wait() {
 	}
 }
 
-// open lets the next hop go on with an answer; empty: the usual one. Only the first call counts.
+// open lets the next hop go on with an answer, or with the usual one if it is empty. Only the first
+// call counts.
 func (g *gate) open(answer string) {
 	select {
 	case g.answer <- answer:
@@ -166,14 +167,13 @@ func endsMessage(data []byte) bool {
 	return bytes.HasSuffix(data, []byte("\r\n.\r\n")) || string(data) == ".\r\n"
 }
 
-// unstuff returns the message whose bytes on the wire, from after the CRLF of DATA to its final
-// dot, are these.
+// unstuff returns the message of the bytes on the wire that follow DATA, to the final dot.
 func unstuff(wire string) string {
 	wire = strings.ReplaceAll("\r\n"+strings.TrimSuffix(wire, ".\r\n"), "\r\n.", "\r\n")
 	return strings.TrimPrefix(wire, "\r\n")
 }
 
-// cut ends all connections: orderly, or as in a crash.
+// cut closes all connections, or resets them as a crash does.
 func (h *hop) cut(crash bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,7 +185,7 @@ func (h *hop) cut(crash bool) {
 	}
 }
 
-// waitIdle waits until no connection is open. All sessions have cleaned up then.
+// waitIdle waits until no connection is open. Then all sessions have cleaned up.
 func (h *hop) waitIdle(t *testing.T) {
 	t.Helper()
 	servers.Eventually(t, servers.Patience, "the sessions to end", func() bool {
@@ -195,7 +195,7 @@ func (h *hop) waitIdle(t *testing.T) {
 	})
 }
 
-// letters are the messages that came with their final dot.
+// letters returns the messages that came with their final dot.
 func (h *hop) letters() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

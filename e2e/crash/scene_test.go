@@ -19,7 +19,7 @@ type scene struct {
 	hop    *hop
 	kubo   *servers.KuboNode // nil: the embedded store
 	wire   *stage.Wire       // to the node
-	answer chan struct{}     // closed to release an answer of the node that is held; nil: none is
+	answer chan struct{}     // closed to release the node's held answer; nil: no answer is held
 }
 
 func startScene(t *testing.T, kubo bool, policy string) *scene {
@@ -35,7 +35,7 @@ func startScene(t *testing.T, kubo bool, policy string) *scene {
 	return s
 }
 
-// catch holds the node's answer to the next request of a command. It returns a function that waits
+// catch holds the node's answer to the next request of a command, and returns a function that waits
 // for that answer.
 func (s *scene) catch(t *testing.T, command string) (wait func()) {
 	came, answer := make(chan struct{}), make(chan struct{})
@@ -58,11 +58,10 @@ func (s *scene) catch(t *testing.T, command string) (wait func()) {
 	}
 }
 
-// pending are the records of mails under way.
+// pending returns the records of mails under way.
 func (s *scene) pending(t *testing.T) []string { return s.Files(t, "pending/*") }
 
-// waitLog returns a function that waits until a text is logged again. The caller calls waitLog
-// before it does what is logged.
+// waitLog returns a function that waits until a text is logged after the call of waitLog.
 func (s *scene) waitLog(t *testing.T, text string) func() {
 	t.Helper()
 	before := strings.Count(s.Log(t), text)
@@ -72,7 +71,8 @@ func (s *scene) waitLog(t *testing.T, text string) func() {
 	}
 }
 
-// inEachState plays a scene with each store, for each state that it has, and in each way.
+// inEachState plays a scene with each store, in each of its states that has a fate, and in each
+// way.
 func inEachState(t *testing.T, fates map[state]fate, ways []string, play func(t *testing.T, s *scene, at state, way string, want fate)) {
 	for _, kubo := range []bool{false, true} {
 		name := map[bool]string{false: "embedded", true: "kubo"}[kubo]
@@ -92,8 +92,8 @@ func inEachState(t *testing.T, fates map[state]fate, ways []string, play func(t 
 	}
 }
 
-// objects are the CIDs of what is stored: files of the embedded store, or the node's pins with
-// detach's name. A file that is not complete stands for itself, by its name.
+// objects returns the CIDs in the store: of the embedded store's files, or of the node's pins with
+// detach's name. An incomplete file is listed by its name.
 func (s *scene) objects(t *testing.T) []string {
 	t.Helper()
 	var cids []string
@@ -118,7 +118,7 @@ func (s *scene) objects(t *testing.T) []string {
 	return cids
 }
 
-// played has two attachments. bulky has so much text as well that no buffer on the way holds it.
+// played has two attachments. bulky also has more text than the buffers on the way hold.
 var (
 	film = stage.Attachment{Name: "Harbour at noon.mp4", Header: "Content-Type: video/mp4\r\nContent-Disposition: attachment; filename=\"Harbour at noon.mp4\"\r\n",
 		Content: stage.Noise(61, 3<<20+5)}
@@ -155,10 +155,7 @@ func (s *scene) bring(t *testing.T, at state) *exchange {
 	text := strings.ReplaceAll(x.mail, "\r\n.", "\r\n..") + ".\r\n"
 	half := strings.LastIndex(text, "\r\n\r\n") + len(stage.Base64Lines(film.Content))*3/4
 	x.left = []string{"EHLO client.example", "MAIL FROM:<" + stage.Sender + ">", "RCPT TO:<" + stage.Recipient + ">", "DATA", text[:half], text[half:]}
-	var err error
-	x.client, err = servers.Dial(s.Proxy, "")
-	stage.Must(t, err)
-	t.Cleanup(func() { x.client.Close() })
+	x.client = servers.Connect(t, s.Proxy)
 	kind := map[state]string{atStored: "DATA", atSending: "body", atSent: "."}[at]
 	if kind != "" {
 		x.gate = s.hop.hold(t, kind)
@@ -179,27 +176,27 @@ func (s *scene) bring(t *testing.T, at state) *exchange {
 // overTheDot goes on from uploading to the states after the client's final dot.
 func (x *exchange) overTheDot() {
 	x.t.Helper()
-	logged := x.waitLog(x.t, "msg=message")
+	var wait func()
 	switch x.at {
 	case atImport:
-		wait := x.catch(x.t, "dag/import")
-		x.say(6)
-		wait()
+		wait = x.catch(x.t, "dag/import")
 	case atPin:
-		wait := x.catch(x.t, "pin/add")
-		x.say(6)
-		wait()
-		servers.Eventually(x.t, servers.Patience, "the second pin", func() bool { return len(x.objects(x.t)) == len(x.before)+2 })
+		wait = x.catch(x.t, "pin/add")
 	case atStored, atSending, atSent:
-		x.say(6)
-		x.gate.wait()
+		wait = x.gate.wait
 	case atAnswered:
-		x.say(6)
-		logged()
+		wait = x.waitLog(x.t, "msg=message")
+	default:
+		return
+	}
+	x.say(6)
+	wait()
+	if x.at == atPin {
+		servers.Eventually(x.t, servers.Patience, "the second pin", func() bool { return len(x.objects(x.t)) == len(x.before)+2 })
 	}
 }
 
-// say brings the client's part up to its nth step, all of which must succeed.
+// say takes the client's steps up to the nth, all of which must succeed.
 func (x *exchange) say(n int) {
 	x.t.Helper()
 	for len(x.left) > 6-n {
@@ -209,13 +206,13 @@ func (x *exchange) say(n int) {
 	}
 }
 
-// step says one thing and returns the reply to it. The message's text, which gets none, counts as a
+// step takes one step and returns the reply. The message's text has no reply and counts as a
 // success.
 func (x *exchange) step() string {
 	line := x.left[0]
 	x.left = x.left[1:]
 	if len(x.left) < 2 {
-		x.client.SetWriteDeadline(time.Now().Add(2 * time.Minute))
+		x.client.SetWriteDeadline(time.Now().Add(servers.Patience))
 		if _, err := x.client.Write([]byte(line)); err != nil {
 			return "lost"
 		}
@@ -234,8 +231,10 @@ func (x *exchange) reply() string {
 	return reply
 }
 
-// finish says all that is left, and returns the reply that decides about the mail.
+// finish takes the steps that are left, closes the connection, and returns the reply that decides
+// about the mail.
 func (x *exchange) finish() string {
+	defer x.client.Close()
 	for len(x.left) > 0 {
 		if reply := x.step(); reply == "lost" || reply[0] > '3' {
 			return reply
@@ -244,7 +243,7 @@ func (x *exchange) finish() string {
 	return x.reply()
 }
 
-// release lets go of whatever is held.
+// release opens the gate and releases the node's held answer.
 func (x *exchange) release() {
 	if x.gate != nil {
 		x.gate.open("")
@@ -276,8 +275,8 @@ func (x *exchange) awaitUpload() {
 	})
 }
 
-// check compares what has become of a mail with its fate, when everything is settled. Each link
-// that somebody has must lead to its file.
+// check waits until everything is settled and compares the outcome of a mail with its fate. Each
+// link in the next hop's mails must lead to its file.
 func (x *exchange) check(reply string, want fate) {
 	x.t.Helper()
 	if want.reply != "" && !strings.HasPrefix(reply, want.reply) {
@@ -299,7 +298,7 @@ func (x *exchange) check(reply string, want fate) {
 	x.settled(keep)
 }
 
-// settled waits until nothing is stored but the objects to keep, which must all be in the ledger.
+// settled waits until only the objects to keep are stored. They must all be in the ledger.
 func (x *exchange) settled(keep []string) {
 	x.t.Helper()
 	var objects, pending []string
@@ -327,7 +326,7 @@ func (x *exchange) settled(keep []string) {
 }
 
 // opens downloads everything that a rewritten mail links to: its attachments, each alone and all in
-// one, and the original mail. It returns the CIDs.
+// one ZIP, and the original mail. It returns the CIDs.
 func (x *exchange) opens(text string) []string {
 	x.t.Helper()
 	want := []string{stage.Report.SHA256(), film.SHA256(), stage.SHA256([]byte(x.mail))}
@@ -358,12 +357,11 @@ func (x *exchange) opens(text string) []string {
 func (s *scene) again(t *testing.T) {
 	t.Helper()
 	x := s.bring(t, atGreeting)
-	reply := x.finish()
-	x.client.Close()
-	x.check(reply, delivered)
+	x.check(x.finish(), delivered)
 }
 
-// hide takes the embedded store's folder away. Permissions would not keep root from writing there.
+// hide replaces the embedded store's folder by a file. Permissions would not keep root from
+// writing.
 func (s *scene) hide(t *testing.T) (back func()) {
 	t.Helper()
 	objects := filepath.Join(s.DataDir, "objects")

@@ -12,16 +12,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// SIGTERM while mails are under way: each is finished or refused, none is lost or delivered in
-// part, and the next detach takes the address immediately.
+// SIGTERM while mails are under way: each mail is finished or refused, no mail is lost or delivered
+// in part, and the next detach takes the address immediately.
 func TestMailsUnderWaySurviveSIGTERM(t *testing.T) {
 	faults.Covers(t, 24)
-	box := servers.NewMailbox(t)
-	d := stage.Configure(t, stage.Setup{Reinject: box.Addr})
-	d.Start(t)
-	idle, err := servers.Dial(d.Proxy, "")
-	stage.Must(t, err)
-	defer idle.Close()
+	d := stage.Serve(t, stage.Setup{})
+	idle := servers.Connect(t, d.Proxy)
 	const mails = 20
 	var all, half sync.WaitGroup
 	half.Add(mails)
@@ -35,9 +31,7 @@ func TestMailsUnderWaySurviveSIGTERM(t *testing.T) {
 			half.Done()
 			<-goOn
 			fmt.Fprint(c, strings.Repeat(stage.PageBase64, m.Pages-i*2), m.Tail(), ".\r\n")
-			if reply, err := c.Reply(); err != nil || !strings.HasPrefix(reply, "250 ") {
-				t.Errorf("mail %d got %q, %v", i, reply, err)
-			}
+			c.Want(t, "250")
 			if reply, err := c.Cmd("NOOP"); err == nil && !strings.HasPrefix(reply, "421 ") {
 				t.Errorf("after its mail client %d got %q, want 421", i, reply)
 			}
@@ -45,9 +39,7 @@ func TestMailsUnderWaySurviveSIGTERM(t *testing.T) {
 	}
 	half.Wait()
 	d.Signal(t, syscall.SIGTERM)
-	if reply, err := idle.Reply(); err != nil || !strings.HasPrefix(reply, "421 4.3.2 ") {
-		t.Errorf("an idle client got %q, %v, want 421", reply, err)
-	}
+	idle.Want(t, "421 4.3.2")
 	if c, err := servers.Dial(d.Proxy, ""); err == nil {
 		c.Close()
 		t.Error("a new client is served after SIGTERM")
@@ -57,7 +49,7 @@ func TestMailsUnderWaySurviveSIGTERM(t *testing.T) {
 	if err := d.Wait(); err != nil {
 		t.Errorf("detach serve ended with %v", err)
 	}
-	if got := len(stage.ByNumber(t, box)); got != mails {
+	if got := len(stage.ByNumber(t, d.Box)); got != mails {
 		t.Errorf("%d mails were delivered, want %d", got, mails)
 	}
 	d.Start(t)

@@ -9,15 +9,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// A mail is brought to a state, and then something dies. The states are those of proxy/doc.go, with
-// the moments within them that differ in what has been left where.
+// A mail is brought to a state, and then something dies. The states are those of proxy/doc.go,
+// split where the mail has left different things in different places.
 //
-// A peer that stalls instead of dying is given up after a timeout, which takes minutes. So stalling
-// is tested where time is not real: package proxy has TestStallInDATA, TestIdleClient and
-// TestSlowClient for the client, TestNextHopSilent (greeting, MAIL, DATA, text, final dot),
-// TestNextHopStopsReadingPassingMessage, TestNoopFails and TestNoopKeepsTheNextHop for the next
-// hop, TestStoreHangs and TestStoreHangsButMailFlows for the store. A real node is stopped in
-// kill_test.go.
+// Detach gives up a stalled peer after minutes, so stalling is tested where time is not real:
+// package proxy has TestStallInDATA, TestIdleClient and TestSlowClient for the client,
+// TestNextHopSilent (greeting, MAIL, DATA, text, final dot), TestNextHopStopsReadingPassingMessage,
+// TestNoopFails and TestNoopKeepsTheNextHop for the next hop, TestStoreHangs and
+// TestStoreHangsButMailFlows for the store. A real node is stopped in kill_test.go.
 type state int
 
 const (
@@ -36,15 +35,13 @@ var stateNames = []string{"S0 connected", "S1 envelope", "S2 uploading", "S2 imp
 
 func (s state) String() string { return stateNames[s] }
 
-// fate is what becomes of a mail: the reply its client sees, and what the next hop and the store
-// are left with.
+// fate is the outcome of a mail: the client's reply, and what the next hop and the store have.
 type fate struct {
-	reply string // its beginning; "lost" for a connection without one; "" for a client that is not there to see it
+	reply string // its beginning; "lost": the connection ends without a reply; "": the client is gone
 	whole bool   // the next hop has the final dot
-	kept  bool   // what was stored stays
+	kept  bool   // the mail's objects stay
 }
 
-// The fates.
 var (
 	noLetter  = fate{}
 	unheard   = fate{reply: "lost"}
@@ -56,7 +53,8 @@ var (
 	unseen    = fate{whole: true, kept: true}
 )
 
-// A client that goes before its final dot takes its mail back. After the dot the next hop decides.
+// The mail of a client that leaves before the final dot is dropped. After the dot the next hop
+// decides.
 func TestClientVanishesInEachState(t *testing.T) {
 	faults.Covers(t, 17, 34)
 	vanish := map[string]func(c *net.TCPConn){
@@ -83,8 +81,8 @@ func TestClientVanishesInEachState(t *testing.T) {
 	})
 }
 
-// A next hop that goes before the final dot has nothing. If it has the dot, it may have the mail,
-// so the links work.
+// A next hop that leaves before the final dot has no mail. After the dot it may have the mail, so
+// the links work.
 func TestNextHopVanishesInEachState(t *testing.T) {
 	faults.Covers(t, 32, 33, 34)
 	inEachState(t, map[state]fate{
@@ -94,14 +92,12 @@ func TestNextHopVanishesInEachState(t *testing.T) {
 		x := s.bring(t, at)
 		s.hop.cut(way == "is reset")
 		x.release()
-		reply := x.finish()
-		x.client.Close()
-		x.check(reply, want)
+		x.check(x.finish(), want)
 		s.again(t)
 	})
 }
 
-// The client gets the next hop's refusal, and what was stored for the mail is deleted.
+// The client gets the next hop's refusal, and the mail's objects are deleted.
 func TestRefusedMailLeavesNothing(t *testing.T) {
 	faults.Covers(t, 30)
 	const no = "550-5.7.1 We do not\r\n550 5.7.1 want this"
@@ -111,7 +107,6 @@ func TestRefusedMailLeavesNothing(t *testing.T) {
 		if reply := x.finish(); reply != no {
 			t.Errorf("the client got %q, want %q", reply, no)
 		}
-		x.client.Close()
 		x.hop.waitIdle(t)
 		if got := len(x.hop.letters()) - x.letters; got == 1 != want.whole {
 			t.Errorf("the next hop has %d whole mails, want one: %v", got, want.whole)

@@ -6,11 +6,11 @@ import (
 )
 
 // Accept serves the connections to a loopback address, each on a goroutine of its own, until the
-// test ends. Then those that are open are closed and their ends waited for.
+// test ends. Then it closes the open connections and waits for their goroutines.
 func Accept(t T, serve func(*net.TCPConn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	Must(t, err)
 	var running sync.WaitGroup
 	var open sync.Map
 	running.Go(func() {

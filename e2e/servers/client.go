@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Client speaks SMTP as raw lines, so that a test can say anything and sees the replies as they
-// are.
+// Client speaks SMTP as raw lines, so that a test can send anything and sees the raw replies.
 type Client struct {
 	net.Conn
 	r *bufio.Reader
@@ -73,13 +72,9 @@ type Message struct {
 	Data     io.Reader
 }
 
-// Begin says everything before a mail's data. The last reply is that to DATA, 354 if all went well.
+// Begin sends the commands before a mail's data and returns the last reply: 354 if all went well.
 func (c *Client) Begin(m Message) (reply string, err error) {
-	args := m.Args
-	if args != "" {
-		args = " " + args
-	}
-	for _, line := range []string{"EHLO client.example", "MAIL FROM:<" + m.From + ">" + args, "RCPT TO:<" + m.To + ">", "DATA"} {
+	for _, line := range []string{"EHLO client.example", strings.TrimSpace("MAIL FROM:<" + m.From + "> " + m.Args), "RCPT TO:<" + m.To + ">", "DATA"} {
 		reply, err = c.Cmd("%s", line)
 		if err != nil || reply[0] > '3' {
 			break
@@ -100,8 +95,8 @@ func (c *Client) Send(m Message) (string, error) {
 	return c.Reply()
 }
 
-// Finish sends a mail's data and the final dot, whose reply is still to come. If m.Data fails, the
-// server has got what was read of it, and no dot.
+// Finish sends a mail's data and the final dot, and does not read the reply. If m.Data fails, the
+// server gets the data read so far, and no dot.
 func (c *Client) Finish(m Message) error {
 	w := bufio.NewWriterSize(c, 256<<10)
 	err := stuff(w, m.Data)
@@ -135,14 +130,31 @@ func stuff(w *bufio.Writer, src io.Reader) error {
 	return err
 }
 
-// Send dials, sends one mail and takes leave; a connection that breaks fails the test.
+// Want reads a reply and checks that it begins with a code.
+func (c *Client) Want(t T, code string) {
+	t.Helper()
+	if reply, err := c.Reply(); err != nil || !strings.HasPrefix(reply, code+" ") {
+		t.Errorf("got %q, %v, want %s", reply, err, code)
+	}
+}
+
+// Connect is Dial for a test: the client is closed when the test ends.
+func Connect(t T, addr string) *Client {
+	t.Helper()
+	c, err := Dial(addr, "")
+	Must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Send dials, sends one mail and says QUIT; a connection that breaks ends the test.
 func Send(t T, addr, from string, m Message) string {
 	t.Helper()
 	c, err := Dial(addr, from)
-	must(t, err)
+	Must(t, err)
 	defer c.Close()
 	reply, err := c.Send(m)
-	must(t, err)
+	Must(t, err)
 	c.Cmd("QUIT")
 	return reply
 }

@@ -8,19 +8,18 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
-// Dovecot is a running instance with one mailbox: mail comes in by LMTP, and is read by IMAP.
+// Dovecot is a running instance with one mailbox, which is filled by LMTP and read by IMAP.
 type Dovecot struct {
 	LMTP, IMAP string // host:port
 
 	t   T
 	dir string
-	cmd *exec.Cmd
 }
 
 const dovecotConf = `
@@ -72,75 +71,47 @@ func StartDovecot(t T) *Dovecot {
 	}
 	// Not t.TempDir(): see StartPostfix.
 	dir, err := os.MkdirTemp("", "dc")
-	must(t, err)
+	Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	d := &Dovecot{LMTP: FreeAddr(t), IMAP: FreeAddr(t), t: t, dir: dir}
-	must(t, os.Chmod(dir, 0o755))
-	must(t, os.Mkdir(filepath.Join(dir, "mail"), 0o777))
-	must(t, os.Chmod(filepath.Join(dir, "mail"), 0o777))
-	user, err := exec.Command("id", "-u", "mail").Output()
-	must(t, err)
-	group, err := exec.Command("id", "-g", "mail").Output()
-	must(t, err)
+	Must(t, os.Chmod(dir, 0o755))
+	Must(t, os.Mkdir(filepath.Join(dir, "mail"), 0o777))
+	Must(t, os.Chmod(filepath.Join(dir, "mail"), 0o777))
+	owner, err := user.Lookup("mail")
+	Must(t, err)
 	_, lmtp, _ := strings.Cut(d.LMTP, ":")
 	_, imap, _ := strings.Cut(d.IMAP, ":")
 	conf := strings.NewReplacer("{{dir}}", dir, "{{lmtp}}", lmtp, "{{imap}}", imap,
-		"{{uid}}", strings.TrimSpace(string(user)), "{{gid}}", strings.TrimSpace(string(group))).Replace(dovecotConf)
-	must(t, os.WriteFile(filepath.Join(dir, "dovecot.conf"), []byte(conf), 0o644))
-	d.cmd = exec.Command(LookPath("dovecot"), "-F", "-c", filepath.Join(dir, "dovecot.conf"))
-	must(t, d.cmd.Start())
-	t.Cleanup(func() {
-		d.cmd.Process.Signal(syscall.SIGTERM)
-		d.cmd.Wait()
-		if t.Failed() {
-			t.Log(d.Log())
-		}
-	})
-	Eventually(t, Patience, "Dovecot to listen", func() bool {
-		for _, addr := range []string{d.LMTP, d.IMAP} {
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
-				return false
-			}
-			c.Close()
-		}
-		return true
-	})
+		"{{uid}}", owner.Uid, "{{gid}}", owner.Gid).Replace(dovecotConf)
+	Must(t, os.WriteFile(filepath.Join(dir, "dovecot.conf"), []byte(conf), 0o644))
+	cmd := exec.Command(LookPath("dovecot"), "-F", "-c", filepath.Join(dir, "dovecot.conf"))
+	Run(t, cmd, filepath.Join(dir, "log"), d.LMTP).Await(t, d.IMAP)
 	return d
 }
 
-// Log returns what it has logged.
-func (d *Dovecot) Log() string {
-	text, err := os.ReadFile(filepath.Join(d.dir, "log"))
-	if err != nil && !os.IsNotExist(err) {
-		d.t.Error(err)
-	}
-	return string(text)
-}
-
-// Files returns the mails in a user's inbox as they lie in the Maildir.
+// Files returns the mails in a user's inbox as the Maildir has them.
 func (d *Dovecot) Files(user string) [][]byte {
 	d.t.Helper()
 	var mails [][]byte
 	for _, sub := range []string{"new", "cur"} {
 		paths, err := filepath.Glob(filepath.Join(d.dir, "mail", user, sub, "*"))
-		must(d.t, err)
+		Must(d.t, err)
 		for _, p := range paths {
 			mail, err := os.ReadFile(p)
-			must(d.t, err)
+			Must(d.t, err)
 			mails = append(mails, mail)
 		}
 	}
 	return mails
 }
 
-// Fetch returns mail number n (from 1) of a user's inbox, as BODY[] says it.
+// Fetch returns mail number n (from 1) of a user's inbox, as IMAP's BODY[].
 func (d *Dovecot) Fetch(user string, n int) []byte {
 	d.t.Helper()
 	c, err := net.Dial("tcp", d.IMAP)
-	must(d.t, err)
+	Must(d.t, err)
 	defer c.Close()
-	must(d.t, c.SetDeadline(time.Now().Add(Patience)))
+	Must(d.t, c.SetDeadline(time.Now().Add(Patience)))
 	r := bufio.NewReader(c)
 	var mail []byte
 	for i, command := range []string{"NOOP", fmt.Sprintf("LOGIN %s x", user), "SELECT INBOX", fmt.Sprintf("FETCH %d BODY[]", n), "LOGOUT"} {
@@ -148,7 +119,7 @@ func (d *Dovecot) Fetch(user string, n int) []byte {
 		fmt.Fprintf(c, "%s %s\r\n", tag, command)
 		for {
 			line, err := r.ReadString('\n')
-			must(d.t, err)
+			Must(d.t, err)
 			if strings.HasPrefix(line, tag+" ") {
 				if !strings.HasPrefix(line, tag+" OK") {
 					d.t.Fatalf("IMAP %s: %s", command, line)
@@ -159,10 +130,10 @@ func (d *Dovecot) Fetch(user string, n int) []byte {
 			if at := strings.LastIndex(line, "BODY[] {"); at >= 0 {
 				var length int64
 				_, err := fmt.Sscanf(line[at:], "BODY[] {%d}", &length)
-				must(d.t, err)
+				Must(d.t, err)
 				var literal bytes.Buffer
 				_, err = io.CopyN(&literal, r, length)
-				must(d.t, err)
+				Must(d.t, err)
 				mail = literal.Bytes()
 			}
 		}

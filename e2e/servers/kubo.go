@@ -28,8 +28,8 @@ type KuboNode struct {
 	drained chan struct{} // closed when the daemon's output has ended
 }
 
-// Kubo starts a node, which is stopped when the test ends. If there is no kubo here and none can be
-// built, the test is skipped, or fails if CI is set.
+// Kubo starts a node, which is stopped when the test ends. If kubo is missing and cannot be built,
+// the test is skipped, or fails if CI is set.
 func Kubo(t T) *KuboNode {
 	t.Helper()
 	bin, err := KuboBinary()
@@ -55,10 +55,10 @@ func Multiaddr(addr string) string {
 	return "/ip4/" + host + "/tcp/" + port
 }
 
-// URL returns what the node's RPC requests begin with: http://HOST:PORT.
+// URL returns the base of the node's RPC: http://HOST:PORT.
 func (n *KuboNode) URL() string { return "http://" + n.addr }
 
-// Gateway returns what the node's own gateway's addresses begin with: http://HOST:PORT.
+// Gateway returns the base of the node's own gateway: http://HOST:PORT.
 func (n *KuboNode) Gateway() string { return "http://" + n.gateway }
 
 // Start starts the daemon and waits until it is ready. The daemon must not be running.
@@ -134,13 +134,6 @@ func (n *KuboNode) end(sig os.Signal) {
 	n.cmd = nil
 }
 
-// Restart stops the daemon and starts it again.
-func (n *KuboNode) Restart() {
-	n.t.Helper()
-	n.Stop()
-	n.Start()
-}
-
 // Run runs an ipfs command, through the daemon if it runs, and returns what it prints.
 func (n *KuboNode) Run(args ...string) string {
 	n.t.Helper()
@@ -161,7 +154,7 @@ func (n *KuboNode) RunInput(stdin io.Reader, args ...string) string {
 	return string(out)
 }
 
-// Pins returns the node's recursive pins, "CID name". A new node has one, of its empty directory.
+// Pins returns the node's recursive pins, "CID name". A new node has one, for its empty directory.
 func (n *KuboNode) Pins() []string {
 	n.t.Helper()
 	var pins []string

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// KuboBinary finds the ipfs command: the one that DETACH_TEST_IPFS names, or that of the PATH, or
-// one built from e2e/kubo, which is kept for the next time.
+// KuboBinary returns the path of the ipfs command: from DETACH_TEST_IPFS, from the PATH, or built
+// from e2e/kubo into the user's cache.
 func KuboBinary() (string, error) {
 	if bin := os.Getenv("DETACH_TEST_IPFS"); bin != "" {
 		if _, err := os.Stat(bin); err != nil {
@@ -23,13 +23,13 @@ func KuboBinary() (string, error) {
 	if bin, err := exec.LookPath("ipfs"); err == nil {
 		return bin, nil
 	}
-	return BuildKubo()
+	return buildKubo()
 }
 
-// BuildKubo builds the ipfs command once for each version, into the user's cache, and returns its
-// path. It takes minutes the first time. Tests of several packages that want it at the same time
-// wait for one another.
-func BuildKubo() (string, error) {
+// buildKubo builds the ipfs command, once for each version, and returns its path. That takes
+// minutes the first time. Tests of several packages that need the command at the same time wait for
+// one another.
+func buildKubo() (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
 		return "", errors.New("the source tree is not known")
@@ -48,15 +48,18 @@ func BuildKubo() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "ipfs-"+version)
-	unlock, err := lockFile(bin + ".lock")
+	lock, err := os.OpenFile(bin+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
 	if _, err := os.Stat(bin); err == nil {
 		return bin, nil
 	}
-	// Built beside its name and renamed: a build that is interrupted leaves no half of a binary.
+	// An interrupted build must not leave half of a binary under the final name.
 	if _, err := goOutput(module, "build", "-o", bin+".new", "github.com/ipfs/kubo/cmd/ipfs"); err != nil {
 		return "", err
 	}
@@ -75,17 +78,4 @@ func goOutput(dir string, args ...string) (string, error) {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
 	return strings.TrimSpace(string(out)), nil
-}
-
-// lockFile waits for the lock that a file stands for.
-func lockFile(name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
 }

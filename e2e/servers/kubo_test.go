@@ -22,7 +22,8 @@ func TestKuboRestarts(t *testing.T) {
 	if n.API() != api {
 		t.Errorf("API moved from %s to %s", api, n.API())
 	}
-	n.Restart()
+	n.Stop()
+	n.Start()
 	if got := n.Run("cat", added); got != "hello" {
 		t.Errorf("cat: got %q, want hello", got)
 	}

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// Mail is one delivered message, its bytes as they came over the wire without the stuffed dots.
+// Mail is one delivered message: the bytes of the wire without the stuffed dots.
 type Mail struct {
 	From string
 	To   []string
 	Data []byte
 }
 
-// Mailbox is an SMTP server that keeps every mail it is given. It is as small as it can be, because
-// it must not change a byte: no library stands between the wire and Mail.Data.
+// Mailbox is an SMTP server that keeps every mail. It uses no library, since Mail.Data must be the
+// bytes of the wire.
 type Mailbox struct {
 	Addr string
 
 	mu    sync.Mutex
 	mails []Mail
-	byID  map[string]int
+	byID  map[string]Mail
 	more  chan struct{} // closed and made anew with every mail
 }
 
-// NewMailbox starts one and stops it when the test ends.
+// NewMailbox starts a mailbox and stops it when the test ends.
 func NewMailbox(t T) *Mailbox {
 	t.Helper()
-	m := &Mailbox{byID: make(map[string]int), more: make(chan struct{})}
+	m := &Mailbox{byID: make(map[string]Mail), more: make(chan struct{})}
 	m.Addr = Accept(t, m.serve)
 	return m
 }
@@ -43,6 +43,14 @@ func (m *Mailbox) Mails() []Mail {
 	return append([]Mail(nil), m.mails...)
 }
 
+// Want checks how many mails were delivered so far.
+func (m *Mailbox) Want(t T, want int) {
+	t.Helper()
+	if got := len(m.Mails()); got != want {
+		t.Errorf("%d mails were delivered, want %d", got, want)
+	}
+}
+
 // Wait returns the mail that the Postfix before this mailbox had queued under id.
 func (m *Mailbox) Wait(t T, id string) Mail {
 	t.Helper()
@@ -52,12 +60,8 @@ func (m *Mailbox) Wait(t T, id string) Mail {
 	timeout := time.After(Patience)
 	for {
 		m.mu.Lock()
-		i, ok := m.byID[id]
+		mail, ok := m.byID[id]
 		more := m.more
-		var mail Mail
-		if ok {
-			mail = m.mails[i]
-		}
 		m.mu.Unlock()
 		if ok {
 			return mail
@@ -77,7 +81,7 @@ func (m *Mailbox) keep(mail Mail) {
 	defer m.mu.Unlock()
 	m.mails = append(m.mails, mail)
 	if id := receivedID.FindSubmatch(mail.Data); id != nil {
-		m.byID[string(id[1])] = len(m.mails) - 1
+		m.byID[string(id[1])] = mail
 	}
 	close(m.more)
 	m.more = make(chan struct{})

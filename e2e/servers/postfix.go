@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// PostfixConfig says what stands around a private Postfix.
+// PostfixConfig configures a private Postfix.
 type PostfixConfig struct {
 	// Filter is the host:port that the front listener gives its mail to.
 	Filter string
@@ -29,15 +29,14 @@ type PostfixConfig struct {
 	ForbidBareNewline string
 	// Main is appended to main.cf.
 	Main string
-	// Master takes the place of the three listeners; the tests of docs/postfix.md bring their own.
+	// Master replaces the three listeners; the tests of docs/postfix.md have their own.
 	Master string
 }
 
 // Postfix is a running instance with its own configuration, queue and log.
 type Postfix struct {
 	// Front is the listener with smtpd_proxy_filter, After the one behind the filter. Control is a
-	// front whose "filter" is After itself: what it delivers shows what two Postfixes alone make of
-	// a mail.
+	// front whose "filter" is After itself: its mails show what two Postfixes alone change.
 	Front, After, Control string
 
 	t       T
@@ -45,8 +44,8 @@ type Postfix struct {
 	running bool
 }
 
-// The after-filter listener answers for unknown recipients and the front one does not, so that a
-// refusal which the sender sees has come through the filter.
+// The after-filter listener refuses unknown recipients and the front one does not, so a refusal
+// that the sender sees has come through the filter.
 const listeners = `
 {{front}} inet n - n - - smtpd
   -o syslog_name=postfix/front
@@ -127,9 +126,7 @@ func StartPostfix(t T, cfg PostfixConfig) *Postfix {
 	// Not t.TempDir(): its folders are closed to the user postfix, and its long names do not fit
 	// into the 108 bytes of a unix socket's address.
 	dir, err := os.MkdirTemp("", "pf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &Postfix{Front: FreeAddr(t), Control: FreeAddr(t), After: cfg.After, t: t, dir: dir}
 	if p.After == "" {
@@ -161,20 +158,20 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 		"{{desthost}}", desthost, "{{destport}}", destport,
 		"{{front}}", p.Front, "{{after}}", p.After, "{{control}}", p.Control, "{{filter}}", cfg.Filter)
 
-	must(p.t, os.Chmod(p.dir, 0o755))
+	Must(p.t, os.Chmod(p.dir, 0o755))
 	for _, sub := range []string{"etc", "queue", "log"} {
-		must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
+		Must(p.t, os.Mkdir(filepath.Join(p.dir, sub), 0o755))
 	}
 	// A log that postlogd makes belongs to root, and some programs of Postfix that write to it do
 	// not run as root.
 	postfix, err := user.Lookup("postfix")
-	must(p.t, err)
+	Must(p.t, err)
 	uid, err := strconv.Atoi(postfix.Uid)
-	must(p.t, err)
-	must(p.t, os.WriteFile(p.LogFile(), nil, 0o644))
-	must(p.t, os.Chown(p.LogFile(), uid, -1))
-	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
-	must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
+	Must(p.t, err)
+	Must(p.t, os.WriteFile(p.LogFile(), nil, 0o644))
+	Must(p.t, os.Chown(p.LogFile(), uid, -1))
+	Must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
+	Must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
 }
 
 // Start starts the daemons again. On a busy machine master(8) may take longer than the 10 s after
@@ -205,7 +202,8 @@ func (p *Postfix) run(command string) {
 func (p *Postfix) control(command string) ([]byte, error) {
 	cmd := exec.Command(LookPath("postfix"), "-c", filepath.Join(p.dir, "etc"), command)
 	cmd.Env = append(os.Environ(), "PATH="+systemPath)
-	// An open pipe would keep CombinedOutput waiting for the daemon; a file does not.
+	// CombinedOutput would wait for the daemon, which keeps the pipe open; a file is not waited
+	// for.
 	out, err := os.CreateTemp(p.dir, "out")
 	if err != nil {
 		return nil, err
@@ -220,25 +218,24 @@ func (p *Postfix) control(command string) ([]byte, error) {
 	return text, runErr
 }
 
-// Stop ends it as an administrator does. What it has accepted stays in its queue, and it can be
-// started again.
+// Stop ends Postfix as an administrator does. Accepted mail stays in the queue until Start.
 func (p *Postfix) Stop() {
 	p.t.Helper()
 	p.run("stop")
 	p.running = false
 }
 
-// Kill ends all its processes as a crash does. It can be started again.
+// Kill ends all processes of Postfix as a crash does. Start starts them again.
 func (p *Postfix) Kill() {
 	p.t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.dir, "queue/pid/master.pid"))
-	must(p.t, err)
+	Must(p.t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || pid < 2 {
 		p.t.Fatalf("the pid of Postfix's master is %q", text)
 	}
 	// The master leads a process group of its own, and all of its children are in it.
-	must(p.t, syscall.Kill(-pid, syscall.SIGKILL))
+	Must(p.t, syscall.Kill(-pid, syscall.SIGKILL))
 	Eventually(p.t, Patience, "the killed Postfix to be gone", func() bool {
 		_, err := p.control("status")
 		return err != nil
@@ -246,7 +243,6 @@ func (p *Postfix) Kill() {
 	p.running = false
 }
 
-// end stops it for good.
 func (p *Postfix) end() {
 	if !p.running {
 		return
@@ -256,7 +252,7 @@ func (p *Postfix) end() {
 	}
 }
 
-// Log returns what all its daemons have logged.
+// Log returns the log of all daemons.
 func (p *Postfix) Log() string {
 	text, err := os.ReadFile(p.LogFile())
 	if err != nil && !os.IsNotExist(err) {
@@ -265,36 +261,27 @@ func (p *Postfix) Log() string {
 	return string(text)
 }
 
-// LogFile is where Log reads.
+// LogFile returns the path of the log.
 func (p *Postfix) LogFile() string { return filepath.Join(p.dir, "log/maillog") }
 
 // WaitLog waits until a line of the log matches, and returns the line.
 func (p *Postfix) WaitLog(pattern string) string {
 	p.t.Helper()
-	re := regexp.MustCompile(pattern)
+	re := regexp.MustCompile("(?m)^.*(?:" + pattern + ").*$")
 	var line string
-	Eventually(p.t, Patience, "a log line "+pattern, func() bool {
-		for l := range strings.Lines(p.Log()) {
-			if re.MatchString(l) {
-				line = l
-				return true
-			}
-		}
-		return false
-	})
+	Eventually(p.t, Patience, "a log line "+pattern, func() bool { line = re.FindString(p.Log()); return line != "" })
 	return line
 }
 
-// ClientLine is the line in which the smtpd behind the filter says who gave it the mail queued
-// under id. Postfix writes "client=FILTER, orig_client=CLIENT" there when it was told of the
-// original client by XFORWARD.
+// ClientLine returns the line in which the smtpd behind the filter names the client of the mail
+// queued under id: "client=FILTER, orig_client=CLIENT" if XFORWARD told it the original client.
 func (p *Postfix) ClientLine(id string) string {
 	p.t.Helper()
 	return p.WaitLog(`postfix/after/smtpd\[\d+\]: ` + id + `: client=`)
 }
 
-// Waiting counts the mails that are accepted but not delivered, without those that are half
-// received.
+// Waiting counts the mails that are accepted but not delivered. A half received mail does not
+// count.
 func (p *Postfix) Waiting() int {
 	p.t.Helper()
 	waiting := 0
@@ -307,8 +294,7 @@ func (p *Postfix) Waiting() int {
 	return waiting
 }
 
-// Queue lists the files of every queue: what is accepted but not delivered, and what is half
-// received.
+// Queue lists the files of every queue: mails that are accepted but not delivered or half received.
 func (p *Postfix) Queue() []string {
 	p.t.Helper()
 	var files []string
@@ -323,7 +309,7 @@ func (p *Postfix) Queue() []string {
 			}
 			return err
 		})
-		must(p.t, err)
+		Must(p.t, err)
 	}
 	return files
 }
@@ -336,7 +322,7 @@ func (p *Postfix) WaitEmpty(within time.Duration) {
 
 var queued = regexp.MustCompile(`queued as ([0-9A-Za-z]+)`)
 
-// QueueID is the id in the reply of a Postfix that has taken a mail, empty if there is none.
+// QueueID returns the id in the reply of a Postfix that has accepted a mail, or "".
 func QueueID(reply string) string {
 	if m := queued.FindStringSubmatch(reply); m != nil {
 		return m[1]
@@ -344,23 +330,14 @@ func QueueID(reply string) string {
 	return ""
 }
 
-var tracePrefixes = [][]byte{[]byte("Received:"), []byte("Return-Path:")}
-
-// StripTrace cuts off the trace fields that the Postfixes put on top of a mail on its way. It
-// returns an error if there are fewer than want Received fields.
+// StripTrace cuts off the trace fields that the Postfixes put on top of a mail. It returns an error
+// if there are fewer than want Received fields.
 func StripTrace(mail []byte, want int) ([]byte, error) {
 	received := 0
 	for received < want {
-		traced := false
-		for _, prefix := range tracePrefixes {
-			if bytes.HasPrefix(mail, prefix) {
-				traced = true
-				if prefix[2] == 'c' {
-					received++
-				}
-			}
-		}
-		if !traced {
+		if bytes.HasPrefix(mail, []byte("Received:")) {
+			received++
+		} else if !bytes.HasPrefix(mail, []byte("Return-Path:")) {
 			return nil, fmt.Errorf("%d Received fields on top, want %d", received, want)
 		}
 		mail = afterField(mail)
@@ -368,7 +345,7 @@ func StripTrace(mail []byte, want int) ([]byte, error) {
 	return mail, nil
 }
 
-// afterField is what follows the first header field, folded lines included.
+// afterField returns the mail behind its first header field and that field's folded lines.
 func afterField(mail []byte) []byte {
 	for {
 		_, rest, _ := bytes.Cut(mail, []byte("\r\n"))

@@ -21,10 +21,10 @@ type Process struct {
 func Launch(t T, cmd *exec.Cmd, log string) *Process {
 	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	must(t, err)
+	Must(t, err)
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
-	must(t, cmd.Start())
+	Must(t, cmd.Start())
 	p := &Process{Cmd: cmd, Ended: make(chan struct{})}
 	go func() {
 		p.Err = cmd.Wait()
@@ -48,7 +48,7 @@ func Run(t T, cmd *exec.Cmd, log, addr string) *Process {
 	return p
 }
 
-// Await waits until the program listens. It asks often: how long that takes is measured, too.
+// Await waits until the program listens. It dials often, since tests measure how long that takes.
 func (p *Process) Await(t T, addr string) {
 	t.Helper()
 	timeout := time.After(Patience)
@@ -70,15 +70,15 @@ func (p *Process) Await(t T, addr string) {
 	}
 }
 
-// End ends the program with a signal and returns what it ended with.
+// End ends the program with a signal and returns the program's error.
 func (p *Process) End(sig syscall.Signal) error {
 	p.Process.Signal(syscall.SIGCONT) // a stopped process hears nothing
 	p.Process.Signal(sig)
 	return p.Wait()
 }
 
-// Wait waits until the program has ended and returns what it ended with. A program that does not
-// end within Patience is killed.
+// Wait waits until the program has ended and returns its error. It kills a program that does not
+// end within Patience.
 func (p *Process) Wait() error {
 	select {
 	case <-p.Ended:

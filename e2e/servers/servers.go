@@ -43,8 +43,7 @@ func Need(t T, programs ...string) {
 	}
 }
 
-// Missing skips a test on a laptop. In CI everything is installed, and a skip there would hide a
-// hole.
+// Missing skips the test on a laptop and fails it in CI, where everything is installed.
 func Missing(t T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -53,7 +52,8 @@ func Missing(t T, what string) {
 	t.Skipf("missing: %s", what)
 }
 
-// LookPath finds a program, also where a mail server keeps its own; empty if it is not installed.
+// LookPath returns the path of a program, also of those that a mail server keeps elsewhere. It is
+// empty if the program is not installed.
 func LookPath(program string) string {
 	if path, err := exec.LookPath(program); err == nil {
 		return path
@@ -67,19 +67,18 @@ func LookPath(program string) string {
 	return ""
 }
 
-// Linux takes the ports of outgoing connections from 32768 up: one of these might be taken while a
-// server that had it is being restarted.
+// Linux takes the ports of outgoing connections from 32768 up. A connection could take such a port
+// while the server that had it restarts.
 const firstPort, endOfPorts = 10000, 32768
 
-// portsGiven counts them from a random one up, so that a port that was given once does not come
-// again soon.
+// portsGiven counts from a random port up, so that a port does not come again soon.
 var portsGiven atomic.Uint32
 
 func init() { portsGiven.Store(rand.Uint32N(endOfPorts - firstPort)) }
 
-// FreeAddr returns a loopback address for a server that cannot say which port it got, or that wants
-// the same port again after a restart. Until the test ends no other call returns it, in this
-// process or another: the process that holds a UDP port owns the TCP port of the same number.
+// FreeAddr returns a loopback address for a server that cannot say which port it got, or that needs
+// the same port after a restart. Until the test ends no other call returns the address, in any
+// process: the process that holds a UDP port owns the TCP port of the same number.
 func FreeAddr(t T) string {
 	t.Helper()
 	var err error
@@ -117,7 +116,8 @@ func Eventually(t T, within time.Duration, what string, done func() bool) {
 	}
 }
 
-func must(t T, err error) {
+// Must ends the test at an error that the test is not about.
+func Must(t T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

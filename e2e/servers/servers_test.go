@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A gateway and a proxy that are given the same port do not start. With ports drawn at random that
-// happened once in some hundred runs.
+// A gateway and a proxy that are given the same port do not start. Random ports were the same once
+// in some hundred runs.
 func TestFreeAddrIsNeverGivenTwice(t *testing.T) {
 	given := make(map[string]bool)
 	for range 500 {
@@ -24,8 +24,8 @@ func TestFreeAddrIsNeverGivenTwice(t *testing.T) {
 
 const besideEnv = "DETACH_TEST_BESIDE"
 
-// Packages are tested side by side, each in a process of its own. Here is another one that begins
-// at the same port.
+// Packages are tested side by side, in processes of their own. Here a second one begins at the same
+// port.
 func TestFreeAddrBesideAnotherProcess(t *testing.T) {
 	const ports = 100
 	if begin, err := strconv.Atoi(os.Getenv(besideEnv)); err == nil {

@@ -15,15 +15,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Page is repeated to make large attachments: to make them must cost next to nothing, for the
-// machine is detach's.
+// Page is repeated to make large attachments: making them must leave the machine to detach.
 var (
 	Page       = Noise(77, 57*1024)
 	PageBase64 = Base64Lines(Page)
 )
 
-// Numbered is a mail whose attachment has so many pages and begins with its number, so that no two
-// are alike.
+// Numbered is a mail whose attachment has so many pages and begins with the mail's number, so that
+// two mails are never alike.
 type Numbered struct{ Number, Pages int }
 
 // Head is everything before the pages.
@@ -33,13 +32,12 @@ func (m Numbered) Head() string {
 		base64.StdEncoding.EncodeToString(m.first()) + "\r\n"
 }
 
-// first is the attachment's first line.
 func (m Numbered) first() []byte { return fmt.Appendf(nil, "%057d", m.Number) }
 
 // Tail is everything after the pages.
 func (m Numbered) Tail() string { return "--b1--\r\n" }
 
-// Size is the attachment's.
+// Size returns the attachment's size.
 func (m Numbered) Size() int { return 57 + m.Pages*len(Page) }
 
 // Reader reads the whole mail.
@@ -51,7 +49,7 @@ func (m Numbered) Reader() io.Reader {
 	return io.MultiReader(append(parts, strings.NewReader(m.Tail()))...)
 }
 
-// SHA256 is the attachment's, in hex.
+// SHA256 returns the attachment's hash in hex.
 func (m Numbered) SHA256() string {
 	h := sha256.New()
 	h.Write(m.first())
@@ -63,7 +61,7 @@ func (m Numbered) SHA256() string {
 
 var numberInMail = regexp.MustCompile(`this is number (\d+) of them,`)
 
-// ByNumber returns what was delivered of numbered mails, each of which must be there once.
+// ByNumber returns the numbered mails in a mailbox, and checks that none is there twice.
 func ByNumber(t servers.T, box *servers.Mailbox) map[int][]byte {
 	t.Helper()
 	mails := make(map[int][]byte)
@@ -82,13 +80,13 @@ func ByNumber(t servers.T, box *servers.Mailbox) map[int][]byte {
 	return mails
 }
 
-// BigMail streams a mail with one attachment, made as it is read.
+// BigMail makes a mail with one attachment while it is read.
 type BigMail struct {
 	io.Reader
 	hash hash.Hash
 }
 
-// NewBigMail begins one with an attachment of the given size.
+// NewBigMail returns a BigMail whose attachment has the given size.
 func NewBigMail(size int64) *BigMail {
 	h := sha256.New()
 	body, w := io.Pipe()
@@ -98,5 +96,5 @@ func NewBigMail(size int64) *BigMail {
 	return &BigMail{io.MultiReader(strings.NewReader(before), body, strings.NewReader(after)), h}
 }
 
-// SHA256 is the attachment's in hex, once the mail is read.
+// SHA256 returns the attachment's hash in hex, once the mail is read.
 func (m *BigMail) SHA256() string { return hex.EncodeToString(m.hash.Sum(nil)) }

@@ -27,14 +27,14 @@ type Visit struct {
 	fragment, sha256 string
 }
 
-// Visit is a visit on a computer, with JavaScript, which must give a file with this name (empty:
-// any) and this hash (in hex; empty: the download must fail). The link's fragment must go out in no
-// request.
+// Visit returns a visit on a computer, with JavaScript. The browser must save a file with this name
+// (empty: any) and this hash (in hex; empty: the download must fail), and send the link's fragment
+// in no request.
 func (l Link) Visit(name, sha256 string) Visit {
 	return Visit{Link: l.URL, Name: name, Device: "desktop", JavaScript: true, fragment: l.Fragment, sha256: sha256}
 }
 
-// Seen is what came of a visit.
+// Seen is the outcome of a visit.
 type Seen struct {
 	Shown                                     bool
 	Text, After, File, SHA256, Failure, Error string
@@ -42,10 +42,10 @@ type Seen struct {
 	Requests, Complaints                      []string
 }
 
-// Firefox is the argument by which a script of browser/ is for Firefox.
+// Firefox is the argument that makes a script of browser/ start Firefox.
 const Firefox = "firefox"
 
-// Node runs a script of browser/, which takes and gives JSON.
+// Node runs a script of browser/ with JSON as its input and output.
 func Node(t servers.T, script string, in, out any, args ...string) {
 	t.Helper()
 	servers.Need(t, "node", map[bool]string{false: "chromium", true: "firefox-esr"}[slices.Contains(args, Firefox)])

@@ -7,7 +7,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Store is where a test's attachments go: a real kubo, or the embedded store if Kubo is nil.
+// Store is the store of a test: a real kubo, or the embedded store if Kubo is nil.
 type Store struct{ Kubo *servers.KuboNode }
 
 // OnEachStore runs a test with the embedded store and with a real kubo.
@@ -24,7 +24,7 @@ func (s Store) Name() string {
 	return "kubo"
 }
 
-// API is the RPC's address, empty for the embedded store.
+// API returns the RPC's address, empty for the embedded store.
 func (s Store) API() string {
 	if s.Kubo == nil {
 		return ""
@@ -32,7 +32,7 @@ func (s Store) API() string {
 	return s.Kubo.API()
 }
 
-// Pins are kubo's recursive pins, sorted; none for the embedded store.
+// Pins returns kubo's recursive pins, sorted. The embedded store has no pins.
 func (s Store) Pins() []string {
 	if s.Kubo == nil {
 		return nil

@@ -36,7 +36,7 @@ type Decoder struct {
 	out *bufio.Reader
 }
 
-// StartDecoder starts one that ends with the test.
+// StartDecoder starts a Decoder that ends with the test.
 func StartDecoder(t servers.T) *Decoder {
 	t.Helper()
 	servers.Need(t, "python3")

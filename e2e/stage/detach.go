@@ -24,21 +24,22 @@ type Detach struct {
 	DataDir string
 	Tmp     string // its TMPDIR
 	LogFile string
-	Proxy   string // host:port
-	URL     string // of the gateway
-	Admin   string // host:port
+	Proxy   string           // host:port
+	URL     string           // of the gateway
+	Admin   string           // host:port
+	Box     *servers.Mailbox // the next hop; nil if Setup.Reinject names another
 
-	Wrap []string    // the command that runs it; none: it is run directly
+	Wrap []string    // the command that runs detach; empty: it runs directly
 	Env  []string    // beside ours
 	Died func(error) // is called when the process ends by itself; may be nil
 
-	process *servers.Process // nil: it does not run
+	process *servers.Process // nil: not running
 	asked   *atomic.Bool     // to end
 	cleanup bool             // is registered
 	atStart *Holding
 }
 
-// Setup is what a test wants of the configuration. The rest is the default.
+// Setup is what a test changes in the default configuration.
 type Setup struct {
 	Listen   string // host:port of the proxy; empty for a free port
 	Reinject string // host:port of the next hop; empty for a new mailbox
@@ -56,8 +57,10 @@ func Configure(t servers.T, s Setup) *Detach {
 	if s.Listen == "" {
 		s.Listen = servers.FreeAddr(t)
 	}
+	var box *servers.Mailbox
 	if s.Reinject == "" {
-		s.Reinject = servers.NewMailbox(t).Addr
+		box = servers.NewMailbox(t)
+		s.Reinject = box.Addr
 	}
 	if s.DataDir == "" {
 		s.DataDir = filepath.Join(dir, "data")
@@ -70,7 +73,7 @@ func Configure(t servers.T, s Setup) *Detach {
 	if s.Kubo != "" {
 		store = fmt.Sprintf("kind = \"kubo\"\n[store.kubo]\napi = %q", s.Kubo)
 	}
-	return ConfigureAs(t, dir, fmt.Sprintf(`data_dir = %q
+	d := ConfigureAs(t, dir, fmt.Sprintf(`data_dir = %q
 [[proxy]]
 listen = %q
 reinject = %q
@@ -85,6 +88,8 @@ url = %q
 [admin]
 listen = %q
 `, s.DataDir, s.Listen, s.Reinject, s.Policy, store, s.Keys, gateway, s.URL, admin))
+	d.Box = box
+	return d
 }
 
 var (
@@ -97,9 +102,7 @@ var (
 func ConfigureAs(t servers.T, dir, text string) *Detach {
 	t.Helper()
 	d := &Detach{Config: filepath.Join(dir, "detach.toml"), Tmp: filepath.Join(dir, "tmp"), LogFile: filepath.Join(dir, "detach.log")}
-	if m := dataDir.FindStringSubmatch(text); m != nil {
-		d.DataDir = m[1]
-	}
+	d.DataDir = dataDir.FindStringSubmatch(text)[1]
 	listen := make(map[string]string)
 	for _, m := range listens.FindAllStringSubmatch(text, -1) {
 		if listen[m[1]] == "" {
@@ -120,8 +123,8 @@ func Serve(t servers.T, s Setup) *Detach {
 	return d
 }
 
-// Start starts it, waits until it serves, and notes what it holds: when the test ends it must hold
-// no more, and is ended.
+// Start starts detach, waits until it serves, and notes what it holds. When the test ends, detach
+// must hold no more, and is ended.
 func (d *Detach) Start(t servers.T) {
 	t.Helper()
 	d.Launch(t)
@@ -130,7 +133,7 @@ func (d *Detach) Start(t servers.T) {
 	d.atStart = &now
 }
 
-// Launch starts it and does not wait. It is ended when the test ends. Its log goes on where it was.
+// Launch starts detach without waiting; the test's end ends it. Its log is appended to LogFile.
 func (d *Detach) Launch(t servers.T) *servers.Process {
 	t.Helper()
 	if !d.cleanup {
@@ -152,8 +155,7 @@ func (d *Detach) Launch(t servers.T) *servers.Process {
 	return p
 }
 
-// Await waits until it serves. It opens all its listeners before it serves the first, so the
-// gateway stands for all.
+// Await waits until the gateway answers. Detach opens all its listeners before it serves the first.
 func (d *Detach) Await(t servers.T) {
 	t.Helper()
 	servers.Eventually(t, servers.Patience, "detach to serve", func() bool {
@@ -173,28 +175,28 @@ func (d *Detach) Await(t servers.T) {
 // Pid returns the process's id.
 func (d *Detach) Pid() int { return d.process.Process.Pid }
 
-// Signal gives the process a signal. If the signal ends it, Wait has to follow.
+// Signal gives the process a signal. The caller of a signal that ends the process must call Wait.
 func (d *Detach) Signal(t servers.T, sig os.Signal) {
 	t.Helper()
 	d.asked.Store(true)
 	Must(t, d.process.Process.Signal(sig))
 }
 
-// Wait waits for the end that a signal has asked for.
+// Wait waits until the process has ended by a signal.
 func (d *Detach) Wait() error {
 	p := d.process
 	d.process = nil
 	return p.Wait()
 }
 
-// Kill ends it as a crash does.
+// Kill ends detach as a crash does.
 func (d *Detach) Kill(t servers.T) {
 	t.Helper()
 	d.Signal(t, syscall.SIGKILL)
 	d.Wait()
 }
 
-// Terminate ends it as a service manager does.
+// Terminate ends detach as a service manager does.
 func (d *Detach) Terminate(t servers.T) {
 	t.Helper()
 	d.asked.Store(true)
@@ -205,7 +207,6 @@ func (d *Detach) Terminate(t servers.T) {
 	}
 }
 
-// end ends it for good.
 func (d *Detach) end(t servers.T) {
 	if d.process != nil {
 		select {
@@ -224,12 +225,10 @@ func (d *Detach) end(t servers.T) {
 	}
 }
 
-// Log is what it has logged in all its lives.
+// Log returns what detach has logged in all its lives.
 func (d *Detach) Log(t servers.T) string {
 	t.Helper()
-	text, err := os.ReadFile(d.LogFile)
-	Must(t, err)
-	return string(text)
+	return ReadFile(t, d.LogFile)
 }
 
 // LastLines returns the last n lines of a text.
@@ -238,7 +237,7 @@ func LastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// Files lists the files of the data directory that match, by their paths below it.
+// Files lists the matching files of the data directory, by their paths below it.
 func (d *Detach) Files(t servers.T, patterns ...string) (names []string) {
 	t.Helper()
 	for _, pattern := range patterns {
@@ -266,11 +265,9 @@ func (d *Detach) Ledger(t servers.T) map[string]bool {
 	t.Helper()
 	cids := make(map[string]bool)
 	for _, name := range d.Files(t, "ledger/*.jsonl") {
-		text, err := os.ReadFile(filepath.Join(d.DataDir, name))
-		Must(t, err)
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(ReadFile(t, filepath.Join(d.DataDir, name))) {
 			var entry struct{ CID string }
-			// Half a line is what a process that was killed had written of its last one.
+			// A killed process may have left half a line.
 			if json.Unmarshal([]byte(line), &entry) == nil {
 				cids[entry.CID] = true
 			}
@@ -279,8 +276,8 @@ func (d *Detach) Ledger(t servers.T) map[string]bool {
 	return cids
 }
 
-// Pipe runs one of detach's commands on a mail and returns what comes out. The command is run by
-// the words of wrap, if any.
+// Pipe runs one of detach's commands on a mail and returns its output. The words of wrap, if any,
+// are the program that runs the command.
 func (d *Detach) Pipe(t servers.T, command string, mail io.Reader, wrap ...string) []byte {
 	t.Helper()
 	line := append(slices.Clone(wrap), binary, command, "--config", d.Config)
@@ -310,8 +307,7 @@ func (d *Detach) Put(t servers.T, files ...Attachment) []Link {
 	return found
 }
 
-// PutBig stores a file of the given size, which never lies in memory here, and returns its link and
-// its SHA-256.
+// PutBig streams a file of the given size into the store and returns its link and its SHA-256.
 func (d *Detach) PutBig(t servers.T, size int64) (l Link, sum string) {
 	t.Helper()
 	mail := NewBigMail(size)
@@ -320,9 +316,5 @@ func (d *Detach) PutBig(t servers.T, size int64) (l Link, sum string) {
 
 func (d *Detach) put(t servers.T, python *Decoder, mail io.Reader) Link {
 	t.Helper()
-	links := python.Parse(t, d.Pipe(t, "filter", mail)).Links()
-	if len(links) != 1 {
-		t.Fatalf("%d links in the rewritten mail, want 1", len(links))
-	}
-	return links[0]
+	return python.Parse(t, d.Pipe(t, "filter", mail)).Link(t)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// Holding is what a running detach has open. Connections that it keeps for its next request to kubo
-// are not counted: they are few, and end by themselves.
+// Holding counts what a running detach has open. Idle connections to kubo do not count: they are
+// few, and end by themselves.
 type Holding struct {
 	Files, Goroutines int
 	stacks            string
@@ -24,11 +24,10 @@ func (h Holding) String() string {
 	return fmt.Sprintf("%d files and %d goroutines", h.Files, h.Goroutines)
 }
 
-// Idle reports whether a running detach holds no more than when it was started, and what it holds
-// now.
+// Idle reports whether a running detach holds no more than at its start, and what it holds now.
 func (d *Detach) Idle(t servers.T) (bool, Holding) {
 	t.Helper()
-	// Our connections to the gateway, kept open for another request, are clients of detach.
+	// Our idle connections to the gateway are clients of detach.
 	http.DefaultClient.CloseIdleConnections()
 	now := d.Holds(t)
 	return now.Files <= d.atStart.Files && now.Goroutines <= d.atStart.Goroutines, now
@@ -49,7 +48,7 @@ func (d *Detach) checkLeaks(t servers.T) {
 	}
 }
 
-// atRest returns what detach holds when that no longer changes.
+// atRest waits until what detach holds no longer changes, and returns it.
 func (d *Detach) atRest(t servers.T) Holding {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -92,7 +91,7 @@ func (d *Detach) Holds(t servers.T) Holding {
 
 var groupHead = regexp.MustCompile(`(?m)^(\d+) @`)
 
-// groupSize is how many goroutines of a profile have this stack.
+// groupSize returns how many goroutines have the stack of a profile's group.
 func groupSize(group string) int {
 	m := groupHead.FindStringSubmatch(group)
 	if m == nil {
@@ -102,7 +101,7 @@ func groupSize(group string) int {
 	return n
 }
 
-// Ask gets something from the administrator's listener, on a connection that does not stay.
+// Ask gets a path from the administrator's listener, and closes the connection.
 func (d *Detach) Ask(t servers.T, path string) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: servers.Patience}
@@ -128,12 +127,12 @@ func (d *Detach) TakesMail() bool {
 	return err == nil && strings.HasPrefix(reply, "250 ")
 }
 
-// PeakMemory returns the most resident memory, in bytes, that the running process ever had.
+// PeakMemory returns the most resident memory, in bytes, that the process ever had.
 func (d *Detach) PeakMemory(t servers.T) int64 {
 	return d.Figure(t, "status", `VmHWM:\s+(\d+) kB`) << 10
 }
 
-// Memory returns the resident memory, in bytes, that the running process has.
+// Memory returns the resident memory of the process, in bytes.
 func (d *Detach) Memory(t servers.T) int64 { return d.Figure(t, "status", `VmRSS:\s+(\d+) kB`) << 10 }
 
 // Figure reads a number from one of the process's files in /proc.

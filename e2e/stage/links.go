@@ -20,7 +20,7 @@ import (
 
 var linkPattern = regexp.MustCompile(`https?://[^\s"'<>]+/(baf[a-z2-7]+)(/all)?#(z[1-9A-HJ-NP-Za-km-z]+)`)
 
-// Link is what a recipient finds in a mail: to a file, or to all of the mail's.
+// Link is a link in a mail: to a file, or to all files of the mail.
 type Link struct {
 	URL, Page, CID, Fragment string
 	All                      bool
@@ -56,7 +56,17 @@ func (p Parsed) Links() []Link {
 	return slices.DeleteFunc(p.AnyLinks(), func(l Link) bool { return l.All })
 }
 
-// Original finds the link to the mail as it was.
+// Link returns the link to the mail's one file.
+func (p Parsed) Link(t servers.T) Link {
+	t.Helper()
+	links := p.Links()
+	if len(links) != 1 {
+		t.Fatalf("%d links in the rewritten mail, want 1", len(links))
+	}
+	return links[0]
+}
+
+// Original finds the link to the original mail.
 func (p Parsed) Original() (Link, bool) {
 	links := LinksIn(p.Restore)
 	if len(links) != 1 {
@@ -65,8 +75,8 @@ func (p Parsed) Original() (Link, bool) {
 	return links[0], true
 }
 
-// CheckFiles checks that the mail's links lead to these files and to nothing else, each alone and
-// all in one.
+// CheckFiles checks that the mail's links lead to these files and to nothing else, each file alone
+// and all in one ZIP.
 func (p Parsed) CheckFiles(t servers.T, files ...Attachment) []Link {
 	t.Helper()
 	links := p.Links()
@@ -92,8 +102,8 @@ func (p Parsed) CheckAll(t servers.T, want []string) Link {
 	return all
 }
 
-// All returns the one link to all of the mail's files, which is there if they are several. It leads
-// to a ZIP of the files with these hashes, or there is an error.
+// All returns the link to all files of a mail, which only a mail with several files has. It returns
+// an error if the link does not lead to a ZIP of the files with these hashes.
 func (p Parsed) All(ctx context.Context, want []string) (Link, error) {
 	all := slices.DeleteFunc(p.AnyLinks(), func(l Link) bool { return !l.All })
 	if expected := min(1, len(want)/2); len(all) != expected {
@@ -141,7 +151,7 @@ func Unzip(content []byte) (hashes []string, err error) {
 	return hashes, nil
 }
 
-// StatusError is an answer of the gateway that was not wanted.
+// StatusError is the status of an answer that the caller did not want.
 type StatusError int
 
 func (e StatusError) Error() string { return fmt.Sprintf("the gateway answered %d", int(e)) }
@@ -150,7 +160,7 @@ func (e StatusError) Error() string { return fmt.Sprintf("the gateway answered %
 var NoRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // Ticket posts the link's key, as the page's button does, and returns the address to which the
-// gateway sends the browser on.
+// gateway redirects the browser.
 func (l Link) Ticket(ctx context.Context, client *http.Client) (string, error) {
 	form := url.Values{"key": {l.Fragment}}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.Page, strings.NewReader(form))
@@ -170,10 +180,9 @@ func (l Link) Ticket(ctx context.Context, client *http.Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, rest, ok := strings.Cut(where.Path, "/t/"); ok {
-		ticket, _, _ := strings.Cut(rest, "/")
-		KeepSecret(TicketSecret, ticket)
-	}
+	_, rest, _ := strings.Cut(where.Path, "/t/")
+	ticket, _, _ := strings.Cut(rest, "/")
+	KeepSecret(TicketSecret, ticket) // which ignores the empty one
 	return where.String(), nil
 }
 

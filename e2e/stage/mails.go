@@ -43,7 +43,7 @@ func Hashes(files []Attachment) (sums []string) {
 	return sums
 }
 
-// Noise is incompressible and the same on every run.
+// Noise returns random bytes, the same on every run.
 func Noise(seed uint64, n int) []byte {
 	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	b := make([]byte, n)
@@ -51,7 +51,7 @@ func Noise(seed uint64, n int) []byte {
 	return b
 }
 
-// Base64Lines encodes in lines as mail programs write them.
+// Base64Lines encodes in lines as mail programs do.
 func Base64Lines(b []byte) string {
 	var lines bytes.Buffer
 	Encode(&lines, bytes.NewReader(b), "\r\n")
@@ -111,7 +111,7 @@ var (
 		Noise(3, 1<<20)}
 )
 
-// Head is the header of a mail without its Content-Type.
+// Head returns the header of a mail, without its Content-Type and the empty line.
 func Head(subject string) string {
 	return "From: Bartholomew <" + Sender + ">\r\nTo: <" + Recipient + ">\r\nSubject: " + subject +
 		"\r\nDate: Sun, 22 Nov 2026 20:00:00 +0000\r\nMessage-ID: <" + SHA256([]byte(subject))[:16] +
@@ -135,7 +135,7 @@ var (
 	ScannersPDF = Head("message from the scanner") + Scan.Part()
 )
 
-// Untouchable are mails that nothing may be taken out of.
+// Untouchable are mails that must pass unchanged.
 var Untouchable = map[string]string{
 	"plain text": Head("just some words") + "\r\nhello\r\n.\r\n..\r\n. \r\n.x\r\n",
 	"signed": Head("a signed contract") + "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=s; micalg=pgp-sha256\r\n\r\n" +

@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// Program is to a program what testing.T is to a test: the servers report to it what went wrong,
-// and leave with it how they are stopped. Whatever happens, also a panic or a signal, what was
-// started is stopped at the end.
+// Program is to a program what testing.T is to a test: the servers report their errors to it and
+// register how they are stopped. At the end, also after a panic or a signal, they are stopped.
 type Program struct {
 	Dir   string // of the run
 	began time.Time
@@ -30,8 +29,8 @@ type Program struct {
 
 var errFatal = errors.New("it cannot go on")
 
-// Perform calls f, then stops what f has started, the last first, and returns everything that went
-// wrong. What happens meanwhile is written to log.
+// Perform calls f, then stops what f has started, the last first, and returns all errors. It logs
+// what happens to log.
 func Perform(ctx context.Context, dir string, log io.Writer, f func(*Program)) []error {
 	p := &Program{Dir: dir, began: time.Now(), log: log}
 	p.ctx, p.stop = context.WithCancelCause(ctx)
@@ -58,8 +57,8 @@ func (p *Program) lastCleanup() func() {
 	return last
 }
 
-// Together runs functions side by side and waits for all of them. One that panics ends the whole
-// run, in good order.
+// Together runs functions side by side and waits for all of them. A panic in one ends the run, and
+// the cleanups are called.
 func (p *Program) Together(functions ...func()) {
 	var wg sync.WaitGroup
 	for _, f := range functions {
@@ -76,33 +75,30 @@ func (p *Program) Together(functions ...func()) {
 	wg.Wait()
 }
 
-// Findings is everything that was wrong so far.
+// Findings returns all errors so far.
 func (p *Program) Findings() []error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.wrong)
 }
 
-// Helper does nothing: a program has no test lines to name.
+// Helper does nothing, since a program reports no lines.
 func (p *Program) Helper() {}
 
-// Context ends when the run must.
+// Context returns a context that ends when the run must end.
 func (p *Program) Context() context.Context { return p.ctx }
 
-// Cleanup leaves something to be done at the end.
+// Cleanup registers a function to be called at the end.
 func (p *Program) Cleanup(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cleanups = append(p.cleanups, f)
 }
 
-// TempDir makes a directory below that of the run. If something went wrong it stays, to be looked
-// at.
+// TempDir makes a directory below Dir. It stays if there was an error.
 func (p *Program) TempDir() string {
 	dir, err := os.MkdirTemp(p.Dir, "run")
-	if err != nil {
-		p.Fatal(err)
-	}
+	Must(p, err)
 	p.Cleanup(func() {
 		if !p.Failed() {
 			os.RemoveAll(dir)
@@ -111,15 +107,14 @@ func (p *Program) TempDir() string {
 	return dir
 }
 
-// Log says what happens.
+// Log writes a line with the time since the start.
 func (p *Program) Log(args ...any) {
 	fmt.Fprintf(p.log, "%7.2fs %s\n", time.Since(p.began).Seconds(), fmt.Sprint(args...))
 }
 
-// Error notes something that is wrong. The run goes on: there may be more.
+// Error notes an error. The run goes on, and may find more.
 func (p *Program) Error(args ...any) {
-	// Ctrl-C ends the servers too, perhaps before it ends this context. Their end is no finding
-	// then.
+	// Ctrl-C ends the servers too, perhaps before this context. Then their end is expected.
 	Sleep(p.ctx, 100*time.Millisecond)
 	if p.ctx.Err() != nil && context.Cause(p.ctx) != errFatal {
 		return
@@ -131,7 +126,7 @@ func (p *Program) Error(args ...any) {
 	p.Log("WRONG: ", finding)
 }
 
-// Fatal notes it and ends the run.
+// Fatal is Error, and ends the run.
 func (p *Program) Fatal(args ...any) {
 	p.Error(args...)
 	p.stop(errFatal)
@@ -146,10 +141,10 @@ func (p *Program) Fatalf(format string, args ...any) { p.Fatal(fmt.Sprintf(forma
 // Skipf is fatal: there is no run without all of its servers.
 func (p *Program) Skipf(format string, args ...any) { p.Fatalf(format, args...) }
 
-// Failed reports whether anything was wrong so far.
+// Failed reports whether there was an error so far.
 func (p *Program) Failed() bool { return len(p.Findings()) > 0 }
 
-// Sleep waits, and returns false if ctx has ended before.
+// Sleep waits, and reports whether ctx outlived the wait.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

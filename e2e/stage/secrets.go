@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// Kind is that of a secret.
+// Kind is a kind of secret.
 type Kind string
 
-// The kinds of what no log may have, but addresses in Postfix's logs.
+// No log may have secrets of these kinds. Only Postfix's log may have addresses.
 const (
 	FragmentSecret Kind = "fragment"
 	ShareSecret    Kind = "share"
@@ -22,10 +22,10 @@ const (
 	AddressSecret  Kind = "address"
 )
 
-// shortest is the length from which a secret can be told from a chance word.
+// shortest is the length from which a secret differs from a chance word.
 var shortest = map[Kind]int{NameSecret: 5, SubjectSecret: 9, AddressSecret: 6}
 
-// notes are everything that no log may hold, and every log that was written.
+// notes are the secrets, and every log that was written.
 type notes struct {
 	mu      sync.Mutex
 	secrets map[string]Kind
@@ -36,10 +36,10 @@ type writtenLog struct{ server, text string }
 
 var noted = notes{secrets: make(map[string]Kind)}
 
-// KeepSecret notes what no log may hold.
+// KeepSecret notes a secret.
 func KeepSecret(kind Kind, secret string) { noted.keepSecret(kind, secret) }
 
-// KeepLog notes what a server has logged.
+// KeepLog notes a server's log.
 func KeepLog(server, text string) { noted.keepLog(server, text) }
 
 func (n *notes) keepSecret(kind Kind, secret string) {
@@ -60,8 +60,8 @@ func (n *notes) keepLog(server, text string) {
 // maxFound bounds how many secrets are reported: the first say as much as all.
 const maxFound = 10
 
-// search looks in every log for every secret, and returns what is wrong: secrets that were found,
-// kinds of secrets that were never used.
+// search looks in every log for every secret. It returns the secrets that it found, and the kinds
+// of secrets that no test used.
 func (n *notes) search(kinds []Kind) (wrong []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

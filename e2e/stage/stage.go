@@ -1,15 +1,16 @@
 // Package stage sets up the end-to-end tests: the real binary between real servers, with everything
 // in between under the test's control.
 //
-// The set-up of most tests of mail is the same (Chain). A Postfix listens as the front, as a
-// provider's port 25 or 587 does, and gives what it gets to detach (smtpd_proxy_filter). Detach
-// gives the rewritten mail to the listener behind, whose Postfix queues it and delivers to a
-// mailbox of ours, which keeps every byte. A third listener does the same with nothing in between:
-// what it delivers is the measure for "byte for byte". The original attachments are decoded by
-// Python's email package, which shares no code with Detach.
+// Most tests of mail have the same set-up (Chain). A Postfix listens as the front, as a provider's
+// port 25 or 587 does, and gives its mail to detach (smtpd_proxy_filter). Detach gives the
+// rewritten mail to the listener behind, whose Postfix queues it and delivers to a mailbox of ours,
+// which keeps every byte. A third listener does the same with nothing in between: its mails are the
+// measure for "byte for byte". Python's email package, which shares no code with Detach, decodes
+// the attachments.
 //
-// The servers of others are below, in e2e/servers. The tests are in the folders beside this one;
-// the TestMain of each is Main. The programs e2e/chaos and e2e/bench use it too (Perform).
+// Package e2e/servers starts the servers of others. The tests are in the folders beside this one;
+// the TestMain of each calls Main. The programs e2e/chaos and e2e/bench use the stage too
+// (Perform).
 package stage
 
 import (
@@ -27,13 +28,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// binary is the detach that everything here runs.
 var binary string
 
 // Binary returns the path of the detach that Build has built.
 func Binary() string { return binary }
 
-// Build builds the detach that everything here runs from now on, into dir.
+// Build builds the detach that all tests run, into dir.
 func Build(ctx context.Context, dir string, flags ...string) error {
 	binary = filepath.Join(dir, "detach")
 	if HasPDFJS() {
@@ -53,8 +53,8 @@ func HasPDFJS() bool {
 }
 
 // Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then
-// searches everything that was logged meanwhile for everything that no log may have. A folder names
-// the kinds of secrets that its tests must have used, so that the search is never empty.
+// searches all logs for secrets. A folder names the kinds of secrets that its tests must have used,
+// so that the search is never empty.
 func Main(m *testing.M, kinds ...Kind) {
 	flag.Parse()
 	if flag.Lookup("test.list").Value.String() != "" {
@@ -75,7 +75,7 @@ func run(m *testing.M, kinds []Kind) int {
 		return 1
 	}
 	code := m.Run()
-	if all := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""; !all {
+	if flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" {
 		kinds = nil
 	}
 	for _, found := range noted.search(kinds) {
@@ -99,29 +99,31 @@ func Artifact(t servers.T, name string) string {
 	return path
 }
 
-// Must fails the test on an error.
-func Must(t servers.T, err error) {
+// Must ends the test at an error that the test is not about.
+var Must = servers.Must
+
+// ReadFile returns a file's content.
+func ReadFile(t servers.T, path string) string {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	text, err := os.ReadFile(path)
+	Must(t, err)
+	return string(text)
 }
 
 // Message wraps a mail for its sender.
 func Message(mail string) servers.Message { return Stream(strings.NewReader(mail)) }
 
-// Stream is Message for a mail that is read while it is sent. It notes the addresses as secrets.
+// Stream is Message for a mail that is read while it is sent. The addresses are noted as secrets.
 func Stream(mail io.Reader) servers.Message {
 	KeepSecret(AddressSecret, Recipient)
 	KeepSecret(AddressSecret, Sender)
 	return servers.Message{From: Sender, To: Recipient, Args: "BODY=8BITMIME", Data: mail}
 }
 
-// Begin is a client that may send its message now.
+// Begin returns a client that may send its message now.
 func Begin(t servers.T, addr string) *servers.Client {
 	t.Helper()
-	c, err := servers.Dial(addr, "")
-	Must(t, err)
+	c := servers.Connect(t, addr)
 	if reply, err := c.Begin(Message("")); err != nil || reply[0] != '3' {
 		t.Errorf("DATA got %q, %v", reply, err)
 	}

@@ -13,9 +13,8 @@ import (
 )
 
 // Wire carries the connections between a client and a server. It counts their bytes, and a test can
-// slow, hold and break them at any byte. Bytes that pass are those that came, in their order; of a
-// connection that is cut, none passes after the cut. What one side does to its end (closing,
-// half-closing, dying) the other one sees.
+// slow, hold and break them at any byte. Bytes pass unchanged and in order, and after a cut no byte
+// passes. When one side closes, half-closes or resets its end, the other side sees it.
 type Wire struct {
 	Addr   string // host:port to connect to
 	target string // host:port of the server behind
@@ -29,21 +28,20 @@ type Wire struct {
 	conns map[*Conn]bool
 	down  bool // new connections are cut
 
-	done chan struct{} // closed when the wire is taken up
+	done chan struct{} // closed when the test ends
 }
 
 // Way is the direction of the bytes on a wire.
 type Way int
 
-// There is the way from the side that has dialed to the server, Back the way from the server.
+// There is the way from the client to the server, Back the way from the server.
 const (
 	There Way = iota
 	Back
 )
 
-// A Trap springs when After bytes have passed in its direction and one more wants to; or when Words
-// want to pass, if there are any. Then is called and decides how that connection goes on. A trap
-// springs once.
+// A Trap springs once: before the byte that follows After bytes in its direction, or, if Words is
+// not empty, before those words. Then decides how that connection goes on.
 type Trap struct {
 	After int64
 	Words string
@@ -53,7 +51,7 @@ type Trap struct {
 // Fate is how a connection goes on.
 type Fate int
 
-// What becomes of a connection.
+// The fates of a connection.
 const (
 	GoesOn Fate = iota
 	Cut         // both ends are closed, as by a peer that leaves
@@ -69,7 +67,7 @@ func (t *Trap) springs(chunk []byte) (int, bool) {
 	return int(t.After), t.After < int64(len(chunk))
 }
 
-// NewWire lays a wire to a server, and takes it up when the test ends.
+// NewWire lays a wire to a server until the test ends.
 func NewWire(t servers.T, target string) *Wire {
 	t.Helper()
 	w := &Wire{target: target, conns: make(map[*Conn]bool), done: make(chan struct{})}
@@ -81,10 +79,10 @@ func NewWire(t servers.T, target string) *Wire {
 	return w
 }
 
-// Came returns how many bytes have come so far in a direction.
+// Came returns how many bytes have come so far from one side, whether they passed or not.
 func (w *Wire) Came(way Way) int64 { return w.came[way].Load() }
 
-// Slow lets so many bytes a second pass to the server, and no more, on connections to come.
+// Slow limits the bytes a second that pass to the server on each future connection.
 func (w *Wire) Slow(perSecond int64) { w.perSecond.Store(perSecond) }
 
 // Set sets a trap, which counts the bytes of all connections.
@@ -94,21 +92,21 @@ func (w *Wire) Set(way Way, t Trap) {
 	w.traps[way] = append(w.traps[way], &t)
 }
 
-// SetOnEach sets a trap on each connection to come, which counts that one's bytes.
+// SetOnEach sets a trap on each future connection, which counts that connection's bytes.
 func (w *Wire) SetOnEach(way Way, t Trap) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.each[way] = append(w.each[way], t)
 }
 
-// Disarm takes away the traps that have not sprung, but those on single connections.
+// Disarm removes the traps that have not sprung, except those on single connections.
 func (w *Wire) Disarm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.traps = [2][]*Trap{}
 }
 
-// Cut breaks all connections, and those to come until Mend.
+// Cut breaks all connections, and every new one until Mend.
 func (w *Wire) Cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,7 +116,7 @@ func (w *Wire) Cut() {
 	}
 }
 
-// Mend takes Cut back.
+// Mend ends a Cut.
 func (w *Wire) Mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,8 +137,8 @@ func (c *Conn) Set(way Way, t Trap) {
 	c.traps[way] = append(c.traps[way], &t)
 }
 
-// Hold lets nothing more pass in the direction whose trap has sprung until the channel is ready, or
-// the wire is taken up.
+// Hold lets nothing pass in the direction whose trap has sprung until the channel is ready or the
+// test ends.
 func Hold[T any](c *Conn, until <-chan T) {
 	select {
 	case <-until:
@@ -152,7 +150,7 @@ func Hold[T any](c *Conn, until <-chan T) {
 func (w *Wire) carry(client *net.TCPConn) {
 	server, err := net.Dial("tcp", w.target)
 	if err != nil {
-		client.SetLinger(0) // as near to a refused connection as it gets
+		client.SetLinger(0) // a reset is the closest to a refused connection
 		return
 	}
 	defer server.Close()
@@ -173,7 +171,7 @@ func (w *Wire) carry(client *net.TCPConn) {
 	delete(w.conns, c)
 }
 
-// add keeps a connection in mind, unless there may be none.
+// add registers a connection, or ends it and returns false while the wire is cut.
 func (w *Wire) add(c *Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -190,7 +188,7 @@ func (w *Wire) add(c *Conn) bool {
 	return true
 }
 
-// pass copies one direction to its end, and ends the other one too unless it was a half-close.
+// pass copies one direction to its end. After a half-close the other direction goes on.
 func (c *Conn) pass(dst, src *net.TCPConn, way Way, perSecond int64) {
 	buf := make([]byte, 32<<10)
 	if perSecond > 0 {
@@ -205,18 +203,18 @@ func (c *Conn) pass(dst, src *net.TCPConn, way Way, perSecond int64) {
 		if !c.forward(dst, buf[:n], way) {
 			return
 		}
-		switch {
-		case err == io.EOF:
+		if err == io.EOF {
 			dst.CloseWrite()
 			return
-		case err != nil:
-			c.end(Reset) // the one that lives learns that the other has died
+		} else if err != nil {
+			c.end(Reset) // the other side learns that this one has died
 			return
 		}
 	}
 }
 
-// forward writes a chunk as far as no trap springs. It returns false when the connection is over.
+// forward writes a chunk up to the trap that ends the connection. It reports whether the connection
+// goes on.
 func (c *Conn) forward(dst *net.TCPConn, chunk []byte, way Way) bool {
 	for len(chunk) > 0 {
 		n, sprung := c.step(way, chunk)

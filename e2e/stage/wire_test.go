@@ -14,7 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// echo is a server that says back what it is told, and a wire to it.
+// echo returns a wire to a server that sends every byte back.
 func echo(t *testing.T) *Wire {
 	t.Helper()
 	return NewWire(t, servers.Accept(t, func(c *net.TCPConn) { io.Copy(c, c) }))
@@ -37,7 +37,7 @@ func talk(t *testing.T, w *Wire, text string) (string, error) {
 	return string(got), err
 }
 
-// ends returns what a trap does that only decides.
+// ends returns the Then of a trap that only decides.
 func ends(fate Fate) func(*Conn) Fate { return func(*Conn) Fate { return fate } }
 
 func TestWireCarries(t *testing.T) {
@@ -100,8 +100,7 @@ func TestWireResets(t *testing.T) {
 	}
 }
 
-// A wire's traps count bytes whatever connection they pass on, and several traps each have their
-// turn.
+// A wire's traps count the bytes of all connections, and several traps spring one after the other.
 func TestWireCountsOverConnections(t *testing.T) {
 	w := echo(t)
 	w.Set(Back, Trap{After: 10, Then: ends(Cut)})
@@ -124,7 +123,7 @@ func TestWireCountsOverConnections(t *testing.T) {
 	}
 }
 
-// What is asked can pass while the answer is held.
+// A question can pass while its answer is held.
 func TestWireHoldsAnAnswer(t *testing.T) {
 	w := echo(t)
 	asked, release := make(chan struct{}), make(chan struct{})
@@ -153,7 +152,7 @@ func TestWireHoldsAnAnswer(t *testing.T) {
 	}
 }
 
-// A client that dials a wire whose server is away learns it.
+// A client that dials a wire whose server is away is reset.
 func TestWireWithoutServer(t *testing.T) {
 	w := NewWire(t, "127.0.0.1:1")
 	if got, err := talk(t, w, ""); !errors.Is(err, syscall.ECONNRESET) {
