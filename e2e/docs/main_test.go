@@ -1,5 +1,5 @@
-// Package docs follows the guides of docs/ to the letter. It runs what they print, with other ports
-// and folders.
+// Package docs runs the commands and configurations of the guides in docs/, with other ports and
+// folders.
 package docs
 
 import (

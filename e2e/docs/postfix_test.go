@@ -12,18 +12,16 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// guide is docs/postfix.md taken apart: its fenced blocks by their first line, a comment that says
-// where they belong.
+// guide is the fenced blocks of docs/postfix.md by their first line, a comment that names their
+// file.
 type guide map[string]string
 
 var fenced = regexp.MustCompile("(?ms)^```(?:cf|toml|sh)\n(.*?)^```$")
 
 func readGuide(t *testing.T) guide {
 	t.Helper()
-	text, err := os.ReadFile(stage.Path("docs", "postfix.md"))
-	stage.Must(t, err)
 	g := make(guide)
-	for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range fenced.FindAllStringSubmatch(stage.ReadFile(t, stage.Path("docs", "postfix.md")), -1) {
 		title, body, _ := strings.Cut(m[1], "\n")
 		if !strings.HasPrefix(title, "# ") {
 			title, body = "shell", m[1]
@@ -33,8 +31,7 @@ func readGuide(t *testing.T) guide {
 	return g
 }
 
-// block returns a part of the guide with the ports and folders of this test in place of the printed
-// ones.
+// block returns a block of the guide with this test's ports and folders.
 func (g guide) block(t *testing.T, title string, fill *strings.Replacer) string {
 	t.Helper()
 	body, ok := g[title]
@@ -53,8 +50,8 @@ const (
 	wayAfterQueue    = "/etc/postfix/master.cf: the way to Detach, after the queue"
 )
 
-// The guide is followed to the letter, for mail from outside and for submission, with a Postfix
-// before and behind.
+// The guide works as printed, for mail from outside and for submission, with a Postfix before and
+// behind Detach.
 func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 	servers.Need(t, "swaks")
 	g := readGuide(t)
@@ -105,8 +102,8 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", shell, err, stage.LastLines(string(out), 10))
 			}
-			// The sender has no domain. XFORWARD says that the client is not local, else Postfix
-			// would complete the From field.
+			// The sender has no domain. Postfix would complete the From field of a local client,
+			// but XFORWARD says that the client is not local.
 			mail := box.Wait(t, servers.QueueID(string(out))).Data
 			if !strings.Contains(string(mail), "From: wilhelmina\r\n") {
 				t.Errorf("the From field was changed:\n%.1500s", mail)
@@ -116,8 +113,7 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 	}
 }
 
-// With a verifying milter on port 25, Detach stands after the queue, which is the guide's other
-// way.
+// The guide's other set-up, Detach after the queue, is for a verifying milter on port 25.
 func TestPostfixGuideAfterTheQueue(t *testing.T) {
 	g := readGuide(t)
 	python := stage.StartDecoder(t)

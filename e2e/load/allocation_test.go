@@ -21,26 +21,20 @@ import (
 )
 
 const (
-	// maxAllocs and maxAllocated are for each megabyte that streams. A block of 1 MiB has a CID,
-	// which is a few small objects. For bytes nothing is allocated.
+	// maxAllocs and maxAllocated are for each megabyte that streams: a block of 1 MiB has a CID,
+	// which is a few small objects.
 	maxAllocs    = 10
 	maxAllocated = 1 << 10
 )
 
 // A large mail allocates no more than a small one, on the whole way from the client's socket into
-// the store or to the next hop. Everything is in this process, which counts.
+// the store or to the next hop. All of it runs in this process.
 func TestLargeMailsAllocateNoMore(t *testing.T) {
 	const small, large = 4 << 20, 36 << 20
-	for _, test := range []struct {
-		name string
-		wire func(size int) []byte
-	}{
-		{"attachment into the embedded store", attachmentWire},
-		{"mail that passes", passingWire},
-	} {
-		t.Run(test.name, func(t *testing.T) {
+	for name, wire := range map[string]func(size int) []byte{"attachment into the embedded store": attachmentWire, "mail that passes": passingWire} {
+		t.Run(name, func(t *testing.T) {
 			way := startWay(t)
-			less, more := test.wire(small), test.wire(large)
+			less, more := wire(small), wire(large)
 			way.send(t, more) // pools are filled
 			lessAllocs, lessBytes := way.cost(t, less)
 			moreAllocs, moreBytes := way.cost(t, more)
@@ -54,7 +48,7 @@ func TestLargeMailsAllocateNoMore(t *testing.T) {
 	}
 }
 
-// way is a connection through a proxy in this process to a next hop that keeps nothing.
+// way is a connection through a proxy in this process to a next hop that discards all mail.
 type way struct {
 	net.Conn
 	reply []byte
@@ -98,7 +92,7 @@ func listenLocal(t *testing.T) net.Listener {
 	return l
 }
 
-// throwAway answers as a mail server does and keeps nothing, without allocating anything.
+// throwAway answers as a mail server does and discards the mail, without allocating.
 func throwAway(l net.Listener) {
 	c, err := l.Accept()
 	if err != nil {
@@ -107,7 +101,7 @@ func throwAway(l net.Listener) {
 	defer c.Close()
 	io.WriteString(c, "220 x\r\n")
 	buf, dot := make([]byte, 64<<10), []byte("\r\n.\r\n")
-	tail := 0 // how much of what came before buf begins with
+	tail := 0 // how many bytes at the start of buf came with earlier reads
 	for inData := false; ; {
 		n, err := c.Read(buf[tail:])
 		if err != nil {
@@ -129,7 +123,6 @@ func throwAway(l net.Listener) {
 	}
 }
 
-// send sends one mail.
 func (w *way) send(t *testing.T, wire []byte) {
 	t.Helper()
 	for _, line := range []string{"MAIL FROM:<a@b.example>\r\n", "RCPT TO:<c@d.example>\r\n"} {
@@ -149,7 +142,7 @@ func (w *way) want(t *testing.T, class byte) {
 	}
 }
 
-// cost is what one mail allocates: the least of five, since other goroutines allocate too.
+// cost returns the allocations of one mail: the least of five, since other goroutines allocate too.
 func (w *way) cost(t *testing.T, wire []byte) (allocs, allocated float64) {
 	t.Helper()
 	for i := range 5 {

@@ -7,12 +7,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// moreMemory is what garbage may take that is collected a little later. A file that stayed would
-// take two thousand MiB.
+// moreMemory is for garbage that is not yet collected. A file in memory would take 2048 MiB.
 const moreMemory = 128 << 20
 
-// A browser decrypts 2 GiB and a byte in as much memory as 200 MiB: nothing of a file stays in
-// memory.
+// A browser decrypts 2 GiB and a byte in as much memory as 200 MiB, so no file stays in memory.
 func TestBrowserDecryptsTwoGigabytesInLittleMemory(t *testing.T) {
 	d := stage.Serve(t, stage.Setup{Policy: "min_size = \"1\"\nrestore = false"})
 	sizes := []int64{200 << 20, 2*gigabyte + 1}

@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/e2e/stage"
-
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
@@ -24,9 +23,9 @@ const (
 	downloadMemory = 256 << 20
 )
 
-// Five hundred downloads of 10 MB are begun and then hardly read, so the gateway holds for each as
-// much as it ever holds for a slow client. Meanwhile another client downloads 5 GB without waiting
-// for them. Then all go on, and get their files.
+// Five hundred clients begin to download 10 MB and then hardly read, so the gateway holds for each
+// as much as it ever holds for a slow client. Meanwhile another client downloads 5 GB without
+// waiting for them. Then all go on, and get their files.
 func TestFiveHundredDownloads(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		d := stage.Serve(t, stage.Setup{Kubo: s.API(), Policy: `restore = false`})
@@ -36,8 +35,8 @@ func TestFiveHundredDownloads(t *testing.T) {
 		}
 		links := d.Put(t, files...)
 		size := int64(5 << 30)
-		if s.API() != "" {
-			size = 1 << 30 // which lies on the test's disk twice
+		if s.Kubo != nil {
+			size = 1 << 30 // which takes twice the space on the test's disk
 		}
 		big, bigSum := d.PutBig(t, size)
 
@@ -73,8 +72,8 @@ func TestFiveHundredDownloads(t *testing.T) {
 	})
 }
 
-// slowClient has a small receive buffer, and segments of the Internet's size: one of loopback's
-// would fill the buffer.
+// slowClient has a small receive buffer, and segments of the Internet's size: a segment of
+// loopback's size would fill the buffer.
 func slowClient(t *testing.T) *http.Client {
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		controlErr := raw.Control(func(fd uintptr) {
@@ -108,12 +107,11 @@ func (h *hesitant) Write(p []byte) (int, error) {
 	return h.Writer.Write(p)
 }
 
-// soon is much more than it takes to notice that a client has gone, also on a busy machine, and
-// less than any timeout.
+// soon is less than any timeout, and long enough to notice on a busy machine that a client has
+// left.
 const soon = 20 * time.Second
 
-// A client that goes away in the middle of a download costs no more: the store is not read for it
-// any longer.
+// The store is no longer read for a client that leaves in the middle of a download.
 func TestCancelledDownloadsStopReading(t *testing.T) {
 	faults.Covers(t, 89)
 	const clients = 20
@@ -131,25 +129,22 @@ func TestCancelledDownloadsStopReading(t *testing.T) {
 		all.Wait() // every connection is closed
 		left := time.Now()
 		before := reads(t, d)
-		servers.Eventually(t, servers.Patience, "detach to be idle", func() bool {
-			idle, _ := d.Idle(t)
-			return idle
-		})
+		servers.Eventually(t, servers.Patience, "detach to be idle", func() bool { idle, _ := d.Idle(t); return idle })
 		took, after := time.Since(left), reads(t, d)
 		t.Logf("%d clients went away: at rest after %d ms, %d KiB of the store were read meanwhile", clients, took.Milliseconds(), (after-before)>>10)
-		// What was on its way to each: its leaf, and with kubo those that were read ahead.
+		// Each client's leaf may be under way, and with kubo the leaves that were read ahead.
 		if most := int64(clients * 4 << 20); after-before > most {
 			t.Errorf("%d MiB were read for clients that had gone, want at most %d", (after-before)>>20, most>>20)
 		}
 		if took > soon {
-			t.Errorf("reading went on for %.1f s", took.Seconds())
+			t.Errorf("reading went on for %v", took)
 		}
 	})
 }
 
 var errEnough = errors.New("had enough")
 
-// cancelling is a client that goes away.
+// cancelling makes a client leave after so many bytes.
 type cancelling struct{ left int }
 
 func (c *cancelling) Write(p []byte) (int, error) {
@@ -159,5 +154,5 @@ func (c *cancelling) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// reads is how many bytes detach has read so far, from files and connections.
+// reads returns how many bytes detach has read so far, from files and connections.
 func reads(t *testing.T, d *stage.Detach) int64 { return d.Figure(t, "io", `rchar: (\d+)`) }

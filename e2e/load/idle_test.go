@@ -15,11 +15,10 @@ import (
 )
 
 const (
-	// flatGrowth is what nine thousand mails may leave. Counters and the ledger's index are some
-	// kilobytes.
+	// flatGrowth is for nine thousand mails. Counters and the ledger's index are some kilobytes.
 	flatGrowth = 2 << 20
-	// idleMemory is for a client that says nothing, and its connection to the next hop: buffers of
-	// a line, and goroutines.
+	// idleMemory is for an idle client and its connection to the next hop: line buffers and
+	// goroutines.
 	idleMemory = 32 << 10
 )
 
@@ -27,8 +26,7 @@ const (
 // the first thousand.
 func TestMemoryStaysAfterTenThousandMails(t *testing.T) {
 	faults.Covers(t, 102)
-	box := servers.NewMailbox(t)
-	d := stage.Serve(t, stage.Setup{Reinject: box.Addr, Policy: `min_size = "1KB"`})
+	d := stage.Serve(t, stage.Setup{Policy: `min_size = "1KB"`})
 	plain := stage.Untouchable["plain text"]
 	attached := strings.Replace(stage.TextAndPDF, stage.Base64Lines(stage.Report.Content), stage.Base64Lines(stage.Report.Content[:5000]), 1)
 	began := time.Now()
@@ -37,9 +35,7 @@ func TestMemoryStaysAfterTenThousandMails(t *testing.T) {
 		var sent atomic.Int64
 		for range 8 {
 			all.Go(func() {
-				c, err := servers.Dial(d.Proxy, "")
-				stage.Must(t, err)
-				defer c.Close()
+				c := servers.Connect(t, d.Proxy)
 				for n := sent.Add(1); n <= int64(mails); n = sent.Add(1) {
 					mail := plain
 					if n%30 == 0 {
@@ -63,17 +59,15 @@ func TestMemoryStaysAfterTenThousandMails(t *testing.T) {
 	if last-first > flatGrowth {
 		t.Errorf("9,000 mails left %d KiB", (last-first)>>10)
 	}
-	if got := len(box.Mails()); got != 10_000 {
-		t.Errorf("%d mails were delivered, want all", got)
-	}
+	d.Box.Want(t, 10_000)
 }
 
 var heapInUse = regexp.MustCompile(`(?m)^# (?:HeapInuse|Stack) = (\d+)`)
 
-// heap is the memory of objects and stacks, after the collector has run.
+// heap returns the memory of objects and stacks, after the collector has run.
 func heap(t *testing.T, d *stage.Detach) int64 {
 	t.Helper()
-	d.Ask(t, "/debug/pprof/heap?gc=1") // what lies in a pool survives one run
+	d.Ask(t, "/debug/pprof/heap?gc=1") // objects in a pool survive one run
 	var sum int64
 	for _, m := range heapInUse.FindAllStringSubmatch(d.Ask(t, "/debug/pprof/heap?gc=1&debug=1"), -1) {
 		n, err := strconv.ParseInt(m[1], 10, 64)
@@ -86,19 +80,16 @@ func heap(t *testing.T, d *stage.Detach) int64 {
 	return sum
 }
 
-// As many idle clients as are allowed, half of which have sent a mail, take little memory. The next
-// client gets 421 until one of them leaves.
+// The largest allowed number of idle clients, half of which have sent a mail, takes little memory.
+// The next client gets 421 until one of them leaves.
 func TestIdleSessionsTakeLittleMemory(t *testing.T) {
 	faults.Covers(t, 23, 101)
-	box := servers.NewMailbox(t)
-	d := stage.Serve(t, stage.Setup{Reinject: box.Addr, Policy: `min_size = "1KB"`})
+	d := stage.Serve(t, stage.Setup{Policy: `min_size = "1KB"`})
 	servers.Send(t, d.Proxy, "", stage.Message(stage.TextAndPDF)) // some memory is taken once for all clients
 	before, memory := heap(t, d), d.Memory(t)
 	var clients []*servers.Client
 	for i := range sessions {
-		c, err := servers.Dial(d.Proxy, "")
-		stage.Must(t, err)
-		defer c.Close()
+		c := servers.Connect(t, d.Proxy)
 		mail := stage.Untouchable["plain text"]
 		if i%4 == 0 {
 			mail = stage.TextAndPDF

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,10 +17,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// corpusDir is a collection of real and awkward mail that lies beside the project, not in it.
+// corpusDir is a collection of real and awkward mail beside the project.
 var corpusDir = stage.Path("..", "shared", "corpus")
 
-// plainName is a file name that every program writes and shows alike.
+// plainName matches file names that all programs write and show alike.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{3,30}\.[a-z]{2,4}$`)
 
 // sample is one mail of the corpus, its lines ended as SMTP wants them.
@@ -60,9 +61,9 @@ func withCRLF(mail []byte) []byte {
 	return bytes.ReplaceAll(mail, []byte("\n"), []byte("\r\n"))
 }
 
-// Every mail of the corpus is sent, with both of Postfix's ways to treat bare newlines. What
-// arrives is, byte for byte, what arrives without detach; or it has links in place of attachments,
-// and each attachment is behind its link or still there.
+// Every mail of the corpus is sent, with both of Postfix's ways to treat bare newlines. Each
+// arrives byte for byte as without detach; or it has links in place of attachments, and each
+// attachment is behind its link or still in the mail.
 func TestCorpusArrives(t *testing.T) {
 	faults.Covers(t, 103)
 	samples := readCorpus(t)
@@ -114,8 +115,8 @@ type corpusRun struct {
 	visits []stage.Visit
 }
 
-// visitsOfAKind bounds how often the browser opens a file of one media type, since it takes a
-// second or more for each. All files are fetched and compared in any case.
+// visitsOfAKind bounds how often the browser opens a file of one media type, which takes a second
+// or more. All files are downloaded and compared without the browser.
 const visitsOfAKind = 3
 
 func (c *corpusRun) pass(t *testing.T, s sample) {
@@ -161,7 +162,7 @@ func (c *corpusRun) through(t *testing.T, server string, mail []byte) (delivered
 	return stripped, "", err
 }
 
-// judge compares a rewritten mail with what two Postfixes alone have made of it.
+// judge compares a rewritten mail with the one that two Postfixes alone deliver.
 func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	c.rewritten.Add(1)
 	before, after := c.python.Parse(t, want), c.python.Parse(t, got)
@@ -184,10 +185,11 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 		hash := stage.FileHash(t, l)
 		here[hash]++
 		behind = append(behind, hash)
-		if at := leafWith(before.Leaves, hash); at == nil {
+		same := slices.DeleteFunc(slices.Clone(before.Leaves), func(l stage.Leaf) bool { return l.SHA256 != hash })
+		if len(same) == 0 {
 			t.Errorf("%s: link %d of %d gives a file that is not in the mail", name, i+1, len(links))
 		} else {
-			c.visit(l, *at, countWith(before.Leaves, hash) == 1)
+			c.visit(l, same[0], len(same) == 1)
 		}
 	}
 	after.CheckAll(t, behind)
@@ -198,8 +200,8 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 	}
 }
 
-// visit has the link opened in the browser, each third on a phone and each fourth without
-// JavaScript. If the mail has the same file under two names, either name is right.
+// visit lets the browser open the link, each third on a phone and each fourth without JavaScript.
+// If the mail has the same file under two names, either name is right.
 func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,27 +221,7 @@ func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
 	c.visits = append(c.visits, v)
 }
 
-func leafWith(leaves []stage.Leaf, hash string) *stage.Leaf {
-	for i := range leaves {
-		if leaves[i].SHA256 == hash {
-			return &leaves[i]
-		}
-	}
-	return nil
-}
-
-func countWith(leaves []stage.Leaf, hash string) int {
-	n := 0
-	for _, l := range leaves {
-		if l.SHA256 == hash {
-			n++
-		}
-	}
-	return n
-}
-
-// inserted reports whether one of the leaves is the text of l with the notice inserted at one
-// place.
+// inserted reports whether one of the leaves is the text of l with a notice inserted at one place.
 func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
 	if !strings.HasPrefix(l.Type, "text/") {
 		return false
@@ -247,7 +229,11 @@ func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
 	want := []rune(strings.TrimSpace(unixLines(l.Text)))
 	for _, candidate := range leaves {
 		text := []rune(strings.TrimSpace(unixLines(candidate.Text)))
-		if len(text) >= len(want) && commonPrefix(want, text)+commonSuffix(want, text) >= len(want) {
+		same := 0 // runes before the notice
+		for same < min(len(want), len(text)) && want[same] == text[same] {
+			same++
+		}
+		if rest := len(want) - same; len(text) >= len(want) && slices.Equal(text[len(text)-rest:], want[same:]) {
 			return true
 		}
 	}
@@ -255,19 +241,3 @@ func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
 }
 
 func unixLines(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }
-
-func commonPrefix(a, b []rune) int {
-	n := 0
-	for n < min(len(a), len(b)) && a[n] == b[n] {
-		n++
-	}
-	return n
-}
-
-func commonSuffix(a, b []rune) int {
-	n := 0
-	for n < min(len(a), len(b)) && a[len(a)-1-n] == b[len(b)-1-n] {
-		n++
-	}
-	return n
-}

@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// Hand-made mails, as common programs write them, through Postfix, Detach and Postfix: each link
-// gives its file, to the command line, to openssl and to the browser.
+// Hand-made mails, as common programs write them, pass Postfix, Detach and Postfix. Each link gives
+// its file to the command line, to openssl and to the browser.
 func TestEveryLinkGivesItsFile(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		python := stage.StartDecoder(t)
@@ -82,22 +82,19 @@ func TestMailsWithNothingToDetachArriveUntouched(t *testing.T) {
 	}
 }
 
-// get opens a link with the command line, which decrypts by itself.
+// get opens a link with detach get, which decrypts the file itself.
 func get(t *testing.T, l stage.Link, want stage.Attachment, flags ...string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "got")
 	if out, err := exec.Command(stage.Binary(), append([]string{"get", "-o", path, l.URL}, flags...)...).CombinedOutput(); err != nil {
 		t.Fatalf("detach get %q: %v\n%s", flags, err, out)
 	}
-	content, err := os.ReadFile(path)
-	stage.Must(t, err)
-	if got := stage.SHA256(content); got != want.SHA256() {
+	if got := stage.SHA256([]byte(stage.ReadFile(t, path))); got != want.SHA256() {
 		t.Errorf("detach get wrote SHA-256 %s, want %s", got, want.SHA256())
 	}
 }
 
-// A mail with two files by swaks, the administrator's tool, comes from the client that sent it, for
-// both Postfixes.
+// Both Postfixes know the original client of a mail that swaks, the administrator's tool, has sent.
 func TestOriginalClientOfAMailBySwaks(t *testing.T) {
 	servers.Need(t, "swaks")
 	python := stage.StartDecoder(t)
@@ -127,7 +124,7 @@ func TestOriginalClientOfAMailBySwaks(t *testing.T) {
 	}
 }
 
-// The replies are the next hop's own, and come when it gives them.
+// The client gets the next hop's own replies, immediately.
 func TestRepliesAreTheNextHops(t *testing.T) {
 	c := stage.StartChain(t, "", "normalize")
 
@@ -144,9 +141,7 @@ func TestRepliesAreTheNextHops(t *testing.T) {
 	})
 
 	t.Run("unknown recipient is refused at RCPT", func(t *testing.T) {
-		client, err := servers.Dial(c.Postfix.Front, "")
-		stage.Must(t, err)
-		defer client.Close()
+		client := servers.Connect(t, c.Postfix.Front)
 		for _, line := range []string{"EHLO client.example", "MAIL FROM:<" + stage.Sender + ">"} {
 			if reply, err := client.Cmd("%s", line); err != nil || reply[0] != '2' {
 				t.Fatalf("%s: %q, %v", line, reply, err)
@@ -156,7 +151,7 @@ func TestRepliesAreTheNextHops(t *testing.T) {
 		if err != nil || !strings.HasPrefix(reply, "550 5.1.1 ") {
 			t.Errorf("an unknown recipient got %q, %v, want 550 5.1.1", reply, err)
 		}
-		// The refusal does not touch the other recipient.
+		// The other recipient is accepted.
 		if reply, err := client.Cmd("RCPT TO:<%s>", stage.Recipient); err != nil || !strings.HasPrefix(reply, "250 ") {
 			t.Errorf("a known recipient got %q, %v, want 250", reply, err)
 		}
@@ -165,15 +160,14 @@ func TestRepliesAreTheNextHops(t *testing.T) {
 	})
 }
 
-// A mail that passes a second time has nothing left to detach, and is the same byte for byte.
+// A mail that passes a second time has nothing left to detach, and stays the same byte for byte.
 func TestSecondPassChangesNothing(t *testing.T) {
 	faults.Covers(t, 72)
-	box := servers.NewMailbox(t)
-	d := stage.Serve(t, stage.Setup{Reinject: box.Addr, Policy: `min_size = "1"`})
+	d := stage.Serve(t, stage.Setup{Policy: `min_size = "1"`})
 	for _, mail := range []string{stage.TextAndPDF, stage.AlternativeAndTwo, stage.ScannersPDF} {
 		for range 2 {
 			stage.Gets(t, d.Proxy, "250", mail)
-			mails := box.Mails()
+			mails := d.Box.Mails()
 			before := mail
 			mail = string(mails[len(mails)-1].Data)
 			if len(mails)%2 == 0 && mail != before {
@@ -184,7 +178,7 @@ func TestSecondPassChangesNothing(t *testing.T) {
 }
 
 // Two Detaches that are each other's next hop refuse mail and keep running. Each connection to one
-// makes another one to the other, until neither has a session left.
+// opens a connection to the other, until neither has a session left.
 func TestTwoNextHopsOfEachOtherRefuseMail(t *testing.T) {
 	faults.Covers(t, 36)
 	one, other := servers.FreeAddr(t), servers.FreeAddr(t)

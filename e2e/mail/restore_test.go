@@ -90,8 +90,7 @@ func TestRestoredSignatureVerifies(t *testing.T) {
 }
 
 // A mail passes Postfix, detach, Postfix and LMTP into a real Dovecot, and is read by IMAP.
-// Restored, it is what detach was given: the mail as it was submitted, under the one Received field
-// of the Postfix in front.
+// detach restore gives back detach's input: the submitted mail under one Received field.
 func TestRestoreAfterPostfixAndDovecot(t *testing.T) {
 	s := newSigner(t)
 	dovecot := servers.StartDovecot(t)

@@ -1,7 +1,6 @@
 package mail
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// Any IPFS tool reads what the embedded store keeps. Its files go into a kubo unchanged, under the
-// CIDs of the links, and openssl decrypts what comes out of kubo.
+// Any IPFS tool can read the embedded store. Its files go into a kubo unchanged, under the CIDs of
+// the links, and openssl decrypts the data that kubo gives.
 func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
@@ -29,9 +28,8 @@ func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 			t.Fatal("no link in the mail")
 		}
 		l := links[0]
-		car, err := os.ReadFile(filepath.Join(c.DataDir, "objects", l.CID+".car"))
-		stage.Must(t, err)
-		out := k.RunInput(bytes.NewReader(car), "dag", "import", "--pin-roots")
+		car := stage.ReadFile(t, filepath.Join(c.DataDir, "objects", l.CID+".car"))
+		out := k.RunInput(strings.NewReader(car), "dag", "import", "--pin-roots")
 		if !strings.Contains(out, l.CID) {
 			t.Errorf("ipfs dag import said %q, want the root %s", out, l.CID)
 		}
@@ -39,8 +37,8 @@ func TestEmbeddedStoreImportsIntoKubo(t *testing.T) {
 	}
 }
 
-// openssl decrypts what the node has with the key made of share and fragment: the whole format in
-// one command line.
+// openssl decrypts the node's data with the key made of share and fragment: the whole format in one
+// command line.
 func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	t.Helper()
 	servers.Need(t, "openssl")
@@ -53,7 +51,7 @@ func openssl(t *testing.T, k *servers.KuboNode, l stage.Link, want string) {
 	}
 }
 
-// While the store is down a mail with an attachment gets 451, and a mail that needs no store
+// While the store is down, a mail with an attachment gets 451, and a mail that needs no store
 // passes.
 func TestStoreDownRefusesOnlyWhatNeedsIt(t *testing.T) {
 	t.Run("kubo", func(t *testing.T) {
@@ -64,7 +62,7 @@ func TestStoreDownRefusesOnlyWhatNeedsIt(t *testing.T) {
 	})
 	t.Run("embedded", func(t *testing.T) {
 		c := stage.StartChain(t, "", "normalize")
-		// Permissions would not keep root from writing there, so a file takes the folder's place.
+		// Permissions would not keep root from writing, so a file replaces the folder.
 		objects := filepath.Join(c.DataDir, "objects")
 		stage.Must(t, os.RemoveAll(objects))
 		stage.Must(t, os.WriteFile(objects, nil, 0o600))
@@ -74,14 +72,9 @@ func TestStoreDownRefusesOnlyWhatNeedsIt(t *testing.T) {
 
 func refusesOnlyAttachments(t *testing.T, c *stage.Chain) {
 	t.Helper()
-	reply := servers.Send(t, c.Postfix.Front, "", stage.Message(stage.TextAndPDF))
-	if !strings.HasPrefix(reply, "451 ") {
-		t.Errorf("a mail with an attachment got %q, want 451", reply)
-	}
+	stage.Gets(t, c.Postfix.Front, "451", stage.TextAndPDF)
 	c.Deliver(t, stage.Untouchable["plain text"])
-	if got := len(c.Box.Mails()); got != 1 {
-		t.Errorf("%d mails were delivered, want the one without an attachment", got)
-	}
+	c.Box.Want(t, 1)
 	c.Postfix.WaitEmpty(servers.Patience)
 }
 
@@ -97,8 +90,8 @@ func TestClientThatVanishesLeavesNothing(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				client := stage.Begin(t, server)
 				defer client.Close()
-				// More than the buffers on the way hold, so that a good part of it has reached the
-				// store.
+				// This is more than the buffers on the way hold, so the store gets a good part of
+				// it.
 				_, err := client.Write([]byte(half))
 				stage.Must(t, err)
 				if s.Kubo == nil {
@@ -124,8 +117,7 @@ func TestClientThatVanishesLeavesNothing(t *testing.T) {
 	})
 }
 
-// sessions counts the connections that are open to the Postfix behind: detach has one for each of
-// its own.
+// sessions counts the open connections to the Postfix behind: detach has one for each session.
 func sessions(c *stage.Chain) int {
 	log := c.Postfix.Log()
 	return len(connected.FindAllString(log, -1)) - len(disconnected.FindAllString(log, -1))

@@ -10,18 +10,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// damage flips a bit of a file in the embedded store, so many bytes before the end.
+// damage flips a bit of a file in the embedded store, at a distance from its end.
 func damage(t *testing.T, d *stage.Detach, l stage.Link, fromEnd int) {
 	t.Helper()
 	path := filepath.Join(d.DataDir, "objects", l.CID+".car")
-	car, err := os.ReadFile(path)
-	stage.Must(t, err)
+	car := []byte(stage.ReadFile(t, path))
 	car[len(car)-fromEnd] ^= 1
 	stage.Must(t, os.WriteFile(path, car, 0o600))
 }
 
-// What the browser has decrypted is the file, and the server never got the key: with the embedded
-// store and with kubo, on both sizes of screen.
+// The browser decrypts the file, and the server never gets the key: with the embedded store and
+// with kubo, on both sizes of screen.
 func TestDecryptInBrowser(t *testing.T) {
 	stage.OnEachStore(t, func(t *testing.T, s stage.Store) {
 		d := stage.Serve(t, stage.Setup{Kubo: s.API(), Policy: files})
@@ -29,9 +28,8 @@ func TestDecryptInBrowser(t *testing.T) {
 			stage.FileOf("one byte.bin", stage.Noise(71, 1)), stage.FileOf("one leaf.bin", stage.Noise(72, 1<<20)), stage.FileOf("one more.bin", stage.Noise(73, 1<<20+1)),
 			stage.FileOf("many leaves.bin", stage.Noise(74, 24<<20+7)),
 		}
-		links := d.Put(t, files...)
 		var visits []stage.Visit
-		for i, l := range links {
+		for i, l := range d.Put(t, files...) {
 			v := l.Visit(files[i].Name, files[i].SHA256())
 			v.Device, v.Here = []string{"desktop", "phone"}[i%2], true
 			visits = append(visits, v)
@@ -40,7 +38,7 @@ func TestDecryptInBrowser(t *testing.T) {
 		for i, saw := range stage.Browse(t, visits) {
 			for _, r := range saw.Requests {
 				if !strings.HasPrefix(r, "GET ") {
-					t.Errorf("%s: the page sent %s: nothing is to be posted", files[i].Name, r[:4])
+					t.Errorf("%s: the page sent %s, want GET only", files[i].Name, r[:4])
 				}
 			}
 			if !strings.Contains(saw.After, "Every part of the file was checked") {
@@ -50,8 +48,8 @@ func TestDecryptInBrowser(t *testing.T) {
 	})
 }
 
-// When the browser ends the worker in the middle, the page notices, since the worker can say
-// nothing any more, and says so in the reader's language.
+// When the browser ends the worker in the middle, the page notices and says so in the reader's
+// language.
 func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 	d := serve(t)
 	l := d.Put(t, stage.FileOf("interrupted.bin", stage.Noise(76, 8<<20)))[0]
@@ -83,13 +81,12 @@ func TestPageNoticesThatItsWorkerIsGone(t *testing.T) {
 			t.Errorf("%s: the page says %q, want %q", locale, s.After, says[locale])
 		}
 		if s.Failure == "" {
-			t.Errorf("%s: what was saved is taken for the whole file", locale)
+			t.Errorf("%s: the browser takes the saved part for the whole file", locale)
 		}
 	}
 }
 
-// What is damaged in storage ends in a failed download, whether the browser decrypts or the
-// gateway.
+// The download of a damaged file fails, whether the browser decrypts or the gateway.
 func TestDamagedFileFailsInTheBrowser(t *testing.T) {
 	faults.Covers(t, 86)
 	d := serve(t)

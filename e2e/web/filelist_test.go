@@ -1,15 +1,10 @@
 package web
 
 import (
-	"github.com/nkirchhoffer/detach-mta/e2e/stage"
-
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
 // albumFiles are three files, two of which have the same name.
@@ -53,9 +49,9 @@ type seenAll struct {
 	Requests, Complaints []string
 }
 
-// A mail with three files goes through two Postfixes. The link to its file list opens a page that
-// shows them. Each leads to its own page, which shows the others too, and both pages give one ZIP.
-// The link to a single file shows that file alone.
+// A mail with three files passes two Postfixes. The link to its file list opens a page that lists
+// the files. Each entry leads to the file's own page, which lists the others too, and both pages
+// give one ZIP. The link to a single file shows that file alone.
 func TestFileListInBrowser(t *testing.T) {
 	python := stage.StartDecoder(t)
 	c := stage.StartChain(t, "", "normalize")
@@ -77,8 +73,8 @@ func TestFileListInBrowser(t *testing.T) {
 	}
 }
 
-// The file list's page fits every screen, speaks every language and weighs little. It requests the
-// list and nothing else, and axe finds nothing wrong.
+// The file list's page fits every screen, speaks every language and is small. It requests the list
+// and nothing else, and axe finds nothing wrong.
 func TestFileListPageFitsAndSpeaks(t *testing.T) {
 	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})
 	all := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album()))).CheckAll(t, stage.Hashes(albumFiles))
@@ -103,11 +99,10 @@ func TestFileListPageFitsAndSpeaks(t *testing.T) {
 	}
 }
 
-// walkAll has Chromium go from page to page; see browser/all.mjs.
+// walkAll runs browser/all.mjs, which goes from page to page.
 func walkAll(t *testing.T, told map[string]any) (s seenAll) {
 	t.Helper()
-	path := stage.Artifact(t, fmt.Sprint("files-", told["device"]))
-	told["screenshots"] = path
+	told["screenshots"] = stage.Artifact(t, fmt.Sprint("files-", told["device"]))
 	stage.Node(t, "all.mjs", told, &s)
 	if s.Error != "" || len(s.Complaints) > 0 {
 		t.Fatalf("in the browser: %s\ncomplaints: %q", s.Error, s.Complaints)
@@ -170,20 +165,16 @@ func checkZIP(t *testing.T, path string) {
 	}
 }
 
-// The download of a ZIP breaks off when the gateway dies, and goes on where it was when it is back.
+// The download of a ZIP breaks off when the gateway dies, and resumes when the gateway is back.
 func TestZIPResumesAfterRestart(t *testing.T) {
-	d := stage.Serve(t, stage.Setup{Policy: "min_size = \"1\""})
-	p := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album())))
-	all := p.CheckAll(t, stage.Hashes(albumFiles))
+	d := serve(t)
+	all := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album()))).CheckAll(t, stage.Hashes(albumFiles))
 	var whole bytes.Buffer
 	stage.Must(t, all.Download(t.Context(), &whole))
 
-	resp, err := stage.NoRedirects.PostForm(all.Page, url.Values{"key": {all.Fragment}})
+	file, err := all.Ticket(t.Context(), stage.NoRedirects)
 	stage.Must(t, err)
-	resp.Body.Close()
-	file, err := resp.Location()
-	stage.Must(t, err)
-	resp, err = http.Get(file.String())
+	resp, err := http.Get(file)
 	stage.Must(t, err)
 	got := make([]byte, whole.Len()/2)
 	_, err = io.ReadFull(resp.Body, got)
@@ -192,7 +183,7 @@ func TestZIPResumesAfterRestart(t *testing.T) {
 	resp.Body.Close()
 	d.Start(t)
 
-	req, err := http.NewRequest("GET", file.String(), nil)
+	req, err := http.NewRequest("GET", file, nil)
 	stage.Must(t, err)
 	req.Header.Set("Range", fmt.Sprintf("bytes=%d-", len(got)))
 	req.Header.Set("If-Range", resp.Header.Get("Etag"))
@@ -204,8 +195,7 @@ func TestZIPResumesAfterRestart(t *testing.T) {
 	}
 	rest, err := io.ReadAll(resp.Body)
 	stage.Must(t, err)
-	sum, want := sha256.Sum256(append(got, rest...)), sha256.Sum256(whole.Bytes())
-	if sum != want {
-		t.Errorf("the resumed ZIP has SHA-256 %s, want %s", hex.EncodeToString(sum[:]), hex.EncodeToString(want[:]))
+	if sum, want := stage.SHA256(append(got, rest...)), stage.SHA256(whole.Bytes()); sum != want {
+		t.Errorf("the resumed ZIP has SHA-256 %s, want %s", sum, want)
 	}
 }

@@ -49,8 +49,8 @@ func TestPageInFirefox(t *testing.T) {
 	}
 }
 
-// Firefox keeps what a worker answers in memory until the download has ended, so the page does not
-// offer there to decrypt large files in the browser.
+// Firefox keeps a worker's answer in memory until the download has ended, so the page in Firefox
+// does not offer to decrypt large files.
 func TestDecryptInFirefoxUpToHalfAGigabyte(t *testing.T) {
 	d := serve(t)
 	var views []pageView

@@ -1,6 +1,6 @@
-// Package web opens links in real browsers, as recipients do: the pages say what is the matter in
-// every state and language and on every screen, and what is downloaded, decrypted or shown there is
-// the file.
+// Package web opens links in real browsers, as recipients do. In every state and language and on
+// every screen the page says what is wrong, and the browser downloads, decrypts and shows the right
+// file.
 package web
 
 import (
@@ -23,13 +23,13 @@ func serve(t *testing.T) *stage.Detach {
 	return stage.Serve(t, stage.Setup{Policy: files})
 }
 
-// wireTo is a wire to the gateway.
+// wireTo returns a wire to the gateway.
 func wireTo(t *testing.T, d *stage.Detach) *stage.Wire {
 	t.Helper()
 	return stage.NewWire(t, strings.TrimPrefix(d.URL, "http://"))
 }
 
-// through is a link by way of a wire.
+// through returns a link's URL through a wire.
 func through(w *stage.Wire, l stage.Link) string {
 	return "http://" + w.Addr + l.URL[strings.Index(l.URL, "/baf"):]
 }

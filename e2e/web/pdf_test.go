@@ -57,7 +57,7 @@ func pdfOf(pages int, ran string, ballast int) []byte {
 	return []byte(b.String())
 }
 
-// viewed counts the bytes that the gateway sent to the frames of a file, by its log.
+// viewed counts the bytes that the gateway sent to the frames of a file, according to the log.
 func viewed(t *testing.T, d *stage.Detach, l stage.Link) (sum int) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`request=view cid=`+l.CID+` .* bytes=(\d+)`).FindAllStringSubmatch(d.Log(t), -1) {

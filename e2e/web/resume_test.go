@@ -50,8 +50,8 @@ func TestDownloadResumesInBrowser(t *testing.T) {
 				if name == "reset" && !strings.Contains(s.Broken, "Network error") {
 					t.Errorf("the list of downloads says %q of a connection that was reset", s.Broken)
 				}
-				// Half of it and then all of it would be this much. What was on its way when it
-				// broke off is sent again.
+				// Half of the file and then all of it would be this much. Bytes under way when the
+				// download breaks off are sent again.
 				if w.Came(stage.Back) >= int64(len(file.Content))*3/2 {
 					t.Errorf("%d bytes were sent for a file of %d", w.Came(stage.Back), len(file.Content))
 				}
