@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Every row can be measured. The sizes are small, so a figure must only be a positive number.
+// Every row can be measured: with small sizes each figure is a positive number.
 func TestEveryRowHasFigures(t *testing.T) {
 	rows := rows(quick)
 	l := newLab(t, quick, rows)
@@ -60,17 +60,9 @@ func TestFirstRoundDoesNotCount(t *testing.T) {
 }
 
 func TestMedianAndPercentile(t *testing.T) {
-	for _, test := range []struct {
-		values []float64
-		median float64
-	}{
-		{[]float64{1}, 1},
-		{[]float64{3, 1}, 2},
-		{[]float64{9, 1, 2}, 2},
-		{[]float64{4, 1, 2, 9}, 3},
-	} {
-		if got := median(test.values); got != test.median {
-			t.Errorf("median of %v: got %v, want %v", test.values, got, test.median)
+	for want, values := range map[float64][]float64{1: {1}, 2: {3, 1}, 2.5: {9, 1, 2.5}, 3: {4, 1, 2, 9}} {
+		if got := median(values); got != want {
+			t.Errorf("median of %v: got %v, want %v", values, got, want)
 		}
 	}
 	var hundred []float64

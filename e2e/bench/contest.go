@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,13 +12,13 @@ import (
 
 // A contest is a row whose servers are running.
 type contest struct {
-	prepare func()         // makes what a round works on; nil: nothing. It is not measured
+	prepare func()         // makes a round's material, which is not measured; may be nil
 	ours    func() float64 // one round's figure, in the row's unit
 	theirs  func() float64 // nil: the bar is absolute
 	detach  *stage.Detach  // whose profile can be taken, if any
 }
 
-// round is what both sides have reached.
+// round has the figures of both sides.
 type round struct{ ours, theirs float64 }
 
 func (r round) ratio() float64 { return r.ours / r.theirs }
@@ -44,7 +43,7 @@ func (l *lab) measure(r row, o options) (rounds []round) {
 	return rounds
 }
 
-// play is one round. If swapped, the other side begins.
+// play plays one round. If swapped, the other side begins.
 func (c contest) play(swapped bool) (got round) {
 	if c.prepare != nil {
 		c.prepare()
@@ -57,23 +56,23 @@ func (c contest) play(swapped bool) (got round) {
 		slices.Reverse(turns)
 	}
 	for _, turn := range turns {
-		unix.Sync() // or one side would have to write what the other has left
+		unix.Sync() // or one side would write the other's buffers
 		turn()
 	}
 	return got
 }
 
-// seconds is how long f takes.
+// seconds returns how long f takes.
 func seconds(f func()) float64 {
 	began := time.Now()
 	f()
 	return time.Since(began).Seconds()
 }
 
-// rate is for n bytes in so many seconds: MB/s.
+// rate returns MB/s for n bytes in so many seconds.
 func rate(n int64, seconds float64) float64 { return float64(n) / 1e6 / seconds }
 
-// unit is that of a row's figures.
+// unit is the unit of a row's figures.
 type unit string
 
 func (u unit) format(v float64) string {
@@ -104,14 +103,14 @@ func (b bar) met(v float64) bool {
 	return v >= b.limit
 }
 
-// result is a row with what was measured.
+// result is a row with its measured rounds.
 type result struct {
 	row
 	rounds  []round
 	failure error
 }
 
-// figures are those that the bar is for, one for each round.
+// figures returns the figures that the bar is for, one for each round.
 func (r result) figures() []float64 {
 	var all []float64
 	for _, one := range r.rounds {
@@ -127,7 +126,7 @@ func (r result) figures() []float64 {
 // compared reports whether there is another side.
 func (r result) compared() bool { return len(r.rounds) > 0 && r.rounds[0].theirs != 0 }
 
-// median of the values, which are not empty.
+// median returns the median of the values, which must not be empty.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	half := len(sorted) / 2
@@ -137,11 +136,8 @@ func median(values []float64) float64 {
 	return (sorted[half-1] + sorted[half]) / 2
 }
 
-// percentile is the smallest value that p of 100 values do not exceed.
+// percentile returns the smallest value that p of 100 values do not exceed.
 func percentile(values []float64, p int) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, (len(sorted)*p+99)/100-1)]
 }
-
-// dashed is a size as a part of a row's name.
-func dashed(n int64) string { return strings.ReplaceAll(bytesOf(n), " ", "") }

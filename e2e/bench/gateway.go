@@ -13,12 +13,12 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// published is an attachment that was sent through a Detach, with the addresses that lead to it.
+// published is an attachment that was sent through a Detach, with its addresses.
 type published struct {
 	*stage.Detach
 	size int64
 	cid  string
-	url  string // of the decrypted file, as the page's button leads to it
+	url  string // of the decrypted file, to which the page's button leads
 }
 
 // publish starts a Detach and sends a mail through it.
@@ -35,16 +35,16 @@ func (l *lab) publish(store string, m letter) published {
 	p.cid = links[0].CID
 	var err error
 	p.url, err = links[0].Ticket(l.Context(), stage.NoRedirects)
-	l.must(err)
+	stage.Must(l, err)
 	return p
 }
 
-// get downloads and throws away n bytes, from an offset if it is not negative. It returns how many
-// seconds that took.
+// get downloads and discards n bytes, from an offset if it is not negative, and returns the
+// seconds.
 func (l *lab) get(from string, offset, n int64) float64 {
 	l.Helper()
 	req, err := http.NewRequestWithContext(l.Context(), http.MethodGet, from, nil)
-	l.must(err)
+	stage.Must(l, err)
 	want := http.StatusOK
 	if offset >= 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, offset+n-1))
@@ -53,7 +53,7 @@ func (l *lab) get(from string, offset, n int64) float64 {
 	buf := make([]byte, 256<<10)
 	return seconds(func() {
 		resp, err := http.DefaultClient.Do(req)
-		l.must(err)
+		stage.Must(l, err)
 		defer resp.Body.Close()
 		got, err := io.CopyBuffer(plainWriter{io.Discard}, plainReader{resp.Body}, buf)
 		if err != nil || got != n || resp.StatusCode != want {
@@ -62,7 +62,7 @@ func (l *lab) get(from string, offset, n int64) float64 {
 	})
 }
 
-// whole is a download of all, in MB/s.
+// whole downloads a whole file and returns MB/s.
 func (l *lab) whole(from string, size int64) func() float64 {
 	return func() float64 { return rate(size, l.get(from, -1, size)) }
 }
@@ -89,7 +89,7 @@ http {
 }
 `
 
-// nginx starts one that serves a file, and returns the file's address.
+// nginx starts an nginx that serves a file, and returns the file's address.
 func (l *lab) nginx(file string) string {
 	l.Helper()
 	servers.Need(l, "nginx")
@@ -97,38 +97,30 @@ func (l *lab) nginx(file string) string {
 	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(nginxConf, dir, addr, filepath.Dir(file))
 	if os.Geteuid() == 0 {
-		text = "user root;\n" + text // nobody else may read our directories
+		text = "user root;\n" + text // other users may not read our directories
 	}
-	l.must(os.WriteFile(config, []byte(text), 0o644))
+	stage.Must(l, os.WriteFile(config, []byte(text), 0o644))
 	l.run(addr, "nginx", "-p", dir, "-c", config)
 	return "http://" + addr + "/" + filepath.Base(file)
 }
 
 // gatewayEmbedded: the decrypted file from our gateway, each block verified, and the plaintext from
-// nginx by sendfile. Both files are in memory by then.
+// nginx by sendfile. Both files are in the page cache.
 func gatewayEmbedded(l *lab) contest {
 	m := newLetter(l.size.big)
 	p := l.publish(embedded, m)
-	return contest{
-		ours:   l.whole(p.url, p.size),
-		theirs: l.whole(l.nginx(l.plain(m)), p.size),
-		detach: p.Detach,
-	}
+	return contest{ours: l.whole(p.url, p.size), theirs: l.whole(l.nginx(l.plain(m)), p.size), detach: p.Detach}
 }
 
 // gatewayKubo: the decrypted file from our gateway, each block verified, and the ciphertext from
 // the node's, which verifies nothing.
 func gatewayKubo(l *lab) contest {
 	p := l.publish(kubo, newLetter(l.size.big))
-	return contest{
-		ours:   l.whole(p.url, p.size),
-		theirs: l.whole(l.node.Gateway()+"/ipfs/"+p.cid+"/data", p.size),
-		detach: p.Detach,
-	}
+	return contest{ours: l.whole(p.url, p.size), theirs: l.whole(l.node.Gateway()+"/ipfs/"+p.cid+"/data", p.size), detach: p.Detach}
 }
 
-// rangeTime: many requests for 64 KiB, each at a place of its own in the middle third of a large
-// file. The 95th percentile, in ms.
+// rangeTime: many requests for 64 KiB, at random places in the middle third of a large file. The
+// 95th percentile, in ms.
 func rangeTime(store string) func(*lab) contest {
 	return func(l *lab) contest {
 		p := l.publish(store, newLetter(l.size.huge))

@@ -12,15 +12,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// lab is what all rows have: the stage that they play on, and the node.
+// lab is what all rows share: the stage and the node.
 type lab struct {
 	servers.T
 	size  sizes
 	node  *servers.KuboNode // nil if no row needs it
-	bench string            // a directory in memory, where a round's material lies
+	bench string            // a directory in memory for a round's material
 }
 
-// newLab readies what the rows need in common.
+// newLab sets up what the rows share.
 func newLab(t servers.T, s sizes, rows []row) *lab {
 	t.Helper()
 	stage.Must(t, stage.Build(t.Context(), t.TempDir()))
@@ -33,14 +33,14 @@ func newLab(t servers.T, s sizes, rows []row) *lab {
 	return l
 }
 
-// on is the same lab on the stage of one row.
+// on returns the lab with the stage of one row.
 func (l lab) on(t servers.T) *lab {
 	l.T = t
 	return &l
 }
 
-// inMemory makes a directory in memory, if the system has a place for that, so that making and
-// reading a round's material is not measured.
+// inMemory makes a directory in memory, if the system has one, so that the disk that a round's
+// material would be read from is not measured.
 func inMemory(t servers.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "bench")
@@ -51,27 +51,16 @@ func inMemory(t servers.T) string {
 	return dir
 }
 
-func (l *lab) must(err error) {
-	l.Helper()
-	if err != nil {
-		l.Fatal(err)
-	}
-}
-
 // run starts a program that ends with the row, and waits until it listens.
 func (l *lab) run(addr, program string, args ...string) {
 	l.Helper()
 	servers.Run(l, exec.Command(servers.LookPath(program), args...), filepath.Join(l.TempDir(), "log"), addr)
 }
 
-// The stores.
-const (
-	embedded = "embedded"
-	kubo     = "kubo"
-)
+const embedded, kubo = "embedded", "kubo" // the stores
 
-// configure writes the configuration of a Detach between two addresses: the default, but for the
-// largest mail.
+// configure writes the default configuration of a Detach between two addresses, with a larger
+// max_size.
 func (l *lab) configure(listen, reinject, store string) *stage.Detach {
 	l.Helper()
 	setup := stage.Setup{Listen: listen, Reinject: reinject, Policy: `max_size = "4GiB"`}
@@ -95,26 +84,21 @@ func (l *lab) start(d *stage.Detach) {
 	d.Launch(l).Await(l, d.Proxy)
 }
 
-// profileSeconds is for how long the processor is sampled.
-const profileSeconds = 8
-
-// profile saves what our side of a contest does, again and again with the same material, as
-// NAME.cpu and NAME.heap: for go tool pprof.
+// profile repeats our side of a contest with the same material, and saves profiles of it for go
+// tool pprof: NAME.cpu, of 8 seconds, and NAME.heap.
 func (l *lab) profile(c contest, dir, name string) {
 	l.Helper()
 	if c.prepare != nil {
 		c.prepare()
 	}
 	sampled := make(chan error, 1)
-	go func() {
-		sampled <- pprof(c.detach, fmt.Sprintf("profile?seconds=%d", profileSeconds), filepath.Join(dir, name+".cpu"))
-	}()
+	go func() { sampled <- pprof(c.detach, "profile?seconds=8", filepath.Join(dir, name+".cpu")) }()
 	for {
 		c.ours()
 		select {
 		case err := <-sampled:
-			l.must(err)
-			l.must(pprof(c.detach, "heap", filepath.Join(dir, name+".heap")))
+			stage.Must(l, err)
+			stage.Must(l, pprof(c.detach, "heap", filepath.Join(dir, name+".heap")))
 			return
 		default:
 		}

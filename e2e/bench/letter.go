@@ -14,8 +14,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// letter is a mail with one attachment of random bytes, which no other letter has. They are made
-// again from the seed wherever they are needed.
+// letter is a mail with one attachment of random bytes, made from the seed wherever they are
+// needed.
 type letter struct {
 	size int64
 	seed [32]byte
@@ -27,7 +27,7 @@ func newLetter(size int64) letter {
 	return m
 }
 
-// content is the attachment.
+// content returns the attachment.
 func (m letter) content() io.Reader { return io.LimitReader(rand.NewChaCha8(m.seed), m.size) }
 
 const (
@@ -39,8 +39,8 @@ const (
 	letterTail = "--outer--\r\n"
 )
 
-// mail saves the whole mail as it goes over the wire, with its final dot, and returns the file. No
-// line of it begins with a dot.
+// mail saves the mail's bytes on the wire, with the final dot, and returns the file. No line of the
+// mail begins with a dot.
 func (l *lab) mail(m letter) string {
 	return l.save("mail", func(w io.Writer) error {
 		if _, err := io.WriteString(w, letterHead); err != nil {
@@ -54,7 +54,7 @@ func (l *lab) mail(m letter) string {
 	})
 }
 
-// plain saves the attachment as it is.
+// plain saves the attachment.
 func (l *lab) plain(m letter) string {
 	return l.save("plain", func(w io.Writer) error {
 		_, err := io.Copy(w, m.content())
@@ -62,52 +62,51 @@ func (l *lab) plain(m letter) string {
 	})
 }
 
-// lines saves the attachment in base64, in lines as the tools of Unix want them.
+// lines saves the attachment in base64, with the line ends of Unix.
 func (l *lab) lines(m letter) string {
 	return l.save("lines", func(w io.Writer) error { return stage.Encode(w, m.content(), "\n") })
 }
 
-// save writes a file in memory, over the one of the round before.
+// save writes a file in memory, over the file of the round before.
 func (l *lab) save(name string, write func(io.Writer) error) string {
 	l.Helper()
 	path := filepath.Join(l.bench, name)
 	f, err := os.Create(path)
-	l.must(err)
+	stage.Must(l, err)
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
-	l.must(write(w))
-	l.must(w.Flush())
+	stage.Must(l, write(w))
+	stage.Must(l, w.Flush())
 	return path
 }
 
-// ahead is how much the client's system buffers, at most. What the client has sent has then nearly
-// reached the server.
-const ahead = 64 << 10
+// sendBuffer bounds how much of a sent mail has not yet left the client's system.
+const sendBuffer = 64 << 10
 
-// send gives a mail in a file to an SMTP server. It returns how many seconds it took from the
-// connection to the reply, and how many of them were between the last byte and the reply. The file
-// goes from memory into the socket by sendfile(2), so the client takes next to nothing of the time.
+// send gives a mail in a file to an SMTP server. It returns the seconds from the connection to the
+// reply, and the seconds from the last byte to the reply. The file goes from memory into the socket
+// by sendfile(2), so the client takes almost none of the time.
 func (l *lab) send(addr, file string) (all, waited float64) {
 	l.Helper()
 	f, err := os.Open(file)
-	l.must(err)
+	stage.Must(l, err)
 	defer f.Close()
 	began := time.Now()
 	c, err := servers.Dial(addr, "")
-	l.must(err)
+	stage.Must(l, err)
 	defer c.Close()
 	conn := c.Conn.(*net.TCPConn)
-	l.must(conn.SetWriteBuffer(ahead))
+	stage.Must(l, conn.SetWriteBuffer(sendBuffer))
 	reply, err := c.Begin(stage.Message(""))
-	l.must(err)
+	stage.Must(l, err)
 	if reply[0] != '3' {
 		l.Fatalf("%s: DATA got %q", addr, reply)
 	}
 	_, err = conn.ReadFrom(f)
-	l.must(err)
+	stage.Must(l, err)
 	sent := time.Now()
 	reply, err = c.Reply()
-	l.must(err)
+	stage.Must(l, err)
 	if reply[0] != '2' {
 		l.Fatalf("%s: a mail got %q", addr, reply)
 	}

@@ -1,18 +1,17 @@
-// Command bench measures Detach against what would stand in its place, on this machine, and prints
-// a table in Markdown.
+// Command bench measures Detach against its alternatives on this machine, and prints a table in
+// Markdown.
 //
 //	go run ./e2e/bench [-rows REGEXP] [-rounds N] [-quick] [-profile DIR]
 //
 // It builds Detach from this tree and starts the peers itself: Postfix and its smtp-sink, an IPFS
 // node, nginx, proxsmtp. Each row of the table is measured in rounds. In a round both sides do the
 // same work on the same bytes, one after the other, and the side that begins changes from round to
-// round. Before each side's turn the system writes out what is still in its buffers. The result is
-// the median of the rounds' ratios, so other work of the machine slows both sides. The first round,
-// in which everything is loaded, does not count. A round's material is made before the round, in
-// memory, of new random bytes, since a store would not store the same bytes again.
+// round. Before each side's turn the system writes out its buffers. The result is the median of the
+// rounds' ratios, since other work of the machine slows both sides. The first round, in which
+// everything is loaded, does not count. A round's material is made before the round, in memory, of new
+// random bytes, since a store would not store the same bytes again.
 //
-// rows.go is the list; each of the files after it has one theme, and shows how its figures are
-// made.
+// rows.go has the list; each of the other files has one theme, and shows how its figures are made.
 package main
 
 import (
@@ -87,8 +86,8 @@ func parse(args []string) (o options, err error) {
 	return o, err
 }
 
-// measureAll measures the rows that are asked for, each on a stage of its own: what one has started
-// is gone before the next.
+// measureAll measures the selected rows, each on a stage of its own, so that a row's servers have ended
+// before the next row.
 func measureAll(p *stage.Program, o options) (results []result) {
 	size := full
 	if o.quick {
@@ -96,9 +95,7 @@ func measureAll(p *stage.Program, o options) (results []result) {
 	}
 	rows := selectRows(rows(size), o.rows)
 	if o.profile != "" {
-		if err := os.MkdirAll(o.profile, 0o755); err != nil {
-			p.Fatal(err)
-		}
+		stage.Must(p, os.MkdirAll(o.profile, 0o755))
 	}
 	l := newLab(p, size, rows)
 	for _, r := range rows {

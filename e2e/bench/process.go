@@ -33,7 +33,7 @@ func mailMemory(store string) func(*lab) contest {
 // leave stops a Detach and removes what it has stored.
 func (l *lab) leave(d *stage.Detach) {
 	d.Terminate(l)
-	l.must(os.RemoveAll(d.DataDir))
+	stage.Must(l, os.RemoveAll(d.DataDir))
 }
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
@@ -54,8 +54,7 @@ func parallelMemory(l *lab) contest {
 	}}
 }
 
-// downloadMemory: the same for a large download, by another process than the one that took the
-// mail.
+// downloadMemory: the same for a large download, by a process that did not take the mail.
 func downloadMemory(l *lab) contest {
 	p := l.publish(embedded, newLetter(l.size.huge))
 	return contest{ours: func() float64 {
@@ -66,8 +65,7 @@ func downloadMemory(l *lab) contest {
 	}}
 }
 
-// growthOfSize: nanoseconds per byte of one large mail, and of as many smaller ones as have as many
-// bytes.
+// growthOfSize: nanoseconds per byte of one large mail, and of smaller mails with as many bytes.
 func growthOfSize(l *lab) contest {
 	d := l.serve(l.sink(), embedded)
 	const parts = 64
@@ -85,8 +83,8 @@ func growthOfSize(l *lab) contest {
 	return contest{ours: perByte(l.size.huge, 1), theirs: perByte(l.size.huge/parts, parts), detach: d}
 }
 
-// growthOfObjects: milliseconds per mail of a Detach whose store is full, and of one whose store is
-// empty at first.
+// growthOfObjects: milliseconds per mail of a Detach whose store has many objects, and of one whose
+// store is empty at first.
 func growthOfObjects(l *lab) contest {
 	sink := l.sink()
 	crowded := l.configure("", sink, embedded)
@@ -107,27 +105,27 @@ func growthOfObjects(l *lab) contest {
 	return contest{ours: perMail(crowded), theirs: perMail(alone), detach: crowded}
 }
 
-// fill makes a data directory as if it had taken so many attachments: their lines in the ledger,
-// and their files. The content of the files is never read.
+// fill makes the ledger's lines and the files of so many attachments in a data directory. The
+// files' content is never read.
 func (l *lab) fill(dataDir string, objects int) {
 	l.Helper()
 	stored, ledger := filepath.Join(dataDir, "objects"), filepath.Join(dataDir, "ledger")
-	l.must(os.MkdirAll(stored, 0o700))
-	l.must(os.MkdirAll(ledger, 0o700))
+	stage.Must(l, os.MkdirAll(stored, 0o700))
+	stage.Must(l, os.MkdirAll(ledger, 0o700))
 	now := time.Now().UTC().Truncate(time.Second)
 	lines, err := os.Create(filepath.Join(ledger, now.Format("2006-01")+".jsonl"))
-	l.must(err)
+	stage.Must(l, err)
 	defer lines.Close()
 	content := make([]byte, 1000)
 	enc := json.NewEncoder(lines)
 	for range objects {
 		c := someCID()
-		l.must(os.WriteFile(filepath.Join(stored, c+".car"), content, 0o600))
-		l.must(enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now}))
+		stage.Must(l, os.WriteFile(filepath.Join(stored, c+".car"), content, 0o600))
+		stage.Must(l, enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now}))
 	}
 }
 
-// someCID is a random CID of a directory.
+// someCID returns a random CID of a directory.
 func someCID() string {
 	digest := sha256.Sum256(fmt.Append(nil, rand.Uint64(), rand.Uint64()))
 	return cid.NewCidV1(cid.DagProtobuf, append([]byte{multihash.SHA2_256, sha256.Size}, digest[:]...)).String()

@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// report writes the table, and what it was measured on.
+// report writes the table and describes the machine.
 func report(w io.Writer, o options, loadBefore string, results []result) {
 	if o.quick {
 		fmt.Fprint(w, "Small sizes, one round, no warm-up: the figures say nothing about Detach.\n\n")
@@ -51,27 +51,22 @@ func (r result) line() string {
 		r.unit.format(median(ours)), r.unit.format(median(theirs)), ratio, spread, limit, verdict)
 }
 
-// machine says what all this was measured on.
+// machine describes the machine and the versions of the programs.
 func machine(w io.Writer, loadBefore string) {
 	fmt.Fprintf(w, "- %s, %d cores, %s of memory\n", firstMatch("/proc/cpuinfo", `model name\s*: (.*)`), runtime.NumCPU(), firstMatch("/proc/meminfo", `MemTotal:\s*(.*)`))
 	fmt.Fprintf(w, "- Linux %s; load average %s before, %s after\n", firstMatch("/proc/sys/kernel/osrelease", `(.*)`), loadBefore, load())
 	versions := []string{runtime.Version()}
-	for _, program := range [][]string{
-		{"postconf", "-dh", "mail_version"}, {"nginx", "-v"}, {"openssl", "version"}, {"proxsmtpd", "-v"},
-	} {
+	for _, program := range [][]string{{"postconf", "-dh", "mail_version"}, {"nginx", "-v"}, {"openssl", "version"}, {"proxsmtpd", "-v"}} {
 		versions = append(versions, version(servers.LookPath(program[0]), program...))
 	}
-	bin, err := servers.KuboBinary()
-	if err != nil {
-		bin = ""
-	}
+	bin, _ := servers.KuboBinary() // empty on an error
 	versions = append(versions, version(bin, "kubo", "version", "--number"))
 	fmt.Fprintf(w, "- %s\n", strings.Join(versions, "; "))
 }
 
 func load() string { return firstMatch("/proc/loadavg", `^(\S+)`) }
 
-// version is what a program says of itself, after its name.
+// version returns a program's name and version.
 func version(path string, program ...string) string {
 	if path == "" {
 		return "no " + program[0]

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 )
 
-// sizes are how much of everything there is.
+// sizes are the amounts of everything.
 type sizes struct {
 	big, huge, medium, parallel, little int64 // of attachments
 	mails                               int   // small ones, in a row
@@ -41,10 +42,10 @@ func rows(s sizes) []row {
 	const mib, ms = unit("MiB"), unit("ms")
 	replies := []row{}
 	for _, n := range []int64{s.little, s.medium, s.big} {
-		what := "last byte of a mail to the reply, attachment of " + bytesOf(n)
+		what, size := "last byte of a mail to the reply, attachment of "+bytesOf(n), strings.ReplaceAll(bytesOf(n), " ", "")
 		replies = append(replies,
-			row{"reply-embedded-" + dashed(n), what + ", embedded", ms, atMost(50), false, replyTime(embedded, n)},
-			row{"reply-kubo-" + dashed(n), what + ", kubo", ms, atMost(50), true, replyTime(kubo, n)})
+			row{"reply-embedded-" + size, what + ", embedded", ms, atMost(50), false, replyTime(embedded, n)},
+			row{"reply-kubo-" + size, what + ", kubo", ms, atMost(50), true, replyTime(kubo, n)})
 	}
 	return slices.Concat([]row{
 		{"store-kubo", "attachment of " + bytesOf(s.big) + " by mail into kubo; `ipfs add` of its bytes from a file", "s", atMost(1.1), true, storeKubo},
@@ -60,7 +61,7 @@ func rows(s sizes) []row {
 		{"range-kubo", "the same, kubo", ms, atMost(15), true, rangeTime(kubo)},
 		{"memory-mail-embedded", "peak memory of a mail of " + bytesOf(s.huge) + ", embedded", mib, atMost(64), false, mailMemory(embedded)},
 		{"memory-mail-kubo", "the same, kubo", mib, atMost(64), true, mailMemory(kubo)},
-		{"memory-parallel", "peak memory of 40 mails of " + bytesOf(s.parallel) + " at once, embedded", mib, atMost(256), false, parallelMemory},
+		{"memory-parallel", "peak memory of 40 mails of " + bytesOf(s.parallel) + " together, embedded", mib, atMost(256), false, parallelMemory},
 		{"memory-download", "peak memory of a download of " + bytesOf(s.huge) + ", embedded", mib, atMost(48), false, downloadMemory},
 		{"growth-size", "time per byte at " + bytesOf(s.huge) + "; at " + bytesOf(s.huge/64) + " (embedded)", "ns", atMost(1.1), false, growthOfSize},
 		{"growth-objects", fmt.Sprintf("time per mail with %d stored objects; with none (embedded)", s.objects), ms, atMost(1.1), false, growthOfObjects},
@@ -72,7 +73,7 @@ func selectRows(all []row, names *regexp.Regexp) []row {
 	return slices.DeleteFunc(all, func(r row) bool { return !names.MatchString(r.name) })
 }
 
-// bytesOf is a size in words: in MiB if it is a whole number of them.
+// bytesOf returns a size in words: in GiB or MiB if it is a whole number of them.
 func bytesOf(n int64) string {
 	switch {
 	case n%(1<<30) == 0:

@@ -12,7 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 )
 
-// smallMail saves 4 KB of what most mail is: the same text twice, plain and as HTML.
+// smallMail saves 4 KB like most mail: the same text twice, plain and as HTML.
 func (l *lab) smallMail() string {
 	return l.save("small", func(w io.Writer) error {
 		const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
@@ -48,8 +48,8 @@ func smallDirect(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(sink, mail, n), detach: d}
 }
 
-// proxsmtpShare of the mails are enough for proxsmtp, which takes 20 ms for each: it writes them
-// line by line, and of 20 clients that connect together it keeps some waiting.
+// proxsmtpShare divides the number of mails for proxsmtp, which takes 20 ms for each: it writes
+// line by line, and keeps some of 20 clients waiting.
 const proxsmtpShare = 10
 
 // smallProxsmtp: through Detach, and through a filter proxy in C without a filter command.
@@ -61,8 +61,8 @@ func smallProxsmtp(l *lab) contest {
 	return contest{ours: l.manySmall(d.Proxy, mail, n), theirs: l.manySmall(l.proxsmtp(sink), mail, n), detach: d}
 }
 
-// proxsmtp starts one in front of a next hop. Some distributions no longer have it, so it may be
-// missing in CI too.
+// proxsmtp starts a proxsmtpd in front of a next hop. Some distributions no longer have it, so it
+// may be missing in CI too.
 func (l *lab) proxsmtp(next string) string {
 	l.Helper()
 	if servers.LookPath("proxsmtpd") == "" {
@@ -71,7 +71,7 @@ func (l *lab) proxsmtp(next string) string {
 	addr, dir := servers.FreeAddr(l), l.TempDir()
 	config := filepath.Join(dir, "proxsmtpd.conf")
 	text := fmt.Sprintf("Listen: %s\nOutAddress: %s\nTempDirectory: %s\nMaxConnections: 64\n", addr, next, dir)
-	l.must(os.WriteFile(config, []byte(text), 0o644))
+	servers.Must(l, os.WriteFile(config, []byte(text), 0o644))
 	l.run(addr, "proxsmtpd", "-d", "1", "-f", config)
 	return addr
 }

@@ -6,13 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// sink starts Postfix's smtp-sink: a next hop that throws away what it takes.
+// sink starts Postfix's smtp-sink, a next hop that discards all mail.
 func (l *lab) sink() string {
 	l.Helper()
 	servers.Need(l, "smtp-sink")
@@ -48,9 +47,9 @@ func storeKubo(l *lab) contest {
 	}
 }
 
-// pipeline does with standard tools what Detach does with an attachment: decode, encrypt, hash, and
-// write so that it is on the disk. Its input lacks the mail around and the CRs at the line ends,
-// which base64 would need a slower mode for; and it does not wait for the hash.
+// pipeline processes an attachment as Detach does, with standard tools: decode, encrypt, hash, and
+// write to the disk. Its input lacks the rest of the mail, and the CRs at the line ends, for which
+// base64 needs a slower mode. It does not wait for the hash.
 const pipeline = `set -o pipefail
 base64 -d "$1" | openssl enc -aes-256-ctr -K "$3" -iv 0 | tee >(sha256sum >"$2.sum") | dd bs=1M iflag=fullblock conv=fsync of="$2" status=none`
 
@@ -72,9 +71,7 @@ func storeEmbedded(l *lab) contest {
 			all, _ := l.send(d.Proxy, mail)
 			return all
 		},
-		theirs: func() float64 {
-			return seconds(func() { l.shell(pipeline, lines, out, strings.Repeat("5a", 32)) })
-		},
+		theirs: func() float64 { return seconds(func() { l.shell(pipeline, lines, out, strings.Repeat("5a", 32)) }) },
 		detach: d,
 	}
 }
@@ -83,9 +80,9 @@ func storeEmbedded(l *lab) contest {
 func (l *lab) forget(d *stage.Detach) {
 	l.Helper()
 	stored, err := filepath.Glob(filepath.Join(d.DataDir, "objects", "*.car"))
-	l.must(err)
+	stage.Must(l, err)
 	for _, name := range stored {
-		l.must(os.Remove(name))
+		stage.Must(l, os.Remove(name))
 	}
 }
 
@@ -98,7 +95,7 @@ func (l *lab) shell(script string, args ...string) {
 	}
 }
 
-// replyTime: how long the client waits when it has said everything, in ms.
+// replyTime: how long the client waits after its last byte, in ms.
 func replyTime(store string, size int64) func(*lab) contest {
 	return func(l *lab) contest {
 		d := l.serve(l.sink(), store)
@@ -123,11 +120,8 @@ const plainly = `
   -o smtpd_authorized_xforward_hosts=127.0.0.0/8
 `
 
-// emptyQueue is more than a Postfix takes to deliver one mail.
-const emptyQueue = time.Minute
-
-// throughPostfix: a mail to the Postfix before Detach, and to the same one's listener that queues
-// it as it is. The clock stops at the reply; the delivery is waited for.
+// throughPostfix: a mail to the Postfix before Detach, and to the same Postfix's listener without a
+// filter. The clock stops at the reply. The next mail waits for the delivery.
 func throughPostfix(l *lab) contest {
 	filter, after, direct := servers.FreeAddr(l), servers.FreeAddr(l), servers.FreeAddr(l)
 	p := stage.StartPostfix(l, servers.PostfixConfig{
@@ -140,7 +134,7 @@ func throughPostfix(l *lab) contest {
 	through := func(addr string) func() float64 {
 		return func() float64 {
 			all, _ := l.send(addr, mail)
-			p.WaitEmpty(emptyQueue)
+			p.WaitEmpty(servers.Patience)
 			return all
 		}
 	}

@@ -14,9 +14,9 @@ import (
 // walkTimes is how often a mail is walked for one figure.
 const walkTimes = 200
 
-// mimeWalk: a mail that must be read to its end, since any part might have to be detached, but
-// keeps everything; and its bytes copied from the same reader, in pieces of the same size, into the
-// same kind of spool and out of it again. Both in this process.
+// mimeWalk: a mail that must be read to its end, since any part could be an attachment, but has
+// nothing to detach; and its bytes copied from the same reader, in pieces of the same size, into
+// the same kind of spool and out again. Both run in this process.
 func mimeWalk(l *lab) contest {
 	mail := newsletter()
 	return contest{
@@ -46,17 +46,17 @@ type (
 
 func (l *lab) walk(mail []byte) {
 	m, err := rewrite.Read(plainReader{bytes.NewReader(mail)}, rewrite.Policy{MinSize: 64 << 10})
-	l.must(err)
+	stage.Must(l, err)
 	defer m.Close()
 	if m.Passes() {
 		l.Fatal("the mail passes without a walk")
 	}
-	// There is no Detacher: nothing is to be detached.
-	l.must(m.Detach(l.Context(), nil))
+	// No Detacher is needed, since the mail has nothing to detach.
+	stage.Must(l, m.Detach(l.Context(), nil))
 	n, err := m.WriteTo(plainWriter{io.Discard})
-	l.must(err)
+	stage.Must(l, err)
 	if n != int64(len(mail)) {
-		l.Fatalf("of a mail of %d bytes came %d", len(mail), n)
+		l.Fatalf("%d bytes came out of a mail of %d", n, len(mail))
 	}
 }
 
@@ -64,13 +64,13 @@ func (l *lab) copy(mail, buf []byte) {
 	s := spool.New("")
 	defer s.Close()
 	_, err := io.CopyBuffer(plainWriter{s}, plainReader{bytes.NewReader(mail)}, buf)
-	l.must(err)
+	stage.Must(l, err)
 	_, err = s.WriteTo(plainWriter{io.Discard})
-	l.must(err)
+	stage.Must(l, err)
 }
 
-// newsletter is as much as a spool keeps in memory, so that no disk hides the walk: a text, its
-// HTML, and the photographs that the HTML shows.
+// newsletter returns a mail that fits into a spool's memory, so that no disk hides the walk: a
+// text, its HTML, and the photographs that the HTML shows.
 func newsletter() []byte {
 	const line = "The quick brown fox jumps over the lazy dog, and the dog sleeps on.\r\n"
 	var b bytes.Buffer

@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// check compares one delivered copy with the letter that was sent. It returns the objects that the
-// copy has links to, and everything that is wrong.
+// check compares a delivered copy with the letter that was sent. It returns the copy's links, and
+// all errors.
 func (s *system) check(delivered servers.Mail, sent posted) (links []stage.Link, wrong error) {
 	stripped, err := servers.StripTrace(delivered.Data, sent.traces)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *system) check(delivered servers.Mail, sent posted) (links []stage.Link,
 		case err != nil:
 			errs = append(errs, fmt.Errorf("the link to object %s does not open: %w", link.CID, err))
 		case at < 0:
-			errs = append(errs, fmt.Errorf("object %s is none of its attachments: %d bytes", link.CID, len(content)))
+			errs = append(errs, fmt.Errorf("object %s is not one of its attachments: %d bytes", link.CID, len(content)))
 		default:
 			missing = slices.Delete(missing, at, at+1)
 		}

@@ -21,8 +21,8 @@ type fault struct {
 	lasts  time.Duration
 
 	way    stage.Way // of a trap on a wire
-	after  int64     // bytes that still pass it
-	answer bool      // the answer to a final dot is what does not pass
+	after  int64     // bytes that still pass
+	answer bool      // the trap waits for the answer to a final dot
 	share  float64   // of the letter that a client sends before it vanishes
 	direct bool      // the client speaks to Detach itself
 }
@@ -40,7 +40,7 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s %s, for %v", f.victim, f.kind, f.lasts.Round(time.Millisecond))
 }
 
-// The victims, beside the wires.
+// The victims, besides the wires.
 const (
 	theDetach  = "Detach"
 	theKubo    = "kubo"
@@ -48,7 +48,7 @@ const (
 	client     = "client"
 )
 
-// What happens to them.
+// The kinds of faults.
 const (
 	killed         = "killed"  // SIGKILL, then started again
 	stopped        = "stopped" // SIGTERM, then started again
@@ -60,12 +60,12 @@ const (
 	vanishAfterDot = "gone after its dot"
 )
 
-// acceptance is in Postfix's reply to a mail that it has accepted. A wire that breaks before it
-// leaves only the client's side without the news.
+// acceptance is in Postfix's reply to a mail that it has accepted. After a wire breaks before it,
+// only the client does not know that the mail is accepted.
 const acceptance = "queued as"
 
-// fortune says how often which faults happen to a victim. A kind that stands there twice is twice
-// as likely.
+// fortune says how often which faults happen to a victim. A kind that is listed twice is twice as
+// likely.
 type fortune struct {
 	victim      string
 	least, most time.Duration // from one fault to the next
@@ -83,8 +83,8 @@ var fortunes = []fortune{
 	{client, time.Second, 5 * time.Second, []string{vanishInData, vanishInData, vanishAfterDot}, 0},
 }
 
-// plan draws what will happen. Each victim's faults are drawn alone, so they are the same whatever
-// the other victims are.
+// plan draws the faults of a run. Each victim's faults are drawn independently of the other
+// victims.
 func plan(seed uint64, duration time.Duration, store string) map[string][]fault {
 	all := make(map[string][]fault)
 	for _, f := range fortunes {
@@ -133,55 +133,40 @@ func reach(r *rand.Rand, victim string, way stage.Way) int64 {
 	return int64(math.Exp2(6 + 16*size))
 }
 
-// happen lets a fault happen, and then starts again what the fault has ended.
+// happen lets a fault happen, and then undoes it.
 func (s *system) happen(ctx context.Context, f fault, l *load) {
-	var down, up func()
-	switch f.victim {
-	case theDetach:
-		down, up = s.harmDetach(f.kind)
-	case theKubo:
-		down, up = s.harmKubo(f.kind)
-	case thePostfix:
-		down, up = s.harmPostfix(f.kind)
-	case client:
+	if f.victim == client {
 		l.vanish(ctx, f)
 		return
-	default:
+	}
+	name := f.victim + " " + f.kind
+	harm, ok := s.harms()[name]
+	if !ok {
 		s.spring(f)
 		return
 	}
-	down()
-	s.count(f.victim + " " + f.kind)
+	harm.do()
+	s.count(name)
 	stage.Sleep(ctx, f.lasts)
 	if f.kind == frozen || s.Context().Err() == nil {
-		up()
+		harm.undo()
 	}
 }
 
-func (s *system) harmDetach(kind string) (down, up func()) {
+// harm is a fault of a server.
+type harm struct{ do, undo func() }
+
+// harms returns the faults of the servers by victim and kind.
+func (s *system) harms() map[string]harm {
 	signal := func(sig syscall.Signal) func() { return func() { s.detach.Signal(s, sig) } }
-	switch kind {
-	case frozen:
-		return signal(syscall.SIGSTOP), signal(syscall.SIGCONT)
-	case stopped:
-		return func() { s.detach.Terminate(s) }, s.startDetach
+	return map[string]harm{
+		theDetach + " " + killed:   {func() { s.detach.Kill(s) }, s.startDetach},
+		theDetach + " " + stopped:  {func() { s.detach.Terminate(s) }, s.startDetach},
+		theDetach + " " + frozen:   {signal(syscall.SIGSTOP), signal(syscall.SIGCONT)},
+		theKubo + " " + killed:     {s.kubo.Kill, s.kubo.Start},
+		theKubo + " " + stopped:    {s.kubo.Stop, s.kubo.Start},
+		theKubo + " " + frozen:     {s.kubo.Freeze, s.kubo.Thaw},
+		thePostfix + " " + killed:  {s.postfix.Kill, s.postfix.Start},
+		thePostfix + " " + stopped: {s.postfix.Stop, s.postfix.Start},
 	}
-	return func() { s.detach.Kill(s) }, s.startDetach
-}
-
-func (s *system) harmKubo(kind string) (down, up func()) {
-	switch kind {
-	case frozen:
-		return s.kubo.Freeze, s.kubo.Thaw
-	case stopped:
-		return s.kubo.Stop, s.kubo.Start
-	}
-	return s.kubo.Kill, s.kubo.Start
-}
-
-func (s *system) harmPostfix(kind string) (down, up func()) {
-	if kind == stopped {
-		return s.postfix.Stop, s.postfix.Start
-	}
-	return s.postfix.Kill, s.postfix.Start
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A seed stands for the same plan and the same letters on every machine, so that a finding can be
-// looked for again.
+// A seed gives the same plan and the same letters on every machine, so that a finding can be sought
+// again.
 func TestSameSeedIsTheSamePlan(t *testing.T) {
 	for seed := range uint64(20) {
 		one, two := plan(seed, 10*time.Minute, kubo), plan(seed, 10*time.Minute, kubo)

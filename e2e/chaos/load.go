@@ -3,18 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"testing/iotest"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// load is the senders and what they remember of each letter.
+// load has the senders' options and their record of each letter.
 type load struct {
 	s       *system
 	seed    uint64
@@ -41,11 +41,11 @@ type fate string
 const (
 	sending  fate = "not accepted yet" // it may arrive
 	accepted fate = "accepted"         // it must arrive
-	maybe    fate = "sent to its end by a client that did not wait for the answer"
-	never    fate = "left off in the middle"
+	maybe    fate = "sent completely by a client that did not wait for the answer"
+	never    fate = "sent in part"
 )
 
-// firstVanished: the letters of clients that vanish have numbers of their own.
+// firstVanished is the number of the first letter of a client that vanishes.
 const firstVanished = 1_000_000
 
 // patience is how long a letter may take, from its first try on: much longer than any fault.
@@ -55,7 +55,7 @@ func newLoad(s *system, o options) *load {
 	return &load{s: s, seed: o.seed, senders: o.senders, letters: make(map[int]*posted), vanished: firstVanished}
 }
 
-// run sends until ctx ends, and every letter that was begun until it is accepted.
+// run sends until ctx ends and the letters under way are accepted.
 func (l *load) run(ctx context.Context) {
 	senders := make([]func(), l.senders)
 	for n := range senders {
@@ -70,7 +70,7 @@ func (l *load) run(ctx context.Context) {
 	l.s.Together(senders...)
 }
 
-// post writes a letter down.
+// post records a letter.
 func (l *load) post(m letter, f fate, traces int) *posted {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,15 +150,8 @@ func (s *slow) Read(p []byte) (int, error) {
 	return s.r.Read(p[:min(len(p), slowChunk)])
 }
 
-var errVanished = errors.New("the client has vanished")
-
-// failing is the reader of a client that vanishes.
-type failing struct{}
-
-func (failing) Read([]byte) (int, error) { return 0, errVanished }
-
-// vanish is a client that sends a part of a letter, or all of it, and goes before it gets an
-// answer. It talks to Postfix, or in one case of three to Detach itself.
+// vanish is a client that sends a letter or a part of it, and leaves before the answer. It talks to
+// Postfix, or in one case of three to Detach itself.
 func (l *load) vanish(ctx context.Context, f fault) {
 	l.mu.Lock()
 	id := l.vanished
@@ -179,7 +172,7 @@ func (l *load) vanish(ctx context.Context, f fault) {
 	defer release()
 	data := paced(m)
 	if f.kind == vanishInData {
-		data = io.MultiReader(io.LimitReader(data, int64(f.share*float64(len(m.data)-1))), failing{})
+		data = io.MultiReader(io.LimitReader(data, int64(f.share*float64(len(m.data)-1))), iotest.ErrReader(io.ErrClosedPipe))
 	}
 	if reply, err := c.Begin(stage.Stream(nil)); err != nil || !strings.HasPrefix(reply, "354") {
 		return
@@ -197,9 +190,8 @@ func (l *load) vanish(ctx context.Context, f fault) {
 func (l *load) find(id int) (posted, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, ok := l.letters[id]
-	if !ok {
-		return posted{}, false
+	if p, ok := l.letters[id]; ok {
+		return *p, true
 	}
-	return *p, true
+	return posted{}, false
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// letter is one mail. It is made from the seed and its number alone, so its bytes need not be kept.
+// letter is one mail. The seed and its number determine it, so its bytes need not be kept.
 type letter struct {
 	id     int
 	data   []byte
 	sum    string   // SHA-256, in hex
-	files  []string // the same, of the attachments that are to be detached
-	ending string   // what even the rewritten mail ends with; empty if all of it is replaced
+	files  []string // the same, of the attachments that Detach must take out
+	ending string   // the end of the mail, also when rewritten; empty if the whole mail is replaced
 	pace   time.Duration
 }
 
@@ -27,8 +27,8 @@ const (
 	maxFile = 4 << 20
 )
 
-// compose makes a letter. About three in five have files that are taken out; the others pass as
-// they are, some of them with large parts that must not be touched.
+// compose makes a letter. About three in five have files that are taken out. The others pass
+// unchanged, some with large parts that must stay.
 func compose(seed uint64, id int) letter {
 	c := &composer{rand: rand.New(rand.NewPCG(seed, uint64(id))), letter: letter{id: id}}
 	c.header()
@@ -72,7 +72,7 @@ func (c *composer) header() {
 
 var messageID = regexp.MustCompile(`(?m)^Message-ID: <(\d+)@chaos\.example>\r$`)
 
-// idOf finds out which letter a delivered mail is a copy of.
+// idOf returns the number of the letter that a delivered mail is a copy of.
 func idOf(mail []byte) (int, bool) {
 	head, _, _ := bytes.Cut(mail, []byte("\r\n\r\n"))
 	m := messageID.FindSubmatch(append(head, '\r', '\n'))
@@ -90,7 +90,8 @@ func (c *composer) open(subtype string) {
 
 func (c *composer) next(header string) { c.add("--=_%d\r\n%s\r\n", c.letter.id, header) }
 
-// end closes the multipart. What follows belongs to no part, so it arrives only if everything does.
+// end closes the multipart. The epilogue belongs to no part, so it shows that the whole mail
+// arrived.
 func (c *composer) end() {
 	c.letter.ending = fmt.Sprintf("--=_%d--\r\nend of letter %d\r\n", c.letter.id, c.letter.id)
 	c.add("%s", c.letter.ending)
@@ -101,7 +102,7 @@ const (
 	htmlHeader = "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
 )
 
-// text has dots at the beginnings of lines, and empty lines, which a mail server could get wrong.
+// text adds lines that begin with dots, and empty lines, which a mail server could get wrong.
 func (c *composer) text() {
 	c.add("Grüße,\r\n\r\n.\r\n..dots\r\n.\r\n\r\n")
 	for range c.rand.IntN(40) {
@@ -123,7 +124,7 @@ func (c *composer) alternative() {
 	c.end()
 }
 
-// signed has a file that the signature is over: it stays.
+// signed has a file under a signature: it stays.
 func (c *composer) signed() {
 	c.open("signed; protocol=\"application/pgp-signature\"; micalg=pgp-sha256")
 	c.file(c.size())
@@ -132,8 +133,8 @@ func (c *composer) signed() {
 	c.end()
 }
 
-// broken has a file whose encoding goes wrong near its end, when most of it is stored already: it
-// is put back.
+// broken has a file whose encoding goes wrong at its end, when most of it is stored: it is put
+// back.
 func (c *composer) broken() {
 	c.open("mixed")
 	c.next(textHeader)
@@ -185,7 +186,7 @@ func (c *composer) size() int {
 	return int(minFile * math.Exp(c.rand.Float64()*math.Log(float64(maxFile)/minFile)))
 }
 
-// base64 adds so many bytes of noise, in lines as mail programs write them.
+// base64 adds so many bytes of noise, in lines as mail programs write them, and returns their hash.
 func (c *composer) base64(size int) string {
 	noise := make([]byte, size)
 	var key [32]byte

@@ -1,20 +1,20 @@
-// Command chaos holds Detach to its first promise while everything around it breaks: no mail is
-// lost, none is delivered in part, and no link leads nowhere.
+// Command chaos checks Detach's first promise while everything around it breaks: no mail is lost or
+// delivered in part, and every link opens.
 //
 //	go run ./e2e/chaos [-seed N] [-duration 1m] [-store embedded|kubo|both] [-v]
 //
-// A mail that the front Postfix has accepted (250) arrives at least once. A copy without links is,
-// byte for byte, what was sent. A copy with links, and every copy of it, is whole: each link opens
-// on the gateway and gives an attachment of that mail, none is missing, and the original comes back
-// exactly. A mail whose sender has vanished inside DATA arrives nowhere. At the end the store holds
-// nothing that the ledger does not know.
+// A mail that the front Postfix has accepted (250) arrives at least once. A copy without links is
+// byte for byte the mail that was sent. Every copy with links is whole: each link opens on the
+// gateway and gives an attachment of that mail, no attachment is missing, and the original comes
+// back exactly. A mail whose sender has vanished inside DATA never arrives. At the end the ledger
+// knows every object in the store.
 //
 // Everything is real: senders → Postfix → Detach, built from this tree → Postfix → a mailbox that
 // keeps every byte, with the embedded store or a real kubo. Between Postfix and Detach, Detach and
 // Postfix, Detach and kubo is a wire that can be cut at any byte. As a mail server's queue does,
 // the senders try again after 4xx or a lost connection until they get 250. The faults are drawn
-// from the seed before the run, so the same seed is the same schedule. What a fault hits depends on
-// the machine, so no two runs are the same.
+// from the seed before the run, so the same seed gives the same schedule. The machine decides what
+// a fault hits, so two runs are never the same.
 package main
 
 import (
@@ -53,16 +53,16 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-// run returns the exit code: 0 nothing was wrong, 1 something was, 2 wrong usage.
+// run returns the exit code: 0 without findings, 1 with findings, 2 for wrong usage.
 func run(ctx context.Context, args []string) int {
 	var o options
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "what mails and faults are drawn from")
+	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "the seed of mails and faults")
 	flags.DurationVar(&o.duration, "duration", time.Minute, "how long there is load, for each store")
 	flags.StringVar(&o.store, "store", both, "embedded, kubo or both")
 	flags.IntVar(&o.senders, "senders", 6, "how many send side by side")
 	flags.BoolVar(&o.race, "race", false, "build Detach with the race detector")
-	flags.BoolVar(&o.verbose, "v", false, "say every fault as it happens")
+	flags.BoolVar(&o.verbose, "v", false, "print every fault as it happens")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -116,15 +116,14 @@ func play(ctx context.Context, o options, store string) bool {
 		}
 		fmt.Println("WRONG:", finding)
 	}
-	fmt.Println("all that is left of the run is in", dir)
+	fmt.Println("the files of the run are in", dir)
 	return false
 }
 
 // maxShown is how many findings are printed: the first tell more than the last.
 const maxShown = 20
 
-// perform starts everything, sends load and lets faults happen, ends both, and checks what has
-// become of the mails.
+// perform starts everything, sends load and lets faults happen, ends both, and checks the mails.
 func perform(p *stage.Program, o options, store string) {
 	var flags []string
 	if o.race {
@@ -138,11 +137,7 @@ func perform(p *stage.Program, o options, store string) {
 	began := time.Now()
 	during, end := context.WithTimeout(p.Context(), o.duration)
 	defer end()
-	p.Together(
-		func() { l.run(during) },
-		func() { d.run(during) },
-		func() { s.suffer(during, plan(o.seed, o.duration, store), l) },
-	)
+	p.Together(func() { l.run(during) }, func() { d.run(during) }, func() { s.suffer(during, plan(o.seed, o.duration, store), l) })
 	if p.Context().Err() != nil {
 		return
 	}

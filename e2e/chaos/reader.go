@@ -11,9 +11,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// reader is a recipient who opens links while everything breaks. A download may fail if the
-// recipient can see it: by a status of 5xx, or by an end before its length. The gateway must
-// neither answer that there is no such file nor give another one.
+// reader is a recipient who opens links while everything breaks. A download may fail visibly: by a
+// status of 5xx, or by an end before its length. The gateway must never answer that the file does
+// not exist, and never give another file.
 type reader struct {
 	s *system
 	l *load
@@ -38,7 +38,7 @@ func (d *reader) run(ctx context.Context) {
 		sent, _ := d.l.find(id)
 		links := d.s.python.Parse(d.s, mail.Data).AnyLinks()
 		if len(links) == 0 {
-			continue // what is wrong with the mail itself is found at the end
+			continue // the end of the run checks the mail itself
 		}
 		d.read(ctx, links[d.r.IntN(len(links))], sent)
 	}
@@ -55,11 +55,11 @@ func (d *reader) read(ctx context.Context, link stage.Link, sent posted) {
 		d.failed++
 	case link.All:
 		if files, err := stage.Unzip(content); err != nil || !slices.Equal(files, sent.files) {
-			d.s.Errorf("letter %d: during the run object %s was no ZIP of its attachments: %d bytes, %v", sent.id, link.CID, len(content), err)
+			d.s.Errorf("letter %d: during the run object %s was not the ZIP of its attachments: %d bytes, %v", sent.id, link.CID, len(content), err)
 		}
 		d.opened++
 	case !slices.Contains(sent.files, stage.SHA256(content)):
-		d.s.Errorf("letter %d: during the run object %s was none of its attachments: %d bytes", sent.id, link.CID, len(content))
+		d.s.Errorf("letter %d: during the run object %s was not one of its attachments: %d bytes", sent.id, link.CID, len(content))
 	default:
 		d.opened++
 	}

@@ -33,7 +33,7 @@ const (
 	toKubo    = "wire to kubo"
 )
 
-// Postfix tries again soon after a fault is over, since waiting is not what is tested here.
+// impatient makes Postfix try again soon after a fault.
 const impatient = "minimal_backoff_time = 1s\nmaximal_backoff_time = 5s\n"
 
 // build starts everything.
@@ -62,7 +62,7 @@ func (s *system) startDetach() {
 	s.detach.Await(s)
 }
 
-// spring sets a trap on a wire that does what a fault says.
+// spring sets a fault's trap on a wire.
 func (s *system) spring(f fault) {
 	t := stage.Trap{After: f.after}
 	what := f.victim + " " + f.kind
@@ -81,12 +81,10 @@ func (s *system) spring(f fault) {
 	s.wires[f.victim].Set(f.way, t)
 }
 
-// keepLog saves Postfix's log from being removed with it, if something went wrong.
+// keepLog saves Postfix's log after an error.
 func (s *system) keepLog() {
 	if s.Failed() {
-		if err := os.WriteFile(filepath.Join(s.Dir, "postfix.log"), []byte(s.postfix.Log()), 0o600); err != nil {
-			s.Error(err)
-		}
+		stage.Must(s, os.WriteFile(filepath.Join(s.Dir, "postfix.log"), []byte(s.postfix.Log()), 0o600))
 	}
 }
 
@@ -96,9 +94,8 @@ func (s *system) count(what string) {
 	s.counts[what]++
 }
 
-// calmDown lets everything that was accepted arrive, once there are no more faults. Then Detach
-// starts once more, as it would after a crash: so everything that is looked at afterwards has
-// survived that too.
+// calmDown waits, after the last fault, until all accepted mail has arrived. Then it restarts
+// Detach, so that the final checks see what survives a restart.
 func (s *system) calmDown() {
 	servers.Eventually(s, patience, "Postfix to deliver what it has accepted", func() bool {
 		return s.postfix.Waiting() == 0 || s.Context().Err() != nil
@@ -107,8 +104,8 @@ func (s *system) calmDown() {
 	s.startDetach()
 }
 
-// suffer lets the faults of the plan happen, each of them to its victim as soon as the one before
-// is over, until ctx ends. At the end everything stands again.
+// suffer lets the faults of the plan happen until ctx ends, each as soon as its victim's last fault
+// is over. At the end everything runs again.
 func (s *system) suffer(ctx context.Context, plan map[string][]fault, l *load) {
 	began := time.Now()
 	var victims []func()

@@ -14,21 +14,21 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
-// verdict is what is found at the end.
+// verdict has the results of a run.
 type verdict struct {
 	accepted, delivered, copies int
-	maybe                       int // delivered, and nobody waited for the answer
+	maybe                       int // delivered, and the client did not wait for the answer
 	withLinks                   int // copies
 	opened                      int // links
 	lost, damaged               int
-	stored, unused              int      // objects; of them those that no delivered mail has a link to
-	leftovers                   []string // what is stored and not in the ledger
+	stored, unused              int      // objects, and objects without a link in a delivered mail
+	leftovers                   []string // stored and not in the ledger
 }
 
 // verifiers open the links side by side.
 const verifiers = 4
 
-// verify looks at every letter, at every copy that was delivered, and at the store.
+// verify checks every letter, every delivered copy, and the store.
 func verify(s *system, l *load) *verdict {
 	v := &verdict{}
 	arrived := make(map[int]int)
@@ -62,8 +62,7 @@ func verify(s *system, l *load) *verdict {
 	return v
 }
 
-// checkAll checks the copies, counts them for each letter, and returns the objects that they have
-// links to.
+// checkAll checks the copies, counts them for each letter, and returns the objects they link to.
 func (v *verdict) checkAll(s *system, l *load, copies []servers.Mail, arrived map[int]int) map[string]bool {
 	used := make(map[string]bool)
 	var mu sync.Mutex
@@ -94,7 +93,7 @@ func (v *verdict) checkAll(s *system, l *load, copies []servers.Mail, arrived ma
 	return used
 }
 
-// take counts what a copy has links to.
+// take counts a copy's links.
 func (v *verdict) take(links []stage.Link, used map[string]bool) {
 	for _, link := range links {
 		used[link.CID] = true
@@ -103,13 +102,13 @@ func (v *verdict) take(links []stage.Link, used map[string]bool) {
 	v.opened += len(links)
 }
 
-// checkCopy checks one copy, and that it may have been delivered.
+// checkCopy checks one copy, and whether it could be delivered at all.
 func (s *system) checkCopy(l *load, delivered servers.Mail) (int, []stage.Link, error) {
 	id, ok := idOf(delivered.Data)
 	sent, known := l.find(id)
 	switch {
 	case !ok || !known:
-		return -1, nil, fmt.Errorf("nobody has sent it: %.300q", delivered.Data)
+		return -1, nil, fmt.Errorf("no client has sent it: %.300q", delivered.Data)
 	case sent.fate == never:
 		return id, nil, fmt.Errorf("its client has vanished inside DATA, after a part of its %d bytes", sent.size)
 	}
@@ -117,7 +116,7 @@ func (s *system) checkCopy(l *load, delivered servers.Mail) (int, []stage.Link, 
 	return id, links, err
 }
 
-// keep saves a copy that is damaged, and returns where.
+// keep saves a damaged copy, and returns its path.
 func (s *system) keep(n int, mail []byte) string {
 	path := filepath.Join(s.Dir, fmt.Sprintf("damaged-%d.eml", n))
 	if err := os.WriteFile(path, mail, 0o600); err != nil {
@@ -126,8 +125,8 @@ func (s *system) keep(n int, mail []byte) string {
 	return path
 }
 
-// leftovers is what the store holds and the ledger does not know, and what was begun and never
-// finished. Detach deletes both as soon as it has started.
+// leftovers returns objects that the ledger does not know, and unfinished ones. Detach deletes both
+// as soon as it has started.
 func (s *system) leftovers() []string {
 	var left []string
 	for deadline := time.Now().Add(servers.Patience); ; {
