@@ -1,6 +1,5 @@
-// Opens the link to all of a mail's files as a recipient does, in the system's own Chromium, and
-// goes from page to page. What it is told comes in as JSON on stdin, what was seen goes out as JSON
-// on stdout:
+// Opens the link to all of a mail's files as a recipient does, in the system's own Chromium, and goes
+// from page to page. The input is JSON on stdin, the output JSON on stdout:
 //
 //   told:  {all, single (the link to one of the files), device: "desktop" | "phone", dark: true | false, zip, again (where to
 //          save what is downloaded), screenshots (the beginning of their paths)}
@@ -9,21 +8,16 @@
 //          in a tab of its own; menu: the address that the menu would copy; alone: {all, text} of the single file's page;
 //          requests, complaints}
 
-import { launch, listen, patience, told, views } from "./browser.mjs";
+import { answerIn, ready, views } from "./browser.mjs";
 
-const { all, single, device, dark, zip, again, screenshots } = await told();
 const seen = { requests: [], complaints: [] };
 
-const browser = await launch();
-
 function watch(page) {
-  page.setDefaultTimeout(patience);
   page.on("request", (request) => seen.requests.push(request.method() + " " + request.url()));
-  listen(page, seen.complaints);
-  return page;
+  return ready(page, seen.complaints);
 }
 
-const ready = (page) => page.locator("html[data-state=ready] #all:not([hidden])").waitFor();
+const listed = (page) => page.locator("html[data-state=ready] #all:not([hidden])").waitFor();
 
 const files = (page) =>
   page.locator("#files li").evaluateAll((lines) =>
@@ -36,7 +30,7 @@ const files = (page) =>
   );
 
 async function filePage(page) {
-  await ready(page);
+  await listed(page);
   return {
     address: page.url(),
     title: await page.title(),
@@ -51,11 +45,11 @@ async function save(page, button, path) {
   return download.suggestedFilename();
 }
 
-try {
+async function walk({ all, single, device, dark, zip, again, screenshots }, browser) {
   const context = await browser.newContext({ ...views[device], locale: "en-GB", colorScheme: dark ? "dark" : "light" });
   const page = watch(await context.newPage());
   await page.goto(all);
-  await ready(page);
+  await listed(page);
   seen.title = await page.title();
   seen.button = await page.locator("#go").innerText();
   seen.files = await files(page);
@@ -80,14 +74,14 @@ try {
   seen.other = await filePage(page);
   await page.locator("#up").click();
   await page.waitForURL(all);
-  await ready(page);
+  await listed(page);
 
   await page.goto(single);
   await page.locator("html[data-state=ready]").waitFor();
   seen.alone = { all: await page.locator("#all").isVisible(), text: await page.content() };
-} catch (error) {
-  seen.error = String(error);
-} finally {
-  await browser.close();
 }
-process.stdout.write(JSON.stringify(seen));
+
+await answerIn(async (told, browser) => {
+  await walk(told, browser).catch((error) => (seen.error = String(error)));
+  return seen;
+});

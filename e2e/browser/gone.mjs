@@ -1,19 +1,17 @@
-// Opens links in the system's own Chromium and decrypts there, and has the browser end its service
-// workers in the middle, as it does when it is short of memory. A list of visits comes in as JSON
-// on stdin, a list of what was seen goes out as JSON on stdout:
+// Opens links in the system's own Chromium, decrypts there, and ends the browser's service workers in
+// the middle, as the browser does when memory is short. The input is a list of visits as JSON on stdin,
+// the output a list of what was seen as JSON on stdout:
 //
 //   visit:  {link, locale, screenshot}
 //   seen:   {before, after (what the page says of how it goes), failure (what the browser says of the download), complaints, error}
 
-import { launch, listen, patience, told } from "./browser.mjs";
+import { answerIn, ready } from "./browser.mjs";
 
 async function visit(browser, { link, locale, screenshot }) {
   const seen = { before: "", after: "", failure: "", complaints: [], error: "" };
   const context = await browser.newContext({ locale, viewport: { width: 390, height: 844 } });
   try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(patience);
-    listen(page, seen.complaints);
+    const page = ready(await context.newPage(), seen.complaints);
     await page.goto(link);
     await page.locator("#here summary").click();
     const progress = page.locator("#progress");
@@ -36,12 +34,4 @@ async function visit(browser, { link, locale, screenshot }) {
   return seen;
 }
 
-const visits = await told();
-const browser = await launch();
-let seen;
-try {
-  seen = await Promise.all(visits.map((v) => visit(browser, v)));
-} finally {
-  await browser.close();
-}
-process.stdout.write(JSON.stringify(seen));
+await answerIn((visits, browser) => Promise.all(visits.map((v) => visit(browser, v))));

@@ -1,21 +1,19 @@
-// Opens links in the system's own Chromium, each in a browser of its own, decrypts there, and
-// weighs the browser meanwhile. A list of visits comes in as JSON on stdin, a list of what was seen
-// goes out as JSON on stdout:
+// Opens links in the system's own Chromium, each in a browser of its own, decrypts there, and measures
+// the browser's memory. The input is a list of visits as JSON on stdin, the output a list of what was
+// seen as JSON on stdout:
 //
 //   visit:  {link}
 //   seen:   {says (the page, at the end), sha256, size, before, peak (bytes of memory of all the browser's processes), samples, seconds,
 //           complaints, error}
 
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { launch, listen, patience, told } from "./browser.mjs";
+import { answer, hashed, inTurn, launch, patience, ready } from "./browser.mjs";
 
-// What all processes below this one have in memory: of what they share, each has its share (Pss).
+// weigh returns the memory of all processes below this one. Shared memory counts once (Pss).
 async function weigh() {
   const children = new Map();
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => ""); // one that has ended meanwhile
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => ""); // a process that has ended
     const parent = Number(stat.slice(stat.lastIndexOf(")")).split(" ")[2]);
     children.set(parent, [...(children.get(parent) || []), Number(pid)]);
   }
@@ -29,23 +27,11 @@ async function weigh() {
   return sum;
 }
 
-async function hashed(path) {
-  const hash = createHash("sha256");
-  let size = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
-    hash.update(chunk);
-    size += chunk.length;
-  }
-  return { size, sha256: hash.digest("hex") };
-}
-
 async function visit({ link }) {
   const seen = { says: "", sha256: "", size: 0, before: 0, peak: 0, samples: 0, seconds: 0, complaints: [], error: "" };
   const browser = await launch();
   try {
-    const page = await (await browser.newContext({ locale: "en-GB" })).newPage();
-    page.setDefaultTimeout(patience);
-    listen(page, seen.complaints);
+    const page = ready(await (await browser.newContext({ locale: "en-GB" })).newPage(), seen.complaints);
     await page.goto(link);
     await page.locator("#here summary").click();
     seen.before = await weigh();
@@ -71,6 +57,4 @@ async function visit({ link }) {
   return seen;
 }
 
-const seen = [];
-for (const v of await told()) seen.push(await visit(v));
-process.stdout.write(JSON.stringify(seen));
+await answer((visits) => inTurn(visits, visit));

@@ -1,7 +1,6 @@
-// Looks at pages as recipients see them, in the system's own Chromium or, with the argument
-// firefox, Firefox: what they say, whether they fit the screen, what they weigh, and what axe finds
-// wrong for people who cannot see them well. A list of looks comes in as JSON on stdin, one of what
-// was seen goes out.
+// Looks at pages as recipients see them, in the system's own Chromium or, with the argument firefox,
+// Firefox: their text, whether they fit the screen, their size, and axe's findings for people who cannot
+// see them well. The input is a list of looks as JSON on stdin, the output a list of what was seen.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
 //           forwarded (X-Forwarded-For), view (open the frame), screenshot}
@@ -10,13 +9,13 @@
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { launch, listen, patience, told, views } from "./browser.mjs";
+import { answerIn, inTurn, ready, views } from "./browser.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-// What the viewer of PDF files shows: the number of pages, what the first and the last say and
-// whether something is drawn on them, and how many of them take memory. Or what it says in their
-// stead.
+// drawnPages returns what the viewer of PDF files shows: the number of pages, the text of the first and
+// the last and whether something is drawn on them, and how many take memory. Without pages it returns
+// the viewer's message.
 async function drawnPages() {
   const until = async (seen) => {
     for (const end = Date.now() + 20_000; !seen() && Date.now() < end; ) await new Promise((r) => setTimeout(r, 50));
@@ -39,7 +38,7 @@ async function drawnPages() {
   return looked.join("; ") + `; ${document.querySelectorAll("canvas").length < 6 ? "few" : "many"} in memory`;
 }
 
-// What the page's frame shows once it is loaded, and as whom.
+// inFrame returns what the page's frame shows once it is loaded, and the frame's origin.
 async function inFrame(page) {
   await page.locator("#view summary").click();
   const frame = await (await page.locator("iframe[name=view]").elementHandle()).contentFrame();
@@ -53,8 +52,8 @@ async function inFrame(page) {
   return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
 }
 
-// The icon of the page's file: its kind, what is drawn for that, and whether it stays on its sheet
-// and out of what is read aloud.
+// drawn returns the icon of the page's file: its kind, its drawing, whether that stays on its sheet, and
+// whether it is hidden from screen readers.
 function drawn() {
   const icon = document.querySelector(".icon");
   if (!icon) return null;
@@ -70,13 +69,11 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
   });
   try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(patience);
-    page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
     const complaints = [];
-    listen(page, complaints);
+    const page = ready(await context.newPage(), complaints);
+    page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
     let response = await page.goto(url);
-    // Now and then a request is allowed, also from an address that asks too often.
+    // Some requests are allowed even from an address that makes too many.
     for (let tries = 0; forwarded && response.status() === 200 && tries < 50; tries++) {
       seen.requests.length = 0;
       response = await page.reload();
@@ -94,7 +91,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     seen.wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
     seen.small = await page.evaluate(() => [...document.querySelectorAll("button, input, summary, a")].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 24).map((e) => e.textContent));
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
-    seen.complaints = complaints.slice(); // axe makes some of its own: it speaks to the frame, which has no origin
+    seen.complaints = complaints.slice(); // axe causes more: it speaks to the frame, which has no origin
     await page.evaluate(axe);
     const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
     seen.violations = found.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html).join(" | ").slice(0, 300));
@@ -106,12 +103,4 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
   return seen;
 }
 
-const looks = await told();
-const browser = await launch();
-const seen = [];
-try {
-  for (const l of looks) seen.push(await look(browser, l));
-} finally {
-  await browser.close();
-}
-process.stdout.write(JSON.stringify(seen));
+await answerIn((looks, browser) => inTurn(looks, (l) => look(browser, l)));

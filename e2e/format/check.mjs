@@ -1,12 +1,12 @@
-// A second decoder of docs/format.md, written from the specification: npm's jose for meta.jwe, Node's crypto
-// for the rest, and the few lines of CID, dag-pb and base58 that it takes. It goes through docs/vectors and
-// has to come to the same end with each of them.
+// A second decoder of docs/format.md, written from the specification: npm's jose for meta.jwe, Node's
+// crypto for the rest, and a few lines for CID, dag-pb and base58. Each vector of docs/vectors must have
+// its expected outcome.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { createDecipheriv, createHash, hkdfSync, webcrypto } from 'node:crypto'
 import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
 
-globalThis.crypto ??= webcrypto // which jose uses, and Node 18, as Debian 12 has it, does not show by itself
+globalThis.crypto ??= webcrypto // jose uses it, and Node 18, as in Debian 12, does not define it
 
 const dir = new URL('../../docs/vectors/', import.meta.url)
 const read = name => JSON.parse(readFileSync(new URL(name, dir), 'utf8'))
@@ -62,14 +62,14 @@ function parseLink(link) {
   return { cid, fragment: decodeMultibase58(fragment), all, base: head.slice(0, head.lastIndexOf('/')) }
 }
 
-// Section "Object": no byte of a block before its hash.
+// Section "Object": a block's hash is checked before any byte is used.
 function verified(store, cid) {
   const data = store.get(cid.toString('hex')) ?? refuse('not found')
   if (!sha256(data).equals(cid.subarray(4))) refuse('corrupt')
   return data
 }
 
-// A protocol buffers message as a list of its fields: varints and byte strings are all that dag-pb has.
+// protobuf returns the fields of a message. dag-pb has varints and byte strings only.
 function protobuf(data) {
   const fields = []
   let at = 0
@@ -100,7 +100,7 @@ function entries(directory) {
   const links = node.filter(f => f[0] === 2).map(f => protobuf(f[1]))
   const map = new Map(links.map(l => [field(l, 2).toString(), field(l, 1)]))
   if (links.length !== 2 || !map.has('data') || !map.has('meta.jwe')) refuse('corrupt')
-  for (const cid of map.values()) if (prefix(cid) !== rawPrefix) refuse('corrupt') // these are all of one block
+  for (const cid of map.values()) if (prefix(cid) !== rawPrefix) refuse('corrupt') // the vectors' files have one block
   return map
 }
 
@@ -159,20 +159,27 @@ function want(what, got, expected) {
   console.error(`${what}: got ${got}, want ${expected}`)
 }
 
+// outcome compares the outcome of a vector, and if it decodes, calls compare.
+async function outcome(name, expect, decode, compare) {
+  try {
+    const got = await decode()
+    want(name, 'ok', expect)
+    compare(got)
+  } catch (e) {
+    if (!(e instanceof Refused)) throw e
+    want(name, e.message, expect)
+  }
+}
+
 async function checkObject(name) {
   const v = read(name)
-  try {
-    const o = await open(v)
-    want(name, 'ok', v.expect)
+  await outcome(name, v.expect, () => open(v), o => {
     want(`${name}: key`, o.key.toString('hex'), v.key)
     want(`${name}: share`, o.share.toString('hex'), decodeMultibase58(v.share).toString('hex'))
     want(`${name}: meta`, JSON.stringify(o.meta), JSON.stringify(v.meta))
     want(`${name}: attachment`, o.attachment.toString('base64'), v.attachment)
     want(`${name}: sha256`, sha256(o.attachment).toString('hex'), o.meta.sha256)
-  } catch (e) {
-    if (!(e instanceof Refused)) throw e
-    want(name, e.message, v.expect)
-  }
+  })
 }
 
 function checkKeystream({ key, streams }) {
@@ -185,7 +192,7 @@ function checkKeystream({ key, streams }) {
   }
 }
 
-// Of data, only what fits into one block: its CID is the hash of the key stream.
+// Data of one block has the key stream's hash as its CID.
 function checkData({ key, files }) {
   for (const { size, cid } of files.filter(f => f.size <= 1 << 20)) {
     const data = decrypt(Buffer.from(key, 'hex'), Buffer.alloc(size))
@@ -215,6 +222,14 @@ function crc32c(data) {
   return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0')
 }
 
+function parseJSON(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    refuse('invalid')
+  }
+}
+
 const whole = (n, from) => { if (!Number.isInteger(n) || n < from) refuse('invalid') }
 
 function encode({ encoding, lines = [], tail = '' }, content, room) {
@@ -240,12 +255,7 @@ function encode({ encoding, lines = [], tail = '' }, content, room) {
 
 function restore(skeleton, attachments) {
   const newline = skeleton.indexOf(10)
-  let head
-  try {
-    head = JSON.parse(skeleton.subarray(0, newline < 0 ? 0 : newline).toString())
-  } catch {
-    refuse('invalid')
-  }
+  const head = parseJSON(skeleton.subarray(0, newline < 0 ? 0 : newline).toString())
   if (head.version !== 1) refuse('invalid')
   whole(head.size, 0)
   const rest = skeleton.subarray(newline + 1), pieces = [], seen = new Set()
@@ -269,27 +279,17 @@ function restore(skeleton, attachments) {
   return message
 }
 
-function checkSkeleton({ why, skeleton, attachments, expect, message = '' }) {
-  try {
-    const got = restore(Buffer.from(skeleton ?? '', 'base64'), attachments)
-    want(`skeleton, ${why}`, 'ok', expect)
-    want(`skeleton, ${why}: message`, got.toString('base64'), message)
-  } catch (e) {
-    if (!(e instanceof Refused)) throw e
-    want(`skeleton, ${why}`, e.message, expect)
-  }
+async function checkSkeleton({ why, skeleton, attachments, expect, message = '' }) {
+  const name = `skeleton, ${why}`
+  await outcome(name, expect, () => restore(Buffer.from(skeleton ?? '', 'base64'), attachments),
+    got => want(`${name}: message`, got.toString('base64'), message))
 }
 
 // Section "The list of a mail's files".
 function readList(text) {
   const size = s => new TextEncoder().encode(s).length
   if (size(text) > 1 << 20) refuse('invalid')
-  let list
-  try {
-    list = JSON.parse(text)
-  } catch {
-    refuse('invalid')
-  }
+  const list = parseJSON(text)
   if (list.version !== 1 || !Array.isArray(list.files) || list.files.length < 2 || list.files.length > 1000) refuse('invalid')
   const seen = new Set(), bases = new Set()
   return list.files.map(({ link, name, type, size: bytes, crc32 }) => {
@@ -305,15 +305,9 @@ function readList(text) {
   })
 }
 
-function checkList({ why, list, expect, files }) {
-  try {
-    const got = readList(list)
-    want(`list, ${why}`, 'ok', expect)
-    want(`list, ${why}: files`, JSON.stringify(got), JSON.stringify(files))
-  } catch (e) {
-    if (!(e instanceof Refused)) throw e
-    want(`list, ${why}`, e.message, expect)
-  }
+async function checkList({ why, list, expect, files }) {
+  const name = `list, ${why}`
+  await outcome(name, expect, () => readList(list), got => want(`${name}: files`, JSON.stringify(got), JSON.stringify(files)))
 }
 
 const objects = readdirSync(dir).filter(name => name.startsWith('object-'))
@@ -329,11 +323,9 @@ for (const v of read('links.json').filter(v => v.comment.endsWith('as it is writ
   want('link: all', all, v.all ?? false)
 }
 const lists = read('files.json')
-lists.forEach(checkList)
-if (lists.length === 0) want('vectors of lists', 0, 'some')
+for (const v of lists) await checkList(v)
 const skeletons = read('skeleton.json')
-skeletons.forEach(checkSkeleton)
-if (skeletons.length === 0) want('skeleton vectors', 0, 'some')
-if (objects.length === 0) want('object vectors', 0, 'some')
+for (const v of skeletons) await checkSkeleton(v)
+for (const [name, all] of Object.entries({ objects, skeletons, lists })) if (all.length === 0) want(`vectors: ${name}`, 0, 'some')
 console.log(`${objects.length} objects, ${skeletons.length} skeletons, ${lists.length} lists, ${failures} failures`)
 process.exitCode = failures === 0 ? 0 : 1

@@ -1,7 +1,7 @@
 """Takes mails apart with Python's email package, which shares no code with Detach.
 
-One JSON object a line comes in, {"mail": base64}, and one goes out: the leaves of the mail's tree, with the SHA-256
-of what each one decodes to, and the text of those that are text.
+The input is one JSON object a line, {"mail": base64}. The output is one for each: the leaves of the
+mail's tree, with the SHA-256 of each decoded leaf, and the text of text leaves.
 """
 
 import base64
@@ -16,7 +16,7 @@ import sys
 
 
 class Mail(email.message.Message):
-    """A mail in which Python sees what every mail program sees."""
+    """A mail that Python reads as mail programs do."""
 
     def get_boundary(self, failobj=None):
         """Unfolds a boundary that was folded within its quotes (RFC 5322, 2.2.3)."""
@@ -24,7 +24,7 @@ class Mail(email.message.Message):
         return re.sub(r"\r?\n(?=[ \t])", "", boundary) if boundary else boundary
 
     def get(self, name, failobj=None):
-        """Takes `base64 `, with a blank behind it, for base64."""
+        """Reads `base64 `, with a blank at its end, as base64."""
         value = super().get(name, failobj)
         return value.strip() if name == "content-transfer-encoding" and value else value
 
@@ -32,7 +32,7 @@ class Mail(email.message.Message):
 def header(value):
     try:
         return str(email.header.make_header(email.header.decode_header(value)))
-    except Exception:  # real headers make every error there is; the raw text serves as well
+    except Exception:  # real headers cause all kinds of errors; the raw text is good enough
         return str(value)
 
 
@@ -58,7 +58,7 @@ def leaf(part):
             out["text"] = data.decode(str(part.get_content_charset("utf-8")), "replace")
         except LookupError:
             out["text"] = data.decode("latin-1")
-    # A lone surrogate, which stands for a raw 8-bit byte, is no JSON text.
+    # JSON has no lone surrogates, which stand for raw 8-bit bytes.
     out["name"] = out["name"].encode("utf-8", "replace").decode()
     out["text"] = out["text"].encode("utf-8", "replace").decode()
     return out
