@@ -167,7 +167,7 @@ func (c *composer) mixed() {
 	c.end()
 }
 
-// scanned is nothing but a file.
+// scanned is a file without a text.
 func (c *composer) scanned() {
 	c.add("%s\r\n", pdf)
 	c.letter.files = append(c.letter.files, c.base64(c.size()))

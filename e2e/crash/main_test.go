@@ -1,6 +1,6 @@
-// Package crash kills Detach, its client, its next hop or its store in each state that a mail can
-// be in, and takes from Detach what it needs to run. No mail is lost or delivered in part, and
-// nothing stays that nobody needs.
+// Package crash kills Detach, its client, its next hop or its store in each state of a mail, and takes
+// descriptors, disk and permissions from Detach. No mail is lost or delivered in part, and no object
+// stays that no mail needs.
 package crash
 
 import (

@@ -12,23 +12,20 @@ import (
 // A mail is brought to a state, and then something dies. The states are those of proxy/doc.go,
 // split where the mail has left different things in different places.
 //
-// Detach gives up a stalled peer after minutes, so stalling is tested where time is not real:
-// package proxy has TestStallInDATA, TestIdleClient and TestSlowClient for the client,
-// TestNextHopSilent (greeting, MAIL, DATA, text, final dot), TestNextHopStopsReadingPassingMessage,
-// TestNoopFails and TestNoopKeepsTheNextHop for the next hop, TestStoreHangs and
-// TestStoreHangsButMailFlows for the store. A real node is stopped in kill_test.go.
+// Detach gives up a stalled peer after minutes, so package proxy tests stalled clients, next hops and
+// stores, with synthetic time (docs/faults.md names the tests). kill_test.go stops a real node.
 type state int
 
 const (
 	atGreeting state = iota // S0
 	atEnvelope              // S1: the next hop has sender and recipient
 	atUpload                // S2: the first attachment is stored, the second is on its way
-	atImport                // S2, kubo only: all is read, and the node's answer to the last object has not come
-	atPin                   // S2, kubo only: an object is pinned, and detach has not heard of it
-	atStored                // S3: all is stored, DATA is said to the next hop
+	atImport                // S2, kubo only: all is read, and the node has not answered to the last object
+	atPin                   // S2, kubo only: an object is pinned, and the node has not answered
+	atStored                // S3: all is stored, and the next hop has got DATA
 	atSending               // S3: the next hop has the beginning of the message
-	atSent                  // S4: it has the final dot, and has not answered
-	atAnswered              // S5: detach has its 250, and the client has not read it
+	atSent                  // S4: the next hop has the final dot, and has not answered
+	atAnswered              // S5: the next hop has answered 250, and the client has not read it
 )
 
 var stateNames = []string{"S0 connected", "S1 envelope", "S2 uploading", "S2 importing", "S2 pinning", "S3 stored", "S3 sending", "S4 sent", "S5 answered"}

@@ -61,7 +61,7 @@ func (m Numbered) SHA256() string {
 
 var numberInMail = regexp.MustCompile(`this is number (\d+) of them,`)
 
-// ByNumber returns the numbered mails in a mailbox, and checks that none is there twice.
+// ByNumber returns the numbered mails in a mailbox, and checks that each is there once.
 func ByNumber(t servers.T, box *servers.Mailbox) map[int][]byte {
 	t.Helper()
 	mails := make(map[int][]byte)

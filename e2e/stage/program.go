@@ -138,7 +138,7 @@ func (p *Program) Logf(format string, args ...any)   { p.Log(fmt.Sprintf(format,
 func (p *Program) Errorf(format string, args ...any) { p.Error(fmt.Sprintf(format, args...)) }
 func (p *Program) Fatalf(format string, args ...any) { p.Fatal(fmt.Sprintf(format, args...)) }
 
-// Skipf is fatal: there is no run without all of its servers.
+// Skipf is Fatalf, since a run needs all its servers.
 func (p *Program) Skipf(format string, args ...any) { p.Fatalf(format, args...) }
 
 // Failed reports whether there was an error so far.
