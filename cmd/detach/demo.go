@@ -120,7 +120,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	return d, nil
 }
 
-// close waits for the servers, whose context the caller has ended, and deletes everything.
+// close waits for the servers to end, and deletes everything. The caller has ended their context.
 func (d *demo) close() error {
 	<-d.running
 	for i := len(d.closers) - 1; i >= 0; i-- {

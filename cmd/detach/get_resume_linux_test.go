@@ -54,7 +54,7 @@ func TestGetResumesAfterItWasKilled(t *testing.T) {
 			flow(t, tty, unix.TCOOFF)
 			get := startGet(t, tty, "--store", dir, l.URL())
 			get.reaches(t, partOf(l), 1)
-			get.signal(t, signal)
+			must.Succeed(t, get.cmd.Process.Signal(signal))
 			flow(t, tty, unix.TCOON)
 			get.ends(t, signal)
 			goesOn(t, get.cmd.Dir, content, "--store", dir, l.URL())
@@ -72,8 +72,9 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 			get.reaches(t, partOf(l), 1<<20)
 			if signal == 0 {
 				close(door.closed)
+			} else {
+				must.Succeed(t, get.cmd.Process.Signal(signal))
 			}
-			get.signal(t, signal)
 			get.ends(t, signal)
 			have := get.size(partOf(l))
 			door, url = newDoor(t, from, 1<<40)
@@ -86,7 +87,7 @@ func testBrokenOff(t *testing.T, content []byte, l link.Link, from string, args 
 	}
 }
 
-// goesOn runs the command again in dir, and wants it to resume.
+// goesOn runs the command again in dir, and wants it to resume the download.
 func goesOn(t *testing.T, dir string, content []byte, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "detach", append([]string{"get"}, args...)...)
@@ -135,14 +136,6 @@ func (g *aGet) reaches(t *testing.T, file string, size int64) {
 			t.Fatalf("%s has %d bytes, want %d: %s", file, g.size(file), size, g.stderr.String())
 		}
 	}
-}
-
-func (g *aGet) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	if s == 0 {
-		return
-	}
-	must.Succeed(t, g.cmd.Process.Signal(s))
 }
 
 // ends waits for the end that the signal causes. Unless killed, detach get says how to continue.

@@ -41,7 +41,7 @@ func TestProgressIsOneLineOfTheTerminal(t *testing.T) {
 			resize(t, screen, 30)
 			resized = true
 		}
-		if err != nil { // EIO, when no process has the terminal any more
+		if err != nil { // EIO: no process has the terminal open
 			break
 		}
 	}

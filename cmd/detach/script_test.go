@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 //	link FILE               sets $LINK, $CID and $FRAGMENT from the first link in a mail
 //	exits CODE COMMAND...   runs a command, and wants this exit code
 //	stale FILE              makes a socket as a killed process leaves it
-//	fetch CODE URL          wants this answer of a web server, whose body becomes stdout
+//	fetch CODE URL          wants this status of a web server, and prints the body
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",

@@ -16,8 +16,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// refusal is a mistake: a file put into the folder of the data directory, or a change to a good
-// configuration, in which DIR stands for that folder; and the error that is wanted then.
+// refusal is a mistake: a file put into the folder of the test, or a change to a good
+// configuration, in which DIR stands for that folder; and the error that the test wants.
 type refusal struct {
 	put      put
 	from, to string

@@ -38,11 +38,10 @@ func Handler(m *Metrics, ready func(context.Context) error) http.Handler {
 	answer("/healthz", func(context.Context) error { return nil })
 	answer("/readyz", ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	profiles := map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace}
+	for name, handler := range profiles {
+		mux.Handle("GET /debug/pprof/"+name, handler)
+	}
 	return mux
 }
 

@@ -154,8 +154,7 @@ func (o *File) exists() error {
 }
 
 // Finish closes the output. If err is nil, the file gets its name. Otherwise Finish returns err;
-// useful is the number of bytes after which the next attempt can go on, and the part file is kept
-// unless it is 0.
+// useful is the number of bytes that the next attempt can use; unless it is 0, the part file stays.
 func (o *File) Finish(err error, useful int64) error {
 	if o.part == nil {
 		return err
