@@ -13,18 +13,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// attachment detaches one part, if it is large enough and can be decoded exactly. Until it has
-// proved large enough, its bytes go to the spool like those of any other part; then they are taken
-// out again.
+// attachment detaches one part, if it is large enough and can be decoded exactly. Its bytes go to
+// the spool, like those of every other part, until enough of them are decoded; then they are
+// removed from the spool.
 func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter, removed bool, err error) {
 	if w.cuts.full() {
 		return w.keepPart()
 	}
-	a := &attachmentReader{
-		scan:      w.scan,
-		decoder:   transfer.NewExact(v.encoding, w.policy.TempDir),
-		isMessage: p.depth == 0,
-	}
+	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.TempDir), isMessage: p.depth == 0}
 	defer func() {
 		if !removed {
 			err = errors.Join(err, a.decoder.Close())
@@ -62,11 +58,11 @@ func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter
 	return a.delimiter, true, nil
 }
 
-// store hands the attachment to the Detacher as it arrives.
+// store passes the attachment to the Detacher while it arrives.
 func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off int64) (cut, error) {
 	mediaType := v.mimeType
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
-		mediaType = "application/octet-stream" // our own types are not a sender's to use
+		mediaType = "application/octet-stream" // reserved for Detach's own objects
 	}
 	l, err := w.detacher.Detach(ctx, v.name, mediaType, a)
 	switch {
@@ -75,13 +71,13 @@ func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off in
 	case err != nil:
 		return cut{}, fmt.Errorf("store attachment: %w", err)
 	case !a.done:
-		return cut{}, errors.New("store attachment: not read to its end")
+		return cut{}, errors.New("store attachment: the store did not read it to its end")
 	}
 	return cut{off: off, name: v.name, mediaType: mediaType, size: a.size, crc32: a.sum, link: l, layout: a.decoder.Layout()}, nil
 }
 
-// putBack undoes store, for a part that proved damaged after it had begun to stream away: the
-// stored bytes are read back, encoded as they were, and stand in the spool again.
+// putBack undoes store for a part that proved damaged while it was being stored: it reads the
+// stored bytes back, encodes them in their layout, and writes them to the spool.
 func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
 	r, err := w.detacher.Open(ctx, c.link)
 	if err != nil {
@@ -97,7 +93,7 @@ func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
 	return err
 }
 
-// keepRest keeps the bytes of the part that are still to come.
+// keepRest keeps the bytes of the part that are not read yet.
 func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
 	if a.ended {
 		return a.delimiter, false, nil
@@ -111,14 +107,14 @@ type attachmentReader struct {
 	scan      *scanner
 	decoder   transfer.Decoder
 	isMessage bool      // the part is the message itself: it ends where the message ends
-	encoded   hash.Hash // sums up the body as received; nil while the spool has it
+	encoded   hash.Hash // checksum of the body as received; nil while the spool has the body
 
-	decoded   []byte // but not read yet
-	space     []byte // decoded's memory
+	decoded   []byte // decoded, but not returned by Read yet
+	space     []byte // the memory of decoded
 	size      int64  // decoded so far
 	sum       uint32 // CRC-32 of the bytes that Read returned
 	done      bool   // no more will be decoded
-	whole     bool   // the body ended as it should
+	whole     bool   // the body is complete and undamaged
 	ended     bool   // the scanner is past the body
 	delimiter *delimiter
 	rest      []byte // the chunk that could not be decoded
@@ -151,7 +147,7 @@ func (a *attachmentReader) step() []byte {
 	case d != nil, err == io.EOF:
 		a.done, a.ended, a.delimiter = true, true, d
 		if d == nil && !a.isMessage {
-			return nil // cut off by the message's end: an unknown part of it is missing
+			return nil // the message ended within the part, of which an unknown piece is missing
 		}
 		a.decoded, err = a.decoder.Finish(a.decoded, d != nil)
 		a.whole = err == nil

@@ -13,8 +13,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// Whether a part is detached depends only on its size, and that it can be decoded to its very end.
-// The sizes of reads make no difference, nor how much had streamed away when it proved damaged.
+// A part is detached if it is large enough and can be decoded to its very end. The sizes of reads
+// make no difference, nor does the place of the damage.
 func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	const minSize = 3000
 	damages := map[string]string{"base64": "\r\n!", "quoted-printable": "=X", "8bit": ""}
@@ -51,7 +51,7 @@ func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 						t.Errorf("%s: detached %v, want %v", what, len(files) == 1, tt.want)
 					}
 					if len(files) == 1 && damage != "" && !bytes.Equal(files[0].content, content) {
-						t.Errorf("%s: another file of %d bytes", what, len(files[0].content))
+						t.Errorf("%s: detached %d other bytes", what, len(files[0].content))
 					}
 					checkRestored(t, []byte(tt.mail), got, m, d)
 				}
@@ -60,8 +60,8 @@ func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	}
 }
 
-// A detached file is what every program decodes, else the part is left alone. (Package transfer
-// tests the layouts.)
+// A part is detached only if every program decodes it to the same file. (Package transfer tests the
+// layouts.)
 func TestFilesAreExactOrKept(t *testing.T) {
 	faults.Covers(t, 67)
 	for _, name := range []string{"base64", "Base64", "BASE64", " base64 ", "base64 ", "\r\n base64"} {
@@ -70,7 +70,7 @@ func TestFilesAreExactOrKept(t *testing.T) {
 	for _, name := range []string{"base64 (comment)", "base-64", "bas64", "base64;", `"base64"`, "base64 base64", "x-unknown", "uuencode", "utf-8", "8-bit"} {
 		untouched(t, encoded(name, abc))
 	}
-	// Without the field it is 7bit (RFC 2045 section 6.1), even if it looks like base64.
+	// Without the field a body is 7bit (RFC 2045 section 6.1), even if it looks like base64.
 	detached(t, strings.Replace(multi(abc), "Content-Transfer-Encoding: base64\r\n", "", 1), abc)
 	detached(t, encoded("", abc), abc)
 	for _, body := range []string{
@@ -96,7 +96,7 @@ func TestFilesAreExactOrKept(t *testing.T) {
 	for _, body := range []string{"a=4", "a=\x00", "caf\xe9", "a \r\nb", "a=b=c", "\x89PNG\r\n\x1a\n"} {
 		untouched(t, encoded("quoted-printable", body))
 	}
-	// On a multipart it means nothing (RFC 2045 section 6.4).
+	// On a multipart the field means nothing (RFC 2045 section 6.4).
 	for _, name := range []string{"7bit", "8bit", "quoted-printable", "base64"} {
 		detached(t, strings.Replace(multi(abc), "boundary=b\r\n", "boundary=b\r\nContent-Transfer-Encoding: "+name+"\r\n", 1), "abc")
 	}
@@ -112,7 +112,7 @@ func TestSourceErrorComesBack(t *testing.T) {
 			t.Errorf("source fails after %d bytes: got error %v, want a *SourceError", n, err)
 		}
 		if len(d.files) > 0 {
-			t.Errorf("source fails after %d bytes: something was stored", n)
+			t.Errorf("source fails after %d bytes: %d files stored", n, len(d.files))
 		}
 	}
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// An edit replaces a span of the spool by text; an empty span is an insertion.
+// An edit replaces a span of the spool by text. With an empty span it inserts the text.
 type edit struct {
 	span
 	text []byte
 }
 
-// writeEdited writes the spool from an offset on with the edits made, which are in order and do not
-// overlap.
+// writeEdited writes the spool from an offset on, with the edits applied. The edits must be in
+// order and must not overlap.
 func writeEdited(w io.Writer, s *spool.Spool, from int64, edits []edit) (int64, error) {
 	total := int64(0)
 	for _, e := range append(edits[:len(edits):len(edits)], edit{span: span{s.Size(), s.Size()}}) {
@@ -42,8 +42,8 @@ func writeEdited(w io.Writer, s *spool.Spool, from int64, edits []edit) (int64, 
 	return total, nil
 }
 
-// compose finds the changes and edits that turn the spool into the rewritten message. They are made
-// in the order of the header, so the restore field comes before fields that describe the notice.
+// compose finds the changes and edits that turn the spool into the rewritten message. It finds them
+// in the header's order: the restore field comes before the fields that describe the notice.
 func (m *Message) compose(ctx context.Context) error {
 	n, err := m.describe(ctx)
 	if err != nil {
@@ -65,7 +65,7 @@ func (m *Message) compose(ctx context.Context) error {
 	if m.walk.policy.Restore {
 		c, err := m.storeSkeleton(ctx)
 		if err != nil {
-			return fmt.Errorf("store what restoring needs: %w", err)
+			return fmt.Errorf("save the original: %w", err)
 		}
 		m.changes = append(m.changes, c)
 	}
@@ -75,7 +75,7 @@ func (m *Message) compose(ctx context.Context) error {
 	return nil
 }
 
-// describe stores the list of the mail's files, and returns the notice without its words.
+// describe stores the mail's file list, and returns the notice without its language.
 func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
 	n := &notice.Notice{Expires: m.walk.detacher.Expires()}
 	for _, c := range m.walk.cuts.list {
@@ -87,14 +87,14 @@ func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
 	}
 	l, err := m.walk.detacher.Detach(ctx, filelist.Name, filelist.Type, bytes.NewReader(list))
 	if err != nil {
-		return nil, fmt.Errorf("store list of files: %w", err)
+		return nil, fmt.Errorf("store file list: %w", err)
 	}
 	l.All = true
 	n.All = l.URL()
 	return n, nil
 }
 
-// storeSkeleton stores the skeleton and returns the field that names it.
+// storeSkeleton stores the skeleton and returns the field that links to it.
 func (m *Message) storeSkeleton(ctx context.Context) (HeaderChange, error) {
 	object, err := m.walk.cuts.skeleton(m.walk.spool, m.walk.scan.total)
 	if err != nil {
@@ -107,9 +107,9 @@ func (m *Message) storeSkeleton(ctx context.Context) (HeaderChange, error) {
 	return HeaderChange{Name: skeleton.Field, Value: l.URL()}, nil
 }
 
-// ownTexts are the texts that the notice belongs in: the message's own and its alternative. A text
-// that comes after them, such as a mailing list's footer, is shown with them, and would say it
-// twice.
+// ownTexts returns the texts that take the notice: the message's own text and its alternative. Mail
+// programs show later texts, like a mailing list's footer, below them, so a notice there would be a
+// repetition.
 func ownTexts(bodies []body) []body {
 	if !slices.ContainsFunc(bodies, func(b body) bool { return b.leading }) {
 		return bodies
@@ -117,7 +117,7 @@ func ownTexts(bodies []body) []body {
 	return slices.DeleteFunc(slices.Clone(bodies), func(b body) bool { return !b.leading })
 }
 
-// readTexts reads and decodes texts from the spool; one that cannot take a notice is nil.
+// readTexts reads and decodes texts from the spool. A text that cannot take a notice is nil.
 func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
 	texts := make([]*notice.Text, len(bodies))
 	for i, b := range bodies {
@@ -130,19 +130,15 @@ func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
 			return nil, err
 		}
 		texts[i], _ = notice.Read(notice.Body{
-			Raw:      raw,
-			Encoding: b.header.transferEncoding(),
-			Charset:  ct.params["charset"],
-			HTML:     b.html,
-			Flowed:   strings.EqualFold(ct.params["format"], "flowed"),
-			EOL:      b.header.eol(),
+			Raw: raw, Encoding: b.header.transferEncoding(), Charset: ct.params["charset"],
+			HTML: b.html, Flowed: strings.EqualFold(ct.params["format"], "flowed"), EOL: b.header.eol(),
 		})
 	}
 	return texts, nil
 }
 
-// placeNotice takes the detached parts out and puts the notice into every text of the message, or,
-// if one of them cannot take it, where the first part was.
+// placeNotice removes the detached parts and puts the notice into every text of the message. If one
+// of the texts cannot take it, the notice goes to the place of the first removed part instead.
 func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) ([]edit, error) {
 	var edits []edit
 	everywhere := len(texts) > 0
@@ -170,7 +166,7 @@ func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.T
 	return edits, nil
 }
 
-// edits are the edits that change a text and its header.
+// edits returns the edits that change a text and its header.
 func (b body) edits(c notice.Change) []edit {
 	edits := []edit{{span{b.text.off + int64(c.Off), b.text.off + int64(c.End)}, c.Piece}}
 	set := func(name, value string) {
@@ -186,8 +182,8 @@ func (b body) edits(c notice.Change) []edit {
 	return edits
 }
 
-// noticePart is the notice as a part of its own in place of one that is gone, whose delimiter line
-// it keeps.
+// noticePart returns the notice as a separate part, in place of a removed part. It keeps the
+// delimiter line of the removed part.
 func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
 	head := make([]byte, min(maxDelimiterLine, gone.end-gone.off))
 	if _, err := s.ReadAt(head, gone.off); err != nil {
@@ -200,8 +196,8 @@ func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
 	return slices.Concat(delimiter, []byte(fields), content), nil
 }
 
-// becomeNotice makes a message that was nothing but an attachment into a text message, whose body
-// is the notice.
+// becomeNotice turns a message that consisted of one attachment into a text message. Its body is
+// the notice.
 func (m *Message) becomeNotice(n *notice.Notice) {
 	content, encoding := n.Entity(m.header.eol())
 	if !m.header.has("MIME-Version") {
@@ -214,8 +210,8 @@ func (m *Message) becomeNotice(n *notice.Notice) {
 	m.edits = []edit{{span{end, end}, content}}
 }
 
-// removeContent are the changes that remove what describes the body as it was. Content-Language is
-// kept.
+// removeContent returns the changes that remove the fields about the received body, except for
+// Content-Language.
 func (h *header) removeContent() (changes []HeaderChange) {
 	seen := map[string]int{}
 	for _, f := range h.fields {
@@ -229,7 +225,7 @@ func (h *header) removeContent() (changes []HeaderChange) {
 	return changes
 }
 
-// edits are the changes as edits of the spool, of which the header is the beginning.
+// edits returns the changes as edits of the spool, which begins with the header.
 func (h *header) edits(changes []HeaderChange) (edits []edit) {
 	for _, c := range changes {
 		n := 0

@@ -11,8 +11,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// A text without even a line end cannot take the notice: the delimiter after it must stay at the
-// beginning of a line.
+// A text without a line end cannot take the notice, because the next delimiter must stay at the
+// start of a line.
 func TestTextWithoutLineEndGetsNoNotice(t *testing.T) {
 	mail := strings.Replace(multi(abc), "\r\nhi\r\n", "\r\n", 1)
 	out := detached(t, mail, "abc")
@@ -57,10 +57,10 @@ func TestRewrittenMailPasses(t *testing.T) {
 	forged := "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/bafy#z\r\n"
 	untouched(t, "Subject: x\r\n\r\n"+forged)
 	untouched(t, strings.Replace(multi(), "hi\r\n", forged, 1))
-	untouched(t, "Detach-Restore: https://evil.example/x#y\r\n"+multi(abc)) // opening it will show that it is forged
+	untouched(t, "Detach-Restore: https://evil.example/x#y\r\n"+multi(abc)) // restoring will show that it is forged
 }
 
-// Text and HTML together cost a mailbox under 1 KB for each attachment.
+// The notices in text and HTML together are smaller than 1 KB for each attachment.
 func TestNoticeIsSmall(t *testing.T) {
 	head := "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n"
 	for _, encoding := range []string{"7bit", "quoted-printable"} {
@@ -90,7 +90,6 @@ func TestNoticeIsSmall(t *testing.T) {
 	}
 }
 
-// The notice stands at the top if that is configured.
 func TestNoticeOnTop(t *testing.T) {
 	for typ, want := range map[string]string{
 		"text/plain": "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
@@ -105,7 +104,6 @@ func TestNoticeOnTop(t *testing.T) {
 	}
 }
 
-// Without Policy.Restore there is no skeleton and no field.
 func TestNoSkeletonWithoutRestore(t *testing.T) {
 	mail := manyParts(1, func(int) string { return "QUJD\r\n" })
 	d := newMemory()

@@ -14,7 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// A mail without an attachment that is large enough is copied.
+// A mail whose attachments are all too small is copied.
 func TestCorpusUntouched(t *testing.T) {
 	faults.Covers(t, 55)
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -25,7 +25,7 @@ func TestCorpusUntouched(t *testing.T) {
 	})
 }
 
-// Restoring gives the received bytes again, and the sizes of the reads make no difference.
+// Restoring gives the received bytes, and the sizes of the reads make no difference.
 func TestCorpusRestored(t *testing.T) {
 	detached := 0
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -36,7 +36,7 @@ func TestCorpusRestored(t *testing.T) {
 			d := newMemory()
 			again, _ := mustRewrite(t, iotest.OneByteReader(bytes.NewReader(mail)), p, d)
 			if len(d.attachments()) != n || n == 0 && !bytes.Equal(again, got) {
-				t.Errorf("read byte by byte: %d attachments, want %d, or other bytes", len(d.attachments()), n)
+				t.Errorf("read byte by byte: %d attachments, want %d, and the same bytes", len(d.attachments()), n)
 			}
 		}
 	})
@@ -46,8 +46,8 @@ func TestCorpusRestored(t *testing.T) {
 	}
 }
 
-// restored rewrites a mail and restores it. It returns the rewritten mail and the number of its
-// attachments.
+// restored rewrites and restores a mail. It returns the rewritten mail and how many attachments
+// were detached.
 func restored(t *testing.T, mail []byte, p Policy) ([]byte, int) {
 	t.Helper()
 	d := newMemory()
@@ -86,7 +86,7 @@ func firstDifference(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
-// The same holds for damaged mails, and for large ones, which a fuzzer cannot use.
+// Damaged mails are restored too. Unlike the fuzz targets this test also takes large mails.
 func TestMutatedCorpusRestored(t *testing.T) {
 	detached, n := 0, uint64(0)
 	corpus.Each(t, func(t *testing.T, mail []byte) {
@@ -115,13 +115,13 @@ func mutate(rnd *rand.Rand, mail []byte) []byte {
 	to := min(len(mail), from+rnd.IntN(200))
 	before, piece, after := mail[:from], mail[from:to], mail[to:]
 	switch rnd.IntN(5) {
-	case 0: // lost
+	case 0: // bytes are lost
 		return slices.Concat(before, after)
-	case 1: // twice
+	case 1: // bytes are repeated
 		return slices.Concat(before, piece, piece, after)
-	case 2: // broken off
+	case 2: // the end is cut off
 		return bytes.Clone(before)
-	case 3: // something between
+	case 3: // bytes are inserted
 		junk := []string{"\r\n", "\n", "\r", "\x00", "=", "--", " ", "\r\n\r\n", "\xff"}
 		return slices.Concat(before, []byte(junk[rnd.IntN(len(junk))]), piece, after)
 	}

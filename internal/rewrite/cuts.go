@@ -15,27 +15,26 @@ import (
 
 // A cut is a detached attachment.
 type cut struct {
-	off       int64 // in the spool, where its encoded body stood
+	off       int64 // of its encoded body in the spool
 	name      string
 	mediaType string
 	size      int64  // bytes, decoded
-	crc32     uint32 // of them
+	crc32     uint32 // of the decoded bytes
 	link      link.Link
 	layout    transfer.Layout
 }
 
-// cuts are all detached attachments of a message, in its order. With the spool they are the
-// message:
+// cuts has all detached attachments of a message, in the message's order. The invariant:
 //
 //	message = spool with each cut's body put back at its offset
 type cuts struct {
 	list   []cut
 	runs   int         // of lines, in the layouts
-	sum    hash.Hash32 // of the message so far: the cuts, and the spool up to summed
+	sum    hash.Hash32 // checksum of the message so far: the cuts, and the spool up to summed
 	summed int64
 }
 
-// full reports whether one more cut might be too much for a skeleton.
+// full reports whether one more cut might exceed the limits of a skeleton.
 func (c *cuts) full() bool {
 	return c.runs > skeleton.MaxRuns-transfer.MaxRuns-1 || len(c.list) == skeleton.MaxCuts
 }
@@ -45,15 +44,15 @@ func (c *cuts) add(one cut) {
 	c.runs += len(one.layout.Lines)
 }
 
-// sumUp brings the sum up to the end of the spool. It is first called when an attachment begins to
-// stream away, so a mail that keeps everything is not summed.
+// sumUp extends the checksum to the end of the spool. Its first call is for the first attachment to
+// be stored, so a mail without such attachments costs no checksum.
 func (c *cuts) sumUp(s *spool.Spool) error {
 	_, err := s.WriteSection(c.sum, c.summed, s.Size())
 	c.summed = s.Size()
 	return err
 }
 
-// skeleton returns the skeleton of a message of size bytes, which is what the rewritten mail lacks.
+// skeleton returns the skeleton of a message of size bytes.
 func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
 	var head skeleton.Head
 	var mail []io.Reader
@@ -62,7 +61,7 @@ func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
 		mail = append(mail, s.Section(pos, one.off))
 		pos = one.off
 		if raw := one.layout.Raw; raw != nil {
-			// No rule can repeat its encoding: it stays in the mail.
+			// No rule can repeat this encoding, so the skeleton has the encoded body.
 			mail = append(mail, raw.Section(0, raw.Size()))
 			shift += raw.Size()
 			continue
@@ -77,8 +76,8 @@ func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
 	return io.MultiReader(bytes.NewReader(line), io.MultiReader(mail...)), err
 }
 
-// fileList returns the list of the mail's files, or nil: mails with one file, or with more than a
-// list can hold, have no list.
+// fileList returns the mail's file list, or nil: mails with one file, or with more files than a
+// file list can have, get none.
 func (c *cuts) fileList() ([]byte, error) {
 	if len(c.list) < filelist.MinFiles || len(c.list) > filelist.MaxFiles {
 		return nil, nil
@@ -89,7 +88,7 @@ func (c *cuts) fileList() ([]byte, error) {
 	}
 	list, err := filelist.Marshal(files)
 	if errors.Is(err, filelist.ErrTooMany) {
-		return nil, nil // names of a megabyte: each file has its own link
+		return nil, nil // the names take a megabyte; each file still has its own link
 	}
 	return list, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -28,23 +29,22 @@ func (m *memory) list(t *testing.T) (filelist.List, link.Link) {
 			continue
 		}
 		if at.CID.Defined() {
-			t.Error("two lists of files for one mail")
+			t.Error("two file lists for one mail")
 		}
 		if f.name != filelist.Name {
-			t.Errorf("the list is called %q", f.name)
+			t.Errorf("the file list is called %q, want %q", f.name, filelist.Name)
 		}
 		var err error
-		if list, err = filelist.Read(bytes.NewReader(f.content)); err != nil {
-			t.Fatal(err)
-		}
+		list, err = filelist.Read(bytes.NewReader(f.content))
+		must.Succeed(t, err)
 		at = l
 	}
 	at.All = true
 	return list, at
 }
 
-// A mail of two or more files has a file list, in its order, whether it can be restored or not; and
-// the link to all of them stands in each of its texts, after the files.
+// A mail with two or more files has a file list in the mail's order, whether or not the mail can be
+// restored, and each of its texts has the link to all files after the single ones.
 func TestFileListHasAllFilesInOrder(t *testing.T) {
 	const mail = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n" +
 		"--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n" +
@@ -70,7 +70,7 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 		}
 		for i, f := range list.Files {
 			if stored := d.files[f.Link.URL()]; int64(len(stored.content)) != f.Size || crc32.ChecksumIEEE(stored.content) != f.CRC32 {
-				t.Errorf("file %d: the link leads to another", i)
+				t.Errorf("file %d: the link leads to another file", i)
 			}
 			if f.Link = (link.Link{}); f != want[i] {
 				t.Errorf("file %d: got %+v, want %+v", i, f, want[i])
@@ -88,8 +88,8 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 	}
 }
 
-// Mails with one file, or more than a file list can hold, have none: the notice only has a link for
-// each.
+// A mail with one file, or with more files than a file list can have, gets no file list: the notice
+// has only the links of the single files.
 func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	for _, n := range []int{1, filelist.MaxFiles, filelist.MaxFiles + 1} {
 		d := newMemory()
@@ -109,7 +109,7 @@ func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	d := newMemory()
 	mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1}, d)
 	if list, _ := d.list(t); len(list.Files) > 0 || len(d.attachments()) != filelist.MaxFiles {
-		t.Errorf("a list of %d files with the longest of names, want none", len(list.Files))
+		t.Errorf("%d files with the longest names: a list of %d, want no list", len(d.attachments()), len(list.Files))
 	}
 }
 
@@ -125,15 +125,15 @@ func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) 
 
 var errStore = errors.New("store is full")
 
-// A file list that cannot be stored fails the mail, as an attachment does.
+// If the file list cannot be stored, the mail fails, like for an attachment.
 func TestFailedFileListFailsTheMail(t *testing.T) {
-	mail := manyParts(2, func(int) string { return base64.StdEncoding.EncodeToString([]byte("x")) + "\r\n" })
+	mail := manyParts(2, func(int) string { return "QUJD\r\n" })
 	if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, picky{newMemory()}); !errors.Is(err, errStore) {
-		t.Errorf("error %v, want the store's", err)
+		t.Errorf("error %v, want that of the store", err)
 	}
 }
 
-// Attachments whose layouts would not fit into one skeleton any more are kept, and all come back.
+// Attachments whose layouts do not fit into the skeleton are kept, and the mail is restored.
 func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
 	mail := manyParts(20, func(i int) string {
 		var lines strings.Builder
@@ -147,7 +147,7 @@ func TestLayoutsOfOneMessageAreBounded(t *testing.T) {
 	}
 }
 
-// A mail of as many attachments as are walked is restored.
+// A mail with the largest number of attachments that the walk takes is restored.
 func TestRestoreThousandsOfAttachments(t *testing.T) {
 	mail := manyParts(maxParts-1, func(int) string { return "QUJD\r\nQQ==\r\n" })
 	if _, n := restored(t, mail, Policy{MinSize: 1, Restore: true}); n < maxParts-10 {
@@ -155,14 +155,13 @@ func TestRestoreThousandsOfAttachments(t *testing.T) {
 	}
 }
 
-// An attachment cannot have the type of a skeleton or a file list.
 func TestAttachmentsCannotHaveOurTypes(t *testing.T) {
 	for _, ours := range []string{skeleton.Type, filelist.Type, strings.ToUpper(filelist.Type)} {
 		mail := strings.ReplaceAll(string(manyParts(1, func(int) string { return "QUJD\r\n" })), "application/pdf", ours)
 		d := newMemory()
 		mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1}, d)
 		if a := d.attachments(); len(a) != 1 || a[0].mediaType != "application/octet-stream" {
-			t.Errorf("%s: got %+v, want one attachment of no type", ours, a)
+			t.Errorf("%s: got %+v, want one application/octet-stream", ours, a)
 		}
 	}
 }

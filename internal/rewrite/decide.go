@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -10,13 +11,13 @@ import (
 type action int
 
 const (
-	actionKeep    action = iota // unchanged, with everything inside
-	actionText                  // kept, and the notice may stand in it
-	actionDescend               // into a multipart
+	actionKeep    action = iota // keep the entity unchanged, with everything in it
+	actionText                  // keep the text, which may take the notice
+	actionDescend               // walk the parts of a multipart
 	actionDetach
 )
 
-// A verdict is what is done with one entity.
+// A verdict says what to do with one entity.
 type verdict struct {
 	action   action
 	boundary string // actionDescend
@@ -27,30 +28,21 @@ type verdict struct {
 	encoding string // actionDetach
 }
 
-// keptTypes are never detached. Signatures and what they sign lose their meaning when a byte
-// changes; the others are read by the mail program itself.
+// keptTypes are never detached. Signatures and signed content become invalid when a byte changes;
+// mail programs read the other types themselves.
 var keptTypes = map[string]bool{
-	"text/calendar":                 true,
-	"application/pkcs7-mime":        true,
-	"application/x-pkcs7-mime":      true,
-	"application/pkcs7-signature":   true,
-	"application/x-pkcs7-signature": true,
-	"application/ms-tnef":           true,
-	"application/vnd.ms-tnef":       true,
+	"text/calendar": true, "application/ms-tnef": true, "application/vnd.ms-tnef": true,
+	"application/pkcs7-mime": true, "application/x-pkcs7-mime": true,
+	"application/pkcs7-signature": true, "application/x-pkcs7-signature": true,
 }
 
-// closedMultiparts are not walked: signed and encrypted ones must not change, the others are one
-// thing made of parts.
-var closedMultiparts = map[string]bool{
-	"signed":      true,
-	"encrypted":   true,
-	"report":      true,
-	"appledouble": true,
-	"digest":      true,
-}
+// closedMultiparts are not walked: signed and encrypted ones must not change, and the parts of the
+// others belong together.
+var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "report": true, "appledouble": true, "digest": true}
 
-// decide is the table of what is detached. bodies are the message's texts so far, and refs what its
-// HTML refers to. Whether a part is large enough shows only while it is decoded.
+// decide is the table of what is detached. bodies are the message's texts so far, and refs are the
+// references in its HTML. The size of a part is known only once it is decoded, so it does not count
+// here.
 func decide(h *header, p place, bodies []body, refs *references) verdict {
 	if h.bad {
 		return verdict{}
@@ -84,8 +76,8 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 
 func decideMultipart(ct contentType) verdict {
 	boundary := ct.params["boundary"]
-	// Some programs know only one of boundary and boundary*, others take either (RFC 2231 section
-	// 3), so they find different parts.
+	// Programs differ about boundary and boundary* (RFC 2231 section 3): some know only one of
+	// them, others take either, so they find different parts.
 	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
 	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
 		return verdict{}
@@ -98,21 +90,16 @@ func duplicated(h *header, name string) bool {
 	return !unique
 }
 
-// isBody reports whether a text is the message's own: the first of its type where the text of a
-// message stands, or anywhere if it is not marked as a file.
+// isBody reports whether a text is the message's own: the first of its type, in the place of a
+// message's text or not marked as a file.
 func isBody(bodies []body, html bool, p place, attached bool) bool {
-	for _, b := range bodies {
-		if b.html == html {
-			return false
-		}
-	}
-	return p.leading || !attached
+	return (p.leading || !attached) && !slices.ContainsFunc(bodies, func(b body) bool { return b.html == html })
 }
 
 // passes reports whether the header alone shows that nothing can be detached.
 func passes(h *header) bool {
 	if h.has(skeleton.Field) {
-		return true // rewritten once already
+		return true // it was rewritten before
 	}
 	a := decide(h, place{leading: true}, nil, &references{}).action
 	return a != actionDescend && a != actionDetach

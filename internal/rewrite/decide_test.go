@@ -80,8 +80,8 @@ func TestPartsWithRepeatedFieldsAreKept(t *testing.T) {
 	untouched(t, strings.Replace(multi(abc), "Content-Type: application", twice, 1))
 }
 
-// A DKIM signature holds if no byte that it covers changes, as when nothing is detached. Rewritten
-// mail is signed after the filter, and the old signature verifies when it is restored.
+// A DKIM signature stays valid if nothing is detached, because no byte changes. Rewritten mail must
+// be signed after Detach; the old signature is valid again after restoring.
 func TestSignedMailWithoutAttachmentsIsUntouched(t *testing.T) {
 	faults.Covers(t, 58)
 	sig := "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=example.org; s=x;\r\n\th=from:subject; bh=abc=; b=def=\r\n"
@@ -124,5 +124,5 @@ func TestWhichPartsAreDetached(t *testing.T) {
 	encoded := "\r\nContent-Transfer-Encoding: base64"
 	untouched(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpwQHgiPg=="))       // cid:p@x
 	detached(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpxQHgiPg=="), "abc") // cid:q@x
-	untouched(t, related(encoded, "PGltZyBz!cmM9ImNpZDpxQHgiPg=="))           // cannot be read
+	untouched(t, related(encoded, "PGltZyBz!cmM9ImNpZDpxQHgiPg=="))           // cannot be decoded
 }

@@ -1,10 +1,10 @@
 // Package rewrite takes the attachments out of a mail and leaves links.
 //
-// The invariant: bytes that are not replaced are the bytes that were received, and replaced bytes
-// can be put back exactly. A mail with nothing to detach is copied, not parsed and written again,
-// so every signature over it holds. A part that cannot be decoded with certainty is left alone.
+// The invariant: all bytes of the result are as received, except for replaced ones, and those can
+// be restored exactly. A mail with nothing to detach is copied, not parsed and written again, so
+// all its signatures remain valid. A part that cannot be decoded with certainty stays.
 //
-// The way of one mail, in the order of the files:
+// One mail passes through the files in this order:
 //
 //   - message.go: Read takes the header, and Passes reports whether it alone shows that nothing can
 //     be detached. If not, Detach reads the mail to its end. WriteTo writes the result, whole;
@@ -13,9 +13,9 @@
 //     follows the tree of parts; decide.go is the table of what is detached, from a part's header
 //     (header.go), its file name (filename.go), and the HTML's references to it (references.go).
 //   - attachment.go streams one attachment away while it arrives. Package transfer decodes it and
-//     records its layout, and cuts.go keeps what was cut out. The kept bytes lie in a spool, as
-//     received.
-//   - compose.go finds the edits of the spool that make the rewritten mail: parts that go, the
-//     notice (package notice) in the texts, the header's changes. It stores the mail's file list
+//     records its layout, and cuts.go lists the removed attachments. A spool keeps all other bytes,
+//     as received.
+//   - compose.go finds the edits of the spool that make the rewritten mail: removed parts, the
+//     notice (package notice) in the texts, changes of the header. It stores the mail's file list
 //     and its skeleton, from which the received mail can be restored.
 package rewrite

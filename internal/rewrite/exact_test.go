@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime/quotedprintable"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,10 +16,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// A node is an entity of a mail, cut by the plainest reading of RFC 2046: in memory, line by line,
-// without the walk's code. The bytes of a mail are those of its nodes in order.
+// A node is an entity of a mail, parsed by the simplest reading of RFC 2046: in memory, line by
+// line, without the walk's code. The bytes of its nodes, in order, are the mail.
 type node struct {
-	delimiter, header, body string // a leaf has a body; a multipart what follows
+	delimiter, header, body string // a leaf has a body; a multipart has the next fields
 	preamble, closing, rest string
 	parts                   []*node
 }
@@ -99,8 +100,8 @@ func (n *node) String() string {
 
 const anyLink = "https://files.example.org/"
 
-// compare returns why after cannot be before with detached parts taken out and the notice put in,
-// or "" if it can be. It takes the contents of the detached parts from files.
+// compare returns "" if after is before without detached parts and with the notice, otherwise the
+// difference. It counts down the contents of the detached parts in files.
 func compare(before, after *node, files map[string]int) string {
 	if before.String() == after.String() {
 		return ""
@@ -121,8 +122,7 @@ func compare(before, after *node, files map[string]int) string {
 func compareParts(before, after []*node, files map[string]int) string {
 	added := 0
 	for _, b := range before {
-		why := "part is gone"
-		matched := false
+		why, matched := "part is gone", false
 		for len(after) > 0 && !matched {
 			trial := map[string]int{}
 			if why = compare(b, after[0], trial); why == "" {
@@ -135,9 +135,7 @@ func compareParts(before, after []*node, files map[string]int) string {
 			} else {
 				added++
 			}
-			if matched || isNotice(after[0]) {
-				after = after[1:]
-			}
+			after = after[1:]
 		}
 		if !matched && !b.detached(files) {
 			return why + " | " + fmt.Sprintf("%.200s", b)
@@ -148,20 +146,15 @@ func compareParts(before, after []*node, files map[string]int) string {
 		added++
 	}
 	if len(after) > 0 || added > 1 {
-		return "parts are there that were not"
+		return "there are additional parts"
 	}
 	return ""
 }
 
-// detached takes the contents of a part that is gone from files.
+// detached counts down the contents of a removed part in files.
 func (n *node) detached(files map[string]int) bool {
 	if len(n.parts) > 0 {
-		for _, p := range n.parts {
-			if !p.detached(files) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(n.parts, func(p *node) bool { return !p.detached(files) })
 	}
 	content, ok := n.decoded()
 	files[content]--
@@ -199,19 +192,18 @@ func isNotice(n *node) bool {
 	return strings.Contains(text, anyLink) && strings.Count(n.header, "\n") == 3 && !strings.Contains(text, "\n\n\n\n")
 }
 
-// compareText wants a text as it was, with an insertion in one place, and its header, except for
-// how the text is encoded.
+// headerWithout returns the header without the fields that begin with a prefix, in lower case.
+func (n *node) headerWithout(prefixes ...string) string {
+	return strings.Join(slices.DeleteFunc(fieldsOf(n.header), func(f string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(strings.ToLower(f), p) })
+	}), "")
+}
+
+// compareText compares a text with the same text with an insertion in one place. The fields of its
+// header must be the same, except for those that say how the text is encoded.
 func compareText(before, after *node) string {
-	var kept [2][]string
-	for i, n := range []*node{before, after} {
-		for _, f := range fieldsOf(n.header) {
-			key, _, _ := strings.Cut(strings.ToLower(f), ":")
-			if key != "content-type" && key != "content-transfer-encoding" {
-				kept[i] = append(kept[i], f)
-			}
-		}
-	}
-	if strings.Join(kept[0], "") != strings.Join(kept[1], "") {
+	const typ, encoding = "content-type:", "content-transfer-encoding:"
+	if before.headerWithout(typ, encoding) != after.headerWithout(typ, encoding) {
 		return "header of a text"
 	}
 	if before.header == after.header && inserted(before.body, after.body) {
@@ -222,9 +214,9 @@ func compareText(before, after *node) string {
 	if charset := textCharset(before); charset != "" && textCharset(after) != charset {
 		b = toUTF8(charset, b)
 	}
-	// The line end before a delimiter is not part of a text; at the end of the message it is.
+	// The last line end belongs to the text only at the end of the message, not before a delimiter.
 	if !ok1 || !ok2 || !inserted(strings.TrimRight(b, "\r\n"), strings.TrimRight(a, "\r\n")) {
-		return "text is not the same with an insertion"
+		return "text has more changes than one insertion"
 	}
 	return ""
 }
@@ -235,7 +227,7 @@ func textCharset(n *node) string {
 	return strings.Trim(cs, "\" \t\r\n")
 }
 
-// inserted reports whether after is before with a link put in, in one place.
+// inserted reports whether after is before with one insertion, which has a link.
 func inserted(before, after string) bool {
 	first := firstDifference([]byte(before), []byte(after))
 	last := 0
@@ -254,13 +246,13 @@ func TestOnlyWhatMustChange(t *testing.T) {
 		d := newMemory()
 		got, m := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1, Restore: true, Language: "en"}, d)
 		if m.Stats().Detached == 0 {
-			return // TestCorpusRestored holds it
+			return // TestCorpusRestored checks this mail
 		}
 		changed++
 		after := cutMail("", string(got))
 		head, end, ok := strings.Cut("\n"+after.header, "\n"+skeleton.Field+": ")
 		if !ok {
-			t.Fatal("no field for restoring")
+			t.Fatalf("the %s field is missing", skeleton.Field)
 		}
 		_, end, _ = strings.Cut(end, "\n")
 		after.header = strings.TrimPrefix(head+"\n", "\n") + end
@@ -288,18 +280,10 @@ func TestOnlyWhatMustChange(t *testing.T) {
 	}
 }
 
-// checkWholeMail wants a mail that was one attachment to keep its other fields.
+// checkWholeMail checks that a mail that was one attachment keeps the fields that are not about it.
 func checkWholeMail(t *testing.T, before, after *node) {
 	t.Helper()
-	var kept [2]string
-	for i, n := range []*node{before, after} {
-		for _, f := range fieldsOf(n.header) {
-			if key := strings.ToLower(f); !strings.HasPrefix(key, "content-") && !strings.HasPrefix(key, "mime-version") {
-				kept[i] += f
-			}
-		}
-	}
-	if kept[0] != kept[1] {
-		t.Errorf("header: got %q, want %q", kept[1], kept[0])
+	if got, want := after.headerWithout("content-", "mime-version"), before.headerWithout("content-", "mime-version"); got != want {
+		t.Errorf("header: got %q, want %q", got, want)
 	}
 }

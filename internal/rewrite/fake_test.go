@@ -25,19 +25,15 @@ import (
 )
 
 // outcome rewrites a mail with several sizes of reads, and checks that the results are the same and
-// that restoring gives the mail again. It returns the rewritten mail and the attachments.
+// that restoring gives the mail. It returns the rewritten mail and the attachments.
 func outcome(t *testing.T, mail string) (string, []file) {
 	t.Helper()
 	var out string
 	var files []file
-	for i, src := range []io.Reader{
-		strings.NewReader(mail),
-		iotest.OneByteReader(strings.NewReader(mail)),
-		iotest.HalfReader(strings.NewReader(mail)),
-		iotest.DataErrReader(strings.NewReader(mail)),
-	} {
+	same := func(r io.Reader) io.Reader { return r }
+	for i, reader := range []func(io.Reader) io.Reader{same, iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
 		d := newMemory()
-		got, m := mustRewrite(t, src, Policy{MinSize: 1, Language: "en", Restore: true}, d)
+		got, m := mustRewrite(t, reader(strings.NewReader(mail)), Policy{MinSize: 1, Language: "en", Restore: true}, d)
 		checkRestored(t, []byte(mail), got, m, d)
 		if i > 0 && string(got) != out {
 			t.Fatalf("reader %d: other bytes:\n%s\nwant\n%s", i, got, out)
@@ -51,11 +47,11 @@ func untouched(t *testing.T, mail string) {
 	t.Helper()
 	out, files := outcome(t, mail)
 	if out != mail || len(files) != 0 {
-		t.Errorf("%d attachments detached from\n%s", len(files), fmt.Sprintf("%.200s", mail))
+		t.Errorf("%d attachments detached, want no change, of\n%.200s", len(files), mail)
 	}
 }
 
-// detached wants these attachments to be detached, and no others.
+// detached checks that exactly these attachments are detached, and returns the rewritten mail.
 func detached(t *testing.T, mail string, want ...string) string {
 	t.Helper()
 	out, files := outcome(t, mail)
@@ -69,7 +65,7 @@ func detached(t *testing.T, mail string, want ...string) string {
 	return out
 }
 
-// multi is a mail with a text and one PDF for each body.
+// multi returns a mail with a text and one PDF for each body.
 func multi(bodies ...string) string {
 	mail := "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n"
 	for _, body := range bodies {
@@ -78,19 +74,19 @@ func multi(bodies ...string) string {
 	return mail + "--b--\r\n"
 }
 
-// pdf is an attachment as a part.
+// pdf returns a part with an attachment.
 func pdf(body string) string {
 	return "Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n" + body + "\r\n"
 }
 
-// encoded is a mail with an attachment in a transfer encoding.
+// encoded returns a mail with an attachment in a transfer encoding.
 func encoded(encoding, body string) string {
 	return strings.ReplaceAll(multi(body), "Content-Transfer-Encoding: base64", "Content-Transfer-Encoding: "+encoding)
 }
 
 const abc = "YWJj" // "abc" in base64
 
-// manyParts is a mail with n attachments of the given encoded body.
+// manyParts returns a mail with n attachments, of which number i has the encoded body body(i).
 func manyParts(n int, body func(i int) string) []byte {
 	var b strings.Builder
 	b.WriteString("Subject: many\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n")
@@ -102,7 +98,7 @@ func manyParts(n int, body func(i int) string) []byte {
 	return []byte(b.String())
 }
 
-// mixed is a mail with a text and one attachment of size random bytes.
+// mixed returns a mail with a text and one attachment of size random bytes.
 func mixed(size int) []byte {
 	content := make([]byte, size)
 	for i := range content {
@@ -125,7 +121,7 @@ type pieces struct {
 
 func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
 
-// encodeBody is content in a transfer encoding, without the line end of a delimiter.
+// encodeBody encodes content, without the line end that belongs to a delimiter.
 func encodeBody(encoding string, content []byte) string {
 	switch encoding {
 	case "base64":
@@ -136,7 +132,7 @@ func encodeBody(encoding string, content []byte) string {
 	return string(content)
 }
 
-// memory is a Detacher in memory. A link depends only on name and content.
+// memory is a Detacher that keeps attachments in memory. Links depend only on name and content.
 type memory struct {
 	files   map[string]file
 	order   []link.Link
@@ -162,9 +158,9 @@ func (m *memory) Detach(_ context.Context, name, mediaType string, r io.Reader) 
 	}
 	l := fakeLink(append([]byte(name), content...))
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
-		l = fakeLink([]byte(name)) // so golden mails do not depend on its form
+		l = fakeLink([]byte(name)) // so golden mails do not depend on the object's content
 	}
-	for again := byte('#'); m.has(l); again++ { // like a real one, it stores every attachment as an object of its own
+	for again := byte('#'); m.has(l); again++ { // like a real Detacher, it stores equal attachments as separate objects
 		l = fakeLink(append([]byte(name), append(content[:len(content):len(content)], again)...))
 	}
 	m.files[l.URL()] = file{name, mediaType, content}
@@ -176,11 +172,8 @@ func (m *memory) has(l link.Link) bool { _, ok := m.files[l.URL()]; return ok }
 
 func fakeLink(of []byte) link.Link {
 	sum, err := mh.Sum(of, mh.SHA2_256, -1)
-	if err != nil {
-		panic(err)
-	}
-	fragment, err := crypto.FragmentFromBytes(sum[2:])
-	if err != nil {
+	fragment, err2 := crypto.FragmentFromBytes(sum[2:])
+	if err := errors.Join(err, err2); err != nil {
 		panic(err)
 	}
 	return link.Link{Base: "https://files.example.org", CID: cid.NewCidV1(cid.DagProtobuf, sum), Fragment: fragment}
@@ -202,7 +195,7 @@ func (m *memory) Drop(_ context.Context, l link.Link) error {
 
 func (m *memory) Expires() time.Time { return m.expires }
 
-// attachments are those that were stored and not dropped, without skeletons and file lists.
+// attachments returns the stored attachments, without dropped ones, skeletons and file lists.
 func (m *memory) attachments() []file {
 	var fs []file
 	for _, l := range m.order {
@@ -213,7 +206,7 @@ func (m *memory) attachments() []file {
 	return fs
 }
 
-// rewriteAll rewrites a mail. The result must be the same whole and in parts.
+// rewriteAll rewrites a mail. It fails if WriteTo differs from HeaderChanges and WriteBodyTo.
 func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 	var mail, out, body bytes.Buffer
 	m, err := Read(io.TeeReader(src, &mail), p)
@@ -236,12 +229,11 @@ func rewriteAll(src io.Reader, p Policy, d Detacher) ([]byte, *Message, error) {
 	}
 	header, err := changed(mail.String(), m.HeaderChanges())
 	if err == nil && header+body.String() != out.String() {
-		err = fmt.Errorf("header and body apart: got %q, want %q", header+body.String(), out.String())
+		err = fmt.Errorf("header and body written separately: got %q, want %q", header+body.String(), out.String())
 	}
 	return out.Bytes(), m, err
 }
 
-// mustRewrite is rewriteAll of a mail that can be rewritten.
 func mustRewrite(t testing.TB, src io.Reader, p Policy, d Detacher) ([]byte, *Message) {
 	t.Helper()
 	out, m, err := rewriteAll(src, p, d)
@@ -249,8 +241,8 @@ func mustRewrite(t testing.TB, src io.Reader, p Policy, d Detacher) ([]byte, *Me
 	return out, m
 }
 
-// changed is the header of a mail with changes made as a milter's mail server makes them: field by
-// field, counting the fields of a name as they were received.
+// changed returns the header of a mail with the changes applied like a mail server does for a
+// milter: field by field, counting the received fields of each name.
 func changed(mail string, changes []HeaderChange) (string, error) {
 	blank, end := "", 0
 	for blank != "\n" && blank != "\r\n" {
@@ -285,7 +277,7 @@ func changed(mail string, changes []HeaderChange) (string, error) {
 			}
 		}
 		if n < c.Occurrence {
-			return "", fmt.Errorf("no field %d %s", c.Occurrence, c.Name)
+			return "", fmt.Errorf("there is no field %s number %d", c.Name, c.Occurrence)
 		}
 	}
 	return strings.Join(kept, "") + blank, nil

@@ -19,13 +19,13 @@ import (
 const (
 	// maxParams bounds the parameters read of one field.
 	maxParams = 256
-	// maxWords bounds the encoded words (RFC 2047) of one name, of which each takes a decoder. It
-	// is enough for a name of 10 kB.
+	// maxWords bounds the encoded words (RFC 2047) of one name, because each needs a decoder. A
+	// name of 10 kB fits.
 	maxWords = 256
 )
 
-// fileName is the name that a part's header gives it, decoded, or "". The disposition's filename
-// goes before the type's name (RFC 2183 section 2.3).
+// fileName returns the decoded file name in a part's header, or "". The disposition's filename
+// takes precedence over the type's name (RFC 2183 section 2.3).
 func fileName(disposition, contentType string) string {
 	if name := paramValue(disposition, "filename"); name != "" {
 		return name
@@ -49,8 +49,8 @@ func paramValue(header, name string) string {
 	return decodeWords(params[name])
 }
 
-// splitParams reads the parameters after the first semicolon. It never fails: text that is not a
-// parameter is skipped, and the first of two with one name counts.
+// splitParams reads the parameters after the first semicolon. It skips other text, and takes the
+// first of two parameters with the same name.
 func splitParams(header string) map[string]string {
 	_, rest, ok := strings.Cut(header, ";")
 	if !ok {
@@ -94,8 +94,8 @@ func unquote(s string) string {
 	}
 	var b strings.Builder
 	for i := 1; i < len(s) && s[i] != '"'; i++ {
-		// QUIRK: Windows programs write C:\file unescaped, so only quotes and backslashes are taken
-		// for escaped.
+		// QUIRK: Windows programs write C:\file unescaped, so a backslash escapes only quotes and
+		// backslashes.
 		if s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\') {
 			i++
 		}
@@ -159,13 +159,13 @@ func decodeWords(s string) string {
 	return toUTF8("", s)
 }
 
-// joinWords makes one word of words that follow each other in the same charset.
+// joinWords joins consecutive words in the same charset and encoding into one word.
 //
-// QUIRK: RFC 2047 section 5 wants whole characters in each word, but many programs cut names in the
-// middle of a character.
+// QUIRK: RFC 2047 section 5 requires whole characters in each word, but many programs split names
+// within a character.
 func joinWords(s string) string {
 	var b strings.Builder
-	open := "" // the head of the word that has no end yet
+	open := "" // the head of the word that is not ended yet
 	for {
 		between, head, text, rest := cutWord(s)
 		if head == "" {
@@ -212,7 +212,7 @@ func cutWord(s string) (before, head, text, after string) {
 	}
 }
 
-// decodeCharsetOf does what charset.Reader does, at a tenth of its cost for a few bytes.
+// decodeCharsetOf does the same as charset.Reader, at a tenth of the cost for a few bytes.
 func decodeCharsetOf(cs string, r io.Reader) (io.Reader, error) {
 	e, err := htmlindex.Get(cs)
 	if err != nil {
@@ -226,13 +226,13 @@ func decodeCharsetOf(cs string, r io.Reader) (io.Reader, error) {
 	return bytes.NewReader(b), err
 }
 
-// toUTF8 decodes s from the charset cs; "" if none was given.
+// toUTF8 decodes s from the charset cs, which is "" if the header names none.
 func toUTF8(cs, s string) string {
 	if cs == "" || strings.EqualFold(cs, "utf-8") || strings.EqualFold(cs, "us-ascii") {
 		if utf8.ValidString(s) {
 			return s
 		}
-		cs = "windows-1252" // what undeclared 8-bit nearly always is
+		cs = "windows-1252" // undeclared 8-bit text is nearly always in this charset
 	}
 	if r, err := decodeCharsetOf(cs, strings.NewReader(s)); err == nil {
 		if b, err := io.ReadAll(r); err == nil {
@@ -242,16 +242,16 @@ func toUTF8(cs, s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// extensions are for attachments without a name. They stand here because mime.ExtensionsByType
-// answers differently on every machine.
+// extensions are for attachments without a name. They are fixed, because mime.ExtensionsByType
+// differs between machines.
 var extensions = map[string]string{
 	"application/pdf": ".pdf", "application/zip": ".zip", "application/msword": ".doc",
 	"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",
 	"audio/mpeg": ".mp3", "video/mp4": ".mp4", "text/csv": ".csv", "text/html": ".html", "text/plain": ".txt",
 }
 
-// displayName returns the name that the notice shows. An attachment without one gets a name by its
-// type.
+// displayName returns the name that the notice shows. An attachment without a name is named after
+// its type.
 func displayName(name, mimeType string) string {
 	return cmp.Or(filename.Display(name), filename.Nameless+extensions[mimeType])
 }

@@ -26,8 +26,8 @@ type header struct {
 	bad    bool // the header cannot be parsed, or is over a limit
 }
 
-// A field is one field of a header as received: its name, and its body, which is all after the
-// first colon, with folded lines and line ends.
+// A field is one field of a header as received: its name, and its body, which is everything after
+// the first colon, with folded lines and line ends.
 type field struct {
 	name, body []byte
 	span       // in the header's raw
@@ -55,7 +55,7 @@ func splitFields(raw []byte) (fields []field, ok bool) {
 			break
 		}
 		if lines.IsBlank(line[0]) {
-			return fields, false // there is no field for it to continue
+			return fields, false // a folded line without a field before it
 		}
 		end := pos + len(line)
 		for end < len(raw) && lines.IsBlank(raw[end]) {
@@ -74,7 +74,7 @@ func splitFields(raw []byte) (fields []field, ok bool) {
 	return fields, true
 }
 
-// value is the field's body on one line.
+// value returns the field's body unfolded, on one line.
 func (f field) value() string {
 	var b strings.Builder
 	for line := range bytes.Lines(f.body) {
@@ -90,9 +90,9 @@ func (f field) value() string {
 	return b.String()
 }
 
-// mboxLine is the length of the line that an mbox file puts before a message.
+// mboxLine returns the length of the line that an mbox file has before a message, or 0.
 //
-// QUIRK: it stays before mail that was exported and sent again, and mail programs skip it.
+// QUIRK: mail that was exported and sent again may still have this line; mail programs skip it.
 func mboxLine(raw []byte) int {
 	line, _ := lines.First(raw)
 	if bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From ")) {
@@ -101,16 +101,15 @@ func mboxLine(raw []byte) int {
 	return 0
 }
 
-// endsHeader reports whether the last line of b is blank, so a header block that ends with b is
-// whole.
+// endsHeader reports whether the last line of b is blank, so that b completes a header block.
 func endsHeader(b []byte) bool {
 	b, ok := bytes.CutSuffix(b, []byte("\n"))
 	b = bytes.TrimSuffix(b, []byte("\r"))
 	return ok && (len(b) == 0 || b[len(b)-1] == '\n')
 }
 
-// one returns the value of a field that must not be repeated, "" if it is absent. unique is false
-// if it is repeated: mail programs differ about which of two they believe.
+// one returns the value of a field that must not be repeated, or "" if it is absent. unique is
+// false if the field is repeated: mail programs differ about which of two they use.
 func (h *header) one(name string) (value string, unique bool) {
 	var found field
 	for _, f := range h.fields {
@@ -133,7 +132,8 @@ func (h *header) has(name string) bool {
 	return slices.ContainsFunc(h.fields, func(f field) bool { return f.is(name) })
 }
 
-// find is the first field of that name. If there is none, its span is where one would be added.
+// find returns the first field of that name. If there is no such field, the span of the result is
+// the place for one.
 func (h *header) find(name string) field {
 	for _, f := range h.fields {
 		if f.is(name) {
@@ -143,7 +143,7 @@ func (h *header) find(name string) field {
 	return field{span: h.end()}
 }
 
-// end is the empty span before the blank line, where a further field is to stand.
+// end returns the empty span before the blank line: the place for another field.
 func (h *header) end() span {
 	b := bytes.TrimSuffix(bytes.TrimSuffix(h.raw, []byte("\n")), []byte("\r"))
 	n := int64(len(h.raw))
@@ -153,14 +153,14 @@ func (h *header) end() span {
 	return span{n, n}
 }
 
-// eol is the line end that the header uses.
+// eol returns the line end that the header uses.
 func (h *header) eol() string { return lines.Ending(h.raw, "\r\n") }
 
 // A contentType is the Content-Type of an entity, or the default of RFC 2045 section 5.2.
 type contentType struct {
 	main, sub string
 	params    map[string]string
-	sure      bool // it stands once, and could be parsed
+	sure      bool // the field occurs at most once, and could be parsed
 	value     string
 }
 
@@ -173,8 +173,8 @@ func (h *header) contentType() contentType {
 	}
 	t, params, err := parseMediaType(value)
 	if err != nil {
-		// QUIRK: unquoted names with blanks, stray words and comments are common. They leave no
-		// doubt about the type before the first semicolon.
+		// QUIRK: unquoted names with blanks, stray words and comments are common. The type before
+		// the first semicolon is certain even so.
 		t, _, _ = strings.Cut(value, ";")
 		t, _, _ = strings.Cut(t, "(")
 		t = strings.ToLower(strings.TrimSpace(t))
@@ -197,8 +197,8 @@ func parseMediaType(value string) (string, map[string]string, error) {
 	return mime.ParseMediaType(value)
 }
 
-// transferEncoding is the Content-Transfer-Encoding in lower case, 7bit by default (RFC 2045
-// section 6.1), and one that is not known if the field is repeated.
+// transferEncoding returns the Content-Transfer-Encoding in lower case. It is 7bit by default (RFC
+// 2045 section 6.1), and an unknown encoding if the field is repeated.
 func (h *header) transferEncoding() string {
 	value, unique := h.one("Content-Transfer-Encoding")
 	if !unique {
@@ -210,8 +210,8 @@ func (h *header) transferEncoding() string {
 	return strings.ToLower(value)
 }
 
-// disposition is the type of Content-Disposition in lower case, its value with parameters (RFC
-// 2183), and whether the field stands at most once.
+// disposition returns the type of Content-Disposition in lower case, its value with parameters (RFC
+// 2183), and whether the field occurs at most once.
 func (h *header) disposition() (kind, value string, unique bool) {
 	value, unique = h.one("Content-Disposition")
 	kind, _, _ = strings.Cut(value, ";")
@@ -220,8 +220,8 @@ func (h *header) disposition() (kind, value string, unique bool) {
 
 var charsetParam = regexp.MustCompile(`(?i)(;\s*charset\s*=\s*)("[^"]*"|[^\s;"]+)`)
 
-// typeWithCharset is the Content-Type with another charset. The rest stays as it was written, if
-// the result still parses to the same type and parameters.
+// typeWithCharset returns the Content-Type with another charset. It keeps the rest as received, if
+// the result parses to the same type and other parameters.
 func (h *header) typeWithCharset(charset string) string {
 	ct := h.contentType()
 	_, had := ct.params["charset"]

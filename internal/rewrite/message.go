@@ -13,20 +13,20 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
-// A Detacher stores the attachments of one mail and names them by links.
+// A Detacher stores the attachments of one mail and returns links to them.
 type Detacher interface {
-	// Detach reads the attachment to its end and returns once it is stored. If r fails, nothing
-	// stays stored and the error of r is returned, wrapped.
+	// Detach reads the attachment to its end and returns once it is stored. If r fails, Detach
+	// keeps nothing stored and returns the error of r, wrapped.
 	Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error)
 	// Open reads a stored attachment.
 	Open(ctx context.Context, l link.Link) (io.ReadCloser, error)
-	// Drop deletes a stored attachment, which proved not to be reproducible byte for byte.
+	// Drop deletes a stored attachment that proved damaged and goes back into the mail.
 	Drop(ctx context.Context, l link.Link) error
-	// Expires is when links made now stop working; zero: never.
+	// Expires returns when links made now stop working, or zero if they never do.
 	Expires() time.Time
 }
 
-// Position says where in a text the notice stands.
+// Position says where in a text the notice goes.
 type Position = notice.Position
 
 const (
@@ -37,7 +37,7 @@ const (
 // Policy says what is detached and what is left in its place.
 type Policy struct {
 	MinSize  int64    // bytes, decoded: smaller attachments are kept
-	Notice   Position // where in the text the notice stands
+	Notice   Position // where in a text the notice goes
 	Language string   // "auto", "en", "fr", "de", "es"
 	Restore  bool     // store a skeleton, to restore the original
 	TempDir  string   // for the spool; empty: the system's
@@ -50,7 +50,7 @@ type Stats struct {
 	Bytes    int64 // of attachments, decoded
 }
 
-// A Message is one mail on its way through. It is not safe for concurrent use.
+// A Message is one mail being rewritten. It is not safe for concurrent use.
 type Message struct {
 	walk    *walk
 	header  header
@@ -62,21 +62,21 @@ type Message struct {
 // A HeaderChange removes one field of the message's header as it was received, or adds one.
 type HeaderChange struct {
 	Name string
-	// Occurrence says which of the fields of that name is removed, from 1 on, counted as received;
-	// 0: the field is added, below all others.
+	// Occurrence counts, from 1 on, the received fields of that name; the one with this number is
+	// removed. If it is 0, the field is added, below all others.
 	Occurrence int
-	// Value of a removed field is all between its colon and its last line end, with the line ends
-	// of folded lines. An added field is Name, ": ", Value, and a line end as the header has them.
+	// Value of a removed field is everything between its colon and its last line end, with the line
+	// ends of folded lines. An added field is Name, ": ", Value, and the line end the header uses.
 	Value string
 }
 
-// SourceError wraps an error of the reader a message came from.
+// A SourceError wraps an error of the reader that a message comes from.
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return "read message: " + e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// sourceReader marks the errors of the reader a message comes from.
+// sourceReader wraps the errors of a reader in SourceError.
 type sourceReader struct{ io.Reader }
 
 func (r sourceReader) Read(p []byte) (int, error) {
@@ -87,8 +87,8 @@ func (r sourceReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Read reads the header of the message in src, without the dots that SMTP doubles, and decides
-// whether the message passes. A failing src is reported as a *SourceError.
+// Read reads the header of the message in src and decides whether the message passes. The caller
+// must have removed the dots that SMTP doubles. If src fails, Read returns a *SourceError.
 func Read(src io.Reader, p Policy) (*Message, error) {
 	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: spool.New(p.TempDir), cuts: cuts{sum: skeleton.NewSum()}}
 	raw, _, err := w.readHeader()
@@ -100,12 +100,13 @@ func Read(src io.Reader, p Policy) (*Message, error) {
 	return m, nil
 }
 
-// Passes reports whether the header alone shows that nothing can be detached. Then WriteTo may be
-// called immediately, and streams the message from its source.
+// Passes reports whether the header alone shows that nothing can be detached. Then the caller may
+// call WriteTo immediately, which streams the message from its source.
 func (m *Message) Passes() bool { return m.passes }
 
-// Detach reads the message to its end and hands its attachments to d as they arrive. It is called
-// once, and never for a message that passes. After an error the message must not be written.
+// Detach reads the message to its end and passes its attachments to d while they arrive. It must be
+// called at most once, and never for a message that passes. After an error the message must not be
+// written.
 func (m *Message) Detach(ctx context.Context, d Detacher) error {
 	m.walk.detacher = d
 	if err := m.walk.message(ctx, m.header); err != nil {
@@ -117,8 +118,8 @@ func (m *Message) Detach(ctx context.Context, d Detacher) error {
 	return m.compose(ctx)
 }
 
-// WriteTo writes the message, rewritten if anything was detached. Errors of the source, from which
-// a passing message streams, are *SourceError.
+// WriteTo writes the message, rewritten if anything was detached. It streams a message that passes
+// from its source, and returns an error of the source as a *SourceError.
 func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	n, err := writeEdited(w, m.walk.spool, 0, slices.Concat(m.header.edits(m.changes), m.edits))
 	if err != nil || !m.passes {
@@ -140,17 +141,18 @@ func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// HeaderChanges returns how the message's header was changed by Detach. Only Content- fields,
-// MIME-Version and skeleton.Field ever are: the header as received with these changes, the blank
-// line that ends it, and what WriteBodyTo writes are what WriteTo writes.
+// HeaderChanges returns how Detach changed the message's header. It changes only Content- fields,
+// MIME-Version and skeleton.Field. WriteTo writes the received header with these changes, the blank
+// line that ends it, and the output of WriteBodyTo.
 func (m *Message) HeaderChanges() []HeaderChange { return m.changes }
 
-// WriteBodyTo writes what follows the header and its blank line. It is called after Detach.
+// WriteBodyTo writes everything after the header and its blank line. It must be called after
+// Detach.
 func (m *Message) WriteBodyTo(w io.Writer) (int64, error) {
 	return writeEdited(w, m.walk.spool, int64(len(m.header.raw)), m.edits)
 }
 
-// Stats counts what has happened so far.
+// Stats returns the counts so far.
 func (m *Message) Stats() Stats {
 	s := Stats{In: m.walk.scan.total, Detached: len(m.walk.cuts.list)}
 	for _, c := range m.walk.cuts.list {
@@ -159,5 +161,5 @@ func (m *Message) Stats() Stats {
 	return s
 }
 
-// Close gives back the memory and the files of the message. It cannot be written any more.
+// Close gives back the memory and the files of the message, which must not be used afterwards.
 func (m *Message) Close() error { return m.walk.close() }

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// maxHTML is the longest HTML text that is searched. A longer one counts as referring to
+	// maxHTML bounds the HTML text that is searched. A longer one counts as referring to
 	// everything.
 	maxHTML = 4 << 20
 	// maxReferences bounds the references counted, repeats included. HTML with more counts as
 	// referring to everything; newsletters have a hundred.
 	maxReferences = 10_000
-	// maxContentID is the longest line of a mail (RFC 5322 section 2.1.1).
+	// maxContentID is the length of the longest line of a mail (RFC 5322 section 2.1.1).
 	maxContentID = 998
 )
 
-// References are the Content-IDs that the message's HTML refers to (RFC 2392): pictures in the
-// text, not attachments to it.
+// references has the Content-IDs that the message's HTML refers to (RFC 2392). They are pictures in
+// the text, not attachments.
 type references struct {
 	ids     map[string]bool
 	read    int  // repeats included
@@ -31,7 +31,7 @@ type references struct {
 	hasHTML bool
 }
 
-// collect notes what an HTML text in the spool refers to.
+// collect notes the references of an HTML text in the spool.
 func (r *references) collect(s *spool.Spool, b body) error {
 	r.hasHTML = true
 	if b.text.end-b.text.off > maxHTML {

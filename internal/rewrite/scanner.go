@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// scanBuffer is read at a time. It is also the longest content chunk.
+	// scanBuffer bounds one read, and also one content chunk.
 	scanBuffer = 32 << 10
 	// maxBoundary is Postfix's limit; RFC 2046 section 5.1.1 says 70.
 	maxBoundary = 2048
@@ -23,16 +23,16 @@ const (
 // A delimiter is one delimiter line of the message (RFC 2046 section 5.1.1).
 type delimiter struct {
 	line    []byte // whole, with its line end
-	level   int    // which of the open boundaries it belongs to, 0 the outermost
+	level   int    // of its boundary among the open ones; 0 is the outermost
 	closing bool
 }
 
-// A scanner cuts a message into chunks of content and the delimiter lines of the boundaries that
-// are open. Chunks are as large as the reads allow and do not end with lines; for any sizes of
-// reads they join to the same bytes.
+// A scanner splits a message into chunks of content and the delimiter lines of open boundaries.
+// Chunks are as large as the reads allow and may end within a line. Joined, they are the same bytes
+// for any sizes of reads.
 //
-// A delimiter line is "--", the boundary, perhaps "--", and then only blanks, as all mail programs
-// agree. "--b-x" is not a delimiter of "b".
+// A delimiter line is "--", the boundary, optionally "--", and then only blanks: all mail programs
+// agree about such lines. "--b-x" is not a delimiter of "b".
 type scanner struct {
 	src   io.Reader
 	buf   []byte
@@ -43,7 +43,7 @@ type scanner struct {
 	total int64 // read from src
 }
 
-// scanBuffers are the buffers of finished messages. Most messages are smaller than one buffer.
+// scanBuffers holds buffers of finished messages. Most messages are smaller than one buffer.
 var scanBuffers = sync.Pool{New: func() any { return new([scanBuffer]byte) }}
 
 func newScanner(src io.Reader) *scanner {
@@ -51,7 +51,7 @@ func newScanner(src io.Reader) *scanner {
 	return &scanner{src: src, buf: buf[:], bol: true, open: map[string]int{}}
 }
 
-// close gives the buffer back. The bytes that next returned are not valid any more.
+// close gives the buffer back, and invalidates the bytes that next returned.
 func (s *scanner) close() {
 	if s.buf != nil {
 		scanBuffers.Put((*[scanBuffer]byte)(s.buf))
@@ -59,9 +59,9 @@ func (s *scanner) close() {
 	s.buf, s.r, s.w, s.err = nil, 0, 0, io.ErrClosedPipe
 }
 
-// push opens a boundary on the next level. It refuses one that no delimiter line can have. If the
-// boundary cannot be told from one already open, mail programs differ about the structure of all
-// that follows, and push ends the walk.
+// push opens a boundary on the next level. It refuses a boundary that no delimiter line can have.
+// If the boundary cannot be distinguished from an open one, mail programs differ about the
+// structure of the rest of the message, so push also ends the walk.
 func (s *scanner) push(boundary string) bool {
 	if boundary == "" || len(boundary) > maxBoundary || strings.TrimRight(boundary, " \t\r\n") != boundary {
 		return false
@@ -82,7 +82,7 @@ func (s *scanner) pop(boundary string) { delete(s.open, boundary) }
 func (s *scanner) closeAll() { clear(s.open) }
 
 // next returns the next chunk of content or the next delimiter, and at the end the source's error,
-// io.EOF if it ended well. The bytes are valid until the next call.
+// which is io.EOF for a complete message. The bytes are valid until the next call.
 func (s *scanner) next() ([]byte, *delimiter, error) {
 	for {
 		content, d, more := s.split(s.buf[s.r:s.w])
@@ -102,8 +102,8 @@ func (s *scanner) next() ([]byte, *delimiter, error) {
 	}
 }
 
-// split finds what the window begins with: content or a delimiter. more reports that this depends
-// on the bytes that follow.
+// split returns the content or the delimiter at the start of the window. more reports that the
+// result depends on the bytes that follow.
 func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	if len(win) == 0 {
 		return nil, nil, true
@@ -126,8 +126,8 @@ func (s *scanner) split(win []byte) (content []byte, d *delimiter, more bool) {
 	return win[:skip+beforeDashes(win[skip:])], nil, false
 }
 
-// beforeDashes is how much of b comes before the next line that begins, or may begin, with "--";
-// all of b if no line does.
+// beforeDashes returns the length of b before the next line that begins, or may begin, with "--",
+// or the length of b if there is no such line.
 func beforeDashes(b []byte) int {
 	for n := 0; ; n++ {
 		i := lines.Index(b[n:], '-')
@@ -163,13 +163,13 @@ func (s *scanner) consume(n int) {
 	s.r += n
 }
 
-// unread gives back the last n bytes of the chunk that next just returned. They must begin a line.
+// unread makes next return the last n bytes of the latest chunk again. They must begin a line.
 func (s *scanner) unread(n int) {
 	s.r -= n
 	s.bol = true
 }
 
-// fill reads some bytes, or the source's error.
+// fill reads at least one byte, or notes the source's error.
 func (s *scanner) fill() {
 	if s.r > 0 {
 		s.w = copy(s.buf, s.buf[s.r:s.w])

@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// scanAll returns the content of a message, and in brackets its delimiters of open boundaries, with
-// a star for each level and a slash if they close.
+// scanAll returns the content of a message, with the delimiters of open boundaries in brackets:
+// with a star for each level and a slash if they close.
 func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 	t.Helper()
 	s := newScanner(src)
@@ -32,7 +32,6 @@ func scanAll(t *testing.T, src io.Reader, boundaries ...string) string {
 				mark = "[/"
 			}
 			out.WriteString(mark + strings.Repeat("*", d.level) + string(d.line) + "]")
-			continue
 		}
 		out.Write(chunk)
 	}

@@ -10,14 +10,13 @@ import (
 )
 
 const (
-	// maxDepth and maxParts are Dovecot's. A structure beyond them is not walked, so it stays as it
-	// is.
+	// maxDepth and maxParts are Dovecot's. Parts beyond these limits stay unchanged.
 	maxDepth = 100
 	maxParts = 10_000
 )
 
-// A walk is one pass over a message. The bytes that are kept go to the spool as they were received,
-// and attachments go to the Detacher; cuts says where and how they stood.
+// A walk is one pass over a message. Kept bytes go to the spool, as received, and attachments go to
+// the Detacher; cuts has the places and layouts of the attachments.
 type walk struct {
 	policy   Policy
 	detacher Detacher
@@ -26,7 +25,7 @@ type walk struct {
 
 	parts   int
 	cuts    cuts
-	removed []span // of the spool, in order: parts that go with the cuts
+	removed []span // of the spool, in order: the parts to remove
 	bodies  []body
 	refs    references
 }
@@ -40,32 +39,32 @@ type body struct {
 	start   int64 // of the header
 	text    span
 	html    bool
-	leading bool // as in place
+	leading bool // see place
 }
 
-// A place is where in the structure an entity stands.
+// A place is the place of an entity in the structure.
 type place struct {
 	depth   int
 	parent  string // subtype of the multipart it is in; "" for the message
-	leading bool   // on the path of first parts, where the message's text is
+	leading bool   // on the path of first parts and alternatives, like the message's text
 }
 
-// message walks the body of the message, whose header was read already.
+// message walks the body of the message after its header was read.
 func (w *walk) message(ctx context.Context, h header) error {
 	d, removed, err := w.entity(ctx, h, 0, place{leading: true})
 	switch {
 	case err != nil:
 		return err
 	case d != nil:
-		return errors.New("walk ended before the message") // no boundary is open at depth 0
+		return errors.New("the walk ended before the message") // no boundary is open at depth 0
 	case removed:
-		w.removed = nil // the message is its one attachment: nothing around it goes
+		w.removed = nil // the message itself is the attachment, so no part is removed
 	}
 	return nil
 }
 
-// part walks a part from its header on. It returns the delimiter that the part ended with, nil at
-// the end of the message, and whether the part was detached.
+// part walks a part, beginning with its header. It returns the delimiter that ended the part, or
+// nil at the end of the message, and whether the part was detached.
 func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
 	if w.parts++; w.parts > maxParts {
 		w.scan.closeAll()
@@ -82,9 +81,9 @@ func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
 	return w.entity(ctx, parseHeader(raw), start, p)
 }
 
-// readHeader copies a header block to the spool and returns it. A header that is over its limit
-// ends there, and cannot be parsed. If it ends without a blank line, readHeader returns the
-// delimiter that ended it, or io.EOF.
+// readHeader copies a header block to the spool and returns it. It stops at the limit; parseHeader
+// refuses such a header. If the header has no blank line, readHeader returns the delimiter that
+// ended it, or io.EOF.
 func (w *walk) readHeader() ([]byte, *delimiter, error) {
 	var raw []byte
 	for {
@@ -110,7 +109,7 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 	}
 }
 
-// entity walks the body that belongs to h, the header at offset start.
+// entity walks the body of the entity with header h, which is at offset start.
 func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*delimiter, bool, error) {
 	switch v := decide(&h, p, w.bodies, &w.refs); v.action {
 	case actionDescend:
@@ -147,7 +146,7 @@ func (w *walk) keepPart() (*delimiter, bool, error) {
 	return d, false, err
 }
 
-// text keeps one of the message's texts and notes where it is.
+// text keeps one of the message's texts and notes its place.
 func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, error) {
 	b := body{header: h, start: start, html: html, leading: leading}
 	b.text.off = w.spool.Size()
@@ -157,7 +156,7 @@ func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, erro
 	}
 	b.text.end = w.spool.Size()
 	if d != nil && b.text.end == b.text.off {
-		return d, nil // not even a line end before the delimiter: nothing can be put in
+		return d, nil // without a line end before the delimiter, nothing can be inserted
 	}
 	if d != nil {
 		if b.text.end, err = beforeLineEnd(w.spool, b.text); err != nil {
@@ -171,7 +170,7 @@ func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, erro
 	return d, err
 }
 
-// beforeLineEnd is the end of a span of s without the line end before a delimiter.
+// beforeLineEnd returns the end of a span of s without the line end before a delimiter.
 func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
 	tail := make([]byte, min(2, text.end-text.off))
 	if _, err := s.ReadAt(tail, text.end-int64(len(tail))); err != nil && err != io.EOF {
@@ -194,11 +193,8 @@ func (w *walk) multipart(ctx context.Context, boundary, subtype string, p place)
 			break
 		}
 		var gone bool
-		d, gone, err = w.part(ctx, place{
-			depth:   p.depth + 1,
-			parent:  subtype,
-			leading: p.leading && (first || subtype == "alternative"),
-		})
+		leading := p.leading && (first || subtype == "alternative")
+		d, gone, err = w.part(ctx, place{depth: p.depth + 1, parent: subtype, leading: leading})
 		if gone {
 			w.removed = append(w.removed, span{start, w.spool.Size()})
 		} else {
@@ -212,7 +208,7 @@ func (w *walk) multipart(ctx context.Context, boundary, subtype string, p place)
 		}
 	}
 	gone := kept == 0 && len(w.removed) > firstRemoved && p.depth > 0
-	if gone { // a multipart must have a part (RFC 2046 section 5.1): this one goes with its last
+	if gone { // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
 		w.removed = w.removed[:firstRemoved]
 	}
 	return d, gone, err

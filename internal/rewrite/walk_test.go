@@ -35,7 +35,7 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 		strings.TrimSuffix(multi(abc), "--b--\r\n"),                   // no closing: the last part may be cut short
 		strings.TrimSuffix(multi(abc), "\r\n--b--\r\n") + "--b--",     // within a line
 		strings.Replace(multi(abc), "\r\n--b--\r\n", "\r\n--b-", 1),   // cut short within it
-		strings.Replace(multi(abc), "\r\n--b--\r\n", "\r\n--bb", 1),   // another
+		strings.Replace(multi(abc), "\r\n--b--\r\n", "\r\n--bb", 1),   // another boundary
 		strings.Replace(multi(abc), "\r\n--b--\r\n", "\r\n --b--", 1), // not at the line's beginning
 	} {
 		untouched(t, mail)
@@ -44,14 +44,14 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 	detached(t, with(`; boundary="b c"`, "b c"), "abc")
 	detached(t, with(`; boundary="=_b:?'()"`, "=_b:?'()"), "abc")
 	detached(t, with("; charset=x;\r\n\tboundary=\"b\"", "b"), "abc")
-	// Only the last part is cut off.
+	// Without a closing delimiter only the last part is in doubt.
 	detached(t, strings.TrimSuffix(multi("ZGVm", abc), "--b--\r\n"), "def")
-	// A closing delimiter without line end is one.
+	// A closing delimiter may lack its line end.
 	detached(t, strings.TrimSuffix(multi(abc), "\r\n"), "abc")
 }
 
-// nest is a multipart with boundary outer that has in it one with boundary inner, with a PDF, and
-// then a PDF.
+// nest returns a multipart with boundary outer. It has a multipart with boundary inner and a PDF in
+// it, and then another PDF.
 func nest(outer, inner string) string {
 	in := strings.ReplaceAll(multi(abc), "--b", "--"+inner)
 	in = strings.ReplaceAll(in, "boundary=b", `boundary="`+inner+`"`)
@@ -66,12 +66,12 @@ func TestBoundariesThatLookAlikeAreToldApart(t *testing.T) {
 			t.Errorf("%q: delimiters are gone:\n%s", pair, out)
 		}
 	}
-	// The same boundary on two levels, or one that cannot be told apart: programs differ about all
-	// that follows.
+	// If boundaries on two levels cannot be distinguished, programs differ about the rest of the
+	// mail.
 	for _, pair := range [][2]string{{"b", "b"}, {"b", "b--"}, {"b--", "b"}} {
 		untouched(t, nest(pair[0], pair[1]))
 	}
-	// The parts before were not in doubt.
+	// The parts before it are not in doubt.
 	detached(t, strings.Replace(nest("b", "b"), "\r\n--b\r\n", "\r\n--b\r\n"+pdf("Z2hp")+"--b\r\n", 1), "ghi")
 	for _, line := range []string{"--b-junk", "--b--junk", "--bb", "-- b", "--b b", " --b", "--", "---b", "--b---", "--b\v", "--b\x00"} {
 		detached(t, strings.Replace(multi(abc), "hi\r\n", "hi\r\n"+line+"\r\n", 1), "abc")
@@ -81,7 +81,6 @@ func TestBoundariesThatLookAlikeAreToldApart(t *testing.T) {
 	}
 }
 
-// A delimiter is found wherever it lies to the ends of buffers.
 func TestDelimiterIsFoundAtBufferEdges(t *testing.T) {
 	faults.Covers(t, 62)
 	for _, around := range []int{4096, scanBuffer, 2 * scanBuffer} {
@@ -95,7 +94,7 @@ func TestDelimiterIsFoundAtBufferEdges(t *testing.T) {
 	}
 }
 
-// A delimiter line ends at its limit wherever the reads end in its blanks.
+// A delimiter line has the same limit for all sizes of reads.
 func TestDelimiterWithPaddingAtTheLimit(t *testing.T) {
 	faults.Covers(t, 62)
 	for n := maxDelimiterLine - 8; n <= maxDelimiterLine+3; n++ {
@@ -143,11 +142,11 @@ func TestLongLinesAreKept(t *testing.T) {
 	}
 	checkRestored(t, []byte(mail), got, m, d)
 	if n := bytes.Count(got, []byte(long)); n != 3 {
-		t.Errorf("%d of the long lines are there, want 3", n)
+		t.Errorf("%d long lines, want 3", n)
 	}
 }
 
-// pyramid is a mail of depth multiparts, each in the one before, and a PDF in the last.
+// pyramid returns a mail of depth nested multiparts, with a PDF in the innermost.
 func pyramid(depth int) string {
 	var open, end strings.Builder
 	for i := range depth {
@@ -165,7 +164,6 @@ func TestNestingBeyondTheLimitIsLeftAlone(t *testing.T) {
 	untouched(t, pyramid(10_000))
 }
 
-// After the last part that is walked nothing changes.
 func TestPartsBeyondTheLimitAreLeftAlone(t *testing.T) {
 	faults.Covers(t, 64)
 	head := "Content-Type: multipart/mixed; boundary=b\r\n\r\n"

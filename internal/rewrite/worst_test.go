@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -20,7 +21,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
 
-// sink is a Detacher that forgets all attachments, and names them by one link.
+// sink is a Detacher that discards all attachments, and returns the same link for each.
 type sink struct {
 	memory
 	link link.Link
@@ -38,7 +39,7 @@ func (s *sink) Detach(_ context.Context, _, _ string, r io.Reader) (link.Link, e
 	return s.link, err
 }
 
-// gauge is a reader that notes the largest heap while it is read.
+// gauge is a reader that records the largest heap during its reads.
 type gauge struct {
 	io.Reader
 	reads int
@@ -58,7 +59,7 @@ func (g *gauge) note() {
 	g.peak = max(g.peak, m.HeapAlloc)
 }
 
-// pass lets a mail through and returns the processor time it took and how much the heap grew.
+// pass rewrites a mail and returns the processor time and the growth of the heap.
 func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 	t.Helper()
 	runtime.GC()
@@ -73,36 +74,33 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 		must.Succeed(t, m.Detach(t.Context(), d))
 	}
 	g.note()
-	if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = m.WriteTo(struct{ io.Writer }{io.Discard})
+	must.Succeed(t, err)
 	g.note()
 	return measure.CPU() - start, int64(g.peak - before)
 }
 
-// 10 MB of the worst mail take under a second, and at most twice their size in memory, beside the
-// few MB that a text and a spool may always take.
+// 10 MB of the worst mail take under a second, and at most twice their size in memory, in addition
+// to the few MB that a text and a spool may always take.
 func TestWorstIsLinear(t *testing.T) {
 	faults.Covers(t, 64, 65)
 	if race.Enabled {
-		t.Skip("the race detector takes the time that is measured, and there is one goroutine")
+		t.Skip("the race detector makes the measured times meaningless, and there is one goroutine")
 	}
 	const limit = time.Second
 	mails := worst()
-	for name, mail := range bombs(10 << 20) {
-		mails[name] = mail
-	}
+	maps.Copy(mails, bombs(10<<20))
 	for name, mail := range mails {
 		t.Run(name, func(t *testing.T) {
 			var d Detacher = newSink(t)
 			if name == "irregular lines" {
-				d = newMemory() // these prove damaged in mid-stream, and are read back
+				d = newMemory() // the attachment proves damaged while it is stored, and is read back
 			}
 			took, _ := pass(t, bytes.NewReader(mail), d)
-			if took > limit { // the collector may have been busy with the mail before
+			if took > limit { // the garbage collector may have worked for the mail before
 				took, _ = pass(t, bytes.NewReader(mail), d)
 			}
-			// The heap has all the mails, and is collected when it has grown by a fiftieth of them.
+			// The heap holds all the mails: collect garbage whenever it has grown by 2 %.
 			old := debug.SetGCPercent(2)
 			_, grown := pass(t, bytes.NewReader(mail), d)
 			debug.SetGCPercent(old)
@@ -111,13 +109,13 @@ func TestWorstIsLinear(t *testing.T) {
 				t.Errorf("took %v, want under %v", took, limit)
 			}
 			if grown > int64(2*len(mail))+16<<20 {
-				t.Errorf("heap grew by %d MiB, for a mail of %d", grown>>20, len(mail)>>20)
+				t.Errorf("heap grew by %d MiB, for a mail of %d MiB", grown>>20, len(mail)>>20)
 			}
 		})
 	}
 }
 
-// bombs are mails of the given size that need much memory or time elsewhere.
+// bombs returns mails of the given size that cost memory or time in headers, names and texts.
 func bombs(size int) map[string][]byte {
 	head := "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
 	repeat := func(start, s, end string) []byte {
@@ -132,7 +130,7 @@ func bombs(size int) map[string][]byte {
 		}
 		return b.String()
 	}
-	// Fields within the limits of one header, in as many headers as the size allows.
+	// many repeats a field within the limits of one header, in as many parts as the size allows.
 	many := func(field string) []byte {
 		one := "--b\r\nContent-Type: application/pdf;" + field + "\r\n\r\nx\r\n"
 		return repeat(head, one, "--b--\r\n")
@@ -167,7 +165,7 @@ func bombs(size int) map[string][]byte {
 	}
 }
 
-// A header of any size streams, in the message and in a part.
+// A header of any size streams, both in the message and in a part.
 func TestHeaderOf200MBStreams(t *testing.T) {
 	faults.Covers(t, 65)
 	if testing.Short() {
@@ -184,7 +182,7 @@ func TestHeaderOf200MBStreams(t *testing.T) {
 	}
 }
 
-// endless reads as one byte, repeated without end.
+// endless is a reader of one byte, repeated without end.
 type endless byte
 
 func (e endless) Read(p []byte) (int, error) {
@@ -194,7 +192,7 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// worst are mails of 10 MB that make a walk slow.
+// worst returns mails of 10 MB that make a walk slow.
 func worst() map[string][]byte {
 	const size = 10 << 20
 	head := "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -219,7 +217,7 @@ func worst() map[string][]byte {
 	}
 }
 
-// irregular is base64 in which no two lines in a row have one length.
+// irregular returns base64 in which consecutive lines differ in length.
 func irregular(size int) []byte {
 	b := []byte("Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n")
 	for i := 0; len(b) < size; i++ {
@@ -228,7 +226,7 @@ func irregular(size int) []byte {
 	return b
 }
 
-// Small mails make little garbage: they use the buffers of the mails before them.
+// Small mails allocate little, because they reuse the buffers of earlier mails.
 func TestSmallMailsAllocateLittle(t *testing.T) {
 	if race.Enabled {
 		t.Skip("pools are random under the race detector")
@@ -237,16 +235,11 @@ func TestSmallMailsAllocateLittle(t *testing.T) {
 	res := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			m, err := Read(bytes.NewReader(mail), Policy{MinSize: 64 << 10})
-			must.Succeed(b, err)
-			if _, err := m.WriteTo(struct{ io.Writer }{io.Discard}); err != nil {
-				b.Fatal(err)
-			}
-			m.Close()
+			discard(b, mail, nil)
 		}
 	})
 	t.Logf("%d bytes, %d allocations, %d ns", res.AllocedBytesPerOp(), res.AllocsPerOp(), res.NsPerOp())
 	if n := res.AllocedBytesPerOp(); n > 16<<10 {
-		t.Errorf("%d bytes for a mail of %d", n, len(mail))
+		t.Errorf("%d bytes allocated for a mail of %d, want at most 16 KiB", n, len(mail))
 	}
 }
