@@ -69,8 +69,7 @@ func unzip(t *testing.T, b []byte) (names []string, contents [][]byte) {
 	return names, contents
 }
 
-// The button of a file list's page downloads one ZIP of the files, with its length and a strong
-// ETag.
+// The button of a file list's page downloads one ZIP, with its length and a strong ETag.
 func TestArchiveIsOneWholeZIP(t *testing.T) {
 	f := newFixture(t, 0)
 	files := threeFiles()

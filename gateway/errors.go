@@ -110,8 +110,8 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 }
 
 // logRequest writes the one log line of a request. It logs no part of the path but a CID that was
-// parsed, since a path may have a fragment, a ticket or a file's name in it. Answers without a CID
-// are logged at the debug level.
+// parsed, since a path may have a fragment, a ticket or a name in it. A line with neither CID nor
+// err is for debugging.
 func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, what string, err error) {
 	attrs := []slog.Attr{slog.String("request", w.route)}
 	if w.cid.Defined() {
@@ -127,8 +127,7 @@ func (g *gateway) logRequest(w *response, r *http.Request, level slog.Level, wha
 	g.log.LogAttrs(r.Context(), level, "gateway: "+what, attrs...)
 }
 
-// method returns the request's method for the log, or "other" for one that the gateway does not
-// know.
+// method returns the request's method for the log, or "other" if no route has it.
 func method(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:

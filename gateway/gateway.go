@@ -23,8 +23,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// Vault has the files. Its methods refuse a CID that is not in the ledger, is denied or has
-// expired.
+// Vault has the files. Its methods refuse a CID that is unknown, revoked or expired.
 type Vault interface {
 	// Object opens an object. The caller closes it.
 	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)

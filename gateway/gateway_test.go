@@ -171,8 +171,7 @@ func TestReadingChangesNothing(t *testing.T) {
 	wantStatus(t, f.get(f.ticket(l)), 200)
 }
 
-// Each answer opens its object once. A ZIP opens every file twice: to see whether it is there, and
-// to read it.
+// Each answer opens its object once. A ZIP opens each file twice: to look for it, and to read it.
 func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
 	f := newFixture(t, 0)
 	list, each := f.putAll(threeFiles()...)

@@ -9,8 +9,7 @@ const (
 
 	// sandboxCSP is for all answers but our pages: rendered, they have no origin and no scripts.
 	sandboxCSP = "default-src 'none'; sandbox; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-	// pageCSP allows two inline blocks, data: images, and our own worker, frames, forms and
-	// fetches.
+	// pageCSP allows two inline blocks, data: images, and our worker, frames, forms and fetches.
 	pageCSP = "default-src 'none'; script-src %s; style-src %s; img-src data:; connect-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 	// workerCSP lets the service worker fetch from the gateway only.
 	workerCSP = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

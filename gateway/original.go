@@ -16,8 +16,7 @@ import (
 
 // sendOriginal streams the message as it was before Detach, made from its skeleton and its
 // attachments. Each attachment is opened like a single file, so only files that this installation
-// serves are in it. Range is not supported: the offset of a byte is known only after everything
-// before it was encoded.
+// serves are in it. Range is not supported: offsets are known only after encoding.
 func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.File) error {
 	w.route = "original"
 	m, err := skeleton.Open(file)

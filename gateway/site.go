@@ -29,8 +29,7 @@ func newSite(base string) (site, error) {
 	return site{base, u.Host, u.Path}, nil
 }
 
-// below returns a request's path without the prefix, which a reverse proxy may have removed
-// already.
+// below returns a request's path without the prefix, which a reverse proxy may have removed.
 func (s site) below(path string) string {
 	if rest, ok := strings.CutPrefix(path, s.prefix); ok && (rest == "" || rest[0] == '/') {
 		return rest

@@ -52,8 +52,7 @@ func TestStalledStoreEndsTheRequest(t *testing.T) {
 	}
 }
 
-// A client that does not read its answer loses its connection. Until then, the store is asked for
-// at most a few blocks.
+// A client that does not read its answer is disconnected, and only a few blocks are read for it.
 func TestStalledReaderIsSentAway(t *testing.T) {
 	faults.Covers(t, 89)
 	f := newFixture(t, 0)

@@ -107,8 +107,7 @@ func sendBlock(w *response, r *http.Request, o *vault.Object, entry string) erro
 }
 
 // sendCAR sends the directory, which proves the path, and all blocks below the end of the path.
-// With entity-bytes it leaves out leaves before that offset. It ignores other scopes and sends all
-// blocks.
+// With entity-bytes it leaves out leaves before that offset. Other scopes get all blocks.
 func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error {
 	c, from, scope := o.CID(entry), entityFrom(r), "car"
 	if from > 0 {

@@ -4,8 +4,7 @@ package viewer
 
 import "embed"
 
-// The legacy build is for older browsers. pdf.sandbox and quickjs, which run scripts, must never be
-// here.
+// The legacy build is for older browsers. Never embed pdf.sandbox or quickjs: they run scripts.
 //
 //go:embed pdfjs/node_modules/pdfjs-dist/package.json pdfjs/node_modules/pdfjs-dist/LICENSE
 //go:embed pdfjs/node_modules/pdfjs-dist/legacy/build/pdf.min.mjs

@@ -105,8 +105,7 @@ func TestBuildWithoutPDFJSRefusesPDFsAlone(t *testing.T) {
 	}
 }
 
-// The files of PDF.js have the version in their address, and are compressed if the client allows
-// it.
+// Files of PDF.js have the version in their address, and are compressed if the client allows it.
 func TestLibraryIsServedByteForByte(t *testing.T) {
 	faults.Covers(t, 83)
 	v := newViewer("", some)

@@ -18,8 +18,7 @@ import (
 
 // The vectors of docs/vectors run in internal/vault, through both ways of this package.
 
-// carOf stores the content, and returns the sealed object and a function for a gateway's CAR of
-// data.
+// carOf stores the content. It returns the sealed object, and a function that makes CARs of data.
 func carOf(t *testing.T, key crypto.Key, content []byte) (sealed *Sealed, car func(from int64) *closer) {
 	t.Helper()
 	store, err := embedded.Open(t.TempDir(), nil)

@@ -159,8 +159,7 @@ type sealer struct {
 }
 
 // store adds the file, and reads ahead from the mail while earlier bytes are hashed, encrypted and
-// stored. The read-ahead starts only here: while the store is unreachable, the mail must not be
-// read.
+// stored. It starts only here: while the store is unreachable, the mail must not be read.
 func (s *sealer) store(add ipfs.AddFunc, budget *memory.Budget) (ipfs.Node, error) {
 	source := readahead.NewReader(s.r, budget)
 	defer source.Close()

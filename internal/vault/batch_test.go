@@ -92,8 +92,7 @@ func TestFailingSourceLeavesNothing(t *testing.T) {
 	}
 }
 
-// Every route returns the store's ErrUnavailable, and ErrNotFound for an object that the store
-// lost.
+// Every route returns the store's ErrUnavailable, and ErrNotFound if the store lost the object.
 func TestStoreErrorsKeepTheirName(t *testing.T) {
 	_, store, v := newBrokenSite(t)
 	l := detached(t, v, []byte("x"))

@@ -189,8 +189,7 @@ func TestForeignObjectsAreNotFound(t *testing.T) {
 	}
 }
 
-// All wrong keys get the same error. An unknown CID gets another, which the page shows without a
-// key.
+// All wrong keys get the same error. An unknown CID gets another, also without a key.
 func TestKeyAndCIDMustFit(t *testing.T) {
 	faults.Covers(t, 78)
 	v := newSite(t).vault(t, nil)

@@ -34,8 +34,7 @@ func TestTicketOpensOneObjectForItsLife(t *testing.T) {
 	}
 }
 
-// A ticket lives longer if it was made while the clock was ahead, and shorter if the clock was
-// behind.
+// A ticket lives longer if the clock was ahead when it was made, and shorter if it was behind.
 func TestTicketsFollowTheClock(t *testing.T) {
 	faults.Covers(t, 99)
 	s, v := newVault(t)

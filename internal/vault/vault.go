@@ -13,8 +13,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// The errors that callers tell apart. Some are those of lower packages: one condition has one
-// error.
+// The errors that callers tell apart. Some are of lower packages: one condition has one error.
 var (
 	ErrNotFound    = ipfs.ErrNotFound    // not in the ledger, or lost by the store
 	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached; trying later may help
