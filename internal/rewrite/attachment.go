@@ -62,7 +62,7 @@ func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter
 func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off int64) (cut, error) {
 	mediaType := v.mimeType
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
-		mediaType = "application/octet-stream" // reserved for Detach's own objects
+		mediaType = "application/octet-stream" // attachments must not have the types of Detach's own objects
 	}
 	l, err := w.detacher.Detach(ctx, v.name, mediaType, a)
 	switch {

@@ -48,11 +48,12 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 		return verdict{}
 	}
 	ct := h.contentType()
+	_, uniqueType := h.one("Content-Type")
 	kind, dispositionValue, unique := h.disposition()
 	switch {
 	case ct.main == "multipart":
 		return decideMultipart(ct)
-	case !ct.sure && duplicated(h, "Content-Type"), !unique:
+	case !uniqueType, !unique:
 		return verdict{}
 	case ct.main == "message", keptTypes[ct.String()], ct.main == "application" && strings.HasPrefix(ct.sub, "pgp-"):
 		return verdict{}
@@ -83,11 +84,6 @@ func decideMultipart(ct contentType) verdict {
 		return verdict{}
 	}
 	return verdict{action: actionDescend, boundary: boundary, subtype: ct.sub}
-}
-
-func duplicated(h *header, name string) bool {
-	_, unique := h.one(name)
-	return !unique
 }
 
 // isBody reports whether a text is the message's own: the first of its type, in the place of a

@@ -225,10 +225,8 @@ var charsetParam = regexp.MustCompile(`(?i)(;\s*charset\s*=\s*)("[^"]*"|[^\s;"]+
 func (h *header) typeWithCharset(charset string) string {
 	ct := h.contentType()
 	_, had := ct.params["charset"]
-	params := maps.Clone(ct.params)
-	if params == nil {
-		params = map[string]string{}
-	}
+	params := map[string]string{}
+	maps.Copy(params, ct.params)
 	params["charset"] = charset
 	if f := h.find("Content-Type"); f.body != nil {
 		written := strings.TrimSpace(charsetParam.ReplaceAllString(string(bytes.TrimRight(f.body, "\r\n")), "${1}"+charset))

@@ -79,9 +79,9 @@ func (r *references) add(id string) {
 
 // refersTo reports whether the HTML refers, or may refer, to the part.
 func (r *references) refersTo(h *header, p place) bool {
-	value, _ := h.one("Content-ID")
+	value, unique := h.one("Content-ID")
 	if value == "" {
-		return duplicated(h, "Content-ID")
+		return !unique
 	}
 	if r.any || !r.hasHTML && p.parent == "related" {
 		return true

@@ -2,10 +2,10 @@ package transfer
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"mime/quotedprintable"
 	"regexp"
 	"strings"
@@ -234,9 +234,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 
 func BenchmarkBase64(b *testing.B) {
 	content := make([]byte, 1<<20)
-	for i := range content {
-		content[i] = byte(rand.Uint32())
-	}
+	rand.Read(content)
 	text := EncodeBase64(content, "\r\n")
 	out := make([]byte, 0, 1<<20)
 	b.SetBytes(int64(len(text)))
