@@ -42,7 +42,7 @@ async function visit({ link }) {
     while (!ended) {
       seen.peak = Math.max(seen.peak, await weigh());
       seen.samples++;
-      await Promise.race([end, new Promise((resolve) => setTimeout(resolve, 200))]);
+      await Promise.race([end, new Promise((resolve) => setTimeout(resolve, 50))]);
     }
     await end;
     const path = await download.path();
