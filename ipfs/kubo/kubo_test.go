@@ -159,7 +159,8 @@ func testKuboAddresses(t *testing.T, node *servers.KuboNode) {
 	sock := filepath.Join(t.TempDir(), "api.sock")
 	tcp := "/ip4/127.0.0.1/tcp/" + port
 	node.Run("config", "--json", "Addresses.API", fmt.Sprintf("[%q, %q]", tcp, "/unix"+sock))
-	node.Restart()
+	node.Stop()
+	node.Start()
 	defer node.Run("config", "Addresses.API", tcp) // the socket ends with this test
 	for _, api := range []string{
 		"/unix" + sock,

@@ -219,7 +219,8 @@ func TestAuthorization(t *testing.T) {
 		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},
 		"b": {"AuthSecret": "basic:me:pass:word", "AllowedPaths": ["/api/v0"]},
 		"c": {"AuthSecret": "bearer:n0pins", "AllowedPaths": ["/api/v0/dag/import"]}}`)
-	node.Restart()
+	node.Stop()
+	node.Start()
 	for token, want := range map[string]error{
 		"s3cret":             nil,
 		"bearer:s3cret":      nil,
