@@ -113,11 +113,14 @@ func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 	}
 }
 
-// picky is a Detacher that cannot store file lists.
-type picky struct{ *memory }
+// picky is a Detacher that cannot store objects of one media type.
+type picky struct {
+	*memory
+	refused string
+}
 
 func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
-	if mediaType == filelist.Type {
+	if mediaType == p.refused {
 		return link.Link{}, errStore
 	}
 	return p.memory.Detach(ctx, name, mediaType, r)
@@ -125,11 +128,14 @@ func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) 
 
 var errStore = errors.New("store is full")
 
-// If the file list cannot be stored, the mail fails, like for an attachment.
-func TestFailedFileListFailsTheMail(t *testing.T) {
+// A mail fails if the store refuses an attachment, the file list or the skeleton.
+func TestFailedStoringFailsTheMail(t *testing.T) {
 	mail := manyParts(2, func(int) string { return "QUJD\r\n" })
-	if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1}, picky{newMemory()}); !errors.Is(err, errStore) {
-		t.Errorf("error %v, want that of the store", err)
+	for _, refused := range []string{"application/pdf", filelist.Type, skeleton.Type} {
+		d := picky{newMemory(), refused}
+		if _, _, err := rewriteAll(bytes.NewReader(mail), Policy{MinSize: 1, Restore: true}, d); !errors.Is(err, errStore) {
+			t.Errorf("%s refused: error %v, want that of the store", refused, err)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ const (
 type Policy struct {
 	MinSize  int64    // bytes, decoded: smaller attachments are kept
 	Notice   Position // where in a text the notice goes
-	Language string   // "auto", "en", "fr", "de", "es"
+	Language string   // "auto", or one of package texts
 	Restore  bool     // store a skeleton, to restore the original
 	TempDir  string   // for the spool; empty: the system's
 }
