@@ -99,7 +99,7 @@ func refuseShared(dir string) error {
 	return nil
 }
 
-// Ensure makes the epoch's secret if there is none. When Ensure returns nil the secret is on disk,
+// Ensure makes the epoch's secret unless it exists. When Ensure returns nil the secret is on disk,
 // also if another process made it, and links that need it may be given away.
 func (r *Keyring) Ensure(e Epoch) error {
 	r.mu.Lock()

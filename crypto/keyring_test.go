@@ -87,7 +87,8 @@ func TestDeletedKeyFileIsADestroyedSecret(t *testing.T) {
 
 // The wanted value is HKDF-SHA256 with an empty salt, computed by OpenSSL:
 //
-//	openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
+//	openssl kdf -keylen 32 -kdfopt digest:SHA256 \
+//	  -kdfopt hexkey:000102… -kdfopt info:'detach/v1 sharecid' HKDF
 func TestShareIsHKDFOfTheCID(t *testing.T) {
 	r, dir := openTestKeyring(t)
 	writeKey(t, dir, testEpoch, hex.EncodeToString(testSecret(0).bytes())+"\n")

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 //	send CODE FILE          sends a mail through $PROXY, and wants this reply
 //	delivered COUNT [FILE]  wants this number of mails to have arrived, and writes the last one
 //	restorelink FILE        sets $LINK and $CID from the Detach-Restore field of a mail
-//	travel FILE FILE        writes a mail as a mailbox returns it: LF, more fields, Detach-Restore folded
+//	travel FILE FILE        writes a mail as a mailbox returns it: LF, more fields, ours folded
 //	refield FILE FILE CID A writes a mail with another link in Detach-Restore
 //	deny CID                revokes an object
 //	files DIR COUNT [NAME]  wants this number of files in a folder, one of them called NAME

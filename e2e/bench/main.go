@@ -86,7 +86,7 @@ func parse(args []string) (o options, err error) {
 	return o, err
 }
 
-// measureAll measures the selected rows, each on a stage of its own, so that a row's servers have ended
+// measureAll measures the selected rows, each on its own stage, so that a row's servers have ended
 // before the next row.
 func measureAll(p *stage.Program, o options) (results []result) {
 	size := full

@@ -109,7 +109,7 @@ type Gateway struct {
 
 // Admin is the listener for /metrics, /healthz, /readyz and /debug/pprof/.
 type Admin struct {
-	// Listen is its address, host:port or unix:/path; keep it local. "": there is none.
+	// Listen is its address, host:port or unix:/path; keep it local. "" switches it off.
 	// Default 127.0.0.1:9090.
 	Listen string `toml:"listen"`
 }

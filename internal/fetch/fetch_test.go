@@ -35,7 +35,7 @@ func TestFileOfAnySizeIsFetched(t *testing.T) {
 	}
 }
 
-// Whatever a gateway answers, Fetch writes only bytes of the file. A file that is cut is an error.
+// Fetch writes only bytes of the file, for every answer of a gateway. A file that is cut is an error.
 func TestFetchTrustsNoGateway(t *testing.T) {
 	content := fetchtest.Random(3<<20 + 77)
 	at := func(suffix string, change func([]byte) []byte) func(string, []byte) []byte {

@@ -21,7 +21,7 @@ func Covers(t testing.TB, numbers ...int) {
 	t.Helper()
 	for _, n := range numbers {
 		if n < 1 || n > Count {
-			t.Errorf("there is no fault %d", n)
+			t.Errorf("docs/faults.md has no fault %d", n)
 		}
 	}
 }
