@@ -121,7 +121,7 @@ func (l *lab) fill(dataDir string, objects int) {
 	for range objects {
 		c := someCID()
 		stage.Must(l, os.WriteFile(filepath.Join(stored, c+".car"), content, 0o600))
-		stage.Must(l, enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now}))
+		stage.Must(l, enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now, "expires": nil}))
 	}
 }
 

@@ -259,13 +259,13 @@ func wave(rate uint32) string {
 	return string(b)
 }
 
-// age makes an object years old, in the ledger.
+// age gives an object an end that has passed, in the ledger.
 func age(t *testing.T, d *stage.Detach, l stage.Link) {
 	t.Helper()
 	for _, name := range d.Files(t, "ledger/*.jsonl") {
 		path := filepath.Join(d.DataDir, name)
-		created := regexp.MustCompile(`(` + l.CID + `.*"created":")\d{4}`)
-		aged := created.ReplaceAllString(stage.ReadFile(t, path), "${1}2020")
+		end := regexp.MustCompile(`(` + l.CID + `.*"expires":)[^}]*`)
+		aged := end.ReplaceAllString(stage.ReadFile(t, path), `${1}"2020-01-01T00:00:00Z"`)
 		stage.Must(t, os.WriteFile(path, []byte(aged), 0o600))
 	}
 }

@@ -185,7 +185,7 @@ func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	if i < 0 {
 		return nil, errForeign
 	}
-	o, err := b.v.object(ctx, l.CID, record{b.objects[i].size, b.created.Unix(), b.epoch})
+	o, err := b.v.object(ctx, l.CID, newRecord(b.objects[i].size, b.created, b.Expires(), b.epoch))
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (b *Batch) Commit(ctx context.Context) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := b.v.ledger.append(b.epoch, b.created, fresh); err != nil {
+	if err := b.v.ledger.append(b.epoch, b.created, b.Expires(), fresh); err != nil {
 		return err
 	}
 	b.committed = len(b.objects)

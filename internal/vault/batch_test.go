@@ -57,8 +57,8 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	wantAll(t, proxy, one, nil)
 	wantAll(t, gateway, two, nil)
 	text, err := os.ReadFile(filepath.Join(s.dir, "ledger", "2026-11.jsonl"))
-	want := fmt.Sprintf(`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z"}`+"\n"+
-		`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z"}`+"\n", one.CID, two.CID)
+	want := fmt.Sprintf(`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z","expires":null}`+"\n"+
+		`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z","expires":null}`+"\n", one.CID, two.CID)
 	if err != nil || string(text) != want {
 		t.Errorf("ledger: got %s, %v, want %s", text, err, want)
 	}

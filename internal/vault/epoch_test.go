@@ -32,11 +32,32 @@ func TestFileExpiresAtItsSecond(t *testing.T) {
 	wantAll(t, v, l, nil)
 	s.now = end
 	wantAll(t, v, l, ErrExpired)
-	// A longer retention does not prolong a file that is stored: its metadata has the date.
-	forever := s.vault(t, nil)
-	wantErr(t, "after its sealed date", errOf(forever.Open(t.Context(), l.CID, l.Fragment)), ErrExpired)
-	if got := forever.Begin().Expires(); !got.IsZero() {
+	if got := s.vault(t, nil).Begin().Expires(); !got.IsZero() {
 		t.Errorf("without retention: got %v", got)
+	}
+}
+
+// A changed retention is that of new files. A stored file keeps its end, in its page's promise as
+// well as in every way to open it.
+func TestChangedRetentionMovesNoEnd(t *testing.T) {
+	for _, retention := range []time.Duration{0, day, 30 * day, 90 * day} {
+		s := newSite(t)
+		before := s.vault(t, func(c *Config) { c.Retention = 30 * day })
+		l, end := detached(t, before, []byte("x")), before.Begin().Expires()
+		forever := detached(t, s.vault(t, nil), []byte("y"))
+		v := s.vault(t, func(c *Config) { c.Retention = retention })
+		s.now = end.Add(-time.Second)
+		if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
+			t.Errorf("retention %v: the object expires at %v, want %v", retention, got, end)
+		}
+		wantAll(t, v, l, nil)
+		s.now = end
+		wantAll(t, v, l, ErrExpired)
+		s.now = end.Add(1000 * day)
+		if got := opened(t, v, forever.CID).Expires; !got.IsZero() {
+			t.Errorf("retention %v: an object without an end expires at %v", retention, got)
+		}
+		wantAll(t, v, forever, nil)
 	}
 }
 

@@ -41,19 +41,46 @@ type ledger struct {
 
 type digest [32]byte // the part in which the CIDs of objects differ
 
-// record is an object in the index. An index of a million objects takes about 150 MB.
+// record is an object in the index. An index of a million objects takes about 160 MB.
 type record struct {
 	size  int64
-	unix  int64 // created, in seconds
+	begin int64 // created, in seconds since 1970
+	end   int64 // expires, likewise; 0: never
 	epoch crypto.Epoch
 }
 
-func (r record) created() time.Time { return time.Unix(r.unix, 0).UTC() }
+func newRecord(size int64, created, expires time.Time, e crypto.Epoch) record {
+	r := record{size: size, begin: created.Unix(), epoch: e}
+	if !expires.IsZero() {
+		r.end = expires.Unix()
+	}
+	return r
+}
 
+func (r record) created() time.Time { return time.Unix(r.begin, 0).UTC() }
+
+// expires returns zero for never.
+func (r record) expires() time.Time {
+	if r.end == 0 {
+		return time.Time{}
+	}
+	return time.Unix(r.end, 0).UTC()
+}
+
+// ledgerLine has the end that is sealed into the object's metadata too. So the end is known without
+// the key, and a changed retention moves no end that a page or a mail has promised.
 type ledgerLine struct {
-	CID     string    `json:"cid"`
-	Size    int64     `json:"size"`
-	Created time.Time `json:"created"`
+	CID     string     `json:"cid"`
+	Size    int64      `json:"size"`
+	Created time.Time  `json:"created"`
+	Expires *time.Time `json:"expires"` // nil: never
+}
+
+func (l ledgerLine) record(e crypto.Epoch) record {
+	if l.Expires == nil {
+		return newRecord(l.Size, l.Created, time.Time{}, e)
+	}
+	return newRecord(l.Size, l.Created, *l.Expires, e)
 }
 
 func openLedger(dir string) (*ledger, error) {
@@ -67,16 +94,21 @@ func openLedger(dir string) (*ledger, error) {
 
 func (l *ledger) path(e crypto.Epoch) string { return filepath.Join(l.dir, string(e)+ledgerSuffix) }
 
-// append writes the lines of one batch, and returns when they are on disk.
-func (l *ledger) append(e crypto.Epoch, created time.Time, objects []stored) (err error) {
+// append writes the lines of one batch, and returns when they are on disk. If expires is zero, the
+// objects never expire.
+func (l *ledger) append(e crypto.Epoch, created, expires time.Time, objects []stored) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("append to ledger: %w", err)
 		}
 	}()
+	var end *time.Time
+	if !expires.IsZero() {
+		end = &expires
+	}
 	var lines []byte
 	for _, o := range objects {
-		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created})
+		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created, end})
 		if err != nil {
 			return err
 		}
@@ -244,7 +276,7 @@ func (l *ledger) tail(e crypto.Epoch) error {
 		}
 		d, _ := digestOf(c)
 		l.mu.Lock()
-		l.index[d] = record{parsed.Size, parsed.Created.Unix(), e}
+		l.index[d] = parsed.record(e)
 		l.mu.Unlock()
 	}
 }

@@ -47,7 +47,7 @@ func add(t testing.TB, l *ledger, e crypto.Epoch, numbers ...int) {
 	for _, n := range numbers {
 		objects = append(objects, stored{numberedCID(n), int64(n)})
 	}
-	must.Succeed(t, l.append(e, ledgerTime, objects))
+	must.Succeed(t, l.append(e, ledgerTime, time.Time{}, objects))
 }
 
 func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
@@ -139,7 +139,7 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 				writer = testLedger(t, dir)
 			}
 			for n := 100 * i; n < 100*i+10; n++ {
-				if err := writer.append("2026-11", ledgerTime, []stored{{numberedCID(n), int64(n)}}); err != nil {
+				if err := writer.append("2026-11", ledgerTime, time.Time{}, []stored{{numberedCID(n), int64(n)}}); err != nil {
 					t.Error(err)
 				}
 				if _, ok, err := reader.lookup(numberedCID(n)); !ok || err != nil {

@@ -61,7 +61,7 @@ func (v *Vault) admit(c cid.Cid) (record, error) {
 	} else if revoked {
 		return record{}, ErrRevoked
 	}
-	if v.expired(v.expires(rec.created())) {
+	if v.expired(rec.expires()) {
 		return record{}, ErrExpired
 	}
 	return rec, nil
@@ -81,7 +81,7 @@ func (v *Vault) object(ctx context.Context, c cid.Cid, rec record) (*Object, err
 	if err != nil {
 		return nil, errors.Join(err, blocks.Close())
 	}
-	return &Object{rec.size, rec.created(), v.expires(rec.created()), sealed, share, blocks, v.cfg.Now}, nil
+	return &Object{rec.size, rec.created(), rec.expires(), sealed, share, blocks, v.cfg.Now}, nil
 }
 
 // share derives B. The epochs of meta.jwe (kid) and of the ledger must be equal.

@@ -124,7 +124,7 @@ func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 		"stored":    func(*Batch, *brokenStore) error { return nil },
 		"committed": func(b *Batch, _ *brokenStore) error { return b.Commit(t.Context()) },
 		"committed, but the ledger's sync failed": func(b *Batch, _ *brokenStore) error {
-			return b.v.ledger.append(b.epoch, b.created, b.objects)
+			return b.v.ledger.append(b.epoch, b.created, b.Expires(), b.objects)
 		},
 		"stored, but the answer was lost": func(b *Batch, store *brokenStore) error {
 			store.lost = true

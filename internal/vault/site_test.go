@@ -183,7 +183,7 @@ func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
 		return dir.CID, err
 	})
 	must.Succeed(t, err)
-	must.Succeed(t, v.ledger.append("2026-11", s.now, []stored{{root, 1}}))
+	must.Succeed(t, v.ledger.append("2026-11", s.now, time.Time{}, []stored{{root, 1}}))
 	return root
 }
 

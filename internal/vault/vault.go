@@ -36,7 +36,7 @@ const (
 type Config struct {
 	BaseURL   string           // what links begin with: https://HOST[/prefix]
 	Mode      Mode             // of new objects; stored objects keep theirs
-	Retention time.Duration    // how long files are served; 0: for ever
+	Retention time.Duration    // how long new files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
 	Memory    *memory.Budget   // for the read-ahead of mails; nil: no limit
 }
@@ -86,7 +86,7 @@ func (v *Vault) epoch(t time.Time) crypto.Epoch {
 	return crypto.EpochOf(t, v.cfg.Mode == Split && v.cfg.Retention > 0)
 }
 
-// expires returns when an object created then expires; zero for never.
+// expires returns when a new object, created then, will expire; zero for never.
 func (v *Vault) expires(created time.Time) time.Time {
 	if v.cfg.Retention == 0 {
 		return time.Time{}

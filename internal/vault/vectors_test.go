@@ -165,7 +165,7 @@ func (v objectVector) site(t *testing.T) *Vault {
 	s.store = v.store()
 	vault := s.vault(t, nil)
 	if l, err := link.Parse(v.Link); err == nil {
-		must.Succeed(t, vault.ledger.append(v.Epoch, v.Now, []stored{{l.CID, int64(len(v.Attachment))}}))
+		must.Succeed(t, vault.ledger.append(v.Epoch, v.Now, time.Time{}, []stored{{l.CID, int64(len(v.Attachment))}}))
 	}
 	return vault
 }
@@ -368,7 +368,7 @@ func TestTicketVector(t *testing.T) {
 	s := newSite(t)
 	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", string(v.Epoch)+".key"), []byte(v.Secret+"\n"), 0o600))
 	vault := s.vault(t, nil)
-	must.Succeed(t, vault.ledger.append(v.Epoch, s.now, []stored{{c, 1}}))
+	must.Succeed(t, vault.ledger.append(v.Epoch, s.now, time.Time{}, []stored{{c, 1}}))
 	s.now = v.Until.Add(-time.Second)
 	if f, err := vault.OpenTicket(c, v.Ticket); err != nil || f.Encode() != v.Fragment {
 		t.Errorf("before its end: got %v, or another fragment", err)
