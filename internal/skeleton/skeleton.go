@@ -10,6 +10,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"strconv"
 
 	"github.com/ipfs/go-cid"
 
@@ -82,12 +83,42 @@ type Message struct {
 // Opener opens an attachment. Restore returns its errors, wrapped.
 type Opener func(context.Context, link.Link) (io.ReadCloser, error)
 
+// beginning is how every skeleton begins. After it come the digits of the size and a comma.
+const beginning = `{"version":1,"size":`
+
+// ReadSize returns the number of bytes of the message, from the first bytes of its skeleton: it
+// reads at most 64 bytes of r. It returns ErrInvalid, or an error of r.
+func ReadSize(r io.Reader) (int64, error) {
+	b := make([]byte, 64)
+	n, err := io.ReadFull(r, b)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return 0, fmt.Errorf("read skeleton: %w", err)
+	}
+	return parseSize(b[:n])
+}
+
+func parseSize(head []byte) (int64, error) {
+	digits, ok := bytes.CutPrefix(head, []byte(beginning))
+	n := bytes.IndexByte(digits, ',')
+	if !ok || n < 0 {
+		return 0, fmt.Errorf("%w: it does not begin with its version and its size", ErrInvalid)
+	}
+	size, err := strconv.ParseInt(string(digits[:n]), 10, 64)
+	if err != nil || size < 0 || size > maxSize {
+		return 0, fmt.Errorf("%w: its size is out of range", ErrInvalid)
+	}
+	return size, nil
+}
+
 // Open reads the head of a skeleton.
 func Open(r io.Reader) (*Message, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	line, err := readLine(br)
 	if err != nil {
 		return nil, fmt.Errorf("read skeleton: %w", err)
+	}
+	if _, err := parseSize(line); err != nil {
+		return nil, err
 	}
 	m := &Message{rest: br}
 	if err := m.head.parse(line); err != nil {

@@ -174,6 +174,28 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// The size is known from the beginning, whatever follows it.
+func TestSizeIsReadFromTheBeginning(t *testing.T) {
+	h, rest, _ := good()
+	whole := line(t, h) + rest
+	r := strings.NewReader(whole)
+	if n, err := ReadSize(iotest.OneByteReader(r)); err != nil || n != int64(len(message)) || r.Len() < len(whole)-64 {
+		t.Errorf("size %d, error %v, %d of %d bytes unread; want %d, from at most 64 bytes", n, err, r.Len(), len(whole), len(message))
+	}
+	for _, bad := range []string{
+		"", "{", rest, strings.Replace(whole, `"version":1`, `"version":2`, 1), strings.Replace(whole, `"size":`, `"size":-`, 1),
+		`{"size":1,"version":1,"crc32c":"00000000"}`, `{"version":1,"size":1`, `{"version":1,"size":` + strings.Repeat("9", 99) + `,`,
+	} {
+		if n, err := ReadSize(strings.NewReader(bad)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%.40q: size %d, error %v, want ErrInvalid", bad, n, err)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := ReadSize(iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("broken source: error %v, want the source's", err)
+	}
+}
+
 func TestErrorsOfOpenerAndSourceAreReturned(t *testing.T) {
 	h, rest, attachments := good()
 	delete(attachments, testLink(2).CID.String())
