@@ -41,23 +41,13 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	return err
 }
 
-// restore writes the original to w. It takes the first link that leads to this vault: a mail that
-// passed another installation of Detach has a link of that one as well.
+// restore writes the original to w.
 func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error {
-	var file *vault.File
-	var err error
-	for _, l := range links {
-		if file, err = a.vault.Open(ctx, l.CID, l.Fragment); !errors.Is(err, vault.ErrNotFound) {
-			break
-		}
-	}
+	file, err := a.skeleton(ctx, links)
 	if err != nil {
-		return openError("the skeleton of the mail", err)
+		return err
 	}
 	defer file.Close()
-	if file.Meta.Type != skeleton.Type {
-		return errors.New("the link in the " + skeleton.Field + " field leads to an attachment, not to a skeleton")
-	}
 	m, err := skeleton.Open(file)
 	if err != nil {
 		return err
@@ -69,6 +59,45 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 		}
 		return part, nil
 	})
+}
+
+// skeleton opens the first link that leads to a skeleton here. The other fields are of another
+// Detach that the mail passed, or were added by anybody on its way: they must not keep a mail from
+// being restored. The error says once what is wrong with the links that lead here.
+func (a *app) skeleton(ctx context.Context, links []link.Link) (*vault.File, error) {
+	var missing error
+	var wrong []error
+	said := make(map[string]bool)
+	for _, l := range links {
+		file, err := a.openSkeleton(ctx, l)
+		switch {
+		case err == nil:
+			return file, nil
+		case ctx.Err() != nil:
+			return nil, err
+		case errors.Is(err, vault.ErrNotFound):
+			missing = err
+		case !said[err.Error()]:
+			said[err.Error()] = true
+			wrong = append(wrong, err)
+		}
+	}
+	if len(wrong) == 0 {
+		return nil, missing
+	}
+	return nil, errors.Join(wrong...)
+}
+
+func (a *app) openSkeleton(ctx context.Context, l link.Link) (*vault.File, error) {
+	file, err := a.vault.Open(ctx, l.CID, l.Fragment)
+	if err != nil {
+		return nil, openError("the skeleton of the mail", err)
+	}
+	if file.Meta.Type != skeleton.Type {
+		err := errors.New("the link in the " + skeleton.Field + " field leads to an attachment, not to a skeleton")
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // fieldError adds to an error of skeleton.Links what it may mean.
