@@ -27,8 +27,8 @@ const (
 )
 
 func main() {
-	if err := writeNoCore(); err != nil {
-		os.Exit(complain(os.Stderr, fmt.Errorf("switch core dumps off: %w", err)))
+	if err := guardMemory(); err != nil {
+		os.Exit(complain(os.Stderr, fmt.Errorf("keep the memory from core dumps and debuggers: %w", err)))
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -99,11 +99,23 @@ func complain(stderr io.Writer, err error) int {
 	return exitFailed
 }
 
-// plain returns s without the characters that move a terminal's cursor or turn the writing
-// direction. Strangers wrote parts of s: the name of a file, the names in a certificate.
+// maxLine bounds a line that a command prints, in characters. A line holds a path or a reason and
+// what to do about it; only strangers write longer ones.
+const maxLine = 2000
+
+// plain returns s as one line of a terminal: without the characters that move the cursor, end the
+// line or turn the writing direction, and cut after maxLine characters. Strangers wrote parts of s:
+// a file's name, the names in a certificate, the reply of a mail server.
 func plain(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > maxLine {
+			s = s[:i] + "…"
+			break
+		}
+	}
 	return strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.C, r) && r != '\t' {
+		if unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) && r != '\t' {
 			return utf8.RuneError
 		}
 		return r // for bytes that are not UTF-8, this is RuneError too

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-func writeNoCore() error { return nil }
+func guardMemory() error { return nil }
 
 func isRefused(err error) bool { return errors.Is(err, syscall.Errno(10061)) } // WSAECONNREFUSED

@@ -83,7 +83,7 @@ func (d *Detach) Holds(t servers.T) Holding {
 		}
 	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.Pid()))
-	if err == nil { // not every system has it
+	if err == nil { // not every system has it, and only root may read it
 		h.Files = len(files) - kept
 	}
 	return h
