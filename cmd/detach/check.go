@@ -27,7 +27,7 @@ func (c *checkCmd) Run(e *env) error {
 	found := make(map[check.Level]int)
 	report := func(f check.Finding) {
 		found[f.Level]++
-		fmt.Fprintf(e.stdout, "%-4s  %-18s  %s\n", levels[f.Level], f.What, f.Text)
+		fmt.Fprintf(e.stdout, "%-4s  %-18s  %s\n", levels[f.Level], f.What, plain(f.Text))
 	}
 	report(check.Finding{What: "configuration", Text: c.Config + " is valid"})
 	check.Run(e.ctx, check.Target{

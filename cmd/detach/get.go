@@ -79,7 +79,7 @@ func (c *getCmd) download(e *env, o *fetch.Object, out *output.File) (*fetch.Sum
 	sum := fetch.NewSum()
 	err := out.Resume(sum, o.Meta.Size)
 	if errors.Is(err, output.ErrLonger) {
-		fmt.Fprintf(e.stderr, "%v: starting again from the beginning\n", err)
+		fmt.Fprintf(e.stderr, "%s: starting again from the beginning\n", plain(err.Error()))
 		err = out.Restart()
 	}
 	if err != nil {

@@ -310,4 +310,9 @@ func TestErrorsMoveNoCursor(t *testing.T) {
 	if b.String() != want {
 		t.Errorf("got  %q\nwant %q", b.String(), want)
 	}
+	b.Reset()
+	complain(&b, errors.New(strings.Repeat("é", maxLine)+"cut"))
+	if want := "detach: " + strings.Repeat("é", maxLine) + "…\n"; b.String() != want {
+		t.Errorf("a long line: got %d bytes, want %d", b.Len(), len(want))
+	}
 }

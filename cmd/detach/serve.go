@@ -115,8 +115,7 @@ func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *
 	}
 	var last server
 	if l.admin != nil {
-		ready := func(ctx context.Context) error { return check.Ready(ctx, a.store, a.cfg.Proxy) }
-		last = newHTTP(admin.Handler(m, ready), log)
+		last = newHTTP(admin.Handler(m, a.ready), log)
 		start(last, l.admin)
 	}
 	notify("READY=1")
@@ -129,6 +128,15 @@ func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *
 	err = errors.Join(err, shutdown(ctx, servers, last))
 	running.Wait()
 	return err
+}
+
+// ready returns nil if a mail with an attachment would be accepted now. The error is one plain line:
+// it may quote a next hop, and operators read it on a terminal.
+func (a *app) ready(ctx context.Context) error {
+	if err := check.Ready(ctx, a.store, a.cfg.Proxy); err != nil {
+		return errors.New(plain(err.Error()))
+	}
+	return nil
 }
 
 // servers returns the proxies and the gateway, each with its listener.
