@@ -22,6 +22,7 @@ var floors = map[string][]string{
 	"ipfs/storetest":                       {"internal/memory", "internal/test/must", "internal/test/race", "ipfs"},
 	"internal/durable":                     {},
 	"internal/filename":                    {},
+	"internal/freespace":                   {"ipfs"},
 	"internal/test":                        {}, // helpers of tests: only tests import them
 	"internal/lines":                       {},
 	"internal/memory":                      {},
@@ -34,7 +35,7 @@ var floors = map[string][]string{
 	"internal/texts":                       {},
 	"internal/link":                        {"crypto", "ipfs"},
 	"internal/admin":                       {"internal/transaction"},
-	"internal/check":                       {"internal/config", "internal/durable", "internal/texts", "crypto", "ipfs"},
+	"internal/check":                       {"internal/config", "internal/durable", "internal/freespace", "internal/texts", "crypto", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
@@ -44,12 +45,12 @@ var floors = map[string][]string{
 	"internal/rewrite/notice":              {"internal/lines", "internal/texts", "internal/transfer"},
 	"internal/transaction":                 {"internal/rewrite", "internal/spool"},
 	"internal/transaction/transactiontest": {"internal/link", "internal/transaction"},
-	"proxy":                                {"internal/lines", "internal/stack", "internal/transaction"},
+	"proxy":                                {"internal/freespace", "internal/lines", "internal/stack", "internal/transaction"},
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: the gateway hands it decrypted bytes
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "ipfs"},
 	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to crypto

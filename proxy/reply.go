@@ -6,11 +6,14 @@ import (
 	"fmt"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
 // Our own replies. The log has the cause; the client is told a fixed sentence.
 var (
 	errTemporary   = newReply(451, smtp.EnhancedCode{4, 3, 0}, "Temporary failure, please try again later")
+	errNoSpace     = newReply(451, smtp.EnhancedCode{4, 3, 1}, "Not enough space, please try again later")
 	errTooBig      = newReply(552, smtp.EnhancedCode{5, 3, 4}, "Message size exceeds the limit")
 	errLoop        = newReply(554, smtp.EnhancedCode{5, 4, 6}, "Too many hops")
 	errBadSize     = newReply(501, smtp.EnhancedCode{5, 5, 4}, "Bad SIZE parameter")
@@ -37,6 +40,9 @@ func newReply(code int, enhanced smtp.EnhancedCode, text string) *smtp.SMTPError
 func reply(err error) *smtp.SMTPError {
 	if own := (*smtp.SMTPError)(nil); errors.As(err, &own) {
 		return own
+	}
+	if errors.Is(err, freespace.ErrLow) {
+		return errNoSpace
 	}
 	return errTemporary
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
@@ -38,6 +39,7 @@ func TestEveryMailHasOneOutcome(t *testing.T) {
 		"refused with 421":      {mail: plainMail, dot: "421 4.3.2 bye", want: transaction.ResultRefused, code: 421},
 		"looping":               {mail: strings.Repeat("Received: x\r\n", 51) + plainMail, want: transaction.ResultRejected, code: 554},
 		"too large":             {mail: attachmentMail(2 << 20), cfg: limited, behavior: down, want: transaction.ResultRejected, code: 552, fate: discarded},
+		"store full":            {mail: mail, behavior: behavior{Failure: freespace.ErrLow}, want: transaction.ResultDeferred, code: 451, fate: discarded},
 		"store down":            {mail: mail, behavior: down, want: transaction.ResultDeferred, code: 451, fate: discarded},
 		"no verdict":            {mail: mail, dot: hangUp, want: transaction.ResultDeferred, code: 451, fate: kept},
 		"client gone":           {mail: halfMail, gone: true, want: transaction.ResultAbandoned, code: 421},

@@ -12,6 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
@@ -67,7 +68,7 @@ const memoryBudget = 72 << 20
 type app struct {
 	cfg    config.Config
 	memory *memory.Budget
-	store  ipfs.Store
+	store  *freespace.Store
 	vault  *vault.Vault
 }
 
@@ -107,9 +108,16 @@ func openApp(cfg config.Config) (*app, error) {
 	return &app{cfg: cfg, memory: budget, store: store, vault: v}, nil
 }
 
-// openStore opens the configured store. This switch is the only place that knows the kinds of
-// stores.
-func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err error) {
+// nodeAge is for how long a node's free space is not asked for again.
+const nodeAge = 5 * time.Second
+
+// openStore opens the configured store, guarded by store.min_free. This switch is the only place
+// that knows the kinds of stores.
+func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, error) {
+	// Whatever the store, the data directory holds the ledger and the mails in transit.
+	guards := []*freespace.Guard{freespace.Dir(cfg.DataDir, cfg.Store.MinFree.Of)}
+	var store ipfs.Store
+	var err error
 	key := "data_dir"
 	switch cfg.Store.Kind {
 	case "embedded":
@@ -118,7 +126,10 @@ func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err 
 		key = "store.kubo"
 		var token string
 		if token, err = cfg.Store.Kubo.Token(); err == nil {
-			store, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: token, Memory: budget})
+			var node *kubo.Store
+			node, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: token, Memory: budget})
+			store = node
+			guards = append(guards, freespace.New("kubo's Datastore.StorageMax", cfg.Store.MinFree.Of, nodeAge, node.Space))
 		}
 	default:
 		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
@@ -126,7 +137,7 @@ func openStore(cfg config.Config, budget *memory.Budget) (store ipfs.Store, err 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	return store, nil
+	return freespace.NewStore(store, guards...), nil
 }
 
 func (a *app) Close() error { return a.store.Close() }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -88,7 +89,7 @@ func TestServersWordsMoveNoCursor(t *testing.T) {
 			wantPlain(t, name+": "+args[0], said.String())
 		}
 	}
-	a := &app{store: workingStore{}, cfg: config.Config{Proxy: []config.Proxy{{Reinject: nextHop}}}}
+	a := &app{store: freespace.NewStore(workingStore{}), cfg: config.Config{Proxy: []config.Proxy{{Reinject: nextHop}}}}
 	if err := a.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "SPOOFED") {
 		t.Errorf("ready: got %v, want the next hop's words", err)
 	} else {

@@ -99,6 +99,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	d.page = free[1]
 	cfg := config.Default()
 	cfg.DataDir = d.dir
+	cfg.Store.MinFree = config.MinFree{} // everything is deleted at the end
 	cfg.Gateway.URL = "http://" + free[2].Addr().String()
 	p := config.DefaultProxy()
 	p.Listen, p.Reinject = free[3].Addr().String(), free[0].Addr().String()

@@ -59,6 +59,10 @@ type Proxy struct {
 type Store struct {
 	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
 	Kind string `toml:"kind"`
+	// MinFree is how much must stay free in data_dir's file system and, with kubo, of the node's
+	// Datastore.StorageMax: a part ("5%", but at least 1 GiB) or a size ("10GiB"). Below it,
+	// attachments are not stored. "0": no minimum. Default 5%.
+	MinFree MinFree `toml:"min_free"`
 	// Kubo is the node of kind "kubo".
 	Kubo Kubo `toml:"kubo"`
 }
@@ -118,7 +122,7 @@ type Admin struct {
 func Default() Config {
 	return Config{
 		DataDir: "/var/lib/detach",
-		Store:   Store{Kind: "embedded", Kubo: Kubo{API: "/ip4/127.0.0.1/tcp/5001"}},
+		Store:   Store{Kind: "embedded", MinFree: MinFree{Percent: 5}, Kubo: Kubo{API: "/ip4/127.0.0.1/tcp/5001"}},
 		Keys:    Keys{Mode: "split"},
 		Gateway: Gateway{Listen: "127.0.0.1:8080", View: true},
 		Admin:   Admin{Listen: "127.0.0.1:9090"},

@@ -67,6 +67,7 @@ listen = "127.0.0.1:10125"
 reinject = "127.0.0.1:10026"
 [store]
 kind = "kubo"
+min_free = "10GiB"
 [store.kubo]
 api = "/unix/run/kubo/api.sock"
 token_file = "`+secret+`"
@@ -87,7 +88,7 @@ listen = ""
 		DataDir: "/srv/detach",
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
 			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr"}, second},
-		Store:   Store{Kind: "kubo", Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
+		Store:   Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
 		Keys:    Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
 		Gateway: Gateway{URL: "http://localhost:8080/files"},
 	}
@@ -159,6 +160,8 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"min_size that detaches nothing", with("proxy.min_size", `"64GiB"`), "proxy[0].min_size", "64KiB is usual"},
 		{"max_size below min_size", with("proxy.max_size", `"1KiB"`), "proxy[0].max_size", "raise it"},
 		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},
+		{"bad min_free", with("store.min_free", `"5 percent"`), "store.min_free", "write a whole number with a unit"},
+		{"min_free of the whole disk", with("store.min_free", `"100%"`), "store.min_free", "as 5%"},
 		{"bad multiaddr", kubo(`api = "/ip4/127.0.0.1/prt/5001"`), "store.kubo.api", "write a multiaddr"},
 		{"bad api URL", kubo(`api = "localhost:5001"`), "store.kubo.api", "write a multiaddr"},
 		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.kubo.token_file", "chmod 0600"},
@@ -207,6 +210,25 @@ func TestSizesHaveUnits(t *testing.T) {
 	for _, text := range []string{"", "KiB", "1.5GB", "1K", "0x10", "1KiBKiB", "1 2"} {
 		if err := new(Size).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q: accepted as a size", text)
+		}
+	}
+}
+
+func TestMinFreeIsAPartOrASize(t *testing.T) {
+	const tib = 1 << 40
+	for text, want := range map[string]int64{"5%": tib / 100 * 5, " 1 %": tib / 100, "10GiB": 10 << 30, "0": 0, "0%": 0, "1MiB": 1 << 20} {
+		var got MinFree
+		if err := got.UnmarshalText([]byte(text)); err != nil || got.Of(tib) != want {
+			t.Errorf("%q of 1 TiB = %d, %v, want %d", text, got.Of(tib), err, want)
+		}
+	}
+	// A percentage is at least 1 GiB, also of a disk that has no more.
+	if got := (MinFree{Percent: 5}).Of(64 << 20); got != 1<<30 {
+		t.Errorf("5%% of 64 MiB = %d, want 1 GiB", got)
+	}
+	for _, text := range []string{"", "%", "100%", "-1%", "5.5%", "5%GiB", "a lot"} {
+		if err := new(MinFree).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q: accepted", text)
 		}
 	}
 }

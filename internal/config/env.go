@@ -89,10 +89,12 @@ func leaves(v reflect.Value, prefix, separator string, into map[string]reflect.V
 		if separator == "_" {
 			name = strings.ToUpper(name)
 		}
-		switch f := v.Field(i); f.Kind() {
-		case reflect.Struct:
+		f := v.Field(i)
+		_, text := f.Addr().Interface().(encoding.TextUnmarshaler)
+		switch {
+		case f.Kind() == reflect.Struct && !text:
 			leaves(f, prefix+name+separator, separator, into)
-		case reflect.Slice: // [[proxy]]
+		case f.Kind() == reflect.Slice: // [[proxy]]
 		default:
 			into[prefix+name] = f
 		}

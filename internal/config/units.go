@@ -30,6 +30,38 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MinFree is the part of a disk that must stay free: a percentage, or a number of bytes.
+type MinFree struct {
+	Percent int64 // 0: Bytes counts
+	Bytes   Size
+}
+
+// minFreeFloor is the least that a percentage stands for: a few mails in transit may take as much.
+const minFreeFloor = 1 << 30
+
+// Of returns how many bytes must stay free on a disk of total bytes; 0 for no minimum.
+func (m MinFree) Of(total int64) int64 {
+	if m.Percent == 0 {
+		return int64(m.Bytes)
+	}
+	return max(total/100*m.Percent, minFreeFloor)
+}
+
+// UnmarshalText reads 5%, or a size.
+func (m *MinFree) UnmarshalText(text []byte) error {
+	percent, ok := strings.CutSuffix(string(text), "%")
+	if !ok {
+		*m = MinFree{}
+		return m.Bytes.UnmarshalText(text)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(percent), 10, 64)
+	if err != nil || n < 0 || n > 99 {
+		return fmt.Errorf("%q is not a part of a disk: write a whole number of percent, as 5%%, or a size, as 10GiB", text)
+	}
+	*m = MinFree{Percent: n}
+	return nil
+}
+
 // Duration is a length of time.
 type Duration time.Duration
 

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -142,6 +143,27 @@ func (s *Store) Warnings(ctx context.Context) []string {
 		}
 	}
 	return warnings
+}
+
+var errNoStorageMax = errors.New("the node has no Datastore.StorageMax")
+
+// spaceTimeout bounds the question for the node's free space, for which mails wait.
+const spaceTimeout = 2 * time.Second
+
+// Space returns how much of the node's Datastore.StorageMax is free, as the node counts it. It
+// fails if the node does not show that, or has no StorageMax.
+func (s *Store) Space(ctx context.Context) (free, total int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, spaceTimeout)
+	defer cancel()
+	var stat struct{ RepoSize, StorageMax uint64 }
+	// Without size-only the node counts its blocks, for which it lists all of them.
+	if err := s.call(ctx, "repo/stat", "", options{"size-only": true}, &stat); err != nil {
+		return 0, 0, err
+	}
+	if stat.StorageMax == 0 || stat.StorageMax > math.MaxInt64 || stat.RepoSize > math.MaxInt64 {
+		return 0, 0, errNoStorageMax
+	}
+	return int64(stat.StorageMax) - int64(stat.RepoSize), int64(stat.StorageMax), nil
 }
 
 // Close implements [ipfs.Store].

@@ -1,0 +1,150 @@
+// Package freespace keeps a part of a disk free, so that a full store never stops the mail that
+// needs no store. Its invariant:
+//
+//	A Guard admits n bytes only if the minimum stays free once they and all other bytes that it
+//	has admitted are written.
+//
+// What other programs write at the same moment is not known, so the minimum should be larger than
+// that.
+package freespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrLow is wrapped by the errors of a [Guard] that has no room.
+var ErrLow = errors.New("too little free space")
+
+// Measure returns the size of a disk in bytes; free is what an ordinary user may still write.
+type Measure func(context.Context) (free, total int64, err error)
+
+// MinFree returns how many bytes must stay free on a disk of total bytes; 0 for no minimum.
+type MinFree func(total int64) int64
+
+// Half returns the function for half of the minimum.
+func (m MinFree) Half() MinFree { return func(total int64) int64 { return m(total) / 2 } }
+
+// A Guard keeps a minimum of free space on one disk. It is safe for concurrent use. A nil Guard
+// admits everything.
+type Guard struct {
+	what    string
+	min     MinFree
+	maxAge  time.Duration
+	measure Measure
+
+	mu          sync.Mutex
+	measured    time.Time // zero before the first time
+	free, total int64
+	err         error
+	reserved    int64 // admitted and perhaps not written yet
+	written     int64 // released since the last measurement
+}
+
+// New returns a Guard of the disk that measure describes and what names, as "the kubo node".
+// measure is called again when its last answer is older than maxAge, and never twice at a time.
+func New(what string, min MinFree, maxAge time.Duration, measure Measure) *Guard {
+	return &Guard{what: what, min: min, maxAge: maxAge, measure: measure}
+}
+
+// Dir returns a Guard of the file system that holds dir. Each call asks the kernel. Where this
+// package cannot ask (it can on Linux), the Guard admits everything.
+func Dir(dir string, min MinFree) *Guard {
+	return New(dir, min, 0, func(context.Context) (free, total int64, err error) { return of(dir) })
+}
+
+// Room returns an error that wraps ErrLow if n more bytes would leave less than the minimum free.
+// It returns nil if the free space is unknown: then writing itself shows whether it works.
+func (g *Guard) Room(ctx context.Context, n int64) error {
+	release, err := g.Reserve(ctx, n)
+	release()
+	return err
+}
+
+// Reserve is Room, and counts the n bytes as taken until release is called, which must be after
+// they were written or given up. release is never nil, and must be called once.
+func (g *Guard) Reserve(ctx context.Context, n int64) (release func(), err error) {
+	if g == nil {
+		return func() {}, nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refresh(ctx)
+	if s := g.state(); g.err == nil && s.Min > 0 && s.Free-n < s.Min {
+		return func() {}, &lowError{g.what, s}
+	}
+	g.reserved += n
+	return func() { g.release(n) }, nil
+}
+
+func (g *Guard) release(n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reserved -= n
+	g.written += n
+}
+
+// refresh measures the disk unless it was measured maxAge ago or later.
+func (g *Guard) refresh(ctx context.Context) {
+	if !g.measured.IsZero() && time.Since(g.measured) < g.maxAge {
+		return
+	}
+	g.free, g.total, g.err = g.measure(ctx)
+	if ctx.Err() == nil { // otherwise the next caller asks again
+		g.measured, g.written = time.Now(), 0
+	}
+}
+
+// State is what a Guard knows about its disk, in bytes.
+type State struct {
+	Free int64 // without what is reserved
+	Min  int64 // what must stay free
+}
+
+// Low reports whether nothing more is admitted.
+func (s State) Low() bool { return s.Min > 0 && s.Free < s.Min }
+
+func (s State) String() string {
+	return fmt.Sprintf("%s free, min_free is %s", Size(max(0, s.Free)), Size(s.Min))
+}
+
+// Size writes a number of bytes as a configuration may have it: 812 MiB, 1.5 GiB.
+func Size(n int64) string {
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	v := float64(n)
+	for v >= 1024 && len(units) > 1 {
+		v, units = v/1024, units[1:]
+	}
+	if v >= 100 {
+		return fmt.Sprintf("%.0f %s", v, units[0])
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") + " " + units[0]
+}
+
+func (g *Guard) state() State {
+	return State{Free: g.free - g.reserved - g.written, Min: g.min(g.total)}
+}
+
+// State measures the disk, or returns what was measured less than maxAge ago.
+func (g *Guard) State(ctx context.Context) (State, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refresh(ctx)
+	return g.state(), g.err
+}
+
+// What returns the name of the Guard's disk.
+func (g *Guard) What() string { return g.what }
+
+// lowError is the ErrLow of a disk.
+type lowError struct {
+	what  string
+	state State
+}
+
+func (e *lowError) Error() string { return fmt.Sprintf("%s (%s)", e.state, e.what) }
+func (e *lowError) Unwrap() error { return ErrLow }
