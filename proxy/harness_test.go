@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
@@ -48,7 +49,7 @@ const patience = time.Minute
 
 // detach returns a configuration that detaches attachments of at least minSize bytes.
 func detach(store *transactiontest.Store, minSize int64, tempDir string) transaction.Config {
-	policy := rewrite.Policy{MinSize: minSize, Language: "en", TempDir: tempDir}
+	policy := rewrite.Policy{MinSize: minSize, Language: "en", Space: spool.NewSpace(tempDir, nil, 1<<40)}
 	return transaction.Config{Policy: func(transaction.Envelope) rewrite.Policy { return policy }, Begin: store.Begin}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -60,14 +62,24 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 	return b, nil
 }
 
-// memoryBudget bounds the memory that grows with the number of sessions and requests: leaves that
-// are read, and bytes read ahead.
-const memoryBudget = 72 << 20
+// Two budgets bound the memory that grows with the number of sessions and requests, so that readers
+// do not stop mail. Together with the garbage collector's part (half of it), with 600 connections
+// (30 KiB each) and with the process itself (30 MiB) they stay below 256 MiB.
+const (
+	mailMemory = 64 << 20 // spools, and what is known of a mail
+	webMemory  = 48 << 20 // blocks that are read
+)
 
-// app is what every command needs: the configuration, the memory budget, the store, and the vault.
+// spoolDisk bounds the temporary files of all mails. It has room for three of the largest mails that
+// docs/postfix.md allows, of 2 GiB each, and always for the small ones of all others.
+const spoolDisk = 8 << 30
+
+// app is what every command needs: the configuration, the memory, the store, and the vault.
 type app struct {
 	cfg    config.Config
-	memory *memory.Budget
+	spools *spool.Space   // of mails
+	mail   *memory.Budget // of spools, too
+	web    *memory.Budget
 	store  *freespace.Store
 	vault  *vault.Vault
 }
@@ -91,8 +103,12 @@ func openApp(cfg config.Config) (*app, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w", err)}
 	}
-	budget := memory.New(memoryBudget, cfg.DataDir)
-	store, err := openStore(cfg, budget)
+	temporary := filepath.Join(cfg.DataDir, "tmp")
+	if err := spool.Clean(temporary); err != nil {
+		return nil, usageError{fmt.Errorf("data_dir: %w: let this user write there", err)}
+	}
+	mail, web := memory.New(mailMemory, temporary), memory.New(webMemory, temporary)
+	store, err := openStore(cfg, web)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -101,11 +117,15 @@ func openApp(cfg config.Config) (*app, error) {
 		mode = vault.LinkOnly
 	}
 	retention := time.Duration(cfg.Keys.Retention)
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: budget}, store, keys, cfg.DataDir)
+	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: mail}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
-	return &app{cfg: cfg, memory: budget, store: store, vault: v}, nil
+	spools := spool.NewSpace(temporary, mail, spoolDisk)
+	// Half of the minimum is kept for the objects' sake only: mail that is not stored goes on.
+	guard := freespace.Dir(temporary, freespace.MinFree(cfg.Store.MinFree.Of).Half())
+	spools.Room = func(n int64) error { return guard.Room(context.Background(), n) }
+	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
 }
 
 // nodeAge is for how long a node's free space is not asked for again.
@@ -150,7 +170,7 @@ func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), l
 
 // transactions returns how Detach handles the mails of p.
 func (a *app) transactions(p config.Proxy) transaction.Config {
-	policy := rewrite.Policy{MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language, Restore: p.Restore}
+	policy := rewrite.Policy{MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language, Restore: p.Restore, Space: a.spools}
 	if p.Notice == "top" {
 		policy.Notice = rewrite.Top
 	}

@@ -23,16 +23,16 @@ func (c *filterCmd) Run(e *env) (err error) {
 	if len(a.cfg.Proxy) > 0 {
 		p = a.cfg.Proxy[0]
 	}
-	return filter(e, a.transactions(p))
+	return filter(e, a.transactions(p), a.spools)
 }
 
 // filter writes nothing before the whole message is ready. If it fails, the caller still has the
 // original and decides what to do with it: on_failure does not apply.
-func filter(e *env, cfg transaction.Config) error {
+func filter(e *env, cfg transaction.Config, spools *spool.Space) error {
 	cfg.OnFailure = transaction.TempFail
 	tx := transaction.Begin(cfg, transaction.Envelope{}, e.stdin, e.log)
 	defer tx.Close(e.ctx)
-	whole := spool.New("")
+	whole := spool.New(spools)
 	defer whole.Close()
 	if err := tx.Receive(e.ctx, 0); err != nil {
 		return err

@@ -32,7 +32,7 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
 		return fmt.Errorf("read mail: %w", err)
 	}
-	original := spool.New("")
+	original := spool.New(nil)
 	defer func() { err = errors.Join(err, original.Close()) }()
 	if err := a.restore(e.ctx, original, links); err != nil {
 		return err

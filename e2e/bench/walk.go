@@ -61,7 +61,7 @@ func (l *lab) walk(mail []byte) {
 }
 
 func (l *lab) copy(mail, buf []byte) {
-	s := spool.New("")
+	s := spool.New(nil)
 	defer s.Close()
 	_, err := io.CopyBuffer(plainWriter{s}, plainReader{bytes.NewReader(mail)}, buf)
 	stage.Must(l, err)

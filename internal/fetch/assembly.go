@@ -32,7 +32,7 @@ func (a *Assembly) Close() error { return a.close() }
 
 // Original assembles the message from its skeleton, which is o, and its attachments.
 func (o *Object) Original(ctx context.Context) (*Assembly, error) {
-	stored := spool.New("")
+	stored := spool.New(nil)
 	if err := o.Copy(ctx, stored, nil); err != nil {
 		return nil, errors.Join(err, stored.Close())
 	}

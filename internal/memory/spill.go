@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 )
@@ -56,7 +57,8 @@ func (f *spillFile) take() (*Slot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := os.Remove(file.Name()); err != nil {
+		// Another process that starts may have removed the name: see spool.Clean.
+		if err := os.Remove(file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.Join(err, file.Close())
 		}
 		f.file = file

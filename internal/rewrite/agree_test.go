@@ -232,7 +232,7 @@ func whyKept(l leaf, mail []byte) string {
 	case !transfer.Known(l.Encoding):
 		return "unknown transfer encoding"
 	case l.Encoding == "base64" || l.Encoding == "quoted-printable":
-		d := transfer.NewExact(l.Encoding, "")
+		d := transfer.NewExact(l.Encoding, nil)
 		defer d.Close()
 		_, err := d.Decode(nil, append(l.Raw, "\r\n"...))
 		if err == nil {

@@ -20,7 +20,7 @@ func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter
 	if w.cuts.full() {
 		return w.keepPart()
 	}
-	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.TempDir), isMessage: p.depth == 0}
+	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0}
 	defer func() {
 		if !removed {
 			err = errors.Join(err, a.decoder.Close())

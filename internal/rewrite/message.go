@@ -36,11 +36,11 @@ const (
 
 // Policy says what is detached and what is left in its place.
 type Policy struct {
-	MinSize  int64    // bytes, decoded: smaller attachments are kept
-	Notice   Position // where in a text the notice goes
-	Language string   // "auto", or one of package texts
-	Restore  bool     // store a skeleton, to restore the original
-	TempDir  string   // for the spool; empty: the system's
+	MinSize  int64        // bytes, decoded: smaller attachments are kept
+	Notice   Position     // where in a text the notice goes
+	Language string       // "auto", or one of package texts
+	Restore  bool         // store a skeleton, to restore the original
+	Space    *spool.Space // for the spools; nil: without limits, in the system's directory
 }
 
 // Stats counts what happened to one mail.
@@ -90,7 +90,7 @@ func (r sourceReader) Read(p []byte) (int, error) {
 // Read reads the header of the message in src and decides whether the message passes. The caller
 // must have removed the dots that SMTP doubles. If src fails, Read returns a *SourceError.
 func Read(src io.Reader, p Policy) (*Message, error) {
-	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: spool.New(p.TempDir), cuts: cuts{sum: skeleton.NewSum()}}
+	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: spool.New(p.Space), cuts: cuts{sum: skeleton.NewSum()}}
 	raw, _, err := w.readHeader()
 	if err != nil && err != io.EOF {
 		return nil, errors.Join(err, w.close())

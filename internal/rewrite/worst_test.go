@@ -15,6 +15,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -67,7 +68,7 @@ func pass(t *testing.T, src io.Reader, d Detacher) (time.Duration, int64) {
 	g.note()
 	before := g.peak
 	start := measure.CPU()
-	m, err := Read(g, Policy{MinSize: 1, Language: "auto", Restore: true, TempDir: t.TempDir()})
+	m, err := Read(g, Policy{MinSize: 1, Language: "auto", Restore: true, Space: spool.NewSpace(t.TempDir(), nil, 1<<40)})
 	must.Succeed(t, err)
 	defer m.Close()
 	if !m.Passes() {

@@ -1,5 +1,6 @@
 // Package spool keeps the bytes of a mail while it passes through: the first MiB in memory, the
-// rest in an unlinked file.
+// rest in an unlinked file. The memory and the files of all spools of a [Space] are bounded
+// together: a spool that gets no memory uses its file from the first byte on.
 package spool
 
 import (
@@ -17,7 +18,7 @@ const (
 	// startMemory is the memory of a new spool. Few mails without their attachments are larger.
 	startMemory = 32 << 10
 	// fileBuffer gathers small writes to the file.
-	fileBuffer = 64 << 10
+	fileBuffer = 32 << 10
 )
 
 // starts and slabs hold memory for spools. Growing a slice to the full size would allocate and copy
@@ -27,83 +28,123 @@ var (
 	slabs  = sync.Pool{New: func() any { return new([maxMemory]byte) }}
 )
 
-// A Spool keeps bytes in the order they were written: the first MiB in memory, the rest in an
-// unlinked temporary file, so a crash leaves no mail on the disk. It is not safe for concurrent
-// use.
+// A Spool keeps bytes in the order they were written: the first in memory, the rest in an unlinked
+// temporary file, so a crash leaves no mail on the disk. It is not safe for concurrent use.
 type Spool struct {
-	dir   string
-	mem   []byte
+	space *Space
+	size  int64
+
+	mem   []byte             // grows only while nothing follows it
 	start *[startMemory]byte // exactly one of start and slab backs mem;
 	slab  *[maxMemory]byte   // both nil: mem has its own array
-	file  *os.File
-	tail  []byte // bytes that follow those in the file and are not written yet
-	size  int64
+
+	file *os.File // the bytes after mem
+	tail []byte   // the bytes after those in the file, which are not written yet
+
+	memory int   // taken from the space
+	disk   int64 // taken from the space
 }
 
-// New returns an empty spool. If the spool needs a file, it creates the file in dir, or in the
-// system's directory for temporary files if dir is empty.
-func New(dir string) *Spool { return &Spool{dir: dir} }
+// New returns an empty spool. A nil space has no limits.
+func New(space *Space) *Spool { return &Spool{space: space} }
 
 // Size returns the number of bytes in the spool.
 func (s *Spool) Size() int64 { return s.size }
 
-// Write appends p.
+// Write appends p. It returns an error that wraps ErrFull if there is no disk space for it.
 func (s *Spool) Write(p []byte) (int, error) {
-	n := min(len(p), maxMemory-len(s.mem))
-	if len(s.mem)+n > cap(s.mem) {
-		s.grow(len(s.mem) + n)
+	n := 0
+	if s.size == int64(len(s.mem)) {
+		n = s.remember(p)
+		s.size += int64(n)
 	}
-	s.mem = append(s.mem, p[:n]...)
-	s.size += int64(n)
 	if n == len(p) {
 		return n, nil
 	}
-	s.tail = append(s.tail, p[n:]...)
-	s.size += int64(len(p) - n)
-	if len(s.tail) >= fileBuffer {
-		return len(p), s.flush()
+	if err := s.writeTail(p[n:]); err != nil {
+		return n, err
 	}
+	s.size += int64(len(p) - n)
 	return len(p), nil
 }
 
-// grow moves the bytes in memory to an array of at least size bytes.
-func (s *Spool) grow(size int) {
-	if size <= startMemory {
+// remember appends to mem what has room there, and returns how much of p that was.
+func (s *Spool) remember(p []byte) int {
+	n := min(len(p), maxMemory-len(s.mem))
+	if len(s.mem)+n > cap(s.mem) && !s.grow(len(s.mem)+n) {
+		n = cap(s.mem) - len(s.mem)
+	}
+	s.mem = append(s.mem, p[:n]...)
+	return n
+}
+
+// grow moves the bytes in memory to an array of at least size bytes, if the space has the memory.
+func (s *Spool) grow(size int) bool {
+	need := startMemory
+	if size > startMemory {
+		need = maxMemory
+	}
+	if !s.space.takeMemory(need - s.memory) {
+		return false
+	}
+	s.memory = need
+	if need == startMemory {
 		s.start = starts.Get().(*[startMemory]byte)
 		s.mem = append(s.start[:0], s.mem...)
-		return
+		return true
 	}
 	slab := slabs.Get().(*[maxMemory]byte)
 	s.mem = append(slab[:0], s.mem...)
-	s.release()
+	s.releaseArrays()
 	s.slab = slab
+	return true
+}
+
+// writeTail appends p to the bytes after mem. Without memory for a buffer it writes p to the file.
+func (s *Spool) writeTail(p []byte) error {
+	if s.tail == nil && s.space.takeMemory(fileBuffer) {
+		s.tail = make([]byte, 0, fileBuffer)
+	}
+	if len(s.tail)+len(p) > cap(s.tail) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	if len(p) > cap(s.tail) {
+		return s.writeFile(p, s.size)
+	}
+	s.tail = append(s.tail, p...)
+	return nil
 }
 
 func (s *Spool) flush() error {
 	if len(s.tail) == 0 {
 		return nil
 	}
-	if err := s.openFile(); err != nil {
-		return err
-	}
-	_, err := s.file.WriteAt(s.tail, s.size-int64(len(s.tail))-maxMemory)
+	err := s.writeFile(s.tail, s.size-int64(len(s.tail)))
 	s.tail = s.tail[:0]
 	return err
 }
 
-func (s *Spool) openFile() error {
-	if s.file != nil {
-		return nil
+// writeFile writes p to the file. off is its offset in the spool.
+func (s *Spool) writeFile(p []byte, off int64) (err error) {
+	off -= int64(len(s.mem))
+	end := off + int64(len(p))
+	if missing := end - s.disk; missing > 0 {
+		missing += diskStep - 1
+		missing -= missing % diskStep
+		if err := s.space.takeDisk(missing, end); err != nil {
+			return err
+		}
+		s.disk += missing
 	}
-	f, err := os.CreateTemp(s.dir, "detach-spool-")
-	if err != nil {
-		return err
+	if s.file == nil {
+		if s.file, err = s.space.create(); err != nil {
+			return err
+		}
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	s.file = f
-	return nil
+	_, err = s.file.WriteAt(p, off)
+	return err
 }
 
 // Truncate drops all but the first size bytes.
@@ -119,13 +160,19 @@ func (s *Spool) Truncate(size int64) error {
 	if len(s.mem) < cap(s.mem)/4 {
 		// An attachment was here. It may take hours to arrive, so its memory is given back now.
 		s.mem = bytes.Clone(s.mem)
-		s.release()
+		s.releaseArrays()
+		s.space.giveMemory(s.memory - cap(s.mem))
+		s.memory = cap(s.mem)
 	}
-	s.tail = nil
-	if s.file != nil {
-		return s.file.Truncate(max(0, size-maxMemory))
+	s.releaseTail()
+	if s.file == nil {
+		return nil
 	}
-	return nil
+	rest := size - int64(len(s.mem))
+	if rest == 0 {
+		return s.closeFile()
+	}
+	return s.file.Truncate(rest)
 }
 
 // ReadAt implements io.ReaderAt.
@@ -145,7 +192,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 		if err := s.flush(); err != nil {
 			return n, err
 		}
-		m, err := s.file.ReadAt(p[n:want], off+int64(n)-maxMemory)
+		m, err := s.file.ReadAt(p[n:want], off+int64(n)-int64(len(s.mem)))
 		n += m
 		if err != nil {
 			return n, err
@@ -183,8 +230,8 @@ func (s *Spool) WriteSection(w io.Writer, off, end int64) (int64, error) {
 	return int64(n) + m, err
 }
 
-// release gives back the memory that backed mem.
-func (s *Spool) release() {
+// releaseArrays gives back the array that backed mem.
+func (s *Spool) releaseArrays() {
 	if s.start != nil {
 		starts.Put(s.start)
 		s.start = nil
@@ -195,14 +242,30 @@ func (s *Spool) release() {
 	}
 }
 
-// Close gives back the memory and the file.
-func (s *Spool) Close() error {
-	s.mem, s.tail = nil, nil
-	s.release()
+func (s *Spool) releaseTail() {
+	if s.tail != nil {
+		s.tail = nil
+		s.space.giveMemory(fileBuffer)
+	}
+}
+
+func (s *Spool) closeFile() error {
+	s.space.giveDisk(s.disk)
+	s.disk = 0
 	if s.file == nil {
 		return nil
 	}
 	f := s.file
 	s.file = nil
 	return f.Close()
+}
+
+// Close gives back the memory and the file. The spool must not be used afterwards.
+func (s *Spool) Close() error {
+	s.mem = nil
+	s.releaseArrays()
+	s.releaseTail()
+	s.space.giveMemory(s.memory)
+	s.memory = 0
+	return s.closeFile()
 }

@@ -15,7 +15,7 @@ func TestSpoolGivesMemoryBack(t *testing.T) {
 	faults.Covers(t, 101)
 	for _, kept := range []int{0, 1, 1000, maxMemory / 2, maxMemory, maxMemory + 1000} {
 		for _, taken := range []int{1, 100 << 10, maxMemory, 3 * maxMemory} {
-			s := New(t.TempDir())
+			s := New(NewSpace(t.TempDir(), nil, 1<<40))
 			want := append(bytes.Repeat([]byte("k"), kept), "the end"...)
 			s.Write(want[:kept])
 			s.Write(make([]byte, taken))

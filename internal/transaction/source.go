@@ -54,7 +54,7 @@ func (s *source) Read(p []byte) (n int, err error) {
 // failed reports whether the source itself has failed.
 func (s *source) failed() bool { return s.err != nil && !s.ended }
 
-func (s *source) keepOriginal(dir string) { s.original = spool.New(dir) }
+func (s *source) keepOriginal(space *spool.Space) { s.original = spool.New(space) }
 
 func (s *source) forgetOriginal() {
 	if s.original != nil {

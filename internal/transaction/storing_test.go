@@ -21,6 +21,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
@@ -115,7 +116,9 @@ func (b *failing) Commit(ctx context.Context) error {
 // send takes a mail through a transaction, to a next hop that accepts everything.
 func (f *faulty) send(mode OnFailure, src string) (string, Outcome, error) {
 	cfg := Config{
-		Policy:    func(Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 1, Language: "en", TempDir: f.temp} },
+		Policy: func(Envelope) rewrite.Policy {
+			return rewrite.Policy{MinSize: 1, Language: "en", Space: spool.NewSpace(f.temp, nil, 1<<40)}
+		},
 		Begin:     func() Batch { return &failing{f.vault.Begin(), f, f.failAt} },
 		OnFailure: mode,
 	}

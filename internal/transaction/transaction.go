@@ -89,7 +89,7 @@ type Transaction struct {
 func Begin(cfg Config, env Envelope, src io.Reader, log *slog.Logger) *Transaction {
 	t := &Transaction{cfg: cfg, policy: cfg.Policy(env), source: &source{src: src}, log: log}
 	if cfg.OnFailure == Deliver {
-		t.source.keepOriginal(t.policy.TempDir)
+		t.source.keepOriginal(t.policy.Space)
 	}
 	return t
 }

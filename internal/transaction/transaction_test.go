@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
@@ -213,7 +214,7 @@ func TestOriginalIsNotForFaultsOfOthers(t *testing.T) {
 		store := transactiontest.Store{}
 		store.Set(behavior{Failure: errDown, FailAfter: 2 << 20})
 		cfg := Config{OnFailure: Deliver, Begin: store.Begin, Policy: func(Envelope) rewrite.Policy {
-			return rewrite.Policy{MinSize: 1, TempDir: "/nowhere"}
+			return rewrite.Policy{MinSize: 1, Space: spool.NewSpace("/nowhere", nil, 1<<40)}
 		}}
 		tx := Begin(cfg, Envelope{}, strings.NewReader(attachment(2<<20)), slog.New(slog.DiscardHandler))
 		defer tx.Close(t.Context())

@@ -36,13 +36,13 @@ func Known(encoding string) bool {
 }
 
 // NewExact returns the decoder of a known encoding. It keeps the layout in memory, and a large one
-// in a spool, whose file is in tempDir (see spool.New).
-func NewExact(encoding, tempDir string) Decoder {
+// in a spool of space, which may be nil.
+func NewExact(encoding string, space *spool.Space) Decoder {
 	switch encoding {
 	case "base64":
 		return &base64Decoder{}
 	case "quoted-printable":
-		return &quotedDecoder{raw: spool.New(tempDir)}
+		return &quotedDecoder{raw: spool.New(space)}
 	}
 	return &identityDecoder{}
 }

@@ -33,7 +33,7 @@ func decodeIn(tr Decoder, text []byte, size int) (decoded, rest []byte, err erro
 func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok bool) {
 	t.Helper()
 	for _, size := range []int{1, 3, 78, 4096, len(text) + 1} {
-		tr := NewExact(encoding, "")
+		tr := NewExact(encoding, nil)
 		d, rest, err := decodeIn(tr, text, size)
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func checkDecoded(t *testing.T, encoding, in, want string, damaged bool) {
 }
 
 func TestBase64LayoutIsSmall(t *testing.T) {
-	tr := NewExact("base64", "")
+	tr := NewExact("base64", nil)
 	text := EncodeBase64(make([]byte, 8<<20), "\r\n")
 	_, _, err := decodeIn(tr, text, 64<<10)
 	must.Succeed(t, err)
@@ -220,7 +220,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 		if _, ok := roundTrip(t, "quoted-printable", text); !ok || len(text) == 0 {
 			return
 		}
-		tr := NewExact("quoted-printable", "")
+		tr := NewExact("quoted-printable", nil)
 		decoded, err := tr.Decode(nil, text)
 		must.Succeed(t, err)
 		decoded, err = tr.Finish(decoded, false)
