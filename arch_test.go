@@ -29,7 +29,7 @@ var floors = map[string][]string{
 	"internal/progress":                    {"internal/texts"},
 	"internal/object":                      {"crypto", "ipfs"},
 	"internal/readahead":                   {"internal/memory"},
-	"internal/spool":                       {},
+	"internal/spool":                       {"internal/memory"},
 	"internal/stack":                       {},
 	"internal/zipstream":                   {},
 	"internal/texts":                       {},
