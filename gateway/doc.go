@@ -14,7 +14,8 @@
 //	                         fragment. The gateway keeps no state, so a broken download resumes
 //	                         after a restart, or on another gateway with the same keyring.
 //	GET  /CID/v/TICKET       the same file, shown in a frame without an origin, if its first bytes
-//	                         are of a kind that cannot run ([viewer.Viewer.Show]).
+//	                         are of a kind that cannot run ([viewer.Viewer.Show]). Only a page's
+//	                         frame gets it, never a tab of its own.
 //	GET  /viewer/VERSION/…   PDF.js, which draws PDF files in that frame ([viewer.Viewer])
 //
 // The browser can also decrypt, without giving the gateway a key: the page's script passes the key

@@ -90,6 +90,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	w := newResponse(rw, g.cfg, cancel)
+	w.keyed = hasKey(r.URL)
 	defer w.release()
 	r = r.WithContext(ctx)
 	defer func() {
@@ -153,13 +154,14 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 		return pathError(path, err)
 	}
 	list := rest == "all" || rest == "all/"
-	if rest == "" || list {
-		switch {
-		case escaped:
-			return unescape(w, r, g.site.page(c, list)+"#"+fragment.Encode())
-		case r.Method == http.MethodPost:
-			return g.open(w, r, c)
-		}
+	switch {
+	case escaped && (rest == "" || list):
+		return unescape(w, r, g.site.page(c, list)+"#"+fragment.Encode())
+	case escaped:
+		return errNothing // no program makes such an address, and its answer must be kept nowhere
+	case (rest == "" || list) && r.Method == http.MethodPost:
+		return g.open(w, r, c)
+	case rest == "" || list:
 		return g.page(w, r, c, list)
 	}
 	switch rest {

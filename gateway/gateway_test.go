@@ -220,6 +220,48 @@ func TestEscapedLinksAreMended(t *testing.T) {
 	}
 }
 
+// No cache may keep an answer under an address with a key in it, whatever the address leads to.
+// Behind an escaped #, there is only the page.
+func TestAddressesWithAKeyAreNotCached(t *testing.T) {
+	faults.Covers(t, 78, 94)
+	f := newFixture(t, 0)
+	l := f.put("a.pdf", noise(10))
+	c, key, file := "/"+l.CID.String(), l.Fragment.Encode(), f.ticket(l)
+	rests := []string{
+		"/data", "/meta.jwe", "/share", "/all.json", "/all", "/all/x", "/x", "/t/x/y", "/v/x", "/v/x/file", strings.TrimPrefix(file, c),
+	}
+	for _, hash := range []string{"%23", "%2523", "%26%2335%3B"} {
+		for _, rest := range rests {
+			resp := f.get(c + hash + key + rest)
+			wantHeader(t, resp, "Cache-Control", noStore)
+			if rest != "/all" {
+				wantStatus(t, resp, http.StatusNotFound)
+			}
+		}
+		resp := f.get("/ipfs" + c + hash + key + "/data?format=raw")
+		wantStatus(t, resp, http.StatusNotFound)
+		wantHeader(t, resp, "Cache-Control", noStore)
+	}
+	moved := []string{c + "/data", c + "/meta.jwe", "/ipfs" + c + "?format=raw", "/ipfs" + c + "/data?format=car"}
+	for _, path := range moved {
+		if cache := f.get(path).Header.Get("Cache-Control"); !strings.HasPrefix(cache, "public") {
+			t.Errorf("%s: Cache-Control is %s", path, cache)
+		}
+		with := "?"
+		if strings.Contains(path, "?") {
+			with = "&"
+		}
+		for _, query := range []string{key, "key=" + key, "u=%23" + key, "%7a" + key[1:]} {
+			resp := f.get(path + with + query)
+			wantStatus(t, resp, http.StatusOK)
+			wantHeader(t, resp, "Cache-Control", noStore)
+			resp = f.get(path+with+query, "If-None-Match", resp.Header.Get("Etag"))
+			wantStatus(t, resp, http.StatusNotModified)
+			wantHeader(t, resp, "Cache-Control", noStore)
+		}
+	}
+}
+
 func TestTakenBackFilesAreGone(t *testing.T) {
 	faults.Covers(t, 90)
 	f := newFixture(t, time.Hour)

@@ -1,6 +1,10 @@
 package gateway
 
-import "net/http"
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+)
 
 const (
 	noStore = "private, no-store"
@@ -31,4 +35,17 @@ func secure(h http.Header) {
 // describesBody lists the headers of a file that an error page must not have.
 var describesBody = []string{
 	"Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "Content-Type", "Etag", "X-Ipfs-Path", "X-Ipfs-Roots",
+}
+
+var (
+	inPath = regexp.MustCompile(`bafybei[a-z2-7]{52}`)
+	// likeKey matches what may be a fragment: 32 bytes in multibase have 33 to 45 characters.
+	likeKey = regexp.MustCompile(`z[1-9A-HJ-NP-Za-km-z]{32}`)
+)
+
+// hasKey reports whether the address may have a key in it. Scanners and trackers move fragments
+// into the path and into the query. CIDs are no keys, but may look like one.
+func hasKey(u *url.URL) bool {
+	query, err := url.QueryUnescape(u.RawQuery)
+	return err != nil || likeKey.MatchString(inPath.ReplaceAllString(u.Path+"?"+query, ""))
 }

@@ -34,6 +34,7 @@ type response struct {
 
 	route   string  // for the log: the kind of request, never its path
 	machine bool    // a program reads the answer, so an error is a line, not a page
+	keyed   bool    // the address may have a key in it, so no cache may keep the answer
 	cid     cid.Cid // for the log and the error page's form; undefined until one was parsed
 	status  int     // 0 until the header is sent
 	sent    int64
@@ -68,10 +69,12 @@ func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
 		return
 	}
-	if w.status = status; status >= 400 {
-		// http.ServeContent drops Cache-Control on its errors, and keeps the file's name.
+	w.status = status
+	if w.keyed || status >= 400 { // http.ServeContent drops Cache-Control on its errors
 		w.Header().Set("Cache-Control", noStore)
-		w.Header().Del("Content-Disposition")
+	}
+	if status >= 400 {
+		w.Header().Del("Content-Disposition") // it has the file's name
 		if status == http.StatusPreconditionFailed {
 			w.Header().Del("Content-Type") // it has no body
 		}

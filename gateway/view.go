@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -11,7 +12,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// view serves the frame that shows a file (rest is TICKET), and the file (TICKET/file).
+// The destinations (Fetch Metadata, Sec-Fetch-Dest) for which a browser gets the frame, and the file
+// in the frame. PDF.js fetches, so its destination is empty. Browsers say the destination since 2023
+// (Safari 16.4 was the last), and others get neither: the file could not be told from a document.
+var (
+	frameFor = []string{"iframe"}
+	fileFor  = []string{"image", "audio", "video", "empty"}
+)
+
+// view serves the frame that shows a file (rest is TICKET), and the file (TICKET/file). Neither is
+// ever a page of its own, under the gateway's name in the address bar: a sender could make one that
+// looks like ours.
 func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) error {
 	w.route, w.machine = "view", true // an error in a frame is a line, not a page
 	viewer.Secure(w.Header())
@@ -19,6 +30,20 @@ func (g *gateway) view(w *response, r *http.Request, c cid.Cid, rest string) err
 		return err
 	}
 	ticket, below, _ := strings.Cut(rest, "/")
+	served := frameFor
+	switch below {
+	case "":
+	case "file":
+		served = fileFor
+	default:
+		return errNothing
+	}
+	switch dest := r.Header.Get("Sec-Fetch-Dest"); {
+	case dest == "document": // for example a picture that is opened in a tab of its own
+		return seeOther(w, g.site.page(c, false))
+	case !slices.Contains(served, dest):
+		return viewer.ErrKind
+	}
 	file, err := g.openTicket(r, c, ticket)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func (f *fixture) viewed(l link.Link) (frame *http.Response, at string) {
 	if !strings.Contains(at, "/v/") {
 		f.t.Fatalf("the frame is sent to %s", at)
 	}
-	return f.get(at), at
+	return f.get(at, "Sec-Fetch-Dest", "iframe"), at
 }
 
 // A frame shows the file, or says that it cannot. Its answers have no origin and are not cached.
@@ -33,7 +34,7 @@ func TestFrameShowsTheFile(t *testing.T) {
 	wantHeader(t, frame, "Content-Type", page)
 	wantText(t, "the frame", string(readAll(t, frame)), `src="`+prefix+at+`/file"`)
 	// Players and PDF.js send Range.
-	file, piece := f.get(at+"/file"), f.get(at+"/file", "Range", "bytes=1-3")
+	file, piece := f.get(at+"/file", "Sec-Fetch-Dest", "audio"), f.get(at+"/file", "Range", "bytes=1-3", "Sec-Fetch-Dest", "audio")
 	text, _ := f.viewed(f.put("a.txt", []byte(sound[1:])))
 	refused, _ := f.viewed(f.put("page.png", []byte("<!doctype html><script>alert(1)</script>")))
 	for resp, want := range map[*http.Response]struct {
@@ -68,10 +69,45 @@ func TestFrameShowsTheFile(t *testing.T) {
 		}
 	}
 	closed := path.Dir(at) + "/2026-01.AAAA"
-	wantStatus(t, f.get(closed), http.StatusGone)
+	wantStatus(t, f.get(closed, "Sec-Fetch-Dest", "iframe"), http.StatusGone)
 	wantStatus(t, f.request(http.MethodPost, closed, ""), http.StatusMethodNotAllowed)
+	wantStatus(t, f.get(at+"/files", "Sec-Fetch-Dest", "empty"), http.StatusNotFound)
 	wantStatus(t, f.get(viewer.Path+"0.0.0/LICENSE"), http.StatusNotFound)
 	wantStatus(t, f.request(http.MethodPost, viewer.Path+"0.0.0/LICENSE", ""), http.StatusMethodNotAllowed)
+}
+
+// A browser gets the frame and the file only for their places in a page, never as a page of their
+// own. A PDF is never a PDF to the browser.
+func TestFilesAreNoPagesOfTheirOwn(t *testing.T) {
+	faults.Covers(t, 83)
+	f := newFixture(t, 0)
+	for content, into := range map[string]string{"GIF89a": "image", "ID3 rest": "audio", "\x1a\x45\xdf\xa3 rest": "video", "text": "iframe"} {
+		l := f.put("a.pdf", []byte(content))
+		_, at := f.viewed(l)
+		for _, dest := range []string{"", "document", "iframe", "frame", "embed", "object", "fencedframe", "image", "audio", "video", "empty", "script", "style", "worker"} {
+			for _, below := range []string{"", "/file"} {
+				want := http.StatusUnsupportedMediaType
+				switch {
+				case dest == "document":
+					want = http.StatusSeeOther
+				case (dest == "iframe") == (below == "") && (dest == "iframe" || slices.Contains(fileFor, dest)):
+					want = http.StatusOK
+				}
+				resp := f.get(at+below, "Sec-Fetch-Dest", dest)
+				wantStatus(t, resp, want)
+				if want == http.StatusSeeOther {
+					wantHeader(t, resp, "Location", prefix+"/"+l.CID.String())
+				}
+				if want != http.StatusOK {
+					wantNoText(t, dest+" "+below, string(readAll(t, resp)), content)
+				}
+			}
+		}
+		resp := f.get(at+"/file", "Sec-Fetch-Dest", into)
+		if kind := resp.Header.Get("Content-Type"); into != "iframe" && !strings.HasPrefix(kind, into+"/") {
+			t.Errorf("%s: the file has the type %s", into, kind)
+		}
+	}
 }
 
 // Without the viewer, a page offers only the download, and the viewer's addresses are unknown.

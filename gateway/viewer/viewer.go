@@ -1,7 +1,7 @@
 // Package viewer shows files from strangers in a frame of the gateway's page. Its invariant:
 //
 //	Nothing in a file runs, and the frame around the file has no origin: it loads from the
-//	gateway's host only, and sends nothing to another host.
+//	gateway's host only.
 //
 // The gateway passes a decrypted file, and the address from which the frame can fetch it; the
 // viewer has no key and no store. [Viewer.Show] finds the type by the first bytes and answers with
@@ -120,6 +120,10 @@ func (v *Viewer) Show(w http.ResponseWriter, f File) (sendContent bool, err erro
 		openToFrames(h)
 		h.Set("Content-Disposition", "inline")
 		h.Set("Content-Type", contentType)
+		if contentType == mimePDF { // for PDF.js, and never for the browser's own viewer
+			h.Set("Content-Disposition", "attachment")
+			h.Set("Content-Type", "application/octet-stream")
+		}
 		return true, nil
 	case contentType == mimePDF:
 		w.Header().Set("Content-Security-Policy", fmt.Sprintf(pdfCSP, BlockHash(pdfStyle), BlockHash(pdfScript)))

@@ -49,7 +49,7 @@ func TestBytesDecideWhatIsShown(t *testing.T) {
 		"OggS\x00 rest":                "audio/ogg",
 		"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom": "video/mp4",
 		"\x1a\x45\xdf\xa3 rest":                            "video/webm",
-		"%PDF-1.7":                                         mimePDF,
+		"%PDF-1.7":                                         "application/octet-stream",
 		"grüße\n":                                          "text/plain; charset=utf-8",
 		strings.Repeat("a", sniffed-1) + "ü":               "text/plain; charset=utf-8", // sniffed ends within a character
 		"gr\xfc\xdfe\n":                                    "text/plain; charset=windows-1252",
