@@ -21,6 +21,7 @@ var (
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
 	errTooMany = errors.New("too many requests")
+	errBusy    = errors.New("too many requests of all clients together")
 	errAllGone = errors.New("all files of the file list are gone")
 )
 
@@ -40,6 +41,7 @@ var failures = []failure{
 	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
+	{err: errBusy, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
 	{err: viewer.ErrKind, status: http.StatusUnsupportedMediaType, key: "noview"},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},

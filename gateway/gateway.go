@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -46,6 +47,9 @@ type Config struct {
 	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s: a client
 	// that reads less than 2 KB/s loses its connection.
 	WriteTimeout time.Duration
+	// TrustedProxies are the web servers whose X-Forwarded-For is believed, beside those on this
+	// machine.
+	TrustedProxies []netip.Prefix
 	// Memory is the budget of the read-ahead. Nil means no limit.
 	Memory *memory.Budget
 }
@@ -78,7 +82,10 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, site: site, pages: pages, limits: newLimits()}
+	g := &gateway{cfg: cfg, vault: v, log: log, site: site, pages: pages}
+	g.limits = newLimits(cfg.TrustedProxies, func() {
+		log.Warn("gateway: X-Forwarded-For from a private address is not believed: if a web server of yours sends it, name its address in gateway.trusted_proxies")
+	})
 	if !cfg.DisableView {
 		g.viewer = viewer.New(site.prefix)
 	}
@@ -104,10 +111,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	err := takeBody(w, r)
-	if err == nil {
-		err = g.route(w, r)
-	}
+	err := g.serve(w, r)
 	if ctx.Err() != nil && err != nil && !errors.Is(err, vault.ErrCorrupt) {
 		err = context.Cause(ctx) // the cause of err: the store took too long, or the client left
 	}
@@ -118,12 +122,24 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
+// serve answers a request when it has its place.
+func (g *gateway) serve(w *response, r *http.Request) error {
+	leave, err := g.limits.enter(r)
+	if err != nil {
+		w.refuseBody(r)
+		return err
+	}
+	defer leave()
+	w.storeClock()
+	if err := takeBody(w, r); err != nil {
+		return err
+	}
+	return g.route(w, r)
+}
+
 // route finds the handler. http.ServeMux would redirect to cleaned paths, and has no pattern for a
 // CID with a fragment that a scanner has escaped into the path.
 func (g *gateway) route(w *response, r *http.Request) error {
-	if !g.limits.allow(r) {
-		return errTooMany
-	}
 	path := g.site.below(r.URL.Path)
 	switch path {
 	case "", "/":

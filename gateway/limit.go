@@ -1,10 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
@@ -14,50 +18,160 @@ const (
 	// A company behind one address opens a few hundred pages when a newsletter arrives.
 	requestsPerSecond = 20
 	requestsAtOnce    = 600
-	// maxClients bounds the memory. A forgotten client begins again with a full allowance.
+	// inProgress is how many requests of one client are answered together. Pages take milliseconds
+	// and wait for a place; 64 downloads share the line of an office of several hundred readers.
+	inProgress = 64
+	// A site's network (an IPv6 /48) may have several times what one of its clients may have.
+	siteFactor = 4
+	// allInProgress bounds the memory of all requests, each of which has buffers and stacks.
+	allInProgress = 1024
+	// placeTimeout is how long a request waits for a place.
+	placeTimeout = 10 * time.Second
+	// maxClients bounds the memory of past requests. A forgotten client begins again with a full
+	// allowance.
 	maxClients = 10_000
 )
 
-// limits protects the store and the other clients from a client that sends too many requests.
+// limits protects the store and the other clients from a client that sends too many requests, or
+// that reads too many answers together.
 type limits struct {
-	clients *lru.Cache[netip.Prefix, *rate.Limiter]
+	trusted   []netip.Prefix // web servers whose X-Forwarded-For is believed
+	untrusted func()         // called for an X-Forwarded-For that may be of a web server of ours
+
+	rates *lru.Cache[netip.Prefix, *rate.Limiter]
+	all   chan struct{} // a place for each request in progress
+
+	mu     sync.Mutex
+	places map[netip.Prefix]*places // of networks that have requests in progress or waiting
 }
 
-func newLimits() *limits {
-	clients, err := lru.New[netip.Prefix, *rate.Limiter](maxClients)
+// places are those of one network.
+type places struct {
+	taken chan struct{}
+	users int // requests in progress or waiting; with none, the network is forgotten
+}
+
+func newLimits(trusted []netip.Prefix, untrusted func()) *limits {
+	rates, err := lru.New[netip.Prefix, *rate.Limiter](maxClients)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	return &limits{clients}
+	return &limits{
+		trusted: trusted, untrusted: sync.OnceFunc(untrusted), rates: rates,
+		all: make(chan struct{}, allInProgress), places: make(map[netip.Prefix]*places),
+	}
 }
 
-// allow reports whether the client may send this request. A client on this machine always may.
-func (l *limits) allow(r *http.Request) bool {
-	client, ok := clientOf(r)
-	if !ok {
-		return true
+// enter waits until the request may be answered. The caller calls leave when it has been. It
+// returns errTooMany for a client that has used up its allowance or its places, and errBusy if all
+// places are taken. For a client on this machine only the number of all requests is limited.
+func (l *limits) enter(r *http.Request) (leave func(), err error) {
+	client := l.clientOf(r)
+	networks := networksOf(client)
+	for i, n := range networks {
+		if !l.allow(n, factor(i)) {
+			return nil, errTooMany
+		}
 	}
-	allowance, ok := l.clients.Get(client)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), placeTimeout, errTooMany)
+	defer cancel()
+	var leaves []func()
+	leave = func() {
+		for _, leave := range slices.Backward(leaves) {
+			leave()
+		}
+	}
+	for i, n := range networks {
+		leaveOne, err := l.takePlace(ctx, n, inProgress*factor(i))
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		leaves = append(leaves, leaveOne)
+	}
+	select {
+	case l.all <- struct{}{}:
+	case <-ctx.Done():
+		leave()
+		if r.Context().Err() == nil {
+			return nil, errBusy
+		}
+		return nil, context.Cause(ctx)
+	}
+	leaves = append(leaves, func() { <-l.all })
+	return leave, nil
+}
+
+func factor(network int) int {
+	if network == 0 {
+		return 1
+	}
+	return siteFactor
+}
+
+// allow takes one request off the allowance of a network.
+func (l *limits) allow(network netip.Prefix, factor int) bool {
+	allowance, ok := l.rates.Get(network)
 	if !ok { // two first requests at the same time may count as one
-		allowance = rate.NewLimiter(requestsPerSecond, requestsAtOnce)
-		l.clients.Add(client, allowance)
+		allowance = rate.NewLimiter(rate.Limit(requestsPerSecond*factor), requestsAtOnce*factor)
+		l.rates.Add(network, allowance)
 	}
 	return allowance.Allow()
 }
 
-// clientOf returns the client's network. The client is the peer or, if the peer is a web server on
-// this machine or in its private network, the last address in X-Forwarded-For, since the client may
-// have written the ones before. ok is false for a client on this machine.
-func clientOf(r *http.Request) (client netip.Prefix, ok bool) {
-	addr, local := parseAddr(r.RemoteAddr)
-	if hops := r.Header.Values("X-Forwarded-For"); len(hops) > 0 && (local || addr.IsPrivate()) {
-		last := hops[len(hops)-1]
-		addr, local = parseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
+// takePlace waits for one of n places of a network, or returns the cause of ctx's end.
+func (l *limits) takePlace(ctx context.Context, network netip.Prefix, n int) (leave func(), err error) {
+	l.mu.Lock()
+	p := l.places[network]
+	if p == nil {
+		p = &places{taken: make(chan struct{}, n)}
+		l.places[network] = p
+	}
+	p.users++
+	l.mu.Unlock()
+	select {
+	case p.taken <- struct{}{}:
+		return func() { <-p.taken; l.forget(network, p) }, nil
+	case <-ctx.Done():
+		l.forget(network, p)
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (l *limits) forget(network netip.Prefix, p *places) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.users--; p.users == 0 {
+		delete(l.places, network)
+	}
+}
+
+// clientOf returns the client's address, which is invalid for a client on this machine. The client
+// is the peer or, if the peer is a web server that is trusted, the last address in X-Forwarded-For
+// that is not trusted too, since the client may have written the ones before.
+func (l *limits) clientOf(r *http.Request) netip.Addr {
+	client, local := parseAddr(r.RemoteAddr)
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		if hop = strings.TrimSpace(hop); hop == "" {
+			break
+		}
+		if !local && !l.trusts(client) {
+			if client.IsPrivate() {
+				l.untrusted()
+			}
+			break
+		}
+		client, local = parseAddr(hop)
 	}
 	if local {
-		return netip.Prefix{}, false
+		return netip.Addr{}
 	}
-	return network(addr)
+	return client
+}
+
+func (l *limits) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(l.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // parseAddr parses an address with or without a port. Anything else, like a unix socket, is local.
@@ -70,12 +184,16 @@ func parseAddr(s string) (addr netip.Addr, local bool) {
 	return addr, err != nil || addr.IsLoopback()
 }
 
-// network returns the addresses that one client may use: a single IPv4 address, or an IPv6 /64.
-func network(a netip.Addr) (netip.Prefix, bool) {
-	bits := 32
-	if a.Is6() {
-		bits = 64
+// networksOf returns the networks whose requests are counted together: the addresses that one
+// client may use, and those that a provider gives to one site. For IPv4 that is one address; for
+// IPv6 a /64 and a /48 (RFC 6177). An invalid address has none.
+func networksOf(a netip.Addr) []netip.Prefix {
+	switch {
+	case !a.IsValid():
+		return nil
+	case a.Is4():
+		return []netip.Prefix{netip.PrefixFrom(a, 32)}
 	}
-	p, err := a.Prefix(bits)
-	return p, err == nil
+	client, site := netip.PrefixFrom(a, 64).Masked(), netip.PrefixFrom(a, 48).Masked()
+	return []netip.Prefix{client, site}
 }

@@ -93,6 +93,15 @@ func (w *response) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// refuseBody ends the connection after the answer if a body is on its way: the server would wait
+// for it.
+func (w *response) refuseBody(r *http.Request) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+		_ = w.control.SetReadDeadline(time.Now())
+	}
+}
+
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

@@ -148,7 +148,10 @@ func (a *app) servers(l listeners, brand gateway.Brand, m *admin.Metrics, log *s
 	if l.gateway == nil {
 		return servers, nil
 	}
-	cfg := gateway.Config{BaseURL: a.cfg.Gateway.URL, Brand: brand, DisableView: !a.cfg.Gateway.View, Memory: a.web}
+	cfg := gateway.Config{
+		BaseURL: a.cfg.Gateway.URL, Brand: brand, DisableView: !a.cfg.Gateway.View,
+		TrustedProxies: a.cfg.Gateway.TrustedProxies, Memory: a.web,
+	}
 	handler, err := gateway.New(cfg, a.vault, log)
 	if err != nil {
 		return nil, err

@@ -106,6 +106,10 @@ type Gateway struct {
 	// Contact is where recipients report misuse: a mail address or an https:// URL. Default "": the
 	// pages name none.
 	Contact string `toml:"contact"`
+	// TrustedProxies are the web servers in front on other machines, whose X-Forwarded-For is
+	// believed: addresses and networks, separated by blanks, as "10.0.0.5 172.16.0.0/12". Default
+	// "": only web servers on this machine.
+	TrustedProxies Networks `toml:"trusted_proxies"`
 	// View lets recipients look at pictures, sound, video, text and PDF files in the page. Default
 	// true.
 	View bool `toml:"view"`

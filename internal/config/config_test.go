@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -77,6 +78,7 @@ retention = "30d"
 [gateway]
 listen = ""
 url = "http://localhost:8080/files/"
+trusted_proxies = "10.0.0.5, 172.16.0.0/12 fd00::/8"
 view = false
 [admin]
 listen = ""
@@ -88,9 +90,11 @@ listen = ""
 		DataDir: "/srv/detach",
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
 			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr"}, second},
-		Store:   Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
-		Keys:    Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
-		Gateway: Gateway{URL: "http://localhost:8080/files"},
+		Store: Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
+		Keys:  Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
+		Gateway: Gateway{URL: "http://localhost:8080/files", TrustedProxies: Networks{
+			netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("fd00::/8"),
+		}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -124,6 +128,8 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"not TOML", "data_dir = ", "line 1", "docs/detach.toml"},
 		{"wrong type", with("proxy.listen", "7"), "proxy.listen", "docs/detach.toml"},
 		{"wrong type of a size", with("proxy.min_size", "true"), "min_size", "write a whole number"},
+		{"a name of a web server", with("gateway.trusted_proxies", `"web.example.org"`), "gateway.trusted_proxies", "write them as 10.0.0.5"},
+		{"bits behind a network's length", with("gateway.trusted_proxies", `"10.0.0.5/8"`), "gateway.trusted_proxies", "write them as"},
 		{"bad size", with("proxy.min_size", `"64 kilobytes"`), "proxy.min_size", "write a whole number with a unit"},
 		{"negative size", with("proxy.min_size", "-1"), "proxy.min_size", "write a whole number"},
 		{"size too large for 64 bits", with("proxy.max_size", `"9999999TiB"`), "proxy.max_size", "write a whole number"},

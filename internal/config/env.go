@@ -90,11 +90,11 @@ func leaves(v reflect.Value, prefix, separator string, into map[string]reflect.V
 			name = strings.ToUpper(name)
 		}
 		f := v.Field(i)
-		_, text := f.Addr().Interface().(encoding.TextUnmarshaler)
+		_, isText := f.Addr().Interface().(encoding.TextUnmarshaler)
 		switch {
-		case f.Kind() == reflect.Struct && !text:
+		case f.Kind() == reflect.Struct && !isText:
 			leaves(f, prefix+name+separator, separator, into)
-		case f.Kind() == reflect.Slice: // [[proxy]]
+		case f.Kind() == reflect.Slice && !isText: // [[proxy]]
 		default:
 			into[prefix+name] = f
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -82,5 +83,24 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a length of time: write a number with a unit, as 90s, 12h or 30d, or 0", text)
 	}
 	*d = Duration(v)
+	return nil
+}
+
+// Networks is a list of IP networks.
+type Networks []netip.Prefix
+
+// UnmarshalText reads addresses and networks separated by blanks or commas.
+func (n *Networks) UnmarshalText(text []byte) error {
+	*n = nil
+	for _, one := range strings.Fields(strings.ReplaceAll(string(text), ",", " ")) {
+		p, err := netip.ParsePrefix(one)
+		if a, isAddr := netip.ParseAddr(one); isAddr == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil || p != p.Masked() || p.Addr().Is4In6() || p.Addr().Zone() != "" {
+			return fmt.Errorf("%q is not an address or a network: write them as 10.0.0.5 or 172.16.0.0/12", one)
+		}
+		*n = append(*n, p)
+	}
 	return nil
 }
