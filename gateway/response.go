@@ -70,7 +70,8 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if w.keyed || status >= 400 { // http.ServeContent drops Cache-Control on its errors
+	cacheable := strings.HasPrefix(w.Header().Get("Cache-Control"), "public")
+	if w.keyed && cacheable || status >= 400 { // http.ServeContent drops Cache-Control on its errors
 		w.Header().Set("Cache-Control", noStore)
 	}
 	if status >= 400 {
