@@ -170,7 +170,10 @@ func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), l
 
 // transactions returns how Detach handles the mails of p.
 func (a *app) transactions(p config.Proxy) transaction.Config {
-	policy := rewrite.Policy{MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language, Restore: p.Restore, Space: a.spools}
+	policy := rewrite.Policy{
+		MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language,
+		Restore: p.Restore, RestoreOmit: p.RestoreOmit, Space: a.spools,
+	}
 	if p.Notice == "top" {
 		policy.Notice = rewrite.Top
 	}

@@ -58,12 +58,32 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 	oneOf(refuse, at+"on_failure", p.OnFailure, "tempfail", "deliver")
 	oneOf(refuse, at+"notice", p.Notice, "bottom", "top")
 	oneOf(refuse, at+"language", p.Language, languages()...)
+	for _, name := range p.RestoreOmit {
+		if problem := omitProblem(name); problem != "" {
+			refuse(at+"restore_omit", "%q %s", name, problem)
+		}
+	}
 	if p.MinSize > maxMinSize {
 		refuse(at+"min_size", "more than 1GiB, so nothing would ever be detached: 64KiB is usual")
 	}
 	if p.MaxSize != 0 && p.MaxSize < p.MinSize {
 		refuse(at+"max_size", "smaller than min_size, so nothing would ever be detached: raise it, or write 0 for the next hop's own limit")
 	}
+}
+
+// omitProblem returns why a header field must not be omitted from the original, and the remedy, or
+// "".
+func omitProblem(name string) string {
+	// RFC 5322 section 3.6.8: a name has printable characters except the colon.
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' || r == ':' }) {
+		return "is not the name of a header field: write it as in a mail, without the colon, as X-Originating-IP"
+	}
+	switch name := strings.ToLower(name); {
+	case name == "content-length": // never stored
+	case name == "from", name == "date", name == "mime-version", strings.HasPrefix(name, "content-"), name == "detach-restore":
+		return "is needed to read the restored mail: leave it out"
+	}
+	return ""
 }
 
 // languages returns the values that language accepts.

@@ -53,6 +53,10 @@ type Proxy struct {
 	// Restore stores with each mail what turns it back into the original, byte for byte. Default
 	// true.
 	Restore bool `toml:"restore"`
+	// RestoreOmit names fields of the mail's own header that are not stored, and so not restored,
+	// in any case: those that the mail servers behind remove, as X-Originating-IP. Bcc, Resent-Bcc,
+	// Return-Path and Content-Length are never stored. Default: no more than these.
+	RestoreOmit []string `toml:"restore_omit"`
 }
 
 // Store is the storage of sealed attachments.
@@ -135,7 +139,7 @@ func Default() Config {
 
 // DefaultProxy returns the configuration of an empty [[proxy]]. It lacks reinject.
 func DefaultProxy() Proxy {
-	return Proxy{Listen: "127.0.0.1:10025", OnFailure: "tempfail", MinSize: 64 << 10, Notice: "bottom", Language: "auto", Restore: true}
+	return Proxy{Listen: "127.0.0.1:10025", OnFailure: "tempfail", MinSize: 64 << 10, Notice: "bottom", Language: "auto", Restore: true, RestoreOmit: []string{}}
 }
 
 // Load reads the file, overrides it with environ (as os.Environ returns it), and checks the result.

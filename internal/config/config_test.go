@@ -63,6 +63,7 @@ max_size = "25MB"
 notice = "top"
 language = "fr"
 restore = false
+restore_omit = ["X-Originating-IP", "User-Agent"]
 [[proxy]]
 listen = "127.0.0.1:10125"
 reinject = "127.0.0.1:10026"
@@ -89,7 +90,7 @@ listen = ""
 	want := Config{
 		DataDir: "/srv/detach",
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
-			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr"}, second},
+			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr", RestoreOmit: []string{"X-Originating-IP", "User-Agent"}}, second},
 		Store: Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
 		Keys:  Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
 		Gateway: Gateway{URL: "http://localhost:8080/files", TrustedProxies: Networks{
@@ -163,6 +164,14 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"unknown on_failure", with("proxy.on_failure", `"bounce"`), "proxy[0].on_failure", `"tempfail" or "deliver"`},
 		{"unknown notice", with("proxy.notice", `"middle"`), "proxy[0].notice", `"bottom" or "top"`},
 		{"unknown language", with("proxy.language", `"tlh"`), "proxy[0].language", `"auto" or "en" or "de"`},
+		{"omitting a field with its colon", with("proxy.restore_omit", `["X-Originating-IP:"]`), "proxy[0].restore_omit", "without the colon"},
+		{"omitting a pattern", with("proxy.restore_omit", `["/^X-Foo/ IGNORE"]`), "proxy[0].restore_omit", "as X-Originating-IP"},
+		{"omitting nothing", with("proxy.restore_omit", `[""]`), "proxy[0].restore_omit", "as X-Originating-IP"},
+		{"omitting a field in another alphabet", with("proxy.restore_omit", `["Betreff-ü"]`), "proxy[0].restore_omit", "as X-Originating-IP"},
+		{"omitting the link to the original", with("proxy.restore_omit", `["User-Agent", "detach-restore"]`), `"detach-restore"`, "leave it out"},
+		{"omitting the structure", with("proxy.restore_omit", `["Content-Type"]`), "proxy[0].restore_omit", "leave it out"},
+		{"omitting the sender", with("proxy.restore_omit", `["FROM"]`), "proxy[0].restore_omit", "leave it out"},
+		{"omitting no list", with("proxy.restore_omit", `"User-Agent"`), "restore_omit", "docs/detach.toml"},
 		{"min_size that detaches nothing", with("proxy.min_size", `"64GiB"`), "proxy[0].min_size", "64KiB is usual"},
 		{"max_size below min_size", with("proxy.max_size", `"1KiB"`), "proxy[0].max_size", "raise it"},
 		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},

@@ -94,7 +94,7 @@ func leaves(v reflect.Value, prefix, separator string, into map[string]reflect.V
 		switch {
 		case f.Kind() == reflect.Struct && !isText:
 			leaves(f, prefix+name+separator, separator, into)
-		case f.Kind() == reflect.Slice && !isText: // [[proxy]]
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct: // [[proxy]]
 		default:
 			into[prefix+name] = f
 		}
@@ -111,6 +111,11 @@ func set(field reflect.Value, value string) error {
 			return fmt.Errorf("%q is neither yes nor no: write true or false", value)
 		}
 		field.SetBool(b)
+		return nil
+	}
+	if field.Kind() == reflect.Slice {
+		list := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+		field.Set(reflect.ValueOf(list))
 		return nil
 	}
 	field.SetString(value)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,12 +11,13 @@ import (
 func TestEnvironmentOverridesTheFile(t *testing.T) {
 	c, err := Parse(minimal, []string{
 		"DETACH_DATA_DIR=/srv/detach", "DETACH_STORE_KIND=kubo", "DETACH_GATEWAY_URL=https://other.example.org", "DETACH_KEYS_RETENTION=30d",
-		"DETACH_PROXY_MIN_SIZE=1MiB", "DETACH_PROXY_0_RESTORE=false", "DETACH_PROXY_0_NOTICE=top", "PATH=/bin",
+		"DETACH_PROXY_MIN_SIZE=1MiB", "DETACH_PROXY_0_RESTORE=false", "DETACH_PROXY_0_NOTICE=top",
+		"DETACH_PROXY_0_RESTORE_OMIT=X-Originating-IP, User-Agent", "PATH=/bin",
 	})
 	must.Succeed(t, err)
 	p := c.Proxy[0]
 	if c.DataDir != "/srv/detach" || c.Store.Kind != "kubo" || c.Gateway.URL != "https://other.example.org" || c.Keys.Retention != Duration(30*day) ||
-		p.MinSize != 1<<20 || p.Restore || p.Notice != "top" || p.Reinject != "127.0.0.1:10026" {
+		p.MinSize != 1<<20 || p.Restore || p.Notice != "top" || p.Reinject != "127.0.0.1:10026" || !slices.Equal(p.RestoreOmit, []string{"X-Originating-IP", "User-Agent"}) {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -39,6 +41,7 @@ func TestMistakesInTheEnvironmentAreRefused(t *testing.T) {
 		{minimal, "DETACH_PROXY_2_LISTEN=127.0.0.1:1", "number them from 0"},
 		{two, "DETACH_PROXY_LISTEN=127.0.0.1:1", "say which, as DETACH_PROXY_0_LISTEN"},
 		{minimal, "DETACH_PROXY_0_RESTORE=maybe", "DETACH_PROXY_0_RESTORE: \"maybe\" is neither yes nor no"},
+		{minimal, "DETACH_PROXY_RESTORE_OMIT=User-Agent,From", "proxy[0].restore_omit: \"From\" is needed"},
 		{minimal, "DETACH_KEYS_RETENTION=month", "DETACH_KEYS_RETENTION: "},
 		{minimal, "DETACH_GATEWAY_URL=http://files.example.org", "gateway.url: "},
 	}

@@ -26,11 +26,14 @@ type cut struct {
 
 // cuts has all detached attachments of a message, in the message's order. The invariant:
 //
-//	message = spool with each cut's body put back at its offset
+//	message  = spool with each cut's body put back at its offset
+//	original = message without the omitted fields of its header
 type cuts struct {
+	header *header  // of the message; the spool begins with it
+	omit   []string // see Policy.RestoreOmit
 	list   []cut
 	runs   int         // of lines, in the layouts
-	sum    hash.Hash32 // checksum of the message so far: the cuts, and the spool up to summed
+	sum    hash.Hash32 // checksum of the original so far: the cuts, and the spool up to summed
 	summed int64
 }
 
@@ -47,16 +50,23 @@ func (c *cuts) add(one cut) {
 // sumUp extends the checksum to the end of the spool. Its first call is for the first attachment to
 // be stored, so a mail without such attachments costs no checksum.
 func (c *cuts) sumUp(s *spool.Spool) error {
+	if c.summed == 0 {
+		c.sum.Write(c.header.without(c.omit))
+		c.summed = int64(len(c.header.raw))
+	}
 	_, err := s.WriteSection(c.sum, c.summed, s.Size())
 	c.summed = s.Size()
 	return err
 }
 
-// skeleton returns the skeleton of a message of size bytes.
+// skeleton returns the skeleton of a message that was received with size bytes.
 func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
 	var head skeleton.Head
-	var mail []io.Reader
-	pos, shift := int64(0), int64(0)
+	header := c.header.without(c.omit)
+	mail := []io.Reader{bytes.NewReader(header)}
+	pos := int64(len(c.header.raw))
+	shift := int64(len(header)) - pos
+	size += shift
 	for _, one := range c.list {
 		mail = append(mail, s.Section(pos, one.off))
 		pos = one.off

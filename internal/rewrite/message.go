@@ -36,11 +36,15 @@ const (
 
 // Policy says what is detached and what is left in its place.
 type Policy struct {
-	MinSize  int64        // bytes, decoded: smaller attachments are kept
-	Notice   Position     // where in a text the notice goes
-	Language string       // "auto", or one of package texts
-	Restore  bool         // store a skeleton, to restore the original
-	Space    *spool.Space // for the spools; nil: without limits, in the system's directory
+	MinSize  int64    // bytes, decoded: smaller attachments are kept
+	Notice   Position // where in a text the notice goes
+	Language string   // "auto", or one of package texts
+	Restore  bool     // store a skeleton, to restore the original
+	// RestoreOmit names fields of the message's header, in any case, that the original does not
+	// have: the mail servers behind remove them. Bcc, Resent-Bcc, Return-Path and Content-Length
+	// are omitted even if RestoreOmit is empty.
+	RestoreOmit []string
+	Space       *spool.Space // for the spools; nil: without limits, in the system's directory
 }
 
 // Stats counts what happened to one mail.
@@ -109,6 +113,7 @@ func (m *Message) Passes() bool { return m.passes }
 // written.
 func (m *Message) Detach(ctx context.Context, d Detacher) error {
 	m.walk.detacher = d
+	m.walk.cuts.header, m.walk.cuts.omit = &m.header, m.walk.policy.RestoreOmit
 	if err := m.walk.message(ctx, m.header); err != nil {
 		return err
 	}

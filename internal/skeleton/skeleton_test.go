@@ -34,6 +34,7 @@ type vector struct {
 	Attachments map[string][]byte `json:"attachments"` // by CID
 	Expect      string            `json:"expect"`      // ok, or invalid
 	Message     []byte            `json:"message,omitempty"`
+	Received    []byte            `json:"received,omitempty"` // what Message was before fields were omitted
 }
 
 func testLink(seed byte) link.Link {
@@ -48,6 +49,10 @@ func testLink(seed byte) link.Link {
 const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n" +
 	"--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8sIERl \r\ndGFjaCENCg==\r\n\r\n" +
 	"--b\r\nContent-Type: application/x-raw\r\n\r\nbytes as they are\n\r\n--b--\r\n"
+
+// received is message with the fields that an encoder must omit.
+var received = "Return-Path: <ann@example.org>\r\nBCC :\r\n carl@example.org,\r\n\tdora@example.org\r\n" +
+	strings.Replace(message, "Content-Type", "Content-Length: 17\r\nresent-bcc: eve@example.org\r\nContent-Type", 1)
 
 // good returns the head of message's skeleton, the rest of it, and the attachments by CID.
 func good() (Head, string, map[string][]byte) {
@@ -102,7 +107,7 @@ func vectors(t *testing.T) []vector {
 		if s == head+rest {
 			t.Fatalf("%s: %q is not there", why, old)
 		}
-		return vector{why, []byte(s), attachments, "invalid", nil}
+		return vector{Why: why, Skeleton: []byte(s), Attachments: attachments, Expect: "invalid"}
 	}
 	other := map[string][]byte{testLink(1).CID.String(): []byte("Hello, Detach?\r\n"), testLink(2).CID.String(): []byte("bytes as they are\n")}
 	short := map[string][]byte{testLink(1).CID.String(): []byte("Hello"), testLink(2).CID.String(): []byte("bytes as they are\n")}
@@ -110,8 +115,9 @@ func vectors(t *testing.T) []vector {
 	none, err := empty.Line(0, NewSum())
 	must.Succeed(t, err)
 	return []vector{
-		{"a message with two attachments", []byte(head + rest), attachments, "ok", []byte(message)},
-		{"a message of no bytes", none, map[string][]byte{}, "ok", []byte{}},
+		{"a message with two attachments", []byte(head + rest), attachments, "ok", []byte(message), nil},
+		{"fields that no delivered mail has", []byte(head + rest), attachments, "ok", []byte(message), []byte(received)},
+		{"a message of no bytes", none, map[string][]byte{}, "ok", []byte{}, nil},
 		edit("another version", `"version":1`, `"version":2`),
 		edit("another size", fmt.Sprintf(`"size":%d`, len(message)), fmt.Sprintf(`"size":%d`, len(message)+1)),
 		edit("a size of less than nothing", `"size":`, `"size":-`),
@@ -133,11 +139,11 @@ func vectors(t *testing.T) []vector {
 		edit("one attachment twice", testLink(2).URL(), testLink(1).URL()),
 		edit("a link that is none", testLink(2).URL(), "https://files.example.org/"),
 		edit("the link of all files", testLink(2).URL(), strings.Replace(testLink(2).URL(), "#", "/all#", 1)),
-		{"an attachment that was another", []byte(head + rest), other, "invalid", nil},
-		{"an attachment that was longer", []byte(head + rest), short, "invalid", nil},
-		{"no head", []byte(rest), attachments, "invalid", nil},
-		{"nothing", nil, attachments, "invalid", nil},
-		{"no end of the head", []byte(strings.TrimSuffix(head, "\n")), attachments, "invalid", nil},
+		{"an attachment that was another", []byte(head + rest), other, "invalid", nil, nil},
+		{"an attachment that was longer", []byte(head + rest), short, "invalid", nil, nil},
+		{"no head", []byte(rest), attachments, "invalid", nil, nil},
+		{"nothing", nil, attachments, "invalid", nil, nil},
+		{"no end of the head", []byte(strings.TrimSuffix(head, "\n")), attachments, "invalid", nil, nil},
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -72,6 +74,29 @@ func Want(t *testing.T, n int) {
 func CRLF(mail []byte) []byte {
 	lf := bytes.ReplaceAll(mail, []byte("\r\n"), []byte("\n"))
 	return bytes.ReplaceAll(lf, []byte("\n"), []byte("\r\n"))
+}
+
+// Delivered returns a mail as it would be delivered without Detach, which is what restoring gives:
+// without Bcc and the like, and without the fields named in more. It reads the header line by line,
+// without the program's code.
+func Delivered(mail []byte, more ...string) []byte {
+	omitted := append([]string{"bcc", "resent-bcc", "return-path", "content-length"}, more...)
+	out, omitting, rest := make([]byte, 0, len(mail)), false, mail
+	for line := range bytes.Lines(mail) {
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			break
+		}
+		if line[0] != ' ' && line[0] != '\t' {
+			name, _, _ := bytes.Cut(line, []byte(":"))
+			name = bytes.TrimRight(name, " \t")
+			omitting = slices.ContainsFunc(omitted, func(s string) bool { return strings.EqualFold(s, string(name)) })
+		}
+		if !omitting {
+			out = append(out, line...)
+		}
+		rest = rest[len(line):]
+	}
+	return append(out, rest...)
 }
 
 // Small returns the mails of All that are shorter than limit, as seeds for fuzz targets, which are
