@@ -187,7 +187,7 @@ func (c *getCmd) openStore(objects string) (store ipfs.Store, err error) {
 	switch {
 	case c.API != "":
 		var token string
-		if token, err = (&config.Kubo{TokenFile: c.TokenFile}).Token(); err != nil {
+		if token, err = (&config.Kubo{API: c.API, TokenFile: c.TokenFile}).Token(); err != nil {
 			flag = "--token-file"
 			break
 		}

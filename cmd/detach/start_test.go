@@ -56,6 +56,7 @@ var refusals = map[string]refusal{
 	"long socket name":        {put{}, proxyListen, `listen = "unix:DIR/` + strings.Repeat("x", 108) + `"`, `^detach: proxy\[0\]\.listen: .*xxx.* choose another address`},
 	"no logo":                 {put{}, `[gateway]`, "[gateway]\nlogo = \"/nowhere/at/all\"", `^detach: gateway\.logo: .*/nowhere/at/all.* name an image`},
 	"no token":                {put{}, `[store]`, kuboTable + `token_file = "/nowhere/at/all"`, `^detach: store\.kubo\.token_file: .*/nowhere/at/all`},
+	"token in the clear":      {put{"token", "bearer:t0psecret\n", 0o600, 0}, `[store]`, kuboTable + "api = \"http://192.0.2.1:5001\"\ntoken_file = \"DIR/token\"", `^detach: store\.kubo\.token_file: .*192\.0\.2\.1.* by https://`}, // RFC 5737
 	"token readable by all":   {put{"token", "bearer:t0psecret\n", 0o644, 0}, `[store]`, kuboTable + `token_file = "DIR/token"`, `^detach: store\.kubo\.token_file: .*0644.* chmod 0600`},
 }
 

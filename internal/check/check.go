@@ -49,6 +49,7 @@ func Run(ctx context.Context, t Target, report func(Finding)) {
 	if c.dataDir(t.Config.DataDir) {
 		c.storage()
 	}
+	c.kuboAPI(&t.Config.Store)
 	running := answersAsDetach(ctx, t.Config.Admin.Listen)
 	for i, p := range t.Config.Proxy {
 		c.nextHop(fmt.Sprintf("proxy[%d].reinject", i), p.Reinject)

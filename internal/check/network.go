@@ -150,6 +150,15 @@ func (c *checker) url(url string, running bool) {
 	}
 }
 
+// kuboAPI warns of a node that is reached through a network without TLS. With a token, the
+// configuration refuses it.
+func (c *checker) kuboAPI(s *config.Store) {
+	if s.Kind == "kubo" && s.Kubo.InTheClear() {
+		c.warn("store.kubo.api", "plain HTTP to another machine (%s): the network sees ciphertext and CIDs, and any machine that reaches the port can delete everything: "+
+			"use https:// or a tunnel, and token_file", s.Kubo.API)
+	}
+}
+
 func get(ctx context.Context, transport *http.Transport, url string) (status int, body string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -108,10 +108,15 @@ func (s *Store) check(refuse refuseFunc) {
 	}
 }
 
-// Token reads the secret in TokenFile. Without a TokenFile it is "".
+// Token reads the secret in TokenFile. Without a TokenFile it is "". If API would carry the secret
+// through a network in clear text, Token returns an error: the secret is root on the node.
 func (k *Kubo) Token() (string, error) {
 	if k.TokenFile == "" {
 		return "", nil
+	}
+	if k.InTheClear() {
+		return "", fmt.Errorf("the node at %q is on another machine, and plain HTTP would show the secret to the network: "+
+			"reach the node by https://, by a unix socket, or by a tunnel that ends on this machine", k.API)
 	}
 	info, err := os.Stat(k.TokenFile)
 	if err != nil {
@@ -235,6 +240,28 @@ func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	// RFC 6761 section 6.3: localhost and the names below it are loopback.
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// InTheClear reports whether requests to API leave this machine without TLS.
+func (k *Kubo) InTheClear() bool {
+	if !strings.HasPrefix(k.API, "/") {
+		u, err := url.Parse(k.API)
+		return err == nil && u.Scheme == "http" && !loopback(u.Hostname())
+	}
+	addr, err := multiaddr.NewMultiaddr(k.API)
+	if err != nil {
+		return false
+	}
+	host := ""
+	for _, c := range addr {
+		switch c.Code() {
+		case multiaddr.P_IP4, multiaddr.P_IP6, multiaddr.P_DNS, multiaddr.P_DNS4, multiaddr.P_DNS6, multiaddr.P_DNSADDR:
+			host = c.Value()
+		case multiaddr.P_TLS, multiaddr.P_HTTPS, multiaddr.P_UNIX:
+			return false
+		}
+	}
+	return !loopback(host)
 }
 
 func apiProblem(api string) string {

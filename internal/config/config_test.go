@@ -110,6 +110,8 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 	open, empty := filepath.Join(dir, "open"), filepath.Join(dir, "empty")
 	must.Succeed(t, os.WriteFile(open, []byte("bearer:abc"), 0o644))
 	must.Succeed(t, os.WriteFile(empty, nil, 0o600))
+	secret := filepath.Join(dir, "secret")
+	must.Succeed(t, os.WriteFile(secret, []byte("bearer:abc"), 0o600))
 	with := func(key, value string) string { // minimal, with one more line in its table
 		table, name, _ := strings.Cut(key, ".")
 		switch table {
@@ -182,6 +184,7 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.kubo.token_file", "chmod 0600"},
 		{"missing token file", kubo(`token_file = "` + dir + `/none"`), "store.kubo.token_file", "write kubo's API secret there"},
 		{"empty token file", kubo(`token_file = "` + empty + `"`), "store.kubo.token_file", "write kubo's API secret there"},
+		{"token over the network", kubo("api = \"http://kubo.example.net:5001\"\ntoken_file = \"" + secret + `"`), "store.kubo.token_file", "by https://"},
 		{"unknown mode", with("keys.mode", `"whole"`), "keys.mode", `"split" or "link"`},
 	}
 	for _, tt := range tests {
@@ -267,5 +270,27 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 	}
 	if fields < 20 {
 		t.Errorf("only %d fields seen", fields)
+	}
+}
+
+// The secret of kubo's API leaves this machine under TLS only, in every form of address.
+func TestTokenNeverGoesInTheClear(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	must.Succeed(t, os.WriteFile(file, []byte("bearer:abc"), 0o600))
+	for api, clear := range map[string]bool{
+		"/ip4/127.0.0.1/tcp/5001": false, "/ip6/::1/tcp/5001": false, "/dns4/localhost/tcp/5001": false, "/unix/run/kubo/api.sock": false,
+		"http://127.0.0.9:5001": false, "http://[::1]:5001": false, "http://localhost:5001": false, "https://kubo.example.net": false,
+		"/dns/kubo.example.net/tcp/443/https": false, "/ip4/192.0.2.1/tcp/5001/tls/http": false, "/ip4/192.0.2.1/tcp/443/tls": false,
+		"/ip4/192.0.2.1/tcp/5001": true, "/ip4/192.0.2.1/tcp/5001/http": true, "/ip4/0.0.0.0/tcp/5001": true, "/ip6/2001:db8::1/tcp/5001": true,
+		"/ip6zone/eth0/ip6/fe80::1/tcp/5001": true, "/dns/kubo/tcp/5001": true, "/dns4/kubo/tcp/5001": true, "/dns6/localhost.example.net/tcp/5001": true,
+		"/dnsaddr/kubo.example.net/tcp/5001": true, "http://kubo.example.net:5001": true, "HTTP://10.0.0.1:5001": true, "http://127.0.0.1.example.net": true,
+	} {
+		k := Kubo{API: api, TokenFile: file}
+		if token, err := k.Token(); (err != nil) != clear || clear == (token != "") {
+			t.Errorf("%s: token %q, error %v, want an error: %v", api, token, err, clear)
+		}
+		if k.TokenFile = ""; k.InTheClear() != clear {
+			t.Errorf("%s: InTheClear is %v, want %v", api, !clear, clear)
+		}
 	}
 }
