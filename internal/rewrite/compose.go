@@ -42,8 +42,7 @@ func writeEdited(w io.Writer, s *spool.Spool, from int64, edits []edit) (int64, 
 	return total, nil
 }
 
-// compose finds the changes and edits that turn the spool into the rewritten message. It finds them
-// in the header's order: the restore field comes before the fields that describe the notice.
+// compose finds the changes and edits that turn the spool into the rewritten message.
 func (m *Message) compose(ctx context.Context) error {
 	n, err := m.describe(ctx)
 	if err != nil {
@@ -56,12 +55,6 @@ func (m *Message) compose(ctx context.Context) error {
 	}
 	language, _ := m.header.one("Content-Language")
 	n.Language = notice.ChooseLanguage(m.walk.policy.Language, language, notice.Beginning(texts))
-	isAttachment := len(m.walk.removed) == 0
-	if isAttachment {
-		m.changes = m.header.removeContent()
-	} else if m.edits, err = m.placeNotice(n, bodies, texts); err != nil {
-		return err
-	}
 	if m.walk.policy.Restore {
 		c, err := m.storeSkeleton(ctx)
 		if err != nil {
@@ -69,10 +62,11 @@ func (m *Message) compose(ctx context.Context) error {
 		}
 		m.changes = append(m.changes, c)
 	}
-	if isAttachment {
+	if len(m.walk.removed) == 0 {
 		m.becomeNotice(n)
+		return nil
 	}
-	return nil
+	return m.placeNotice(n, bodies, texts)
 }
 
 // describe stores the mail's file list, and returns the notice without its language.
@@ -139,7 +133,7 @@ func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
 
 // placeNotice removes the detached parts and puts the notice into every text of the message. If one
 // of the texts cannot take it, the notice goes to the place of the first removed part instead.
-func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) ([]edit, error) {
+func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) error {
 	var edits []edit
 	everywhere := len(texts) > 0
 	for i, t := range texts {
@@ -152,18 +146,22 @@ func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.T
 	if !everywhere {
 		edits = nil
 	}
+	lone := m.walk.lone
 	for i, s := range m.walk.removed {
 		e := edit{span: s}
 		if i == 0 && !everywhere {
 			var err error
 			if e.text, err = noticePart(n, m.walk.spool, s); err != nil {
-				return nil, err
+				return err
 			}
+			lone = slices.DeleteFunc(slices.Clone(lone), func(l lonePart) bool { return l.has(s) })
 		}
 		edits = append(edits, e)
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
-	return edits, nil
+	edits, changes, err := m.walk.raise(lone, edits)
+	m.edits, m.changes = edits, append(m.changes, changes...)
+	return err
 }
 
 // edits returns the edits that change a text and its header.
@@ -196,49 +194,34 @@ func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
 	return slices.Concat(delimiter, []byte(fields), content), nil
 }
 
-// becomeNotice turns a message that consisted of one attachment into a text message. Its body is
-// the notice.
+// becomeNotice turns a message of which nothing is left into a text message. Its body is the
+// notice.
 func (m *Message) becomeNotice(n *notice.Notice) {
 	content, encoding := n.Entity(m.header.eol())
+	m.changes = append(m.changes, m.header.removeContent(nil)...)
 	if !m.header.has("MIME-Version") {
 		m.changes = append(m.changes, HeaderChange{Name: "MIME-Version", Value: "1.0"})
 	}
 	m.changes = append(m.changes,
 		HeaderChange{Name: "Content-Type", Value: notice.ContentType},
 		HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding})
-	end := int64(len(m.header.raw))
-	m.edits = []edit{{span{end, end}, content}}
+	m.edits = []edit{{span{int64(len(m.header.raw)), m.walk.spool.Size()}, content}}
 }
 
-// removeContent returns the changes that remove the fields about the received body, except for
-// Content-Language.
-func (h *header) removeContent() (changes []HeaderChange) {
-	seen := map[string]int{}
+// edits returns the changes as edits of the header, in order.
+func (h *header) edits(changes []HeaderChange) (edits []edit) {
+	received := map[string][]span{}
 	for _, f := range h.fields {
 		name := strings.ToLower(string(f.name))
-		seen[name]++
-		if strings.HasPrefix(name, "content-") && !strings.HasPrefix(name, "content-language") {
-			value := bytes.TrimSuffix(f.body, lines.End(f.body))
-			changes = append(changes, HeaderChange{string(f.name), seen[name], string(value)})
-		}
+		received[name] = append(received[name], f.span)
 	}
-	return changes
-}
-
-// edits returns the changes as edits of the spool, which begins with the header.
-func (h *header) edits(changes []HeaderChange) (edits []edit) {
 	for _, c := range changes {
-		n := 0
-		for _, f := range h.fields {
-			if f.is(c.Name) {
-				if n++; n == c.Occurrence {
-					edits = append(edits, edit{span: f.span})
-				}
-			}
+		e := edit{h.end(), []byte(c.Name + ": " + c.Value + h.eol())}
+		if c.Occurrence > 0 {
+			e = edit{span: received[strings.ToLower(c.Name)][c.Occurrence-1]}
 		}
-		if c.Occurrence == 0 {
-			edits = append(edits, edit{h.end(), []byte(c.Name + ": " + c.Value + h.eol())})
-		}
+		edits = append(edits, e)
 	}
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
 	return edits
 }

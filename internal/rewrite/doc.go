@@ -17,5 +17,6 @@
 //     as received.
 //   - compose.go finds the edits of the spool that make the rewritten mail: removed parts, the
 //     notice (package notice) in the texts, changes of the header. It stores the mail's file list
-//     and its skeleton, from which the received mail can be restored.
+//     and its skeleton, from which the received mail can be restored. lone.go puts a part that is
+//     all that is left of a multipart/mixed into the multipart's place.
 package rewrite

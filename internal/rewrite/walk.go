@@ -26,6 +26,7 @@ type walk struct {
 	parts   int
 	cuts    cuts
 	removed []span // of the spool, in order: the parts to remove
+	lone    []lonePart
 	bodies  []body
 	refs    references
 }
@@ -58,7 +59,7 @@ func (w *walk) message(ctx context.Context, h header) error {
 	case d != nil:
 		return errors.New("the walk ended before the message") // no boundary is open at depth 0
 	case removed:
-		w.removed = nil // the message itself is the attachment, so no part is removed
+		w.removed = nil // nothing of the body is left, so no single part is removed
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ func (w *walk) readHeader() ([]byte, *delimiter, error) {
 func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*delimiter, bool, error) {
 	switch v := decide(&h, p, w.bodies, &w.refs); v.action {
 	case actionDescend:
-		return w.multipart(ctx, v.boundary, v.subtype, p)
+		return w.multipart(ctx, v, start, p)
 	case actionDetach:
 		return w.attachment(ctx, v, p)
 	case actionText:
@@ -155,9 +156,6 @@ func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, erro
 		return nil, err
 	}
 	b.text.end = w.spool.Size()
-	if d != nil && b.text.end == b.text.off {
-		return d, nil // without a line end before the delimiter, nothing can be inserted
-	}
 	if d != nil {
 		if b.text.end, err = beforeLineEnd(w.spool, b.text); err != nil {
 			return nil, err
@@ -179,39 +177,49 @@ func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
 	return text.end - int64(len(lines.End(tail))), nil
 }
 
-// multipart walks the parts between the delimiters of boundary.
-func (w *walk) multipart(ctx context.Context, boundary, subtype string, p place) (*delimiter, bool, error) {
-	if p.depth >= maxDepth || !w.scan.push(boundary) {
+// multipart walks the parts of the multipart whose header is at offset start.
+func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (*delimiter, bool, error) {
+	if p.depth >= maxDepth || !w.scan.push(v.boundary) {
 		return w.keepPart()
 	}
 	level := p.depth
-	firstRemoved, kept := len(w.removed), 0
+	whole := lonePart{start: start, body: w.spool.Size()}
+	firstRemoved, kept, removed := len(w.removed), 0, 0
 	d, err := w.keep() // the preamble
 	for first := true; err == nil && d != nil && d.level == level && !d.closing; first = false {
-		start := w.spool.Size()
+		from := w.spool.Size()
 		if _, err = w.spool.Write(d.line); err != nil {
 			break
 		}
 		var gone bool
-		leading := p.leading && (first || subtype == "alternative")
-		d, gone, err = w.part(ctx, place{depth: p.depth + 1, parent: subtype, leading: leading})
+		part := span{off: w.spool.Size()}
+		leading := p.leading && (first || v.subtype == "alternative")
+		d, gone, err = w.part(ctx, place{depth: p.depth + 1, parent: v.subtype, leading: leading})
+		part.end = w.spool.Size()
 		if gone {
-			w.removed = append(w.removed, span{start, w.spool.Size()})
+			w.removed = append(w.removed, span{from, part.end})
+			removed++
 		} else {
+			whole.part = part
 			kept++
 		}
 	}
-	w.scan.pop(boundary)
-	if err == nil && d != nil && d.level == level {
+	w.scan.pop(v.boundary)
+	closed := err == nil && d != nil && d.level == level
+	if closed {
 		if _, err = w.spool.Write(d.line); err == nil {
 			d, err = w.keep() // the epilogue
 		}
 	}
-	gone := kept == 0 && len(w.removed) > firstRemoved && p.depth > 0
-	if gone { // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
+	switch whole.end = w.spool.Size(); {
+	case removed == 0:
+	case kept == 0: // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
 		w.removed = w.removed[:firstRemoved]
+		return d, true, err
+	case kept == 1 && closed && v.subtype == "mixed":
+		w.lone = append(w.lone, whole)
 	}
-	return d, gone, err
+	return d, false, err
 }
 
 // close gives back the spool, the layouts and the scanner's buffer.

@@ -1,0 +1,157 @@
+package rewrite
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+)
+
+var (
+	restoreLine = regexp.MustCompile(`(?m)^Detach-Restore: .*\n`)
+	noticeText  = regexp.MustCompile(`(?s)[^\n]*:\n\n[^\n]* \(\d bytes\)\nhttps:.*#\w+`)
+	noticeHTML  = regexp.MustCompile(`(?s)<div.*</div>`)
+)
+
+// A multipart/mixed of which one part remains becomes that part. In these mails [pdf] is an
+// attachment, and [notice] the notice.
+func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
+	faults.Covers(t, 71)
+	const pdf = "Content-Type: application/pdf; name=a.pdf\n\nabc\n"
+	for name, tt := range map[string]struct{ mail, want string }{
+		"text": {
+			"Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\nX-Y: z\n\npreamble\n" +
+				"--b\nContent-Type: text/plain;\n charset=utf-8\nX-Part: 1\n\nhi\n--b\n[pdf]--b--\nepilogue\n",
+			"Subject: x\nMIME-Version: 1.0\nX-Y: z\nContent-Type: text/plain;\n charset=utf-8\n\nhi\n\n[notice]\n",
+		},
+		"the attachment first": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\n[pdf]--b\n\nhi\n--b--\n",
+			"\nhi\n\n[notice]\n",
+		},
+		"fields about the body": {
+			"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\nContent-ID: <all>\nContent-Language: en\nContent-Class: c\n\n" +
+				"--b\nContent-Type :text/plain\ncontent-description:\n odd\nContent-Length: 2\n\nhi\n--b\n[pdf]--b--\n",
+			"Content-Language: en\nContent-Class: c\nContent-Type: text/plain\ncontent-description: odd\n\nhi\n\n[notice]\n",
+		},
+		"language of the part": {
+			"Content-Type: multipart/mixed; boundary=b\nContent-Language: de\n\n--b\nContent-Language: en\n\nhi\n--b\n[pdf]--b--\n",
+			"Content-Language: en\n\nhi\n\n[notice]\n",
+		},
+		"alternative": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n--c\n\nho\n--c--\npost\n--b\n[pdf]--b--\n",
+			"Content-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n\n[notice]\n--c\n\nho\n--c--\npost\n",
+		},
+		"mixed in mixed": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nX-B: 1\nContent-Type: multipart/mixed; boundary=c\n\n--c\n[pdf]--c\nContent-ID: <t>\n\nhi\n--c--\n--b\n[pdf]--b--\n",
+			"Content-ID: <t>\n\nhi\n\n[notice]\n",
+		},
+		"only the inner one": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nX-B: 1\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-ID: <t>\n\nhi\n--c\n[pdf]--c--\n\n--b\n\nho\n--b--\n",
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nX-B: 1\nContent-ID: <t>\n\nhi\n\n[notice]\n--b\n\nho\n--b--\n",
+		},
+		"only the outer one": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n--c\n\nho\n--c--\n--b\n[pdf]--b--\n",
+			"Content-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n\n[notice]\n--c\n\nho\n--c--\n",
+		},
+		"mixed in alternative": {
+			"Content-Type: multipart/alternative; boundary=b\n\n--b\n\nhi\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: text/html\n\nho\n--c\n[pdf]--c--\n--b--\n",
+			"Content-Type: multipart/alternative; boundary=b\n\n--b\n\nhi\n\n[notice]\n--b\nContent-Type: text/html\n\nho\n[html]\n--b--\n",
+		},
+		"signed": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhi\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: multipart/signed; boundary=s\n\n--s\nA:\tb \n\nhi \n--s\n\nsig\n--s--\n\n--c\n[pdf]--c--\n--b--\n",
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhi\n\n[notice]\n--b\nContent-Type: multipart/signed; boundary=s\n\n--s\nA:\tb \n\nhi \n--s\n\nsig\n--s--\n\n--b--\n",
+		},
+		"text without a body": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-ID: <t>\n\n--b\n[pdf]--b--\n",
+			"Content-ID: <t>\n\n[notice]\n",
+		},
+		"nothing left": {
+			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\npre\n--b\n[pdf]--b--\npost\n",
+			"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 7bit\n\n[notice]\n",
+		},
+		"another charset and encoding": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain; charset=us-ascii\n\nhi\n--b\nContent-Type: application/pdf; name*=utf-8''%C3%A9.pdf\n\nabc\n--b--\n",
+			"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nhi\n\n[notice]\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, eol := range []string{"\r\n", "\n"} {
+				out, _ := outcome(t, strings.ReplaceAll(strings.ReplaceAll(tt.mail, "[pdf]", pdf), "\n", eol))
+				if strings.Count(out, "\r\n") != 0 && strings.Count(out, "\n") != strings.Count(out, "\r\n") {
+					t.Errorf("mixed line ends: %q", out)
+				}
+				got := restoreLine.ReplaceAllString(strings.NewReplacer("\r\n", "\n", "=\r\n", "", "=\n", "").Replace(out), "")
+				got = noticeText.ReplaceAllString(noticeHTML.ReplaceAllString(got, "[html]"), "[notice]")
+				if got != tt.want {
+					t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// A multipart stays if what is left of it is a file, or if mail programs may differ about it.
+func TestDoubtfulLonePartStays(t *testing.T) {
+	faults.Covers(t, 71)
+	for name, header := range map[string]string{
+		"a file":           "Content-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n",
+		"two descriptions": "Content-Description: a\r\nContent-Description: b\r\n",
+		"a long header":    "Content-Description: " + strings.Repeat("x", maxRaisedHeader) + "\r\n",
+	} {
+		out, _ := outcome(t, strings.Replace(multi(abc), "--b\r\n", "--b\r\n"+header, 1))
+		if !strings.Contains(out, "\r\n--b\r\n"+header) || !strings.HasSuffix(out, "\r\n--b--\r\n") {
+			t.Errorf("%s: got\n%s", name, out)
+		}
+	}
+	for name, mail := range map[string]string{
+		"not mixed":         strings.Replace(multi(abc), "mixed", "related", 1),
+		"not closed":        strings.Replace(nest("c", "b"), "--b--\r\n", "", 1),
+		"one part received": "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + strings.ReplaceAll(strings.Replace(multi(abc), "mixed; boundary=b", "related; boundary=c", 1), "--b", "--c") + "--b--\r\n",
+	} {
+		out, _ := outcome(t, mail)
+		if !strings.Contains(out, "\r\n--b\r\n") {
+			t.Errorf("%s: got\n%s", name, out)
+		}
+	}
+}
+
+// Python's email package finds the same parts in a rewritten mail as in the received one, without
+// those that were detached. Texts, which may have the notice, are compared by their number.
+func TestOtherParserFindsWhatIsLeft(t *testing.T) {
+	faults.Covers(t, 70)
+	py := startPython(t)
+	compared := 0
+	corpus.Each(t, func(t *testing.T, mail []byte) {
+		d := newMemory()
+		got, m := mustRewrite(t, bytes.NewReader(mail), Policy{MinSize: 1}, d)
+		if m.Stats().Detached == 0 {
+			return
+		}
+		left := map[string]int{}
+		for _, l := range py.leaves(t, mail) {
+			if !strings.HasPrefix(l.Type, "text/") {
+				left[l.SHA256]++
+			}
+		}
+		for _, f := range d.attachments() {
+			left[sum(f.content)] = max(0, left[sum(f.content)]-1)
+		}
+		for _, l := range py.leaves(t, got) {
+			if !strings.HasPrefix(l.Type, "text/") {
+				left[l.SHA256]--
+			}
+		}
+		for sum, n := range left {
+			if n != 0 {
+				t.Errorf("part %s occurs %+d times more than after rewriting", sum, n)
+			}
+		}
+		compared++
+	})
+	if compared < 200 {
+		t.Errorf("%d mails compared, want at least 200", compared)
+	}
+}
