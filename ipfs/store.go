@@ -56,6 +56,10 @@ type Store interface {
 	// Check writes to the store and returns nil if that works.
 	Check(ctx context.Context) error
 
+	// Remedy says what an operator can do about an error of Check, as the end of a sentence: "start
+	// the node". It is never empty.
+	Remedy(err error) string
+
 	// Close releases the store's resources. Open objects stay readable.
 	Close() error
 }

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
@@ -238,6 +240,12 @@ func TestUnsolicitedReplyIsNeverTakenForAnAnswer(t *testing.T) {
 			t.Errorf("next hop saw %q", got)
 		}
 	})
+}
+
+func TestFullStoreIs451(t *testing.T) {
+	if got := reply(fmt.Errorf("detach: %w", freespace.ErrLow)); got.Code != 451 || got.EnhancedCode != [3]int{4, 3, 1} {
+		t.Errorf("got %v", got)
+	}
 }
 
 func TestReplyDefaultsTo451(t *testing.T) {

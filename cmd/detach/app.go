@@ -13,6 +13,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
@@ -101,7 +102,7 @@ func openApp(cfg config.Config) (*app, error) {
 	}
 	keys, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys"))
 	if err != nil {
-		return nil, usageError{fmt.Errorf("data_dir: %w", err)}
+		return nil, usageError{fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))}
 	}
 	temporary := filepath.Join(cfg.DataDir, "tmp")
 	if err := spool.Clean(temporary); err != nil {
@@ -119,7 +120,7 @@ func openApp(cfg config.Config) (*app, error) {
 	retention := time.Duration(cfg.Keys.Retention)
 	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: mail}, store, keys, cfg.DataDir)
 	if err != nil {
-		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
+		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
 	}
 	spools := spool.NewSpace(temporary, mail, spoolDisk)
 	// Half of the minimum is kept for the objects' sake only: mail that is not stored goes on.
@@ -155,7 +156,7 @@ func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, erro
 		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+		return nil, fmt.Errorf("%s: %w", key, durable.WithRemedy(err, cfg.DataDir))
 	}
 	return freespace.NewStore(store, guards...), nil
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/nkirchhoffer/detach-mta/internal/check"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
 type checkCmd struct {
@@ -32,7 +32,7 @@ func (c *checkCmd) Run(e *env) error {
 	report(check.Finding{What: "configuration", Text: c.Config + " is valid"})
 	check.Run(e.ctx, check.Target{
 		Config: cfg,
-		Open: func() (ipfs.Store, error) {
+		Open: func() (*freespace.Store, error) {
 			a, err := openApp(cfg)
 			if err != nil {
 				return nil, err

@@ -89,7 +89,7 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 		if name == "no TLS spoken" { // check sends a body: the connection may close before the answer is read
 			said = said || strings.Contains(stdout, "broken pipe") || strings.Contains(stdout, "connection reset")
 		}
-		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "correct [store]") {
+		if code != exitFailed || !strings.Contains(stdout, "FAIL  store") || !said || !strings.Contains(stdout, "correct store.kubo.api") {
 			t.Errorf("%s: check: exit code %d, want %d and %q in\n%s%s", name, code, exitFailed, tt.want, stdout, stderr)
 		}
 		got, stderr, code := detach("", tt.ca, nil, "get", "--api", tt.api, "--keys", "data/keys", "-o", "-", l.URL())

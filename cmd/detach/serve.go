@@ -54,7 +54,7 @@ func (c *serveCmd) Run(e *env) (err error) {
 	}
 	if err := check.Store(e.ctx, a.store); err != nil {
 		// Not fatal: mail with attachments gets 451 until the store is back, and other mail passes.
-		e.log.Warn("store is not reachable", "error", err)
+		e.log.Warn("attachments cannot be stored now", "error", err, "remedy", a.store.Remedy(err))
 	}
 	ctx, stop := context.WithCancel(e.ctx)
 	var recovering sync.WaitGroup
@@ -100,6 +100,10 @@ type server interface {
 func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *slog.Logger) error {
 	defer l.close() // for an error before the servers have their listeners
 	m := admin.NewMetrics()
+	m.Space(func(ctx context.Context) (free, least int64, ok bool) {
+		_, state, ok := a.store.Tightest(ctx)
+		return state.Free, state.Min, ok
+	})
 	servers, err := a.servers(l, brand, m, log)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"net/http/pprof"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -76,6 +77,34 @@ func NewMetrics() *Metrics {
 		sessionsTotal: counter("detach_smtp_sessions_total", "SMTP connections accepted."),
 		sessionsOpen:  f.NewGauge(prometheus.GaugeOpts{Name: "detach_smtp_sessions", Help: "SMTP connections open now."}),
 		gateway:       vector("detach_gateway_requests_total", "Requests to the gateway.", "code", "method"),
+	}
+}
+
+// Space reports the store's free space at each scrape, and how much of it must stay free. Nothing is
+// reported while ask does not know.
+func (m *Metrics) Space(ask func(context.Context) (free, least int64, ok bool)) {
+	m.registry.MustRegister(spaceCollector(ask))
+}
+
+// scrapeTimeout bounds how long a scrape waits for the store.
+const scrapeTimeout = 5 * time.Second
+
+var (
+	freeBytes = prometheus.NewDesc("detach_store_free_bytes", "Bytes that can be stored until the disk is full: "+
+		"of data_dir's file system or, if that is nearer to store.min_free, of kubo's StorageMax.", nil, nil)
+	minFreeBytes = prometheus.NewDesc("detach_store_min_free_bytes", "Below so many free bytes attachments are not stored (store.min_free); 0 if it is off.", nil, nil)
+)
+
+type spaceCollector func(context.Context) (free, least int64, ok bool)
+
+func (spaceCollector) Describe(ch chan<- *prometheus.Desc) { ch <- freeBytes; ch <- minFreeBytes }
+
+func (ask spaceCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	if free, least, ok := ask(ctx); ok {
+		ch <- prometheus.MustNewConstMetric(freeBytes, prometheus.GaugeValue, float64(free))
+		ch <- prometheus.MustNewConstMetric(minFreeBytes, prometheus.GaugeValue, float64(least))
 	}
 }
 

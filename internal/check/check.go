@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -39,8 +40,8 @@ type Finding struct {
 // Target names what Run checks.
 type Target struct {
 	Config config.Config
-	Open   func() (ipfs.Store, error) // opens what is in data_dir; closing the store closes all of it
-	Brand  func() error               // reads what the pages show about the operator
+	Open   func() (*freespace.Store, error) // opens what is in data_dir; closing the store closes all of it
+	Brand  func() error                     // reads what the pages show about the operator
 }
 
 // Run tries everything, and reports each Finding as soon as it is known.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -26,20 +28,20 @@ func (c *checker) dataDir(dir string) bool {
 		say(key, "%s does not exist: make it, mode 0700, for the user that runs Detach", dir)
 		return false
 	case err != nil:
-		c.refuse(key, "%v: let this user use it, or name another", err)
+		c.refuse(key, "%v: %s", err, cmp.Or(durable.Remedy(err, dir), "name another"))
 		return false
 	case !info.IsDir():
 		c.refuse(key, "%s is not a directory: name another", dir)
 		return false
 	case !durable.OwnedByUs(info):
-		c.refuse(key, "%s belongs to another user: run this as the user that runs Detach", dir)
+		c.refuse(key, "%s belongs to another user: run this as the user that runs Detach, or chown -R it to that user", dir)
 		return false
 	case info.Mode().Perm()&0o077 != 0:
 		c.warn(key, "others may enter %s (mode %04o): chmod 0700 %[1]s", dir, info.Mode().Perm())
 	}
 	f, err := os.CreateTemp(dir, ".check-*")
 	if err != nil {
-		c.fail(key, "%v: let this user write there", err)
+		c.fail(key, "%v: %s", err, cmp.Or(durable.Remedy(err, dir), "let this user write there"))
 		return false
 	}
 	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
@@ -64,26 +66,51 @@ func existing(path string) string {
 func (c *checker) storage() {
 	cfg := c.target.Config
 	if _, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys")); err != nil {
-		c.refuse("keys", "data_dir: %v", err)
+		c.refuse("keys", "data_dir: %v", durable.WithRemedy(err, cfg.DataDir))
 		return
 	}
 	c.ok("keys", "only this user can read the keyring; back it up: without it no link opens")
 	store, err := c.target.Open()
 	if err != nil {
-		c.refuse("store", "%v: let this user use it", err)
+		c.refuse("store", "%v", err)
 		return
 	}
 	defer store.Close()
-	if err := Store(c.ctx, store); err != nil {
-		c.fail("store", "%v: start it, or correct [store]; until then mail with attachments gets 451", err)
+	inner := store.Unwrap()
+	err = Store(c.ctx, inner)
+	c.space(store, err == nil)
+	if err != nil {
+		c.fail("store", "%v: %s; until then mail with attachments gets 451", err, inner.Remedy(err))
 		return
 	}
 	c.ok("store", "%s: written, read and deleted", cfg.Store.Kind)
-	if warner, ok := store.(ipfs.Warner); ok {
+	if warner, ok := inner.(ipfs.Warner); ok {
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)
 		defer cancel()
 		for _, w := range warner.Warnings(ctx) {
 			c.warn("store", "%s", w)
+		}
+	}
+}
+
+// space compares what is free with store.min_free. What a store that does not work has is not known,
+// and its failure says more.
+func (c *checker) space(store *freespace.Store, works bool) {
+	const key = "store.min_free"
+	ctx, cancel := context.WithTimeout(c.ctx, timeout)
+	defer cancel()
+	for _, g := range store.Guards() {
+		state, err := g.State(ctx)
+		switch {
+		case err != nil && (state.Min == 0 || !works):
+		case err != nil:
+			c.warn(key, "%s: free space is not known, so attachments are stored until the disk is full: %v", g.What(), err)
+		case state.Low():
+			c.fail(key, "%s: %s: free some space, or lower it; until then mail with attachments gets 451", g.What(), state)
+		case state.Near():
+			c.warn(key, "%s: %s: free some space soon", g.What(), state)
+		default:
+			c.ok(key, "%s: %s", g.What(), state)
 		}
 	}
 }

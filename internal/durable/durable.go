@@ -5,10 +5,13 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // CreateLocked creates a file in dir, mode 0600, named by pattern as for [os.CreateTemp], and locks
@@ -62,6 +65,36 @@ func removeAbandoned(path string) error {
 		err = Remove(path)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// Remedy says what an operator can do about an error in using the files in dir, as the end of a
+// sentence. It returns "" if the error does not tell.
+func Remedy(err error, dir string) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space on the file system of " + dir
+	case errors.Is(err, syscall.EROFS):
+		return "mount the file system of " + dir + " for writing; the kernel's log may say why it is not"
+	case errors.Is(err, fs.ErrPermission):
+		return "give it to the user that runs Detach: chown -R " + userName() + " " + dir
+	}
+	return ""
+}
+
+// WithRemedy returns err with its Remedy, if there is one.
+func WithRemedy(err error, dir string) error {
+	if remedy := Remedy(err, dir); remedy != "" {
+		return fmt.Errorf("%w: %s", err, remedy)
+	}
+	return err
+}
+
+// userName returns the name of the user of this process, or "detach" if it has none.
+func userName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "detach"
 }
 
 // Remove removes a file. A file that does not exist is not an error.

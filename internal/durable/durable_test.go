@@ -1,8 +1,11 @@
 package durable
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -37,6 +40,18 @@ func TestMissingDirectoryIsAnError(t *testing.T) {
 	}
 	if err := SyncDir(gone); err == nil && Locks {
 		t.Error("SyncDir: no error")
+	}
+}
+
+func TestRemedyFitsTheError(t *testing.T) {
+	for err, want := range map[error]string{
+		syscall.ENOSPC: "free some space on the file system of /data", syscall.EDQUOT: "free some space",
+		syscall.EROFS: "for writing", syscall.EACCES: "chown -R ", syscall.EPERM: " /data", syscall.EIO: "",
+	} {
+		got := Remedy(fmt.Errorf("write: %w", &os.PathError{Op: "write", Path: "/data/x", Err: err}), "/data")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v: got %q, want %q", err, got, want)
+		}
 	}
 }
 

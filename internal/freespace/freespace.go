@@ -108,12 +108,21 @@ type State struct {
 // Low reports whether nothing more is admitted.
 func (s State) Low() bool { return s.Min > 0 && s.Free < s.Min }
 
+// Near reports whether less than twice the minimum is free.
+func (s State) Near() bool { return s.Free/2 < s.Min }
+
 func (s State) String() string {
+	if s.Min == 0 {
+		return Size(max(0, s.Free)) + " free, min_free is off"
+	}
 	return fmt.Sprintf("%s free, min_free is %s", Size(max(0, s.Free)), Size(s.Min))
 }
 
 // Size writes a number of bytes as a configuration may have it: 812 MiB, 1.5 GiB.
 func Size(n int64) string {
+	if n == 1 {
+		return "1 byte"
+	}
 	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
 	v := float64(n)
 	for v >= 1024 && len(units) > 1 {

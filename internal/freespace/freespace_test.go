@@ -121,7 +121,7 @@ func TestErrorNamesFreeSpaceAndMinimum(t *testing.T) {
 	if err := g.Room(t.Context(), 0); err == nil || err.Error() != "812 MiB free, min_free is 1 GiB (/var/lib/detach)" {
 		t.Errorf("got %v", err)
 	}
-	for n, want := range map[int64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1 KiB", 1536: "1.5 KiB", 99 << 20: "99 MiB", 12<<30 + 1<<29: "12.5 GiB", 5 << 50: "5120 TiB"} {
+	for n, want := range map[int64]string{0: "0 bytes", 1: "1 byte", 1023: "1023 bytes", 1024: "1 KiB", 1536: "1.5 KiB", 99 << 20: "99 MiB", 12<<30 + 1<<29: "12.5 GiB", 5 << 50: "5120 TiB"} {
 		if got := Size(n); got != want {
 			t.Errorf("%d bytes: got %q, want %q", n, got, want)
 		}

@@ -2,6 +2,7 @@ package freespace
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ipfs/go-cid"
 
@@ -54,6 +55,14 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	return s.Store.Check(ctx)
+}
+
+// Remedy implements [ipfs.Store].
+func (s *Store) Remedy(err error) string {
+	if errors.Is(err, ErrLow) {
+		return "free some space, or lower store.min_free"
+	}
+	return s.Store.Remedy(err)
 }
 
 // room returns an error if an object's first block would not be admitted.

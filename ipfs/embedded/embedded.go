@@ -197,6 +197,14 @@ func (s *Store) Check(ctx context.Context) error {
 	return w.flush()
 }
 
+// Remedy implements [ipfs.Store].
+func (s *Store) Remedy(err error) string {
+	if remedy := durable.Remedy(err, filepath.Dir(s.dir)); remedy != "" {
+		return remedy
+	}
+	return "make " + s.dir + " a directory in which this user can write"
+}
+
 // Close implements [ipfs.Store].
 func (s *Store) Close() error {
 	s.indexes.Purge()

@@ -23,6 +23,7 @@ import (
 
 var (
 	errStalled = errors.New("the node makes no progress")
+	errNotRPC  = errors.New("not a kubo RPC")
 	errTooLong = errors.New("the node's answer is too long")
 )
 
@@ -96,9 +97,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = refusal(resp, kind)
 	case resp.StatusCode == http.StatusBadRequest && req.URL.Scheme == "http":
 		// QUIRK: to plain HTTP on a port for TLS, nginx answers with a page, and Go without a type.
-		err = fmt.Errorf("not a kubo RPC: the server answers 400 with %q: does it want https://?", clip(kind))
+		err = fmt.Errorf("%w: the server answers 400 with %q: does it want https://?", errNotRPC, clip(kind))
 	default:
-		err = fmt.Errorf("not a kubo RPC: the server answers %d with %q", resp.StatusCode, clip(kind))
+		err = fmt.Errorf("%w: the server answers %d with %q", errNotRPC, resp.StatusCode, clip(kind))
 	}
 	resp.Body.Close()
 	return nil, err
@@ -115,7 +116,17 @@ func refusal(resp *http.Response, kind string) error {
 	if kind == "application/json" && json.Unmarshal(text, &answer) == nil {
 		text = []byte(answer.Message)
 	}
-	return fmt.Errorf("the node answers %d: %q", resp.StatusCode, clip(strings.TrimSpace(string(text))))
+	return &refusedError{resp.StatusCode, clip(strings.TrimSpace(string(text)))}
+}
+
+// refusedError is a node's answer with an error status.
+type refusedError struct {
+	status int
+	reason string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the node answers %d: %q", e.status, e.reason)
 }
 
 // maxReason bounds the part of a node's answer that goes into an error, and with it into a log.

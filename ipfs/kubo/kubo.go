@@ -10,6 +10,7 @@ package kubo
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -120,6 +121,23 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(f.Close(), s.Delete(ctx, root))
+}
+
+// Remedy implements [ipfs.Store].
+func (s *Store) Remedy(err error) string {
+	var refused *refusedError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		return "correct store.kubo.api, or the node's certificate"
+	case errors.Is(err, errNotRPC):
+		return "correct store.kubo.api: it must be the address of kubo's RPC"
+	case errors.As(err, &refused) && (refused.status == http.StatusUnauthorized || refused.status == http.StatusForbidden):
+		return "correct store.kubo.token_file, or API.Authorizations of the node: AllowedPaths is in docs/operations.md"
+	case err != nil && strings.Contains(err.Error(), "no space left"):
+		return "free some space on the node's disk: ipfs repo gc removes what no pin holds"
+	}
+	return "start the node, or correct store.kubo.api"
 }
 
 // Warnings implements [ipfs.Warner]. It returns nil if the node does not show its settings.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,6 +24,27 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
+
+// The operator is told what to do about this node, by what the node said.
+func TestRemedyFitsTheError(t *testing.T) {
+	for want, h := range map[string]http.HandlerFunc{
+		"start the node":                answer(http.StatusInternalServerError, `{"Message":"lock is held"}`),
+		"correct store.kubo.api":        typed("text/html", http.StatusOK, "<html>Welcome</html>"),
+		"correct store.kubo.token_file": answer(http.StatusForbidden, "403 - Forbidden"),
+		"free some space":               answer(http.StatusInternalServerError, noSpace),
+	} {
+		node := httptest.NewServer(newFakeNode(map[string]http.HandlerFunc{"dag/import": h}))
+		s := openStore(t, kubo.Config{API: node.URL})
+		if err := s.Check(t.Context()); !strings.HasPrefix(s.Remedy(err), want) {
+			t.Errorf("%v: the remedy is %q, want %q", err, s.Remedy(err), want)
+		}
+		node.Close()
+	}
+	s := openStore(t, kubo.Config{API: "/ip4/127.0.0.1/tcp/1"})
+	if err := s.Check(t.Context()); s.Remedy(err) != "start the node, or correct store.kubo.api" {
+		t.Errorf("%v: the remedy is %q", err, s.Remedy(err))
+	}
+}
 
 func openStore(t testing.TB, cfg kubo.Config) *kubo.Store {
 	t.Helper()

@@ -210,6 +210,32 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 	}
 }
 
+// What is stored lessens the space below the node's own limit, and a node that does not show its
+// limit is an error.
+func TestSpaceIsWhatStorageMaxLeaves(t *testing.T) {
+	node := servers.Kubo(t)
+	node.Run("config", "Datastore.StorageMax", "1GiB")
+	node.Stop()
+	node.Start()
+	s := openStore(t, kubo.Config{API: node.API()})
+	before, total, err := s.Space(t.Context())
+	must.Succeed(t, err)
+	storetest.PutFile(t, s, io.LimitReader(storetest.Chacha(61), 8<<20))
+	after, _, err := s.Space(t.Context())
+	must.Succeed(t, err)
+	if total != 1<<30 || before > total || before-after < 8<<20 || before-after > 16<<20 {
+		t.Errorf("of %d bytes %d were free, and after 8 MiB %d", total, before, after)
+	}
+
+	node.Run("config", "--json", "API.Authorizations", `{"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/pin"]}}`)
+	node.Stop()
+	node.Start()
+	_, _, err = openStore(t, kubo.Config{API: node.API(), Token: "s3cret"}).Space(t.Context())
+	if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), "403") {
+		t.Errorf("not allowed: got %v, want the node's 403", err)
+	}
+}
+
 // A node gets the configured secret. With a wrong secret Put fails; the error has the node's 403,
 // and not the secret.
 func TestAuthorization(t *testing.T) {

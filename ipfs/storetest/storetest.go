@@ -269,5 +269,8 @@ func testStopped(t *testing.T, b Backend) {
 		if !errors.Is(err, ipfs.ErrUnavailable) {
 			t.Errorf("%s in a stopped store: got %v, want ErrUnavailable", what, err)
 		}
+		if remedy := b.Store.Remedy(err); remedy == "" || strings.Contains(remedy, "\n") {
+			t.Errorf("%s in a stopped store: the remedy is %q", what, remedy)
+		}
 	}
 }
