@@ -7,7 +7,8 @@
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
 //     gives the bytes back without waiting for a peer or for more memory, so every wait ends.
 //   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
-//     quarter of the budget to Acquire.
+//     quarter of the budget to Acquire, so that bytes taken in this way may be kept for long. An
+//     [Account] takes many small pieces in this way.
 //   - Hold is for acquired bytes that a peer takes at its own pace. Half of the budget may be held.
 //     A caller that is refused moves its bytes to the disk ([Budget.Spill]).
 package memory
@@ -15,6 +16,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 )
@@ -38,6 +40,15 @@ type waiter struct {
 
 // New returns a budget of size bytes. Spilled bytes go to a file in dir.
 func New(size int64, dir string) *Budget { return &Budget{size: size, spill: spillFile{dir: dir}} }
+
+// Urgent returns how many bytes TryAcquire leaves to Acquire. A caller of Acquire that wants no more
+// waits only for other callers of Acquire.
+func (b *Budget) Urgent() int64 {
+	if b == nil {
+		return math.MaxInt64
+	}
+	return b.size - b.size/4*3
+}
 
 // Used returns how many bytes are taken, and how many slots of the spill file.
 func (b *Budget) Used() (bytes int64, slots int) {
@@ -72,7 +83,7 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 
 // TryAcquire takes n bytes without waiting, for work that can do without them. It reports whether
 // it took them.
-func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size/4*3) }
+func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size-b.Urgent()) }
 
 // try takes n bytes if then at most limit bytes are taken and no caller of Acquire waits.
 func (b *Budget) try(n, limit int64) bool {

@@ -13,11 +13,19 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
+const (
+	// cutMemory is what is known of a removed attachment, at most: its name, type, link and layout.
+	cutMemory = 4 << 10
+	// freeDecoded is how much of an attachment may be decoded before it is known whether it is large
+	// enough. It is the default of min_size.
+	freeDecoded = 64 << 10
+)
+
 // attachment detaches one part, if it is large enough and can be decoded exactly. Its bytes go to
 // the spool, like those of every other part, until enough of them are decoded; then they are
 // removed from the spool.
 func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter, removed bool, err error) {
-	if w.cuts.full() {
+	if w.cuts.full() || !w.memory.Take(cutMemory) {
 		return w.keepPart()
 	}
 	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0}
@@ -29,6 +37,9 @@ func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter
 	mark := w.spool.Size()
 	enough := max(w.policy.MinSize, 1)
 	for !a.done && a.size < enough {
+		if a.size > freeDecoded && !w.memory.Take(scanBuffer) {
+			return w.keepRest(a)
+		}
 		if _, err := w.spool.Write(a.step()); err != nil {
 			return nil, false, err
 		}

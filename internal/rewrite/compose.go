@@ -22,18 +22,24 @@ type edit struct {
 	text []byte
 }
 
-// writeEdited writes the spool from an offset on, with the edits applied. The edits must be in
-// order and must not overlap.
-func writeEdited(w io.Writer, s *spool.Spool, from int64, edits []edit) (int64, error) {
-	total := int64(0)
-	for _, e := range append(edits[:len(edits):len(edits)], edit{span: span{s.Size(), s.Size()}}) {
+// writeEdited writes a span of the spool with the edits applied. The edits must be in order and
+// must not overlap. If there are spooled texts, they stand for those of the edits.
+func writeEdited(w io.Writer, s *spool.Spool, whole span, edits []edit, spooled []span) (int64, error) {
+	total, from := int64(0), whole.off
+	for i, e := range append(edits[:len(edits):len(edits)], edit{span: span{whole.end, whole.end}}) {
 		n, err := s.WriteSection(w, from, e.off)
 		total += n
 		if err != nil {
 			return total, err
 		}
-		k, err := w.Write(e.text)
-		total += int64(k)
+		if i < len(spooled) {
+			n, err = s.WriteSection(w, spooled[i].off, spooled[i].end)
+		} else {
+			var k int
+			k, err = w.Write(e.text)
+			n = int64(k)
+		}
+		total += n
 		if err != nil {
 			return total, err
 		}

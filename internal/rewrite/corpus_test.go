@@ -59,7 +59,7 @@ func restored(t *testing.T, mail []byte, p Policy) ([]byte, int) {
 
 // checkRestored checks that restoring gives the mail as it would have been delivered, and that a
 // mail from which nothing was detached is unchanged.
-func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) {
+func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memoryStore) {
 	t.Helper()
 	if m.Stats().Detached == 0 {
 		if !bytes.Equal(rewritten, mail) {
@@ -74,7 +74,7 @@ func checkRestored(t *testing.T, mail, rewritten []byte, m *Message, d *memory) 
 }
 
 // restore returns the original of a rewritten mail.
-func restore(t *testing.T, rewritten []byte, d *memory) []byte {
+func restore(t *testing.T, rewritten []byte, d *memoryStore) []byte {
 	t.Helper()
 	links, err := skeleton.Links(bytes.NewReader(rewritten))
 	must.Succeed(t, err)

@@ -19,7 +19,7 @@ import (
 )
 
 // list returns the file list that was stored, and its link.
-func (m *memory) list(t *testing.T) (filelist.List, link.Link) {
+func (m *memoryStore) list(t *testing.T) (filelist.List, link.Link) {
 	t.Helper()
 	var list filelist.List
 	var at link.Link
@@ -115,7 +115,7 @@ func TestNoFileListForOneFileOrTooMany(t *testing.T) {
 
 // picky is a Detacher that cannot store objects of one media type.
 type picky struct {
-	*memory
+	*memoryStore
 	refused string
 }
 
@@ -123,7 +123,7 @@ func (p picky) Detach(ctx context.Context, name, mediaType string, r io.Reader) 
 	if mediaType == p.refused {
 		return link.Link{}, errStore
 	}
-	return p.memory.Detach(ctx, name, mediaType, r)
+	return p.memoryStore.Detach(ctx, name, mediaType, r)
 }
 
 var errStore = errors.New("store is full")

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
@@ -72,7 +73,10 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 	case !transfer.Known(encoding), refs.refersTo(h, p):
 		return verdict{}
 	}
-	return verdict{action: actionDetach, name: displayName(name, ct.String()), mimeType: ct.String(), encoding: encoding}
+	return verdict{
+		action: actionDetach, encoding: encoding, // the copies do not keep the header in memory
+		name: strings.Clone(displayName(name, ct.String())), mimeType: strings.Clone(filename.Clip(ct.String())),
+	}
 }
 
 func decideMultipart(ct contentType) verdict {
@@ -83,7 +87,8 @@ func decideMultipart(ct contentType) verdict {
 	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
 		return verdict{}
 	}
-	return verdict{action: actionDescend, boundary: boundary, subtype: ct.sub}
+	// The copies do not keep the header in memory.
+	return verdict{action: actionDescend, boundary: strings.Clone(boundary), subtype: strings.Clone(ct.sub)}
 }
 
 // isBody reports whether a text is the message's own: the first of its type, in the place of a

@@ -130,8 +130,8 @@ func encodeBody(encoding string, content []byte) string {
 	return string(content)
 }
 
-// memory is a Detacher that keeps attachments in memory. Links depend only on name and content.
-type memory struct {
+// memoryStore is a Detacher that keeps attachments in memory. Links depend only on name and content.
+type memoryStore struct {
 	files   map[string]file
 	order   []link.Link
 	expires time.Time
@@ -142,9 +142,9 @@ type file struct {
 	content         []byte
 }
 
-func newMemory() *memory { return &memory{files: map[string]file{}} }
+func newMemory() *memoryStore { return &memoryStore{files: map[string]file{}} }
 
-func (m *memory) Detach(_ context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
+func (m *memoryStore) Detach(_ context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
 	content, err := io.ReadAll(r)
 	if err != nil {
 		return link.Link{}, err
@@ -161,7 +161,7 @@ func (m *memory) Detach(_ context.Context, name, mediaType string, r io.Reader) 
 	return l, nil
 }
 
-func (m *memory) has(l link.Link) bool { _, ok := m.files[l.URL()]; return ok }
+func (m *memoryStore) has(l link.Link) bool { _, ok := m.files[l.URL()]; return ok }
 
 func fakeLink(of []byte) link.Link {
 	sum, err := mh.Sum(of, mh.SHA2_256, -1)
@@ -172,7 +172,7 @@ func fakeLink(of []byte) link.Link {
 	return link.Link{Base: "https://files.example.org", CID: cid.NewCidV1(cid.DagProtobuf, sum), Fragment: fragment}
 }
 
-func (m *memory) Open(_ context.Context, l link.Link) (io.ReadCloser, error) {
+func (m *memoryStore) Open(_ context.Context, l link.Link) (io.ReadCloser, error) {
 	f, ok := m.files[l.URL()]
 	if !ok {
 		return nil, errors.New("no such file")
@@ -180,15 +180,15 @@ func (m *memory) Open(_ context.Context, l link.Link) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(f.content)), nil
 }
 
-func (m *memory) Drop(_ context.Context, l link.Link) error {
+func (m *memoryStore) Drop(_ context.Context, l link.Link) error {
 	delete(m.files, l.URL())
 	return nil
 }
 
-func (m *memory) Expires() time.Time { return m.expires }
+func (m *memoryStore) Expires() time.Time { return m.expires }
 
 // attachments returns the stored attachments, without dropped ones, skeletons and file lists.
-func (m *memory) attachments() []file {
+func (m *memoryStore) attachments() []file {
 	var fs []file
 	for _, l := range m.order {
 		if f, ok := m.files[l.URL()]; ok && f.mediaType != skeleton.Type && f.mediaType != filelist.Type {

@@ -8,8 +8,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
 const (
@@ -23,7 +25,8 @@ const (
 type header struct {
 	raw    []byte // with the blank line that ends it, if there is one
 	fields []field
-	bad    bool // the header cannot be parsed, or is over a limit
+	bad    bool  // the header cannot be parsed, or is over a limit
+	memory int64 // taken for it
 }
 
 // A field is one field of a header as received: its name, and its body, which is everything after
@@ -33,22 +36,57 @@ type field struct {
 	span       // in the header's raw
 }
 
+// fieldSize is the memory of a field, besides raw.
+const fieldSize = int64(unsafe.Sizeof(field{}))
+
+// parseHeader returns the header in raw, without taking memory for it.
 func parseHeader(raw []byte) header {
-	h := header{raw: raw}
-	if len(raw) > maxHeaderBytes || bytes.Count(raw, []byte("\n")) > maxHeaderLines {
-		h.bad = true
-		return h
-	}
-	fields, ok := splitFields(raw)
-	h.fields, h.bad = fields, !ok
+	h := header{raw: raw, bad: true}
+	h.parse(memory.NewAccount(nil, 0))
 	return h
+}
+
+// add appends a line to raw, and reports whether the header is below its limits and there is memory
+// for it.
+func (h *header) add(line []byte, account *memory.Account) bool {
+	size := len(h.raw) + len(line)
+	if size > maxHeaderBytes {
+		return false
+	}
+	if size > cap(h.raw) {
+		size = max(size, 2*cap(h.raw), 1<<10)
+		if !h.take(int64(size-cap(h.raw)), account) {
+			return false
+		}
+		h.raw = append(make([]byte, 0, size), h.raw...)
+	}
+	h.raw = append(h.raw, line...)
+	return true
+}
+
+// parse finds the fields in raw.
+func (h *header) parse(account *memory.Account) {
+	n := bytes.Count(h.raw, []byte("\n"))
+	if len(h.raw) > maxHeaderBytes || n > maxHeaderLines || !h.take(int64(n)*fieldSize, account) {
+		return
+	}
+	fields, ok := splitFields(h.raw)
+	h.fields, h.bad = fields, !ok
+}
+
+func (h *header) take(n int64, account *memory.Account) bool {
+	if !account.Take(n) {
+		return false
+	}
+	h.memory += n
+	return true
 }
 
 // splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322
 // section 2.2); ok reports whether all of it could be parsed. It accepts what go-message's
 // textproto accepts (FuzzHeader), without copying.
 func splitFields(raw []byte) (fields []field, ok bool) {
-	fields = make([]field, 0, 16)
+	fields = make([]field, 0, min(bytes.Count(raw, []byte("\n")), maxHeaderLines))
 	for pos := mboxLine(raw); pos < len(raw); {
 		line, _ := lines.First(raw[pos:])
 		if s := string(line); s == "\n" || s == "\r\n" {

@@ -3,11 +3,12 @@ package rewrite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
@@ -61,6 +62,8 @@ type Message struct {
 	passes  bool
 	changes []HeaderChange
 	edits   []edit // of the body
+	spooled []span // the texts of the edits, if they are in the spool
+	end     int64  // of the message in the spool, once it was read
 }
 
 // A HeaderChange removes one field of the message's header as it was received, or adds one.
@@ -94,12 +97,15 @@ func (r sourceReader) Read(p []byte) (int, error) {
 // Read reads the header of the message in src and decides whether the message passes. The caller
 // must have removed the dots that SMTP doubles. If src fails, Read returns a *SourceError.
 func Read(src io.Reader, p Policy) (*Message, error) {
-	w := &walk{policy: p, scan: newScanner(sourceReader{src}), spool: spool.New(p.Space), cuts: cuts{sum: skeleton.NewSum()}}
-	raw, _, err := w.readHeader()
+	w := &walk{
+		policy: p, scan: newScanner(sourceReader{src}), cuts: cuts{sum: skeleton.NewSum()},
+		spool: spool.New(p.Space), memory: memory.NewAccount(p.Space.Memory(), freeState),
+	}
+	h, _, err := w.readHeader()
 	if err != nil && err != io.EOF {
 		return nil, errors.Join(err, w.close())
 	}
-	m := &Message{walk: w, header: parseHeader(raw)}
+	m := &Message{walk: w, header: h}
 	m.passes = err == io.EOF || passes(&m.header)
 	return m, nil
 }
@@ -114,20 +120,79 @@ func (m *Message) Passes() bool { return m.passes }
 func (m *Message) Detach(ctx context.Context, d Detacher) error {
 	m.walk.detacher = d
 	m.walk.cuts.header, m.walk.cuts.omit = &m.header, m.walk.policy.RestoreOmit
-	if err := m.walk.message(ctx, m.header); err != nil {
+	err := m.walk.message(ctx, m.header)
+	m.end = m.walk.spool.Size()
+	if err != nil {
 		return err
 	}
 	if len(m.walk.cuts.list) == 0 {
 		return nil
 	}
-	return m.compose(ctx)
+	return m.composeInBudget(ctx)
+}
+
+const (
+	// textMemory is how often a text is in memory while the notice is put in: as received, decoded,
+	// compared, encoded anew.
+	textMemory = 8
+	// fileMemory is what the notice and the skeleton need for a file.
+	fileMemory = 4 << 10
+)
+
+// composeInBudget waits for the memory that compose needs, and gives it back.
+func (m *Message) composeInBudget(ctx context.Context) error {
+	need := int64(len(m.walk.cuts.list)) * fileMemory
+	for _, b := range m.walk.bodies {
+		need += textMemory * min(b.text.end-b.text.off, notice.MaxText)
+	}
+	budget := m.walk.policy.Space.Memory()
+	need = min(need, budget.Urgent())
+	if err := budget.Acquire(ctx, need); err != nil {
+		return fmt.Errorf("wait for memory: %w", err)
+	}
+	defer budget.Release(need)
+	if err := m.compose(ctx); err != nil {
+		return err
+	}
+	return m.keepEdits()
+}
+
+// keepEdits keeps the texts of the edits until the message is written, which takes as long as the
+// next hop wants: in memory, or, if there is none for them, behind the message in the spool.
+func (m *Message) keepEdits() error {
+	size := int64(0)
+	for _, e := range m.edits {
+		size += int64(len(e.text))
+	}
+	if m.walk.memory.Take(size) {
+		return nil
+	}
+	s := m.walk.spool
+	for i, e := range m.edits {
+		off := s.Size()
+		if _, err := s.Write(e.text); err != nil {
+			return err
+		}
+		m.spooled = append(m.spooled, span{off, s.Size()})
+		m.edits[i].text = nil
+	}
+	return nil
 }
 
 // WriteTo writes the message, rewritten if anything was detached. It streams a message that passes
 // from its source, and returns an error of the source as a *SourceError.
 func (m *Message) WriteTo(w io.Writer) (int64, error) {
-	n, err := writeEdited(w, m.walk.spool, 0, slices.Concat(m.header.edits(m.changes), m.edits))
-	if err != nil || !m.passes {
+	s := m.walk.spool
+	if !m.passes {
+		n, err := writeEdited(w, s, span{0, int64(len(m.header.raw))}, m.header.edits(m.changes), nil)
+		if err != nil {
+			return n, err
+		}
+		k, err := m.WriteBodyTo(w)
+		return n + k, err
+	}
+	n, err := s.WriteTo(w)
+	if err != nil {
 		return n, err
 	}
 	for {
@@ -154,7 +219,7 @@ func (m *Message) HeaderChanges() []HeaderChange { return m.changes }
 // WriteBodyTo writes everything after the header and its blank line. It must be called after
 // Detach.
 func (m *Message) WriteBodyTo(w io.Writer) (int64, error) {
-	return writeEdited(w, m.walk.spool, int64(len(m.header.raw)), m.edits)
+	return writeEdited(w, m.walk.spool, span{int64(len(m.header.raw)), m.end}, m.edits, m.spooled)
 }
 
 // Stats returns the counts so far.

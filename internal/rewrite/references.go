@@ -2,11 +2,16 @@ package rewrite
 
 import (
 	"bytes"
+	"errors"
+	"hash/maphash"
 	"html"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
@@ -20,61 +25,115 @@ const (
 	maxReferences = 10_000
 	// maxContentID is the length of the longest line of a mail (RFC 5322 section 2.1.1).
 	maxContentID = 998
+	// htmlWindow is how much of an HTML text is in memory at a time.
+	htmlWindow = 32 << 10
 )
 
-// references has the Content-IDs that the message's HTML refers to (RFC 2392). They are pictures in
-// the text, not attachments.
+// references has the Content-IDs that the message's HTML refers to (RFC 2392), as hashes: whoever
+// finds two Content-IDs with one hash keeps a file in the mail, and nobody can know the seed. They
+// are pictures in the text, not attachments.
 type references struct {
-	ids     map[string]bool
+	seed    maphash.Seed
+	ids     []uint64 // hashes
+	sorted  bool
 	read    int  // repeats included
 	any     bool // the HTML may refer to anything: it is over a limit, or could not be read
 	hasHTML bool
 }
 
-// collect notes the references of an HTML text in the spool.
-func (r *references) collect(s *spool.Spool, b body) error {
+// collect notes the references of an HTML text in the spool. It takes their memory from account,
+// and without it counts the text as referring to everything.
+func (r *references) collect(s *spool.Spool, b body, account *memory.Account) error {
 	r.hasHTML = true
 	if b.text.end-b.text.off > maxHTML {
 		r.any = true
+	}
+	if r.any {
 		return nil
 	}
-	text := make([]byte, b.text.end-b.text.off)
-	if _, err := s.ReadAt(text, b.text.off); err != nil && err != io.EOF {
-		return err
+	if r.ids == nil {
+		r.seed = maphash.MakeSeed()
 	}
-	if encoding := b.header.transferEncoding(); transfer.Known(encoding) {
-		var err error
-		text, _, err = transfer.DecodeText(encoding, text)
-		r.any = err != nil
-	}
-	r.any = r.any || bytes.IndexByte(text, 0) >= 0 // UTF-16
-	r.ids = map[string]bool{}
-	for !r.any {
-		i := bytes.IndexByte(text, ':')
-		if i < 0 {
-			break
+	r.sorted = false
+	content := transfer.NewTextReader(b.header.transferEncoding(), s.Section(b.text.off, b.text.end))
+	text := make([]byte, 0, htmlWindow)
+	for ended := false; !ended && !r.any; {
+		n, err := readahead.Fill(content, text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		switch {
+		case errors.Is(err, transfer.ErrDamaged):
+			r.any = true
+		case err == io.EOF:
+			ended = true
+		case err != nil:
+			return err
 		}
-		isCID := i >= 3 && strings.EqualFold(string(text[i-3:i]), "cid")
-		text = text[i+1:]
-		if isCID {
-			n := bytes.IndexAny(text[:min(len(text), maxContentID)], "\"'<>)\\ \t\r\n\f")
-			if n < 0 {
-				n = min(len(text), maxContentID)
-			}
-			r.add(string(text[:n]))
-		}
+		rest := r.scan(text, ended, account)
+		text = text[:copy(text[:cap(text)], rest)]
 	}
 	return nil
 }
 
-func (r *references) add(id string) {
+// scan notes the references in text, and returns the rest that the following text decides about.
+// ended says that no text follows.
+func (r *references) scan(text []byte, ended bool, account *memory.Account) (rest []byte) {
+	r.any = r.any || bytes.IndexByte(text, 0) >= 0 // UTF-16
+	for !r.any {
+		i := bytes.IndexByte(text, ':')
+		if i < 0 {
+			return text[max(0, len(text)-len("cid")):]
+		}
+		id := text[i+1:]
+		if i < len("cid") || !strings.EqualFold(string(text[i-len("cid"):i]), "cid") {
+			text = id
+			continue
+		}
+		n := bytes.IndexAny(id[:min(len(id), maxContentID)], "\"'<>)\\ \t\r\n\f")
+		if n < 0 && len(id) < maxContentID && !ended {
+			return text[i-len("cid"):]
+		}
+		if n < 0 {
+			n = min(len(id), maxContentID)
+		}
+		r.add(string(id[:n]), account)
+		text = id
+	}
+	return nil
+}
+
+// add notes an id as written in HTML, which may be escaped for HTML, and for a URL too.
+func (r *references) add(id string, account *memory.Account) {
 	id = html.UnescapeString(id)
-	r.ids[id] = true
-	if id, err := url.PathUnescape(id); err == nil {
-		r.ids[id] = true
+	r.note(id, account)
+	if path, err := url.PathUnescape(id); err == nil && path != id {
+		r.note(path, account)
 	}
 	r.read++
-	r.any = r.read > maxReferences
+	r.any = r.any || r.read > maxReferences
+}
+
+func (r *references) note(id string, account *memory.Account) {
+	if len(r.ids) == cap(r.ids) {
+		more := max(64, cap(r.ids))
+		// While the slice grows, both its old and its new array are in memory.
+		if r.any = r.any || !account.Take(int64(2*more*8)); r.any {
+			return
+		}
+		r.ids = slices.Grow(r.ids, more)
+	}
+	r.ids = append(r.ids, maphash.String(r.seed, id))
+}
+
+func (r *references) has(id string) bool {
+	if len(r.ids) == 0 {
+		return false
+	}
+	if !r.sorted {
+		slices.Sort(r.ids)
+		r.sorted = true
+	}
+	_, found := slices.BinarySearch(r.ids, maphash.String(r.seed, id))
+	return found
 }
 
 // refersTo reports whether the HTML refers, or may refer, to the part.
@@ -87,5 +146,5 @@ func (r *references) refersTo(h *header, p place) bool {
 		return true
 	}
 	id := strings.TrimSuffix(strings.TrimPrefix(value, "<"), ">")
-	return r.ids[id]
+	return r.has(id)
 }

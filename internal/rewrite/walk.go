@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
@@ -13,6 +14,9 @@ const (
 	// maxDepth and maxParts are Dovecot's. Parts beyond these limits stay unchanged.
 	maxDepth = 100
 	maxParts = 10_000
+	// freeState is how much may be known of any mail, headers and all. What is known of a few mails
+	// in a hundred is more, and taken from the budget.
+	freeState = 32 << 10
 )
 
 // A walk is one pass over a message. Kept bytes go to the spool, as received, and attachments go to
@@ -22,6 +26,7 @@ type walk struct {
 	detacher Detacher
 	scan     *scanner
 	spool    *spool.Spool
+	memory   *memory.Account // for what is known of the mail, and grows with it
 
 	parts   int
 	cuts    cuts
@@ -72,47 +77,58 @@ func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
 		return w.keepPart()
 	}
 	start := w.spool.Size()
-	raw, d, err := w.readHeader()
+	h, d, err := w.readHeader()
 	if err == io.EOF || d != nil {
+		w.memory.Give(h.memory)
 		return d, false, nil // no blank line, so no body
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	return w.entity(ctx, parseHeader(raw), start, p)
+	return w.entity(ctx, h, start, p)
 }
 
-// readHeader copies a header block to the spool and returns it. It stops at the limit; parseHeader
-// refuses such a header. If the header has no blank line, readHeader returns the delimiter that
-// ended it, or io.EOF.
-func (w *walk) readHeader() ([]byte, *delimiter, error) {
-	var raw []byte
+// readHeader copies a header block to the spool and returns it. A header over a limit, or for which
+// there is no memory, is bad, and readHeader stops within it. If the header has no blank line,
+// readHeader returns the delimiter that ended it, or io.EOF.
+func (w *walk) readHeader() (header, *delimiter, error) {
+	h := header{bad: true}
 	for {
 		chunk, d, err := w.scan.next()
 		if d != nil || err != nil {
-			return nil, d, err
+			return h, d, err
 		}
-		n, whole := 0, false
-		for n < len(chunk) && !whole {
+		n, whole, fits := 0, false, true
+		for n < len(chunk) && !whole && fits {
 			line, _ := lines.First(chunk[n:])
-			raw = append(raw, line...)
-			n, whole = n+len(line), endsHeader(raw)
+			if fits = h.add(line, w.memory); fits {
+				n, whole = n+len(line), endsHeader(h.raw)
+			}
+		}
+		if !fits {
+			n = len(chunk)
 		}
 		if _, err := w.spool.Write(chunk[:n]); err != nil {
-			return nil, nil, err
+			return h, nil, err
 		}
 		if whole {
 			w.scan.unread(len(chunk) - n)
+			h.parse(w.memory)
 		}
-		if whole || len(raw) > maxHeaderBytes {
-			return raw, nil, nil
+		if whole || !fits {
+			return h, nil, nil
 		}
 	}
 }
 
 // entity walks the body of the entity with header h, which is at offset start.
 func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*delimiter, bool, error) {
-	switch v := decide(&h, p, w.bodies, &w.refs); v.action {
+	v := decide(&h, p, w.bodies, &w.refs)
+	if v.action != actionText && p.depth > 0 {
+		w.memory.Give(h.memory)
+		h = header{}
+	}
+	switch v.action {
 	case actionDescend:
 		return w.multipart(ctx, v, start, p)
 	case actionDetach:
@@ -163,7 +179,7 @@ func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, erro
 	}
 	w.bodies = append(w.bodies, b)
 	if html {
-		err = w.refs.collect(w.spool, b)
+		err = w.refs.collect(w.spool, b, w.memory)
 	}
 	return d, err
 }
@@ -216,14 +232,15 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 	case kept == 0: // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
 		w.removed = w.removed[:firstRemoved]
 		return d, true, err
-	case kept == 1 && closed && v.subtype == "mixed":
+	case kept == 1 && closed && v.subtype == "mixed" && w.memory.Take(maxRaisedHeader):
 		w.lone = append(w.lone, whole)
 	}
 	return d, false, err
 }
 
-// close gives back the spool, the layouts and the scanner's buffer.
+// close gives back everything that the walk holds.
 func (w *walk) close() error {
 	w.scan.close()
+	w.memory.Close()
 	return errors.Join(w.spool.Close(), w.cuts.close())
 }

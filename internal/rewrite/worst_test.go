@@ -24,7 +24,7 @@ import (
 
 // sink is a Detacher that discards all attachments, and returns the same link for each.
 type sink struct {
-	memory
+	memoryStore
 	link link.Link
 	buf  [64 << 10]byte
 }

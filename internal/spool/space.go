@@ -59,6 +59,14 @@ func Clean(dir string) error {
 	return err
 }
 
+// Memory returns the budget of the spools' memory. It is nil if there is no limit.
+func (s *Space) Memory() *memory.Budget {
+	if s == nil {
+		return nil
+	}
+	return s.memory
+}
+
 // Disk returns how many bytes the spools have taken of the disk.
 func (s *Space) Disk() int64 {
 	s.mu.Lock()
