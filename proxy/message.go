@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
@@ -32,16 +30,17 @@ func (s *session) receive(ctx context.Context) (v verdict, err error) {
 	defer end(nil)
 	release := context.AfterFunc(ctx, s.next.abandon)
 	defer release()
-	buf := s.lendInput()
-	defer s.takeBackInput(buf)
-	w := &watch{end: end, client: s.client, input: buf, limit: s.cfg.Timeouts.Reply, leaveClient: func() {}}
-	w.keepAwake(s.next, s.cfg.Timeouts.Noop)
+	buf := s.client.lendInput()
+	defer s.client.takeBackInput(buf)
+	cfg := &s.server.cfg
+	w := &watch{end: end, client: s.client.conn, input: buf, limit: cfg.Timeouts.Reply, leaveClient: func() {}}
+	w.keepAwake(s.next, cfg.Timeouts.Noop)
 	defer w.stop()
 
 	in := &incoming{dots: newDotReader(buf), limit: s.limit, atEnd: w.clientWaits}
-	mail := transaction.Begin(s.cfg.Mail, s.envelope, in, s.log)
+	mail := transaction.Begin(cfg.Mail, s.envelope.Envelope, in, s.log)
 	defer mail.Close(ctx)
-	m := &message{mail: mail, in: in, next: s.next, watch: w, enter: s.enter, reply: s.cfg.Timeouts.Reply}
+	m := &message{mail: mail, in: in, next: s.next, watch: w, enter: s.enter, reply: cfg.Timeouts.Reply}
 	began := time.Now()
 	v, err = m.transfer(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -54,20 +53,12 @@ func (s *session) receive(ctx context.Context) (v verdict, err error) {
 	if lost := in.drain(); lost != nil {
 		v, err = verdict{}, lost
 	}
-	s.report(ctx, mail, v, err, time.Since(began))
+	r := newReport(mail, v, err, time.Since(began))
+	r.log(ctx, s.log)
+	if cfg.Observe != nil {
+		cfg.Observe(r.outcome, r.code)
+	}
 	return v, err
-}
-
-// lendInput lends a buffer for message data to what the client sends, until takeBackInput.
-func (s *session) lendInput() *bufio.Reader {
-	buf := borrow(&dataReaders, nil)
-	s.src = rebuffer(buf, s.in, s.src)
-	return buf
-}
-
-func (s *session) takeBackInput(buf *bufio.Reader) {
-	s.src = rebuffer(s.in, buf, s.src)
-	giveBack(&dataReaders, buf)
 }
 
 // transfer takes the message to the next hop. S2: its attachments are stored while it arrives. S3:
@@ -115,30 +106,4 @@ func (m *message) finish(ctx context.Context, w *dotWriter) (verdict, error) {
 		m.enter(stateAnswered)
 	}
 	return v, err
-}
-
-// report writes the one log line of a message, and tells Config.Observe.
-func (s *session) report(ctx context.Context, mail *transaction.Transaction, v verdict, err error, took time.Duration) {
-	level, code := slog.LevelInfo, v.code
-	if err != nil {
-		level, code = slog.LevelWarn, reply(err).Code
-	}
-	o := mail.Outcome(err)
-	attrs := []any{
-		"reply", code, "duration", took.Round(time.Millisecond), "in", o.In, "out", o.Out,
-		"passes", mail.Passes(), "attachments", o.Attachments, "detached", o.Bytes,
-	}
-	if len(o.CIDs) > 0 {
-		attrs = append(attrs, "cids", o.CIDs)
-	}
-	if o.Result == transaction.ResultOriginal {
-		attrs = append(attrs, "original", true)
-	}
-	if err != nil {
-		attrs = append(attrs, "err", err)
-	}
-	s.log.Log(ctx, level, "message", attrs...)
-	if s.cfg.Observe != nil {
-		s.cfg.Observe(o, code)
-	}
 }

@@ -150,7 +150,7 @@ func (s *Server) start(c net.Conn) {
 	s.running.Go(func() {
 		defer func() { <-s.slots }()
 		log := s.log.With("session", rand.Text()[:8])
-		session := &session{server: s, cfg: &s.cfg, log: log, client: client}
+		session := &session{server: s, log: log, client: newClientConn(client, s.cfg.Hostname)}
 		session.run(s.living)
 	})
 }

@@ -1,12 +1,9 @@
 package proxy
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/emersion/go-smtp"
@@ -34,26 +31,27 @@ const maxErrors = 20
 // session is one client and its connection to the next hop.
 type session struct {
 	server *Server
-	cfg    *Config
 	log    *slog.Logger
-
-	client *conn
-	src    io.Reader     // the source of in: what a message has left over, and then the client
-	in     *bufio.Reader // commands
+	client *clientConn
 	next   *nextHop
 
 	state       state
-	envelope    transaction.Envelope
-	refused     int   // recipients
+	envelope    envelope
 	limit       int64 // bytes of a message; 0: none
 	resetDue    bool  // the next hop holds the envelope of a message that has ended here
 	ending      bool  // the next answer is the last
 	badCommands int   // replies of 500 to 504 since the last accepted mail
 }
 
+// envelope is the envelope of a session's next message.
+type envelope struct {
+	transaction.Envelope
+	refused int // recipients
+}
+
 // run relays the session until the client or the next hop ends it, or ctx is done.
 func (s *session) run(ctx context.Context) {
-	defer s.client.Close()
+	defer s.client.close()
 	defer func() {
 		// A panic in one session must not end the others. Its value may contain the mail's text, so
 		// only the type is logged. The connection closes without a reply: the client keeps the mail.
@@ -63,15 +61,13 @@ func (s *session) run(ctx context.Context) {
 	}()
 	release := context.AfterFunc(ctx, func() { s.client.Close() })
 	defer release()
-	s.src, s.state, s.limit = s.client, stateConnected, s.cfg.MaxSize
+	s.state, s.limit = stateConnected, s.server.cfg.MaxSize
 	s.endEnvelope()
-	s.in = borrow(&lineReaders, s.client)
-	defer giveBack(&lineReaders, s.in)
 
-	next, greeting, err := connect(s.server.stopping, s.server.dial, s.cfg.Timeouts)
+	next, greeting, err := connect(s.server.stopping, s.server.dial, s.server.cfg.Timeouts)
 	if err != nil {
 		s.log.Warn("next hop unavailable", "err", err)
-		s.say(s.own(errNextHop))
+		s.client.say(s.client.own(errNextHop))
 		return
 	}
 	s.next = next
@@ -79,7 +75,7 @@ func (s *session) run(ctx context.Context) {
 	defer next.close()
 	releaseNext := context.AfterFunc(ctx, next.abandon)
 	defer releaseNext()
-	if !s.say(greeting) || !greeting.positive() {
+	if !s.client.say(greeting) || !greeting.positive() {
 		return
 	}
 	for s.step(ctx) {
@@ -89,19 +85,19 @@ func (s *session) run(ctx context.Context) {
 // step handles one command, and reports whether another may follow.
 func (s *session) step(ctx context.Context) bool {
 	var a answer
-	line, err := s.readCommand()
+	line, err := s.client.command(s.server.stopping)
 	if err == nil {
 		a, err = s.handle(ctx, line)
 	}
 	if err != nil {
-		a = s.own(reply(err))
+		a = s.client.own(reply(err))
 	}
 	if a.code >= 500 && a.code <= 504 {
 		if s.badCommands++; s.badCommands >= maxErrors {
-			a = s.own(errBadClient)
+			a = s.client.own(errBadClient)
 		}
 	}
-	if !s.say(a) || s.ending || a.closing() {
+	if !s.client.say(a) || s.ending || a.closing() {
 		return false
 	}
 	if s.resetDue {
@@ -109,26 +105,6 @@ func (s *session) step(ctx context.Context) bool {
 		s.next.reset()
 	}
 	return true
-}
-
-// readCommand waits for the client's next line. It fails when the server shuts down.
-func (s *session) readCommand() ([]byte, error) {
-	release := context.AfterFunc(s.server.stopping, s.client.interrupt)
-	line, err := readLine(s.in)
-	if !release() {
-		return nil, errStopping
-	}
-	switch {
-	case errors.Is(err, errLongLine):
-		return nil, errNotSMTP
-	case errors.Is(err, errEndlessLine):
-		return nil, err
-	case err != nil:
-		return nil, clientError(err)
-	case bytes.ContainsAny(line, "\x00\r") || len(bytes.TrimSpace(line)) == 0:
-		return nil, errNotSMTP
-	}
-	return line, nil
 }
 
 // handle returns the answer to one command, which usually is the next hop's.
@@ -155,7 +131,7 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 		s.ending = true
 		a, err := s.relay(line)
 		if err != nil {
-			a = s.own(newReply(221, smtp.EnhancedCode{2, 0, 0}, "Bye"))
+			a = s.client.own(newReply(221, smtp.EnhancedCode{2, 0, 0}, "Bye"))
 		}
 		return a, nil
 	case "BDAT":
@@ -187,9 +163,9 @@ func (s *session) hello(verb string, line []byte) (answer, error) {
 		return a, err
 	}
 	s.endEnvelope() // RFC 5321 section 4.1.4
-	s.limit = s.cfg.MaxSize
+	s.limit = s.server.cfg.MaxSize
 	if verb == "EHLO" {
-		a, s.limit = filterEHLO(a, s.cfg.MaxSize)
+		a, s.limit = filterEHLO(a, s.limit)
 	}
 	return a, nil
 }
@@ -215,7 +191,7 @@ func (s *session) mail(line []byte) (answer, error) {
 	}
 	a, err := s.relay(line)
 	if a.positive() {
-		s.envelope.Sender, s.envelope.Recipients, s.refused = sender, nil, 0
+		s.envelope.Sender, s.envelope.Recipients, s.envelope.refused = sender, nil, 0
 		s.enter(stateEnvelope)
 	}
 	return a, err
@@ -227,7 +203,7 @@ func (s *session) rcpt(line []byte) (answer, error) {
 	if a.positive() {
 		s.envelope.Recipients = append(s.envelope.Recipients, recipient)
 	} else {
-		s.refused++
+		s.envelope.refused++
 	}
 	return a, err
 }
@@ -236,12 +212,12 @@ func (s *session) data(ctx context.Context, parameter bool) (answer, error) {
 	switch {
 	case parameter:
 		return answer{}, errDataParam
-	case s.state != stateEnvelope || len(s.envelope.Recipients)+s.refused == 0:
+	case s.state != stateEnvelope || len(s.envelope.Recipients)+s.envelope.refused == 0:
 		return answer{}, errNeedRcpt
 	case len(s.envelope.Recipients) == 0:
 		return answer{}, errNoRcpt
 	}
-	if !s.say(answer{354, []byte("354 End data with <CR><LF>.<CR><LF>\r\n")}) {
+	if !s.client.say(answer{354, []byte("354 End data with <CR><LF>.<CR><LF>\r\n")}) {
 		return answer{}, errGone
 	}
 	s.enter(stateReceiving)
@@ -257,8 +233,7 @@ func (s *session) data(ctx context.Context, parameter bool) (answer, error) {
 // endEnvelope forgets the envelope and XFORWARD's client, as Postfix does.
 func (s *session) endEnvelope() {
 	s.enter(stateConnected)
-	s.refused = 0
-	s.envelope = transaction.Envelope{Listener: s.client.LocalAddr().String(), Client: ip(s.client.RemoteAddr())}
+	s.envelope = envelope{Envelope: transaction.Envelope{Listener: s.client.LocalAddr().String(), Client: ip(s.client.RemoteAddr())}}
 }
 
 func (s *session) enter(to state) {
@@ -267,11 +242,3 @@ func (s *session) enter(to state) {
 		s.log.Debug("state", "state", to)
 	}
 }
-
-// say sends an answer, and reports whether it could be sent.
-func (s *session) say(a answer) bool {
-	_, err := s.client.Write(a.text)
-	return err == nil
-}
-
-func (s *session) own(e *smtp.SMTPError) answer { return ownAnswer(e, s.cfg.Hostname) }
