@@ -57,7 +57,8 @@ func TestCommandsAreRelayedAsTheyAre(t *testing.T) {
 		"NOOP " + strings.Repeat("x", 3000),
 		"ETRN example.org",
 		"HELP",
-		"X-WHATEVER",
+		"EXPN staff",
+		"noop",
 	}
 	for _, line := range lines {
 		c.want(line, "250 2.0.0 Ok\r\n")
@@ -142,9 +143,44 @@ func TestGarbageIs500AndEndsTheSession(t *testing.T) {
 	c.send(strings.Repeat("x", maxLongLine+lineSize))
 	c.expect("421 4.7.0")
 
-	r.hop.script("GET", "221 2.7.0 Error: I can break rules, too. Goodbye.")
+}
+
+// A web page makes a browser send commands in the body of a request.
+func TestHTTPRequestEndsTheSession(t *testing.T) {
+	faults.Covers(t, 22)
+	r := newRig(t)
+	for _, method := range []string{"POST", "GET", "PUT", "CONNECT"} {
+		c := r.connect("220")
+		c.send(method + " / HTTP/1.1\r\nHost: mail\r\n\r\nEHLO x\r\nMAIL FROM:<evil@x>\r\n")
+		c.expect("502 5.5.1")
+		c.expect("closed")
+	}
+	if got := r.hop.commands(); len(got) > 0 {
+		t.Errorf("next hop saw %q", got)
+	}
+}
+
+// A command that could change the protocol below us never reaches the next hop, which here would
+// agree to anything.
+func TestOnlyKnownCommandsAreRelayed(t *testing.T) {
+	faults.Covers(t, 13)
+	r := newRig(t)
+	c := r.connect("220")
+	for _, line := range []string{"LHLO x", "lhlo x", "XCLIENT ADDR=192.0.2.1", "TURN", "ATRN example.org", "SEND FROM:<a@x>",
+		"SOML FROM:<a@x>", "SAML FROM:<a@x>", "XEXCH50 5 2", "X-ANONYMOUSTLS", "X-WHATEVER", "MAIL:", "DATA:", "\xc2\xa0LHLO x"} {
+		c.want(line, "502 5.5.1 Command not implemented\r\n")
+	}
+	c.want("EHLO x", "250") // the session goes on
+	c.want("MAIL FROM:<a@x>", "250")
+	c.want("XCLIENT NAME=x", "502 5.5.1")
+	c.want("RCPT TO:<b@x>", "250")
+	c.data(plainMail, "250")
+	want := []string{"EHLO x", "MAIL FROM:<a@x>", "RCPT TO:<b@x>", "DATA", "."}
+	if got := r.hop.commands(); !slices.Equal(got, want) {
+		t.Errorf("next hop saw %q, want %q", got, want)
+	}
 	c = r.connect("220")
-	c.want("GET / HTTP/1.1", "221 2.7.0", "closed")
+	c.want("BURL imap://x/ LAST", "502 5.5.1", "closed")
 }
 
 func TestRefusedXFORWARDIsLogged(t *testing.T) {

@@ -134,14 +134,18 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 			a = s.client.own(newReply(221, smtp.EnhancedCode{2, 0, 0}, "Bye"))
 		}
 		return a, nil
-	case "BDAT":
-		s.ending = true // a chunk follows, which must not be read as commands
-		return answer{}, errNotOffered
-	case "STARTTLS", "AUTH":
-		return answer{}, errNotOffered
-	default:
+	case "NOOP", "HELP", "VRFY", "EXPN", "ETRN":
 		return s.relay(line)
+	case "BDAT", "BURL", "CONNECT", "GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS":
+		// What follows must not be read as commands: a chunk, or the header and the body of an HTTP
+		// request. A web page can make a browser send one with commands in its body.
+		s.ending = true
 	}
+	// Not relayed, as no keyword for it is offered (see filterEHLO). In reply to a command that we do
+	// not know the next hop might begin a protocol that we do not speak: LMTP (LHLO, a reply for each
+	// recipient), TLS, data without a final dot, a turned connection (TURN, ATRN), a session of
+	// another client (XCLIENT), or a mail whose envelope we did not see (SEND, SOML, SAML).
+	return answer{}, errNotOffered
 }
 
 // relay passes a command on verbatim, and returns the answer verbatim.
