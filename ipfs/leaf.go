@@ -11,14 +11,15 @@ import (
 
 // leaf is one verified block of a file, for as long as it is read. It is in memory, or, when too
 // many readers hold memory, in the budget's spill file: so 500 slow readers cost disk and not
-// memory, and get each block from the store once. A leaf is not safe for concurrent use.
+// memory, and get each block from the store once. The readers that get no slot there keep nothing
+// between two reads, and get the block again for each. A leaf is not safe for concurrent use.
 type leaf struct {
 	blocks Blocks
 	c      cid.Cid
 	size   int64
 
 	buf     []byte       // verified; nil if the leaf is not in memory
-	held    bool         // buf may stay for as long as it is read
+	held    bool         // buf may stay in memory between two reads
 	spilled *memory.Slot // nil if the leaf is not in the spill file
 }
 
@@ -30,7 +31,11 @@ func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 	}
 	if l.buf != nil {
-		return copy(p, l.buf[off:]), nil
+		n := copy(p, l.buf[off:])
+		if !l.held {
+			l.giveMemory()
+		}
+		return n, nil
 	}
 	n, err := l.spilled.ReadAt(p[:min(int64(len(p)), l.size-off)], off)
 	if err != nil {
@@ -88,8 +93,7 @@ func (l *leaf) takeMemory(ctx context.Context) error {
 	return nil
 }
 
-// spill moves the leaf to the disk. If that fails, the leaf stays in memory, and less is left for
-// the others.
+// spill moves the leaf to the disk. If that fails, the leaf stays in memory until its next read.
 func (l *leaf) spill() {
 	if slot, err := l.blocks.Memory().Spill(l.buf); err == nil {
 		l.spilled = slot

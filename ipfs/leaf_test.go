@@ -102,6 +102,50 @@ func TestSpilledLeafIsVerified(t *testing.T) {
 	}
 }
 
+// Readers that get no slot of the spill file keep no memory between two reads. Each still reads its
+// whole file, and gets a leaf again where it has given it up.
+func TestReadersWithoutASlotKeepNothing(t *testing.T) {
+	crowd(t)
+	var slots []*memory.Slot
+	for range memory.MaxSlots {
+		s, err := budget.Spill(nil)
+		must.Succeed(t, err)
+		slots = append(slots, s)
+	}
+	defer func() {
+		for _, s := range slots {
+			s.Free()
+		}
+	}()
+	m := newMemory()
+	data := storetest.Content(304, 2<<20+5)
+	n := storetest.AddFile(t, m.Add, data)
+	s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
+	var files []*ipfs.File
+	for range 2 * maxLeaves {
+		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
+		must.Succeed(t, err)
+		defer f.Close()
+		files = append(files, f)
+	}
+	const piece = 300_000
+	for from := 0; from < len(data); from += piece {
+		want := data[from:min(from+piece, len(data))]
+		for i, f := range files {
+			got := make([]byte, len(want))
+			if n, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("file %d at %d: %d bytes, %v", i, from, n, err)
+			}
+		}
+		if bytes, _ := budget.Used(); bytes != maxHeld<<20 {
+			t.Errorf("at %d: %d bytes are in use, want the %d leaves of the crowd", from, bytes, maxHeld)
+		}
+	}
+	if gets := len(s.Asked) / len(files); gets < 8 || gets > 12 {
+		t.Errorf("%d blocks requested for each file, want one for each read: a node, and 8 to 10 times a leaf", gets)
+	}
+}
+
 // Without a directory for the spill file, readers take turns in memory.
 func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))

@@ -9,8 +9,11 @@
 //   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
 //     quarter of the budget to Acquire, so that bytes taken in this way may be kept for long. An
 //     [Account] takes many small pieces in this way.
-//   - Hold is for acquired bytes that a peer takes at its own pace. Half of the budget may be held.
-//     A caller that is refused moves its bytes to the disk ([Budget.Spill]).
+//   - Claim is for bytes that a peer takes at its own pace and that cannot be moved to the disk. It
+//     does not wait, and leaves an eighth of the budget to Acquire.
+//   - Hold is for acquired bytes that a peer takes at its own pace. Half of the budget may be held,
+//     and nothing of the last quarter. A caller that is refused moves its bytes to the disk
+//     ([Budget.Spill]), or gives them up and gets them again later.
 package memory
 
 import (
@@ -41,8 +44,8 @@ type waiter struct {
 // New returns a budget of size bytes. Spilled bytes go to a file in dir.
 func New(size int64, dir string) *Budget { return &Budget{size: size, spill: spillFile{dir: dir}} }
 
-// Urgent returns how many bytes TryAcquire leaves to Acquire. A caller of Acquire that wants no more
-// waits only for other callers of Acquire.
+// Urgent returns how many bytes TryAcquire leaves to Acquire. If nobody claims bytes of the budget, a
+// caller of Acquire that wants no more waits only for other callers of Acquire.
 func (b *Budget) Urgent() int64 {
 	if b == nil {
 		return math.MaxInt64
@@ -85,6 +88,10 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 // it took them.
 func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size-b.Urgent()) }
 
+// Claim takes n bytes without waiting, for as long as a peer needs. It reports whether it took them.
+// If not, the caller refuses the peer, which may come again.
+func (b *Budget) Claim(n int64) bool { return b == nil || b.try(n, b.size/8*7) }
+
 // try takes n bytes if then at most limit bytes are taken and no caller of Acquire waits.
 func (b *Budget) try(n, limit int64) bool {
 	b.mu.Lock()
@@ -97,14 +104,15 @@ func (b *Budget) try(n, limit int64) bool {
 }
 
 // Hold reports whether the caller may keep n acquired bytes until a peer has taken them. If so, the
-// caller must call Unhold before Release.
+// caller must call Unhold before Release. If read-ahead has taken the memory, less may be held: all
+// that slow peers keep together leaves a quarter of the budget to Acquire, except for claims.
 func (b *Budget) Hold(n int64) bool {
 	if b == nil {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held+n > b.size/2 {
+	if b.held+n > b.size/2 || b.used > b.size-b.Urgent() {
 		return false
 	}
 	b.held += n

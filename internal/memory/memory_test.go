@@ -36,8 +36,15 @@ func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
 	}
 	wantUsed(t, b, 8, 0)
 	b.Unhold(2)
+	if b.Hold(1) {
+		t.Error("Hold takes of the last quarter")
+	}
+	b.Release(2)
 	if !b.Hold(2) {
 		t.Error("Unhold did not give the bytes back")
+	}
+	if !b.Claim(1) || b.Claim(1) {
+		t.Error("Claim does not end at seven eighths")
 	}
 	if err := b.Acquire(t.Context(), 9); err == nil {
 		t.Error("Acquire took more bytes than the budget has")
@@ -135,11 +142,74 @@ func TestSpillNeedsItsDirectory(t *testing.T) {
 	wantUsed(t, b, 0, 0)
 }
 
+// The spill file is bounded, and a freed slot is another's.
+func TestSpillFileIsBounded(t *testing.T) {
+	b := New(1, t.TempDir())
+	var slots []*Slot
+	for range MaxSlots {
+		s, err := b.Spill([]byte("x"))
+		must.Succeed(t, err)
+		slots = append(slots, s)
+	}
+	if _, err := b.Spill([]byte("x")); err != ErrFull {
+		t.Errorf("got %v, want %v", err, ErrFull)
+	}
+	slots[7].Free()
+	last, err := b.Spill([]byte("y"))
+	must.Succeed(t, err)
+	if _, err := b.Spill([]byte("x")); err != ErrFull || b.spill.size != MaxSlots {
+		t.Errorf("got %v and %d slots", err, b.spill.size)
+	}
+	for _, s := range append(slots[:7], append(slots[8:], last)...) {
+		s.Free()
+	}
+	wantUsed(t, b, 0, 0)
+}
+
+// Whatever slow peers do, and in whatever order, a quarter of the budget goes round among callers
+// of Acquire, and claims find an eighth.
+func TestSlowPeersKeepNobodyWaiting(t *testing.T) {
+	for name, kept := range map[string][]func(*Budget) bool{
+		"read-ahead first": {func(b *Budget) bool { return b.TryAcquire(1) }, hold},
+		"held first":       {hold, func(b *Budget) bool { return b.TryAcquire(1) }},
+	} {
+		b := New(64, "")
+		for _, keep := range kept {
+			for range 100 {
+				keep(b)
+			}
+		}
+		if bytes, _ := b.Used(); bytes != 48 {
+			t.Errorf("%s: %d of 64 bytes are kept, want 48", name, bytes)
+		}
+		claimed := 0
+		for b.Claim(1) {
+			claimed++
+		}
+		must.Succeed(t, b.Acquire(t.Context(), 8))
+		if claimed != 8 {
+			t.Errorf("%s: %d bytes could be claimed, want 8", name, claimed)
+		}
+	}
+}
+
+// hold acquires a byte and keeps it if it may.
+func hold(b *Budget) bool {
+	if !b.try(1, b.size) {
+		return false
+	}
+	if b.Hold(1) {
+		return true
+	}
+	b.Release(1)
+	return false
+}
+
 func TestNoBudgetIsNoLimit(t *testing.T) {
 	var b *Budget
-	if !b.Hold(1<<40) || !b.TryAcquire(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
+	if !b.Hold(1<<40) || !b.TryAcquire(1<<40) || !b.Claim(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
 		t.Error("there is a limit")
 	}
 	b.Unhold(1 << 40)
-	b.Release(2 << 40)
+	b.Release(3 << 40)
 }

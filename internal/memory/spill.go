@@ -9,8 +9,15 @@ import (
 	"sync"
 )
 
-// SlotSize is the largest number of bytes that Spill accepts.
-const SlotSize = 2 << 20
+const (
+	// SlotSize is the largest number of bytes that Spill accepts.
+	SlotSize = 2 << 20
+	// MaxSlots bounds the file: 512 blocks of 1 MiB.
+	MaxSlots = 512
+)
+
+// ErrFull means that all slots are in use.
+var ErrFull = errors.New("memory: no slot of the spill file is free")
 
 // spillFile is an unlinked temporary file of slots: it ends with the process at the latest, and it
 // exists only while a slot is in use.
@@ -32,7 +39,8 @@ type Slot struct {
 	size  int64 // of the bytes in it
 }
 
-// Spill writes p, of at most SlotSize bytes, to the spill file. The caller frees the slot.
+// Spill writes p, of at most SlotSize bytes, to the spill file. The caller frees the slot. Spill
+// returns ErrFull if MaxSlots slots are in use.
 func (b *Budget) Spill(p []byte) (*Slot, error) {
 	if len(p) > SlotSize {
 		return nil, fmt.Errorf("memory: %d bytes are more than a slot", len(p))
@@ -52,6 +60,9 @@ func (b *Budget) Spill(p []byte) (*Slot, error) {
 func (f *spillFile) take() (*Slot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.used == MaxSlots {
+		return nil, ErrFull
+	}
 	if f.file == nil {
 		file, err := os.CreateTemp(f.dir, ".spill-*")
 		if err != nil {
