@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
@@ -17,42 +19,66 @@ import (
 // archiveForm versions the ZIP's layout in its ETag: increment it with any change to the bytes.
 const archiveForm = "zip1"
 
-// sendArchive streams the files of a file list as one ZIP. Each is opened like a single file, so
-// only files that this installation serves are in it. The file list, and which of its files are
-// left, determine every byte: a download resumes after a restart and on another gateway.
-func sendArchive(w *response, r *http.Request, v Vault, c cid.Cid, list *vault.File) error {
+// sendArchive streams the files of a file list as one ZIP. Each is opened like a single file, when
+// its turn comes, so only files that this installation serves are in it. The file list, and which of
+// its files are left, determine every byte: a download resumes after a restart and on another
+// gateway. A file that the store has lost breaks the download off, and the next one leaves it out.
+func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vault.File) error {
 	w.route = "archive"
-	all, err := filelist.Read(list)
+	var all filelist.List
+	err := g.readHead(r.Context(), func() (err error) {
+		all, err = filelist.Read(list)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	form, files, err := left(w, r, v, all.Files)
+	g.limits.charge(r, len(all.Files)/filesARequest)
+	release, err := w.keep(r, 2*list.Meta.Size) // unpacked, the list is about twice as long
+	if err != nil {
+		return err
+	}
+	defer release()
+	for {
+		err := g.sendZIP(w, r, c, all.Files, list.Meta.Created)
+		if w.status != 0 || !errors.Is(err, errLost) {
+			return err
+		}
+		w.Header().Del("Content-Range") // nothing is sent yet: begin again without the lost file
+	}
+}
+
+// filesARequest is how many files of a list cost as much as a request: their links are parsed and
+// their names made unique, whatever part of the ZIP is asked for.
+const filesARequest = 50
+
+// sendZIP sends the ZIP of the files that are left.
+func (g *gateway) sendZIP(w *response, r *http.Request, c cid.Cid, all []filelist.File, modified time.Time) error {
+	form, files, err := g.left(all)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	zip := filelist.ZIP(files, list.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
-		return openListed(ctx, v, files[i], offset)
+	zip := filelist.ZIP(files, modified, func(i int, offset int64) (io.ReadCloser, error) {
+		return g.openListed(ctx, files[i], offset)
 	})
 	defer zip.Close()
 	w.Header().Set("Etag", etag(c, form))
 	return w.stream(r, zip, zip.Size())
 }
 
-// left returns the files that can still be opened, and a name for this choice. It asks the store
-// for each file, and leaves out a file that the store has lost like one that was revoked.
-func left(w *response, r *http.Request, v Vault, all []filelist.File) (form string, files []filelist.File, err error) {
+// left returns the files that may be opened, and a name for this choice. It does not ask the store,
+// so a request for a few bytes costs no more than they do.
+func (g *gateway) left(all []filelist.File) (form string, files []filelist.File, err error) {
 	choice := sha256.New()
 	for i, f := range all {
-		w.storeClock()
-		o, err := v.Object(r.Context(), f.Link.CID)
+		err := g.vault.Admit(f.Link.CID)
 		switch {
-		case errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
+		case g.lost.has(f.Link.CID), errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
 			fmt.Fprintln(choice, i)
 		case err != nil:
 			return "", nil, fmt.Errorf("file %d of the file list: %w", i, err)
 		default:
-			_ = o.Close()
 			files = append(files, f)
 		}
 	}
@@ -66,8 +92,12 @@ func left(w *response, r *http.Request, v Vault, all []filelist.File) (form stri
 }
 
 // openListed opens a file of the file list at an offset.
-func openListed(ctx context.Context, v Vault, f filelist.File, offset int64) (io.ReadCloser, error) {
-	file, err := openFile(ctx, v, f.Link.CID, f.Link.Fragment)
+func (g *gateway) openListed(ctx context.Context, f filelist.File, offset int64) (io.ReadCloser, error) {
+	file, err := openFile(ctx, g.vault, f.Link.CID, f.Link.Fragment)
+	if errors.Is(err, vault.ErrNotFound) {
+		g.lost.add(f.Link.CID)
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
 	if errors.Is(err, vault.ErrWrongKey) {
 		return nil, fmt.Errorf("%w: %v", filelist.ErrInvalid, err) // the reader's own key was right
 	}
@@ -78,4 +108,34 @@ func openListed(ctx context.Context, v Vault, f filelist.File, offset int64) (io
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// errLost means that the store has lost a file of the list.
+var errLost = errors.New("a file of the file list is lost")
+
+const (
+	// lostTime is how long ZIPs leave a lost file out without asking the store for it again.
+	lostTime = 10 * time.Minute
+	maxLost  = 10_000
+)
+
+// lost remembers which files the store did not have when a ZIP came to them, and when. It is a
+// cache: each gateway finds out by itself.
+type lost struct {
+	since *lru.Cache[cid.Cid, time.Time]
+}
+
+func newLost() *lost {
+	since, err := lru.New[cid.Cid, time.Time](maxLost)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &lost{since}
+}
+
+func (l *lost) add(c cid.Cid) { l.since.Add(c, time.Now()) }
+
+func (l *lost) has(c cid.Cid) bool {
+	since, ok := l.since.Peek(c)
+	return ok && time.Since(since) < lostTime
 }

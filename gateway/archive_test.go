@@ -177,9 +177,16 @@ func TestArchiveLeavesOutWhatIsGone(t *testing.T) {
 	}
 	tags[resp.Header.Get("Etag")] = true
 
+	// That a file was deleted shows when its turn comes. The next ZIP leaves it out.
 	f.deny()
 	check(t, f.store.Delete(context.Background(), each[2].CID))
 	resp = f.get(file)
+	wantStatus(t, resp, 200)
+	if got, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("one deleted: %d bytes without an error", len(got))
+	}
+	resp = f.get(file, "Range", "bytes=1000-", "If-Range", before.Header.Get("Etag"))
+	wantStatus(t, resp, 200)
 	if names, _ := unzip(t, readAll(t, resp)); fmt.Sprint(names) != "[report.pdf Über.txt]" {
 		t.Errorf("one deleted: got %q", names)
 	}
@@ -197,6 +204,48 @@ func TestArchiveLeavesOutWhatIsGone(t *testing.T) {
 	f.deny(all)
 	for _, path := range []string{file, "/" + all.CID.String() + "/all", "/" + all.CID.String() + "/all.json"} {
 		wantStatus(t, f.get(path), http.StatusGone)
+	}
+}
+
+// A file that turns out to be lost before the first byte is sent is left out of this ZIP already.
+func TestArchiveBeginsAgainWithoutLostFiles(t *testing.T) {
+	f := newFixture(t, 0)
+	files := threeFiles()
+	all, each := f.putAll(files...)
+	file := f.ticket(all)
+	for _, l := range each[:2] {
+		check(t, f.store.Delete(context.Background(), l.CID))
+	}
+	for _, headers := range [][]string{nil, {"Range", "bytes=0-"}} {
+		resp := f.get(file, headers...)
+		if names, contents := unzip(t, readAll(t, resp)); fmt.Sprint(names) != "[report.pdf]" || !bytes.Equal(contents[0], files[2].content) {
+			t.Errorf("%q: got %q", headers, names)
+		}
+	}
+	check(t, f.store.Delete(context.Background(), each[2].CID))
+	wantStatus(t, f.get(file), http.StatusGone)
+}
+
+// A request for nothing, or for a few bytes, of a ZIP of many files asks the store for no file that
+// it does not send.
+func TestPieceOfALongArchiveIsCheap(t *testing.T) {
+	f := newFixture(t, 0)
+	var files []named
+	for i := range 200 {
+		files = append(files, named{fmt.Sprintf("%d.txt", i), noise(10)})
+	}
+	all, _ := f.putAll(files...)
+	file := f.ticket(all)
+	for _, tt := range []struct {
+		method string
+		opens  int
+	}{{http.MethodHead, 1}, {http.MethodGet, 2}} {
+		f.store.opens = 0
+		resp := f.request(tt.method, file, "", "Range", "bytes=0-60") // the first file
+		readAll(t, resp)
+		if wantStatus(t, resp, http.StatusPartialContent); f.store.opens != tt.opens {
+			t.Errorf("%s: %d objects were opened, want %d", tt.method, f.store.opens, tt.opens)
+		}
 	}
 }
 

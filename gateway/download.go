@@ -102,9 +102,9 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 	h.Set("Content-Type", "application/octet-stream")
 	switch file.Meta.Type {
 	case skeleton.Type:
-		return sendOriginal(w, r, g.vault, c, file)
+		return g.sendOriginal(w, r, c, file)
 	case filelist.Type:
-		return sendArchive(w, r, g.vault, c, file)
+		return g.sendArchive(w, r, c, file)
 	}
 	h.Set("Etag", etag(c, "file"))
 	return w.stream(r, file, file.Meta.Size)

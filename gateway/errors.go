@@ -21,7 +21,7 @@ var (
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
 	errTooMany = errors.New("too many requests")
-	errBusy    = errors.New("too many requests of all clients together")
+	errBusy    = errors.New("too many requests, or too slow ones, of all clients together")
 	errAllGone = errors.New("all files of the file list are gone")
 )
 

@@ -26,6 +26,8 @@ import (
 
 // Vault has the files. Its methods refuse a CID that is unknown, revoked or expired.
 type Vault interface {
+	// Admit asks everything that Object asks before it opens the object. It does not ask the store.
+	Admit(c cid.Cid) error
 	// Object opens an object. The caller closes it.
 	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)
 	// SealTicket returns the ticket that replaces the fragment in the address of a download.
@@ -44,8 +46,9 @@ type Config struct {
 	StoreTimeout time.Duration
 	// DisableView turns showing files in their pages off. The download stays.
 	DisableView bool
-	// WriteTimeout is how long a client may take for one buffer of 128 KiB. Default 60 s: a client
-	// that reads less than 2 KB/s loses its connection.
+	// WriteTimeout is how long a client may take for one buffer of 128 KiB, and four times that is
+	// how long it may take for 1 MiB. Default 60 s: a client that reads less than 4.4 KB/s for
+	// minutes loses its connection.
 	WriteTimeout time.Duration
 	// TrustedProxies are the web servers whose X-Forwarded-For is believed, beside those on this
 	// machine.
@@ -62,6 +65,8 @@ type gateway struct {
 	pages  *pages
 	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
+	lost   *lost
+	heads  chan struct{} // a place for each file list or skeleton that is being read
 }
 
 // New returns the gateway's handler, or an error that says what is wrong with cfg. The handler sets
@@ -82,7 +87,10 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{cfg: cfg, vault: v, log: log, site: site, pages: pages}
+	g := &gateway{
+		cfg: cfg, vault: v, log: log, site: site, pages: pages, lost: newLost(),
+		heads: make(chan struct{}, headsAtOnce),
+	}
 	g.limits = newLimits(cfg.TrustedProxies, func() {
 		log.Warn("gateway: X-Forwarded-For from a private address is not believed: if a web server of yours sends it, name its address in gateway.trusted_proxies")
 	})

@@ -119,6 +119,16 @@ func (l *limits) allow(network netip.Prefix, factor int) bool {
 	return allowance.Allow()
 }
 
+// charge takes n more requests off the client's allowance, for a request that costs as much. If the
+// allowance has not as many, the client waits longer for its next request.
+func (l *limits) charge(r *http.Request, n int) {
+	for _, network := range networksOf(l.clientOf(r)) {
+		if allowance, ok := l.rates.Get(network); ok {
+			allowance.ReserveN(time.Now(), min(n, allowance.Burst()))
+		}
+	}
+}
+
 // takePlace waits for one of n places of a network, or returns the cause of ctx's end.
 func (l *limits) takePlace(ctx context.Context, network netip.Prefix, n int) (leave func(), err error) {
 	l.mu.Lock()

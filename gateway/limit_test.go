@@ -150,6 +150,33 @@ func TestNetworkHasOneAllowance(t *testing.T) {
 	})
 }
 
+// A ZIP of many files takes as much of its client's allowance as it costs.
+func TestLongArchivesCountAsSeveralRequests(t *testing.T) {
+	faults.Covers(t, 95)
+	f := newFixture(t, 0)
+	var files []named
+	for i := range 3 * filesARequest {
+		files = append(files, named{fmt.Sprintf("%d.txt", i), noise(1)})
+	}
+	all, _ := f.putAll(files...)
+	file := f.ticket(all)
+	synctest.Test(t, func(t *testing.T) {
+		handler := f.handler(f.vault, Config{})
+		served := 0
+		for range requestsAtOnce {
+			r := asked("@", "203.0.113.1")
+			r.Method, r.URL.Path = http.MethodHead, prefix+file
+			rec := httptest.NewRecorder()
+			if handler.ServeHTTP(rec, r); rec.Code == http.StatusOK {
+				served++
+			}
+		}
+		if want := requestsAtOnce / 4; served != want {
+			t.Errorf("%d requests for a ZIP of %d files were served, want %d", served, len(files), want)
+		}
+	})
+}
+
 // slowVault keeps a request until it ends, or until proceed is closed.
 type slowVault struct {
 	Vault

@@ -17,24 +17,40 @@ import (
 // sendOriginal streams the message as it was before Detach, made from its skeleton and its
 // attachments. Each attachment is opened like a single file, so only files that this installation
 // serves are in it. Range is not supported: offsets are known only after encoding.
-func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.File) error {
+func (g *gateway) sendOriginal(w *response, r *http.Request, c cid.Cid, file *vault.File) error {
 	w.route = "original"
-	m, err := skeleton.Open(file)
-	if err != nil {
-		return err
-	}
 	h := w.Header()
 	h.Set("Accept-Ranges", "none")
-	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
 	h.Set("Etag", etag(c, "original"))
 	if r.Method == http.MethodHead {
+		size, err := skeleton.ReadSize(file)
+		if err != nil {
+			return err
+		}
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	out := bufio.NewWriterSize(&original{w}, bufferSize)
+	var m *skeleton.Message
+	read := &counter{Reader: file}
+	err := g.readHead(r.Context(), func() (err error) {
+		m, err = skeleton.Open(read)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// What is read of the skeleton is kept, and unpacked it is about as long again.
+	release, err := w.keep(r, 2*read.n+originalBuffer)
+	if err != nil {
+		return err
+	}
+	defer release()
+	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
+	out := bufio.NewWriterSize(&original{w}, originalBuffer)
 	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 		w.storeClock()
-		return openFile(ctx, v, l.CID, l.Fragment)
+		return openFile(ctx, g.vault, l.CID, l.Fragment)
 	})
 	if err != nil {
 		return err // a flush could make the message look whole
@@ -46,6 +62,10 @@ func sendOriginal(w *response, r *http.Request, v Vault, c cid.Cid, file *vault.
 	return nil
 }
 
+// originalBuffer is the unit in which a message is sent. A message that is shorter is checked before
+// any of it is sent.
+const originalBuffer = 64 << 10
+
 // original writes a message to the client. The store's clock stops meanwhile.
 type original struct{ *response }
 
@@ -53,4 +73,16 @@ func (o *original) Write(p []byte) (int, error) {
 	o.stall.Stop()
 	defer o.storeClock()
 	return o.response.Write(p)
+}
+
+// counter counts the bytes that are read.
+type counter struct {
+	io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
 }

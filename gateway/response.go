@@ -38,6 +38,7 @@ type response struct {
 	cid     cid.Cid // for the log and the error page's form; undefined until one was parsed
 	status  int     // 0 until the header is sent
 	sent    int64
+	waited  time.Duration // for the client, since sent passed the last multiple of stretch
 }
 
 func newResponse(w http.ResponseWriter, cfg Config, cancel context.CancelCauseFunc) *response {
@@ -62,8 +63,28 @@ func (w *response) release() { w.stall.Stop() }
 // storeClock starts the store's time for its next answer.
 func (w *response) storeClock() { w.stall.Reset(w.cfg.StoreTimeout) }
 
+// A client may take WriteTimeout for one buffer, but for a stretch of them only stretchTimeouts of
+// these times: half as long on average. So no answer keeps a block, and its place, for long.
+const (
+	stretch         = 1 << 20 // a block of a file
+	stretchTimeouts = 4
+)
+
 // extend starts the client's time for the next buffer.
-func (w *response) extend() { _ = w.control.SetWriteDeadline(time.Now().Add(w.cfg.WriteTimeout)) }
+func (w *response) extend() {
+	rest := stretchTimeouts*w.cfg.WriteTimeout - w.waited
+	_ = w.control.SetWriteDeadline(time.Now().Add(min(w.cfg.WriteTimeout, rest)))
+}
+
+// took counts a write that has ended.
+func (w *response) took(n int, since time.Time) {
+	before := w.sent / stretch
+	w.sent += int64(n)
+	w.waited += time.Since(since)
+	if w.sent/stretch > before {
+		w.waited = 0
+	}
+}
 
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
@@ -86,8 +107,9 @@ func (w *response) WriteHeader(status int) {
 func (w *response) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	w.extend()
+	since := time.Now()
 	n, err := w.ResponseWriter.Write(p)
-	w.sent += int64(n)
+	w.took(n, since)
 	if err != nil {
 		return n, fmt.Errorf("%w: %w", errClient, err)
 	}

@@ -80,6 +80,38 @@ func TestStalledReaderIsSentAway(t *testing.T) {
 	}
 }
 
+// A client gets the whole file if it takes each MiB within four minutes, and is disconnected if it
+// takes each buffer just in time.
+func TestSlowReaderMustKeepAPace(t *testing.T) {
+	faults.Covers(t, 89)
+	f := newFixture(t, 0)
+	content := noise(3 << 20)
+	file := f.ticket(f.put("report.pdf", content))
+	for pause, want := range map[time.Duration]string{
+		29 * time.Second: "served",
+		55 * time.Second: "client gone",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			conn, end := f.onPipe(&http.Server{})
+			defer end()
+			resp := ask(t, conn, file)
+			began, got := time.Now(), 0
+			for {
+				n, err := io.ReadFull(resp.Body, make([]byte, bufferSize))
+				if got += n; err != nil {
+					break
+				}
+				time.Sleep(pause)
+			}
+			took := time.Since(began)
+			if whole := got == len(content); whole != (want == "served") || !whole && took > 5*time.Minute {
+				t.Errorf("a buffer in %v: %d bytes of %d in %v, want it %s", pause, got, len(content), took, want)
+			}
+		})
+		wantText(t, "the log", f.logs.String(), "gateway: "+want)
+	}
+}
+
 // The server's own timeouts, which do not move with progress, must not end a download.
 func TestServerTimeoutsDoNotEndADownload(t *testing.T) {
 	f := newFixture(t, 0)

@@ -177,8 +177,8 @@ func (f *File) UnmarshalJSON(b []byte) error {
 	if json.Unmarshal(b, &w) != nil {
 		return errForm
 	}
-	l, err := link.Parse(w.Link)
-	if err != nil || l.All || l.URL() != w.Link {
+	l, err := link.ParseExact(w.Link)
+	if err != nil {
 		return errForm
 	}
 	sum, err := strconv.ParseUint(w.CRC32, 16, 32)

@@ -298,14 +298,20 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if l, err := Parse(s); err == nil {
+		l, err := Parse(s)
+		exact, exactErr := ParseExact(s)
+		if want := err == nil && !l.All && l.URL() == s; want != (exactErr == nil) || want && exact != l {
+			t.Errorf("%q: ParseExact got %v, want success: %v", s, exactErr, want)
+		}
+		if err == nil {
 			if again, err := Parse(l.URL()); err != nil || again != l {
 				t.Errorf("%q parses to a link whose URL does not: %v", s, err)
 			}
 		} else if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrIncomplete) {
 			t.Errorf("%q: got %v", s, err)
 		}
-		c, _, _, _, err := ParsePath(s)
+		var c cid.Cid
+		c, _, _, _, err = ParsePath(s)
 		if err == nil && (!c.Defined() || len(c.Bytes()) != 36) {
 			t.Errorf("path %q: got CID %v", s, c)
 		}

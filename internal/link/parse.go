@@ -45,6 +45,25 @@ func Parse(s string) (Link, error) {
 	return Link{}, err
 }
 
+// ParseExact reads the link of a file in exactly the form of [Link.URL], as stored formats have it,
+// and returns ErrInvalid for any other text.
+func ParseExact(s string) (Link, error) {
+	head, fragment, _ := strings.Cut(s, "#")
+	slash := strings.LastIndexByte(head, '/')
+	if slash < 0 || len(s) > maxInput {
+		return Link{}, ErrInvalid
+	}
+	var l Link
+	var errs [3]error
+	l.Base, errs[0] = ParseBase(head[:slash])
+	l.CID, errs[1] = ParseCID(head[slash+1:])
+	l.Fragment, errs[2] = crypto.ParseFragment(fragment)
+	if errors.Join(errs[:]...) != nil || l.URL() != s {
+		return Link{}, ErrInvalid
+	}
+	return l, nil
+}
+
 var scheme = regexp.MustCompile(`(?i)https?://`)
 
 // parseHead reads BASE/CID or BASE/CID/all. Anything may stand before it: brackets, a quote,

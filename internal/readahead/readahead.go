@@ -17,16 +17,23 @@ const (
 	// small enough for a core's own cache.
 	BufferSize = 128 << 10
 	maxBuffers = 3 // for each reader: one is being filled, one waits, one is with the caller
+	// crowdSize is the size of the only buffer of a Reader for which the budget has no memory. It
+	// counts nowhere, so it is small.
+	crowdSize = 32 << 10
 )
 
-var buffers = sync.Pool{New: func() any { return new([BufferSize]byte) }}
+var (
+	buffers      = sync.Pool{New: func() any { return new([BufferSize]byte) }}
+	crowdBuffers = sync.Pool{New: func() any { return new([crowdSize]byte) }}
+)
 
 // Reader reads its source on a goroutine of its own, which Close ends. If the budget has no memory
-// for that, Reader has one buffer and reads its source when its caller reads: with so many readers
-// there is work for all cores anyway. It is not safe for concurrent use.
+// for that, Reader has one small buffer and reads its source when its caller reads: with so many
+// readers there is work for all cores anyway. It is not safe for concurrent use.
 type Reader struct {
 	budget *memory.Budget
 	source io.Reader              // nil if a goroutine reads it
+	alone  *[crowdSize]byte       // the buffer for source
 	filled chan piece             // in the order of the source
 	free   chan *[BufferSize]byte // to be filled; nil stands for a buffer that does not exist yet
 	quit   chan struct{}          // closed by Close
@@ -90,7 +97,7 @@ func (r *Reader) fill(src until) {
 		if p.buf == nil {
 			p.buf = buffers.Get().(*[BufferSize]byte)
 		}
-		p.read(src)
+		p.read(src, p.buf[:])
 		r.filled <- p // never blocks: its capacity is maxBuffers
 		if p.err != nil || p.panicked != nil {
 			return
@@ -98,11 +105,11 @@ func (r *Reader) fill(src until) {
 	}
 }
 
-// read fills the buffer, or less at the end of the source. It keeps a panic for the caller of Next,
-// which may recover from it.
-func (p *piece) read(src io.Reader) {
+// read fills buf, or less at the end of the source. It keeps a panic for the caller of Next, which
+// may recover from it.
+func (p *piece) read(src io.Reader, buf []byte) {
 	defer func() { p.panicked = recover() }()
-	p.n, p.err = Fill(src, p.buf[:])
+	p.n, p.err = Fill(src, buf)
 }
 
 // Fill fills buf as AtLeast does.
@@ -155,23 +162,26 @@ func (r *Reader) advance() {
 	if r.err != nil {
 		return
 	}
+	var buf []byte
 	if r.source != nil {
-		if r.buf == nil {
-			r.buf = buffers.Get().(*[BufferSize]byte)
+		if r.alone == nil {
+			r.alone = crowdBuffers.Get().(*[crowdSize]byte)
 		}
-		r.piece = piece{buf: r.buf}
-		r.piece.read(r.source)
+		buf = r.alone[:]
+		r.piece = piece{}
+		r.piece.read(r.source, buf)
 	} else {
 		if r.buf != nil {
 			r.free <- r.buf
 			r.buf = nil
 		}
 		r.piece = <-r.filled
+		buf = r.buf[:]
 	}
 	if r.panicked != nil {
 		panic(r.panicked)
 	}
-	r.rest = r.buf[:r.n]
+	r.rest = buf[:r.n]
 }
 
 // Close ends the reader. It waits for a Read of the source that is under way.
@@ -180,6 +190,10 @@ func (r *Reader) Close() {
 		close(r.quit)
 		<-r.ended
 		r.budget.Release(maxBuffers * BufferSize)
+	}
+	if r.alone != nil {
+		crowdBuffers.Put(r.alone)
+		r.alone = nil
 	}
 	for buf := r.buf; ; {
 		if buf != nil {

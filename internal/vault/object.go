@@ -48,6 +48,13 @@ func (v *Vault) Open(ctx context.Context, c cid.Cid, f crypto.Fragment) (*File, 
 	return o.Open(ctx, f)
 }
 
+// Admit returns nil if Object would open the object, as far as that is known without the store: it
+// is in the ledger, neither revoked nor expired. Errors: ErrNotFound, ErrRevoked, ErrExpired.
+func (v *Vault) Admit(c cid.Cid) error {
+	_, err := v.admit(c)
+	return err
+}
+
 // admit returns an error if the object is not in the ledger, is revoked, or has expired.
 func (v *Vault) admit(c cid.Cid) (record, error) {
 	rec, ok, err := v.ledger.lookup(c)
