@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -202,7 +201,7 @@ func TestArchiveLeavesOutWhatIsGone(t *testing.T) {
 	wantHeader(t, resp, "Etag", "")
 	wantText(t, "the page without files", string(readAll(t, resp)), "no longer here")
 	f.deny(all)
-	for _, path := range []string{file, "/" + all.CID.String() + "/all", "/" + all.CID.String() + "/all.json"} {
+	for _, path := range []string{file, "/" + all.CID.String() + "/all"} {
 		wantStatus(t, f.get(path), http.StatusGone)
 	}
 }
@@ -325,23 +324,6 @@ func TestPageOfAFileListNamesNoFile(t *testing.T) {
 		wantStatus(t, f.get(path), want)
 	}
 	wantNoText(t, "the log", f.logs.String(), key)
-}
-
-// A page's script gets a sealed file list in one answer. A longer object is refused.
-func TestSealedFileListIsOneAnswer(t *testing.T) {
-	f := newFixture(t, 0)
-	all, each := f.putAll(threeFiles()...)
-	c := "/" + all.CID.String()
-	resp := f.get(c + "/all.json")
-	wantStatus(t, resp, 200)
-	var got sealedFileList
-	check(t, json.Unmarshal(readAll(t, resp), &got))
-	for name, piece := range map[string]string{"share": got.Share, "meta.jwe": got.Meta, "data": string(got.Data)} {
-		if want := f.body(c + "/" + name); piece != want {
-			t.Errorf("%s: got %q, want %q", name, piece, want)
-		}
-	}
-	wantStatus(t, f.get("/"+each[0].CID.String()+"/all.json"), 404)
 }
 
 // A frame shows no file lists and no skeletons.

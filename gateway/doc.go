@@ -32,7 +32,6 @@
 //
 //	GET  /CID/share
 //	GET  /CID/data, /CID/meta.jwe
-//	GET  /CID/all.json               share, metadata and data of a file list, for its page's script
 //	GET  /ipfs/CID?format=raw|car
 //
 // Handlers return an error, which [gateway.fail] turns into a status, a page and a log line. Every

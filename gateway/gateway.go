@@ -189,8 +189,6 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 		return g.page(w, r, c, list)
 	}
 	switch rest {
-	case "all.json":
-		return g.answer(w, r, c, "list", sendFileList)
 	case "share":
 		return g.answer(w, r, c, "share", sendShare)
 	case "data", "meta.jwe":

@@ -72,9 +72,7 @@ func surface(f *fixture) []answer {
 		{"POST", all, "key=" + list.Fragment.Encode(), nil, 303, none},
 		{"POST", all, "key=" + key, nil, 403, page},
 		{"GET", all + "%23" + list.Fragment.Encode(), "", nil, 303, none},
-		{"GET", all + ".json", "", nil, 200, "application/json"},
-		{"POST", all + ".json", "", nil, 405, plain},
-		{"GET", c + "/all.json", "", nil, 200, "application/json"}, // small enough
+		{"GET", all + ".json", "", nil, 404, page},
 		{"GET", archive, "", nil, 200, sealed},
 		{"HEAD", archive, "", nil, 200, sealed},
 		{"GET", archive, "", []string{"Range", "bytes=3-7"}, 206, sealed},
@@ -177,7 +175,7 @@ func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
 	list, each := f.putAll(threeFiles()...)
 	c := "/" + list.CID.String()
 	for path, want := range map[string]int{
-		c: 1, c + "/all": 1, c + "/all.json": 1, c + "/share": 1, c + "/data": 1, "/ipfs" + c + "/data?format=car": 1,
+		c: 1, c + "/all": 1, c + "/share": 1, c + "/data": 1, "/ipfs" + c + "/data?format=car": 1,
 		f.ticket(each[1]): 1,
 		f.ticket(list):    1 + len(each),
 	} {
@@ -228,7 +226,7 @@ func TestAddressesWithAKeyAreNotCached(t *testing.T) {
 	l := f.put("a.pdf", noise(10))
 	c, key, file := "/"+l.CID.String(), l.Fragment.Encode(), f.ticket(l)
 	rests := []string{
-		"/data", "/meta.jwe", "/share", "/all.json", "/all", "/all/x", "/x", "/t/x/y", "/v/x", "/v/x/file", strings.TrimPrefix(file, c),
+		"/data", "/meta.jwe", "/share", "/all", "/all/x", "/x", "/t/x/y", "/v/x", "/v/x/file", strings.TrimPrefix(file, c),
 	}
 	for _, hash := range []string{"%23", "%2523", "%26%2335%3B"} {
 		for _, rest := range rests {

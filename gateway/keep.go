@@ -9,8 +9,9 @@ const (
 	// headsAtOnce is how many file lists and skeletons are unpacked together: each takes a few MiB
 	// for some milliseconds, however small the part of the answer that the client wants.
 	headsAtOnce = 4
-	// keptFree is what each request may keep without asking: the lists of most mails fit.
-	keptFree = 32 << 10
+	// keptFree is what each request may keep without asking: the lists of most mails fit, and the
+	// CARs of files below 200 MiB.
+	keptFree = 48 << 10
 )
 
 // readHead calls read when there is a place for it. read must not wait for the client.

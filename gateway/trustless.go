@@ -126,6 +126,11 @@ func sendCAR(w *response, r *http.Request, o *vault.Object, entry string) error 
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	release, err := w.keep(r, ipfs.ExportMemory(o.Size))
+	if err != nil {
+		return err
+	}
+	defer release()
 	return ipfs.ExportCAR(r.Context(), w, patient{o.Blocks(), w}, o.CID(""), entry, from)
 }
 

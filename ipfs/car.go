@@ -140,7 +140,20 @@ func ExportCAR(ctx context.Context, w io.Writer, b Blocks, root cid.Cid, entry s
 }
 
 // exportBuffer is the unit in which ExportCAR writes.
-const exportBuffer = 64 << 10
+const exportBuffer = 32 << 10
+
+// childMemory is what a child takes: itself, and the bytes of its CID.
+const childMemory = 80
+
+// ExportMemory returns about how many bytes ExportCAR keeps while it writes a file of this size,
+// beside a leaf: its buffer, and the links of a node for each level.
+func ExportMemory(size int64) int64 {
+	links := min(size/chunkSize+1, maxLinks)
+	if size > maxLinks*chunkSize {
+		links += min(size/(maxLinks*chunkSize)+1, maxLinks)
+	}
+	return exportBuffer + links*childMemory
+}
 
 type exporter struct {
 	ctx    context.Context

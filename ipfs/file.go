@@ -41,14 +41,17 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 //
 // A File that is read from front to back gets each block once, depth first, when it is needed. It
 // keeps one node for each level and one leaf. It releases the leaf once its last byte is read; a
-// read after a seek back gets the leaf again.
+// read after a seek back gets the leaf again. Without memory for large nodes, a File gets its nodes
+// again for each leaf.
 type File struct {
 	ctx    context.Context // of the request that reads the file
 	blocks Blocks
+	root   cid.Cid
 	size   int64
 	off    int64
 
-	path      []frame // the nodes from the root down to the parent of leaf
+	path      []frame // the nodes from the root down to the parent of leaf; empty: not kept
+	claimed   int64   // bytes of the budget for path
 	leaf      leaf    // the file from leafStart to leafEnd
 	leafStart int64
 	leafEnd   int64
@@ -64,7 +67,7 @@ type frame struct {
 // size. ctx governs every later read too. The caller closes the file and then b. Several files over
 // the same Blocks may be read in turns.
 func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
-	f := &File{ctx: ctx, blocks: b, leaf: leaf{blocks: b}}
+	f := &File{ctx: ctx, blocks: b, root: c, leaf: leaf{blocks: b}}
 	if isRaw(c) {
 		if err := f.moveLeaf(c, 0, -1); err != nil {
 			return nil, err
@@ -78,12 +81,16 @@ func OpenFile(ctx context.Context, b Blocks, c cid.Cid) (*File, error) {
 		return nil, err
 	}
 	f.size = f.path[0].size()
+	f.keepPath()
 	return f, nil
 }
 
 // Close gives back the file's memory and returns nil. It does not close the file's Blocks.
 func (f *File) Close() error {
 	f.leaf.release()
+	f.path = nil
+	f.blocks.Memory().Release(f.claimed)
+	f.claimed = 0
 	return nil
 }
 
@@ -129,9 +136,34 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
+// freePath is how many bytes of nodes a File keeps without asking its budget: those of 200 leaves.
+const freePath = 200 * linkMemory
+
+// keepPath keeps the nodes for the next leaf if there is memory for them.
+func (f *File) keepPath() {
+	need := -int64(freePath)
+	for _, node := range f.path {
+		need += int64(len(node.links)) * linkMemory
+	}
+	if need <= f.claimed {
+		return
+	}
+	if !f.blocks.Memory().Claim(need - f.claimed) {
+		f.path = nil
+		return
+	}
+	f.claimed = need
+}
+
 // find moves to the leaf that holds the byte at f.off: up to the first node that covers the byte,
 // then down.
 func (f *File) find() error {
+	defer f.keepPath()
+	if len(f.path) == 0 {
+		if err := f.descend(f.root, 0, f.size); err != nil {
+			return err
+		}
+	}
 	for f.off < f.top().start || f.off >= f.top().start+f.top().size() {
 		f.path = f.path[:len(f.path)-1] // never the root, which covers the whole file
 	}

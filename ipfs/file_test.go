@@ -94,6 +94,58 @@ func TestFileGetsEachBlockOnceInOrder(t *testing.T) {
 }
 
 // fileOver makes a node with the sizes that its children claim.
+// The nodes of a large file count in the budget. Without memory for them, a file is read all the
+// same, and gets its nodes again for each leaf.
+func TestNodesOfALargeFileAreCounted(t *testing.T) {
+	m := newMemory()
+	var nodes []ipfs.Node
+	var want []byte
+	const each, leafSize = 300, 100
+	for i := range 2 {
+		var leaves []ipfs.Node
+		for j := range each {
+			data := storetest.Content(uint64(1000*i+j), leafSize)
+			want = append(want, data...)
+			leaves = append(leaves, storetest.AddFile(t, m.Add, data))
+		}
+		nodes = append(nodes, fileOver(m, leaves...))
+	}
+	root := fileOver(m, nodes...).CID
+	before, _ := budget.Used()
+	f, err := ipfs.OpenFile(t.Context(), m, root)
+	must.Succeed(t, err)
+	_, err = io.ReadFull(f, make([]byte, leafSize))
+	must.Succeed(t, err)
+	if used, _ := budget.Used(); used <= before {
+		t.Error("300 links count nothing")
+	}
+	m.Asked = nil
+	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, want[leafSize:]) || len(m.Asked) != 2*each {
+		t.Errorf("%d bytes, %v, of %d blocks", len(got), err, len(m.Asked))
+	}
+	must.Succeed(t, f.Close())
+	if used, _ := budget.Used(); used != before {
+		t.Errorf("%d bytes are still taken", used-before)
+	}
+
+	const step = 1000
+	claimed := int64(0)
+	for budget.Claim(step) {
+		claimed += step
+	}
+	defer budget.Release(claimed)
+	f, err = ipfs.OpenFile(t.Context(), m, root)
+	must.Succeed(t, err)
+	defer f.Close()
+	m.Asked = nil
+	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("without memory: %d bytes, %v", len(got), err)
+	}
+	if blocks := len(m.Asked); blocks < 3*2*each-1 {
+		t.Errorf("without memory: %d blocks, so the nodes were kept", blocks)
+	}
+}
+
 func fileOver(m inMemory, children ...ipfs.Node) ipfs.Node {
 	fs := unixfs.NewFSNode(unixfs.TFile)
 	pb := new(merkledag.ProtoNode)

@@ -34,6 +34,9 @@ type fileNode struct {
 	ends  []int64        // offsets in the node at which the children end
 }
 
+// linkMemory is what a node takes for each link.
+const linkMemory = cidLen + 8
+
 func (n *fileNode) size() int64 { return n.ends[len(n.ends)-1] }
 
 // link returns the CID of a child.

@@ -6,6 +6,7 @@
 detach.all = (() => {
 	const { decode, openMeta, contentKey, clean, extension, draw } = detach;
 	const type = 'application/vnd.detach.files';
+	const most = 2 ** 20; // bytes of a list
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
 	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
 
@@ -16,16 +17,24 @@ detach.all = (() => {
 		return history.state;
 	}
 
-	// Fetches and opens the list, which must have the SHA-256 that the sealed metadata gives.
-	async function open(base, { cid, key }) {
-		const answer = await fetch(base + cid + '/all.json', { credentials: 'omit', redirect: 'error' });
-		const { share, meta, data } = await answer.json();
+	async function get(address) {
+		const answer = await fetch(address, { credentials: 'omit', redirect: 'error' });
+		if (!answer.ok) throw new Error(answer.status);
+		return answer;
+	}
+
+	// Fetches and opens the list, which must have the SHA-256 that the sealed metadata gives. Its own
+	// page has the share and the metadata already.
+	async function open(at, { key, sealed }) {
+		const text = name => get(at + name).then(answer => answer.text());
+		const [share, meta] = sealed || await Promise.all([text('/share'), text('/meta.jwe')]);
 		const a = decode(key);
 		const about = await openMeta(a, share, meta);
-		const sealed = Uint8Array.from(atob(data), c => c.charCodeAt(0));
-		const plain = await crypto.subtle.decrypt({ name: 'AES-CTR', counter: new Uint8Array(16), length: 128 }, await contentKey(a, share), sealed);
+		if (about.type !== type || !(about.size <= most)) throw new Error('not a list');
+		const data = await (await get(at + '/data')).arrayBuffer();
+		const plain = await crypto.subtle.decrypt({ name: 'AES-CTR', counter: new Uint8Array(16), length: 128 }, await contentKey(a, share), data);
 		const sum = Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', plain)), b => b.toString(16).padStart(2, '0')).join('');
-		if (about.type !== type || about.sha256 !== sum) throw new Error('not the list');
+		if (about.sha256 !== sum) throw new Error('not the list');
 		return JSON.parse(new TextDecoder().decode(plain)).files;
 	}
 
@@ -74,7 +83,7 @@ detach.all = (() => {
 		$('all').hidden = true;
 		if (!list) return;
 		const { base } = $('open').dataset;
-		const files = await open(base, list);
+		const files = await open(base + list.cid, list);
 		if (!own && !files.some(file => file.link.includes(cid))) return;
 		const say = text => text.replace('{count}', files.length).replace('{size}', size(files.reduce((sum, file) => sum + file.size, 0)));
 		$('files').replaceChildren(...files.map(file => line(file, base, list, own ? '' : cid)));

@@ -65,7 +65,7 @@
 			const about = await openMeta(a, share, meta);
 			describe(about);
 			// If the list cannot be fetched, the button still works.
-			if (about.type === all.type) await all.show({ cid, key }).catch(() => {});
+			if (about.type === all.type) await all.show({ cid, key, sealed: [share, meta] }).catch(() => {});
 			else all.show(null, cid).catch(() => {});
 		} catch (error) {
 			// After other errors, like no WebCrypto over plain HTTP, the button still works.
