@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Zone is the content of a DNS: one record a line, as "NAME TYPE VALUE". The types are A, MX, PTR and
+// Zone is the content of a DNS: one record a line, as "NAME TYPE VALUE". The type is A, MX, PTR or
 // TXT.
 type Zone string
 

@@ -29,7 +29,8 @@ type PostfixConfig struct {
 	ForbidBareNewline string
 	// Main is appended to main.cf.
 	Main string
-	// Master replaces the three listeners; the tests of docs/postfix.md have their own.
+	// Master replaces the three listeners; the tests of docs/postfix.md have their own. Its services
+	// win over those that every Postfix here has.
 	Master string
 }
 
@@ -171,7 +172,7 @@ func (p *Postfix) configure(cfg PostfixConfig) {
 	Must(p.t, os.WriteFile(p.LogFile(), nil, 0o644))
 	Must(p.t, os.Chown(p.LogFile(), uid, -1))
 	Must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/main.cf"), []byte(fill.Replace(mainCf)+cfg.Main), 0o644))
-	Must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(master+services)), 0o644))
+	Must(p.t, os.WriteFile(filepath.Join(p.dir, "etc/master.cf"), []byte(fill.Replace(services+master)), 0o644))
 }
 
 // Start starts the daemons again. On a busy machine master(8) may take longer than the 10 s after
@@ -216,6 +217,16 @@ func (p *Postfix) control(command string) ([]byte, error) {
 		return nil, err
 	}
 	return text, runErr
+}
+
+// Submit hands a mail to sendmail(1), as programs on the mail server do.
+func (p *Postfix) Submit(m Message) {
+	p.t.Helper()
+	cmd := exec.Command(LookPath("sendmail"), "-C", filepath.Join(p.dir, "etc"), "-f", m.From, m.To)
+	cmd.Stdin = m.Data
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.t.Fatalf("sendmail: %v\n%s", err, out)
+	}
 }
 
 // Stop ends Postfix as an administrator does. Accepted mail stays in the queue until Start.

@@ -89,7 +89,7 @@ func (r *Rspamd) configure(t T, dir, cache string, cfg RspamdConfig) {
 	local := map[string]string{
 		"options.inc":      fmt.Sprintf("dns { nameserver = [\"%s:%s:1\"]; }\nhs_cache_dir = \"%s\";\n", host, port, cache),
 		"logging.inc":      "type = \"console\";\n",
-		"worker-proxy.inc": "upstream \"local\" { default = yes; self_scan = yes; }\n",
+		"worker-proxy.inc": "upstream \"local\" { hosts = \"" + r.HTTP + "\"; }\n",
 	}
 	for name, text := range maps.All(cfg.Local) {
 		local[name] += text
