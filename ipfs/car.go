@@ -187,7 +187,7 @@ func (x *exporter) exportPath(root cid.Cid, entry string) error {
 			return writeError(err)
 		}
 	}
-	return x.export(c, child{size: -1}, 0)
+	return x.export(child{c: c, size: -1, isEntry: entry != ""})
 }
 
 // get returns a verified node.
@@ -201,29 +201,29 @@ func (x *exporter) get(c cid.Cid) ([]byte, error) {
 
 // export writes a block and the DAG below it. It checks sizes as File does, so the output is never
 // larger than the root declares.
-func (x *exporter) export(c cid.Cid, as child, depth int) error {
-	if isRaw(c) {
-		return x.exportLeaf(c, as.size)
+func (x *exporter) export(at child) error {
+	if isRaw(at.c) {
+		return x.exportLeaf(at.c, at.size)
 	}
-	data, err := x.get(c)
+	if at.depth == maxDepth {
+		return errTooDeep
+	}
+	data, err := x.get(at.c)
 	if err != nil {
 		return err
 	}
-	if depth > maxDepth {
-		return fmt.Errorf("%w: object nested too deeply", ErrCorrupt)
-	}
-	children, err := decodeChildren(c, data, as)
+	children, err := at.children(data)
 	if err != nil {
 		return err
 	}
-	if err := x.car.Write(Block{c, data}); err != nil {
+	if err := x.car.Write(Block{at.c, data}); err != nil {
 		return writeError(err)
 	}
 	for _, child := range children {
 		if child.size >= 0 && child.start+child.size <= x.from {
 			continue
 		}
-		if err := x.export(child.c, child, depth+1); err != nil {
+		if err := x.export(child); err != nil {
 			return err
 		}
 	}
@@ -258,19 +258,22 @@ func (x *exporter) exportLeaf(c cid.Cid, want int64) error {
 
 func writeError(err error) error { return fmt.Errorf("write CAR: %w", err) }
 
-// child is a link of a node.
+// child is the root of what is exported, or a link of a node.
 type child struct {
-	c     cid.Cid
-	start int64 // offset in the file
-	size  int64 // according to the parent; -1 in a directory, which states no sizes
+	c       cid.Cid
+	start   int64 // offset in the file
+	size    int64 // according to the parent; -1 in a directory, which states no sizes
+	depth   int   // nodes of the same file above it
+	isEntry bool  // of a directory, so it must not be one
 }
 
-func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
+// children returns the links of the node with this content.
+func (at child) children(data []byte) ([]child, error) {
 	var children []child
-	if as.size < 0 && isDirectory(data) {
+	if at.size < 0 && !at.isEntry && isDirectory(data) {
 		entries, err := decodeDirectory(data)
 		for _, e := range entries {
-			children = append(children, child{c: e.c, size: -1})
+			children = append(children, child{c: e.c, size: -1, isEntry: true})
 		}
 		return children, err
 	}
@@ -280,10 +283,10 @@ func decodeChildren(c cid.Cid, data []byte, as child) ([]child, error) {
 	}
 	start := int64(0)
 	for i, end := range node.ends {
-		children = append(children, child{node.link(i), as.start + start, end - start})
+		children = append(children, child{c: node.link(i), start: at.start + start, size: end - start, depth: at.depth + 1})
 		start = end
 	}
-	return children, checkSize(c, node.size(), as.size)
+	return children, checkSize(at.c, node.size(), at.size)
 }
 
 // ReadCAR reads a depth-first CARv1 stream as it arrives. Its Blocks gives the blocks only in the

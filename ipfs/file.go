@@ -12,6 +12,8 @@ import (
 // maxDepth bounds the nodes above a leaf: five levels of 1024 links to 1 MiB leaves address 1 ZiB.
 const maxDepth = 5
 
+var errTooDeep = fmt.Errorf("%w: file nested too deeply", ErrCorrupt)
+
 // OpenDirectory returns the entries of a directory, verified.
 func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.Cid, error) {
 	if !isNode(root) {
@@ -186,7 +188,7 @@ func (f *File) top() frame { return f.path[len(f.path)-1] }
 // descend puts an interior node on the path.
 func (f *File) descend(c cid.Cid, start, want int64) error {
 	if len(f.path) == maxDepth {
-		return fmt.Errorf("%w: file nested too deeply", ErrCorrupt)
+		return errTooDeep
 	}
 	if !isNode(c) {
 		return errForm(c)

@@ -277,6 +277,48 @@ func TestHostileShapesAreRefused(t *testing.T) {
 	}
 }
 
+// Reading and exporting accept the same number of node levels in a file, whether the file is
+// exported by its own CID, as an entry of a directory, or with the whole directory.
+func TestDepthOfAFileIsBoundedAlike(t *testing.T) {
+	m := newMemory()
+	for _, tt := range []struct {
+		levels int
+		want   error
+	}{{0, nil}, {5, nil}, {6, ipfs.ErrCorrupt}} {
+		file := m.leaf("abc")
+		for range tt.levels {
+			file = fileOver(m, file)
+		}
+		dir, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: file})
+		must.Succeed(t, err)
+		if _, err := storetest.ReadBlocks(t.Context(), m, file.CID); !errors.Is(err, tt.want) {
+			t.Errorf("%d levels: read: %v, want %v", tt.levels, err, tt.want)
+		}
+		for _, at := range []struct {
+			root  cid.Cid
+			entry string
+		}{{file.CID, ""}, {dir.CID, "data"}, {dir.CID, ""}} {
+			if err := ipfs.ExportCAR(t.Context(), io.Discard, m, at.root, at.entry, 0); !errors.Is(err, tt.want) {
+				t.Errorf("%d levels: export of %s, entry %q: %v, want %v", tt.levels, at.root, at.entry, err, tt.want)
+			}
+		}
+	}
+}
+
+// An object is one directory of files: a directory in it is refused.
+func TestDirectoryInADirectoryIsNotExported(t *testing.T) {
+	m := newMemory()
+	inner, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: m.leaf("abc")})
+	must.Succeed(t, err)
+	outer, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "data", Node: inner})
+	must.Succeed(t, err)
+	for _, entry := range []string{"", "data"} {
+		if err := ipfs.ExportCAR(t.Context(), io.Discard, m, outer.CID, entry, 0); !errors.Is(err, ipfs.ErrCorrupt) {
+			t.Errorf("entry %q: %v, want ErrCorrupt", entry, err)
+		}
+	}
+}
+
 // A block that does not match the requested CID is refused before a byte of it is used.
 func TestWrongBlockIsNeverRead(t *testing.T) {
 	faults.Covers(t, 77)
