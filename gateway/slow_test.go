@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/pipes"
 )
 
 // These tests run in synctest bubbles, over pipes, with the timeouts of production.
@@ -200,32 +201,12 @@ func TestUselessBodyDoesNoHarm(t *testing.T) {
 // onPipe serves one connection, and returns its client's end.
 func (f *fixture) onPipe(srv *http.Server) (c net.Conn, end func()) {
 	srv.Handler = f.handler(f.vault, Config{})
-	ctx, cancel := context.WithCancel(context.Background())
-	ours, theirs := net.Pipe()
-	conns := make(chan net.Conn, 1)
-	conns <- theirs
-	go srv.Serve(&pipeListener{conns, ctx})
-	return ours, func() {
-		ours.Close()
-		cancel()
+	l := pipes.Listen()
+	go srv.Serve(l)
+	c, _ = l.Dial(context.Background()) // succeeds: the listener is open
+	return c, func() {
+		c.Close()
 		srv.Close()
 		time.Sleep(time.Second) // in the bubble; the server itself lingers for less
 	}
 }
-
-type pipeListener struct {
-	conns chan net.Conn
-	ctx   context.Context
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }

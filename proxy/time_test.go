@@ -5,13 +5,13 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/pipes"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction/transactiontest"
 )
@@ -30,12 +30,12 @@ func inBubble(t *testing.T, name string, f func(t *testing.T, r *rig), change ..
 			go r.hop.serve(theirs)
 			return ours, nil
 		}
-		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := pipes.Listen()
 		go r.server.Serve(l)
 		r.dial = func() net.Conn {
-			ours, theirs := net.Pipe()
-			l.conns <- theirs
-			return ours
+			c, err := l.Dial(t.Context())
+			must.Succeed(t, err)
+			return c
 		}
 		defer func() {
 			r.hop.stop()
@@ -47,23 +47,6 @@ func inBubble(t *testing.T, name string, f func(t *testing.T, r *rig), change ..
 	}
 	t.Run(name, func(t *testing.T) { synctest.Test(t, inside) })
 }
-
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
 // wantTook wants f to take exactly this long.
 func wantTook(t *testing.T, want time.Duration, f func()) {

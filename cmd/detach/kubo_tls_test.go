@@ -2,15 +2,8 @@ package main
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -25,6 +18,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/privateca"
 )
 
 // A node may be behind a web server whose certificate a private CA has signed: SSL_CERT_FILE names
@@ -33,7 +27,10 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 	node, err := url.Parse(servers.Kubo(t).URL())
 	must.Succeed(t, err)
 	dir := t.TempDir()
-	ours, other := newCA(t, filepath.Join(dir, "ours.pem")), newCA(t, filepath.Join(dir, "other.pem"))
+	ours, other := privateca.New(t), privateca.New(t)
+	oursFile, otherFile := filepath.Join(dir, "ours.pem"), filepath.Join(dir, "other.pem")
+	ours.WriteFile(t, oursFile)
+	other.WriteFile(t, otherFile)
 	serve := func(c tls.Certificate) string {
 		s := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(node))
 		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // refused handshakes are expected
@@ -42,7 +39,7 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
-	good := serve(ours.sign(t, "127.0.0.1", time.Hour))
+	good := serve(ours.Sign(t, "127.0.0.1", time.Hour))
 	detach := func(api, ca string, stdin []byte, args ...string) (stdout, stderr string, code int) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "detach", args...)
@@ -58,31 +55,31 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 	write(t, filepath.Join(dir, "detach.toml"), "", 0o600)
 	must.Succeed(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
 
-	stdout, stderr, code := detach(good, ours.file, nil, "check")
+	stdout, stderr, code := detach(good, oursFile, nil, "check")
 	if code != 0 || !strings.Contains(stdout, "kubo: written, read and deleted") {
 		t.Fatalf("check: exit code %d, %s%s", code, stdout, stderr)
 	}
 	content := fetchtest.Random(3<<20 + 1)
 	var mail bytes.Buffer
 	must.Succeed(t, writeMail(&mail, "<1@example.org>", "x", "a.bin", bytes.NewReader(content)))
-	rewritten, stderr, code := detach(good, ours.file, mail.Bytes(), "filter")
+	rewritten, stderr, code := detach(good, oursFile, mail.Bytes(), "filter")
 	if code != 0 {
 		t.Fatalf("filter: exit code %d, %s", code, stderr)
 	}
 	l, err := detachLink(&mailbox.Mail{Raw: []byte(rewritten)})
 	must.Succeed(t, err)
-	got, stderr, code := detach("", ours.file, nil, "get", "--api", good, "--keys", "data/keys", "-o", "-", l.URL())
+	got, stderr, code := detach("", oursFile, nil, "get", "--api", good, "--keys", "data/keys", "-o", "-", l.URL())
 	if code != 0 || got != string(content) {
 		t.Errorf("get: exit code %d, %d bytes, %s", code, len(got), stderr)
 	}
 
 	for name, tt := range map[string]struct{ api, ca, want string }{
-		"another CA":     {good, other.file, "if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE"},
+		"another CA":     {good, otherFile, "if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE"},
 		"no CA":          {good, filepath.Join(dir, "none"), "signed by unknown authority: if the CA is your own, name the file of its certificate in the environment, SSL_CERT_FILE"},
-		"another host":   {serve(ours.sign(t, "node.example.org", time.Hour)), ours.file, "cannot validate certificate for 127.0.0.1"},
-		"expired":        {serve(ours.sign(t, "127.0.0.1", -time.Minute)), ours.file, "expired"},
-		"no TLS spoken":  {strings.Replace(good, "https", "http", 1), ours.file, "does it want https://?"},
-		"no TLS offered": {"https://" + node.Host, ours.file, "HTTP response to HTTPS client"},
+		"another host":   {serve(ours.Sign(t, "node.example.org", time.Hour)), oursFile, "cannot validate certificate for 127.0.0.1"},
+		"expired":        {serve(ours.Sign(t, "127.0.0.1", -time.Minute)), oursFile, "expired"},
+		"no TLS spoken":  {strings.Replace(good, "https", "http", 1), oursFile, "does it want https://?"},
+		"no TLS offered": {"https://" + node.Host, oursFile, "HTTP response to HTTPS client"},
 	} {
 		stdout, stderr, code := detach(tt.api, tt.ca, nil, "check")
 		said := strings.Contains(stdout, tt.want)
@@ -97,39 +94,4 @@ func TestKuboBehindAPrivateCA(t *testing.T) {
 			t.Errorf("%s: get: exit code %d, want %d and %q in\n%s", name, code, exitFailed, tt.want, stderr)
 		}
 	}
-}
-
-// certAuthority is a CA whose certificate is in file. The servers that it certifies use its key.
-type certAuthority struct {
-	file string
-	cert *x509.Certificate
-	key  ed25519.PrivateKey
-}
-
-func newCA(t *testing.T, file string) certAuthority {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	must.Succeed(t, err)
-	ca := certAuthority{file, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, key}
-	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.issue(t, ca.cert)})), 0o600)
-	return ca
-}
-
-func (ca certAuthority) issue(t *testing.T, c *x509.Certificate) []byte {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, c, ca.cert, ca.key.Public(), ca.key)
-	must.Succeed(t, err)
-	return der
-}
-
-func (ca certAuthority) sign(t *testing.T, host string, validFor time.Duration) tls.Certificate {
-	t.Helper()
-	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, NotAfter: time.Now().Add(validFor)}
-	if ip := net.ParseIP(host); ip != nil {
-		c.IPAddresses = []net.IP{ip}
-	} else {
-		c.DNSNames = []string{host}
-	}
-	return tls.Certificate{Certificate: [][]byte{ca.issue(t, c)}, PrivateKey: ca.key}
 }

@@ -4,34 +4,28 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+	"github.com/nkirchhoffer/detach-mta/internal/test/privateca"
 )
 
-// certificate saves httptest's certificate for 127.0.0.1 in dir, and returns a pool that trusts it.
+// certificate writes a certificate for 127.0.0.1 into dir, and returns a pool that trusts it.
 func certificate(t *testing.T, dir string) *x509.CertPool {
 	t.Helper()
-	server := httptest.NewTLSServer(nil)
-	defer server.Close()
-	secret, err := x509.MarshalPKCS8PrivateKey(server.TLS.Certificates[0].PrivateKey)
-	stage.Must(t, err)
-	stage.Must(t, os.WriteFile(filepath.Join(dir, "fullchain.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
-	stage.Must(t, os.WriteFile(filepath.Join(dir, "privkey.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
-	pool := x509.NewCertPool()
-	pool.AddCert(server.Certificate())
-	return pool
+	ca := privateca.New(t)
+	privateca.WriteServer(t, ca.Sign(t, "127.0.0.1", time.Hour), filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem"))
+	return ca.Pool(t)
 }
 
 // front is a web server that runs the configuration of docs/gateway.md in front of a gateway.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/pipes"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/kubo"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
@@ -185,23 +186,21 @@ func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testin
 		store, err := kubo.New(kubo.Config{API: "http://node.example:5001", Memory: b.budget})
 		must.Succeed(t, err)
 		b.store = store
-		conns := make(chan net.Conn)
+		l := pipes.Listen()
 		ctx, cancel := context.WithCancel(context.Background())
 		store.DialWith(func(dialing context.Context, _, addr string) (net.Conn, error) {
 			if addr != "node.example:5001" {
 				t.Errorf("the store dialled %s", addr)
 			}
-			ours, theirs := net.Pipe()
-			select {
-			case conns <- theirs:
-				b.count(1)
-				return &countedConn{Conn: ours, b: b}, nil
-			case <-dialing.Done():
-				return nil, dialing.Err()
+			c, err := l.Dial(dialing)
+			if err != nil {
+				return nil, err
 			}
+			b.count(1)
+			return &countedConn{Conn: c, b: b}, nil
 		})
 		srv := &http.Server{Handler: b.fakeNode, BaseContext: func(net.Listener) context.Context { return ctx }}
-		go srv.Serve(&pipeListener{conns, ctx})
+		go srv.Serve(l)
 		defer func() {
 			b.checkIdle()
 			cancel() // ends the handlers that hang
@@ -246,23 +245,6 @@ func (c *countedConn) Close() error {
 	c.once.Do(func() { c.b.count(-1) })
 	return c.Conn.Close()
 }
-
-type pipeListener struct {
-	conns chan net.Conn
-	ctx   context.Context
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
 // attempt is the outcome of a Put.
 type attempt struct {
