@@ -12,19 +12,27 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
-// ErrNoEpoch says that the epoch has no secret here: the secret was never made, or was destroyed,
-// and every file of the epoch with it.
-var ErrNoEpoch = errors.New("epoch has no secret")
+var (
+	// ErrNoEpoch says that the epoch has no secret here: it was never made, is missing, or was
+	// destroyed.
+	ErrNoEpoch = errors.New("epoch has no secret")
+	// ErrDestroyed says that the operator has destroyed the epoch's secret, or given it up as lost,
+	// and every file of the epoch with it. It wraps ErrNoEpoch.
+	ErrDestroyed = fmt.Errorf("%w: it was destroyed", ErrNoEpoch)
+)
 
 const (
 	keySuffix = ".key"
-	newPrefix = ".new-" // begins the name of a secret that is being written
+	// destroyedSuffix ends the name of a file that says: the secret of this epoch is gone for good.
+	destroyedSuffix = ".destroyed"
+	newPrefix       = ".new-" // begins the name of a secret that is being written
 	// keyFileSize is 64 hex digits and a newline.
 	keyFileSize = 2*SecretSize + 1
 
@@ -33,7 +41,8 @@ const (
 
 // Keyring is a directory of epoch secrets, one file each: EPOCH.key, 64 hex digits and a newline,
 // mode 0600. Several processes may share it. Nothing is cached: the secret is read each time, so a
-// deleted file is a destroyed secret, immediately and in every process. A Keyring is safe for
+// deleted file is a secret that is gone, immediately and in every process. The operator creates the
+// file EPOCH.destroyed to say that it is gone for good, and not missing. A Keyring is safe for
 // concurrent use.
 type Keyring struct {
 	dir string
@@ -101,6 +110,9 @@ func refuseShared(dir string) error {
 
 // Ensure makes the epoch's secret unless it exists. When Ensure returns nil the secret is on disk,
 // also if another process made it, and links that need it may be given away.
+//
+// The caller must know that no object needs a secret of this epoch that is only missing here. Ensure
+// makes a new one for an epoch whose secret was destroyed, and removes the file that says so.
 func (r *Keyring) Ensure(e Epoch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,6 +121,9 @@ func (r *Keyring) Ensure(e Epoch) error {
 		delete(r.synced, e)
 		if err = r.create(e); err == nil {
 			_, err = r.secret(e) // ours, or that of another process that was faster
+		}
+		if err == nil { // otherwise the loss of the new secret would pass for its destruction
+			err = durable.Remove(r.destroyedPath(e))
 		}
 	}
 	if err != nil || r.synced[e] {
@@ -158,6 +173,34 @@ func removeLeftovers(dir string) error { return durable.RemoveAbandoned(dir, new
 
 func (r *Keyring) path(e Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
 
+func (r *Keyring) destroyedPath(e Epoch) string {
+	return filepath.Join(r.dir, string(e)+destroyedSuffix)
+}
+
+// Check returns nil if the epoch's secret can be read, and otherwise ErrNoEpoch, ErrDestroyed, or
+// why the file cannot be used.
+func (r *Keyring) Check(e Epoch) error {
+	_, err := r.secret(e)
+	return err
+}
+
+// Empty reports whether the keyring has neither a secret nor a file that says that one was
+// destroyed: it is new, or it was lost as a whole.
+func (r *Keyring) Empty() (bool, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return false, fmt.Errorf("keyring: %w", err)
+	}
+	return !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool {
+		name, isKey := strings.CutSuffix(entry.Name(), keySuffix)
+		if !isKey {
+			name = strings.TrimSuffix(entry.Name(), destroyedSuffix)
+		}
+		_, err := ParseEpoch(name)
+		return err == nil
+	}), nil
+}
+
 // secret reads the epoch's file. It opens only files whose name is an epoch's.
 func (r *Keyring) secret(e Epoch) (secret, error) {
 	if _, err := ParseEpoch(string(e)); err != nil {
@@ -165,7 +208,7 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 	}
 	f, err := os.Open(r.path(e))
 	if errors.Is(err, fs.ErrNotExist) {
-		return secret{}, ErrNoEpoch
+		return secret{}, r.absent(e)
 	} else if err != nil {
 		return secret{}, fmt.Errorf("keyring: %w", err)
 	}
@@ -191,6 +234,18 @@ func (r *Keyring) secret(e Epoch) (secret, error) {
 		return secret{}, errKeyFile(f.Name())
 	}
 	return newSecret(&b), nil
+}
+
+// absent says why the epoch has no key file.
+func (r *Keyring) absent(e Epoch) error {
+	_, err := os.Lstat(r.destroyedPath(e))
+	switch {
+	case err == nil:
+		return ErrDestroyed
+	case errors.Is(err, fs.ErrNotExist):
+		return ErrNoEpoch
+	}
+	return fmt.Errorf("keyring: %w", err)
 }
 
 func errKeyFile(path string) error {

@@ -56,6 +56,7 @@ var failures = []failure{
 	{err: skeleton.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: filelist.ErrInvalid, status: http.StatusInternalServerError, key: "damaged", fault: true},
 	{err: zipstream.ErrEntry, status: http.StatusInternalServerError, key: "damaged", fault: true},
+	{err: vault.ErrKeyMissing, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 	{err: vault.ErrUnavailable, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 }
 

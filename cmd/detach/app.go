@@ -91,12 +91,12 @@ func (c configFlag) open() (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openApp(cfg)
+	return openApp(cfg, slog.New(slog.DiscardHandler))
 }
 
 // openApp opens what the configuration names. The store need not be reachable yet: mail without
 // attachments passes regardless.
-func openApp(cfg config.Config) (*app, error) {
+func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w: make it, and give it to the user that runs Detach", err)}
 	}
@@ -118,7 +118,7 @@ func openApp(cfg config.Config) (*app, error) {
 		mode = vault.LinkOnly
 	}
 	retention := time.Duration(cfg.Keys.Retention)
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: mail}, store, keys, cfg.DataDir)
+	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: mail, Log: log}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
 	}

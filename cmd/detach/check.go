@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/nkirchhoffer/detach-mta/internal/check"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
@@ -30,16 +31,17 @@ func (c *checkCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, "%-4s  %-18s  %s\n", levels[f.Level], f.What, plain(f.Text))
 	}
 	report(check.Finding{What: "configuration", Text: c.Config + " is valid"})
+	var a *app
 	check.Run(e.ctx, check.Target{
 		Config: cfg,
-		Open: func() (*freespace.Store, error) {
-			a, err := openApp(cfg)
-			if err != nil {
+		Open: func() (store *freespace.Store, err error) {
+			if a, err = openApp(cfg, slog.New(slog.DiscardHandler)); err != nil { // the report says it all
 				return nil, err
 			}
 			return a.store, nil
 		},
-		Brand: func() error { _, err := loadBrand(cfg.Gateway); return err },
+		Problems: func() []check.Finding { return a.problems() },
+		Brand:    func() error { _, err := loadBrand(cfg.Gateway); return err },
 	}, report)
 	problems := "1 problem"
 	failed := found[check.Fail] + found[check.Refuse]
@@ -53,4 +55,16 @@ func (c *checkCmd) Run(e *env) error {
 		return fmt.Errorf("%s found", problems)
 	}
 	return nil
+}
+
+// problems returns what is wrong with the keyring and the deny list.
+func (a *app) problems() (found []check.Finding) {
+	for _, p := range a.vault.Problems() {
+		level := check.Fail
+		if p.Minor {
+			level = check.Warn
+		}
+		found = append(found, check.Finding{Level: level, What: p.Part, Text: p.Err.Error()})
+	}
+	return found
 }

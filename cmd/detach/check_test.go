@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -18,9 +18,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // escapes move a terminal's cursor, name its window, and turn the writing direction.
@@ -89,17 +87,17 @@ func TestServersWordsMoveNoCursor(t *testing.T) {
 			wantPlain(t, name+": "+args[0], said.String())
 		}
 	}
-	a := &app{store: freespace.NewStore(workingStore{}), cfg: config.Config{Proxy: []config.Proxy{{Reinject: nextHop}}}}
-	if err := a.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "SPOOFED") {
+	cfg := config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}}
+	cfg.Proxy = []config.Proxy{{Reinject: nextHop}}
+	a, err := openApp(cfg, slog.New(slog.DiscardHandler))
+	must.Succeed(t, err)
+	defer a.Close()
+	if _, err := a.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "SPOOFED") {
 		t.Errorf("ready: got %v, want the next hop's words", err)
 	} else {
 		wantPlain(t, "readyz", err.Error())
 	}
 }
-
-type workingStore struct{ ipfs.Store }
-
-func (workingStore) Check(context.Context) error { return nil }
 
 func wantPlain(t *testing.T, what, said string) {
 	t.Helper()

@@ -105,7 +105,7 @@ func startDemo(ctx context.Context, log *slog.Logger) (d *demo, err error) {
 	p.Listen, p.Reinject = free[3].Addr().String(), free[0].Addr().String()
 	p.MaxSize = 1 << 40 // not the 25 MiB of the mailbox: the disk is the only limit here
 	cfg.Proxy = []config.Proxy{p}
-	if d.app, err = openApp(cfg); err != nil {
+	if d.app, err = openApp(cfg, log); err != nil {
 		return d, err
 	}
 	d.closers = append(d.closers, d.app)

@@ -117,7 +117,7 @@ func openError(what string, err error) error {
 	case errors.Is(err, vault.ErrNotFound):
 		return fmt.Errorf("%s is not stored here: was the mail rewritten by another Detach, or with another data_dir? (%w)", what, err)
 	case errors.Is(err, vault.ErrExpired):
-		return fmt.Errorf("%s has expired, or the secret of its epoch is gone (%w)", what, err)
+		return fmt.Errorf("%s has expired, or the secret of its epoch was destroyed (%w)", what, err)
 	case errors.Is(err, vault.ErrRevoked):
 		return fmt.Errorf("%s was revoked: it is listed in the file denied (%w)", what, err)
 	case errors.Is(err, vault.ErrWrongKey):

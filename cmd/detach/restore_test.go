@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,7 +24,7 @@ import (
 // restore(filter(m)) is m as it would have been delivered, for every mail of the corpus, through the
 // real vault and the embedded store.
 func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
-	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
+	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}}, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
 	defer h.Close()
 	mails, detached := corpus.All, 0
@@ -71,7 +72,7 @@ func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
 // Fields that others added below ours do not keep a mail from being restored, whatever they lead
 // to. Without a good field, the error says what is wrong with the others.
 func TestWrongFieldsDoNotStopRestore(t *testing.T) {
-	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}})
+	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}}, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
 	defer h.Close()
 	mail := []byte("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n" +

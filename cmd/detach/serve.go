@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,7 +44,7 @@ func (c *serveCmd) Run(e *env) (err error) {
 		return err
 	}
 	collectEarly()
-	a, err := openApp(cfg)
+	a, err := openApp(cfg, e.log)
 	if err != nil {
 		return err
 	}
@@ -58,10 +59,22 @@ func (c *serveCmd) Run(e *env) (err error) {
 	}
 	ctx, stop := context.WithCancel(e.ctx)
 	var recovering sync.WaitGroup
-	recovering.Go(func() { a.recoverLoop(ctx, e.log) })
+	recovering.Go(func() {
+		a.logProblems(e.log)
+		a.recoverLoop(ctx, e.log)
+	})
 	defer recovering.Wait()
 	defer stop()
 	return a.serve(e.ctx, l, brand, e.log)
+}
+
+// logProblems says what is wrong with the keyring. The deny list is reported whenever it is read.
+func (a *app) logProblems(log *slog.Logger) {
+	for _, p := range a.vault.Problems() {
+		if p.Part == "keys" {
+			log.Error("links do not open", "error", p.Err)
+		}
+	}
 }
 
 // collectEarly makes the garbage collector start when the heap has grown by half, unless GOGC says
@@ -134,13 +147,18 @@ func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *
 	return err
 }
 
-// ready returns nil if a mail with an attachment would be accepted now. The error is one plain line:
-// it may quote a next hop, and operators read it on a terminal.
-func (a *app) ready(ctx context.Context) error {
-	if err := check.Ready(ctx, a.store, a.cfg.Proxy); err != nil {
-		return errors.New(plain(err.Error()))
+// ready returns an error if a mail with an attachment would not be accepted now. Otherwise it returns
+// what else the operator should repair, one line each: that must not stop the mail, and an orchestrator
+// stops what is not ready. All lines are plain: they may quote a next hop, and operators read them on
+// a terminal.
+func (a *app) ready(ctx context.Context) (warnings []string, err error) {
+	if err := errors.Join(a.vault.CanStore(), check.Ready(ctx, a.store, a.cfg.Proxy)); err != nil {
+		return nil, errors.New(plain(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	return nil
+	for _, f := range a.problems() {
+		warnings = append(warnings, plain(f.What+": "+f.Text))
+	}
+	return warnings, nil
 }
 
 // servers returns the proxies and the gateway, each with its listener.

@@ -141,7 +141,8 @@ async function open(v) {
   const kid = keyID(jwe, v.epoch)
   let share = Buffer.alloc(32)
   if (kid !== 'link') {
-    const secret = v.keys[kid] ?? refuse('expired')
+    const secret = v.keys[kid] ?? refuse('key missing')
+    if (secret === 'destroyed') refuse('expired')
     share = hkdf(Buffer.from(secret, 'hex'), Buffer.concat([Buffer.from('detach/v1 share'), cid]))
   }
   const key = xor(fragment, share)

@@ -23,21 +23,22 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
-// Handler serves the addresses of admin.listen. ready returns nil if a mail with an attachment
-// would be accepted now.
-func Handler(m *Metrics, ready func(context.Context) error) http.Handler {
+// Handler serves the addresses of admin.listen. ready returns an error if a mail with an attachment
+// would not be accepted now, and otherwise what else should be repaired, one line each.
+func Handler(m *Metrics, ready func(context.Context) (warnings []string, err error)) http.Handler {
 	mux := http.NewServeMux()
-	answer := func(path string, ask func(context.Context) error) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-			if err := ask(r.Context()); err != nil {
-				http.Error(w, err.Error(), http.StatusServiceUnavailable)
-				return
-			}
-			_, _ = io.WriteString(w, "ok\n")
-		})
-	}
-	answer("/healthz", func(context.Context) error { return nil })
-	answer("/readyz", ready)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		warnings, err := ready(r.Context())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n")
+		for _, line := range warnings {
+			_, _ = io.WriteString(w, "warning: "+line+"\n")
+		}
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	profiles := map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace}
 	for name, handler := range profiles {

@@ -42,6 +42,10 @@ type Target struct {
 	Config config.Config
 	Open   func() (*freespace.Store, error) // opens what is in data_dir; closing the store closes all of it
 	Brand  func() error                     // reads what the pages show about the operator
+
+	// Problems finds what is wrong with the keyring ("keys") and the deny list ("denied"). It is
+	// called after Open.
+	Problems func() []Finding
 }
 
 // Run tries everything, and reports each Finding as soon as it is known.

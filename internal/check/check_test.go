@@ -39,7 +39,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	levels := func() map[string]Level {
 		found := make(map[string]Level)
 		open := func() (*freespace.Store, error) { return freespace.NewStore(goodStore{}, disk(1000)), nil }
-		Run(t.Context(), Target{cfg, open, func() error { return nil }}, func(f Finding) { found[f.What] = max(found[f.What], f.Level) })
+		Run(t.Context(), Target{cfg, open, func() error { return nil }, func() []Finding { return nil }}, func(f Finding) { found[f.What] = max(found[f.What], f.Level) })
 		return found
 	}
 	if level := levels()["data_dir"]; level != Fail {
@@ -97,6 +97,7 @@ func TestRemedyIsTheStores(t *testing.T) {
 			}
 		}}
 		c.target.Open = func() (*freespace.Store, error) { return freespace.NewStore(brokenStore{store, err}), nil }
+		c.target.Problems = func() []Finding { return nil }
 		c.target.Config.DataDir = dir
 		c.storage()
 		if !failed {

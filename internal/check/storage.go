@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
@@ -69,13 +70,19 @@ func (c *checker) storage() {
 		c.refuse("keys", "data_dir: %v", durable.WithRemedy(err, cfg.DataDir))
 		return
 	}
-	c.ok("keys", "only this user can read the keyring; back it up: without it no link opens")
 	store, err := c.target.Open()
 	if err != nil {
 		c.refuse("store", "%v", err)
 		return
 	}
 	defer store.Close()
+	problems := c.target.Problems()
+	if !slices.ContainsFunc(problems, func(f Finding) bool { return f.What == "keys" }) {
+		c.ok("keys", "only this user can read the keyring; back it up: without it no link opens")
+	}
+	for _, f := range problems {
+		c.found(f.Level, f.What, "%s", f.Text)
+	}
 	inner := store.Unwrap()
 	err = Store(c.ctx, inner)
 	c.space(store, err == nil)

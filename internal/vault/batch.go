@@ -44,6 +44,9 @@ type Batch struct {
 	committed int       // how many of objects are in the ledger
 	doubtful  []cid.Cid // Put failed, but the object may have been stored
 	pending   *os.File  // the record in pendingDir; nil before the first object
+	ensured   bool      // the epoch has its secret
+	witness   cid.Cid   // one of the objects, and the hash of its share
+	proof     [sha256.Size]byte
 }
 
 type stored struct {
@@ -76,10 +79,8 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	if err != nil {
 		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
-	if b.v.cfg.Mode == Split {
-		if err := b.v.keys.Ensure(b.epoch); err != nil {
-			return link.Link{}, fmt.Errorf("detach: %w", err)
-		}
+	if err := b.ensure(); err != nil {
+		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
 	s := &sealer{r: r, stream: key.Stream(0), sum: sha256.New()}
 	meta := crypto.Meta{Name: filename.Clip(name), Type: filename.Clip(mediaType), Created: b.created, Expires: b.Expires()}
@@ -92,6 +93,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 		}
 		// Both are done here because Put deletes the object if one of them fails.
 		if share, err = b.share(root); err == nil {
+			b.keep(root, share)
 			err = b.note(root.String())
 			sealed = root
 		}
@@ -105,6 +107,37 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	}
 	b.objects = append(b.objects, stored{root, s.n})
 	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: key.Split(share)}, nil
+}
+
+// ensure makes the epoch's secret before the batch's first object. Later objects need the same one:
+// while the batch is not in the ledger, nothing else would keep a new secret from being made.
+func (b *Batch) ensure() error {
+	if b.v.cfg.Mode == LinkOnly || b.ensured {
+		return nil
+	}
+	err := b.v.ensure(b.epoch)
+	b.ensured = err == nil
+	return err
+}
+
+// keep notes the secret with which the object was sealed.
+func (b *Batch) keep(c cid.Cid, s crypto.Share) {
+	if !b.witness.Defined() {
+		b.witness, b.proof = c, sha256.Sum256(s.Bytes())
+	}
+}
+
+// checkSecret returns an error unless the epoch still has the secret with which the objects were
+// sealed.
+func (b *Batch) checkSecret() error {
+	if !b.witness.Defined() {
+		return nil
+	}
+	share, err := b.share(b.witness)
+	if err == nil && sha256.Sum256(share.Bytes()) != b.proof {
+		err = errors.New("the epoch has another secret than at the mail's beginning")
+	}
+	return err
 }
 
 // seal adds the blocks of one object. Data comes first, since the metadata has its size and hash.
@@ -214,6 +247,9 @@ func (b *Batch) Commit(ctx context.Context) error {
 	fresh := b.objects[b.committed:]
 	if len(fresh) == 0 {
 		return nil
+	}
+	if err := b.checkSecret(); err != nil {
+		return err
 	}
 	if err := b.v.ledger.append(b.epoch, b.created, b.Expires(), fresh); err != nil {
 		return err

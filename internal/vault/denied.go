@@ -1,89 +1,190 @@
 package vault
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// denyList is the file of revoked CIDs, one a line, with # comments. Every lookup reads the file
-// again if it has changed, so an entry takes effect immediately in every process.
+// denyList is the file of revoked objects: CIDs or links, one a line, with # comments. Every lookup
+// reads the file again if it has changed, so an entry takes effect immediately in every process.
+// Only the CIDs are kept in memory: a pasted link holds a key.
+//
+// A line without a CID revokes nothing and is reported. It stops neither the gateway nor the mail,
+// and the other lines count.
 type denyList struct {
 	path string
+	log  *slog.Logger
 
 	mu      sync.Mutex
-	changed time.Time
-	size    int64
-	cids    map[cid.Cid]bool
+	failing bool // the last lookup could not read the file
+	read    bool // the fields below are those of a file; false: there was none
+	stamp   durable.Stamp
+	settled bool // stamp would show a change
+	sum     [sha256.Size]byte
+	list    denied
 }
 
-// openDenyList refuses a list with a malformed line. A later reload skips malformed lines and obeys
-// the others: a typing error must neither stop the gateway nor disable the next line.
-func openDenyList(path string) (*denyList, error) {
-	d := &denyList{path: path}
-	bad, err := d.reload()
-	if err != nil {
-		return nil, err
-	}
-	if bad > 0 {
-		return nil, fmt.Errorf("deny list %s, line %d: malformed CID; correct or remove the line", path, bad)
-	}
-	return d, nil
+// denied is what a deny list says. Lines are numbered from 1.
+type denied struct {
+	cids       map[cid.Cid]bool
+	unreadable []int // lines in which there is no CID
+	links      []int // lines that hold more than a CID, perhaps the key of the file
 }
 
+func newDenyList(path string, log *slog.Logger) *denyList {
+	return &denyList{path: path, log: log}
+}
+
+// has reports whether an object is revoked. While the file exists and cannot be read, every object
+// may be revoked, and has returns an error.
 func (d *denyList) has(c cid.Cid) (bool, error) {
+	list, err := d.current()
+	return list.cids[c], err
+}
+
+// current returns what the file says now. The caller must not change it.
+func (d *denyList) current() (denied, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, err := d.reload(); err != nil {
-		return false, err // the file may be revoked, so it must not be served
+	err := d.reload()
+	if errors.Is(err, fs.ErrNotExist) {
+		d.read, d.list, err = false, denied{}, nil
 	}
-	return d.cids[c], nil
+	if err == nil {
+		d.failing = false
+		return d.list, nil
+	}
+	err = fmt.Errorf("cannot read the deny list: %w; make it readable for the user that runs detach: until then no file is served", err)
+	if !d.failing {
+		d.failing = true
+		d.log.Error("no file is served", "error", err)
+	}
+	return denied{}, err
 }
 
-// reload reads the file if it has changed. bad is the number of its first malformed line, or 0.
-func (d *denyList) reload() (bad int, err error) {
-	info, err := os.Stat(d.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		d.changed, d.size, d.cids = time.Time{}, 0, nil
-		return 0, nil
-	case err != nil:
-		return 0, fmt.Errorf("read deny list: %w; make it readable for the user that runs detach", err)
-	case info.ModTime().Equal(d.changed) && info.Size() == d.size:
-		return 0, nil
+// reload reads the file if it has changed.
+func (d *denyList) reload() error {
+	stamp, err := durable.StampOf(d.path) // before the file is read: a later change shows
+	if err != nil || d.read && d.settled && stamp == d.stamp {
+		return err
 	}
+	now := time.Now()
 	text, err := os.ReadFile(d.path)
 	if err != nil {
-		return 0, fmt.Errorf("read deny list: %w; make it readable for the user that runs detach", err)
+		return err
 	}
-	d.cids, bad = parseDenied(text)
-	d.changed, d.size = info.ModTime(), info.Size()
-	return bad, nil
+	d.stamp, d.settled = stamp, stamp.Settled(now)
+	if sum := sha256.Sum256(text); !d.read || sum != d.sum {
+		d.read, d.sum, d.list = true, sum, parseDenied(string(text))
+		d.list.report(d.log)
+	}
+	return nil
 }
 
-func parseDenied(text []byte) (cids map[cid.Cid]bool, bad int) {
-	cids = make(map[cid.Cid]bool)
-	for i, line := range strings.Split(string(text), "\n") {
-		entry, _, _ := strings.Cut(line, "#")
-		if entry = strings.TrimSpace(entry); entry == "" {
-			continue
-		}
-		c, err := link.ParseCID(entry)
-		if err != nil {
-			if bad == 0 {
-				bad = i + 1
-			}
-			continue
-		}
-		cids[c] = true
+func (d *denied) report(log *slog.Logger) {
+	for _, n := range d.unreadable {
+		log.Warn("a line of the deny list revokes nothing: there is no CID in it", "line", n)
 	}
-	return cids, bad
+	for _, n := range d.links {
+		log.Warn("a line of the deny list has more than a CID, perhaps a key; the CID is enough", "line", n)
+	}
+}
+
+// problems returns one problem for each kind of line that the operator should correct.
+func (d *denyList) problems() (all []Problem) {
+	list, err := d.current()
+	if err != nil {
+		return []Problem{{Part: "denied", Err: err}}
+	}
+	if len(list.unreadable) > 0 {
+		all = append(all, Problem{Part: "denied", Err: fmt.Errorf("%s revokes nothing by %s: there is no CID in it; write the CID that is in the link", d.path, lines(list.unreadable))})
+	}
+	if len(list.links) > 0 {
+		all = append(all, Problem{Part: "denied", Minor: true, Err: fmt.Errorf("%s has more than a CID in %s, perhaps a key; the CID is enough", d.path, lines(list.links))})
+	}
+	return all
+}
+
+// maxNamed bounds the lines that one message names.
+const maxNamed = 10
+
+func lines(numbers []int) string {
+	word, more := "line", ""
+	if len(numbers) > 1 {
+		word = "lines"
+	}
+	if len(numbers) > maxNamed {
+		more = fmt.Sprintf(" and %d more", len(numbers)-maxNamed)
+		numbers = numbers[:maxNamed]
+	}
+	return word + " " + strings.Trim(fmt.Sprint(numbers), "[]") + more
+}
+
+// comment matches the rest of a line after # and white space. The # of a link follows its CID.
+var comment = regexp.MustCompile(`(^|\s)#.*`)
+
+func parseDenied(text string) denied {
+	d := denied{cids: make(map[cid.Cid]bool)}
+	rows := strings.Split(text, "\n")
+	for i := 0; i < len(rows); {
+		n := entryRows(rows[i:])
+		d.add(i+1, strings.Join(rows[i:i+n], "\n"))
+		i += n
+	}
+	return d
+}
+
+// add reads one entry, which begins in this line.
+func (d *denied) add(line int, entry string) {
+	bare := strings.TrimSpace(comment.ReplaceAllString(entry, ""))
+	if bare = strings.TrimPrefix(bare, "\ufeff"); bare == "" { // QUIRK: Windows' Notepad writes a byte order mark
+		return
+	}
+	found := link.FindCIDs(entry)
+	if !strings.Contains(entry, "\n") {
+		found = link.FindCIDs(bare) // a comment may name the CID of another object
+	}
+	for _, c := range found {
+		d.cids[c] = true
+	}
+	if len(found) == 0 {
+		d.unreadable = append(d.unreadable, line)
+	} else if link.HasFragment(bare) || strings.Contains(entry, "\n") {
+		d.links = append(d.links, line)
+	}
+}
+
+// maxWrapped bounds the lines over which a mail program wraps a link of 120 characters.
+const maxWrapped = 4
+
+// entryRows returns how many rows the entry takes that begins with the first one: several if a link
+// was pasted as it stood in a mail, wrapped.
+func entryRows(rows []string) int {
+	if _, err := link.Parse(rows[0]); !errors.Is(err, link.ErrIncomplete) {
+		return 1
+	}
+	cut := len(link.FindCIDs(rows[0])) == 0
+	for n := 2; n <= min(maxWrapped, len(rows)); n++ {
+		if strings.Contains(rows[n-1], "://") || len(link.FindCIDs(rows[n-1])) > 0 {
+			break // the row is an entry of its own
+		}
+		whole := strings.Join(rows[:n], "\n")
+		if _, err := link.Parse(whole); err == nil || cut && len(link.FindCIDs(whole)) > 0 {
+			return n
+		}
+	}
+	return 1
 }

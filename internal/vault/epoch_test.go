@@ -163,7 +163,7 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 			must.Succeed(t, err)
 			must.Succeed(t, os.Remove(key))
 			for i, l := range links {
-				wantErr(t, fmt.Sprint("epoch ", epochs[i]), errOf(content(t, v, l)), map[int]error{1: ErrExpired}[i])
+				wantErr(t, fmt.Sprint("epoch ", epochs[i]), errOf(content(t, v, l)), map[int]error{1: ErrKeyMissing}[i])
 			}
 			must.Succeed(t, os.WriteFile(key, saved, 0o600))
 			wantContent(t, v, links[1], []byte("1"))
@@ -171,19 +171,23 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// After an epoch's secret is destroyed, its files stay closed. If the clock goes back into the
-// epoch, a new secret is made, which opens only files that are stored from then on.
+// After an epoch's secret is destroyed, its files stay closed. If the epoch still runs, a new secret
+// is made, which opens only files that are stored from then on. The loss of that one is no destruction.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
 	s, v := newVault(t)
 	old := detached(t, v, []byte("destroyed"))
 	ticket, err := v.SealTicket(old.CID, old.Fragment)
 	must.Succeed(t, err)
+	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", "2026-11.destroyed"), nil, 0o600))
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
 	for _, name := range []string{"Object", "Open"} {
 		wantErr(t, name, routes(v, old)[name](t.Context()), ErrExpired)
 	}
+	wantProblems(t, v)
 	wantContent(t, v, detached(t, v, []byte("new")), []byte("new"))
 	wantErr(t, "the old file under the new secret", errOf(v.Open(t.Context(), old.CID, old.Fragment)), ErrWrongKey)
 	wantErr(t, "the old ticket", errOf(v.OpenTicket(old.CID, ticket)), ErrTicket)
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
+	wantProblems(t, v, "keys/2026-11.key")
 }

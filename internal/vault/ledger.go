@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,8 @@ const ledgerSuffix = ".jsonl"
 // Several processes append to it and read it. Each keeps an index in memory, and on a miss reads
 // what was appended to the files. On the directory's file system, O_APPEND must be atomic.
 type ledger struct {
-	dir string
+	dir  string
+	mode Mode // of the objects that this process appends
 
 	mu     sync.RWMutex // never held during I/O
 	index  map[digest]record
@@ -37,6 +39,9 @@ type ledger struct {
 	scans   atomic.Uint64          // how many scans have begun
 	scanErr error                  // the result of the last scan
 	read    map[crypto.Epoch]int64 // bytes of each file that are in index
+
+	asking  sync.Mutex
+	demands map[crypto.Epoch]demand
 }
 
 type digest [32]byte // the part in which the CIDs of objects differ
@@ -74,6 +79,9 @@ type ledgerLine struct {
 	Size    int64      `json:"size"`
 	Created time.Time  `json:"created"`
 	Expires *time.Time `json:"expires"` // nil: never
+	// Mode is "link" for an object that needs no secret, and otherwise absent. Without it, an epoch
+	// in which everything is of mode "link" would seem to have lost its secret.
+	Mode string `json:"mode,omitempty"`
 }
 
 func (l ledgerLine) record(e crypto.Epoch) record {
@@ -83,12 +91,13 @@ func (l ledgerLine) record(e crypto.Epoch) record {
 	return newRecord(l.Size, l.Created, *l.Expires, e)
 }
 
-func openLedger(dir string) (*ledger, error) {
+func openLedger(dir string, mode Mode) (*ledger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	return &ledger{
-		dir: dir, index: make(map[digest]record), read: make(map[crypto.Epoch]int64), synced: make(map[crypto.Epoch]bool),
+		dir: dir, mode: mode, index: make(map[digest]record), read: make(map[crypto.Epoch]int64), synced: make(map[crypto.Epoch]bool),
+		demands: make(map[crypto.Epoch]demand),
 	}, nil
 }
 
@@ -106,9 +115,13 @@ func (l *ledger) append(e crypto.Epoch, created, expires time.Time, objects []st
 	if !expires.IsZero() {
 		end = &expires
 	}
+	mode := ""
+	if l.mode == LinkOnly {
+		mode = crypto.LinkKID
+	}
 	var lines []byte
 	for _, o := range objects {
-		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created, end})
+		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created, end, mode})
 		if err != nil {
 			return err
 		}
@@ -213,22 +226,33 @@ func digestOf(c cid.Cid) (digest, bool) {
 }
 
 func (l *ledger) refresh() error {
-	entries, err := os.ReadDir(l.dir)
+	entries, err := l.files()
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), ledgerSuffix)
-		epoch, err := crypto.ParseEpoch(name)
-		if !ok || err != nil {
-			continue
-		}
+	for epoch, entry := range entries {
 		// A file may be removed during the scan. The index keeps what was read from it.
 		if err := l.follow(entry, epoch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// files returns the ledger's files.
+func (l *ledger) files() (map[crypto.Epoch]fs.DirEntry, error) {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[crypto.Epoch]fs.DirEntry)
+	for _, entry := range entries {
+		name, ok := strings.CutSuffix(entry.Name(), ledgerSuffix)
+		if epoch, err := crypto.ParseEpoch(name); ok && err == nil {
+			files[epoch] = entry
+		}
+	}
+	return files, nil
 }
 
 func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
@@ -245,27 +269,38 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	return l.tail(e)
 }
 
-// tail reads the complete lines that were added. An incomplete line is being written or was left by
-// a crash, and is read once it is ended. A malformed line belongs to a mail that was not passed on.
-func (l *ledger) tail(e crypto.Epoch) error {
+// tail reads the lines that were added.
+func (l *ledger) tail(e crypto.Epoch) (err error) {
+	l.read[e], err = l.lines(e, l.read[e], func(d digest, line ledgerLine) {
+		l.mu.Lock()
+		l.index[d] = line.record(e)
+		l.mu.Unlock()
+	})
+	return err
+}
+
+// lines reads the complete lines of a file from an offset on, and returns where the next one will
+// begin. An incomplete line is being written or was left by a crash, and is read once it is ended. A
+// malformed line belongs to a mail that was not passed on.
+func (l *ledger) lines(e crypto.Epoch, from int64, take func(digest, ledgerLine)) (next int64, err error) {
 	f, err := os.Open(l.path(e))
 	if err != nil {
-		return err
+		return from, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(l.read[e], io.SeekStart); err != nil {
-		return err
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return from, err
 	}
 	r := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, err := r.ReadSlice('\n')
 		switch {
 		case err == io.EOF:
-			return nil
+			return from, nil
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
-			return err
+			return from, err
 		}
-		l.read[e] += int64(len(line))
+		from += int64(len(line))
 		var parsed ledgerLine
 		if json.Unmarshal(line, &parsed) != nil {
 			continue
@@ -275,8 +310,51 @@ func (l *ledger) tail(e crypto.Epoch) error {
 			continue
 		}
 		d, _ := digestOf(c)
-		l.mu.Lock()
-		l.index[d] = parsed.record(e)
-		l.mu.Unlock()
+		take(d, parsed)
 	}
+}
+
+// demand says whether the objects of an epoch need the epoch's secret.
+type demand struct {
+	read int64 // bytes of the file that are considered here
+	any  bool  // at least one object of mode "split" was stored
+	end  int64 // the last end of them, in seconds since 1970; math.MaxInt64: never
+}
+
+// at reports whether the secret is still needed at a time: an object that has not expired needs it.
+func (d demand) at(t time.Time) bool { return d.any && t.Unix() < d.end }
+
+func (d *demand) add(line ledgerLine) {
+	if line.Mode == crypto.LinkKID {
+		return
+	}
+	d.any = true
+	if line.Expires == nil {
+		d.end = math.MaxInt64
+	} else {
+		d.end = max(d.end, line.Expires.Unix())
+	}
+}
+
+// demand reads what was appended to an epoch's file since the last call. Without the file, nothing
+// needs the secret: so an operator can give up a ledger.
+func (l *ledger) demand(e crypto.Epoch) (demand, error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	info, err := os.Stat(l.path(e))
+	if errors.Is(err, fs.ErrNotExist) {
+		delete(l.demands, e)
+		return demand{}, nil
+	} else if err != nil {
+		return demand{}, fmt.Errorf("read ledger: %w", err)
+	}
+	d := l.demands[e]
+	if info.Size() < d.read {
+		d = demand{} // the file was replaced
+	}
+	if d.read, err = l.lines(e, d.read, func(_ digest, line ledgerLine) { d.add(line) }); err != nil {
+		return demand{}, fmt.Errorf("read ledger: %w", err)
+	}
+	l.demands[e] = d
+	return d, nil
 }

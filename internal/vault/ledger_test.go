@@ -36,7 +36,7 @@ func numberedCID(n int) cid.Cid {
 
 func testLedger(t testing.TB, dir string) *ledger {
 	t.Helper()
-	l, err := openLedger(dir)
+	l, err := openLedger(dir, Split)
 	must.Succeed(t, err)
 	return l
 }

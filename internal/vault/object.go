@@ -97,8 +97,11 @@ func (v *Vault) share(c cid.Cid, kid, epoch crypto.Epoch) (crypto.Share, error) 
 		return crypto.Share{}, fmt.Errorf("%w: meta.jwe is of another epoch than the ledger", ErrCorrupt)
 	}
 	share, err := v.keys.Share(epoch, c.Bytes())
-	if errors.Is(err, crypto.ErrNoEpoch) {
+	switch {
+	case errors.Is(err, crypto.ErrDestroyed):
 		return crypto.Share{}, ErrExpired
+	case errors.Is(err, crypto.ErrNoEpoch):
+		return crypto.Share{}, keyMissing(epoch)
 	}
 	return share, err
 }

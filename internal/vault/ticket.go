@@ -27,7 +27,7 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	ticket, err := v.keys.SealTicket(rec.epoch, plain, c.Bytes())
 	if errors.Is(err, crypto.ErrNoEpoch) { // an epoch of mode "link" may have no secret
 		epoch := v.epoch(v.cfg.Now())
-		if err = v.keys.Ensure(epoch); err == nil {
+		if err = v.ensure(epoch); err == nil {
 			ticket, err = v.keys.SealTicket(epoch, plain, c.Bytes())
 		}
 	}

@@ -3,6 +3,7 @@ package vault
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -39,6 +40,7 @@ type Config struct {
 	Retention time.Duration    // how long new files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
 	Memory    *memory.Budget   // for the read-ahead of mails; nil: no limit
+	Log       *slog.Logger     // of what the operator should correct; nil: none
 }
 
 // Vault is safe for concurrent use, and several processes may share its directory.
@@ -62,14 +64,13 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.Retention < 0 {
 		return nil, errors.New("retention is negative; set a period, or 0 for ever")
 	}
-	ledger, err := openLedger(filepath.Join(dataDir, "ledger"))
-	if err != nil {
-		return nil, err
-	}
-	denied, err := openDenyList(filepath.Join(dataDir, "denied"))
+	ledger, err := openLedger(filepath.Join(dataDir, "ledger"), cfg.Mode)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if err != nil {
 		return nil, err
 	}
-	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: denied, pending: pending}, nil
+	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, "denied"), cfg.Log), pending: pending}, nil
 }
 
 // epoch returns the epoch of what is stored at t. If files expire, an epoch is a day, so that its

@@ -182,8 +182,10 @@ func objectVectors(t *testing.T) map[string]objectVector {
 	out["05-expired"] = refused(v, "expired")
 
 	v = split
-	v.Comment, v.Keys = "The epoch's secret was destroyed.", map[string]string{}
+	v.Comment, v.Keys = "The epoch's secret was destroyed.", map[string]string{"2026-11": "destroyed"}
 	out["06-epoch-destroyed"] = refused(v, "expired")
+	v.Comment, v.Keys = "The epoch's secret is missing.", map[string]string{}
+	out["24-key-missing"] = refused(v, "key missing")
 	at, size := strings.Index(split.Link, "#"), len(split.Link)
 	for name, c := range map[string]struct{ comment, link, expect string }{
 		"07-wrong-key":        {"The fragment of another attachment.", split.Link[:at] + out["03-empty"].Link[at:], "wrong key"},

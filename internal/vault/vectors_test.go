@@ -97,13 +97,14 @@ type ticketVector struct {
 
 // expectations maps the results in the vectors to errors.
 var expectations = map[string]error{
-	"ok":         nil,
-	"incomplete": link.ErrIncomplete,
-	"invalid":    link.ErrInvalid,
-	"wrong key":  ErrWrongKey,
-	"expired":    ErrExpired,
-	"corrupt":    ErrCorrupt,
-	"not found":  ErrNotFound,
+	"ok":          nil,
+	"incomplete":  link.ErrIncomplete,
+	"invalid":     link.ErrInvalid,
+	"wrong key":   ErrWrongKey,
+	"expired":     ErrExpired,
+	"corrupt":     ErrCorrupt,
+	"not found":   ErrNotFound,
+	"key missing": ErrKeyMissing,
 }
 
 func readVector(t *testing.T, name string, into any) {
@@ -160,7 +161,11 @@ func (v objectVector) site(t *testing.T) *Vault {
 	s := newSite(t)
 	s.now = v.Now
 	for epoch, digits := range v.Keys {
-		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", epoch+".key"), []byte(digits+"\n"), 0o600))
+		file := epoch + ".key"
+		if digits == "destroyed" {
+			file = epoch + ".destroyed"
+		}
+		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", file), []byte(digits+"\n"), 0o600))
 	}
 	s.store = v.store()
 	vault := s.vault(t, nil)

@@ -1,0 +1,18 @@
+//go:build unix
+
+package durable
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// StampOf returns the stamp of a file, or an error of type *fs.PathError.
+func StampOf(path string) (Stamp, error) {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return Stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return Stamp{uint64(s.Dev), uint64(s.Ino), s.Size, s.Mtim.Nano(), s.Ctim.Nano()}, nil
+}
