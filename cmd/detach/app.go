@@ -173,7 +173,7 @@ func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), l
 func (a *app) transactions(p config.Proxy) transaction.Config {
 	policy := rewrite.Policy{
 		MinSize: int64(p.MinSize), Notice: rewrite.Bottom, Language: p.Language,
-		Restore: p.Restore, RestoreOmit: p.RestoreOmit, Space: a.spools,
+		Operator: a.cfg.Gateway.Name, Restore: p.Restore, RestoreOmit: p.RestoreOmit, Space: a.spools,
 	}
 	if p.Notice == "top" {
 		policy.Notice = rewrite.Top

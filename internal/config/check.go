@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/multiformats/go-multiaddr"
 
@@ -19,6 +20,10 @@ import (
 
 // maxMinSize is the largest min_size. A larger one would detach nothing: the unit must be wrong.
 const maxMinSize = 1 << 30
+
+// maxName is the length of gateway.name. The notice in a mail has the name in a sentence, on a line
+// of less than 998 bytes (RFC 5322 section 2.1.1).
+const maxName = 100
 
 // check returns all mistakes in one error.
 func (c *Config) check() error {
@@ -41,6 +46,9 @@ func (c *Config) check() error {
 	}
 	if problem := urlProblem(c.Gateway.URL); problem != "" {
 		refuse("gateway.url", "%s", problem)
+	}
+	if name := c.Gateway.Name; len(name) > maxName || strings.ContainsFunc(name, unicode.IsControl) {
+		refuse("gateway.name", "it must fit into a line of a mail: make it one line of at most %d bytes", maxName)
 	}
 	c.checkListeners(refuse)
 	return errors.Join(errs...)

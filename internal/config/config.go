@@ -100,7 +100,8 @@ type Gateway struct {
 	// URL is what links begin with, https://host or https://host/prefix; plain http:// only on a
 	// loopback address. No default.
 	URL string `toml:"url"`
-	// Name is the operator's, shown above each file. Default "": the host of URL.
+	// Name is the operator's, shown above each file and in the mails' notices: one line of at most
+	// 100 bytes. Default "": the host of URL.
 	Name string `toml:"name"`
 	// Logo is shown beside the name: a PNG, JPEG, WebP or SVG file of at most 12 KiB. Default "":
 	// none.

@@ -149,6 +149,7 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"url with fragment", url("https://files.example.org/#"), "gateway.url", "leave out"},
 		{"url with dots", url("https://files.example.org/a/../b"), "gateway.url", "plain letters"},
 		{"url with escapes", url("https://files.example.org/a%20b"), "gateway.url", "plain letters"},
+		{"name of two lines", `gateway.name = "a\nb"`, "gateway.name", "make it one line"},
 		{"plain http", url("http://files.example.org"), "gateway.url", "use https://"},
 		{"plain http on a private address", url("http://192.168.1.2"), "gateway.url", "use https://"},
 		{"plain http on a name like localhost", url("http://localhost.example.org"), "gateway.url", "use https://"},

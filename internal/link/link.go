@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -40,6 +41,15 @@ func (l Link) URL() string {
 		s += all
 	}
 	return s + "#" + l.Fragment.Encode()
+}
+
+// Host returns the host that the link leads to, without a port.
+func (l Link) Host() string {
+	u, err := url.Parse(l.Base)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 const redacted = "[redacted]"

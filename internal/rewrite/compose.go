@@ -77,7 +77,10 @@ func (m *Message) compose(ctx context.Context) error {
 
 // describe stores the mail's file list, and returns the notice without its language.
 func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
-	n := &notice.Notice{Expires: m.walk.detacher.Expires()}
+	n := &notice.Notice{Operator: m.walk.policy.Operator, Expires: m.walk.detacher.Expires()}
+	if n.Operator == "" {
+		n.Operator = m.walk.cuts.list[0].link.Host()
+	}
 	for _, c := range m.walk.cuts.list {
 		n.Files = append(n.Files, notice.File{Name: c.name, Size: c.size, Link: c.link.URL()})
 	}

@@ -53,7 +53,7 @@ func TestRewrittenMailPasses(t *testing.T) {
 	faults.Covers(t, 72)
 	out := detached(t, multi(abc, "ZGVm"), "abc", "def")
 	untouched(t, out)
-	forged := "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/bafy#z\r\n"
+	forged := "Because of its size, this attachment is kept by files.example.org:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/bafy#z\r\n"
 	untouched(t, "Subject: x\r\n\r\n"+forged)
 	untouched(t, strings.Replace(multi(), "hi\r\n", forged, 1))
 	untouched(t, "Detach-Restore: https://evil.example/x#y\r\n"+multi(abc)) // restoring will show that it is forged
@@ -88,7 +88,7 @@ func TestNoticeIsSmall(t *testing.T) {
 
 func TestNoticeOnTop(t *testing.T) {
 	for typ, want := range map[string]string{
-		"text/plain": "Attachment:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
+		"text/plain": "Because of its size, this attachment is kept by files.example.org:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
 		"text/html":  "<body>\r\n<div dir=",
 	} {
 		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +

@@ -78,8 +78,8 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 		}
 		last := list.Files[2].Link.URL()
 		for _, entry := range []string{
-			last + "\r\n\r\nAll files at once:\r\n" + at.URL() + "\r\n",
-			"\">" + last + "</a><br><br>\r\nAll files at once:<br>\r\n<a style=\"color:#05c\" href=\"" + at.URL() + "\">" + at.URL() + "</a></div>",
+			last + "\r\n\r\nAll 3 files together\r\n" + at.URL() + "\r\n",
+			"</a> (2 bytes)<br><br>\r\n<a style=\"color:#05c\" href=\"" + at.URL() + "\">\r\n&#8595; All 3 files together</a></div>",
 		} {
 			if strings.Count(string(got), entry) != 1 {
 				t.Errorf("restore %v: want once %q in\n%s", restore, entry, got)

@@ -40,6 +40,7 @@ type Policy struct {
 	MinSize  int64    // bytes, decoded: smaller attachments are kept
 	Notice   Position // where in a text the notice goes
 	Language string   // "auto", or one of package texts
+	Operator string   // who keeps the files, in the notice; empty: the host of the links
 	Restore  bool     // store a skeleton, to restore the original
 	// RestoreOmit names fields of the message's header, in any case, that the original does not
 	// have: the mail servers behind remove them. Bcc, Resent-Bcc, Return-Path and Content-Length

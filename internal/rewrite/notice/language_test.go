@@ -14,14 +14,14 @@ func TestHeading(t *testing.T) {
 		until time.Time
 		want  string
 	}{
-		{"en", 1, time.Time{}, "Attachment:"},
-		{"en", 2, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), "2 attachments, available until 1 February 2027:"},
-		{"fr", 1, time.Date(2027, 8, 1, 0, 0, 0, 0, time.UTC), "Pièce jointe, disponible jusqu’au 1er août 2027\u00a0:"},
-		{"fr", 3, time.Time{}, "3 pièces jointes\u00a0:"},
-		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "2 Anhänge, abrufbar bis 31. März 2027:"},
-		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Archivo adjunto, disponible hasta el 1 de enero de 2027:"},
+		{"en", 1, time.Time{}, "Because of its size, this attachment is kept by files.example.org:"},
+		{"en", 2, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), "Because of their size, these 2 attachments are kept by files.example.org until 1 February 2027:"},
+		{"fr", 1, time.Date(2027, 8, 1, 0, 0, 0, 0, time.UTC), "En raison de sa taille, cette pièce jointe est conservée par files.example.org jusqu’au 1er août 2027\u00a0:"},
+		{"fr", 3, time.Time{}, "En raison de leur taille, ces 3 pièces jointes sont conservées par files.example.org\u00a0:"},
+		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "Wegen ihrer Größe liegen diese 2 Anhänge bis zum 31. März 2027 bei files.example.org:"},
+		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Por su tamaño, este archivo adjunto se guarda en files.example.org hasta el 1 de enero de 2027:"},
 	} {
-		n := Notice{Language: texts.In(tt.code), Files: make([]File, tt.files), Expires: tt.until}
+		n := Notice{Language: texts.In(tt.code), Operator: "files.example.org", Files: make([]File, tt.files), Expires: tt.until}
 		if got := n.heading(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}

@@ -14,6 +14,7 @@ import (
 // A Notice says which files were taken out of a mail, and where they can be downloaded.
 type Notice struct {
 	Language *texts.Language
+	Operator string // who keeps the files: a name on one line, or a host
 	Files    []File
 	All      string    // the link to all files; may be empty
 	Expires  time.Time // when the links stop working; zero: never
@@ -26,6 +27,8 @@ type File struct {
 	Link string // ASCII
 }
 
+// heading returns the sentence that says why the files are not in the mail, who keeps them, and
+// until when.
 func (n *Notice) heading() string {
 	forms, date := n.Language.Heading, ""
 	if !n.Expires.IsZero() {
@@ -36,7 +39,8 @@ func (n *Notice) heading() string {
 
 // fill fills in the plural form for the number of files.
 func (n *Notice) fill(forms texts.Forms, date string) string {
-	return strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{date}", date).Replace(n.Language.Form(forms, len(n.Files)))
+	values := strings.NewReplacer("{count}", fmt.Sprint(len(n.Files)), "{name}", n.Operator, "{date}", date)
+	return values.Replace(n.Language.Form(forms, len(n.Files)))
 }
 
 // text returns the notice in plain text, its lines separated by \n, each link on a separate line.
@@ -63,27 +67,24 @@ const boxStyle = "clear:both;margin:1em 0;padding:1em;border:1px solid #888;back
 	"font:14px sans-serif;word-break:break-word"
 
 // html returns the notice in HTML. It is ASCII, so it fits into any charset. The text of each link
-// is its URL.
+// is the file's name.
 func (n *Notice) html() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "<div dir=\"ltr\" style=\"%s\">\n%s", boxStyle, asciiHTML(n.heading()))
+	fmt.Fprintf(&b, "<div dir=\"%s\" style=\"%s\">\n%s", n.Language.Dir, boxStyle, asciiHTML(n.heading()))
 	for _, f := range n.Files {
-		fmt.Fprintf(&b, entry, "<b><bdi>"+htmlName(f.Name)+"</bdi></b> ("+asciiHTML(n.Language.Size(f.Size))+")", htmlLink(f.Link))
+		fmt.Fprintf(&b, entry, asciiHTML(f.Link), "<bdi>"+htmlName(f.Name)+"</bdi>", " ("+asciiHTML(n.Language.Size(f.Size))+")")
 	}
 	if n.All != "" {
-		fmt.Fprintf(&b, entry, asciiHTML(n.fill(n.Language.All, "")), htmlLink(n.All))
+		fmt.Fprintf(&b, entry, asciiHTML(n.All), asciiHTML(n.fill(n.Language.All, "")), "")
 	}
 	b.WriteString("</div>")
 	return b.String()
 }
 
-// entry formats a description of a download, and the link to it.
-const entry = "<br><br>\n%s<br>\n%s"
-
-func htmlLink(url string) string {
-	url = asciiHTML(url)
-	return `<a style="color:#05c" href="` + url + `">` + url + "</a>"
-}
+// entry formats the link to a download, its text, and what follows it. The text begins with a
+// downwards arrow: without it, spam filters take a name like "film.mov" for a host, and the link for
+// a forged one.
+const entry = "<br><br>\n<a style=\"color:#05c\" href=\"%s\">\n&#8595; %s</a>%s"
 
 // maxHTMLName keeps the line that has a name under the 998 bytes of RFC 5322 section 2.1.1.
 const maxHTMLName = 850

@@ -8,8 +8,13 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
-// MaxText is the length, in bytes of a Body's Raw, of the longest text that takes a notice.
-const MaxText = 1 << 20
+const (
+	// MaxText is the length, in bytes of a Body's Raw, of the longest text that takes a notice.
+	MaxText = 1 << 20
+	// maxShown is the length of HTML above which the notice stands on top: Gmail hides what is
+	// beyond 102 KB of a message.
+	maxShown = 90_000
+)
 
 // Position says where in a text the notice goes.
 type Position int
@@ -96,6 +101,9 @@ func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 	var where spot
 	var added string
 	if t.body.HTML {
+		if len(t.content) > maxShown {
+			position = Top
+		}
 		where, added = htmlSpot(t.text, position), n.html()
 	} else {
 		where, added = plainSpot(t.text, position, t.body.Flowed), n.text(t.body.Flowed)
