@@ -15,6 +15,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // eicar is the text that every virus scanner reports. It is cut so that none reports this file.
@@ -208,6 +209,7 @@ func virus(t *testing.T) stage.Attachment {
 
 // The guide's configuration for an installation with milters keeps every milter where it belongs.
 func TestPostfixGuideWithMilters(t *testing.T) {
+	faults.Covers(t, 107)
 	s := startSite(t)
 	ours := "wilhelmina@" + stage.Domain
 	file := stage.FileOf("milters.bin", stage.Noise(53, 120_000))
@@ -289,6 +291,7 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 
 // rspamd, too, signs what comes to the Postfix behind from 127.0.0.1, if it is the signer.
 func TestPostfixGuideWithRspamdAsTheSigner(t *testing.T) {
+	faults.Covers(t, 107)
 	s := &site{ours: servers.NewDKIMKey(t, stage.Domain)}
 	s.theirs, s.decoder = s.ours, stage.StartDecoder(t)
 	key := filepath.Join(t.TempDir(), "dkim.key") // without the dot, rspamd takes the path for base64
