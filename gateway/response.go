@@ -128,10 +128,29 @@ func (w *response) refuseBody(r *http.Request) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// oneRange returns a Range header that http.ServeContent understands, or "" for one to be ignored
+// (RFC 9110 section 14.2): in another unit than bytes, or of several ranges, by which a client could
+// ask for a block with a few bytes.
+func oneRange(header []string, size int64) string {
+	if len(header) != 1 {
+		return ""
+	}
+	unit, ranges, found := strings.Cut(header[0], "=")
+	if !found || !strings.EqualFold(unit, "bytes") || strings.Contains(ranges, ",") {
+		return ""
+	}
+	if last, ok := strings.CutPrefix(strings.TrimSpace(ranges), "-"); ok && last != "" && strings.Trim(last, "0") == "" {
+		// The last 0 bytes are unsatisfiable (RFC 9110 section 14.1.2), as are those behind the end.
+		return fmt.Sprintf("bytes=%d-", size)
+	}
+	return "bytes=" + ranges
+}
+
 // stream answers with content of a known size. http.ServeContent does ranges, conditions and HEAD.
 func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) error {
-	// Several ranges are ignored (RFC 9110, 14.2): a client could ask for a block with a few bytes.
-	if ranges := r.Header["Range"]; len(ranges) > 1 || len(ranges) == 1 && strings.Contains(ranges[0], ",") {
+	if one := oneRange(r.Header["Range"], size); one != "" {
+		r.Header.Set("Range", one)
+	} else {
 		r.Header.Del("Range")
 	}
 	b := &body{response: w, ctx: r.Context(), content: content, size: size}
