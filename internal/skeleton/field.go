@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -31,7 +32,8 @@ var ErrNoField = errors.New("no " + Field + " field in the mail's header")
 // link.ErrIncomplete or link.ErrInvalid.
 //
 // Links searches only the mail's own header. Programs may have added fields and an mbox "From "
-// line on top, and may have changed folding and line ends, since Detach wrote the field.
+// line on top, and may have changed folding and line ends, since Detach wrote the field. They may
+// have written its value as encoded words.
 func Links(mail io.Reader) ([]link.Link, error) {
 	var links []link.Link
 	failed := ErrNoField
@@ -40,7 +42,7 @@ func Links(mail io.Reader) ([]link.Link, error) {
 		if !inField {
 			return
 		}
-		l, err := link.Parse(value)
+		l, err := link.Parse(unencoded(value))
 		if err != nil {
 			failed = fmt.Errorf("link in the %s field: %w", Field, err)
 			return
@@ -70,4 +72,16 @@ func Links(mail io.Reader) ([]link.Link, error) {
 			value, inField = rest, strings.EqualFold(strings.TrimRight(name, " \t"), Field)
 		}
 	}
+}
+
+// unencoded returns a value without its encoded words (RFC 2047).
+//
+// QUIRK: Python's email package writes a value that is too long for a line as encoded words, also
+// one of ASCII.
+func unencoded(value string) string {
+	decoded, err := new(mime.WordDecoder).DecodeHeader(value)
+	if err != nil {
+		return value // another charset than that of a link
+	}
+	return decoded
 }

@@ -1,6 +1,7 @@
 package skeleton
 
 import (
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -8,6 +9,17 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
+
+// encodedWords writes a long value as Python's email package does when it writes a header anew.
+func encodedWords(value string) string {
+	value = strings.NewReplacer(":", "=3A", ".", "=2E", "#", "=23").Replace(value)
+	var words []string
+	for len(value) > 40 {
+		cut := strings.LastIndexAny(value[:40], "abcdefghijk") // not within =XX
+		words, value = append(words, "=?utf-8?q?"+value[:cut]+"?="), value[cut:]
+	}
+	return strings.Join(append(words, "=?utf-8?q?"+value+"?="), "\r\n ")
+}
 
 func TestLinksAreFoundInTheMailsHeader(t *testing.T) {
 	one, two := testLink(1), testLink(2)
@@ -26,6 +38,10 @@ func TestLinksAreFoundInTheMailsHeader(t *testing.T) {
 		"folded after the name":   {strings.Replace(field, ": ", ":\r\n ", 1) + "\r\n\r\n", []link.Link{one}, nil},
 		"folded in the middle":    {field[:middle] + "\r\n\t" + field[middle:] + "\r\n\r\n", []link.Link{one}, nil},
 		"in lower case":           {"detach-restore :" + one.URL() + "\r\n\r\n", []link.Link{one}, nil},
+		"in encoded words":        {Field + ": " + encodedWords(one.URL()) + "\r\n\r\n", []link.Link{one}, nil},
+		"in one encoded word":     {Field + ":\n =?UTF-8?B?" + base64.StdEncoding.EncodeToString([]byte(one.URL())) + "?=\n\n", []link.Link{one}, nil},
+		"half in encoded words":   {Field + ": " + one.URL()[:40] + "\r\n " + encodedWords(one.URL()[40:]) + "\r\n\r\n", []link.Link{one}, nil},
+		"in an unknown charset":   {Field + ": =?klingon?q?x?=\r\n\r\n", nil, link.ErrInvalid},
 		"no body":                 {"Subject: x\r\n" + field + "\r\n", []link.Link{one}, nil},
 		"no line end":             {"Subject: x\r\n" + field, []link.Link{one}, nil},
 		"two: the last one first": {field + "\r\n" + Field + ": " + two.URL() + "\r\n\r\n", []link.Link{two, one}, nil},
