@@ -145,6 +145,19 @@ func TestGarbageIs500AndEndsTheSession(t *testing.T) {
 
 }
 
+func TestMarkThatComesBackIsALoop(t *testing.T) {
+	faults.Covers(t, 36)
+	r := newRig(t, func(cfg *Config) { cfg.LoopMark = "detach-check-0123" })
+	c := r.connect("220")
+	c.want("EHLO x", "250")
+	c.want("MAIL FROM:<> ENVID=detach-check-4567", "250") // of another Detach
+	c.want("RSET", "250")
+	c.want("MAIL FROM:<> ENVID=detach-check-0123", "554 5.4.6")
+	if got, want := r.hop.commands(), []string{"EHLO x", "MAIL FROM:<> ENVID=detach-check-4567", "RSET"}; !slices.Equal(got, want) {
+		t.Errorf("next hop saw %q, want %q", got, want)
+	}
+}
+
 // A web page makes a browser send commands in the body of a request.
 func TestHTTPRequestEndsTheSession(t *testing.T) {
 	faults.Covers(t, 22)

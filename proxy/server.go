@@ -24,6 +24,7 @@ type Config struct {
 	MaxSessions int                // further clients are told 421; 0: 200
 	Hostname    string             // our name in a 421; empty: localhost
 	Timeouts    Timeouts
+	LoopMark    string // a MAIL command with it has come back to us through the next hop; empty: none
 
 	// Observe, if not nil, is called for each message with the code of our reply, even if the client
 	// left before the reply. It must be safe for concurrent use.

@@ -188,6 +188,9 @@ func (s *session) xforward(line []byte) (answer, error) {
 }
 
 func (s *session) mail(line []byte) (answer, error) {
+	if mark := s.server.cfg.LoopMark; mark != "" && bytes.Contains(line, []byte(mark)) {
+		return answer{}, errSelf
+	}
 	sender := address(line)
 	line, err := takeSize(line, s.limit)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/gateway"
+	"github.com/nkirchhoffer/detach-mta/internal/check"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
@@ -165,7 +166,7 @@ func (a *app) Close() error { return a.store.Close() }
 
 func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), log *slog.Logger) *proxy.Server {
 	hostname, _ := os.Hostname() // best effort: the proxy has a default
-	cfg := proxy.Config{Hostname: hostname, NextHop: p.Reinject, Mail: a.transactions(p), MaxSize: int64(p.MaxSize), Observe: observe}
+	cfg := proxy.Config{Hostname: hostname, NextHop: p.Reinject, Mail: a.transactions(p), MaxSize: int64(p.MaxSize), Observe: observe, LoopMark: check.Mark(a.cfg)}
 	return proxy.New(cfg, log)
 }
 

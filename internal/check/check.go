@@ -57,14 +57,23 @@ func Run(ctx context.Context, t Target, report func(Finding)) {
 	c.kuboAPI(&t.Config.Store)
 	running := answersAsDetach(ctx, t.Config.Admin.Listen)
 	for i, p := range t.Config.Proxy {
-		c.nextHop(fmt.Sprintf("proxy[%d].reinject", i), p.Reinject)
 		c.address(fmt.Sprintf("proxy[%d].listen", i), p.Listen, running)
 	}
+	c.nextHops()
 	c.address("gateway.listen", t.Config.Gateway.Listen, running)
 	c.address("admin.listen", t.Config.Admin.Listen, running)
 	c.url(t.Config.Gateway.URL, running)
 	if err := t.Brand(); err != nil {
 		c.refuse("gateway", "%v", err)
+	}
+}
+
+// nextHops tries each next hop. Detach, or its stand-in, must listen while they are asked: then a
+// next hop that leads back to Detach shows.
+func (c *checker) nextHops() {
+	defer standIn(c.ctx, c.target.Config)()
+	for i, p := range c.target.Config.Proxy {
+		c.nextHop(fmt.Sprintf("proxy[%d].reinject", i), p)
 	}
 }
 
@@ -91,7 +100,7 @@ func Ready(ctx context.Context, store ipfs.Store, proxies []config.Proxy) error 
 		return fmt.Errorf("store: %w", err)
 	}
 	for _, p := range proxies {
-		if _, err := greet(ctx, p.Reinject); err != nil {
+		if err := greet(ctx, p.Reinject); err != nil {
 			return fmt.Errorf("next hop: %w", err)
 		}
 	}

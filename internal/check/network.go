@@ -10,59 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/emersion/go-smtp"
-
 	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
-
-// nextHop reports whether a mail server answers, and what it lacks.
-func (c *checker) nextHop(key, address string) {
-	g, err := greet(c.ctx, address)
-	if err != nil {
-		c.fail(key, "%s does not answer as a mail server (%v): start the Postfix behind, or correct the address", address, err)
-		return
-	}
-	limit := "no limit of size"
-	if g.size > 0 {
-		limit = texts.English().Size(int64(g.size)) + " at most"
-	}
-	c.ok(key, "%s answers EHLO; %s", address, limit)
-	if !g.xforward {
-		c.warn(key, "no XFORWARD, so its log will name Detach as the client: set smtpd_authorized_xforward_hosts there")
-	}
-	if !g.eightBit {
-		c.warn(key, "no 8BITMIME, so mail with 8-bit text cannot pass: do not switch it off there")
-	}
-}
-
-// greeting is what a mail server says about itself.
-type greeting struct {
-	xforward, eightBit bool
-	size               int // of the largest mail; 0: no limit
-}
-
-// greet says EHLO and QUIT to a mail server.
-func greet(ctx context.Context, address string) (greeting, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	network, addr := config.Network(address)
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err != nil {
-		return greeting{}, err
-	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	client := smtp.NewClient(conn)
-	defer client.Close()
-	if err := client.Hello("localhost"); err != nil {
-		return greeting{}, err
-	}
-	var g greeting
-	g.xforward, _ = client.Extension("XFORWARD")
-	g.eightBit, _ = client.Extension("8BITMIME")
-	g.size, _ = client.MaxMessageSize()
-	return g, client.Quit()
-}
 
 // address reports whether a listener could open, or is open in the Detach that runs.
 func (c *checker) address(key, address string, running bool) {
@@ -133,14 +82,26 @@ func answersAsDetach(ctx context.Context, address string) bool {
 	return err == nil && strings.Contains(body, "\ndetach_")
 }
 
+const (
+	// onlyOurs is a file of every gateway, and ourWords are in it.
+	onlyOurs = "/w/worker.js"
+	ourWords = "Decrypts downloads in the browser"
+	// plainHTTP is in net/http's error for a server without TLS.
+	plainHTTP = "server gave HTTP response to HTTPS client"
+)
+
 // url reports whether recipients could reach the gateway. It can be reachable for them and not from
 // here, or the other way round, so this is only a warning.
 func (c *checker) url(url string, running bool) {
 	const key = "gateway.url"
-	status, _, err := get(c.ctx, &http.Transport{Proxy: http.ProxyFromEnvironment}, url+"/")
+	status, body, err := get(c.ctx, &http.Transport{Proxy: http.ProxyFromEnvironment}, url+onlyOurs)
 	switch {
-	case err == nil && status == http.StatusOK:
+	case err == nil && status == http.StatusOK && strings.Contains(body, ourWords):
 		c.ok(key, "%s answers", url)
+	case err == nil && (status == http.StatusOK || status == http.StatusNotFound):
+		c.warn(key, "%s is another web site: forward this address to gateway.listen, with its whole path", url)
+	case err != nil && strings.Contains(err.Error(), plainHTTP):
+		c.warn(key, "the web server at %s speaks plain HTTP on this port: let it end TLS there (nginx: listen 443 ssl)", url)
 	case err == nil:
 		c.warn(key, "%s answers %d %s: forward it to gateway.listen", url, status, http.StatusText(status))
 	case !running:

@@ -1,0 +1,88 @@
+package check
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+	"github.com/nkirchhoffer/detach-mta/proxy"
+)
+
+const nearby = `
+{{front}} inet n - n - - smtpd
+  -o smtpd_proxy_filter={{filter}}
+{{after}} inet n - n - - smtpd
+  -o smtpd_proxy_filter=
+  -o smtpd_authorized_xforward_hosts=127.0.0.0/8
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o mynetworks=127.0.0.0/8
+  -o message_size_limit=26214400
+{{control}} inet n - n - - smtpd
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o smtpd_authorized_xforward_hosts=127.0.0.0/8
+  -o mynetworks=192.0.2.0/24
+  -o message_size_limit=2000
+`
+
+const milters = `
+{{front}} inet n - n - - smtpd
+{{after}} inet n - n - - smtpd
+  -o mynetworks=127.0.0.0/8
+{{control}} inet n - n - - smtpd
+  -o { receive_override_options = no_address_mappings, no_milters }
+`
+
+// The guide of an earlier time left main.cf's milters to the Postfix behind.
+func TestMiltersBehindAreFound(t *testing.T) {
+	pf := servers.StartPostfix(t, servers.PostfixConfig{Destination: "127.0.0.1:1", Domain: "example.org", Master: milters,
+		Main: "smtpd_milters = inet:127.0.0.1:1\nmilter_default_action = accept\n"})
+	t.Setenv("MAIL_CONFIG", filepath.Join(filepath.Dir(filepath.Dir(pf.LogFile())), "etc"))
+	listen := servers.FreeAddr(t)
+	if got := asked(t, "/data", listen, pf.After, 0); !strings.Contains(got, "warn the milters inet:127.0.0.1:1 also see") || !strings.Contains(got, "no_milters to "+pf.After) {
+		t.Errorf("inherited: %q", got)
+	}
+	if got := asked(t, "/data", listen, pf.Control, 0); strings.Contains(got, "milters") {
+		t.Errorf("no_milters: %q", got)
+	}
+}
+
+// A next hop that leads back to Detach is found, whether Detach runs or not, and so is one that
+// refuses all mail from here.
+func TestWrongNextHopsOfPostfixAreFound(t *testing.T) {
+	faults.Covers(t, 36)
+	listen := servers.FreeAddr(t)
+	pf := servers.StartPostfix(t, servers.PostfixConfig{Filter: listen, Destination: "127.0.0.1:1", Domain: "example.org", Master: nearby})
+	want := func(when, reinject string, words ...string) {
+		t.Helper()
+		got := asked(t, "/data", listen, reinject, 0)
+		for _, w := range words {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: got %q, want %q", when, got, w)
+			}
+		}
+	}
+	want("right", pf.After, "ok "+pf.After+" takes mail of up to 26 MB")
+	if got := asked(t, "/data", listen, pf.After, 0); strings.Contains(got, "fail") || strings.Contains(got, "warn") {
+		t.Errorf("the Postfix behind: %q", got)
+	}
+	want("mynetworks", pf.Control, "fail "+pf.Control+" refuses mail from here", "554", "mynetworks")
+	want("loop, Detach is down", pf.Front, "fail "+pf.Front+" leads back to Detach")
+
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Config{DataDir: "/data"}
+	mail := transaction.Config{Policy: func(transaction.Envelope) rewrite.Policy { return rewrite.Policy{} }}
+	s := proxy.New(proxy.Config{NextHop: pf.Front, Mail: mail, LoopMark: Mark(cfg)}, slog.New(slog.DiscardHandler))
+	go s.Serve(l)
+	defer s.Shutdown(t.Context())
+	want("loop, Detach runs", pf.Front, "fail "+pf.Front+" leads back to Detach")
+}
