@@ -27,7 +27,7 @@ var floors = map[string][]string{
 	"internal/lines":                       {},
 	"internal/memory":                      {},
 	"internal/progress":                    {"internal/texts"},
-	"internal/object":                      {"crypto", "ipfs"},
+	"internal/object":                      {"internal/transfer", "crypto", "ipfs"},
 	"internal/readahead":                   {"internal/memory"},
 	"internal/spool":                       {"internal/memory"},
 	"internal/stack":                       {},

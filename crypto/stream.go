@@ -3,7 +3,10 @@ package crypto
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 )
 
@@ -15,6 +18,19 @@ func (k Key) Stream(offset int64) cipher.Stream {
 		panic("crypto: Stream of an absent key")
 	}
 	return streamAt(k.bytes(), [aes.BlockSize]byte{}, offset)
+}
+
+// EncodedStream returns the AES-256-CTR key stream of the file's encoded form, from its first byte.
+// Its key is derived, because two texts under one key stream would show each other.
+func (k Key) EncodedStream() (cipher.Stream, error) {
+	if k.absent() {
+		return nil, errors.New("encoded stream of an absent key")
+	}
+	key, err := hkdf.Key(sha256.New, k.bytes(), nil, "detach/v1 encoded", SecretSize)
+	if err != nil {
+		return nil, err
+	}
+	return streamAt(key, [aes.BlockSize]byte{}, 0), nil
 }
 
 // streamAt returns a stream that starts at any counter block, as the vectors of NIST SP 800-38A F.5

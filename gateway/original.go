@@ -31,26 +31,27 @@ func (g *gateway) sendOriginal(w *response, r *http.Request, c cid.Cid, file *va
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	var m *skeleton.Message
-	read := &counter{Reader: file}
-	err := g.readHead(r.Context(), func() (err error) {
-		m, err = skeleton.Open(read)
-		return err
-	})
+	m, err := skeleton.Open(file)
 	if err != nil {
 		return err
 	}
-	// What is read of the skeleton is kept, and unpacked it is about as long again.
-	release, err := w.keep(r, 2*read.n+originalBuffer)
+	release, err := w.keep(r, skeleton.Memory+originalBuffer)
 	if err != nil {
 		return err
 	}
 	defer release()
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
 	out := bufio.NewWriterSize(&original{w}, originalBuffer)
-	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
+	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
 		w.storeClock()
-		return openFile(ctx, g.vault, l.CID, l.Fragment)
+		if !encoded {
+			return openFile(ctx, g.vault, l.CID, l.Fragment)
+		}
+		o, err := g.vault.Object(ctx, l.CID)
+		if err != nil {
+			return nil, err
+		}
+		return o.OpenEncoded(ctx, l.Fragment)
 	})
 	if err != nil {
 		return err // a flush could make the message look whole
@@ -73,16 +74,4 @@ func (o *original) Write(p []byte) (int, error) {
 	o.stall.Stop()
 	defer o.storeClock()
 	return o.response.Write(p)
-}
-
-// counter counts the bytes that are read.
-type counter struct {
-	io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.n += int64(n)
-	return n, err
 }

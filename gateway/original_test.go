@@ -24,10 +24,16 @@ func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part
 	whole = append(append([]byte(before), content...), after...)
 	sum := skeleton.NewSum()
 	sum.Write(whole)
-	h := skeleton.Head{Cuts: []skeleton.Cut{{Offset: int64(len(before)), Link: part.URL(), Layout: transfer.Layout{Encoding: transfer.Identity}}}}
-	line, err := h.Line(size+int64(len(before+after)), sum)
-	check(f.t, err)
-	l, err = b.Detach(context.Background(), skeleton.Name, skeleton.Type, strings.NewReader(string(line)+before+after))
+	pieces := []skeleton.Piece{
+		{Length: int64(len(before)), Text: strings.NewReader(before), Cut: &skeleton.Cut{Link: part.URL(), Layout: transfer.Layout{Encoding: transfer.Identity}}},
+		{Length: int64(len(after)), Text: strings.NewReader(after)},
+	}
+	next := func() skeleton.Piece {
+		p := pieces[0]
+		pieces = pieces[1:]
+		return p
+	}
+	l, err = b.Detach(context.Background(), skeleton.Name, skeleton.Type, skeleton.NewReader(size+int64(len(before+after)), sum, next))
 	check(f.t, err)
 	check(f.t, b.Commit(context.Background()))
 	return whole, l, part

@@ -20,7 +20,7 @@ const (
 )
 
 // trustless implements https://specs.ipfs.tech/http-gateways/trustless-gateway/ for the objects of
-// this installation, /ipfs/CID, and their two entries. It answers with blocks, never with files.
+// this installation, /ipfs/CID, and their entries. It answers with blocks, never with files.
 func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 	w.route, w.machine = "ipfs", true
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -28,7 +28,7 @@ func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 	}
 	name, entry, _ := strings.Cut(path, "/")
 	c, err := link.ParseCID(name)
-	if err != nil || entry != "" && entry != "data" && entry != "meta.jwe" {
+	if err != nil || entry != "" && entry != "data" && entry != "encoded" && entry != "meta.jwe" {
 		return errNothing
 	}
 	w.cid = c
@@ -37,6 +37,9 @@ func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 		return errFormat
 	}
 	return g.answer(w, r, c, "ipfs", func(w *response, r *http.Request, o *vault.Object) error {
+		if !o.CID(entry).Defined() { // few objects have "encoded"
+			return errNothing
+		}
 		cacheable(w, o)
 		h := w.Header()
 		h.Set("Vary", "Accept")

@@ -52,8 +52,8 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 	if err != nil {
 		return err
 	}
-	return m.Restore(ctx, w, func(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-		part, err := a.vault.Open(ctx, l.CID, l.Fragment)
+	return m.Restore(ctx, w, func(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
+		part, err := a.vault.OpenPart(ctx, l.CID, l.Fragment, encoded)
 		if err != nil {
 			return nil, openError("an attachment of the mail", err)
 		}

@@ -99,7 +99,8 @@ function entries(directory) {
   if (field(protobuf(field(node, 1)), 1) !== 1n) refuse('corrupt') // UnixFS: a directory
   const links = node.filter(f => f[0] === 2).map(f => protobuf(f[1]))
   const map = new Map(links.map(l => [field(l, 2).toString(), field(l, 1)]))
-  if (links.length !== 2 || !map.has('data') || !map.has('meta.jwe')) refuse('corrupt')
+  const known = map.has('encoded') ? 3 : 2
+  if (links.length !== known || !map.has('data') || !map.has('meta.jwe')) refuse('corrupt')
   for (const cid of map.values()) if (prefix(cid) !== rawPrefix) refuse('corrupt') // the vectors' files have one block
   return map
 }
@@ -150,7 +151,12 @@ async function open(v) {
   if (meta.expires !== null && Date.parse(v.now) >= Date.parse(meta.expires)) refuse('expired')
   const data = verified(store, files.get('data'))
   if (data.length !== meta.size) refuse('corrupt')
-  return { key, share, meta, attachment: decrypt(key, data) }
+  const encoded = () => {
+    const text = decrypt(hkdf(key, 'detach/v1 encoded'), verified(store, files.get('encoded'))), content = unquote(text)
+    if (content.length !== meta.size || sha256(content).toString('hex') !== meta.sha256) refuse('corrupt')
+    return text
+  }
+  return { key, share, meta, attachment: decrypt(key, data), encoded }
 }
 
 let failures = 0
@@ -174,13 +180,18 @@ async function outcome(name, expect, decode, compare) {
 
 async function checkObject(name) {
   const v = read(name)
+  let object
   await outcome(name, v.expect, () => open(v), o => {
+    object = o
     want(`${name}: key`, o.key.toString('hex'), v.key)
     want(`${name}: share`, o.share.toString('hex'), decodeMultibase58(v.share).toString('hex'))
     want(`${name}: meta`, JSON.stringify(o.meta), JSON.stringify(v.meta))
     want(`${name}: attachment`, o.attachment.toString('base64'), v.attachment)
     want(`${name}: sha256`, sha256(o.attachment).toString('hex'), o.meta.sha256)
   })
+  if (v.expect_encoded) {
+    await outcome(`${name}: encoded`, v.expect_encoded, () => object.encoded(), got => want(`${name}: encoded`, got.toString('base64'), v.encoded))
+  }
 }
 
 function checkKeystream({ key, streams }) {
@@ -233,17 +244,120 @@ function parseJSON(text) {
 
 const whole = (n, from) => { if (!Number.isInteger(n) || n < from) refuse('invalid') }
 
-function encode({ encoding, lines = [], tail = '' }, content, room) {
-  if (encoding === 'identity') {
-    if (lines.length || !['', '\n', '\r\n'].includes(tail)) refuse('invalid')
-    return Buffer.concat([content, Buffer.from(tail)])
+function encode({ encoding, lines = [], tail = '', rule, exceptions = [] }, content, encoded, room) {
+  if (encoding !== 'base64' && lines.length || encoding !== 'quoted-printable' && (rule || exceptions.length)) refuse('invalid')
+  if (lines.length > 65 || exceptions.length > 64) refuse('invalid')
+  switch (encoding) {
+    case 'identity':
+      if (!['', '\n', '\r\n'].includes(tail)) refuse('invalid')
+      return Buffer.concat([content, Buffer.from(tail)])
+    case 'base64':
+      return encodeBase64(lines, tail, content, room)
+    case 'quoted-printable':
+    case 'encoded':
+      if (!/^[= \t\r\n]*$/.test(tail)) refuse('invalid')
+      return Buffer.concat([encoding === 'encoded' ? encoded : encodeQuoted(rule ?? refuse('invalid'), exceptions, content), Buffer.from(tail)])
   }
-  if (encoding !== 'base64') refuse('invalid')
+  refuse('invalid')
+}
+
+// A quoted-printable rule, as section "The layout" tells it.
+function encodeQuoted({ lower, crlf, lf, escape = '', start = '', trail, soft = '', break: b }, exceptions, data) {
+  const { kind = '', limit = 0, last = 0, last_escape: lastEscape = 0, unit = '', late, eager, after_lf: afterLF } = b
+  if (!['', 'fill', 'word', 'column'].includes(kind) || !['', 'utf-8', 'php'].includes(unit) || !['', '\n', '\r\n'].includes(soft)) refuse('invalid')
+  if ((kind === '') !== (limit === 0) || !(limit >= 0 && limit <= 200) || kind !== '' && soft === '') refuse('invalid')
+  for (const set of [escape, start]) if (!/^[\t -<>-~]*$/.test(set) || [...set].sort().join('') !== set) refuse('invalid')
+  exceptions.forEach(({ at, soft: s }, i) => { if (i > 0 && at <= exceptions[i - 1].at || s && soft === '') refuse('invalid') })
+
+  const space = 0x20, tab = 9, CR = 13, LF = 10
+  const isBlank = c => c === space || c === tab
+  let at = 0, column = 0, out = [], before = {}
+  const viewEnd = () => Math.min(data.length, at + 256)
+  const lineEnd = i => crlf && i + 1 < viewEnd() && data[i] === CR && data[i + 1] === LF ? 2 : lf && i < viewEnd() && data[i] === LF ? 1 : 0
+  const ends = i => i === data.length || i < viewEnd() && lineEnd(i) > 0
+  const isEscaped = (i, column) => {
+    const c = data[i]
+    if (lineEnd(i)) return false
+    if (c === 0x3d || c < space && c !== tab || c >= 0x7f) return true
+    if (isBlank(c)) {
+      let end = i + 1
+      while (end < viewEnd() && end - i < 16 && isBlank(data[end])) end++
+      if (ends(end) && (end === i + 1 || trail)) return true
+    }
+    if (column === 0 && !(c === 0x46 && data.subarray(i, Math.min(i + 5, viewEnd())).toString() !== 'From ')) return start.includes(String.fromCharCode(c))
+    return escape.includes(String.fromCharCode(c))
+  }
+  const word = () => {
+    let width = 0
+    for (let i = at; width <= limit; i++) {
+      if (ends(i)) return [width, true]
+      if (i === viewEnd()) break
+      width += isEscaped(i, 1) ? 3 : 1
+      if (data[i] === space) break
+    }
+    return [width, false]
+  }
+  const fills = () => {
+    const c = data[at], escaped = isEscaped(at, column), ending = ends(at + 1)
+    let width = 1, most = limit
+    if (escaped && !(late && ending && isBlank(c))) {
+      width = 3
+      if (unit && c >= 0x80) width = c < 0xe0 ? 6 : c < 0xf0 ? 9 : 12
+      if (unit === 'utf-8' && c >= 0x80 && c < 0xc0 || unit === 'php' && c >= 0xf5) width = 0
+      if (ending) most += lastEscape
+    } else if (ending) most += last
+    return column + width > most
+  }
+  const isBroken = () => {
+    if (column === 0 || kind === '') return false
+    if (lineEnd(at)) return Boolean(eager) && column >= limit
+    if (before.escaped && before.c === LF && afterLF) return true
+    if (kind === 'column') return column >= limit
+    if (kind === 'word' && !before.escaped && before.c === space && data[at] !== space) {
+      const [width, ending] = word()
+      if (width <= limit) return column + width - (ending ? last : 0) > limit
+    }
+    return fills()
+  }
+  exceptions = [...exceptions]
+  while (at < data.length) {
+    const c = data[at]
+    let broken = isBroken(), escaped = isEscaped(at, broken ? 0 : column), length = 1
+    if (exceptions[0]?.at === at) ({ soft: broken = false, escaped = false } = exceptions.shift())
+    if (broken) {
+      out.push('=', soft)
+      column = 0
+    }
+    if (escaped) {
+      const digits = c.toString(16).padStart(2, '0')
+      out.push('=', lower ? digits : digits.toUpperCase())
+      column += 3
+    } else {
+      if (c === CR && data[at + 1] === LF) length = 2
+      out.push(data.subarray(at, at + length).toString('latin1'))
+      column = length === 2 || c === LF ? 0 : column + 1
+    }
+    before = { c, escaped }
+    at += length
+  }
+  if (exceptions.length) refuse('invalid')
+  return Buffer.from(out.join(''), 'latin1')
+}
+
+// unquote decodes quoted-printable about which all programs agree (section "Object").
+function unquote(text) {
+  let s = text.toString('latin1')
+  if (/=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n)|[^\t\n\r -~]|\r(?!\n)/.test(s) || /(^|[^= \t])[ \t]+(\r?\n|$)/.test(s)) refuse('corrupt')
+  s = s.replace(/=[ \t]*\r?\n/g, '').replace(/=([0-9A-Fa-f]{2})/g, (_, digits) => String.fromCharCode(parseInt(digits, 16)))
+  return Buffer.from(s, 'latin1')
+}
+
+function encodeBase64(lines, tail, content, room) {
   let text = content.toString('base64') + tail, out = ''
   for (const { len, end, count } of lines) {
     whole(len, 0)
     whole(count, 1)
-    if (!/^[ \t\r\n]{0,256}$/.test(end) || len === 0 && end === '') refuse('invalid')
+    if (!/^[ \t\r\n]{0,64}$/.test(end) || len === 0 && end === '') refuse('invalid')
     for (let i = 0; i < count; i++) {
       if (text.length < len || out.length > room) refuse('invalid')
       out += text.slice(0, len) + end
@@ -255,13 +369,24 @@ function encode({ encoding, lines = [], tail = '' }, content, room) {
 }
 
 function restore(skeleton, attachments) {
-  const newline = skeleton.indexOf(10)
-  const head = parseJSON(skeleton.subarray(0, newline < 0 ? 0 : newline).toString())
-  if (head.version !== 1) refuse('invalid')
-  whole(head.size, 0)
-  const rest = skeleton.subarray(newline + 1), pieces = [], seen = new Set()
-  let at = 0
-  for (const { offset, link, layout } of head.cuts) {
+  let at = 0, runs = 0
+  const line = () => {
+    const end = skeleton.indexOf(10, at)
+    if (end < 0 || end - at >= 65536) refuse('invalid')
+    const text = skeleton.subarray(at, end).toString()
+    at = end + 1
+    return text
+  }
+  const first = line(), head = parseJSON(first)
+  if (!/^\{"version":1,"size":[0-9]+,/.test(first) || first.match(/"size"/g).length > 1) refuse('invalid')
+  const pieces = [], seen = new Set()
+  for (let cut = true; cut;) {
+    const { length, cut: next } = parseJSON(line())
+    whole(length, 0)
+    if (at + length > skeleton.length) refuse('invalid')
+    pieces.push(skeleton.subarray(at, at += length))
+    if (!(cut = next)) break
+    const { link, layout } = next
     let id
     try {
       id = link.slice(link.lastIndexOf('/') + 1).split('#')[0]
@@ -269,14 +394,13 @@ function restore(skeleton, attachments) {
     } catch {
       refuse('invalid')
     }
-    whole(offset, at)
-    if (offset > rest.length || seen.has(id)) refuse('invalid')
-    seen.add(id)
-    pieces.push(rest.subarray(at, offset), encode(layout, Buffer.from(attachments[id], 'base64'), head.size))
-    at = offset
+    runs += (layout.lines?.length ?? 0) + (layout.exceptions?.length ?? 0)
+    if (seen.has(id) || seen.add(id).size > 16384 || runs > 4096) refuse('invalid')
+    const bytes = name => Buffer.from(attachments[name] ?? '', 'base64')
+    pieces.push(encode(layout, bytes(id), bytes(id + '/encoded'), head.size))
   }
-  const message = Buffer.concat([...pieces, rest.subarray(at)])
-  if (message.length !== head.size || crc32c(message) !== head.crc32c) refuse('invalid')
+  const message = Buffer.concat(pieces)
+  if (at !== skeleton.length || message.length !== head.size || crc32c(message) !== head.crc32c) refuse('invalid')
   return message
 }
 

@@ -42,16 +42,50 @@ func (o *Object) Original(ctx context.Context) (*Assembly, error) {
 	}
 	return &Assembly{
 		Size:  m.Size(),
-		write: func(w io.Writer) error { return m.Restore(ctx, w, o.part) },
+		write: func(w io.Writer) error { return m.Restore(ctx, w, o.original) },
 		close: stored.Close,
 	}, nil
 }
+
+// original opens an attachment of a message, or its encoded form. That is not resumed after a broken
+// connection: it is short.
+func (o *Object) original(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
+	if !encoded {
+		return o.part(ctx, l)
+	}
+	if l.Base != o.Link.Base {
+		return nil, errElsewhere
+	}
+	part, err := o.client.Open(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	r, err := part.encoded(ctx)
+	if err != nil {
+		part.Close()
+		return nil, err
+	}
+	return encodedPart{r, part}, nil
+}
+
+// encodedPart closes an attachment with its encoded form.
+type encodedPart struct {
+	io.ReadCloser
+	part *Object
+}
+
+func (p encodedPart) Close() error {
+	defer p.part.Close()
+	return p.ReadCloser.Close()
+}
+
+var errElsewhere = errors.New("the message names a file at another gateway than its own")
 
 // part opens an attachment of a message, or a file of a file list. It refuses a link to another
 // gateway than the message's: a sender must not lead the client elsewhere.
 func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 	if l.Base != o.Link.Base {
-		return nil, errors.New("the message names a file at another gateway than its own")
+		return nil, errElsewhere
 	}
 	in, pipe := io.Pipe()
 	go func() {

@@ -153,6 +153,22 @@ func (o *Object) file(ctx context.Context, from int64) (*object.File, error) {
 	return f, nil
 }
 
+// encoded opens the attachment as it was encoded in its mail.
+func (o *Object) encoded(ctx context.Context) (io.ReadCloser, error) {
+	if o.client.Store == nil {
+		car, err := o.gateway.car(ctx, o.Link.CID, object.Encoded, 0)
+		if err != nil {
+			return nil, err
+		}
+		return o.opened.OpenEncodedCAR(ctx, car)
+	}
+	blocks, err := o.stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return o.opened.OpenEncoded(ctx, blocks)
+}
+
 func (o *Object) stored(ctx context.Context) (ipfs.Blocks, error) {
 	blocks, err := o.client.Store.Open(ctx, o.Link.CID)
 	if errors.Is(err, ipfs.ErrNotFound) {

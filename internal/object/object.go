@@ -30,8 +30,9 @@ import (
 
 // The entries of an object.
 const (
-	Data = "data"
-	Meta = "meta.jwe"
+	Data    = "data"
+	Encoded = "encoded" // rare: see Opened.OpenEncoded
+	Meta    = "meta.jwe"
 )
 
 // ErrExpired means that the object is past the end that its metadata or its epoch gives it.
@@ -41,7 +42,7 @@ var ErrExpired = errors.New("attachment has expired")
 type Sealed struct {
 	Root    cid.Cid
 	Meta    []byte             // meta.jwe, as it is stored
-	Entries map[string]cid.Cid // exactly Data and Meta
+	Entries map[string]cid.Cid // Data, Meta and perhaps Encoded
 	kid     string
 }
 
@@ -52,8 +53,12 @@ func Read(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (*Sealed, error
 	if err != nil {
 		return nil, fmt.Errorf("open object: %w", err)
 	}
-	if !entries[Data].Defined() || !entries[Meta].Defined() || len(entries) != 2 {
-		return nil, fmt.Errorf("%w: the object is not a directory of data and meta.jwe", ipfs.ErrCorrupt)
+	known := 2
+	if entries[Encoded].Defined() {
+		known++
+	}
+	if !entries[Data].Defined() || !entries[Meta].Defined() || len(entries) != known {
+		return nil, fmt.Errorf("%w: the object is not a directory of data, meta.jwe and perhaps encoded", ipfs.ErrCorrupt)
 	}
 	jwe, err := readMeta(ctx, blocks, entries[Meta])
 	if err != nil {
@@ -136,14 +141,9 @@ func (o *Opened) Open(ctx context.Context, blocks ipfs.Blocks) (_ *File, err err
 // /ipfs/CID/data?format=car&entity-bytes=OFFSET:* arrives. The file can only be read forward. Its
 // Close closes car; if OpenCAR fails, car is closed.
 func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (*File, error) {
-	_, blocks, err := ipfs.ReadCAR(car)
+	arriving, err := o.arrive(ctx, car)
 	if err != nil {
-		return nil, errors.Join(err, car.Close())
-	}
-	arriving := arriving{blocks, car}
-	// The CAR begins with the directory, which has to be read although it is known already.
-	if _, err := ipfs.OpenDirectory(ctx, arriving, o.sealed.Root); err != nil {
-		return nil, errors.Join(err, car.Close())
+		return nil, err
 	}
 	f, err := o.Open(ctx, arriving)
 	if err != nil {
@@ -153,6 +153,19 @@ func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// arrive reads the beginning of a CAR: the directory, although it is known already. If it fails, car
+// is closed.
+func (o *Opened) arrive(ctx context.Context, car io.ReadCloser) (ipfs.Blocks, error) {
+	_, blocks, err := ipfs.ReadCAR(car)
+	if err != nil {
+		return nil, errors.Join(err, car.Close())
+	}
+	if _, err := ipfs.OpenDirectory(ctx, blocks, o.sealed.Root); err != nil {
+		return nil, errors.Join(err, car.Close())
+	}
+	return arriving{blocks, car}, nil
 }
 
 // arriving is a CAR's blocks, which are closed with the answer that they arrive in.

@@ -28,12 +28,13 @@ func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter
 	if w.cuts.full() || !w.memory.Take(cutMemory) {
 		return w.keepPart()
 	}
-	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0}
-	defer func() {
-		if !removed {
-			err = errors.Join(err, a.decoder.Close())
-		}
-	}()
+	if n := transfer.Memory(v.encoding); w.memory.Take(n) {
+		defer w.memory.Give(n)
+	} else {
+		return w.keepPart()
+	}
+	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0, restore: w.policy.Restore}
+	defer func() { err = errors.Join(err, a.decoder.Close()) }()
 	mark := w.spool.Size()
 	enough := max(w.policy.MinSize, 1)
 	for !a.done && a.size < enough {
@@ -75,7 +76,7 @@ func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off in
 	if mediaType == skeleton.Type || mediaType == filelist.Type {
 		mediaType = "application/octet-stream" // attachments must not have the types of Detach's own objects
 	}
-	l, err := w.detacher.Detach(ctx, v.name, mediaType, a)
+	l, err := w.detacher.DetachEncoded(ctx, v.name, mediaType, a, a.encodedForm)
 	switch {
 	case a.err != nil:
 		return cut{}, a.err
@@ -90,18 +91,27 @@ func (w *walk) store(ctx context.Context, v verdict, a *attachmentReader, off in
 // putBack undoes store for a part that proved damaged while it was being stored: it reads the
 // stored bytes back, encodes them in their layout, and writes them to the spool.
 func (w *walk) putBack(ctx context.Context, c cut, a *attachmentReader) error {
-	r, err := w.detacher.Open(ctx, c.link)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(c.layout.Encode(w.spool, r), r.Close()); err != nil {
+	if c.layout.Encoding == transfer.Encoded {
+		if err := c.layout.Encode(w.spool, a.decoder.Encoded()); err != nil {
+			return err
+		}
+	} else if err := w.encodeStored(ctx, c); err != nil {
 		return err
 	}
 	if err := w.detacher.Drop(ctx, c.link); err != nil {
 		return err
 	}
-	_, err = w.spool.Write(a.rest)
+	_, err := w.spool.Write(a.rest)
 	return err
+}
+
+// encodeStored reads an attachment back, and writes it to the spool in its layout.
+func (w *walk) encodeStored(ctx context.Context, c cut) error {
+	r, err := w.detacher.Open(ctx, c.link)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.layout.Encode(w.spool, r), r.Close())
 }
 
 // keepRest keeps the bytes of the part that are not read yet.
@@ -118,6 +128,7 @@ type attachmentReader struct {
 	scan      *scanner
 	decoder   transfer.Decoder
 	isMessage bool      // the part is the message itself: it ends where the message ends
+	restore   bool      // the message may be restored from its attachments
 	encoded   hash.Hash // checksum of the body as received; nil while the spool has the body
 
 	decoded   []byte // decoded, but not returned by Read yet
@@ -148,6 +159,15 @@ func (a *attachmentReader) Read(p []byte) (int, error) {
 	a.sum = crc32.Update(a.sum, crc32.IEEETable, p[:n])
 	a.decoded = a.decoded[n:]
 	return n, nil
+}
+
+// encodedForm returns the encoded bytes of the attachment that was read, if they must be stored to
+// restore the message, and nil if a rule writes them again.
+func (a *attachmentReader) encodedForm() io.Reader {
+	if !a.whole || !a.restore || a.decoder.Layout().Encoding != transfer.Encoded {
+		return nil
+	}
+	return a.decoder.Encoded()
 }
 
 // step decodes the next chunk and returns it as received.

@@ -83,7 +83,7 @@ func restore(t *testing.T, rewritten []byte, d *memoryStore) []byte {
 	var out bytes.Buffer
 	s, err := skeleton.Open(r)
 	must.Succeed(t, err)
-	must.Succeed(t, s.Restore(context.Background(), &out, d.Open))
+	must.Succeed(t, s.Restore(context.Background(), &out, d.part))
 	return out.Bytes()
 }
 

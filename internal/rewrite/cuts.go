@@ -32,19 +32,19 @@ type cuts struct {
 	header *header  // of the message; the spool begins with it
 	omit   []string // see Policy.RestoreOmit
 	list   []cut
-	runs   int         // of lines, in the layouts
+	runs   int         // of lines, and exceptions, in the layouts
 	sum    hash.Hash32 // checksum of the original so far: the cuts, and the spool up to summed
 	summed int64
 }
 
 // full reports whether one more cut might exceed the limits of a skeleton.
 func (c *cuts) full() bool {
-	return c.runs > skeleton.MaxRuns-transfer.MaxRuns-1 || len(c.list) == skeleton.MaxCuts
+	return c.runs > skeleton.MaxRuns-max(transfer.MaxRuns+1, transfer.MaxExceptions) || len(c.list) == skeleton.MaxCuts
 }
 
 func (c *cuts) add(one cut) {
 	c.list = append(c.list, one)
-	c.runs += len(one.layout.Lines)
+	c.runs += one.layout.Size()
 }
 
 // sumUp extends the checksum to the end of the spool. Its first call is for the first attachment to
@@ -61,29 +61,24 @@ func (c *cuts) sumUp(s *spool.Spool) error {
 
 // skeleton returns the skeleton of a message that was received with size bytes.
 func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
-	var head skeleton.Head
-	header := c.header.without(c.omit)
-	mail := []io.Reader{bytes.NewReader(header)}
-	pos := int64(len(c.header.raw))
-	shift := int64(len(header)) - pos
-	size += shift
-	for _, one := range c.list {
-		mail = append(mail, s.Section(pos, one.off))
-		pos = one.off
-		if raw := one.layout.Raw; raw != nil {
-			// No rule can repeat this encoding, so the skeleton has the encoded body.
-			mail = append(mail, raw.Section(0, raw.Size()))
-			shift += raw.Size()
-			continue
-		}
-		head.Cuts = append(head.Cuts, skeleton.Cut{Offset: one.off + shift, Link: one.link.URL(), Layout: one.layout})
-	}
-	mail = append(mail, s.Section(pos, s.Size()))
 	if err := c.sumUp(s); err != nil {
 		return nil, err
 	}
-	line, err := head.Line(size, c.sum)
-	return io.MultiReader(bytes.NewReader(line), io.MultiReader(mail...)), err
+	header := c.header.without(c.omit)
+	i, pos := 0, int64(len(c.header.raw))
+	size += int64(len(header)) - pos
+	next := func() skeleton.Piece {
+		end := s.Size()
+		var cut *skeleton.Cut
+		if i < len(c.list) {
+			one := &c.list[i]
+			end, cut = one.off, &skeleton.Cut{Link: one.link.URL(), Layout: one.layout}
+		}
+		p := skeleton.Piece{Length: int64(len(header)) + end - pos, Text: io.MultiReader(bytes.NewReader(header), s.Section(pos, end)), Cut: cut}
+		i, pos, header = i+1, end, nil
+		return p
+	}
+	return skeleton.NewReader(size, c.sum, next), nil
 }
 
 // fileList returns the mail's file list, or nil: mails with one file, or with more files than a
@@ -101,14 +96,4 @@ func (c *cuts) fileList() ([]byte, error) {
 		return nil, nil // the names take a megabyte; each file still has its own link
 	}
 	return list, err
-}
-
-// close gives back the memory and the files of the layouts.
-func (c *cuts) close() (err error) {
-	for _, one := range c.list {
-		if one.layout.Raw != nil {
-			err = errors.Join(err, one.layout.Raw.Close())
-		}
-	}
-	return err
 }

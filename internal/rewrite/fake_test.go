@@ -140,6 +140,7 @@ type memoryStore struct {
 type file struct {
 	name, mediaType string
 	content         []byte
+	encoded         []byte
 }
 
 func newMemory() *memoryStore { return &memoryStore{files: map[string]file{}} }
@@ -156,9 +157,32 @@ func (m *memoryStore) Detach(_ context.Context, name, mediaType string, r io.Rea
 	for again := byte('#'); m.has(l); again++ { // like a real Detacher, it stores equal attachments as separate objects
 		l = fakeLink(append([]byte(name), append(content[:len(content):len(content)], again)...))
 	}
-	m.files[l.URL()] = file{name, mediaType, content}
+	m.files[l.URL()] = file{name, mediaType, content, nil}
 	m.order = append(m.order, l)
 	return l, nil
+}
+
+func (m *memoryStore) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, encoded func() io.Reader) (link.Link, error) {
+	l, err := m.Detach(ctx, name, mediaType, r)
+	if err != nil {
+		return l, err
+	}
+	f := m.files[l.URL()]
+	if e := encoded(); e != nil {
+		if f.encoded, err = io.ReadAll(e); err != nil {
+			return l, err
+		}
+	}
+	m.files[l.URL()] = f
+	return l, nil
+}
+
+// part opens an attachment, or its encoded form.
+func (m *memoryStore) part(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
+	if f, ok := m.files[l.URL()]; ok && encoded {
+		return io.NopCloser(bytes.NewReader(f.encoded)), nil
+	}
+	return m.Open(ctx, l)
 }
 
 func (m *memoryStore) has(l link.Link) bool { _, ok := m.files[l.URL()]; return ok }

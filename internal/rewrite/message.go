@@ -19,6 +19,10 @@ type Detacher interface {
 	// Detach reads the attachment to its end and returns once it is stored. If r fails, Detach
 	// keeps nothing stored and returns the error of r, wrapped.
 	Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error)
+	// DetachEncoded is Detach for an attachment whose encoded form is stored with it, if no rule
+	// writes that again. It calls encoded once, after it has read r to its end. If encoded returns
+	// nil, nothing more is stored.
+	DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, encoded func() io.Reader) (link.Link, error)
 	// Open reads a stored attachment.
 	Open(ctx context.Context, l link.Link) (io.ReadCloser, error)
 	// Drop deletes a stored attachment that proved damaged and goes back into the mail.

@@ -242,5 +242,5 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 func (w *walk) close() error {
 	w.scan.close()
 	w.memory.Close()
-	return errors.Join(w.spool.Close(), w.cuts.close())
+	return w.spool.Close()
 }

@@ -40,6 +40,10 @@ func (s *sink) Detach(_ context.Context, _, _ string, r io.Reader) (link.Link, e
 	return s.link, err
 }
 
+func (s *sink) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, _ func() io.Reader) (link.Link, error) {
+	return s.Detach(ctx, name, mediaType, r)
+}
+
 // gauge is a reader that records the largest heap during its reads.
 type gauge struct {
 	io.Reader

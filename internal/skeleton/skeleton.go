@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,7 @@ import (
 	"hash/crc32"
 	"io"
 	"strconv"
-
-	"github.com/ipfs/go-cid"
+	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
@@ -24,16 +24,20 @@ const (
 	// Name is the file name of the restored message.
 	Name = "original.eml"
 
-	version = 1
-	// MaxRuns bounds the runs in the layouts of one message and, together with transfer.MaxLineEnd,
-	// the size of its head. Real encoders need two for an attachment.
-	MaxRuns = 1 << 16
-	// maxHead bounds the JSON. MaxRuns runs with the longest line ends, all escaped, fit.
-	maxHead = 64 << 20
+	// MaxRuns bounds the runs and the exceptions in the layouts of one message. Real encoders need
+	// two for an attachment.
+	MaxRuns = 1 << 12
 	// MaxCuts is more than the number of parts that rewriting looks at.
 	MaxCuts = 1 << 14
-	// maxValues bounds the values in the JSON, and therefore their memory once unpacked.
-	maxValues = 4*MaxRuns + 8*MaxCuts
+
+	// Memory is how many bytes restoring a message takes at most: its line buffer, one cut, and which
+	// objects it had.
+	Memory = 512 << 10
+
+	// maxLine bounds one line of JSON. The longest layout fits twice.
+	maxLine = 64 << 10
+	// maxValues bounds the values in one line, and therefore their memory once unpacked.
+	maxValues = 4*(transfer.MaxRuns+transfer.MaxExceptions) + 64
 	// maxSize is larger than any mail, and small enough for sums not to overflow.
 	maxSize = 1 << 40
 )
@@ -41,47 +45,69 @@ const (
 // ErrInvalid means that the input is not a skeleton, or does not fit its attachments.
 var ErrInvalid = errors.New("not a valid skeleton")
 
-// A Head is the first line of a skeleton.
-type Head struct {
-	Version int   `json:"version"`
-	Size    int64 `json:"size"` // bytes of the message
-	// CRC32C of the message, in hexadecimal. CIDs and metadata authenticate every byte that goes
-	// into the message; the checksum finds mistakes in assembling them. SHA-256 would cost a third
-	// of the throughput.
-	CRC32C string `json:"crc32c"`
-	Cuts   []Cut  `json:"cuts"`
+// A Piece is some text of the message, and the attachment that follows it.
+type Piece struct {
+	Length int64 `json:"length"`        // bytes of the text
+	Cut    *Cut  `json:"cut,omitempty"` // nil: the message ends
+
+	Text io.Reader `json:"-"`
 }
 
-// A Cut says which attachment belongs at an offset of the bytes after the head, and its layout.
+// A Cut says which attachment belongs at a place of the message, and its layout.
 type Cut struct {
-	Offset int64           `json:"offset"`
 	Link   string          `json:"link"`
 	Layout transfer.Layout `json:"layout"`
 
 	link link.Link
 }
 
-// NewSum returns the checksum of a Head.
+// NewSum returns the checksum of a message. CIDs and metadata authenticate every byte that goes into
+// the message; the checksum finds mistakes in assembling them. SHA-256 would cost a third of the
+// throughput.
 func NewSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
 
-// Line returns the head in its stored form, for a message of size bytes with this checksum.
-func (h Head) Line(size int64, sum hash.Hash32) ([]byte, error) {
-	h.Version, h.Size, h.CRC32C = version, size, fmt.Sprintf("%08x", sum.Sum32())
-	if h.Cuts == nil {
-		h.Cuts = []Cut{}
+// NewReader returns the skeleton of a message of size bytes with this checksum. next returns the
+// pieces of the message in order, each when the one before has been read. The last has no cut.
+func NewReader(size int64, sum hash.Hash32, next func() Piece) io.Reader {
+	head := fmt.Sprintf("%s%d,\"crc32c\":\"%08x\"}\n", beginning, size, sum.Sum32())
+	return &encoder{piece: strings.NewReader(head), next: next}
+}
+
+type encoder struct {
+	piece io.Reader
+	next  func() Piece // nil: piece is the last
+}
+
+func (e *encoder) Read(b []byte) (int, error) {
+	for {
+		n, err := e.piece.Read(b)
+		if err != io.EOF || e.next == nil {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil
+		}
+		p := e.next()
+		line, err := json.Marshal(p)
+		if err != nil {
+			return 0, err
+		}
+		e.piece = io.MultiReader(bytes.NewReader(append(line, '\n')), p.Text)
+		if p.Cut == nil {
+			e.next = nil
+		}
 	}
-	line, err := json.Marshal(h)
-	return append(line, '\n'), err
 }
 
-// A Message is a skeleton whose head was read. Its message can be restored.
+// A Message is a skeleton whose first line was read. Its message can be restored.
 type Message struct {
-	head Head
-	rest *bufio.Reader // the message without its attachments
+	size int64
+	sum  string // CRC-32C of the message, in hexadecimal
+	rest *bufio.Reader
 }
 
-// Opener opens an attachment. Restore returns its errors, wrapped.
-type Opener func(context.Context, link.Link) (io.ReadCloser, error)
+// Opener opens an attachment, or its encoded bytes. Restore returns its errors, wrapped.
+type Opener func(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error)
 
 // beginning is how every skeleton begins. After it come the digits of the size and a comma.
 const beginning = `{"version":1,"size":`
@@ -110,47 +136,112 @@ func parseSize(head []byte) (int64, error) {
 	return size, nil
 }
 
-// Open reads the head of a skeleton.
+// Open reads the first line of a skeleton.
 func Open(r io.Reader) (*Message, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	line, err := readLine(br)
+	m := &Message{rest: bufio.NewReaderSize(r, maxLine)}
+	line, err := readLine(m.rest)
 	if err != nil {
 		return nil, fmt.Errorf("read skeleton: %w", err)
 	}
-	if _, err := parseSize(line); err != nil {
+	if m.size, err = parseSize(line); err != nil {
 		return nil, err
 	}
-	m := &Message{rest: br}
-	if err := m.head.parse(line); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	var head struct {
+		Size   int64  `json:"size"`
+		CRC32C string `json:"crc32c"`
 	}
+	if err := unmarshal(line, &head); err != nil || head.Size != m.size {
+		return nil, fmt.Errorf("%w: malformed first line", ErrInvalid)
+	}
+	m.sum = head.CRC32C
 	return m, nil
 }
 
 // Size returns the number of bytes of the message.
-func (m *Message) Size() int64 { return m.head.Size }
+func (m *Message) Size() int64 { return m.size }
 
-// Restore writes the message to w. It must be called at most once. If it returns an error, the
-// caller must discard the bytes written so far.
+// Restore writes the message to w, and holds one cut at a time. It must be called at most once. If
+// it returns an error, the caller must discard the bytes written so far.
 func (m *Message) Restore(ctx context.Context, w io.Writer, open Opener) error {
-	out := &checkedWriter{w: w, left: m.head.Size, sum: NewSum()}
-	pos := int64(0)
-	for i := range m.head.Cuts {
-		c := &m.head.Cuts[i]
-		if err := copyN(out, m.rest, c.Offset-pos); err != nil {
+	out := &checkedWriter{w: w, left: m.size, sum: NewSum()}
+	limits := limits{cuts: map[uint64]bool{}}
+	for {
+		p, err := m.piece(&limits)
+		if err != nil {
+			return err
+		}
+		if _, err := io.CopyN(out, m.rest, p.Length); err == io.EOF {
+			return fmt.Errorf("%w: shorter than its pieces", ErrInvalid)
+		} else if err != nil {
 			return fmt.Errorf("read skeleton: %w", err)
 		}
-		pos = c.Offset
-		if err := c.restore(ctx, out, open); err != nil {
+		if p.Cut == nil {
+			break
+		}
+		if err := p.Cut.restore(ctx, out, open); err != nil {
 			return fmt.Errorf("restore attachment: %w", err)
 		}
 	}
-	if _, err := io.Copy(out, m.rest); err != nil {
+	if _, err := m.rest.ReadByte(); err == nil {
+		return fmt.Errorf("%w: longer than its pieces", ErrInvalid)
+	} else if err != io.EOF {
 		return fmt.Errorf("read skeleton: %w", err)
 	}
-	if out.left != 0 || fmt.Sprintf("%08x", out.sum.Sum32()) != m.head.CRC32C {
+	if out.left != 0 || fmt.Sprintf("%08x", out.sum.Sum32()) != m.sum {
 		return fmt.Errorf("%w: the restored message is not the one that was received", ErrInvalid)
 	}
+	return nil
+}
+
+// piece reads the line of the next piece.
+func (m *Message) piece(limits *limits) (p Piece, err error) {
+	line, err := readLine(m.rest)
+	if err != nil {
+		return p, fmt.Errorf("read skeleton: %w", err)
+	}
+	if err := unmarshal(line, &p); err != nil {
+		return p, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if p.Length < 0 || p.Length > m.size {
+		return p, fmt.Errorf("%w: a length is out of range", ErrInvalid)
+	}
+	if p.Cut == nil {
+		return p, nil
+	}
+	if err = p.Cut.check(); err == nil {
+		err = limits.take(p.Cut)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return p, err
+}
+
+func (c *Cut) check() (err error) {
+	if c.link, err = link.Parse(c.Link); err != nil {
+		return fmt.Errorf("link of an attachment: %w", err)
+	}
+	if c.link.All {
+		return errors.New("the link of an attachment is a link to all files")
+	}
+	return c.Layout.Check()
+}
+
+// limits counts what the cuts of a message have together.
+type limits struct {
+	cuts map[uint64]bool // the last bytes of their hashes: a CID is five times as long
+	runs int
+}
+
+// take counts a cut. Each attachment is a separate object: a small skeleton that repeats a large
+// object would make a huge message.
+func (l *limits) take(c *Cut) error {
+	hash := c.link.CID.Bytes()
+	object := binary.BigEndian.Uint64(hash[len(hash)-8:])
+	if l.runs += c.Layout.Size(); l.runs > MaxRuns || len(l.cuts) == MaxCuts || l.cuts[object] {
+		return errors.New("too many attachments or lines, or an attachment twice")
+	}
+	l.cuts[object] = true
 	return nil
 }
 
@@ -158,7 +249,7 @@ func (c *Cut) restore(ctx context.Context, w io.Writer, open Opener) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, err := open(ctx, c.link)
+	r, err := open(ctx, c.link, c.Layout.Encoding == transfer.Encoded)
 	if err != nil {
 		return err
 	}
@@ -169,56 +260,14 @@ func (c *Cut) restore(ctx context.Context, w io.Writer, open Opener) error {
 	return err
 }
 
-func copyN(w io.Writer, r io.Reader, n int64) error {
-	_, err := io.CopyN(w, r, n)
-	if err == io.EOF {
-		return fmt.Errorf("%w: shorter than its offsets", ErrInvalid)
-	}
-	return err
-}
-
-// parse reads and checks the JSON. It counts the values before it unpacks them, because two bytes
-// of JSON can become forty.
-func (h *Head) parse(line []byte) error {
+// unmarshal unpacks one line. It counts the values first, because two bytes of JSON can become
+// forty.
+func unmarshal(line []byte, v any) error {
 	if bytes.Count(line, []byte(",")) > maxValues {
-		return errors.New("its head has too many values")
+		return errors.New("a line has too many values")
 	}
-	if err := json.Unmarshal(line, h); err != nil {
-		return errors.New("its head is not valid JSON") // without err, which may quote a link
-	}
-	switch {
-	case h.Version != version:
-		return fmt.Errorf("it has version %d, and only version %d is known", h.Version, version)
-	case h.Size < 0 || h.Size > maxSize:
-		return errors.New("its size is out of range")
-	case len(h.Cuts) > MaxCuts:
-		return errors.New("it has too many attachments")
-	}
-	return h.checkCuts()
-}
-
-func (h *Head) checkCuts() error {
-	pos, runs := int64(0), 0
-	seen := make(map[cid.Cid]bool, len(h.Cuts))
-	for i := range h.Cuts {
-		c := &h.Cuts[i]
-		var err error
-		if c.link, err = link.Parse(c.Link); err != nil {
-			return fmt.Errorf("link of an attachment: %w", err)
-		}
-		if c.link.All {
-			return errors.New("the link of an attachment is a link to all files")
-		}
-		if err := c.Layout.Check(); err != nil {
-			return err
-		}
-		runs += len(c.Layout.Lines)
-		// Each attachment is a separate object. A small skeleton that repeats a large object would
-		// make a huge message.
-		if seen[c.link.CID] || c.Offset < pos || c.Offset > h.Size || runs > MaxRuns {
-			return errors.New("an attachment is repeated, out of order or out of range")
-		}
-		pos, seen[c.link.CID] = c.Offset, true
+	if err := json.Unmarshal(line, v); err != nil {
+		return errors.New("a line is not valid JSON") // without err, which may quote a link
 	}
 	return nil
 }
@@ -240,17 +289,14 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// readLine returns the next line, which is valid until the next read.
 func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for len(line) <= maxHead {
-		piece, err := r.ReadSlice('\n')
-		line = append(line, piece...)
-		if err == io.EOF {
-			return nil, fmt.Errorf("%w: no head", ErrInvalid)
-		}
-		if err != bufio.ErrBufferFull {
-			return line, err
-		}
+	line, err := r.ReadSlice('\n')
+	switch err {
+	case io.EOF:
+		return nil, fmt.Errorf("%w: it ends within a line", ErrInvalid)
+	case bufio.ErrBufferFull:
+		return nil, fmt.Errorf("%w: a line is too long", ErrInvalid)
 	}
-	return nil, fmt.Errorf("%w: its head is too long", ErrInvalid)
+	return line, err
 }

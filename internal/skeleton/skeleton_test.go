@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -54,32 +55,49 @@ const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary
 var received = "Return-Path: <ann@example.org>\r\nBCC :\r\n carl@example.org,\r\n\tdora@example.org\r\n" +
 	strings.Replace(message, "Content-Type", "Content-Length: 17\r\nresent-bcc: eve@example.org\r\nContent-Type", 1)
 
-// good returns the head of message's skeleton, the rest of it, and the attachments by CID.
-func good() (Head, string, map[string][]byte) {
+// good returns the skeleton of message, and the attachments by CID.
+func good(t testing.TB) (string, map[string][]byte) {
+	t.Helper()
 	one, two := testLink(1), testLink(2)
-	first := strings.Index(message, "SGVs")
-	second := strings.Index(message, "bytes as")
-	firstEnd, secondEnd := strings.Index(message, "\r\n--b\r\nContent-Type: application"), strings.Index(message, "--b--")
-	rest := message[:first] + message[firstEnd:second] + message[secondEnd:]
-	h := Head{Cuts: []Cut{
-		{Offset: int64(first), Link: one.URL(), Layout: transfer.Layout{Encoding: transfer.Base64, Lines: []transfer.Run{{Len: 12, End: " \r\n", Count: 1}, {Len: 12, End: "\r\n", Count: 1}}}},
-		{Offset: int64(first + second - firstEnd), Link: two.URL(), Layout: transfer.Layout{Encoding: transfer.Identity, Tail: "\r\n"}},
-	}}
-	return h, rest, map[string][]byte{one.CID.String(): []byte("Hello, Detach!\r\n"), two.CID.String(): []byte("bytes as they are\n")}
+	before, first, middle := cutAt(message, "SGVs", "\r\n--b\r\nContent-Type: application")
+	between, second, after := cutAt(message[len(before)+len(first):], "bytes as", "--b--")
+	if first == "" || second == "" || middle == "" {
+		t.Fatal("the message has no attachments")
+	}
+	made := write(t, message, Piece{Text: strings.NewReader(before), Length: int64(len(before)), Cut: &Cut{Link: one.URL(), Layout: transfer.Layout{
+		Encoding: transfer.Base64, Lines: []transfer.Run{{Len: 12, End: " \r\n", Count: 1}, {Len: 12, End: "\r\n", Count: 1}}}}},
+		Piece{Text: strings.NewReader(between), Length: int64(len(between)), Cut: &Cut{Link: two.URL(), Layout: transfer.Layout{Encoding: transfer.Identity, Tail: "\r\n"}}},
+		Piece{Text: strings.NewReader(after), Length: int64(len(after))})
+	return made, map[string][]byte{one.CID.String(): []byte("Hello, Detach!\r\n"), two.CID.String(): []byte("bytes as they are\n")}
 }
 
-func line(t *testing.T, h Head) string {
+// cutAt returns s before from, between from and to, and from to on.
+func cutAt(s, from, to string) (before, between, after string) {
+	i, j := strings.Index(s, from), strings.Index(s, to)
+	return s[:i], s[i:j], s[j:]
+}
+
+// write returns the skeleton of a message.
+func write(t testing.TB, message string, pieces ...Piece) string {
 	t.Helper()
 	sum := NewSum()
 	io.WriteString(sum, message)
-	b, err := h.Line(int64(len(message)), sum)
+	b, err := io.ReadAll(NewReader(int64(len(message)), sum, func() Piece {
+		p := pieces[0]
+		pieces = pieces[1:]
+		return p
+	}))
 	must.Succeed(t, err)
 	return string(b)
 }
 
 func opener(attachments map[string][]byte) Opener {
-	return func(_ context.Context, l link.Link) (io.ReadCloser, error) {
-		content, ok := attachments[l.CID.String()]
+	return func(_ context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
+		name := l.CID.String()
+		if encoded {
+			name += "/encoded"
+		}
+		content, ok := attachments[name]
 		if !ok {
 			return nil, errMissing
 		}
@@ -100,32 +118,36 @@ func restore(s []byte, open Opener) (string, error) {
 }
 
 func vectors(t *testing.T) []vector {
-	h, rest, attachments := good()
-	head := line(t, h)
+	whole, attachments := good(t)
+	made := func(why, s string) vector {
+		return vector{Why: why, Skeleton: []byte(s), Attachments: attachments, Expect: "invalid"}
+	}
 	edit := func(why, old, new string) vector {
-		s := strings.Replace(head+rest, old, new, 1)
-		if s == head+rest {
+		s := strings.Replace(whole, old, new, 1)
+		if s == whole {
 			t.Fatalf("%s: %q is not there", why, old)
 		}
-		return vector{Why: why, Skeleton: []byte(s), Attachments: attachments, Expect: "invalid"}
+		return made(why, s)
 	}
 	other := map[string][]byte{testLink(1).CID.String(): []byte("Hello, Detach?\r\n"), testLink(2).CID.String(): []byte("bytes as they are\n")}
 	short := map[string][]byte{testLink(1).CID.String(): []byte("Hello"), testLink(2).CID.String(): []byte("bytes as they are\n")}
-	empty := Head{}
-	none, err := empty.Line(0, NewSum())
-	must.Succeed(t, err)
-	return []vector{
-		{"a message with two attachments", []byte(head + rest), attachments, "ok", []byte(message), nil},
-		{"fields that no delivered mail has", []byte(head + rest), attachments, "ok", []byte(message), []byte(received)},
-		{"a message of no bytes", none, map[string][]byte{}, "ok", []byte{}, nil},
+	head, rest, _ := strings.Cut(whole, "\n")
+	first, _, _ := strings.Cut(rest, "\n")
+	all := []vector{
+		{"a message with two attachments", []byte(whole), attachments, "ok", []byte(message), nil},
+		{"fields that no delivered mail has", []byte(whole), attachments, "ok", []byte(message), []byte(received)},
+		{"a message of no bytes", []byte(write(t, "", Piece{Text: strings.NewReader("")})), map[string][]byte{}, "ok", []byte{}, nil},
 		edit("another version", `"version":1`, `"version":2`),
 		edit("another size", fmt.Sprintf(`"size":%d`, len(message)), fmt.Sprintf(`"size":%d`, len(message)+1)),
 		edit("a size of less than nothing", `"size":`, `"size":-`),
+		edit("two sizes", `"crc32c"`, `"size":1,"crc32c"`),
+		edit("the size not in its place", `{"version":1,`, `{"version":1 ,`),
 		edit("a byte that was another", "Hello\r\n", "Hallo\r\n"),
 		edit("a byte less", "--b--\r\n", "--b--\r"),
 		edit("a byte more", "--b--\r\n", "--b--\r\n\n"),
-		edit("an offset beyond the end", `"offset":1`, `"offset":9991`),
-		edit("an offset before the last", `"offset":1`, `"offset":-1`),
+		edit("a length beyond the end", `"length":1`, `"length":9991`),
+		edit("a length of less than nothing", `"length":1`, `"length":-1`),
+		edit("no last piece", `{"length":7}`+"\n--b--\r\n", ""),
 		edit("lines of negative length", `"len":12`, `"len":-12`),
 		edit("no lines", `"count":1`, `"count":0`),
 		edit("fewer lines than before none", `"count":1`, `"count":-1`),
@@ -134,17 +156,103 @@ func vectors(t *testing.T) []vector {
 		edit("blank lines without end", `"len":12,"end":" \r\n","count":1`, `"len":0,"end":"\n","count":9000000000000000000`),
 		edit("a number over all numbers", `"count":1`, `"count":99999999999999999999`),
 		edit("text for a line end", `" \r\n"`, `"x\r\n"`),
+		edit("a line end too long", `" \r\n"`, `"`+strings.Repeat(" ", transfer.MaxLineEnd)+`\r\n"`),
 		edit("another encoding", `"identity"`, `"zip"`),
+		edit("lines of another encoding", `"identity"`, `"identity","lines":[{"len":1,"end":"\n","count":1}]`),
 		edit("text for a tail", `"tail":"\r\n"`, `"tail":"x"`),
 		edit("one attachment twice", testLink(2).URL(), testLink(1).URL()),
 		edit("a link that is none", testLink(2).URL(), "https://files.example.org/"),
 		edit("the link of all files", testLink(2).URL(), strings.Replace(testLink(2).URL(), "#", "/all#", 1)),
-		{"an attachment that was another", []byte(head + rest), other, "invalid", nil, nil},
-		{"an attachment that was longer", []byte(head + rest), short, "invalid", nil, nil},
-		{"no head", []byte(rest), attachments, "invalid", nil, nil},
-		{"nothing", nil, attachments, "invalid", nil, nil},
-		{"no end of the head", []byte(strings.TrimSuffix(head, "\n")), attachments, "invalid", nil, nil},
+		edit("more runs of lines than a layout has", `"lines":[`, `"lines":[`+strings.Repeat(`{"len":1,"end":"\n","count":1},`, transfer.MaxRuns)),
+		edit("more values than a line has", `"lines":[`, `"lines":[`+strings.Repeat("0,", maxValues)),
+		edit("a line too long", `"lines":`, strings.Repeat(" ", maxLine)+`"lines":`),
+		{"an attachment that was another", []byte(whole), other, "invalid", nil, nil},
+		{"an attachment that was longer", []byte(whole), short, "invalid", nil, nil},
+		made("no first line", rest),
+		made("nothing", ""),
+		made("no end of the first line", head),
+		made("no end of the second line", head+"\n"+first),
 	}
+	return append(all, quotedVectors(t)...)
+}
+
+// quotedVectors are of messages with one attachment in quoted-printable.
+func quotedVectors(t *testing.T) (all []vector) {
+	l := testLink(3)
+	add := func(why, name string, content, encoded []byte, layout transfer.Layout, expect string) {
+		const before, after = "Content-Transfer-Encoding: quoted-printable\r\n\r\n", "\r\n--b--\r\n"
+		v := vector{Why: why, Attachments: map[string][]byte{name: content}, Expect: expect}
+		whole := before + string(encoded) + after
+		if layout.Encoding == transfer.Encoded {
+			v.Attachments[name+"/encoded"] = encoded
+		}
+		v.Skeleton = []byte(write(t, whole, Piece{Text: strings.NewReader(before), Length: int64(len(before)), Cut: &Cut{Link: l.URL(), Layout: layout}},
+			Piece{Text: strings.NewReader(after), Length: int64(len(after))}))
+		if expect == "ok" {
+			v.Message = []byte(whole)
+		}
+		all = append(all, v)
+	}
+	const text = "Grüße,\tFrom A to B:\r\n.dot, a=b, and a line that is so long that it has to be broken somewhere, as 100 % of them\r\n" +
+		"blank \r\nFrom here on it has two blanks  \r\n12345678901234567890123456789012345678901234567890123456789012345678901234ü\r\nend"
+	name := l.CID.String()
+	good := transfer.Layout{Encoding: transfer.Quoted, Rule: &transfer.Rule{CRLF: true, Soft: "\r\n"}}
+	rule := func(change func(*transfer.Layout)) (transfer.Layout, []byte) {
+		layout := good
+		r := *good.Rule
+		layout.Rule = &r
+		change(&layout)
+		var encoded bytes.Buffer
+		layout.Encode(&encoded, strings.NewReader(text)) // a malformed layout may fail
+		return layout, encoded.Bytes()
+	}
+	for why, change := range map[string]func(*transfer.Layout){
+		"filled lines":             func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "fill", Limit: 75} },
+		"filled lines, lower case": func(l *transfer.Layout) { l.Rule.Lower, l.Rule.Break = true, transfer.Break{Kind: "fill", Limit: 40} },
+		"lines with a last column": func(l *transfer.Layout) {
+			l.Rule.Break = transfer.Break{Kind: "fill", Limit: 73, Last: 1, LastEscape: 1, Late: true}
+		},
+		"characters in one piece": func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "fill", Limit: 75, Unit: "utf-8"} },
+		"characters of PHP":       func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "fill", Limit: 75, Unit: "php"} },
+		"words":                   func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "word", Limit: 40, Last: 1} },
+		"columns":                 func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "column", Limit: 73, Eager: true} },
+		"escaped line ends": func(l *transfer.Layout) {
+			l.Rule.CRLF, l.Rule.Break = false, transfer.Break{Kind: "fill", Limit: 75, AfterLF: true}
+		},
+		"starts of lines and more": func(l *transfer.Layout) { l.Rule.Start, l.Rule.Escape, l.Rule.Trail = ".F", "\t:", true },
+		"exceptions": func(l *transfer.Layout) {
+			l.Exceptions = []transfer.Exception{{At: 4, Soft: true, Escaped: true}, {At: 10, Soft: true}}
+		},
+		"a tail": func(l *transfer.Layout) { l.Tail = "=\r\n" },
+	} {
+		layout, encoded := rule(change)
+		add("quoted-printable by rule: "+why, name, []byte(text), encoded, layout, "ok")
+	}
+	for why, change := range map[string]func(*transfer.Layout){
+		"no rule": func(l *transfer.Layout) { l.Rule = nil },
+		"too many exceptions": func(l *transfer.Layout) {
+			l.Exceptions = make([]transfer.Exception, transfer.MaxExceptions+1)
+			for i := range l.Exceptions {
+				l.Exceptions[i].At = int64(i)
+			}
+		},
+		"exceptions out of order": func(l *transfer.Layout) { l.Exceptions = []transfer.Exception{{At: 4}, {At: 4}} },
+		"an exception beyond the end": func(l *transfer.Layout) {
+			l.Exceptions = []transfer.Exception{{At: 9999, Escaped: true}}
+		},
+		"a way to break lines that is none": func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "stretch", Limit: 75} },
+		"a limit over all limits":           func(l *transfer.Layout) { l.Rule.Break = transfer.Break{Kind: "fill", Limit: 1 << 20} },
+		"text for a soft line break":        func(l *transfer.Layout) { l.Rule.Soft = "x" },
+		"a letter that is none":             func(l *transfer.Layout) { l.Rule.Escape = "\n" },
+		"text for a tail":                   func(l *transfer.Layout) { l.Tail = "x" },
+	} {
+		layout, encoded := rule(change)
+		add("quoted-printable by rule: "+why, name, []byte(text), encoded, layout, "invalid")
+	}
+	slices.SortFunc(all, func(a, b vector) int { return strings.Compare(a.Why, b.Why) })
+	add("an encoded form", name, []byte("odd"), []byte("=6f=64= \r\n=6Ft"), transfer.Layout{Encoding: transfer.Encoded}, "ok")
+	add("a rule for an encoded form", name, []byte("odd"), []byte("odd"), transfer.Layout{Encoding: transfer.Encoded, Rule: good.Rule}, "invalid")
+	return all
 }
 
 // Each vector in the file has the result it announces.
@@ -171,7 +279,7 @@ func TestVectors(t *testing.T) {
 			t.Errorf("%s: got %q, error %v", v.Why, got, err)
 		case v.Expect != "ok" && !errors.Is(err, ErrInvalid):
 			t.Errorf("%s: error %v, want ErrInvalid", v.Why, err)
-		case len(got) > len(message)+1:
+		case int64(len(got)) > announced(v.Skeleton):
 			t.Errorf("%s: wrote %d bytes, more than announced", v.Why, len(got))
 		}
 		if err != nil && strings.Contains(err.Error(), testLink(1).Fragment.Encode()) {
@@ -182,8 +290,8 @@ func TestVectors(t *testing.T) {
 
 // The size is known from the beginning, whatever follows it.
 func TestSizeIsReadFromTheBeginning(t *testing.T) {
-	h, rest, _ := good()
-	whole := line(t, h) + rest
+	whole, _ := good(t)
+	_, rest, _ := strings.Cut(whole, "\n")
 	r := strings.NewReader(whole)
 	if n, err := ReadSize(iotest.OneByteReader(r)); err != nil || n != int64(len(message)) || r.Len() < len(whole)-64 {
 		t.Errorf("size %d, error %v, %d of %d bytes unread; want %d, from at most 64 bytes", n, err, r.Len(), len(whole), len(message))
@@ -202,10 +310,16 @@ func TestSizeIsReadFromTheBeginning(t *testing.T) {
 	}
 }
 
+// announced returns the size in a skeleton, or 0.
+func announced(s []byte) int64 {
+	size, _ := ReadSize(bytes.NewReader(s))
+	return size
+}
+
 func TestErrorsOfOpenerAndSourceAreReturned(t *testing.T) {
-	h, rest, attachments := good()
+	whole, attachments := good(t)
 	delete(attachments, testLink(2).CID.String())
-	if _, err := restore([]byte(line(t, h)+rest), opener(attachments)); !errors.Is(err, errMissing) {
+	if _, err := restore([]byte(whole), opener(attachments)); !errors.Is(err, errMissing) {
 		t.Errorf("missing attachment: error %v, want the opener's", err)
 	}
 	broken := errors.New("broken")
@@ -214,27 +328,73 @@ func TestErrorsOfOpenerAndSourceAreReturned(t *testing.T) {
 	}
 }
 
-// A head at its limits is accepted, and one beyond them is refused.
-func TestHeadIsBounded(t *testing.T) {
-	for name, s := range map[string]string{
-		"a million numbers": `{"version":1,"cuts":[` + strings.Repeat("1,", 1<<20) + "1]}\n",
-		"an endless line":   `{"version":1,"cuts":"` + strings.Repeat("x", maxHead) + "\"}\n",
-		"only depth":        strings.Repeat("[", 1<<20) + "\n",
-	} {
-		if _, err := Open(strings.NewReader(s)); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: error %v, want ErrInvalid", name, err)
+// The runs of all attachments are bounded together, and so is the number of attachments.
+func TestCutsAreBounded(t *testing.T) {
+	restored := func(cuts, runs int) error {
+		content := strings.Repeat("QQ==\n", runs)
+		layout := transfer.Layout{Encoding: transfer.Base64, Lines: slices.Repeat([]transfer.Run{{Len: 4, End: "\n", Count: 1}}, runs)}
+		if runs == 0 {
+			content, layout = "A", transfer.Layout{Encoding: transfer.Identity}
+		}
+		i := 0
+		sum := NewSum()
+		io.WriteString(sum, strings.Repeat(content, cuts))
+		r := NewReader(int64(cuts*len(content)), sum, func() Piece {
+			p := Piece{Text: strings.NewReader("")}
+			if i++; i <= cuts {
+				l := testLink(1)
+				l.CID = cid.NewCidV1(cid.DagProtobuf, testHash(i))
+				p.Cut = &Cut{Link: l.URL(), Layout: layout}
+			}
+			return p
+		})
+		m, err := Open(r)
+		must.Succeed(t, err)
+		return m.Restore(t.Context(), io.Discard, func(context.Context, link.Link, bool) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(strings.Repeat("A", max(1, runs)))), nil
+		})
+	}
+	// The base64 of more than one byte is no sequence of "QQ==", so only one run fits here.
+	for _, tt := range []struct {
+		cuts, runs int
+		ok         bool
+	}{{MaxRuns, 1, true}, {MaxRuns + 1, 1, false}, {MaxCuts, 0, true}, {MaxCuts + 1, 0, false}} {
+		if err := restored(tt.cuts, tt.runs); (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%d attachments with %d runs: %v, want success %v", tt.cuts, tt.runs, err, tt.ok)
 		}
 	}
-	h := Head{Cuts: []Cut{{Link: testLink(1).URL(), Layout: transfer.Layout{Encoding: transfer.Base64}}}}
-	for range MaxRuns {
-		h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1 << 30, End: "\r\n", Count: 1 << 30})
+}
+
+func testHash(i int) multihash.Multihash {
+	h, err := multihash.Sum(fmt.Append(nil, i), multihash.SHA2_256, -1)
+	if err != nil {
+		panic(err)
 	}
-	if _, err := Open(strings.NewReader(line(t, h))); err != nil {
-		t.Errorf("MaxRuns runs: %v", err)
+	return h
+}
+
+// Restoring holds one cut at a time, whatever the message has.
+func TestRestoringTakesLittleMemory(t *testing.T) {
+	if maxLine > 64<<10 {
+		t.Errorf("a line has up to %d bytes", maxLine)
 	}
-	h.Cuts[0].Layout.Lines = append(h.Cuts[0].Layout.Lines, transfer.Run{Len: 1, End: "\n", Count: 1})
-	if _, err := Open(strings.NewReader(line(t, h))); !errors.Is(err, ErrInvalid) {
-		t.Errorf("MaxRuns+1 runs: error %v, want ErrInvalid", err)
+	longest := transfer.Layout{Encoding: transfer.Base64, Tail: "==="}
+	for range transfer.MaxRuns + 1 {
+		longest.Lines = append(longest.Lines, transfer.Run{Len: 1 << 30, End: strings.Repeat("\t", transfer.MaxLineEnd), Count: 1 << 30})
+	}
+	quoted := transfer.Layout{Encoding: transfer.Quoted, Tail: strings.Repeat("\t", 2048), Rule: &transfer.Rule{
+		Escape: "&<>", Start: "&<>", Soft: "\r\n", Break: transfer.Break{Kind: "column", Limit: 100, Unit: "utf-8", Last: 1, LastEscape: 1, Late: true, Eager: true, AfterLF: true}}}
+	for i := range transfer.MaxExceptions {
+		quoted.Exceptions = append(quoted.Exceptions, transfer.Exception{At: 1<<40 + int64(i), Soft: true, Escaped: true})
+	}
+	for _, layout := range []transfer.Layout{longest, quoted} {
+		must.Succeed(t, layout.Check())
+		s := write(t, "", Piece{Text: strings.NewReader(""), Cut: &Cut{Link: testLink(1).URL(), Layout: layout}}, Piece{Text: strings.NewReader("")})
+		m, err := Open(strings.NewReader(s))
+		must.Succeed(t, err)
+		if _, err := m.piece(&limits{cuts: map[uint64]bool{}}); err != nil {
+			t.Errorf("the longest layout in %s: %v", layout.Encoding, err)
+		}
 	}
 }
 
@@ -247,7 +407,7 @@ func FuzzSkeleton(f *testing.F) {
 	for _, v := range all {
 		f.Add(v.Skeleton)
 	}
-	_, _, attachments := good()
+	_, attachments := good(f)
 	f.Fuzz(func(t *testing.T, s []byte) {
 		m, err := Open(bytes.NewReader(s))
 		switch {

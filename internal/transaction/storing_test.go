@@ -84,10 +84,14 @@ type failing struct {
 }
 
 func (b *failing) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
+	return b.DetachEncoded(ctx, name, mediaType, r, func() io.Reader { return nil })
+}
+
+func (b *failing) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, encoded func() io.Reader) (link.Link, error) {
 	if b.left >= 0 {
 		r = io.MultiReader(io.TeeReader(io.LimitReader(r, b.left), countdown{&b.left}), b)
 	}
-	return b.Batch.Detach(ctx, name, mediaType, r)
+	return b.Batch.DetachEncoded(ctx, name, mediaType, r, encoded)
 }
 
 // Read fails, unless the attachment has ended before.

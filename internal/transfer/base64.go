@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"io"
 	"math"
 	"slices"
 
@@ -223,9 +224,19 @@ func (t *base64Decoder) endLine() {
 	if n := len(t.runs); n > 0 && t.runs[n-1].Len == t.length && t.runs[n-1].End == string(t.end) {
 		t.runs[n-1].Count++
 	} else {
-		t.runs = append(t.runs, Run{Len: t.length, End: string(t.end), Count: 1})
+		t.runs = append(t.runs, Run{Len: t.length, End: t.endString(), Count: 1})
 	}
 	t.length, t.end = 0, t.end[:0]
+}
+
+// endString returns the line end. Runs with the same line end share one string.
+func (t *base64Decoder) endString() string {
+	for _, r := range t.runs {
+		if r.End == string(t.end) {
+			return r.End
+		}
+	}
+	return string(t.end)
 }
 
 func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
@@ -238,9 +249,10 @@ func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
 func (t *base64Decoder) Layout() Layout {
 	runs := t.runs
 	if t.length > 0 || len(t.end) > 0 {
-		runs = append(runs[:len(runs):len(runs)], Run{Len: t.length, End: string(t.end), Count: 1})
+		runs = append(runs[:len(runs):len(runs)], Run{Len: t.length, End: t.endString(), Count: 1})
 	}
 	return Layout{Encoding: Base64, Lines: runs, Tail: string(t.quantum)}
 }
 
-func (t *base64Decoder) Close() error { return nil }
+func (t *base64Decoder) Encoded() io.Reader { return nil }
+func (t *base64Decoder) Close() error       { return nil }

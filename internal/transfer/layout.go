@@ -8,16 +8,14 @@ import (
 	"io"
 	"math"
 	"strings"
-
-	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 const (
 	// MaxRuns bounds the runs of one layout, and therefore its memory. Real encoders need two;
 	// content that needs more than MaxRuns is damaged.
-	MaxRuns = 4096
+	MaxRuns = 64
 	// MaxLineEnd bounds the bytes of one line end, including the blanks before it.
-	MaxLineEnd = 256
+	MaxLineEnd = 64
 	// lineBuffer gathers lines on their way out.
 	lineBuffer = 32 << 10
 )
@@ -26,22 +24,29 @@ const (
 const (
 	Base64   = "base64"
 	Identity = "identity"
+	Quoted   = "quoted-printable"
+	// Encoded means that no rule writes the encoded bytes again: they are kept beside the decoded
+	// ones.
+	Encoded = "encoded"
 )
 
 // ErrLayout means that the layout was not recorded from this content, or not by this package.
 var ErrLayout = errors.New("the layout does not fit its attachment")
 
-// A Layout says how decoded bytes were encoded in the mail. Either Encoding is a rule for encoding
-// them again, or Raw holds the encoded bytes themselves.
+// A Layout says how decoded bytes were encoded in the mail.
 type Layout struct {
 	Encoding string `json:"encoding"`
 	Lines    []Run  `json:"lines,omitempty"` // base64: the lengths of the lines, and their line ends
-	// Tail of identity is the line end before the delimiter; of base64, the characters of an
-	// unfinished quantum.
+	Rule     *Rule  `json:"rule,omitempty"`  // quoted-printable
+	// Exceptions to Rule, in the order of the bytes.
+	Exceptions []Exception `json:"exceptions,omitempty"`
+	// Tail of base64 has the characters of an unfinished quantum; of the other encodings, what
+	// stands between the bytes and the delimiter: its line end, and a last soft line break.
 	Tail string `json:"tail,omitempty"`
-
-	Raw *spool.Spool `json:"-"` // quoted-printable: no rule repeats every encoder's choices
 }
+
+// Size returns how many runs and exceptions l has.
+func (l Layout) Size() int { return len(l.Lines) + len(l.Exceptions) }
 
 // A Run is a number of lines of the same length with the same end.
 type Run struct {
@@ -50,14 +55,11 @@ type Run struct {
 	Count int    `json:"count"` // lines
 }
 
-// Encode writes to w the encoded form of r. It returns ErrLayout if r has more or fewer bytes than
-// the layout.
+// Encode writes to w the encoded form of r. If Encoding is Encoded, r must be the encoded bytes. It
+// returns ErrLayout if it finds that the layout was not recorded from r.
 func (l Layout) Encode(w io.Writer, r io.Reader) error {
 	switch {
-	case l.Raw != nil:
-		_, err := l.Raw.WriteTo(w)
-		return err
-	case l.Encoding == Identity:
+	case l.Encoding == Identity || l.Encoding == Encoded:
 		if _, err := io.Copy(w, r); err != nil {
 			return err
 		}
@@ -65,6 +67,8 @@ func (l Layout) Encode(w io.Writer, r io.Reader) error {
 		return err
 	case l.Encoding == Base64:
 		return l.encodeBase64(w, r)
+	case l.Encoding == Quoted && l.Rule != nil:
+		return l.encodeQuoted(w, r)
 	}
 	return fmt.Errorf("%w: unknown encoding", ErrLayout)
 }
@@ -72,24 +76,61 @@ func (l Layout) Encode(w io.Writer, r io.Reader) error {
 // Check returns an error for a layout that no Decoder records. Callers must check every layout read
 // from outside: with an invalid layout Encode may write without end.
 func (l Layout) Check() error {
+	if l.Encoding != Base64 && len(l.Lines) > 0 || l.Encoding != Quoted && (l.Rule != nil || len(l.Exceptions) > 0) {
+		return errors.New("layout with members of another encoding")
+	}
 	switch l.Encoding {
 	case Identity:
-		if len(l.Lines) > 0 || l.Tail != "" && l.Tail != "\n" && l.Tail != "\r\n" {
-			return errors.New("identity layout: has lines, or a tail other than a line end")
+		if l.Tail != "" && l.Tail != "\n" && l.Tail != "\r\n" {
+			return errors.New("identity layout: a tail other than a line end")
 		}
 		return nil
 	case Base64:
-		if len(l.Tail) > 3 || strings.Trim(l.Tail, alphabet) != "" {
-			return errors.New("base64 layout: malformed tail")
-		}
-		for _, r := range l.Lines {
-			if err := r.check(); err != nil {
-				return err
-			}
-		}
-		return nil
+		return l.checkBase64()
+	case Quoted:
+		return l.checkQuoted()
+	case Encoded:
+		return checkTail(l.Tail)
 	}
 	return errors.New("layout of an unknown encoding")
+}
+
+func (l Layout) checkBase64() error {
+	if len(l.Tail) > 3 || strings.Trim(l.Tail, alphabet) != "" {
+		return errors.New("base64 layout: malformed tail")
+	}
+	if len(l.Lines) > MaxRuns+1 { // one more for a last line without line end
+		return errors.New("base64 layout: too many runs of lines")
+	}
+	for _, r := range l.Lines {
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Layout) checkQuoted() error {
+	if l.Rule == nil || len(l.Exceptions) > MaxExceptions {
+		return errors.New("quoted-printable layout: no rule, or too many exceptions")
+	}
+	last := int64(-1)
+	for _, e := range l.Exceptions {
+		if e.At <= last || e.Soft && l.Rule.Soft == "" {
+			return errors.New("quoted-printable layout: malformed exception")
+		}
+		last = e.At
+	}
+	return errors.Join(l.Rule.check(), checkTail(l.Tail))
+}
+
+// checkTail checks what follows the last byte of quoted-printable. The soft line breaks of an
+// encoded text may have blanks.
+func checkTail(tail string) error {
+	if len(tail) > 2*maxBlanks+4 || strings.Trim(tail, "= \t\r\n") != "" {
+		return errors.New("quoted-printable layout: malformed tail")
+	}
+	return nil
 }
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="

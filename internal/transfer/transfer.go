@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"errors"
+	"io"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
@@ -21,8 +22,11 @@ type Decoder interface {
 	// delimiter, to which that line end belongs (RFC 2046 section 5.1.1). It returns ErrDamaged if
 	// the content must not end here.
 	Finish(dst []byte, atDelimiter bool) ([]byte, error)
-	// Layout returns the layout of all content taken so far. Its Raw is valid until Close.
+	// Layout returns the layout of all content taken so far.
 	Layout() Layout
+	// Encoded returns the encoded bytes of all content taken so far, without the layout's Tail, if
+	// the layout's Encoding is Encoded. They can be read until Close.
+	Encoded() io.Reader
 	Close() error
 }
 
@@ -35,14 +39,23 @@ func Known(encoding string) bool {
 	return false
 }
 
-// NewExact returns the decoder of a known encoding. It keeps the layout in memory, and a large one
+// Memory returns how many bytes the decoder of a known encoding takes at most, with chunks of 32 KiB
+// and without its spool.
+func Memory(encoding string) int64 {
+	if encoding == "quoted-printable" {
+		return 256 << 10 // the sample, its decoded bytes and how they were encoded, and what grew on the way
+	}
+	return 1 << 10
+}
+
+// NewExact returns the decoder of a known encoding. It keeps encoded bytes that no rule writes again
 // in a spool of space, which may be nil.
 func NewExact(encoding string, space *spool.Space) Decoder {
 	switch encoding {
 	case "base64":
 		return &base64Decoder{}
 	case "quoted-printable":
-		return &quotedDecoder{raw: spool.New(space)}
+		return &quotedDecoder{space: space}
 	}
 	return &identityDecoder{}
 }
@@ -70,5 +83,6 @@ func (t *identityDecoder) Finish(dst []byte, atDelimiter bool) ([]byte, error) {
 	return dst, nil
 }
 
-func (t *identityDecoder) Layout() Layout { return Layout{Encoding: Identity, Tail: string(t.held)} }
-func (t *identityDecoder) Close() error   { return nil }
+func (t *identityDecoder) Layout() Layout     { return Layout{Encoding: Identity, Tail: string(t.held)} }
+func (t *identityDecoder) Encoded() io.Reader { return nil }
+func (t *identityDecoder) Close() error       { return nil }

@@ -39,7 +39,11 @@ func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok b
 			t.Fatal(err)
 		}
 		var again bytes.Buffer
-		if err := tr.Layout().Encode(&again, bytes.NewReader(d)); err != nil {
+		l, encoded := tr.Layout(), io.Reader(bytes.NewReader(d))
+		if l.Encoding == Encoded {
+			encoded = tr.Encoded()
+		}
+		if err := l.Encode(&again, encoded); err != nil {
 			t.Fatalf("pieces of %d: encode: %v", size, err)
 		}
 		again.Write(rest)

@@ -75,6 +75,12 @@ func (b *Batch) CIDs() []cid.Cid {
 // Detach reads r to its end, stores what it read and returns the link. It wraps an error of r; an
 // error of the store wraps ErrUnavailable. After an error, the attachment is deleted.
 func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
+	return b.DetachEncoded(ctx, name, mediaType, r, func() io.Reader { return nil })
+}
+
+// DetachEncoded is Detach for an attachment that may have to be stored in its encoded form as well.
+// It calls encoded once, after it has read r to its end; nil stands for no encoded form.
+func (b *Batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, encoded func() io.Reader) (link.Link, error) {
 	key, err := crypto.NewKey()
 	if err != nil {
 		return link.Link{}, fmt.Errorf("detach: %w", err)
@@ -82,7 +88,7 @@ func (b *Batch) Detach(ctx context.Context, name, mediaType string, r io.Reader)
 	if err := b.ensure(); err != nil {
 		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
-	s := &sealer{r: r, stream: key.Stream(0), sum: sha256.New()}
+	s := &sealer{r: r, encoded: encoded, stream: key.Stream(0), sum: sha256.New()}
 	meta := crypto.Meta{Name: filename.Clip(name), Type: filename.Clip(mediaType), Created: b.created, Expires: b.Expires()}
 	var share crypto.Share
 	var sealed cid.Cid
@@ -159,7 +165,19 @@ func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *seal
 	if err != nil {
 		return cid.Undef, err
 	}
-	dir, err := ipfs.AddDirectory(add, ipfs.Entry{Name: object.Data, Node: data}, ipfs.Entry{Name: object.Meta, Node: sealed})
+	entries := []ipfs.Entry{{Name: object.Data, Node: data}, {Name: object.Meta, Node: sealed}}
+	if encoded := s.encoded(); encoded != nil {
+		stream, err := key.EncodedStream()
+		if err != nil {
+			return cid.Undef, err
+		}
+		node, err := ipfs.AddFile(add, cipher.StreamReader{S: stream, R: encoded})
+		if err != nil {
+			return cid.Undef, err
+		}
+		entries = append(entries, ipfs.Entry{Name: object.Encoded, Node: node})
+	}
+	dir, err := ipfs.AddDirectory(add, entries...)
 	return dir.CID, err
 }
 
@@ -185,10 +203,11 @@ func (b *Batch) note(line string) (err error) {
 
 // sealer is a reader that hashes, counts and encrypts what it reads from r.
 type sealer struct {
-	r      io.Reader
-	stream cipher.Stream
-	sum    hash.Hash
-	n      int64
+	r       io.Reader
+	encoded func() io.Reader // what else is stored, once r is read
+	stream  cipher.Stream
+	sum     hash.Hash
+	n       int64
 }
 
 // store adds the file, and reads ahead from the mail while earlier bytes are hashed, encrypted and

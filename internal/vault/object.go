@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -112,7 +113,7 @@ func (o *Object) Share() crypto.Share { return o.share }
 // Meta returns meta.jwe as it is stored.
 func (o *Object) Meta() []byte { return o.sealed.Meta }
 
-// CID returns the CID of the entry "data" or "meta.jwe", or for "" that of the object.
+// CID returns the CID of an entry, or for "" that of the object.
 func (o *Object) CID(entry string) cid.Cid {
 	if entry == "" {
 		return o.sealed.Root
@@ -123,7 +124,7 @@ func (o *Object) CID(entry string) cid.Cid {
 // Blocks returns the object's blocks: ciphertext, not verified.
 func (o *Object) Blocks() ipfs.Blocks { return o.blocks }
 
-// Entry opens the verified ciphertext of "data" or "meta.jwe"; ErrNotFound for any other name.
+// Entry opens the verified ciphertext of an entry; ErrNotFound if the object has none of that name.
 func (o *Object) Entry(ctx context.Context, name string) (*ipfs.File, error) {
 	c, ok := o.sealed.Entries[name]
 	if !ok {
@@ -147,6 +148,31 @@ func (o *Object) Open(ctx context.Context, f crypto.Fragment) (*File, error) {
 	blocks := o.blocks
 	o.blocks = nil
 	return opened.Open(ctx, blocks)
+}
+
+// OpenEncoded opens the attachment as it was encoded in its mail: see [object.Opened.OpenEncoded].
+// Otherwise it is like Open.
+func (o *Object) OpenEncoded(ctx context.Context, f crypto.Fragment) (io.ReadCloser, error) {
+	opened, err := o.sealed.Unlock(f, o.share, o.now())
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	blocks := o.blocks
+	o.blocks = nil
+	return opened.OpenEncoded(ctx, blocks)
+}
+
+// OpenPart opens an attachment of a message, or with encoded its encoded form. The caller closes the
+// reader. Errors are those of Object, Open and OpenEncoded.
+func (v *Vault) OpenPart(ctx context.Context, c cid.Cid, f crypto.Fragment, encoded bool) (io.ReadCloser, error) {
+	o, err := v.Object(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if encoded {
+		return o.OpenEncoded(ctx, f)
+	}
+	return o.Open(ctx, f)
 }
 
 // Close closes the object's blocks. It may be called again, and after Open.

@@ -78,6 +78,7 @@ type maker struct {
 	size        int64                   // what the metadata says, if not the truth
 	alterJWE    func(jwe string) string // before it is stored
 	extra       map[string][]byte       // further entries
+	encoded     []byte                  // plaintext of the entry "encoded"; nil: there is none
 }
 
 var vectorNow = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
@@ -132,6 +133,12 @@ func (m maker) blocks(t *testing.T, v *objectVector, content []byte) cid.Cid {
 	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(data, content)
 	files := map[string][]byte{"data": data, "meta.jwe": []byte(v.MetaJWE)}
 	maps.Copy(files, m.extra)
+	if m.encoded != nil {
+		block, err := aes.NewCipher(derive(t, m.key, "detach/v1 encoded"))
+		must.Succeed(t, err)
+		files["encoded"] = make([]byte, len(m.encoded))
+		cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(files["encoded"], m.encoded)
+	}
 	keep := func(b ipfs.Block) error {
 		v.Blocks = append(v.Blocks, vectorBlock{b.CID.String(), bytes.Clone(b.Data)})
 		return nil
@@ -242,6 +249,23 @@ func addMadeVectors(t *testing.T, out map[string]objectVector, hello []byte) {
 	m = newMaker()
 	m.extra = map[string][]byte{"more": []byte("x")}
 	out["23-third-entry"] = refused(m.make(t, "The directory has a third entry.", hello), "corrupt")
+
+	for name, c := range map[string]struct{ comment, encoded, expect string }{
+		"24-encoded":         {"The object has the attachment as its mail had it too.", "Hello,= \r\n=20Detach=21=0a", "ok"},
+		"25-encoded-other":   {"The encoded form is that of other bytes.", "Hello,= \r\n=20Detach=3f=0a", "corrupt"},
+		"26-encoded-short":   {"The encoded form ends early.", "Hello,= \r\n=20Detach=21", "corrupt"},
+		"27-encoded-long":    {"The encoded form is longer than the attachment.", "Hello,= \r\n=20Detach=21=0a!", "corrupt"},
+		"28-encoded-damaged": {"Mail programs differ about the encoded form: it has a blank at the end of a line.", "Hello,=20Detach=21=0a \r\n", "corrupt"},
+	} {
+		m = newMaker()
+		m.encoded = []byte(c.encoded)
+		v := m.make(t, c.comment, hello)
+		v.Encoded, v.ExpectEncoded = m.encoded, c.expect
+		out[name] = v
+	}
+	m = newMaker()
+	m.encoded, m.extra = []byte("Hello,= \r\n=20Detach=21=0a"), map[string][]byte{"more": []byte("x")}
+	out["29-encoded-and-more"] = refused(m.make(t, "The directory has a fourth entry.", hello), "corrupt")
 }
 
 func linkVectors(split string) []linkVector {

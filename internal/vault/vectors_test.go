@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -44,6 +45,10 @@ type objectVector struct {
 	MetaJWE    string            `json:"meta_jwe,omitempty"`
 	Meta       json.RawMessage   `json:"meta,omitempty"`
 	Attachment []byte            `json:"attachment"`
+	// Encoded is the plaintext of the entry "encoded". ExpectEncoded says what opening it gives, if
+	// the object opens.
+	Encoded       []byte `json:"encoded,omitempty"`
+	ExpectEncoded string `json:"expect_encoded,omitempty"`
 }
 
 type vectorBlock struct {
@@ -293,8 +298,22 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	if key := keyHex(t, vault, l); key != v.Key {
 		t.Errorf("key: got %s, want %s", key, v.Key)
 	}
+	if v.ExpectEncoded != "" {
+		v.checkEncoded(t, vault, l)
+	}
 	if _, err := fixedKey(t, unhex(t, v.Key)).OpenMeta([]byte(v.MetaJWE)); err != nil {
 		t.Errorf("meta_jwe: %v", err)
+	}
+}
+
+func (v objectVector) checkEncoded(t *testing.T, vault *Vault, l link.Link) {
+	t.Helper()
+	r, err := vault.OpenPart(t.Context(), l.CID, l.Fragment, true)
+	must.Succeed(t, err)
+	defer r.Close()
+	got, err := io.ReadAll(iotest.OneByteReader(r))
+	if !errors.Is(err, expectations[v.ExpectEncoded]) || err == nil && !bytes.Equal(got, v.Encoded) {
+		t.Errorf("%s: encoded: got %q, %v, want %q, %s", v.Comment, got, err, v.Encoded, v.ExpectEncoded)
 	}
 }
 

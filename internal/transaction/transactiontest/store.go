@@ -120,6 +120,10 @@ func (b *batch) Detach(ctx context.Context, _, _ string, r io.Reader) (link.Link
 	return link.Link{Base: Base, CID: CID}, b.Failure
 }
 
+func (b *batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, _ func() io.Reader) (link.Link, error) {
+	return b.Detach(ctx, name, mediaType, r)
+}
+
 func (b *batch) Open(context.Context, link.Link) (io.ReadCloser, error) { return nil, ErrDown }
 func (b *batch) Drop(context.Context, link.Link) error                  { return ErrDown }
 func (b *batch) Expires() time.Time                                     { return time.Time{} }
