@@ -36,6 +36,7 @@ const maxMessage = 4 << 20
 // site is an installation that had rspamd, with ClamAV, and OpenDKIM before, as milters in main.cf.
 type site struct {
 	*installation
+	detach       *stage.Detach
 	rspamd       *servers.Rspamd
 	ours, theirs servers.DKIMKey
 	decoder      *stage.Decoder
@@ -62,7 +63,7 @@ smtpd_authorized_xclient_hosts = 127.0.0.0/8
 			s.service("submission")+s.block(addedSubmission)+
 			s.service("submissions")+s.block(submissionAfterQueue)+
 			s.block(wayAfterQueue)+s.behind(behindInbound, behindAfterQueue)+s.behind(behindSubmission, signerBehind)+s.block(pickup))
-	s.startDetach()
+	s.detach = s.startDetach()
 	return s
 }
 
@@ -146,6 +147,17 @@ func (s *site) scannedAs(t *testing.T, subject string) (addrs []string) {
 	return addrs
 }
 
+// signedByThem signs a mail of theirDomain, bytes and lines exactly as they are.
+func (s *site) signedByThem(t *testing.T, mail string) string {
+	t.Helper()
+	var signed bytes.Buffer
+	stage.Must(t, dkim.Sign(&signed, strings.NewReader(mail), &dkim.SignOptions{
+		Domain: s.theirs.Domain, Selector: s.theirs.Selector, Signer: s.theirs.Private, Hash: crypto.SHA256,
+		HeaderCanonicalization: dkim.CanonicalizationSimple, BodyCanonicalization: dkim.CanonicalizationSimple,
+	}))
+	return signed.String()
+}
+
 // signatures verifies the DKIM signatures of a mail and returns what is wrong with each, by domain.
 func (s *site) signatures(t *testing.T, mail []byte) map[string]error {
 	t.Helper()
@@ -165,11 +177,11 @@ func (s *site) signatures(t *testing.T, mail []byte) map[string]error {
 	return signed
 }
 
-// wantSigned checks that a mail has one signature, which is ours and good.
-func wantSigned(t *testing.T, signatures map[string]error) {
+// wantSigned checks that a mail has one signature, which is good and of a domain.
+func wantSigned(t *testing.T, domain string, signatures map[string]error) {
 	t.Helper()
-	if err, signed := signatures[stage.Domain]; !signed || err != nil || len(signatures) != 1 {
-		t.Errorf("signatures: %v, want a good one of %s alone", signatures, stage.Domain)
+	if err, signed := signatures[domain]; !signed || err != nil || len(signatures) != 1 {
+		t.Errorf("signatures: %v, want a good one of %s alone", signatures, domain)
 	}
 }
 
@@ -216,14 +228,12 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 
 	t.Run("mail from outside is verified as it came", func(t *testing.T) {
 		const subject = "an honest mail"
-		var signed bytes.Buffer
-		stage.Must(t, dkim.Sign(&signed, strings.NewReader(letter(stage.Sender, subject, file)),
-			&dkim.SignOptions{Domain: s.theirs.Domain, Selector: s.theirs.Selector, Signer: s.theirs.Private, Hash: crypto.SHA256}))
-		if reply := s.send(t, "smtp", stranger, stage.Sender, signed.String()); reply[0] != '2' {
+		if reply := s.send(t, "smtp", stranger, stage.Sender, s.signedByThem(t, letter(stage.Sender, subject, file))); reply[0] != '2' {
 			t.Fatalf("the sender got %q", reply)
 		}
 		mail := s.delivered(t, subject)
 		s.decoder.Parse(t, mail).CheckFiles(t, file)
+		wantSigned(t, theirDomain, s.signatures(t, s.detach.Pipe(t, "restore", bytes.NewReader(mail))))
 		wantResults(t, mail, "dkim=pass", "spf=pass", "dmarc=pass")
 		if n := bytes.Count(mail, []byte("X-Checked: yes\r\n")); n != 1 {
 			t.Errorf("header_checks added their field %d times, want once", n)
@@ -235,6 +245,15 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 			t.Errorf("the front added the archive's address: %s", line)
 		}
 		s.pf.WaitLog(`postfix/detached/smtpd.*orig_client=mail\.senders\.example\[` + regexp.QuoteMeta(servers.Outsider))
+	})
+
+	t.Run("mail with nothing to detach keeps its signature", func(t *testing.T) {
+		const subject = "a short mail"
+		text := stage.Head(subject) + "\r\n.a dot, \xfc in Latin-1, and a long line: " + strings.Repeat("long ", 1000) + "\r\n\r\n"
+		if reply := s.send(t, "smtp", stranger, stage.Sender, s.signedByThem(t, text)); reply[0] != '2' {
+			t.Fatalf("the sender got %q", reply)
+		}
+		wantSigned(t, theirDomain, s.signatures(t, s.delivered(t, subject)))
 	})
 
 	t.Run("a forged mail is not signed", func(t *testing.T) {
@@ -258,7 +277,7 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 			}
 			mail := s.delivered(t, subject)
 			s.decoder.Parse(t, mail).CheckFiles(t, file)
-			wantSigned(t, s.signatures(t, mail))
+			wantSigned(t, stage.Domain, s.signatures(t, mail))
 		})
 	}
 
@@ -269,7 +288,7 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 		s.pf.Submit(m)
 		mail := s.delivered(t, subject)
 		s.decoder.Parse(t, mail).CheckFiles(t, file)
-		wantSigned(t, s.signatures(t, mail))
+		wantSigned(t, stage.Domain, s.signatures(t, mail))
 	})
 
 	t.Run("a mail above rspamd's max_message gets a 451", func(t *testing.T) {
@@ -309,5 +328,5 @@ func TestPostfixGuideWithRspamdAsTheSigner(t *testing.T) {
 	reply := s.send(t, "submission", ourUser, ours, letter(ours, "signed by rspamd", file))
 	mail := s.box.Wait(t, servers.QueueID(reply)).Data
 	s.decoder.Parse(t, mail).CheckFiles(t, file)
-	wantSigned(t, s.signatures(t, mail))
+	wantSigned(t, stage.Domain, s.signatures(t, mail))
 }
