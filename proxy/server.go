@@ -39,7 +39,9 @@ type Timeouts struct {
 	// dot: 90 s, less than Postfix's 100 s (smtpd_proxy_timeout).
 	Reply time.Duration
 	// Noop is the time between NOOPs to a next hop that waits for a slow client: 120 s. Postfix gives
-	// up after 300 s, and counts NOOPs as errors from the 100th on (smtpd_junk_command_limit).
+	// up after 300 s (smtpd_timeout). It counts NOOPs beyond 100, or beyond 1 while all its processes
+	// are busy, as errors (smtpd_junk_command_limit), and ends the session after 1,000 errors
+	// (smtpd_hard_error_limit in docs/postfix.md): no client sends one mail for 33 hours.
 	Noop time.Duration
 }
 

@@ -1,14 +1,17 @@
 package docs
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 // The guide works as printed, for mail from outside and for submission, with a Postfix before and
@@ -51,5 +54,35 @@ func TestPostfixGuideBeforeTheQueue(t *testing.T) {
 			}
 			python.Parse(t, mail).CheckFiles(t, file)
 		})
+	}
+}
+
+// A Postfix whose processes are all busy shortens its time limits. The server behind keeps waiting
+// for a client that sends an attachment slowly, and answers the NOOPs that it hears meanwhile.
+func TestPostfixBehindIsPatientUnderStress(t *testing.T) {
+	faults.Covers(t, 20)
+	i := newInstallation(t, make(map[string]string))
+	i.startPostfix("stress = yes\nsmtpd_timeout = ${stress?{2}:{300}}s\n", i.service("smtp")+i.block(behindInbound)+i.block(behindSubmission))
+	i.startDetach()
+	for _, proxy := range []string{"127.0.0.1:10025", "127.0.0.1:10035"} {
+		half := len(stage.TextAndPDF) / 2
+		slow, rest := io.Pipe()
+		go func() {
+			io.WriteString(rest, stage.TextAndPDF[:half])
+			time.Sleep(4 * time.Second) // twice what the front would wait
+			io.WriteString(rest, stage.TextAndPDF[half:])
+			rest.Close()
+		}()
+		if reply := servers.Send(t, i.addr[proxy], "", stage.Stream(slow)); servers.QueueID(reply) == "" {
+			t.Errorf("%s: a slow client got %q, want the queue id of the Postfix behind", proxy, reply)
+		}
+	}
+	for _, behind := range []string{"127.0.0.1:10026", "127.0.0.1:10036"} {
+		c := servers.Connect(t, i.addr[behind])
+		for n := range 900 { // after the second, each is an error for Postfix
+			if reply, err := c.Cmd("NOOP"); err != nil || !strings.HasPrefix(reply, "250 ") {
+				t.Fatalf("%s: NOOP %d got %q, %v", behind, n, reply, err)
+			}
+		}
 	}
 }
