@@ -26,6 +26,7 @@ func TestRspamdLikesRewrittenMail(t *testing.T) {
 		"short text":              lettered(text("plain", "7bit", "Here it is.\r\n"), "report.pdf"),
 		"two files":               lettered(text("plain", "7bit", english), "report.pdf", "Minutes of the meeting.pdf"),
 		"short text, eight files": lettered(text("plain", "7bit", "Hi\r\n"), "1.pdf", "2.pdf", "3.pdf", "4.pdf", "5.pdf", "6.pdf", "7.pdf", "8.pdf"),
+		"text above and below":    lettered(text("plain", "quoted-printable", german) + "--mixed\r\n" + file("report.pdf") + "--mixed\r\n" + text("plain", "7bit", "Sent from my iPhone\r\n")),
 		"empty text":              lettered(text("plain", "7bit", "\r\n"), "report.pdf"),
 		"no text":                 lettered("", "report.pdf"),
 		"no text, two files":      lettered("", "report.pdf", "plan.pdf"),

@@ -124,20 +124,25 @@ func ownTexts(bodies []body) []body {
 func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
 	texts := make([]*notice.Text, len(bodies))
 	for i, b := range bodies {
-		ct := b.header.contentType()
-		if b.text.end-b.text.off > notice.MaxText || !ct.sure {
+		if b.text.end-b.text.off > notice.MaxText || !b.header.contentType().sure {
 			continue
 		}
 		raw, err := io.ReadAll(s.Section(b.text.off, b.text.end))
 		if err != nil {
 			return nil, err
 		}
-		texts[i], _ = notice.Read(notice.Body{
-			Raw: raw, Encoding: b.header.transferEncoding(), Charset: ct.params["charset"],
-			HTML: b.html, Flowed: strings.EqualFold(ct.params["format"], "flowed"), EOL: b.header.eol(),
-		})
+		texts[i], _ = notice.Read(b.header.textBody(raw))
 	}
 	return texts, nil
+}
+
+// textBody returns a text whose header is h.
+func (h *header) textBody(raw []byte) notice.Body {
+	ct := h.contentType()
+	return notice.Body{
+		Raw: raw, Encoding: h.transferEncoding(), Charset: ct.params["charset"],
+		HTML: ct.sub == "html", Flowed: strings.EqualFold(ct.params["format"], "flowed"), EOL: h.eol(),
+	}
 }
 
 // placeNotice removes the detached parts and puts the notice into every text of the message. If one

@@ -133,6 +133,14 @@ func (n *node) leaves(after *node, files map[string]int) bool {
 		raised, trial := *left, map[string]int{}
 		raised.delimiter, raised.header = n.delimiter, raisedHeader(n, left)
 		rest := slices.Delete(slices.Clone(n.parts), i, i+1)
+		if last := len(rest) - 1; i < last && len(left.parts) == 0 && strings.HasSuffix(after.body, rest[last].body) {
+			// Two plain texts become one, with a blank line between them.
+			if text := rest[last].body; !strings.HasPrefix(text, "\n") && !strings.HasPrefix(text, "\r\n") {
+				raised.body += raised.body[len(strings.TrimRight(raised.body, "\r\n")):]
+			}
+			raised.body += rest[last].body
+			rest = rest[:last]
+		}
 		if len(rest) == 0 || slices.ContainsFunc(rest, func(p *node) bool { return !p.detached(trial) }) {
 			continue
 		}

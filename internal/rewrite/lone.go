@@ -5,20 +5,24 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 )
 
 // A lonePart is the only part that is left of a multipart/mixed. It takes the multipart's place, as
-// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. All
-// offsets are in the spool.
+// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. Of two
+// texts in plain text, the second is appended to the first: iPhones write one text above the files
+// and one below. All offsets are in the spool.
 type lonePart struct {
 	start int64 // of the multipart's header
 	body  int64 // of the multipart's body
 	part  span  // the part with its header, without the delimiter line above it
+	last  span  // the second text; the same as part if there is none
 	end   int64 // of the multipart's body
 }
 
@@ -26,6 +30,9 @@ type lonePart struct {
 func (l lonePart) has(s span) bool {
 	return l.body <= s.off && s.end <= l.end && !(l.part.off <= s.off && s.end <= l.part.end)
 }
+
+// alone reports whether only one part is left.
+func (l lonePart) alone() bool { return l.part == l.last }
 
 // maxRaisedHeader bounds what a part's header adds to the header of the message. Postfix takes what
 // is beyond 100 KiB of a header (header_size_limit) for the body.
@@ -36,7 +43,7 @@ const maxRaisedHeader = 8 << 10
 func (w *walk) raise(lone []lonePart, edits []edit) (all []edit, changes []HeaderChange, err error) {
 	for len(lone) > 0 {
 		n := 1
-		for n < len(lone) && lone[n].part.off == lone[n-1].start {
+		for n < len(lone) && lone[n].part.off == lone[n-1].start && lone[n].alone() {
 			n++
 		}
 		raised, c, err := w.raiseNest(lone[:n], edits)
@@ -64,7 +71,14 @@ func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange,
 	}
 	body := inner.off + int64(len(part.raw))
 	part = parseHeader(edited(part.raw, moved(within(edits, span{inner.off, body}), -inner.off)))
-	raised := []edit{{span: span{top.body, body}}, {span: span{inner.end, top.end}}}
+	raised := []edit{{span: span{top.body, body}}, {span: span{nest[0].last.end, top.end}}}
+	if !nest[0].alone() {
+		between, ok, err := w.appended(&part, span{body, inner.end}, nest[0].last)
+		if err != nil || !ok {
+			return nil, nil, err
+		}
+		raised = slices.Insert(raised, 1, between)
+	}
 	for _, l := range nest {
 		outer, err := readHeaderAt(w.spool, span{l.start, l.body})
 		if err != nil {
@@ -81,6 +95,41 @@ func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange,
 		}
 	}
 	return raised, nil, nil
+}
+
+// appended returns the edit that appends the text of another part to the one in body, whose header
+// is h. ok is false if the other text would then read differently.
+func (w *walk) appended(h *header, body, other span) (between edit, ok bool, err error) {
+	o, err := readHeaderAt(w.spool, other)
+	if err != nil || !o.raisable() || other.end-other.off > notice.MaxText {
+		return edit{}, false, err
+	}
+	text := span{other.off + int64(len(o.raw)), other.end}
+	raw, err := io.ReadAll(w.spool.Section(text.off, text.end))
+	if err != nil || !sameType(h, &o) || !notice.ReadTheSame(h.textBody(raw), o.textBody(raw)) {
+		return edit{}, false, err
+	}
+	tail := make([]byte, min(3, body.end-body.off))
+	if _, err := w.spool.ReadAt(tail, body.end-int64(len(tail))); err != nil && err != io.EOF {
+		return edit{}, false, err
+	}
+	if bytes.HasSuffix(bytes.TrimRight(tail, "\r\n"), []byte("=")) {
+		return edit{}, false, nil // a soft line break of quoted-printable would join the texts
+	}
+	between.span = span{body.end, text.off}
+	if line, _ := lines.First(raw); len(bytes.TrimRight(line, "\r\n")) > 0 {
+		between.text = []byte(h.eol()) // a blank line
+	}
+	return between, true, nil
+}
+
+// sameType reports whether two headers are those of plain texts that differ at most in charset and
+// transfer encoding.
+func sameType(a, b *header) bool {
+	ca, cb := a.contentType(), b.contentType()
+	delete(ca.params, "charset")
+	delete(cb.params, "charset")
+	return ca.sure && cb.sure && ca.String() == "text/plain" && cb.String() == "text/plain" && maps.Equal(ca.params, cb.params)
 }
 
 // readHeaderAt reads the header block at the beginning of a part. The result is bad if the part has

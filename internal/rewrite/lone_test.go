@@ -64,6 +64,18 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhi\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: multipart/signed; boundary=s\n\n--s\nA:\tb \n\nhi \n--s\n\nsig\n--s--\n\n--c\n[pdf]--c--\n--b--\n",
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhi\n\n[notice]\n--b\nContent-Type: multipart/signed; boundary=s\n\n--s\nA:\tb \n\nhi \n--s\n\nsig\n--s--\n\n--b--\n",
 		},
+		"text above and below": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain; charset=utf-8\n\nhi\n--b\n[pdf]--b\nContent-Type: text/plain; charset=us-ascii\nContent-Transfer-Encoding: 7bit\n\nbye\n--b--\n",
+			"Content-Type: text/plain; charset=utf-8\n\nhi\n\n[notice]\n\nbye\n",
+		},
+		"texts in quoted-printable": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nh=C3=AF\n--b\n[pdf]--b\n\n\nbye\n--b--\n",
+			"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nh=C3=AF\n\n[notice]\n\nbye\n",
+		},
+		"inner texts": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n--c\n[pdf]--c\n\nbye\n--c--\n--b\n[pdf]--b--\n",
+			"\nhi\n\n[notice]\n\nbye\n",
+		},
 		"text without a body": {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-ID: <t>\n\n--b\n[pdf]--b--\n",
 			"Content-ID: <t>\n\n[notice]\n",
@@ -107,6 +119,12 @@ func TestDoubtfulLonePartStays(t *testing.T) {
 		}
 	}
 	for name, mail := range map[string]string{
+		"another charset":   joined("Content-Type: text/plain; charset=utf-8\r\n\r\nh\xc3\xaf"),
+		"another encoding":  joined("Content-Transfer-Encoding: quoted-printable\r\n\r\n1 =3D 1"),
+		"base64":            joined("Content-Transfer-Encoding: base64\r\n\r\n" + abc),
+		"flowed":            joined("Content-Type: text/plain; format=flowed\r\n\r\nho"),
+		"text and HTML":     joined("Content-Type: text/html\r\n\r\nho"),
+		"a soft line break": strings.Replace(joined("\r\nho"), "\r\n\r\nhi\r\n", "\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nhi=\r\n", 1),
 		"not mixed":         strings.Replace(multi(abc), "mixed", "related", 1),
 		"not closed":        strings.Replace(nest("c", "b"), "--b--\r\n", "", 1),
 		"one part received": "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + strings.ReplaceAll(strings.Replace(multi(abc), "mixed; boundary=b", "related; boundary=c", 1), "--b", "--c") + "--b--\r\n",
@@ -116,6 +134,11 @@ func TestDoubtfulLonePartStays(t *testing.T) {
 			t.Errorf("%s: got\n%s", name, out)
 		}
 	}
+}
+
+// joined returns a mail with a text, an attachment, and a second text, whose header is in other.
+func joined(other string) string {
+	return strings.Replace(multi(abc), "--b--", "--b\r\n"+other+"\r\n--b--", 1)
 }
 
 // Python's email package finds the same parts in a rewritten mail as in the received one, without

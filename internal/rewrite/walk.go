@@ -216,8 +216,10 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 			w.removed = append(w.removed, span{from, part.end})
 			removed++
 		} else {
-			whole.part = part
-			kept++
+			if kept++; kept == 1 {
+				whole.part = part
+			}
+			whole.last = part
 		}
 	}
 	w.scan.pop(v.boundary)
@@ -232,7 +234,7 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 	case kept == 0: // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
 		w.removed = w.removed[:firstRemoved]
 		return d, true, err
-	case kept == 1 && closed && v.subtype == "mixed" && w.memory.Take(maxRaisedHeader):
+	case kept <= 2 && closed && v.subtype == "mixed" && w.memory.Take(maxRaisedHeader):
 		w.lone = append(w.lone, whole)
 	}
 	return d, false, err

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 
+	"golang.org/x/text/encoding/charmap"
+
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
@@ -75,6 +77,22 @@ func Read(b Body) (t *Text, ok bool) {
 		t.eol = lines.Ending([]byte(t.text), t.rawEOL)
 	}
 	return t, true
+}
+
+// ReadTheSame reports whether two bodies have the same text, wherever the bodies stand in a longer
+// one.
+func ReadTheSame(a, b Body) bool {
+	ta, ok := Read(a)
+	tb, ok2 := Read(b)
+	return ok && ok2 && ta.independent() && tb.independent() && ta.text == tb.text
+}
+
+// independent reports whether the meaning of each line is certain and depends on that line alone,
+// unlike in base64, in charsets with shifts, and in UTF-16.
+func (t *Text) independent() bool {
+	_, single := t.charset.encoding.(*charmap.Charmap)
+	utf8 := t.charset.encoding == nil && (!t.charset.ascii || isASCII(t.content))
+	return t.certain && t.clean && t.body.Encoding != "base64" && (single || utf8)
 }
 
 // Beginning returns text by which the language of a mail can be detected: the first of its texts
