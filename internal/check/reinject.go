@@ -160,7 +160,7 @@ func greet(ctx context.Context, address string) error {
 // standIn listens in place of a Detach that does not run, at those addresses of the proxies that are
 // free, until stop is called. It refuses every mail as Detach does that is its own next hop.
 func standIn(ctx context.Context, cfg config.Config) (stop func()) {
-	var servers []*smtp.Server
+	var stops []func() error
 	var serving sync.WaitGroup
 	for _, p := range cfg.Proxy {
 		network, addr := config.Network(p.Listen)
@@ -170,12 +170,12 @@ func standIn(ctx context.Context, cfg config.Config) (stop func()) {
 		}
 		s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return refuser{mark: Mark(cfg)}, nil }))
 		s.Domain, s.EnableDSN, s.ReadTimeout, s.WriteTimeout = "localhost", true, timeout, timeout
-		servers = append(servers, s)
+		stops = append(stops, l.Close, s.Close) // Serve may begin only after Close
 		serving.Go(func() { _ = s.Serve(l) })
 	}
 	return func() {
-		for _, s := range servers {
-			_ = s.Close()
+		for _, stop := range stops {
+			_ = stop()
 		}
 		serving.Wait()
 	}
