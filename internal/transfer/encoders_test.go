@@ -6,9 +6,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"mime/quotedprintable"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -536,5 +538,45 @@ func TestRulesWriteWhatCameBeforeDamage(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Nearly all quoted-printable in the corpus is written again by a rule, and all of it exactly.
+func TestRulesWriteTheCorpus(t *testing.T) {
+	field := regexp.MustCompile(`(?i)(?:^|\n)content-transfer-encoding:\s*quoted-printable\s*?\r?\n(?:[^\r\n]+\r?\n)*\r?\n`)
+	mails := 0
+	var texts, byRule, encoded, damaged, exceptions int
+	for name, mail := range corpus.Mails(t) {
+		mails++
+		for _, at := range field.FindAllIndex(mail, -1) {
+			body := mail[at[1]:]
+			if end := bytes.Index(body, []byte("\n--")); end >= 0 {
+				body = body[:end+1]
+			}
+			for _, text := range [][]byte{body, corpus.CRLF(body)} {
+				texts++
+				if _, ok := roundTrip(t, "quoted-printable", text); !ok {
+					damaged++ // mail programs differ about it
+					continue
+				}
+				tr := NewExact("quoted-printable", nil)
+				_, _, err := decodeIn(tr, text, 32<<10)
+				must.Succeed(t, err)
+				l := tr.Layout()
+				must.Succeed(t, l.Check())
+				if exceptions += len(l.Exceptions); l.Encoding == Quoted {
+					byRule++
+				} else {
+					encoded++
+					t.Logf("%s: no rule for %d bytes", name, len(text))
+				}
+				must.Succeed(t, tr.Close())
+			}
+		}
+	}
+	corpus.Want(t, mails)
+	t.Logf("%d texts: %d by rule with %d exceptions in all, %d without a rule, %d damaged", texts, byRule, exceptions, encoded, damaged)
+	if byRule < 9*encoded {
+		t.Errorf("%d texts by rule, %d not", byRule, encoded)
 	}
 }
