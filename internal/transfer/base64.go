@@ -247,9 +247,9 @@ func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
 }
 
 func (t *base64Decoder) Layout() Layout {
-	runs := t.runs
+	runs := slices.Clone(t.runs) // without spare room, because layouts are kept
 	if t.length > 0 || len(t.end) > 0 {
-		runs = append(runs[:len(runs):len(runs)], Run{Len: t.length, End: t.endString(), Count: 1})
+		runs = append(runs, Run{Len: t.length, End: t.endString(), Count: 1})
 	}
 	return Layout{Encoding: Base64, Lines: runs, Tail: string(t.quantum)}
 }

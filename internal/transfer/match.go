@@ -183,18 +183,20 @@ func (m *match) same(c coded, i, stop int) int {
 func (m *match) one(end bool) (int, bool) {
 	s := &m.spot
 	soft, esc := s.how[0]&softBefore != 0, s.how[0]&escaped != 0
-	column := s.column
+	s.look(&m.habits)
+	other := s.escaped != esc
 	if soft {
-		column = 0
+		other = m.habits.escapes(s, 0, 0) != esc
 	}
-	other := m.habits.escapes(s, 0, column) != esc
-	if !soft && !other && s.column+maxUnit <= m.quick && !s.afterLF && !(s.afterBlank && m.words) {
+	early := s.column+maxUnit <= m.quick && !s.afterLF // only words are broken so early
+	if !soft && !other && early && !(s.afterBlank && m.words) {
 		return s.pass(soft, esc), true
 	}
 	before := len(m.breaks)
 	for i := 0; i < len(m.breaks); i++ {
 		b := &m.breaks[i]
-		if b.before(&m.habits, s) == soft && !other {
+		broken := (!early || b.Kind == breakWord) && b.before(&m.habits, s)
+		if broken == soft && !other {
 			continue
 		}
 		b.exceptions = append(b.exceptions, Exception{At: m.offset, Soft: soft, Escaped: esc})

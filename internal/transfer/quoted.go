@@ -31,6 +31,7 @@ type quotedDecoder struct {
 	sample []byte       // the text so far, while the rule is being learned
 	match  *match       // compares text and rule; nil: no rule is learned yet
 	raw    *spool.Spool // the text so far, if no rule writes it; nil: one may
+	layout *Layout      // of the text so far, once it was asked for
 }
 
 func (t *quotedDecoder) Decode(dst, chunk []byte) ([]byte, error) {
@@ -63,7 +64,7 @@ func (t *quotedDecoder) decode(dst, chunk []byte) ([]byte, error) {
 	if err := t.record(c, chunk, text.odd); err != nil {
 		return dst, err
 	}
-	t.text = text
+	t.text, t.layout = text, nil
 	return out, nil
 }
 
@@ -117,7 +118,7 @@ func (t *quotedDecoder) Finish(dst []byte, atDelimiter bool) ([]byte, error) {
 		return dst, ErrDamaged
 	}
 	dst = append(dst, c.data[len(t.coded.data):]...)
-	t.text, t.coded = text, c
+	t.text, t.coded, t.layout = text, c, nil
 	return dst, nil
 }
 
@@ -132,12 +133,16 @@ func (t *quotedDecoder) end(c coded) *match {
 }
 
 func (t *quotedDecoder) Layout() Layout {
-	if t.raw == nil {
-		if m := t.end(t.coded); m.fits() || t.match != nil {
-			return m.layout(t.text)
+	if t.layout == nil {
+		l := Layout{Encoding: Encoded, Tail: t.text.tail()}
+		if t.raw == nil {
+			if m := t.end(t.coded); m.fits() || t.match != nil {
+				l = m.layout(t.text)
+			}
 		}
+		t.layout = &l
 	}
-	return Layout{Encoding: Encoded, Tail: t.text.tail()}
+	return *t.layout
 }
 
 func (t *quotedDecoder) Encoded() io.Reader {
@@ -171,13 +176,15 @@ func (c coded) from(n int) coded {
 	return coded{append(c.data[:0], c.data[n:]...), append(c.how[:0], c.how[n:]...)}
 }
 
+// add adds bytes that are encoded as how says. Only the first may have a soft line break before it.
 func (c *coded) add(data []byte, soft bool, how byte) {
-	for i, b := range data {
-		h := how
-		if i == 0 && soft {
-			h |= softBefore
-		}
-		c.data, c.how = append(c.data, b), append(c.how, h)
+	first := len(c.how)
+	c.data = append(c.data, data...)
+	for range data {
+		c.how = append(c.how, how)
+	}
+	if soft {
+		c.how[first] |= softBefore
 	}
 }
 
@@ -228,7 +235,7 @@ func (q *quotedText) step(c *coded, text []byte) (int, bool) {
 		n, ok := lineBreak(text)
 		if n > 0 {
 			q.flush(c)
-			q.held = string(text[:n])
+			q.held = known(text[:n])
 		}
 		return n, ok
 	case ' ', '\t':
@@ -280,7 +287,7 @@ func (q *quotedText) escape(c *coded, text []byte) (int, bool) {
 	}
 	q.flush(c)
 	if len(content) == 0 {
-		return n, q.softBreak(string(text[:n]))
+		return n, q.softBreak(known(text[:n]))
 	}
 	for _, digit := range text[1:3] {
 		q.upper = q.upper || 'A' <= digit && digit <= 'F'
@@ -290,6 +297,16 @@ func (q *quotedText) escape(c *coded, text []byte) (int, bool) {
 	c.add(content, q.soft != "", escaped)
 	q.soft = ""
 	return n, true
+}
+
+// known returns s as a string. It allocates none for what most texts have in each line.
+func known(s []byte) string {
+	for _, k := range []string{"\r\n", "=\r\n", "\n", "=\n"} {
+		if string(s) == k {
+			return k
+		}
+	}
+	return string(s)
 }
 
 func (q *quotedText) softBreak(s string) bool {

@@ -175,10 +175,17 @@ type spot struct {
 	how  []byte // how next was encoded; nil while it is being encoded
 	end  bool   // the data ends with next
 
+	escaped bool // see look
+	last    bool
+
 	column     int
 	afterBlank bool // the last byte was a space that is not escaped
 	afterLF    bool // the last byte was an escaped LF
 }
+
+// look finds out, for all ways to break lines, whether the next byte is escaped if no soft line break
+// stands before it, and whether a line ends after it.
+func (s *spot) look(h *habits) { s.escaped, s.last = h.escapes(s, 0, s.column), h.ends(s, 1) }
 
 // done reports how byte i of next was encoded.
 func (s *spot) done(i int, bit byte) bool { return s.how != nil && s.how[i]&bit != 0 }
@@ -228,8 +235,8 @@ func (h *habits) escapes(s *spot, i, column int) bool {
 	return h.middle[c].is(now)
 }
 
-// before reports whether a soft line break stands before next.
-func (b Break) before(h *habits, s *spot) bool {
+// before reports whether a soft line break stands before next, at which s has looked.
+func (b *Break) before(h *habits, s *spot) bool {
 	switch {
 	case b.Kind == "" || s.column == 0:
 		return false
@@ -247,20 +254,19 @@ func (b Break) before(h *habits, s *spot) bool {
 			return s.column+width > b.Limit
 		}
 	}
-	return b.fills(h, s)
+	return b.fills(s)
 }
 
 // fills reports whether the next character makes the line longer than the limit.
-func (b Break) fills(h *habits, s *spot) bool {
+func (b *Break) fills(s *spot) bool {
 	limit, width := b.Limit, 1
-	last := h.ends(s, 1)
-	switch esc := h.escapes(s, 0, s.column); {
-	case esc && !(b.Late && last && lines.IsBlank(s.next[0])):
+	switch {
+	case s.escaped && !(b.Late && s.last && lines.IsBlank(s.next[0])):
 		width = unitWidth(b.Unit, s.next[0])
-		if last {
+		if s.last {
 			limit += b.LastEscape
 		}
-	case last:
+	case s.last:
 		limit += b.Last
 	}
 	return s.column+width > limit
@@ -388,12 +394,11 @@ func (e *quotedEncoder) encode(data []byte, end bool) (int, error) {
 		}
 		s.next = data[i:min(len(data), i+lookahead)]
 		s.end = i+len(s.next) == len(data) && end
-		soft := e.rule.Break.before(e.habits, s)
-		column := s.column
+		s.look(e.habits)
+		soft, esc := e.rule.Break.before(e.habits, s), s.escaped
 		if soft {
-			column = 0
+			esc = e.habits.escapes(s, 0, 0)
 		}
-		esc := e.habits.escapes(s, 0, column)
 		if len(e.exceptions) > 0 && e.exceptions[0].At == e.offset {
 			soft, esc = e.exceptions[0].Soft, e.exceptions[0].Escaped
 			e.exceptions = e.exceptions[1:]
