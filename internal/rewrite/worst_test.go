@@ -20,6 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/test/race"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // sink is a Detacher that discards all attachments, and returns the same link for each.
@@ -142,7 +143,22 @@ func bombs(size int) map[string][]byte {
 	}
 	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
 	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+	quoted := func(body string) []byte {
+		return repeat(head, "--b\r\n"+strings.Replace(pdf(body), "base64", "quoted-printable", 1), "--b--\r\n")
+	}
+	_, odd := oddQuoted(10 << 10)
+	_, longOdd := oddQuoted(2 << 20)
+	runs := ""
+	for i := range transfer.MaxRuns - 1 {
+		runs += strings.Repeat("QUJD", 1+i%2) + " \r\n"
+	}
 	return map[string][]byte{
+		"odd quoted parts":         quoted(odd),
+		"long odd quoted parts":    quoted(longOdd),
+		"short quoted parts":       quoted("=61 b=\r\n=2e"),
+		"quoted words":             quoted(strings.Repeat(strings.Repeat("a =62 ", 7)+"=\r\n", 1<<15)),
+		"quoted short lines":       quoted(strings.Repeat("a =62 c=\r\n", 1<<17)),
+		"parts with many runs":     repeat(head, "--b\r\n"+pdf(runs), "--b--\r\n"),
 		"part field":               repeat(part("\r\n x="), "x", bodyEnd),
 		"part fields":              repeat(head+"--b\r\n", "a: b\r\n", bodyEnd),
 		"continuation lines":       repeat(part(""), "\r\n\tx", bodyEnd),

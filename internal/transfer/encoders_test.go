@@ -27,7 +27,7 @@ var encoders = map[string]encoder{
 	"Python email policy":  pythonEmail(78),
 	"Thunderbird":          thunderbird,
 	"Postfix":              postfix,
-	"sendmail":             func(s string) string { return columnLines(s, 73, false) },
+	"sendmail":             func(s string) string { return columnLines(s, 73) },
 	"PHP":                  php,
 	"Perl":                 perl,
 	"JavaMail":             javaMail,
@@ -164,9 +164,9 @@ func thunderbird(text string) string {
 }
 
 // postfix is mime_state_downgrade.
-func postfix(text string) string { return columnLines(text, 73, true) }
+func postfix(text string) string { return columnLines(text, 73) }
 
-func columnLines(text string, limit int, late bool) string {
+func columnLines(text string, limit int) string {
 	var out strings.Builder
 	for i, line := range strings.Split(text, "\r\n") {
 		if i > 0 {

@@ -18,9 +18,18 @@ type match struct {
 	breaks []candidate // in the order of preference
 	spot   spot
 	offset int64 // of the next byte to compare
+	closed bool  // no candidate is dropped any more
 	quick  int   // no candidate breaks a line before this column,
 	words  bool  // except where a word begins
 }
+
+// minLimit is the shortest limit that is looked for. Shorter lines, of no encoder in the field, would
+// make the comparison slow: few of their columns are far from the limit.
+const minLimit = 40
+
+// maxCandidates bounds the ways to break lines that are compared beyond the sample. Those that the
+// sample does not tell apart are seldom more.
+const maxCandidates = 12
 
 // A candidate is a way to break lines that may be the encoder's.
 type candidate struct {
@@ -35,12 +44,12 @@ func learn(sample coded) *match {
 	shortest, longest := v.shortest, v.longest
 	m := &match{habits: v.habits(), breaks: []candidate{{}}} // that lines are not broken is the simplest
 	limits := []int{75}
-	if longest != 75 && longest > 0 && longest <= maxLimit {
+	if longest != 75 && longest >= minLimit && longest <= maxLimit {
 		limits = []int{longest, 75}
 	}
-	for _, unit := range []string{"", unitPHP, unitUTF8} {
+	for _, late := range []bool{false, true} {
 		for _, last := range [][2]int{{0, 0}, {1, 1}, {1, 0}} {
-			for _, late := range []bool{false, true} {
+			for _, unit := range []string{"", unitPHP, unitUTF8} {
 				for _, limit := range limits {
 					m.add(Break{Kind: breakFill, Limit: limit, Unit: unit, Last: last[0], LastEscape: last[1], Late: late})
 				}
@@ -53,7 +62,7 @@ func learn(sample coded) *match {
 	}
 	m.add(Break{Kind: breakColumn, Limit: 73, Eager: true})
 	m.add(Break{Kind: breakColumn, Limit: 73})
-	if shortest > 0 && shortest != 73 && shortest <= maxLimit {
+	if shortest != 73 && shortest >= minLimit && shortest <= maxLimit {
 		m.add(Break{Kind: breakColumn, Limit: shortest, Eager: true})
 		m.add(Break{Kind: breakColumn, Limit: shortest})
 	}
@@ -132,6 +141,13 @@ func (m *match) setQuick() {
 	}
 }
 
+// prune drops all but the candidates that fit best.
+func (m *match) prune() {
+	slices.SortStableFunc(m.breaks, func(a, b candidate) int { return cmp.Compare(len(a.exceptions), len(b.exceptions)) })
+	m.breaks = m.breaks[:min(len(m.breaks), maxCandidates)]
+	m.setQuick()
+}
+
 func (m *match) clone() *match {
 	next := *m
 	next.breaks = slices.Clone(m.breaks)
@@ -157,7 +173,7 @@ func (m *match) compare(c coded, end bool) (int, bool) {
 		if n == 0 {
 			m.spot.next, m.spot.how = c.data[i:min(len(c.data), i+lookahead)], c.how[i:]
 			m.spot.end = i+len(m.spot.next) == len(c.data) && end
-			n, ok = m.one(end)
+			n, ok = m.one()
 		}
 		i, m.offset = i+n, m.offset+int64(n)
 	}
@@ -178,9 +194,8 @@ func (m *match) same(c coded, i, stop int) int {
 	return n
 }
 
-// one compares the next byte, or a line end of two. At the end of the text candidates stay: the
-// caller looks whether one fits.
-func (m *match) one(end bool) (int, bool) {
+// one compares the next byte, or a line end of two, and drops the candidates that do not fit.
+func (m *match) one() (int, bool) {
 	s := &m.spot
 	soft, esc := s.how[0]&softBefore != 0, s.how[0]&escaped != 0
 	s.look(&m.habits)
@@ -200,7 +215,7 @@ func (m *match) one(end bool) (int, bool) {
 			continue
 		}
 		b.exceptions = append(b.exceptions, Exception{At: m.offset, Soft: soft, Escaped: esc})
-		if len(b.exceptions) > MaxExceptions && !end {
+		if len(b.exceptions) > MaxExceptions && !m.closed {
 			m.breaks = slices.Delete(m.breaks, i, i+1)
 			i--
 		}

@@ -88,6 +88,7 @@ func (t *quotedDecoder) record(c coded, chunk []byte, odd bool) error {
 	}
 	m := learn(c)
 	if n, ok := m.compare(c, false); ok && !odd {
+		m.prune()
 		rest := coded{bytes.Clone(c.data[n:]), bytes.Clone(c.how[n:])} // Decode may go back to c
 		t.match, t.sample, t.coded = m, nil, rest
 		return nil
@@ -124,10 +125,13 @@ func (t *quotedDecoder) Finish(dst []byte, atDelimiter bool) ([]byte, error) {
 
 // end returns the comparison of text and rule for a text that ends with c.
 func (t *quotedDecoder) end(c coded) *match {
-	m := learn(c)
-	if t.match != nil {
-		m = t.match.clone()
+	if t.match == nil {
+		m := learn(c)
+		m.compare(c, true)
+		return m
 	}
+	m := t.match.clone()
+	m.closed = true // what was stored is encoded by one of them, whatever it takes
 	m.compare(c, true)
 	return m
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -203,6 +204,9 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 			s.put = ipfs.ErrUnavailable
 			return errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("three")))
 		},
+		"its encoded form": func(b *Batch, _ *brokenStore) error {
+			return errOf(b.DetachEncoded(t.Context(), "n", "t", strings.NewReader("three"), func() io.Reader { return iotest.ErrReader(boom) }))
+		},
 		"only the store's answer": func(b *Batch, s *brokenStore) error {
 			s.lost = true
 			return errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("three")))
@@ -222,6 +226,58 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The encoded form is stored in the attachment's object under another key stream, and only if there
+// is one. It is gone with the object.
+func TestEncodedFormBelongsToItsAttachment(t *testing.T) {
+	const encoded = "=74= \r\nhree and some more"
+	content := "three and some more"
+	s := newSite(t)
+	v := s.vault(t, nil)
+	b := v.Begin()
+	l, err := b.DetachEncoded(t.Context(), "n", "t", strings.NewReader(content), func() io.Reader { return strings.NewReader(encoded) })
+	must.Succeed(t, err)
+	plain := detach(t, b, []byte(content))
+	must.Succeed(t, b.Commit(t.Context()))
+	read := func(l link.Link, encoded bool) (string, error) {
+		r, err := v.OpenPart(t.Context(), l.CID, l.Fragment, encoded)
+		if err != nil {
+			return "", err
+		}
+		defer r.Close()
+		got, err := io.ReadAll(r)
+		return string(got), err
+	}
+	for want, isEncoded := range map[string]bool{content: false, encoded: true} {
+		if got, err := read(l, isEncoded); err != nil || got != want {
+			t.Errorf("encoded %v: got %q, %v, want %q", isEncoded, got, err, want)
+		}
+	}
+	_, err = read(plain, true)
+	wantErr(t, "the encoded form of an object that has none", err, ErrCorrupt)
+	o, err := v.Object(t.Context(), l.CID)
+	must.Succeed(t, err)
+	defer o.Close()
+	var sealed []string
+	for _, name := range []string{object.Data, object.Encoded} {
+		f, err := o.Entry(t.Context(), name)
+		must.Succeed(t, err)
+		got, err := io.ReadAll(f)
+		must.Succeed(t, errors.Join(err, f.Close()))
+		sealed = append(sealed, string(got))
+	}
+	for i := range len(content) { // one key stream for both would show their exclusive or
+		if sealed[0][i]^sealed[1][i] != content[i]^encoded[i] {
+			break
+		}
+		if i == len(content)-1 {
+			t.Error("data and encoded have one key stream")
+		}
+	}
+	must.Succeed(t, errors.Join(b.Discard(t.Context()), b.Close()))
+	_, err = read(l, true)
+	wantErr(t, "the encoded form of a discarded object", err, ErrNotFound)
 }
 
 // A mail is accepted whatever the lengths and bytes of its files' names are.
