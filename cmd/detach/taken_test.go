@@ -31,7 +31,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
-// A file that is revoked, has expired or was deleted is gone from every route, however its mail had
+// A file that is revoked, has expired, was deleted or has lost its secret is gone from every route, however its mail had
 // encoded it: page, share, tickets, views, ciphertext, ZIP, file list, original and the commands.
 func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 	faults.Covers(t, 90)
@@ -41,6 +41,13 @@ func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 		},
 		"expired": func(r *routes, _ link.Link) { r.later.Store(int64(2 * time.Hour)) },
 		"deleted": func(r *routes, l link.Link) { must.Succeed(t, r.store.Delete(t.Context(), l.CID)) },
+		"without its epoch's secret": func(r *routes, _ link.Link) {
+			keys, err := filepath.Glob(filepath.Join(r.dir, "keys", "*.key"))
+			if must.Succeed(t, err); len(keys) != 1 {
+				t.Fatalf("%d keys", len(keys))
+			}
+			must.Succeed(t, os.Remove(keys[0]))
+		},
 	} {
 		for name := range encodedFiles {
 			t.Run(how+"/"+name, func(t *testing.T) {
