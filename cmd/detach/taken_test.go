@@ -70,9 +70,11 @@ func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 // encodedFiles are the attachments of the mail, by the encoding of their parts.
 var encodedFiles = map[string]func(content []byte) (encoding string, body []byte){
 	"base64": func(content []byte) (string, []byte) { return "base64", transfer.EncodeBase64(content, "\r\n") },
-	"rule":   func(content []byte) (string, []byte) { return "quoted-printable", transfer.EncodeQuoted(content, "\r\n") },
-	"odd":    func(content []byte) (string, []byte) { return "quoted-printable", oddQuoted(content) },
-	"8bit":   func(content []byte) (string, []byte) { return "8bit", content },
+	"rule": func(content []byte) (string, []byte) {
+		return "quoted-printable", transfer.EncodeQuoted(content, "\r\n")
+	},
+	"odd":  func(content []byte) (string, []byte) { return "quoted-printable", oddQuoted(content) },
+	"8bit": func(content []byte) (string, []byte) { return "8bit", content },
 }
 
 // oddQuoted escapes characters as no encoder does.

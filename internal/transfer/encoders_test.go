@@ -580,3 +580,19 @@ func TestRulesWriteTheCorpus(t *testing.T) {
 		t.Errorf("%d texts by rule, %d not", byRule, encoded)
 	}
 }
+
+// A rule that is learned from very little of a text, and then breaks or has exceptions, writes the
+// text again nevertheless, up to the damage.
+func FuzzRule(f *testing.F) {
+	text := sampleText(1000)
+	for _, encode := range encoders {
+		f.Add([]byte(encode(text)), uint16(300))
+		f.Add([]byte(encode(text)), uint16(1))
+	}
+	f.Fuzz(func(t *testing.T, text []byte, sample uint16) {
+		if len(text) > 4<<10 {
+			return // each is also decoded byte by byte
+		}
+		roundTripOf(t, func() Decoder { return &quotedDecoder{most: 1 + int(sample)} }, text)
+	})
+}

@@ -25,6 +25,7 @@ const (
 // encoder's rule from it. It compares everything that follows with what the rule writes, and keeps
 // nothing of it. Only if there is no rule, it keeps the whole text.
 type quotedDecoder struct {
+	most   int // bytes of sample
 	space  *spool.Space
 	text   quotedText
 	coded  coded        // decoded and not compared yet
@@ -37,7 +38,7 @@ type quotedDecoder struct {
 func (t *quotedDecoder) Decode(dst, chunk []byte) ([]byte, error) {
 	before, out := *t, dst
 	// The sample has the same bytes, however the text is cut into chunks.
-	if n := maxSample - len(t.sample); t.match == nil && t.raw == nil && n < len(chunk) {
+	if n := t.most - len(t.sample); t.match == nil && t.raw == nil && n < len(chunk) {
 		var err error
 		if out, err = t.decode(out, chunk[:n]); err != nil {
 			return dst, err
@@ -83,7 +84,7 @@ func (t *quotedDecoder) record(c coded, chunk []byte, odd bool) error {
 		return nil
 	}
 	t.sample, t.coded = append(t.sample, chunk...), c
-	if !odd && len(t.sample) < maxSample {
+	if !odd && len(t.sample) < t.most {
 		return nil
 	}
 	m := learn(c)

@@ -55,7 +55,7 @@ func NewExact(encoding string, space *spool.Space) Decoder {
 	case "base64":
 		return &base64Decoder{}
 	case "quoted-printable":
-		return &quotedDecoder{space: space}
+		return &quotedDecoder{most: maxSample, space: space}
 	}
 	return &identityDecoder{}
 }

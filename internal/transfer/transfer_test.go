@@ -32,8 +32,13 @@ func decodeIn(tr Decoder, text []byte, size int) (decoded, rest []byte, err erro
 // pieces the text is decoded, and also if decoding stopped halfway.
 func roundTrip(t *testing.T, encoding string, text []byte) (decoded []byte, ok bool) {
 	t.Helper()
+	return roundTripOf(t, func() Decoder { return NewExact(encoding, nil) }, text)
+}
+
+func roundTripOf(t *testing.T, decoder func() Decoder, text []byte) (decoded []byte, ok bool) {
+	t.Helper()
 	for _, size := range []int{1, 3, 78, 4096, len(text) + 1} {
-		tr := NewExact(encoding, nil)
+		tr := decoder()
 		d, rest, err := decodeIn(tr, text, size)
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
