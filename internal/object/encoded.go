@@ -15,8 +15,9 @@ import (
 )
 
 // OpenEncoded opens the attachment as it was encoded in its mail, which an object has if no rule
-// encodes it again. The reader decodes what it returns, and its last read fails with ipfs.ErrCorrupt
-// if that is not the attachment. Its Close closes blocks; if OpenEncoded fails, they are closed.
+// encodes it again. The reader decodes what it returns, and its last read fails with
+// ipfs.ErrCorrupt if that is not the attachment. Its Close closes blocks; if OpenEncoded fails,
+// they are closed.
 func (o *Opened) OpenEncoded(ctx context.Context, blocks ipfs.Blocks) (io.ReadCloser, error) {
 	c, ok := o.sealed.Entries[Encoded]
 	if !ok {
@@ -36,8 +37,8 @@ func (o *Opened) OpenEncoded(ctx context.Context, blocks ipfs.Blocks) (io.ReadCl
 	return f, nil
 }
 
-// OpenEncodedCAR is OpenEncoded while a gateway's answer to /ipfs/CID/encoded?format=car arrives. The
-// reader's Close closes car; if OpenEncodedCAR fails, car is closed.
+// OpenEncodedCAR is OpenEncoded while a gateway's answer to /ipfs/CID/encoded?format=car arrives.
+// The reader's Close closes car; if OpenEncodedCAR fails, car is closed.
 func (o *Opened) OpenEncodedCAR(ctx context.Context, car io.ReadCloser) (io.ReadCloser, error) {
 	blocks, err := o.arrive(ctx, car)
 	if err != nil {

@@ -30,8 +30,8 @@ const (
 	// MaxCuts is more than the number of parts that rewriting looks at.
 	MaxCuts = 1 << 14
 
-	// Memory is how many bytes restoring a message takes at most: its line buffer, one cut, and which
-	// objects it had.
+	// Memory is how many bytes restoring a message takes at most: its line buffer, one cut, and
+	// which objects it had.
 	Memory = 512 << 10
 
 	// maxLine bounds one line of JSON. The longest layout fits twice.
@@ -61,9 +61,9 @@ type Cut struct {
 	link link.Link
 }
 
-// NewSum returns the checksum of a message. CIDs and metadata authenticate every byte that goes into
-// the message; the checksum finds mistakes in assembling them. SHA-256 would cost a third of the
-// throughput.
+// NewSum returns the checksum of a message. CIDs and metadata authenticate every byte that goes
+// into the message; the checksum finds mistakes in assembling them. SHA-256 would cost a third of
+// the throughput.
 func NewSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
 
 // NewReader returns the skeleton of a message of size bytes with this checksum. next returns the

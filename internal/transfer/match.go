@@ -23,8 +23,8 @@ type match struct {
 	words  bool  // except where a word begins
 }
 
-// minLimit is the shortest limit that is looked for. Shorter lines, of no encoder in the field, would
-// make the comparison slow: few of their columns are far from the limit.
+// minLimit is the shortest limit that is looked for. Shorter lines, of no encoder in the field,
+// would make the comparison slow: few of their columns are far from the limit.
 const minLimit = 40
 
 // maxCandidates bounds the ways to break lines that are compared beyond the sample. Those that the
@@ -160,8 +160,8 @@ func (m *match) fits() bool {
 }
 
 // compare compares c up to where the rule does not see enough of what follows, or at the end of the
-// text all of it. It returns how much that was, and drops the candidates that do not fit. It returns
-// false if none is left.
+// text all of it. It returns how much that was, and drops the candidates that do not fit. It
+// returns false if none is left.
 func (m *match) compare(c coded, end bool) (int, bool) {
 	m.noteLineEnds(c)
 	i, stop, ok := 0, len(c.data), true

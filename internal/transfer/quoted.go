@@ -209,7 +209,8 @@ type quotedText struct {
 func (q *quotedText) tail() string { return q.soft + q.held + q.cut }
 
 // decode appends what chunk decodes to. It returns false if mail programs differ about the text: it
-// has a "=" that escapes nothing, characters that had to be escaped, or blanks at the end of a line.
+// has a "=" that escapes nothing, characters that had to be escaped, or blanks at the end of a
+// line.
 func (q *quotedText) decode(c *coded, chunk []byte) bool {
 	text := chunk
 	if q.cut != "" {
@@ -378,9 +379,9 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// NewUnquoter returns a writer of quoted-printable text that writes to w what the text decodes to. It
-// returns ErrDamaged for text that NewExact's decoder refuses, and Close for a text that ends within
-// an escape or a line end.
+// NewUnquoter returns a writer of quoted-printable text that writes to w what the text decodes to.
+// It returns ErrDamaged for text that NewExact's decoder refuses, and Close for a text that ends
+// within an escape or a line end.
 func NewUnquoter(w io.Writer) io.WriteCloser { return &unquoter{w: w} }
 
 type unquoter struct {

@@ -183,8 +183,8 @@ type spot struct {
 	afterLF    bool // the last byte was an escaped LF
 }
 
-// look finds out, for all ways to break lines, whether the next byte is escaped if no soft line break
-// stands before it, and whether a line ends after it.
+// look finds out, for all ways to break lines, whether the next byte is escaped if no soft line
+// break stands before it, and whether a line ends after it.
 func (s *spot) look(h *habits) { s.escaped, s.last = h.escapes(s, 0, s.column), h.ends(s, 1) }
 
 // done reports how byte i of next was encoded.
