@@ -212,13 +212,15 @@ func (r *routes) wantAll(t *testing.T) {
 	if err := (&app{vault: r.vault}).restore(t.Context(), &restored, []link.Link{r.original}); err != nil || !bytes.Equal(restored.Bytes(), r.mail) {
 		t.Fatalf("restored %d bytes, %v, before anything was taken back", restored.Len(), err)
 	}
-	if stderr, code := runGet(t, "-o", "original.before", r.original.URL()); code != 0 {
-		t.Fatalf("detach get of the original: %s", stderr)
+	for _, args := range [][]string{nil, {"--store", r.dir}} {
+		if stderr, code := runGet(t, append(args, "-o", "original", r.original.URL())...); code != 0 {
+			t.Fatalf("detach get %q of the original: %s", args, stderr)
+		}
+		if got, _ := os.ReadFile("original"); !bytes.Equal(got, r.mail) {
+			t.Fatalf("detach get %q of the original: %d bytes", args, len(got))
+		}
+		must.Succeed(t, os.Remove("original"))
 	}
-	if got, _ := os.ReadFile("original.before"); !bytes.Equal(got, r.mail) {
-		t.Fatalf("detach get of the original: %d bytes", len(got))
-	}
-	must.Succeed(t, os.Remove("original.before"))
 }
 
 // paths returns the addresses that give a file, or the mail, with the tickets of now.
