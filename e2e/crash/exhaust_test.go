@@ -124,7 +124,7 @@ func TestDiskFull(t *testing.T) {
 	if !mayMount(t) {
 		return
 	}
-	disk := mountDisk(t, t.TempDir())
+	disk := mountDisk(t, t.TempDir(), "8m")
 	d := stage.Configure(t, stage.Setup{DataDir: filepath.Join(disk, "data"), Policy: "restore = false"})
 	d.Tmp = filepath.Join(disk, "tmp")
 	stage.Must(t, os.Mkdir(d.Tmp, 0o700))
@@ -161,7 +161,7 @@ func TestReadOnly(t *testing.T) {
 		t.Run("data_dir "+which, func(t *testing.T) {
 			d := stage.Configure(t, stage.Setup{Policy: "restore = false"})
 			stage.Must(t, os.MkdirAll(filepath.Join(d.DataDir, which), 0o700))
-			disk := mountDisk(t, filepath.Join(d.DataDir, which))
+			disk := mountDisk(t, filepath.Join(d.DataDir, which), "8m")
 			d.Start(t)
 			stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 
@@ -184,9 +184,9 @@ func TestReadOnly(t *testing.T) {
 }
 
 // mountDisk mounts a small file system in memory on a directory, and returns the directory.
-func mountDisk(t *testing.T, dir string) string {
+func mountDisk(t *testing.T, dir, size string) string {
 	t.Helper()
-	stage.Must(t, run1("mount", "-t", "tmpfs", "-o", "mode=0700,size=8m", "tmpfs", dir))
+	stage.Must(t, run1("mount", "-t", "tmpfs", "-o", "mode=0755,size="+size, "tmpfs", dir))
 	t.Cleanup(func() {
 		if err := run1("umount", dir); err != nil {
 			t.Error(err)

@@ -8,24 +8,40 @@ import (
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
-// milters warns of the milters of main.cf that a Postfix behind, on this machine, has inherited:
-// they see every mail a second time, as if Detach were its client. A Postfix that cannot be asked is
-// somewhere else.
-func (c *checker) milters(key, reinject string) {
+// postfixBehind asks the Postfix of this machine about a next hop, if it is that Postfix's. One that
+// cannot be asked is somewhere else. limit is the next hop's message_size_limit.
+func (c *checker) postfixBehind(key, reinject string, limit int64) {
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
 	service, err := smtpdAt(ctx, reinject)
 	if err != nil || service == "" {
 		return
 	}
-	milters, err := parameter(ctx, service, "smtpd_milters")
+	c.milters(ctx, key, service)
+	c.queue(ctx, key, limit)
+}
+
+// milters warns of the milters of main.cf that the service has inherited: they see every mail a
+// second time, as if Detach were its client. Those that master.cf names for the service, as a signer,
+// are meant to be there.
+func (c *checker) milters(ctx context.Context, key, service string) {
+	if own, err := ownParameter(ctx, service, "smtpd_milters"); err != nil || own != nil {
+		return
+	}
+	milters, err := mainParameter(ctx, "smtpd_milters")
 	if err != nil || milters == "" {
 		return
 	}
-	options, err := parameter(ctx, service, "receive_override_options")
-	if err != nil || strings.Contains(options, "no_milters") {
+	options, err := ownParameter(ctx, service, "receive_override_options")
+	if err == nil && options == nil {
+		var inherited string
+		inherited, err = mainParameter(ctx, "receive_override_options")
+		options = &inherited
+	}
+	if err != nil || strings.Contains(*options, "no_milters") {
 		return
 	}
 	c.warn(key, "the milters %s also see the mail behind Detach, as mail of 127.0.0.1: a spam filter judges it wrongly, and OpenDKIM signs what is forged: "+
@@ -62,15 +78,37 @@ func portOf(ctx context.Context, service string) string {
 	return name
 }
 
-// parameter returns the value that a parameter has for a service: of master.cf, or of main.cf.
-func parameter(ctx context.Context, service, name string) (string, error) {
+// queue warns if Postfix stops taking mail before Detach stops storing attachments: Postfix wants
+// half as much again as its message_size_limit to be free.
+func (c *checker) queue(ctx context.Context, key string, limit int64) {
+	dir, err := mainParameter(ctx, "queue_directory")
+	cfg := c.target.Config
+	if err != nil || cfg.Store.MinFree == (config.MinFree{}) || !sameDisk(dir, cfg.DataDir) {
+		return
+	}
+	state, err := freespace.Dir(cfg.DataDir, cfg.Store.MinFree.Of).State(ctx)
+	if needed := limit + limit/2; err == nil && state.Min < needed {
+		c.warn("store.min_free", "Postfix takes no mail at all when less than %s is free (1.5 times the message_size_limit of %s), and its queue is on this disk: "+
+			"set min_free to more than that", freespace.Size(needed), key)
+	}
+}
+
+// ownParameter returns the value that master.cf gives a parameter for a service; nil if it gives
+// none.
+func ownParameter(ctx context.Context, service, name string) (*string, error) {
 	set, err := postconf(ctx, "-x", "-P", service+"/inet/"+name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if _, value, ok := strings.Cut(set, " ="); ok {
-		return strings.TrimSpace(value), nil
+		value = strings.TrimSpace(value)
+		return &value, nil
 	}
+	return nil, nil
+}
+
+// mainParameter returns the value of main.cf, or Postfix's default.
+func mainParameter(ctx context.Context, name string) (string, error) {
 	value, err := postconf(ctx, "-x", "-h", name)
 	return strings.TrimSpace(value), err
 }

@@ -37,19 +37,32 @@ const milters = `
   -o mynetworks=127.0.0.0/8
 {{control}} inet n - n - - smtpd
   -o { receive_override_options = no_address_mappings, no_milters }
+{{filter}} inet n - n - - smtpd
+  -o smtpd_milters=inet:127.0.0.1:2
 `
 
 // The guide of an earlier time left main.cf's milters to the Postfix behind.
 func TestMiltersBehindAreFound(t *testing.T) {
-	pf := servers.StartPostfix(t, servers.PostfixConfig{Destination: "127.0.0.1:1", Domain: "example.org", Master: milters,
+	signer := servers.FreeAddr(t)
+	pf := servers.StartPostfix(t, servers.PostfixConfig{Filter: signer, Destination: "127.0.0.1:1", Domain: "example.org", Master: milters,
 		Main: "smtpd_milters = inet:127.0.0.1:1\nmilter_default_action = accept\n"})
 	t.Setenv("MAIL_CONFIG", filepath.Join(filepath.Dir(filepath.Dir(pf.LogFile())), "etc"))
 	listen := servers.FreeAddr(t)
 	if got := asked(t, "/data", listen, pf.After, 0); !strings.Contains(got, "warn the milters inet:127.0.0.1:1 also see") || !strings.Contains(got, "no_milters to "+pf.After) {
 		t.Errorf("inherited: %q", got)
 	}
-	if got := asked(t, "/data", listen, pf.Control, 0); strings.Contains(got, "milters") {
-		t.Errorf("no_milters: %q", got)
+	for what, address := range map[string]string{"no_milters": pf.Control, "a signer": signer} {
+		if got := asked(t, "/data", listen, address, 0); strings.Contains(got, "milters") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	// Its queue is on the disk of data_dir, and its limit that of Postfix's default.
+	dir := filepath.Dir(pf.LogFile())
+	if got := asked(t, dir, listen, pf.After, 0); strings.Contains(got, "takes no mail at all") {
+		t.Errorf("the default of min_free: %q", got)
+	}
+	if got := asked(t, dir, listen, pf.After, 0, func(c *config.Config) { c.Store.MinFree = config.MinFree{Bytes: 15_000_000} }); !strings.Contains(got, "takes no mail at all when less than 14.6 MiB is free") {
+		t.Errorf("a smaller min_free: %q", got)
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *checker) nextHop(key string, p config.Proxy) {
 	case g.size < smallLimit:
 		c.warn(key, "mails that stay above %s without their attachments are refused: raise message_size_limit there", limit)
 	}
-	c.milters(key, p.Reinject)
+	c.postfixBehind(key, p.Reinject, int64(g.size))
 	if !g.xforward {
 		c.warn(key, "no XFORWARD, so its log will name Detach as the client: set smtpd_authorized_xforward_hosts there")
 	}

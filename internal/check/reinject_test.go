@@ -14,12 +14,15 @@ import (
 )
 
 // asked returns what nextHops finds about one next hop.
-func asked(t *testing.T, dataDir, listen, reinject string, maxSize config.Size) string {
+func asked(t *testing.T, dataDir, listen, reinject string, maxSize config.Size, change ...func(*config.Config)) string {
 	t.Helper()
 	var found []string
 	cfg := config.Default()
 	cfg.DataDir = dataDir
 	cfg.Proxy = []config.Proxy{{Listen: listen, Reinject: reinject, MaxSize: maxSize}}
+	for _, f := range change {
+		f(&cfg)
+	}
 	c := checker{t.Context(), Target{Config: cfg}, func(f Finding) {
 		found = append(found, []string{"ok", "warn", "fail", "refuse"}[f.Level]+" "+f.Text)
 	}}

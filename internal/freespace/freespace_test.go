@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -66,6 +67,7 @@ func TestUnknownSpaceIsRoom(t *testing.T) {
 
 // Fifty writers that each ask before they write stay above the minimum together.
 func TestWritersTogetherStayAboveTheMinimum(t *testing.T) {
+	faults.Covers(t, 98)
 	d := &disk{free: 1000}
 	g := New("disk", always(100), 0, d.measure)
 	var all sync.WaitGroup
