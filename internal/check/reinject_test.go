@@ -99,6 +99,14 @@ func TestNextHopIsAskedForAMail(t *testing.T) {
 	}
 }
 
+// The stand-in may be stopped before it has begun to serve.
+func TestStandInEnds(t *testing.T) {
+	cfg := config.Config{Proxy: []config.Proxy{{Listen: "127.0.0.1:0"}, {Listen: "127.0.0.1:0"}}}
+	for range 500 {
+		standIn(t.Context(), cfg)()
+	}
+}
+
 // Only a gateway is taken for one, and what stands in its place is named.
 func TestOtherWebSitesAreNoGateway(t *testing.T) {
 	page := func(status int, body string) http.HandlerFunc {
