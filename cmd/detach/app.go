@@ -151,7 +151,7 @@ func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, erro
 			var node *kubo.Store
 			node, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: token, Memory: budget})
 			store = node
-			guards = append(guards, freespace.New("kubo's Datastore.StorageMax", cfg.Store.MinFree.Of, nodeAge, node.Space))
+			guards = append(guards, freespace.New("the node, by its Datastore.StorageMax", cfg.Store.MinFree.Of, nodeAge, node.Space))
 		}
 	default:
 		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)

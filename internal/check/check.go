@@ -73,7 +73,7 @@ func Run(ctx context.Context, t Target, report func(Finding)) {
 func (c *checker) nextHops() {
 	defer standIn(c.ctx, c.target.Config)()
 	for i, p := range c.target.Config.Proxy {
-		c.nextHop(fmt.Sprintf("proxy[%d].reinject", i), p)
+		c.nextHop(fmt.Sprintf("proxy[%d].", i), p)
 	}
 }
 

@@ -19,6 +19,9 @@ func (c *checker) address(key, address string, running bool) {
 		c.ok(key, "switched off")
 		return
 	}
+	if strings.HasPrefix(key, "proxy[") && !local(address) {
+		c.warn(key, "%s is open to other machines, and Detach relays for every client: use 127.0.0.1 or a unix socket, or let a firewall admit Postfix alone", address)
+	}
 	used, err := inUse(c.ctx, address)
 	switch {
 	case err != nil:
@@ -30,6 +33,14 @@ func (c *checker) address(key, address string, running bool) {
 	default:
 		c.refuse(key, "%s is in use by another program: stop it, or choose another address", address)
 	}
+}
+
+// local reports whether only this machine reaches an address.
+func local(address string) bool {
+	network, addr := config.Network(address)
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return network == "unix" || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // inUse reports whether a program listens on an address; the error says why none could.

@@ -9,19 +9,78 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// postfixBehind asks the Postfix of this machine about a next hop, if it is that Postfix's. One that
-// cannot be asked is somewhere else. limit is the next hop's message_size_limit.
-func (c *checker) postfixBehind(key, reinject string, limit int64) {
+// postfix asks the Postfix of this machine about both sides of a proxy, if the next hop is that
+// Postfix. One that cannot be asked is somewhere else. limit is the next hop's message_size_limit.
+func (c *checker) postfix(at string, p config.Proxy, limit int64) {
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
-	service, err := smtpdAt(ctx, reinject)
+	service, err := smtpdAt(ctx, p.Reinject)
 	if err != nil || service == "" {
 		return
 	}
-	c.milters(ctx, key, service)
-	c.queue(ctx, key, limit)
+	c.milters(ctx, at+"reinject", service)
+	c.queue(ctx, at+"reinject", limit)
+	c.front(ctx, at+"listen", p.Listen)
+}
+
+// front warns if no service of Postfix passes its mail to a proxy, or if the service refuses what is
+// larger than Postfix's usual limit.
+func (c *checker) front(ctx context.Context, key, listen string) {
+	services, err := postconf(ctx, "-x", "-P")
+	if err != nil {
+		return
+	}
+	everywhere, err := postconf(ctx, "-x", "smtpd_proxy_filter", "content_filter")
+	if err != nil {
+		return
+	}
+	passed := passesTo(everywhere, listen)
+	for line := range strings.Lines(services) {
+		if !passesTo(line, listen) {
+			continue
+		}
+		passed = true
+		service, _, _ := strings.Cut(line, "/")
+		c.frontLimit(ctx, key, service)
+	}
+	if !passed {
+		c.warn(key, "Postfix passes no mail to %s: switch it on, as docs/postfix.md says, unless an access map does (FILTER)", listen)
+	}
+}
+
+// passesTo reports whether a line of postconf names the address as a filter.
+func passesTo(lines, listen string) bool {
+	_, port, err := net.SplitHostPort(listen)
+	for line := range strings.Lines(lines) {
+		name, value, _ := strings.Cut(line, " =")
+		if !strings.HasSuffix(name, "smtpd_proxy_filter") && !strings.HasSuffix(name, "content_filter") {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if err == nil && strings.HasSuffix(value, ":"+port) || err != nil && strings.HasSuffix(value, listen) {
+			return true
+		}
+	}
+	return false
+}
+
+// frontLimit warns if a service refuses mail before Detach sees it, because of its size.
+func (c *checker) frontLimit(ctx context.Context, key, service string) {
+	limit, err := ownParameter(ctx, service, "message_size_limit")
+	if err == nil && limit == nil {
+		var inherited string
+		inherited, err = mainParameter(ctx, "message_size_limit")
+		limit = &inherited
+	}
+	if err != nil {
+		return
+	}
+	if n, err := strconv.ParseInt(*limit, 10, 64); err == nil && n > 0 && n <= smallLimit {
+		c.warn(key, "the service %s of Postfix refuses mail above %s before Detach sees it: raise its message_size_limit in master.cf", service, texts.English().Size(n))
+	}
 }
 
 // milters warns of the milters of main.cf that the service has inherited: they see every mail a

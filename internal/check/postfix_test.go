@@ -66,6 +66,32 @@ func TestMiltersBehindAreFound(t *testing.T) {
 	}
 }
 
+const switchedOn = `
+{{front}} inet n - n - - smtpd
+  -o smtpd_proxy_filter={{filter}}
+{{after}} inet n - n - - smtpd
+{{control}} inet n - n - - smtpd
+  -o content_filter=detach:[127.0.0.1]:7
+  -o message_size_limit=2147483648
+`
+
+// Detach that gets no mail looks well from inside.
+func TestPostfixPassesMailToDetach(t *testing.T) {
+	listen := servers.FreeAddr(t)
+	pf := servers.StartPostfix(t, servers.PostfixConfig{Filter: listen, Destination: "127.0.0.1:1", Domain: "example.org", Master: switchedOn})
+	t.Setenv("MAIL_CONFIG", filepath.Join(filepath.Dir(filepath.Dir(pf.LogFile())), "etc"))
+	limit := "warn the service " + pf.Front + " of Postfix refuses mail above 10 MB"
+	if got := asked(t, "/data", listen, pf.After, 0); strings.Contains(got, "passes no mail") || !strings.Contains(got, limit) {
+		t.Errorf("switched on, with a small limit: %q", got)
+	}
+	if got := asked(t, "/data", "127.0.0.1:7", pf.After, 0); strings.Contains(got, "passes no mail") || strings.Contains(got, "of Postfix refuses") {
+		t.Errorf("after the queue: %q", got)
+	}
+	if got := asked(t, "/data", "127.0.0.1:8", pf.After, 0); !strings.Contains(got, "warn Postfix passes no mail to 127.0.0.1:8") {
+		t.Errorf("not switched on: %q", got)
+	}
+}
+
 // A next hop that leads back to Detach is found, whether Detach runs or not, and so is one that
 // refuses all mail from here.
 func TestWrongNextHopsOfPostfixAreFound(t *testing.T) {

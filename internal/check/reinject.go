@@ -34,7 +34,8 @@ const smallLimit = 10_240_000
 
 // nextHop begins a mail to the postmaster, and takes it back before DATA. It reports whether the mail
 // server takes the mail, what the server lacks, and whether it leads back to Detach.
-func (c *checker) nextHop(key string, p config.Proxy) {
+func (c *checker) nextHop(at string, p config.Proxy) {
+	key := at + "reinject"
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
 	g, client, err := greeted(ctx, p.Reinject)
@@ -59,7 +60,7 @@ func (c *checker) nextHop(key string, p config.Proxy) {
 	case g.size < smallLimit:
 		c.warn(key, "mails that stay above %s without their attachments are refused: raise message_size_limit there", limit)
 	}
-	c.postfixBehind(key, p.Reinject, int64(g.size))
+	c.postfix(at, p, int64(g.size))
 	if !g.xforward {
 		c.warn(key, "no XFORWARD, so its log will name Detach as the client: set smtpd_authorized_xforward_hosts there")
 	}

@@ -107,6 +107,18 @@ func TestStandInEnds(t *testing.T) {
 	}
 }
 
+func TestOpenListenersAreNamed(t *testing.T) {
+	for address, want := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "unix:/run/x": false,
+		":0": true, "0.0.0.0:0": true, "[::]:0": true, "192.0.2.1:0": true} {
+		warned := false
+		c := checker{ctx: t.Context(), report: func(f Finding) { warned = warned || strings.Contains(f.Text, "open to other machines") }}
+		c.address("proxy[0].listen", address, false)
+		if warned != want {
+			t.Errorf("%s: warned %v, want %v", address, warned, want)
+		}
+	}
+}
+
 // Only a gateway is taken for one, and what stands in its place is named.
 func TestOtherWebSitesAreNoGateway(t *testing.T) {
 	page := func(status int, body string) http.HandlerFunc {

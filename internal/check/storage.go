@@ -113,7 +113,7 @@ func (c *checker) space(store *freespace.Store, works bool) {
 		case err != nil:
 			c.warn(key, "%s: free space is not known, so attachments are stored until the disk is full: %v", g.What(), err)
 		case state.Low():
-			c.fail(key, "%s: %s: free some space, or lower it; until then mail with attachments gets 451", g.What(), state)
+			c.fail(key, "%s: %s: free some space, or lower min_free; until then mail with attachments gets 451", g.What(), state)
 		case state.Near():
 			c.warn(key, "%s: %s: free some space soon", g.What(), state)
 		default:
