@@ -165,11 +165,13 @@ func TestReadOnly(t *testing.T) {
 			d.Start(t)
 			stage.Gets(t, d.Proxy, "250", stage.TextAndPDF)
 
-			// As in a new epoch, which has no secret yet.
-			keys, err := filepath.Glob(filepath.Join(d.DataDir, "keys", "*"))
-			stage.Must(t, err)
-			for _, key := range keys {
-				stage.Must(t, os.Remove(key))
+			// As in a new epoch, which has neither a secret nor a ledger yet.
+			for _, dir := range []string{"keys", "ledger"} {
+				files, err := filepath.Glob(filepath.Join(d.DataDir, dir, "*"))
+				stage.Must(t, err)
+				for _, file := range files {
+					stage.Must(t, os.Remove(file))
+				}
 			}
 			remount(t, disk, "ro")
 			stage.Gets(t, d.Proxy, "451", stage.TextAndPDF)
