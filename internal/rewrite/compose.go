@@ -146,7 +146,7 @@ func (h *header) textBody(raw []byte) notice.Body {
 }
 
 // placeNotice removes the detached parts and puts the notice into every text of the message. If one
-// of the texts cannot take it, the notice goes to the place of the first removed part instead.
+// of the texts cannot take it, the notice becomes a part of its own.
 func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) error {
 	var edits []edit
 	everywhere := len(texts) > 0
@@ -160,17 +160,17 @@ func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.T
 	if !everywhere {
 		edits = nil
 	}
+	for _, s := range m.walk.removed {
+		edits = append(edits, edit{span: s})
+	}
 	lone := m.walk.lone
-	for i, s := range m.walk.removed {
-		e := edit{span: s}
-		if i == 0 && !everywhere {
-			var err error
-			if e.text, err = noticePart(n, m.walk.spool, s); err != nil {
-				return err
-			}
-			lone = slices.DeleteFunc(slices.Clone(lone), func(l lonePart) bool { return l.has(s) })
+	if !everywhere {
+		e, err := m.noticePart(n)
+		if err != nil {
+			return err
 		}
-		edits = append(edits, e)
+		edits = append(slices.DeleteFunc(edits, func(r edit) bool { return r.span == e.span }), e)
+		lone = slices.DeleteFunc(slices.Clone(lone), func(l lonePart) bool { return l.has(e.span) })
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
 	edits, changes, err := m.walk.raise(lone, edits)
@@ -194,18 +194,23 @@ func (b body) edits(c notice.Change) []edit {
 	return edits
 }
 
-// noticePart returns the notice as a separate part, in place of a removed part. It keeps the
-// delimiter line of the removed part.
-func noticePart(n *notice.Notice, s *spool.Spool, gone span) ([]byte, error) {
-	head := make([]byte, min(maxDelimiterLine, gone.end-gone.off))
-	if _, err := s.ReadAt(head, gone.off); err != nil {
-		return nil, err
+// noticePart returns the edit that makes the notice a part of its own. Without a multipart/mixed, it
+// takes the place of the first removed part.
+func (m *Message) noticePart(n *notice.Notice) (edit, error) {
+	place := m.walk.insert
+	if place == nil {
+		first := m.walk.removed[0]
+		place = &noticePlace{first, first.off}
+	}
+	head := make([]byte, min(maxDelimiterLine, m.walk.spool.Size()-place.delimiter))
+	if _, err := m.walk.spool.ReadAt(head, place.delimiter); err != nil {
+		return edit{}, err
 	}
 	delimiter, _ := lines.First(head)
 	eol := lines.Ending(delimiter, "\r\n")
 	content, encoding := n.Entity(eol)
 	fields := "Content-Type: " + notice.ContentType + eol + "Content-Transfer-Encoding: " + encoding + eol + eol
-	return slices.Concat(delimiter, []byte(fields), content), nil
+	return edit{place.span, slices.Concat(delimiter, []byte(fields), content)}, nil
 }
 
 // becomeNotice turns a message of which nothing is left into a text message. Its body is the

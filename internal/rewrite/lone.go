@@ -28,7 +28,7 @@ type lonePart struct {
 
 // has reports whether s is in the multipart's body, outside of the part that is left.
 func (l lonePart) has(s span) bool {
-	return l.body <= s.off && s.end <= l.end && !(l.part.off <= s.off && s.end <= l.part.end)
+	return l.body <= s.off && s.end <= l.end && !(l.part.off <= s.off && s.off < l.part.end)
 }
 
 // alone reports whether only one part is left.

@@ -13,6 +13,7 @@ import (
 var (
 	restoreLine = regexp.MustCompile(`(?m)^Detach-Restore: .*\n`)
 	noticeText  = regexp.MustCompile(`(?s)[^\n]*:\n\n[^\n]* \(\d bytes\)\nhttps:.*#\w+`)
+	noticePart  = regexp.MustCompile(`(?s)--\w\nContent-Type: text/plain; charset=utf-8\n.*#\w+\n`)
 	noticeHTML  = regexp.MustCompile(`(?s)<div.*</div>`)
 )
 
@@ -132,6 +133,28 @@ func TestDoubtfulLonePartStays(t *testing.T) {
 		out, _ := outcome(t, mail)
 		if !strings.Contains(out, "\r\n--b\r\n") {
 			t.Errorf("%s: got\n%s", name, out)
+		}
+	}
+}
+
+// A notice that is a part of its own stands in a multipart/mixed, where mail programs show it.
+func TestSeparateNoticeStandsInMixed(t *testing.T) {
+	const related = "Content-Type: multipart/related; boundary=r\n\n--r\nContent-Type: text/html; charset=x-unknown\n\n<p>hi\n--r\n[pdf]--r--\n"
+	const pdf, mixed = "Content-Type: application/pdf; name=a.pdf\n\nabc\n", "Content-Type: multipart/mixed; boundary=b\n\n--b\n"
+	inner := strings.NewReplacer("boundary=b", "boundary=c", "--b", "--c").Replace(mixed)
+	const left = "Content-Type: multipart/related; boundary=r\n\n--r\nContent-Type: text/html; charset=x-unknown\n\n<p>hi\n"
+	for name, tt := range map[string]struct{ mail, want string }{
+		"file in related, and in mixed": {mixed + related + "--b\n\nho\n--b\n[pdf]--b--\n", mixed + left + "--r--\n[notice]--b\n\nho\n--b--\n"},
+		"file in related only":          {mixed + related + "--b--\n", mixed + left + "--r--\n[notice]--b--\n"},
+		"no mixed":                      {related, left + "[notice]--r--\n"},
+		"in the inner mixed": {mixed + inner + related + "--c--\n--b\n[pdf]--b--\n",
+			inner + left + "--r--\n[notice]--c--\n"},
+	} {
+		out, _ := outcome(t, strings.ReplaceAll(tt.mail, "[pdf]", pdf))
+		got := restoreLine.ReplaceAllString(out, "")
+		got = noticePart.ReplaceAllString(got, "[notice]")
+		if got != tt.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, tt.want)
 		}
 	}
 }

@@ -32,12 +32,20 @@ type walk struct {
 	cuts    cuts
 	removed []span // of the spool, in order: the parts to remove
 	lone    []lonePart
+	insert  *noticePlace
 	bodies  []body
 	refs    references
 }
 
 // A span is a piece of the spool.
 type span struct{ off, end int64 }
+
+// A noticePlace is the place for a notice that is a part of its own: in the innermost multipart/mixed
+// around the first attachment. In other multiparts, mail programs may not show it.
+type noticePlace struct {
+	span            // that the notice replaces: the attachment's part, or nothing
+	delimiter int64 // of a delimiter line of the multipart
+}
 
 // A body is one of the message's texts, in the spool.
 type body struct {
@@ -200,7 +208,7 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 	}
 	level := p.depth
 	whole := lonePart{start: start, body: w.spool.Size()}
-	firstRemoved, kept, removed := len(w.removed), 0, 0
+	firstRemoved, kept, removed, insert := len(w.removed), 0, 0, w.insert
 	d, err := w.keep() // the preamble
 	for first := true; err == nil && d != nil && d.level == level && !d.closing; first = false {
 		from := w.spool.Size()
@@ -215,7 +223,14 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 		if gone {
 			w.removed = append(w.removed, span{from, part.end})
 			removed++
-		} else {
+		}
+		if v.subtype == "mixed" && w.insert == nil && len(w.removed) > firstRemoved {
+			w.insert = &noticePlace{span{part.end, part.end}, from}
+			if gone {
+				w.insert.off = from
+			}
+		}
+		if !gone {
 			if kept++; kept == 1 {
 				whole.part = part
 			}
@@ -232,7 +247,7 @@ func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (
 	switch whole.end = w.spool.Size(); {
 	case removed == 0:
 	case kept == 0: // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
-		w.removed = w.removed[:firstRemoved]
+		w.removed, w.insert = w.removed[:firstRemoved], insert
 		return d, true, err
 	case kept <= 2 && closed && v.subtype == "mixed" && w.memory.Take(maxRaisedHeader):
 		w.lone = append(w.lone, whole)
