@@ -10,6 +10,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -19,6 +20,7 @@ const maxWorse = 0.3
 
 // rspamd's stock rules find a rewritten mail no worse than the original, whatever its texts are.
 func TestRspamdLikesRewrittenMail(t *testing.T) {
+	faults.Covers(t, 108)
 	rspamd := servers.StartRspamd(t, servers.RspamdConfig{
 		DNS: servers.StartDNS(t, servers.Zone("senders.example TXT v=spf1 ip4:"+servers.Outsider+" -all")),
 	})

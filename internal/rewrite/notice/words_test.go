@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
@@ -51,6 +52,7 @@ func checkCalm(t *testing.T, code, text string) {
 
 // No notice and no page hurries its readers, in any language.
 func TestTextsAreCalm(t *testing.T) {
+	faults.Covers(t, 108)
 	for _, l := range texts.All() {
 		if len(pushy[l.Code]) < 20 {
 			t.Errorf("%s: %d pushy words, want at least 20", l.Code, len(pushy[l.Code]))
@@ -75,6 +77,7 @@ func TestTextsAreCalm(t *testing.T) {
 // In HTML no address is to be read, only names: programs compare the text of a link with its
 // address.
 func TestHTMLShowsNamesAndNoAddresses(t *testing.T) {
+	faults.Covers(t, 108)
 	n := testNotice("en", "report.pdf")
 	n.Files = append(n.Files, n.Files[0])
 	n.All = n.Files[0].Link
