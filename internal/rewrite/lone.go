@@ -56,7 +56,8 @@ func (w *walk) raise(lone []lonePart, edits []edit) (all []edit, changes []Heade
 }
 
 // raiseNest raises a lone part through all multiparts of a nest: the multipart of each element is
-// the part of the next one.
+// the part of the next one. A part that cannot be raised stays in its multipart, which is raised in
+// its place.
 func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
 	inner, top := nest[0].part, nest[len(nest)-1]
 	part, err := readHeaderAt(w.spool, inner)
@@ -64,18 +65,18 @@ func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange,
 		return nil, nil, err
 	}
 	if !part.raisable() {
-		if len(nest) == 1 {
-			return nil, nil, nil
-		}
-		return w.raiseNest(nest[1:], edits)
+		return w.raiseRest(nest, edits)
 	}
 	body := inner.off + int64(len(part.raw))
 	part = parseHeader(edited(part.raw, moved(within(edits, span{inner.off, body}), -inner.off)))
 	raised := []edit{{span: span{top.body, body}}, {span: span{nest[0].last.end, top.end}}}
 	if !nest[0].alone() {
 		between, ok, err := w.appended(&part, span{body, inner.end}, nest[0].last)
-		if err != nil || !ok {
+		if err != nil {
 			return nil, nil, err
+		}
+		if !ok {
+			return w.raiseRest(nest, edits)
 		}
 		raised = slices.Insert(raised, 1, between)
 	}
@@ -95,6 +96,14 @@ func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange,
 		}
 	}
 	return raised, nil, nil
+}
+
+// raiseRest is raiseNest without the innermost part.
+func (w *walk) raiseRest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
+	if len(nest) == 1 {
+		return nil, nil, nil
+	}
+	return w.raiseNest(nest[1:], edits)
 }
 
 // appended returns the edit that appends the text of another part to the one in body, whose header

@@ -77,6 +77,10 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n--c\n[pdf]--c\n\nbye\n--c--\n--b\n[pdf]--b--\n",
 			"\nhi\n\n[notice]\n\nbye\n",
 		},
+		"inner texts that differ": {
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n--c\n[pdf]--c\nContent-Type: text/html\n\nbye\n--c--\n--b\n[pdf]--b--\n",
+			"Content-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n\n[notice]\n--c\nContent-Type: text/html\n\nbye\n--c--\n",
+		},
 		"text without a body": {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-ID: <t>\n\n--b\n[pdf]--b--\n",
 			"Content-ID: <t>\n\n[notice]\n",
