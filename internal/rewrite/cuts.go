@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -51,7 +52,9 @@ func (c *cuts) add(one cut) {
 // be stored, so a mail without such attachments costs no checksum.
 func (c *cuts) sumUp(s *spool.Spool) error {
 	if c.summed == 0 {
-		c.sum.Write(c.header.without(c.omit))
+		for piece := range c.header.without(c.omit) {
+			c.sum.Write(piece)
+		}
 		c.summed = int64(len(c.header.raw))
 	}
 	_, err := s.WriteSection(c.sum, c.summed, s.Size())
@@ -64,7 +67,7 @@ func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
 	if err := c.sumUp(s); err != nil {
 		return nil, err
 	}
-	header := c.header.without(c.omit)
+	header := slices.Concat(slices.Collect(c.header.without(c.omit))...)
 	i, pos := 0, int64(len(c.header.raw))
 	size += int64(len(header)) - pos
 	next := func() skeleton.Piece {

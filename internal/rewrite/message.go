@@ -140,13 +140,14 @@ const (
 	// textMemory is how often a text is in memory while the notice is put in: as received, decoded,
 	// compared, encoded anew.
 	textMemory = 8
-	// fileMemory is what the notice and the skeleton need for a file.
+	// fileMemory is what the notice and the skeleton need for a file. The skeleton also needs a copy
+	// of the header.
 	fileMemory = 4 << 10
 )
 
 // composeInBudget waits for the memory that compose needs, and gives it back.
 func (m *Message) composeInBudget(ctx context.Context) error {
-	need := int64(len(m.walk.cuts.list)) * fileMemory
+	need := int64(len(m.walk.cuts.list))*fileMemory + int64(len(m.header.raw))
 	for _, b := range m.walk.bodies {
 		need += textMemory * min(b.text.end-b.text.off, notice.MaxText)
 	}
