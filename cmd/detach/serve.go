@@ -132,7 +132,7 @@ func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *
 	}
 	var last server
 	if l.admin != nil {
-		last = newHTTP(admin.Handler(m, a.ready), log)
+		last = newHTTP(admin.Guard(admin.Handler(m, a.ready), a.cfg.Admin.Listen), log)
 		start(last, l.admin)
 	}
 	notify("READY=1")
