@@ -40,7 +40,7 @@ var floors = map[string][]string{
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
-	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/memory", "internal/object", "internal/readahead", "crypto", "ipfs"},
+	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/spool", "crypto", "ipfs"},
 	"internal/rewrite":                     {"internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/lines", "internal/texts", "internal/transfer"},
 	"internal/transaction":                 {"internal/rewrite", "internal/spool"},

@@ -148,9 +148,9 @@ const childMemory = 80
 // ExportMemory returns about how many bytes ExportCAR keeps while it writes a file of this size,
 // beside a leaf: its buffer, and the links of a node for each level.
 func ExportMemory(size int64) int64 {
-	links := min(size/chunkSize+1, maxLinks)
-	if size > maxLinks*chunkSize {
-		links += min(size/(maxLinks*chunkSize)+1, maxLinks)
+	links := min(size/ChunkSize+1, maxLinks)
+	if size > maxLinks*ChunkSize {
+		links += min(size/(maxLinks*ChunkSize)+1, maxLinks)
 	}
 	return exportBuffer + links*childMemory
 }

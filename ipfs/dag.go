@@ -1,17 +1,19 @@
 package ipfs
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 )
 
 const (
-	chunkSize = 1 << 20 // of a leaf: a quarter of the blocks that 256 KiB would make, half of MaxBlock
+	ChunkSize = 1 << 20 // of a leaf: a quarter of the blocks that 256 KiB would make, half of MaxBlock
 	maxLinks  = 1024    // of an interior node, which keeps it below 64 KiB
 	maxDirect = 1024    // entries of a directory: far below the 256 KiB at which kubo shards it
 )
@@ -30,7 +32,7 @@ type Entry struct {
 }
 
 // chunks holds buffers for leaves.
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+var chunks = sync.Pool{New: func() any { return new([ChunkSize]byte) }}
 
 // AddFile builds a file from r up to io.EOF and gives each block to add as soon as it is full. It
 // returns any other error of r unchanged, also io.ErrUnexpectedEOF: a source that was cut short
@@ -56,6 +58,73 @@ func AddFile(add AddFunc, r io.Reader) (Node, error) {
 			return t.finish()
 		}
 	}
+}
+
+// A Scratch keeps the bytes of one block until the block is full.
+type Scratch interface {
+	io.Writer
+	io.ReaderAt
+	Truncate(size int64) error
+}
+
+// scratchPiece is how much is read at a time for a Scratch.
+const scratchPiece = 32 << 10
+
+// AddFileSlowly is AddFile for when there is no memory for a chunk that a slow source fills. It
+// fills each chunk in scratch, which must be empty, and takes memory from the budget only while it
+// adds a full one. It may wait for that memory, until ctx ends.
+func AddFileSlowly(ctx context.Context, add AddFunc, r io.Reader, budget *memory.Budget, scratch Scratch) (Node, error) {
+	t := tree{add: add}
+	piece := make([]byte, scratchPiece)
+	for {
+		size := int64(0)
+		var err error
+		for size < ChunkSize && err == nil {
+			var n int
+			n, err = readahead.AtLeast(r, piece[:min(scratchPiece, ChunkSize-size)], 1)
+			size += int64(n)
+			if _, writeErr := scratch.Write(piece[:n]); writeErr != nil {
+				return Node{}, writeErr
+			}
+		}
+		if err != nil && err != io.EOF {
+			return Node{}, err
+		}
+		if size > 0 || len(t.levels) == 0 {
+			if err := t.addScratch(ctx, scratch, size, budget); err != nil {
+				return Node{}, err
+			}
+		}
+		if err == io.EOF {
+			return t.finish()
+		}
+	}
+}
+
+// addScratch adds the chunk in scratch, and empties scratch.
+func (t *tree) addScratch(ctx context.Context, scratch Scratch, size int64, budget *memory.Budget) error {
+	if err := budget.Acquire(ctx, ChunkSize); err != nil {
+		return err
+	}
+	defer budget.Release(ChunkSize)
+	buf := GetBuffer()
+	defer PutBuffer(buf)
+	if n, err := scratch.ReadAt(buf[:size], 0); int64(n) < size {
+		return fmt.Errorf("read block from disk: %w", err)
+	}
+	if err := scratch.Truncate(0); err != nil {
+		return err
+	}
+	return t.addLeaf(buf[:size])
+}
+
+// AddLeaf adds a small file: one block, of at most MaxBlock bytes.
+func AddLeaf(add AddFunc, data []byte) (Node, error) {
+	t := tree{add: add}
+	if err := t.addLeaf(data); err != nil {
+		return Node{}, err
+	}
+	return t.finish()
 }
 
 // tree is a balanced tree that grows to the right. levels holds, for each level from the leaves up,

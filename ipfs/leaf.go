@@ -85,10 +85,10 @@ func sameBuffer(a, b []byte) bool { return cap(a) > 0 && cap(b) > 0 && &a[:1][0]
 
 // takeMemory may wait until another leaf has moved to the disk or was released.
 func (l *leaf) takeMemory(ctx context.Context) error {
-	if err := l.blocks.Memory().Acquire(ctx, chunkSize); err != nil {
+	if err := l.blocks.Memory().Acquire(ctx, ChunkSize); err != nil {
 		return err
 	}
-	l.held = l.blocks.Memory().Hold(chunkSize)
+	l.held = l.blocks.Memory().Hold(ChunkSize)
 	l.buf = GetBuffer()
 	return nil
 }
@@ -105,10 +105,10 @@ func (l *leaf) giveMemory() {
 	PutBuffer(l.buf)
 	l.buf = nil
 	if l.held {
-		l.blocks.Memory().Unhold(chunkSize)
+		l.blocks.Memory().Unhold(ChunkSize)
 		l.held = false
 	}
-	l.blocks.Memory().Release(chunkSize)
+	l.blocks.Memory().Release(ChunkSize)
 }
 
 // release gives back the leaf's memory or slot.
@@ -127,13 +127,13 @@ func (l *leaf) freeSlot() {
 }
 
 // GetBuffer returns a buffer of a leaf's size.
-func GetBuffer() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
+func GetBuffer() []byte { return chunks.Get().(*[ChunkSize]byte)[:] }
 
 // PutBuffer gives a buffer to a later GetBuffer. It ignores a buffer of another size, which may
 // hold another program's block.
 func PutBuffer(buf []byte) {
-	if cap(buf) == chunkSize {
-		chunks.Put((*[chunkSize]byte)(buf[:chunkSize]))
+	if cap(buf) == ChunkSize {
+		chunks.Put((*[ChunkSize]byte)(buf[:ChunkSize]))
 	}
 }
 

@@ -64,12 +64,17 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 	return b, nil
 }
 
-// Two budgets bound the memory that grows with the number of sessions and requests, so that readers
-// do not stop mail. Together with the garbage collector's part (half of it), with 600 connections
-// (30 KiB each) and with the process itself (30 MiB) they stay below 256 MiB.
+// The memory that grows with the number of sessions and requests is bounded. The bounds, half of
+// them again for garbage, 20 MiB for 600 connections of readers, and 30 MiB for the process itself
+// are together 256 MiB. Mail and web have a budget each, so that readers do not stop mail.
 const (
-	mailMemory = 64 << 20 // spools, and what is known of a mail
+	mailMemory = 48 << 20 // spools, blocks that are filled, and what is known of a mail
 	webMemory  = 48 << 20 // blocks that are read
+	// maxSessions is for all [[proxy]] together. A session has 100 to 200 KiB besides the budget: its
+	// buffers, its goroutines' stacks, and the first 32 KiB of what is known of its mail.
+	maxSessions = 256
+	// proxySessions is for one [[proxy]]: twice Postfix's default_process_limit.
+	proxySessions = 200
 )
 
 // spoolDisk bounds the temporary files of all mails. It has room for three of the largest mails that
@@ -110,6 +115,10 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		return nil, usageError{fmt.Errorf("data_dir: %w: let this user write there", err)}
 	}
 	mail, web := memory.New(mailMemory, temporary), memory.New(webMemory, temporary)
+	spools := spool.NewSpace(temporary, mail, spoolDisk)
+	// Half of the minimum is kept for the objects' sake only: mail that is not stored goes on.
+	guard := freespace.Dir(temporary, freespace.MinFree(cfg.Store.MinFree.Of).Half())
+	spools.Room = func(n int64) error { return guard.Room(context.Background(), n) }
 	store, err := openStore(cfg, web)
 	if err != nil {
 		return nil, usageError{err}
@@ -119,14 +128,10 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		mode = vault.LinkOnly
 	}
 	retention := time.Duration(cfg.Keys.Retention)
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Memory: mail, Log: log}, store, keys, cfg.DataDir)
+	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Spools: spools, Log: log}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
 	}
-	spools := spool.NewSpace(temporary, mail, spoolDisk)
-	// Half of the minimum is kept for the objects' sake only: mail that is not stored goes on.
-	guard := freespace.Dir(temporary, freespace.MinFree(cfg.Store.MinFree.Of).Half())
-	spools.Room = func(n int64) error { return guard.Room(context.Background(), n) }
 	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
 }
 
@@ -166,7 +171,10 @@ func (a *app) Close() error { return a.store.Close() }
 
 func (a *app) newProxy(p config.Proxy, observe func(transaction.Outcome, int), log *slog.Logger) *proxy.Server {
 	hostname, _ := os.Hostname() // best effort: the proxy has a default
-	cfg := proxy.Config{Hostname: hostname, NextHop: p.Reinject, Mail: a.transactions(p), MaxSize: int64(p.MaxSize), Observe: observe, LoopMark: check.Mark(a.cfg)}
+	cfg := proxy.Config{
+		Hostname: hostname, NextHop: p.Reinject, Mail: a.transactions(p), MaxSize: int64(p.MaxSize),
+		MaxSessions: min(proxySessions, max(1, maxSessions/len(a.cfg.Proxy))), Observe: observe, LoopMark: check.Mark(a.cfg),
+	}
 	return proxy.New(cfg, log)
 }
 

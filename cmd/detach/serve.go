@@ -79,10 +79,15 @@ func (a *app) logProblems(log *slog.Logger) {
 
 // collectEarly makes the garbage collector start when the heap has grown by half, unless GOGC says
 // otherwise. Nearly all memory is in buffers: scanning them costs almost nothing, but letting them
-// double first would cost much with many sessions.
+// double first would cost much with many sessions. In a control group with a limit the collector
+// works harder from three quarters of it on, unless GOMEMLIMIT says otherwise: the rest is for what
+// the collector does not know, as the kernel's buffers.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
+	}
+	if limit := cgroupLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit / 4 * 3)
 	}
 }
 

@@ -51,6 +51,7 @@ var refusals = map[string]refusal{
 	"data_dir is a file":      {put{"data", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*not a directory.*`},
 	"store is a file":         {put{"data/objects", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*objects.* not a directory`},
 	"ledger is a file":        {put{"data/ledger", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*ledger.* not a directory`},
+	"tmp is a file":           {put{"data/tmp", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*tmp.* not a directory`},
 	"socket is a file":        {put{"in-the-way", "", 0o600, 0}, proxyListen, `listen = "unix:DIR/in-the-way"`, `^detach: proxy\[0\]\.listen: .*in-the-way.* choose another address`},
 	"socket without folder":   {put{}, proxyListen, `listen = "unix:DIR/none/socket"`, `^detach: proxy\[0\]\.listen: .*none/socket.* choose another address`},
 	"long socket name":        {put{}, proxyListen, `listen = "unix:DIR/` + strings.Repeat("x", 108) + `"`, `^detach: proxy\[0\]\.listen: .*xxx.* choose another address`},

@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -19,9 +18,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -93,7 +92,7 @@ func (b *Batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.
 	var share crypto.Share
 	var sealed cid.Cid
 	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (cid.Cid, error) {
-		root, err := b.seal(add, key, meta, s)
+		root, err := b.seal(ctx, add, key, meta, s)
 		if err != nil {
 			return root, err
 		}
@@ -147,8 +146,8 @@ func (b *Batch) checkSecret() error {
 }
 
 // seal adds the blocks of one object. Data comes first, since the metadata has its size and hash.
-func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
-	data, err := s.store(add, b.v.cfg.Memory)
+func (b *Batch) seal(ctx context.Context, add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
+	data, err := s.store(ctx, add, b.v.cfg.Spools)
 	if err != nil {
 		return cid.Undef, err
 	}
@@ -161,7 +160,7 @@ func (b *Batch) seal(add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *seal
 	if err != nil {
 		return cid.Undef, err
 	}
-	sealed, err := ipfs.AddFile(add, bytes.NewReader(jwe))
+	sealed, err := ipfs.AddLeaf(add, jwe)
 	if err != nil {
 		return cid.Undef, err
 	}
@@ -210,9 +209,20 @@ type sealer struct {
 	n       int64
 }
 
+// fillMemory is what filling the blocks of a file takes: a block, and a buffer to read ahead.
+const fillMemory = ipfs.ChunkSize + readahead.BufferSize
+
 // store adds the file, and reads ahead from the mail while earlier bytes are hashed, encrypted and
-// stored. It starts only here: while the store is unreachable, the mail must not be read.
-func (s *sealer) store(add ipfs.AddFunc, budget *memory.Budget) (ipfs.Node, error) {
+// stored. It starts only here: while the store is unreachable, the mail must not be read. If there
+// is no memory to fill blocks at the sender's pace, they are filled on the disk.
+func (s *sealer) store(ctx context.Context, add ipfs.AddFunc, spools *spool.Space) (ipfs.Node, error) {
+	budget := spools.Memory()
+	if !budget.TryAcquire(fillMemory) {
+		block := spool.New(spools)
+		defer block.Close()
+		return ipfs.AddFileSlowly(ctx, add, s, budget, block)
+	}
+	defer budget.Release(fillMemory)
 	source := readahead.NewReader(s.r, budget)
 	defer source.Close()
 	s.r = source

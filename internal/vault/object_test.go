@@ -19,7 +19,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
@@ -43,6 +45,22 @@ func TestFilesComeBackAtEverySize(t *testing.T) {
 				comesBack(t, v, pattern(size))
 			}
 		})
+	}
+}
+
+// Files come back too if there was no memory to fill their blocks in.
+func TestFilesAreStoredWithoutMemory(t *testing.T) {
+	const others = 3 << 20
+	budget := memory.New(4<<20, "")
+	if !budget.TryAcquire(others) {
+		t.Fatal("the budget is too small for the others")
+	}
+	v := newSite(t).vault(t, func(c *Config) { c.Spools = spool.NewSpace(t.TempDir(), budget, 1<<30) })
+	for _, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 3<<20 + 5} {
+		comesBack(t, v, pattern(size))
+	}
+	if used, _ := budget.Used(); used != others || v.cfg.Spools.Disk() != 0 {
+		t.Errorf("%d bytes of memory and %d of disk are still taken", used-others, v.cfg.Spools.Disk())
 	}
 }
 

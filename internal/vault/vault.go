@@ -9,8 +9,8 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -39,7 +39,7 @@ type Config struct {
 	Mode      Mode             // of new objects; stored objects keep theirs
 	Retention time.Duration    // how long new files are served; 0: for ever
 	Now       func() time.Time // nil: time.Now
-	Memory    *memory.Budget   // for the read-ahead of mails; nil: no limit
+	Spools    *spool.Space     // memory and disk for what is being stored; nil: no limit
 	Log       *slog.Logger     // of what the operator should correct; nil: none
 }
 

@@ -230,7 +230,7 @@ func (s *Store) create() (*carTemp, error) {
 	if err != nil {
 		return nil, ipfs.Unavailable("create object", err)
 	}
-	buf := bufio.NewWriterSize(f, 64<<10)
+	buf := bufio.NewWriter(f) // small, for the heads between the blocks: a mail may take hours
 	w := &carTemp{store: s, f: f, buf: buf, car: ipfs.NewCARWriter(buf)}
 	if err := w.car.WriteHeader(); err != nil {
 		w.discard()
