@@ -17,6 +17,8 @@ var (
 	errTooBig      = newReply(552, smtp.EnhancedCode{5, 3, 4}, "Message size exceeds the limit")
 	errLoop        = newReply(554, smtp.EnhancedCode{5, 4, 6}, "Too many hops")
 	errSelf        = newReply(554, smtp.EnhancedCode{5, 4, 6}, "Mail loop: this is Detach")
+	errLoopsBack   = newReply(451, smtp.EnhancedCode{4, 4, 6}, "Mail loops back to this server, please try again later")
+	errManyRcpts   = newReply(452, smtp.EnhancedCode{4, 5, 3}, "Too many recipients")
 	errBadSize     = newReply(501, smtp.EnhancedCode{5, 5, 4}, "Bad SIZE parameter")
 	errNotSMTP     = newReply(500, smtp.EnhancedCode{5, 5, 2}, "Not a command")
 	errDataParam   = newReply(501, smtp.EnhancedCode{5, 5, 4}, "DATA takes no parameter")

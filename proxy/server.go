@@ -61,10 +61,11 @@ func (c Config) withDefaults() Config {
 
 // A Server relays SMTP sessions to the next hop.
 type Server struct {
-	cfg   Config
-	log   *slog.Logger
-	dial  func(context.Context) (net.Conn, error) // the next hop
-	slots chan struct{}                           // one for each session
+	cfg    Config
+	log    *slog.Logger
+	dial   func(context.Context) (net.Conn, error) // the next hop
+	slots  chan struct{}                           // one for each session
+	claims claims
 
 	stopping context.Context // done: no new session, no new command
 	stop     context.CancelFunc
@@ -153,7 +154,7 @@ func (s *Server) start(c net.Conn) {
 	s.running.Go(func() {
 		defer func() { <-s.slots }()
 		log := s.log.With("session", rand.Text()[:8])
-		session := &session{server: s, log: log, client: newClientConn(client, s.cfg.Hostname)}
+		session := &session{server: s, began: time.Now(), log: log, client: newClientConn(client, s.cfg.Hostname)}
 		session.run(s.living)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -28,10 +29,15 @@ const (
 // maxErrors is Postfix's smtpd_hard_error_limit: a client with so many bad commands is turned away.
 const maxErrors = 20
 
+// maxRecipientBytes bounds the recipients of a mail. Postfix's smtpd_recipient_limit is 1,000, and
+// RFC 5321 section 4.5.3.1.8 asks for 100.
+const maxRecipientBytes = 128 << 10
+
 // session is one client and its connection to the next hop.
 type session struct {
 	server *Server
 	log    *slog.Logger
+	began  time.Time // when the client was accepted
 	client *clientConn
 	next   *nextHop
 
@@ -46,7 +52,9 @@ type session struct {
 // envelope is the envelope of a session's next message.
 type envelope struct {
 	transaction.Envelope
-	refused int // recipients
+	origin  origin // the connection that the mail came from
+	refused int    // recipients
+	size    int    // of all recipients' addresses
 }
 
 // run relays the session until the client or the next hop ends it, or ctx is done.
@@ -180,6 +188,7 @@ func (s *session) xforward(line []byte) (answer, error) {
 	case a.negative():
 		s.log.Warn("next hop refuses XFORWARD, its log will name us as the client", "reply", a.code)
 	case a.positive():
+		s.envelope.origin.note(line)
 		if addr, ok := forwardedAddr(line); ok {
 			s.envelope.Client = addr
 		}
@@ -196,9 +205,9 @@ func (s *session) mail(line []byte) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a, err := s.relay(line)
+	a, err := s.relayEnvelope(sender, line)
 	if a.positive() {
-		s.envelope.Sender, s.envelope.Recipients, s.envelope.refused = sender, nil, 0
+		s.envelope.Sender, s.envelope.Recipients, s.envelope.refused, s.envelope.size = sender, nil, 0, 0
 		s.enter(stateEnvelope)
 	}
 	return a, err
@@ -206,7 +215,10 @@ func (s *session) mail(line []byte) (answer, error) {
 
 func (s *session) rcpt(line []byte) (answer, error) {
 	recipient := address(line)
-	a, err := s.relay(line)
+	if s.envelope.size += len(recipient); s.envelope.size > maxRecipientBytes {
+		return answer{}, errManyRcpts
+	}
+	a, err := s.relayEnvelope(s.envelope.Sender, line)
 	if a.positive() {
 		s.envelope.Recipients = append(s.envelope.Recipients, recipient)
 	} else {
