@@ -43,7 +43,7 @@ var floors = map[string][]string{
 	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/spool", "crypto", "ipfs"},
 	"internal/rewrite":                     {"internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/lines", "internal/texts", "internal/transfer"},
-	"internal/transaction":                 {"internal/rewrite", "internal/spool"},
+	"internal/transaction":                 {"internal/link", "internal/rewrite", "internal/spool"},
 	"internal/transaction/transactiontest": {"internal/link", "internal/transaction"},
 	"proxy":                                {"internal/freespace", "internal/lines", "internal/stack", "internal/transaction"},
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: the gateway hands it decrypted bytes

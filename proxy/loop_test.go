@@ -194,6 +194,7 @@ func (l *lineConn) reply() string {
 
 // A client cannot make the envelope grow without end.
 func TestRecipientsAreBounded(t *testing.T) {
+	faults.Covers(t, 101)
 	r := newRig(t)
 	c := r.greeted()
 	c.want("MAIL FROM:<a@example.org>", "250")

@@ -8,6 +8,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
+	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 )
 
 // Our own replies. The log has the cause; the client is told a fixed sentence.
@@ -19,6 +20,7 @@ var (
 	errSelf        = newReply(554, smtp.EnhancedCode{5, 4, 6}, "Mail loop: this is Detach")
 	errLoopsBack   = newReply(451, smtp.EnhancedCode{4, 4, 6}, "Mail loops back to this server, please try again later")
 	errManyRcpts   = newReply(452, smtp.EnhancedCode{4, 5, 3}, "Too many recipients")
+	errSenderLimit = newReply(451, smtp.EnhancedCode{4, 7, 1}, "Sender has reached the limit for attachments today")
 	errBadSize     = newReply(501, smtp.EnhancedCode{5, 5, 4}, "Bad SIZE parameter")
 	errNotSMTP     = newReply(500, smtp.EnhancedCode{5, 5, 2}, "Not a command")
 	errDataParam   = newReply(501, smtp.EnhancedCode{5, 5, 4}, "DATA takes no parameter")
@@ -46,6 +48,9 @@ func reply(err error) *smtp.SMTPError {
 	}
 	if errors.Is(err, freespace.ErrLow) {
 		return errNoSpace
+	}
+	if errors.Is(err, transaction.ErrSenderLimit) {
+		return errSenderLimit
 	}
 	return errTemporary
 }

@@ -190,6 +190,8 @@ func (a *app) transactions(p config.Proxy) transaction.Config {
 	c := transaction.Config{
 		Policy: func(transaction.Envelope) rewrite.Policy { return policy },
 		Begin:  func() transaction.Batch { return a.vault.Begin() },
+
+		SenderLimit: transaction.NewSenderLimit(int64(p.SenderLimit)),
 	}
 	if p.OnFailure == "deliver" {
 		c.OnFailure = transaction.Deliver

@@ -74,6 +74,9 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 	if p.MinSize > maxMinSize {
 		refuse(at+"min_size", "more than 1GiB, so nothing would ever be detached: 64KiB is usual")
 	}
+	if p.SenderLimit != 0 && p.SenderLimit < p.MinSize {
+		refuse(at+"sender_limit", "smaller than min_size, so nothing would ever be detached: raise it, or write 0 for no limit")
+	}
 	if p.MaxSize != 0 && p.MaxSize < p.MinSize {
 		refuse(at+"max_size", "smaller than min_size, so nothing would ever be detached: raise it, or write 0 for the next hop's own limit")
 	}

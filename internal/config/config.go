@@ -45,6 +45,9 @@ type Proxy struct {
 	// MaxSize is the largest mail accepted, as it arrives. 0, the default, is the limit that the
 	// next hop advertises.
 	MaxSize Size `toml:"max_size"`
+	// SenderLimit is how many bytes of attachments, decoded, are stored for each sender and day
+	// (UTC); what is more, is not stored, and OnFailure holds. 0, the default, is no limit.
+	SenderLimit Size `toml:"sender_limit"`
 	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
 	Notice string `toml:"notice"`
 	// Language is that of the notice: "auto" for the message's own, or the code of a file in

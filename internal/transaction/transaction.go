@@ -48,6 +48,9 @@ type Config struct {
 	Policy    func(Envelope) rewrite.Policy // what is detached and what is left in its place
 	Begin     func() Batch                  // called for a mail that may have attachments
 	OnFailure OnFailure
+	// SenderLimit may be nil. A mail over the limit is one whose attachments cannot be stored, so
+	// OnFailure says what becomes of it.
+	SenderLimit *SenderLimit
 }
 
 // Fate says what the next hop did with a mail.
@@ -74,7 +77,9 @@ type Transaction struct {
 	policy rewrite.Policy
 	source *source
 	log    *slog.Logger
+	sender uint64 // see SenderLimit
 
+	metered   *metered // nil: without a SenderLimit
 	message   *rewrite.Message
 	batch     Batch // nil: nothing is stored, or the mail's fate is decided
 	replaced  bool  // storing has failed, and the original goes on
@@ -87,7 +92,7 @@ type Transaction struct {
 
 // Begin starts the transaction of a mail whose bytes come from src. It reads nothing yet.
 func Begin(cfg Config, env Envelope, src io.Reader, log *slog.Logger) *Transaction {
-	t := &Transaction{cfg: cfg, policy: cfg.Policy(env), source: &source{src: src}, log: log}
+	t := &Transaction{cfg: cfg, policy: cfg.Policy(env), source: &source{src: src}, log: log, sender: cfg.SenderLimit.sender(env)}
 	if cfg.OnFailure == Deliver {
 		t.source.keepOriginal(t.policy.Space)
 	}
@@ -137,7 +142,7 @@ func (t *Transaction) store(ctx context.Context, patience time.Duration) (err er
 		defer t.source.limitWaiting(patience, func() { giveUp(ErrSlow) })()
 	}
 	t.batch = t.cfg.Begin()
-	err = t.message.Detach(ctx, t.batch)
+	err = t.message.Detach(ctx, t.detacher())
 	if err == nil && !t.source.ended {
 		err = errNotWhole
 	}
@@ -145,6 +150,15 @@ func (t *Transaction) store(ctx context.Context, patience time.Duration) (err er
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// detacher returns the batch, which counts for the sender if there is a limit.
+func (t *Transaction) detacher() rewrite.Detacher {
+	if t.cfg.SenderLimit == nil {
+		return t.batch
+	}
+	t.metered = &metered{Detacher: t.batch, limit: t.cfg.SenderLimit, sender: t.sender}
+	return t.metered
 }
 
 // Passes reports whether the header alone showed that nothing can be detached.
@@ -208,6 +222,7 @@ func (t *Transaction) Settle(ctx context.Context, f Fate) {
 }
 
 func (t *Transaction) discard(ctx context.Context) {
+	t.metered.forget()
 	if t.batch == nil {
 		return
 	}
