@@ -16,6 +16,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/admin"
 	"github.com/nkirchhoffer/detach-mta/internal/check"
+	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
 const (
@@ -52,6 +53,10 @@ func (c *serveCmd) Run(e *env) (err error) {
 	l, err := listenAll(e.ctx, cfg)
 	if err != nil {
 		return err
+	}
+	if freespace.InMemory(cfg.DataDir) {
+		// Not fatal: the mail flows for as long as the memory lasts.
+		e.log.Warn("data_dir is in memory (a tmpfs), and its temporary files take the service's memory: put it on a disk", "data_dir", cfg.DataDir)
 	}
 	if err := check.Store(e.ctx, a.store); err != nil {
 		// Not fatal: mail with attachments gets 451 until the store is back, and other mail passes.

@@ -76,6 +76,7 @@ func (c *checker) storage() {
 		return
 	}
 	defer store.Close()
+	c.temporary(cfg.DataDir)
 	problems := c.target.Problems()
 	if !slices.ContainsFunc(problems, func(f Finding) bool { return f.What == "keys" }) {
 		c.ok("keys", "only this user can read the keyring; back it up: without it no link opens")
@@ -97,6 +98,13 @@ func (c *checker) storage() {
 		for _, w := range warner.Warnings(ctx) {
 			c.warn("store", "%s", w)
 		}
+	}
+}
+
+// temporary checks where the temporary files of mails and downloads are, which may be gigabytes.
+func (c *checker) temporary(dataDir string) {
+	if freespace.InMemory(dataDir) {
+		c.fail("data_dir", "%s is in memory (a tmpfs): a large mail would take the memory that the service has; put data_dir on a disk", filepath.Join(dataDir, "tmp"))
 	}
 }
 

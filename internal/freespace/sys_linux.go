@@ -18,3 +18,11 @@ func of(dir string) (free, total int64, err error) {
 	}
 	return int64(s.Bavail) * unit, int64(s.Blocks) * unit, nil
 }
+
+// InMemory reports whether the file system that holds dir is memory, as tmpfs is. It reports false
+// if the kernel does not say.
+func InMemory(dir string) bool {
+	var s unix.Statfs_t
+	err := unix.Statfs(dir, &s)
+	return err == nil && (s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC)
+}
