@@ -68,7 +68,7 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 // them again for garbage, 20 MiB for 600 connections of readers, and 30 MiB for the process itself
 // are together 256 MiB. Mail and web have a budget each, so that readers do not stop mail.
 const (
-	mailMemory = 48 << 20 // spools, blocks that are filled, and what is known of a mail
+	mailMemory = 40 << 20 // spools, blocks that are filled, what is known of a mail; see spool.Space
 	webMemory  = 48 << 20 // blocks that are read
 	// maxSessions is for all [[proxy]] together. A session has 100 to 200 KiB besides the budget: its
 	// buffers, its goroutines' stacks, and the first 32 KiB of what is known of its mail.

@@ -5,7 +5,8 @@
 // A caller takes bytes in one of two ways, and may then ask to hold them:
 //
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
-//     gives the bytes back without waiting for a peer or for more memory, so every wait ends.
+//     gives the bytes back without waiting for a peer or for more of this budget, so every wait
+//     ends. Work that needs two kinds of memory, one after the other, has two budgets.
 //   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
 //     quarter of the budget to Acquire, so that bytes taken in this way may be kept for long. An
 //     [Account] takes many small pieces in this way.
@@ -43,6 +44,14 @@ type waiter struct {
 
 // New returns a budget of size bytes. Spilled bytes go to a file in dir.
 func New(size int64, dir string) *Budget { return &Budget{size: size, spill: spillFile{dir: dir}} }
+
+// Size returns the bytes of the whole budget.
+func (b *Budget) Size() int64 {
+	if b == nil {
+		return math.MaxInt64
+	}
+	return b.size
+}
 
 // Urgent returns how many bytes TryAcquire leaves to Acquire. If nobody claims bytes of the budget, a
 // caller of Acquire that wants no more waits only for other callers of Acquire.

@@ -2,11 +2,16 @@ package rewrite
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
@@ -159,4 +164,44 @@ func TestReferenceAtTheEndOfAWindow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// waitingStore is a Detacher that waits for memory, as one does that adds blocks.
+type waitingStore struct {
+	*memoryStore
+	budget *memory.Budget
+}
+
+func (s waitingStore) Detach(ctx context.Context, name, mediaType string, r io.Reader) (link.Link, error) {
+	if err := s.budget.Acquire(ctx, s.budget.Urgent()); err != nil {
+		return link.Link{}, err
+	}
+	defer s.budget.Release(s.budget.Urgent())
+	return s.memoryStore.Detach(ctx, name, mediaType, r)
+}
+
+func (s waitingStore) DetachEncoded(ctx context.Context, name, mediaType string, r io.Reader, _ func() io.Reader) (link.Link, error) {
+	return s.Detach(ctx, name, mediaType, r)
+}
+
+// A mail that is put together holds memory while its skeleton is stored, which waits for memory.
+func TestMailsDoNotWaitForEachOther(t *testing.T) {
+	policy := Policy{MinSize: 1, Language: "en", Restore: true, Space: space(t, 1<<20)}
+	mail := multipart("mixed", "\r\n"+strings.Repeat("A long text, with lines of fifty characters each.\r\n", 5000), pdfPart+"QUJD")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			m, err := Read(strings.NewReader(mail), policy)
+			if err == nil {
+				err = errors.Join(m.Detach(ctx, waitingStore{newMemory(), policy.Space.Memory()}), m.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	wantNothingTaken(t, policy.Space)
 }

@@ -151,8 +151,8 @@ func (m *Message) composeInBudget(ctx context.Context) error {
 	for _, b := range m.walk.bodies {
 		need += textMemory * min(b.text.end-b.text.off, notice.MaxText)
 	}
-	budget := m.walk.policy.Space.Memory()
-	need = min(need, budget.Urgent())
+	budget := m.walk.policy.Space.Work()
+	need = min(need, budget.Size())
 	if err := budget.Acquire(ctx, need); err != nil {
 		return fmt.Errorf("wait for memory: %w", err)
 	}

@@ -29,6 +29,7 @@ var ErrFull = errors.New("no space for temporary files")
 type Space struct {
 	dir    string
 	memory *memory.Budget
+	work   *memory.Budget
 	size   int64 // bytes of all files
 
 	// Room, if not nil, is called before a file that is no longer small grows by n bytes, and
@@ -43,7 +44,20 @@ type Space struct {
 // NewSpace returns a space whose spools take memory from the budget, which may be nil, and have
 // files in dir of size bytes together.
 func NewSpace(dir string, budget *memory.Budget, size int64) *Space {
-	return &Space{dir: dir, memory: budget, size: size}
+	s := &Space{dir: dir, memory: budget, size: size}
+	if budget != nil {
+		s.work = memory.New(budget.Urgent(), "")
+	}
+	return s
+}
+
+// Work returns a budget of a quarter more, for work on a mail that stores something meanwhile. Such
+// work must not hold what storing waits for. It is nil if there is no limit.
+func (s *Space) Work() *memory.Budget {
+	if s == nil {
+		return nil
+	}
+	return s.work
 }
 
 // Clean makes the directory dir for temporary files, and empties it: a process that is killed while

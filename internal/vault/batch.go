@@ -170,7 +170,7 @@ func (b *Batch) seal(ctx context.Context, add ipfs.AddFunc, key crypto.Key, meta
 		if err != nil {
 			return cid.Undef, err
 		}
-		node, err := ipfs.AddFile(add, cipher.StreamReader{S: stream, R: encoded})
+		node, err := addOwn(ctx, add, cipher.StreamReader{S: stream, R: encoded}, b.v.cfg.Spools)
 		if err != nil {
 			return cid.Undef, err
 		}
@@ -207,6 +207,16 @@ type sealer struct {
 	stream  cipher.Stream
 	sum     hash.Hash
 	n       int64
+}
+
+// addOwn adds a file from a source that is ours, so that its blocks are filled without waiting.
+func addOwn(ctx context.Context, add ipfs.AddFunc, r io.Reader, spools *spool.Space) (ipfs.Node, error) {
+	budget := spools.Memory()
+	if err := budget.Acquire(ctx, ipfs.ChunkSize); err != nil {
+		return ipfs.Node{}, err
+	}
+	defer budget.Release(ipfs.ChunkSize)
+	return ipfs.AddFile(add, r)
 }
 
 // fillMemory is what filling the blocks of a file takes: a block, and a buffer to read ahead.
