@@ -6,6 +6,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -225,6 +227,15 @@ func TestPostfixGuideWithMilters(t *testing.T) {
 	s := startSite(t)
 	ours := "wilhelmina@" + stage.Domain
 	file := stage.FileOf("milters.bin", stage.Noise(53, 120_000))
+
+	t.Run("check agrees with the guide", func(t *testing.T) {
+		cmd := exec.Command(stage.Binary(), "check", "--config", s.detach.Config)
+		cmd.Env = append(os.Environ(), "MAIL_CONFIG="+s.pf.ConfigDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil || bytes.Contains(out, []byte("warn  proxy")) {
+			t.Errorf("detach check: %v\n%s", err, out)
+		}
+	})
 
 	t.Run("mail from outside is verified as it came", func(t *testing.T) {
 		const subject = "an honest mail"

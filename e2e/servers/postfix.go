@@ -272,6 +272,9 @@ func (p *Postfix) Log() string {
 	return string(text)
 }
 
+// ConfigDir returns the folder of main.cf and master.cf.
+func (p *Postfix) ConfigDir() string { return filepath.Join(p.dir, "etc") }
+
 // LogFile returns the path of the log.
 func (p *Postfix) LogFile() string { return filepath.Join(p.dir, "log/maillog") }
 
