@@ -20,8 +20,8 @@ const silent = `
   -o smtpd_proxy_filter=
 `
 
-// While Detach is down, Postfix sends the postmaster a notice of every session, unless it is told not
-// to. A mail that Detach itself defers makes none.
+// While Detach is down, Postfix sends the postmaster a notice of every session, unless
+// notify_classes says otherwise. A mail that Detach itself defers makes none.
 func TestNoticesWhileDetachIsDown(t *testing.T) {
 	box, listen := servers.NewMailbox(t), servers.FreeAddr(t)
 	pf := stage.StartPostfix(t, servers.PostfixConfig{Filter: listen, Destination: box.Addr, Master: silent,

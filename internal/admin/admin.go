@@ -81,8 +81,8 @@ func NewMetrics() *Metrics {
 	}
 }
 
-// Space reports the store's free space at each scrape, and how much of it must stay free. Nothing is
-// reported while ask does not know.
+// Space reports the store's free space at each scrape, and how much of it must stay free. While ask
+// returns false, nothing is reported.
 func (m *Metrics) Space(ask func(context.Context) (free, least int64, ok bool)) {
 	m.registry.MustRegister(spaceCollector(ask))
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // postfix asks the Postfix of this machine about both sides of a proxy, if the next hop is that
-// Postfix. One that cannot be asked is somewhere else. limit is the next hop's message_size_limit.
+// Postfix. Without a postconf there is none here. limit is the next hop's message_size_limit.
 func (c *checker) postfix(at string, p config.Proxy, limit int64) {
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()
@@ -26,8 +26,8 @@ func (c *checker) postfix(at string, p config.Proxy, limit int64) {
 	c.front(ctx, at+"listen", p.Listen)
 }
 
-// front warns if no service of Postfix passes its mail to a proxy, or if the service refuses what is
-// larger than Postfix's usual limit.
+// front warns if no service of Postfix passes its mail to a proxy, or if the service refuses mail
+// above Postfix's usual limit.
 func (c *checker) front(ctx context.Context, key, listen string) {
 	services, err := postconf(ctx, "-x", "-P")
 	if err != nil {
@@ -84,8 +84,8 @@ func (c *checker) frontLimit(ctx context.Context, key, service string) {
 }
 
 // milters warns of the milters of main.cf that the service has inherited: they see every mail a
-// second time, as if Detach were its client. Those that master.cf names for the service, as a signer,
-// are meant to be there.
+// second time, as if Detach were its client. A milter that master.cf names for the service, like a
+// signer, is meant to be there.
 func (c *checker) milters(ctx context.Context, key, service string) {
 	if own, err := ownParameter(ctx, service, "smtpd_milters"); err != nil || own != nil {
 		return

@@ -32,8 +32,8 @@ var loopCode = smtp.EnhancedCode{5, 4, 6}
 // limit of mail that comes in, it refuses what Detach is there for.
 const smallLimit = 10_240_000
 
-// nextHop begins a mail to the postmaster, and takes it back before DATA. It reports whether the mail
-// server takes the mail, what the server lacks, and whether it leads back to Detach.
+// nextHop begins a mail to the postmaster, and takes it back before DATA. It reports whether the
+// mail server takes the mail, what the server lacks, and whether it leads back to Detach.
 func (c *checker) nextHop(at string, p config.Proxy) {
 	key := at + "reinject"
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
@@ -158,8 +158,8 @@ func greet(ctx context.Context, address string) error {
 	return client.Quit()
 }
 
-// standIn listens in place of a Detach that does not run, at those addresses of the proxies that are
-// free, until stop is called. It refuses every mail as Detach does that is its own next hop.
+// standIn listens in place of a Detach that does not run, at the addresses of the proxies that are
+// free, until stop is called. It refuses a mail with our mark as Detach does, and defers others.
 func standIn(ctx context.Context, cfg config.Config) (stop func()) {
 	var stops []func() error
 	var serving sync.WaitGroup

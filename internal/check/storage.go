@@ -108,8 +108,8 @@ func (c *checker) temporary(dataDir string) {
 	}
 }
 
-// space compares what is free with store.min_free. What a store that does not work has is not known,
-// and its failure says more.
+// space compares the free space with store.min_free. If the store does not work, its free space is
+// unknown, and the store's own failure says more.
 func (c *checker) space(store *freespace.Store, works bool) {
 	const key = "store.min_free"
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
