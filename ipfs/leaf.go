@@ -3,11 +3,17 @@ package ipfs
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
+
+// maxHold is for how long a block stays in memory between two reads. A reader that has not taken a
+// block by then is a slow one, and from then on leaves the memory to the fast ones, which need it for
+// an instant.
+const maxHold = 5 * time.Second
 
 // leaf is one verified block of a file, for as long as it is read. It is in memory, or, when too
 // many readers hold memory, in the budget's spill file: so 500 slow readers cost disk and not
@@ -20,11 +26,19 @@ type leaf struct {
 
 	buf     []byte       // verified; nil if the leaf is not in memory
 	held    bool         // buf may stay in memory between two reads
+	since   time.Time    // when the block got into memory
+	slow    bool         // the reader has kept a block for longer than maxHold
 	spilled *memory.Slot // nil if the leaf is not in the spill file
 }
 
 // read reads the leaf at off. If the leaf was released, read gets it again.
 func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
+	if l.held && time.Since(l.since) > maxHold {
+		l.slow = true
+		if l.spill(); l.buf != nil {
+			l.giveMemory()
+		}
+	}
 	if l.buf == nil && l.spilled == nil {
 		if err := l.move(ctx, l.c, l.size); err != nil {
 			return 0, err
@@ -77,7 +91,7 @@ func (l *leaf) load(ctx context.Context) error {
 	if err := checkSize(l.c, int64(len(data)), l.size); err != nil {
 		return err
 	}
-	l.size = int64(len(data))
+	l.size, l.since = int64(len(data)), time.Now()
 	return Verify(l.c, data)
 }
 
@@ -88,7 +102,7 @@ func (l *leaf) takeMemory(ctx context.Context) error {
 	if err := l.blocks.Memory().Acquire(ctx, ChunkSize); err != nil {
 		return err
 	}
-	l.held = l.blocks.Memory().Hold(ChunkSize)
+	l.held = !l.slow && l.blocks.Memory().Hold(ChunkSize)
 	l.buf = GetBuffer()
 	return nil
 }

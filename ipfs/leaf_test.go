@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -86,6 +87,31 @@ func crowd(t *testing.T) {
 		must.Succeed(t, err)
 		t.Cleanup(func() { f.Close() })
 	}
+}
+
+// The first readers do not keep the memory for as long as they are slow.
+func TestSlowReaderLeavesTheMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.Budget = memory.New(maxLeaves<<20, t.TempDir())
+		n := storetest.AddFile(t, m.Add, storetest.Content(303, 1<<20))
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must.Succeed(t, err)
+		defer f.Close()
+		for _, want := range []struct {
+			pause time.Duration
+			bytes int64
+			slots int
+		}{{0, 1 << 20, 0}, {time.Second, 1 << 20, 0}, {5 * time.Second, 0, 1}, {time.Second, 0, 1}} {
+			time.Sleep(want.pause)
+			if _, err := io.ReadFull(f, make([]byte, 1000)); err != nil {
+				t.Error(err)
+			}
+			if bytes, slots := m.Budget.Used(); bytes != want.bytes || slots != want.slots {
+				t.Errorf("after %v more: %d bytes and %d slots, want %d and %d", want.pause, bytes, slots, want.bytes, want.slots)
+			}
+		}
+	})
 }
 
 // A leaf is verified before it is spilled.
