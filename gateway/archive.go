@@ -26,7 +26,7 @@ const archiveForm = "zip1"
 func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vault.File) error {
 	w.route = "archive"
 	var all filelist.List
-	err := g.readHead(r.Context(), func() (err error) {
+	err := g.readList(r.Context(), func() (err error) {
 		all, err = filelist.Read(list)
 		return err
 	})

@@ -66,7 +66,7 @@ type gateway struct {
 	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
 	lost   *lost
-	heads  chan struct{} // a place for each file list or skeleton that is being read
+	lists  chan struct{} // a place for each file list that is being read
 }
 
 // New returns the gateway's handler, or an error that says what is wrong with cfg. The handler sets
@@ -89,7 +89,7 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 	}
 	g := &gateway{
 		cfg: cfg, vault: v, log: log, site: site, pages: pages, lost: newLost(),
-		heads: make(chan struct{}, headsAtOnce),
+		lists: make(chan struct{}, listsAtOnce),
 	}
 	g.limits = newLimits(cfg.TrustedProxies, func() {
 		log.Warn("gateway: X-Forwarded-For from a private address is not believed: if a web server of yours sends it, name its address in gateway.trusted_proxies")

@@ -6,22 +6,22 @@ import (
 )
 
 const (
-	// headsAtOnce is how many file lists and skeletons are unpacked together: each takes a few MiB
-	// for some milliseconds, however small the part of the answer that the client wants.
-	headsAtOnce = 4
+	// listsAtOnce is how many file lists are unpacked together: each takes a few MiB for some
+	// milliseconds, however small the part of the answer that the client wants.
+	listsAtOnce = 4
 	// keptFree is what each request may keep without asking: the lists of most mails fit, and the
 	// CARs of files below 200 MiB.
 	keptFree = 48 << 10
 )
 
-// readHead calls read when there is a place for it. read must not wait for the client.
-func (g *gateway) readHead(ctx context.Context, read func() error) error {
+// readList calls read when there is a place for it. read must not wait for the client.
+func (g *gateway) readList(ctx context.Context, read func() error) error {
 	select {
-	case g.heads <- struct{}{}:
+	case g.lists <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-g.heads }()
+	defer func() { <-g.lists }()
 	return read()
 }
 

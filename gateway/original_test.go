@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
@@ -99,5 +102,43 @@ func TestOriginalWithoutAPartIsNoMessage(t *testing.T) {
 	resp = f.get(f.ticket(l))
 	if got, err := io.ReadAll(resp.Body); err == nil {
 		t.Errorf("%d bytes without an error, although one is missing", len(got))
+	}
+}
+
+// When slow clients keep as much memory as they may, an original or a long ZIP is refused for the
+// time being. What needs little is answered all the same.
+func TestOriginalWaitsForMemory(t *testing.T) {
+	faults.Covers(t, 95)
+	f := newFixture(t, 0)
+	_, original, _ := f.putOriginal(noise(1000), 1000)
+	var files []named
+	for i := range 400 {
+		files = append(files, named{fmt.Sprintf("%d.txt", i), noise(1)})
+	}
+	long, _ := f.putAll(files...)
+	short, each := f.putAll(threeFiles()...)
+	budget := memory.New(8<<20, t.TempDir())
+	f.serve(f.vault, Config{Memory: budget})
+	paths := map[string]int{f.ticket(original): 503, f.ticket(long): 503, f.ticket(short): 200, f.ticket(each[0]): 200}
+	claimed := int64(0)
+	for ; budget.Claim(1 << 10); claimed += 1 << 10 {
+	}
+	for path, want := range paths {
+		resp := f.get(path)
+		wantStatus(t, resp, want)
+		readAll(t, resp)
+		if want == http.StatusServiceUnavailable {
+			wantHeader(t, resp, "Retry-After", retryAfter)
+		}
+		wantStatus(t, f.request(http.MethodHead, path, ""), 200)
+	}
+	budget.Release(claimed)
+	for path := range paths {
+		resp := f.get(path)
+		wantStatus(t, resp, 200)
+		readAll(t, resp)
+	}
+	if used, slots := budget.Used(); used != 0 || slots != 0 {
+		t.Errorf("%d bytes and %d slots are still taken", used, slots)
 	}
 }
