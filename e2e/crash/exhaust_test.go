@@ -32,7 +32,7 @@ func wantStored(t *testing.T, d *stage.Detach, objects int) {
 	if got := d.Objects(t); len(got) != objects {
 		t.Errorf("%d files in objects/, want %d: %q", len(got), objects, got)
 	}
-	for _, dir := range []string{filepath.Join(d.DataDir, "pending"), d.Tmp} {
+	for _, dir := range []string{filepath.Join(d.DataDir, "pending"), filepath.Join(d.DataDir, "tmp"), d.Tmp} {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("left in %s: %v, %v", filepath.Base(dir), left, err)
 		}
@@ -126,8 +126,6 @@ func TestDiskFull(t *testing.T) {
 	}
 	disk := mountDisk(t, t.TempDir(), "8m")
 	d := stage.Configure(t, stage.Setup{DataDir: filepath.Join(disk, "data"), Policy: "restore = false"})
-	d.Tmp = filepath.Join(disk, "tmp")
-	stage.Must(t, os.Mkdir(d.Tmp, 0o700))
 	d.Start(t)
 
 	large := strings.Replace(stage.TextAndPDF, stage.Base64Lines(stage.Report.Content), stage.Base64Lines(stage.Noise(61, 12<<20)), 1)

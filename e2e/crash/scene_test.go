@@ -320,8 +320,10 @@ func (x *exchange) settled(keep []string) {
 			x.t.Errorf("%s is not in the ledger", cid)
 		}
 	}
-	if left, err := os.ReadDir(x.Tmp); err != nil || len(left) > 0 {
-		x.t.Errorf("temporary files are left: %v, %v", left, err)
+	for _, dir := range []string{x.Tmp, filepath.Join(x.DataDir, "tmp")} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			x.t.Errorf("temporary files are left: %v, %v", left, err)
+		}
 	}
 }
 

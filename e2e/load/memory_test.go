@@ -62,8 +62,8 @@ func TestBase64GoesWrongAfterFiftyMegabytes(t *testing.T) {
 		if !slices.Equal(s.Pins(), pins) {
 			t.Errorf("pinned: %q, want %q", s.Pins(), pins)
 		}
-		if left, err := os.ReadDir(d.Tmp); err != nil || len(left) > 0 {
-			t.Errorf("left in TMPDIR: %v, %v", left, err)
+		if left, err := os.ReadDir(filepath.Join(d.DataDir, "tmp")); err != nil || len(left) > 0 {
+			t.Errorf("left in tmp: %v, %v", left, err)
 		}
 	})
 }

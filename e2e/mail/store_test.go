@@ -103,7 +103,7 @@ func TestClientThatVanishesLeavesNothing(t *testing.T) {
 			})
 		}
 		servers.Eventually(t, servers.Patience, "no pin in kubo", func() bool { return slices.Equal(s.Pins(), pins) })
-		for _, dir := range []string{c.Tmp, filepath.Join(c.DataDir, "ledger")} {
+		for _, dir := range []string{filepath.Join(c.DataDir, "tmp"), filepath.Join(c.DataDir, "ledger")} {
 			if left, err := os.ReadDir(dir); err != nil && !os.IsNotExist(err) || len(left) > 0 {
 				t.Errorf("left in %s: %v, %v", filepath.Base(dir), left, err)
 			}
