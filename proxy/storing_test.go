@@ -153,3 +153,19 @@ func TestPanicEndsOnlyItsSession(t *testing.T) {
 	}
 	r.wantBatch(discarded)
 }
+
+// A sender who has reached the limit is told so, and keeps the mail.
+func TestSenderOverTheLimitIsDeferred(t *testing.T) {
+	r := newRig(t, func(cfg *Config) { cfg.Mail.SenderLimit = transaction.NewSenderLimit(1500) })
+	c := r.envelope()
+	c.data(attachmentMail(1000), "250")
+	c.mail()
+	c.data(attachmentMail(1000), "451 4.7.1 ")
+	r.wantBatch(discarded)
+	c.mail()
+	c.data(plainMail, "250")
+	r.wantDelivered(2)
+	if log := r.log.String(); !strings.Contains(log, "sender_limit") || strings.Contains(log, "a@example.org") {
+		t.Errorf("the log does not name the limit, or names the sender:\n%s", log)
+	}
+}

@@ -169,6 +169,7 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"unknown language", with("proxy.language", `"tlh"`), "proxy[0].language", `"auto" or "en" or "de"`},
 		{"omitting a field with its colon", with("proxy.restore_omit", `["X-Originating-IP:"]`), "proxy[0].restore_omit", "without the colon"},
 		{"omitting a pattern", with("proxy.restore_omit", `["/^X-Foo/ IGNORE"]`), "proxy[0].restore_omit", "as X-Originating-IP"},
+		{"sender limit below min_size", with("proxy.sender_limit", `"1KB"`), "proxy[0].sender_limit", "raise it"},
 		{"omitting nothing", with("proxy.restore_omit", `[""]`), "proxy[0].restore_omit", "as X-Originating-IP"},
 		{"omitting a field in another alphabet", with("proxy.restore_omit", `["Betreff-ü"]`), "proxy[0].restore_omit", "as X-Originating-IP"},
 		{"omitting the link to the original", with("proxy.restore_omit", `["User-Agent", "detach-restore"]`), `"detach-restore"`, "leave it out"},
