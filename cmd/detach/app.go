@@ -103,7 +103,7 @@ func (c configFlag) open() (*app, error) {
 // openApp opens what the configuration names. The store need not be reachable yet: mail without
 // attachments passes regardless.
 func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+	if err := durable.MakeDirectory(filepath.Clean(cfg.DataDir)); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w: make it, and give it to the user that runs Detach", err)}
 	}
 	keys, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys"))
@@ -131,6 +131,10 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Spools: spools, Log: log}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
+	}
+	// All directories are made. Nothing is stored before their names are on disk.
+	if err := durable.SyncDir(cfg.DataDir); err != nil {
+		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
 	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
 }

@@ -55,6 +55,23 @@ func TestRemedyFitsTheError(t *testing.T) {
 	}
 }
 
+func TestDirectoryIsMadeWithThoseAboveIt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	for range 2 {
+		must.Succeed(t, MakeDirectory(dir))
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		t.Errorf("got %v, %v", info, err)
+	}
+	file := filepath.Join(dir, "file")
+	must.Succeed(t, os.WriteFile(file, nil, 0o600))
+	for _, path := range []string{file, filepath.Join(file, "below")} {
+		if err := MakeDirectory(path); err == nil {
+			t.Errorf("%s: no error", path)
+		}
+	}
+}
+
 func TestRemovedFileCanBeRemovedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	must.Succeed(t, os.WriteFile(path, nil, 0o600))
