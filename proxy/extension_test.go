@@ -88,6 +88,31 @@ func TestLimitOfTheNextHopHolds(t *testing.T) {
 	c.mail()
 }
 
+// HELO's answer names no limit, but the next hop has one all the same.
+func TestLimitOfTheNextHopHoldsAfterHELO(t *testing.T) {
+	faults.Covers(t, 9)
+	r := newRig(t)
+	r.hop.script("EHLO", "250-next.example\r\n250 SIZE 1000")
+	r.hop.script("helo", "250 next.example says hello")
+	c := r.connect("220 next.example ESMTP\r\n")
+	c.want("helo client.example", "250 next.example says hello\r\n")
+	if got, want := r.hop.commands(), []string{"EHLO client.example", "helo client.example"}; !slices.Equal(got, want) {
+		t.Errorf("next hop saw %q, want %q", got, want)
+	}
+	c.mail()
+	c.data(attachmentMail(1000), "552 5.3.4")
+	c.mail()
+	c.data(plainMail, "250")
+
+	// A next hop that knows no EHLO has no limit that it could name.
+	r = newRig(t)
+	r.hop.script("EHLO", "502 5.5.2 Unknown command")
+	c = r.connect("220 next.example ESMTP\r\n")
+	c.want("HELO x", "250")
+	c.mail()
+	c.data(attachmentMail(1000), "250")
+}
+
 func TestSizeIs64Bit(t *testing.T) {
 	faults.Covers(t, 10)
 	r := newRig(t)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -170,16 +171,35 @@ func (s *session) relay(line []byte) (answer, error) {
 }
 
 func (s *session) hello(verb string, line []byte) (answer, error) {
+	limit := s.server.cfg.MaxSize
+	if verb == "HELO" && limit == 0 {
+		var err error
+		if limit, err = s.askLimit(line); err != nil {
+			return answer{}, err
+		}
+	}
 	a, err := s.relay(line)
 	if err != nil || !a.positive() {
 		return a, err
 	}
 	s.endEnvelope() // RFC 5321 section 4.1.4
-	s.limit = s.server.cfg.MaxSize
+	s.limit = limit
 	if verb == "EHLO" {
 		a, s.limit = filterEHLO(a, s.limit)
 	}
 	return a, nil
+}
+
+// askLimit says EHLO to the next hop in place of a client that says HELO, whose answer names no
+// limit. The client's HELO follows, and ends what EHLO has begun (RFC 5321 section 4.1.4).
+func (s *session) askLimit(helo []byte) (int64, error) {
+	name := bytes.TrimLeft(helo, " \t")[len("HELO"):]
+	a, err := s.relay(slices.Concat([]byte("EHLO"), name))
+	if err != nil || !a.positive() {
+		return 0, err
+	}
+	_, limit := filterEHLO(a, 0)
+	return limit, nil
 }
 
 func (s *session) xforward(line []byte) (answer, error) {
