@@ -37,8 +37,8 @@
 // # Bytes
 //
 // Dots are un-stuffed and stuffed again, never copied through, so that both sides agree on where
-// the message ends. For the same reason a bare LF before a dot is changed (see dotWriter), and a
-// final CRLF is added. Bare CR, other bare LFs, NUL and lines of any length pass unchanged.
+// the message ends. For the same reason a bare CR or LF before a dot is changed (see dotWriter),
+// and a final CRLF is added. Other bare CRs and LFs, NUL and lines of any length pass unchanged.
 //
 // # Time
 //

@@ -108,17 +108,18 @@ func endsLine(b []byte, cr bool) bool {
 
 // dotWriter is the opposite of dotReader: it doubles the dots that begin a line.
 //
-// Bytes go out as they came in, with one exception: a bare LF before a dot is sent as CRLF, and the
-// dot is doubled. Receivers disagree on whether a bare LF ends a line (Postfix says yes, RFC 5321
-// says no), and LF . LF sent verbatim would end the message for some of them. Changed in this way,
-// it is the same message for all of them.
+// Bytes go out as they came in, with one exception: a bare CR or a bare LF before a dot is sent as
+// CRLF, and the dot is doubled. Receivers disagree on whether either ends a line (Postfix takes LF,
+// some gateways clean both to CRLF, RFC 5321 section 2.3.8 forbids it), and LF . LF or CR . CR sent
+// verbatim would end the message for some of them. Changed in this way, it is the same message for
+// all of them.
 //
 // The caller must call Flush before it waits for more of the message. Close ends the message.
 type dotWriter struct {
 	dst  *bufio.Writer
 	bol  bool // at the beginning of a line: the two bytes before were CRLF, or there were none
 	cr   bool // the byte before was CR
-	held bool // a bare LF is not written yet, because a dot may follow
+	held byte // a bare LF, or a CR, that is not written yet because a dot may follow; 0: none
 }
 
 func newDotWriter(dst *bufio.Writer) *dotWriter { return &dotWriter{dst: dst, bol: true} }
@@ -131,14 +132,15 @@ func (d *dotWriter) Write(p []byte) (n int, err error) {
 			d.dst.WriteByte('.')
 		}
 		b := p[n:]
-		if i := lines.Index(b, '.'); i >= 0 {
+		if i := nextDot(b); i >= 0 {
 			b = b[:i]
 		}
-		bol := endsLine(b, d.cr)
-		d.held = b[len(b)-1] == '\n' && !bol
-		d.bol, d.cr = bol, b[len(b)-1] == '\r'
+		d.bol = endsLine(b, d.cr)
+		last := b[len(b)-1]
+		d.cr = last == '\r'
 		n += len(b)
-		if d.held {
+		if d.cr || last == '\n' && !d.bol {
+			d.held = last
 			b = b[:len(b)-1]
 		}
 		if _, err := d.dst.Write(b); err != nil {
@@ -148,17 +150,39 @@ func (d *dotWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// release writes the bare LF that was held back, as CRLF if it has to end a line.
+// nextDot returns the offset of the first dot that CR or LF precedes in b, or -1. Like lines.Index,
+// it makes only a few searches for each line.
+func nextDot(b []byte) int {
+	for n := 0; ; {
+		i := bytes.IndexByte(b[n:], '.')
+		if i < 0 {
+			return -1
+		}
+		n += i
+		if n > 0 && (b[n-1] == '\r' || b[n-1] == '\n') {
+			return n
+		}
+		line, whole := lines.First(b[n:])
+		if i = bytes.IndexByte(line, '\r'); i >= 0 {
+			n += i + 1
+		} else if n += len(line); !whole {
+			return -1
+		}
+	}
+}
+
+// release writes the byte that was held back, as CRLF if it has to end a line.
 func (d *dotWriter) release(endLine bool) {
-	if !d.held {
+	switch {
+	case d.held == 0:
 		return
-	}
-	d.held = false
-	if endLine {
-		d.dst.WriteByte('\r')
+	case endLine:
+		d.dst.Write(crlf)
 		d.bol = true
+	default:
+		d.dst.WriteByte(d.held)
 	}
-	d.dst.WriteByte('\n')
+	d.held = 0
 }
 
 // Flush sends what is buffered. The message can still be abandoned.
@@ -166,7 +190,7 @@ func (d *dotWriter) Flush() error { return d.dst.Flush() }
 
 // Close sends the final dot, on a line of its own: it ends the message's last line if necessary.
 func (d *dotWriter) Close() error {
-	d.release(true)
+	d.release(d.held == '\n')
 	if !d.bol {
 		d.dst.Write(crlf)
 	}
