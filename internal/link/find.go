@@ -14,6 +14,9 @@ var objectCID = regexp.MustCompile(`(?i)bafybei[a-z2-7]{52}`)
 // FindCIDs returns the CIDs of the objects that a text names, in any form that people paste: bare,
 // in a path, in a link that is whole, cut or wrapped, in brackets or before a comma.
 func FindCIDs(text string) []cid.Cid {
+	if found := bareCIDs(text); len(found) > 0 && !strings.Contains(text, "\n") {
+		return found // nearly always: a list may have many lines
+	}
 	text = strings.Map(func(r rune) rune {
 		if unicode.Is(unicode.Cf, r) { // zero-width characters of rich text, also inside a CID
 			return -1

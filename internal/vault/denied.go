@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -133,8 +132,19 @@ func lines(numbers []int) string {
 	return word + " " + strings.Trim(fmt.Sprint(numbers), "[]") + more
 }
 
-// comment matches the rest of a line after # and white space. The # of a link follows its CID.
-var comment = regexp.MustCompile(`(^|\s)#.*`)
+// uncomment returns a line without its comment: the rest after a # at the beginning, or after white
+// space. The # of a link follows its CID.
+func uncomment(line string) string {
+	for n := 0; ; n++ {
+		i := strings.IndexByte(line[n:], '#')
+		if i < 0 {
+			return strings.TrimSpace(line)
+		}
+		if n += i; n == 0 || line[n-1] == ' ' || line[n-1] == '\t' {
+			return strings.TrimSpace(line[:n])
+		}
+	}
+}
 
 func parseDenied(text string) denied {
 	d := denied{cids: make(map[cid.Cid]bool)}
@@ -149,20 +159,20 @@ func parseDenied(text string) denied {
 
 // add reads one entry, which begins in this line.
 func (d *denied) add(line int, entry string) {
-	bare := strings.TrimSpace(comment.ReplaceAllString(entry, ""))
-	if bare = strings.TrimPrefix(bare, "\ufeff"); bare == "" { // QUIRK: Windows' Notepad writes a byte order mark
+	wrapped := strings.Contains(entry, "\n")
+	if !wrapped {
+		entry = uncomment(strings.TrimPrefix(entry, "\ufeff")) // QUIRK: Windows' Notepad writes a byte order mark
+	}
+	if entry == "" {
 		return
 	}
 	found := link.FindCIDs(entry)
-	if !strings.Contains(entry, "\n") {
-		found = link.FindCIDs(bare) // a comment may name the CID of another object
-	}
 	for _, c := range found {
 		d.cids[c] = true
 	}
 	if len(found) == 0 {
 		d.unreadable = append(d.unreadable, line)
-	} else if link.HasFragment(bare) || strings.Contains(entry, "\n") {
+	} else if wrapped || link.HasFragment(entry) {
 		d.links = append(d.links, line)
 	}
 }
@@ -173,6 +183,9 @@ const maxWrapped = 4
 // entryRows returns how many rows the entry takes that begins with the first one: several if a link
 // was pasted as it stood in a mail, wrapped.
 func entryRows(rows []string) int {
+	if !strings.Contains(rows[0], "://") {
+		return 1
+	}
 	if _, err := link.Parse(rows[0]); !errors.Is(err, link.ErrIncomplete) {
 		return 1
 	}
