@@ -15,6 +15,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -117,7 +118,11 @@ func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
 // share returns the gateway's half of the key.
 func (o *Object) share(ctx context.Context, epoch crypto.Epoch) (crypto.Share, error) {
 	if o.client.Keys != nil {
-		return o.client.Keys.Share(epoch, o.Link.CID.Bytes())
+		share, err := o.client.Keys.Share(epoch, o.Link.CID.Bytes())
+		if errors.Is(err, crypto.ErrNoEpoch) {
+			err = fmt.Errorf("no %s.key in the keyring: is it that of the Detach that stored the file? (%w)", epoch, err)
+		}
+		return share, err
 	}
 	text, err := o.gateway.share(ctx, o.Link.CID)
 	if err != nil {
