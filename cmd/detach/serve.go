@@ -189,7 +189,7 @@ func (a *app) servers(l listeners, brand gateway.Brand, m *admin.Metrics, log *s
 		return nil, err
 	}
 	srv := newHTTP(m.Requests(handler), log)
-	srv.ConnContext = gateway.ConnContext
+	srv.ConnContext, srv.ConnState = gateway.ConnContext, gateway.ConnState()
 	servers[srv] = l.gateway
 	return servers, nil
 }

@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+)
+
+// Of more connections than may idle, those that have idled longest are closed. One with a request is
+// not.
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	faults.Covers(t, 89)
+	const more = 50
+	begun, end := make(chan bool), make(chan bool)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			begun <- true
+			<-end
+		}
+	}))
+	srv.Config.ConnState = ConnState()
+	srv.Start()
+	defer srv.Close()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		check(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	ask := func(c net.Conn, path string) {
+		_, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		check(t, err)
+	}
+	answered := func(c net.Conn) error {
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	busy := dial()
+	ask(busy, "/slow")
+	<-begun
+	var idle []net.Conn
+	for i := range maxIdle + more {
+		c := dial()
+		if idle = append(idle, c); i%2 == 0 { // the others never ask
+			ask(c, "/")
+			check(t, answered(c))
+		}
+	}
+	for _, c := range idle[:more/2] { // the last ones may idle in another order than they were opened
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := c.Read(make([]byte, 1)); err == nil || n > 0 {
+			t.Fatalf("an old connection is open: %d, %v", n, err)
+		} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+			t.Fatal("an old connection is open")
+		}
+	}
+	newest := idle[len(idle)-1]
+	ask(newest, "/")
+	check(t, answered(newest))
+	close(end)
+	check(t, answered(busy))
+}
