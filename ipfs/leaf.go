@@ -33,7 +33,9 @@ type leaf struct {
 
 // read reads the leaf at off. If the leaf was released, read gets it again.
 func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
-	if l.held && time.Since(l.since) > maxHold {
+	// Without a budget there is nobody to leave the memory to, and a CAR that arrives cannot give a
+	// block again.
+	if l.held && l.blocks.Memory() != nil && time.Since(l.since) > maxHold {
 		l.slow = true
 		if l.spill(); l.buf != nil {
 			l.giveMemory()

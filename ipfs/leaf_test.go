@@ -229,3 +229,26 @@ func (s *silent) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 	<-s.answer
 	return append(buf[:0], s.Blocks[c]...), nil
 }
+
+// A reader without a budget, for example of a CAR that arrives, may be as slow as it likes.
+func TestSlowReaderWithoutABudget(t *testing.T) {
+	m := newMemory()
+	m.Budget = nil
+	data := storetest.Content(305, 2<<20)
+	n := storetest.AddFile(t, m.Add, data)
+	synctest.Test(t, func(t *testing.T) {
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must.Succeed(t, err)
+		defer f.Close()
+		m.Asked = nil
+		got := make([]byte, len(data))
+		for at := 0; at < len(got); at += 1 << 19 {
+			_, err := io.ReadFull(f, got[at:at+1<<19])
+			must.Succeed(t, err)
+			time.Sleep(time.Hour)
+		}
+		if !bytes.Equal(got, data) || len(m.Asked) != 2 {
+			t.Errorf("other bytes, or %d blocks for two leaves", len(m.Asked))
+		}
+	})
+}
