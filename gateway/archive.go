@@ -33,7 +33,7 @@ func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vau
 	if err != nil {
 		return err
 	}
-	g.limits.charge(r, len(all.Files)/filesARequest)
+	g.limits.charge(r, len(all.Files)/filesPerRequest)
 	release, err := w.keep(r, 2*list.Meta.Size) // unpacked, the list is about twice as long
 	if err != nil {
 		return err
@@ -48,9 +48,9 @@ func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vau
 	}
 }
 
-// filesARequest is how many files of a list cost as much as a request: their links are parsed and
+// filesPerRequest is how many files of a list cost as much as a request: their links are parsed and
 // their names made unique, whatever part of the ZIP is asked for.
-const filesARequest = 50
+const filesPerRequest = 50
 
 // sendZIP sends the ZIP of the files that are left.
 func (g *gateway) sendZIP(w *response, r *http.Request, c cid.Cid, all []filelist.File, modified time.Time) error {

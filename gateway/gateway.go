@@ -66,7 +66,7 @@ type gateway struct {
 	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
 	lost   *lost
-	lists  chan struct{} // a place for each file list that is being read
+	lists  chan struct{} // a slot for each file list that is being read
 }
 
 // New returns the gateway's handler, or an error that says what is wrong with cfg. The handler sets
@@ -130,7 +130,7 @@ func (g *gateway) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	g.logRequest(w, r, slog.LevelInfo, "served", nil)
 }
 
-// serve answers a request when it has its place.
+// serve answers a request when it has its slots.
 func (g *gateway) serve(w *response, r *http.Request) error {
 	leave, err := g.limits.enter(r)
 	if err != nil {

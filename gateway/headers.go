@@ -44,7 +44,7 @@ var (
 )
 
 // hasKey reports whether the address may have a key in it. Scanners and trackers move fragments
-// into the path and into the query. CIDs are no keys, but may look like one.
+// into the path and into the query. CIDs are not keys, but may look like keys.
 func hasKey(u *url.URL) bool {
 	query, err := url.QueryUnescape(u.RawQuery)
 	return err != nil || likeKey.MatchString(inPath.ReplaceAllString(u.Path+"?"+query, ""))

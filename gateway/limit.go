@@ -19,14 +19,14 @@ const (
 	requestsPerSecond = 20
 	requestsAtOnce    = 600
 	// inProgress is how many requests of one client are answered together. Pages take milliseconds
-	// and wait for a place; 64 downloads share the line of an office of several hundred readers.
+	// and wait for a slot; 64 downloads share the line of an office of several hundred readers.
 	inProgress = 64
 	// A site's network (an IPv6 /48) may have several times what one of its clients may have.
 	siteFactor = 4
 	// allInProgress bounds the memory of all requests, each of which has buffers and stacks.
 	allInProgress = 1024
-	// placeTimeout is how long a request waits for a place.
-	placeTimeout = 10 * time.Second
+	// slotTimeout is how long a request waits for a slot.
+	slotTimeout = 10 * time.Second
 	// maxClients bounds the memory of past requests. A forgotten client begins again with a full
 	// allowance.
 	maxClients = 10_000
@@ -36,17 +36,17 @@ const (
 // that reads too many answers together.
 type limits struct {
 	trusted   []netip.Prefix // web servers whose X-Forwarded-For is believed
-	untrusted func()         // called for an X-Forwarded-For that may be of a web server of ours
+	untrusted func()         // called for an X-Forwarded-For that the operator's web server may have sent
 
 	rates *lru.Cache[netip.Prefix, *rate.Limiter]
-	all   chan struct{} // a place for each request in progress
+	all   chan struct{} // a slot for each request in progress
 
-	mu     sync.Mutex
-	places map[netip.Prefix]*places // of networks that have requests in progress or waiting
+	mu    sync.Mutex
+	slots map[netip.Prefix]*slots // of the networks that have requests in progress or waiting
 }
 
-// places are those of one network.
-type places struct {
+// slots are the slots of one network.
+type slots struct {
 	taken chan struct{}
 	users int // requests in progress or waiting; with none, the network is forgotten
 }
@@ -58,13 +58,13 @@ func newLimits(trusted []netip.Prefix, untrusted func()) *limits {
 	}
 	return &limits{
 		trusted: trusted, untrusted: sync.OnceFunc(untrusted), rates: rates,
-		all: make(chan struct{}, allInProgress), places: make(map[netip.Prefix]*places),
+		all: make(chan struct{}, allInProgress), slots: make(map[netip.Prefix]*slots),
 	}
 }
 
-// enter waits until the request may be answered. The caller calls leave when it has been. It
-// returns errTooMany for a client that has used up its allowance or its places, and errBusy if all
-// places are taken. For a client on this machine only the number of all requests is limited.
+// enter waits until the request may be answered. The caller calls leave after the answer. enter
+// returns errTooMany for a client that has used up its allowance or its slots, and errBusy if all
+// slots are taken. A client on this machine needs only a slot of all.
 func (l *limits) enter(r *http.Request) (leave func(), err error) {
 	client := l.clientOf(r)
 	networks := networksOf(client)
@@ -73,7 +73,7 @@ func (l *limits) enter(r *http.Request) (leave func(), err error) {
 			return nil, errTooMany
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), placeTimeout, errTooMany)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), slotTimeout, errTooMany)
 	defer cancel()
 	var leaves []func()
 	leave = func() {
@@ -82,7 +82,7 @@ func (l *limits) enter(r *http.Request) (leave func(), err error) {
 		}
 	}
 	for i, n := range networks {
-		leaveOne, err := l.takePlace(ctx, n, inProgress*factor(i))
+		leaveOne, err := l.takeSlot(ctx, n, inProgress*factor(i))
 		if err != nil {
 			leave()
 			return nil, err
@@ -119,8 +119,8 @@ func (l *limits) allow(network netip.Prefix, factor int) bool {
 	return allowance.Allow()
 }
 
-// charge takes n more requests off the client's allowance, for a request that costs as much. If the
-// allowance has not as many, the client waits longer for its next request.
+// charge takes n more requests off the client's allowance, for a request that costs as much. If
+// fewer are left, the client's next requests are refused for longer.
 func (l *limits) charge(r *http.Request, n int) {
 	for _, network := range networksOf(l.clientOf(r)) {
 		if allowance, ok := l.rates.Get(network); ok {
@@ -129,13 +129,13 @@ func (l *limits) charge(r *http.Request, n int) {
 	}
 }
 
-// takePlace waits for one of n places of a network, or returns the cause of ctx's end.
-func (l *limits) takePlace(ctx context.Context, network netip.Prefix, n int) (leave func(), err error) {
+// takeSlot waits for one of n slots of a network, or returns the cause of ctx's end.
+func (l *limits) takeSlot(ctx context.Context, network netip.Prefix, n int) (leave func(), err error) {
 	l.mu.Lock()
-	p := l.places[network]
+	p := l.slots[network]
 	if p == nil {
-		p = &places{taken: make(chan struct{}, n)}
-		l.places[network] = p
+		p = &slots{taken: make(chan struct{}, n)}
+		l.slots[network] = p
 	}
 	p.users++
 	l.mu.Unlock()
@@ -148,17 +148,17 @@ func (l *limits) takePlace(ctx context.Context, network netip.Prefix, n int) (le
 	}
 }
 
-func (l *limits) forget(network netip.Prefix, p *places) {
+func (l *limits) forget(network netip.Prefix, p *slots) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.users--; p.users == 0 {
-		delete(l.places, network)
+		delete(l.slots, network)
 	}
 }
 
 // clientOf returns the client's address, which is invalid for a client on this machine. The client
-// is the peer or, if the peer is a web server that is trusted, the last address in X-Forwarded-For
-// that is not trusted too, since the client may have written the ones before.
+// is the peer or, if the peer is a trusted web server, the last address in X-Forwarded-For that is
+// not one too: the client may have written those before it.
 func (l *limits) clientOf(r *http.Request) netip.Addr {
 	client, local := parseAddr(r.RemoteAddr)
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

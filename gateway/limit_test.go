@@ -155,7 +155,7 @@ func TestLongArchivesCountAsSeveralRequests(t *testing.T) {
 	faults.Covers(t, 95)
 	f := newFixture(t, 0)
 	var files []named
-	for i := range 3 * filesARequest {
+	for i := range 3 * filesPerRequest {
 		files = append(files, named{fmt.Sprintf("%d.txt", i), noise(1)})
 	}
 	all, _ := f.putAll(files...)
@@ -201,7 +201,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 	path := prefix + "/" + f.put("a.pdf", []byte("x")).CID.String()
 	for name, tt := range map[string]struct {
 		client string // N is the number of the request
-		places int
+		slots  int
 		status int
 	}{
 		"an address": {"203.0.113.1", inProgress, http.StatusTooManyRequests},
@@ -244,7 +244,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 				}
 				gone, leave := context.WithCancel(t.Context())
 				ask(gone, tt.client)
-				for range tt.places - 1 {
+				for range tt.slots - 1 {
 					ask(t.Context(), tt.client)
 				}
 				synctest.Wait()
@@ -252,7 +252,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 				if synctest.Wait(); len(status) > 0 {
 					t.Errorf("%d answers before their time", len(status))
 				}
-				time.Sleep(placeTimeout)
+				time.Sleep(slotTimeout)
 				want("one too many", tt.status)
 				if tt.status == http.StatusTooManyRequests {
 					ask(t.Context(), "198.51.100.1")
@@ -264,7 +264,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 				close(proceed)
 				synctest.Wait()
 				for len(status) > 0 {
-					want("those with a place", http.StatusOK)
+					want("those with a slot", http.StatusOK)
 				}
 			})
 		})
@@ -284,8 +284,8 @@ func TestRememberedClientsAreBounded(t *testing.T) {
 	if got := l.rates.Len(); got != maxClients {
 		t.Errorf("%d clients remembered, want %d", got, maxClients)
 	}
-	if len(l.places) != 0 || len(l.all) != 0 {
-		t.Errorf("%d networks and %d requests are still in progress", len(l.places), len(l.all))
+	if len(l.slots) != 0 || len(l.all) != 0 {
+		t.Errorf("%d networks and %d requests are still in progress", len(l.slots), len(l.all))
 	}
 }
 

@@ -63,8 +63,9 @@ func (w *response) release() { w.stall.Stop() }
 // storeClock starts the store's time for its next answer.
 func (w *response) storeClock() { w.stall.Reset(w.cfg.StoreTimeout) }
 
-// A client may take WriteTimeout for one buffer, but for a stretch of them only stretchTimeouts of
-// these times: half as long on average. So no answer keeps a block, and its place, for long.
+// A client may take WriteTimeout for one buffer, but only stretchTimeouts times as long for a
+// stretch of eight: half as long for each on average. So no answer keeps a block, and its slot, for
+// long.
 const (
 	stretch         = 1 << 20 // a block of a file
 	stretchTimeouts = 4
@@ -128,9 +129,9 @@ func (w *response) refuseBody(r *http.Request) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// oneRange returns a Range header that http.ServeContent understands, or "" for one to be ignored
-// (RFC 9110 section 14.2): in another unit than bytes, or of several ranges, by which a client could
-// ask for a block with a few bytes.
+// oneRange returns a Range header that http.ServeContent understands, or "" if the header is to be
+// ignored (RFC 9110 section 14.2). It ignores units other than bytes, and several ranges, since
+// each range of a byte would cost a block.
 func oneRange(header []string, size int64) string {
 	if len(header) != 1 {
 		return ""
@@ -140,7 +141,7 @@ func oneRange(header []string, size int64) string {
 		return ""
 	}
 	if last, ok := strings.CutPrefix(strings.TrimSpace(ranges), "-"); ok && last != "" && strings.Trim(last, "0") == "" {
-		// The last 0 bytes are unsatisfiable (RFC 9110 section 14.1.2), as are those behind the end.
+		// The last 0 bytes are unsatisfiable (RFC 9110 section 14.1.2), as are all beyond the end.
 		return fmt.Sprintf("bytes=%d-", size)
 	}
 	return "bytes=" + ranges

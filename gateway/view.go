@@ -12,9 +12,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
-// The destinations (Fetch Metadata, Sec-Fetch-Dest) for which a browser gets the frame, and the file
-// in the frame. PDF.js fetches, so its destination is empty. Browsers say the destination since 2023
-// (Safari 16.4 was the last), and others get neither: the file could not be told from a document.
+// The destinations (Fetch Metadata, Sec-Fetch-Dest) for which a browser gets the frame, and the
+// file in the frame. PDF.js fetches, so its destination is empty. Browsers have sent the
+// destination since 2023 (Safari 16.4 was the last). Older ones get neither: the gateway could not
+// tell the frame from a page of its own.
 var (
 	frameFor = []string{"iframe"}
 	fileFor  = []string{"image", "audio", "video", "empty"}

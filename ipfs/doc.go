@@ -38,7 +38,8 @@
 // A byte of a leaf is trusted once the whole leaf is verified, so a reader needs 1 MiB, the size of
 // a leaf, for as long as its client takes. All readers share the store's memory budget. A reader
 // that may not hold memory for that long verifies its leaf in memory, moves it to the budget's
-// spill file, and reads it from there. A reader gets every block from the store once.
+// spill file, and reads it from there. A reader gets every block from the store once. If the spill
+// file is full, a slow reader keeps nothing, and gets its block again for each read.
 //
 // # The stores
 //

@@ -10,9 +10,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
-// maxHold is for how long a block stays in memory between two reads. A reader that has not taken a
-// block by then is a slow one, and from then on leaves the memory to the fast ones, which need it for
-// an instant.
+// maxHold is how long a block stays in memory between two reads. A reader that takes longer is
+// slow: from then on it leaves the memory to the fast readers, which need it only for an instant.
 const maxHold = 5 * time.Second
 
 // leaf is one verified block of a file, for as long as it is read. It is in memory, or, when too

@@ -11,8 +11,9 @@
 // pass uninterpreted. We note the envelope that the next hop has accepted. Three things differ: an
 // EHLO reply keeps only the keywords that we can honor (filterEHLO); SIZE= is removed from MAIL,
 // because the next hop will never see a mail of that size (takeSize); and a command that is neither
-// of RFC 5321 nor of an offered keyword is refused, LHLO, STARTTLS, AUTH and BDAT among them. A lost next hop is not dialed again: the client is told 421 and opens a new session,
-// as Postfix does for each message anyway.
+// of RFC 5321 nor of an offered keyword is refused, LHLO, STARTTLS, AUTH and BDAT among them. A
+// lost next hop is not dialed again: the client is told 421 and opens a new session, as Postfix
+// does for each message anyway.
 //
 // # A message
 //

@@ -8,8 +8,8 @@ import (
 )
 
 // A mail server that leads back to us makes a loop before any mail is read: while a session waits
-// for the next hop's reply to MAIL or RCPT, the next hop opens a session to us to find it, and so on
-// until all sessions are taken. A claim is one such wait.
+// for the next hop's reply to MAIL or RCPT, the next hop opens a session to us to get that reply,
+// and so on until all sessions are taken. A claim is one such wait.
 type claim struct {
 	began   time.Time // when the client was accepted
 	since   time.Time // when the command went to the next hop
@@ -20,7 +20,7 @@ type claim struct {
 // within reports whether c belongs to a session that began while outer was waiting.
 func (c *claim) within(outer *claim) bool { return outer.since.Before(c.began) }
 
-// claims are those of a server. It is safe for concurrent use.
+// claims are those of all sessions of a server. They are safe for concurrent use.
 type claims struct {
 	mu  sync.Mutex
 	all []*claim
@@ -31,9 +31,8 @@ type claims struct {
 //   - A session within the claim of another session for the same client's connection (by XFORWARD)
 //     is a loop: Postfix has one session with us for each connection.
 //   - Without XFORWARD, a session within two claims for the same envelope, of which one is within
-//     the other, is taken for a loop. Three mails of one sender to one recipient, of which each
-//     comes while the ones before wait for the next hop, are the same: so the reply is a temporary
-//     one.
+//     the other, is taken for a loop. Three mails of one sender to one recipient look the same if
+//     each comes while those before it wait for the next hop, so the reply is a temporary one.
 func (s *claims) add(c *claim) (loop bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -64,28 +64,31 @@ func loadBrand(g config.Gateway) (gateway.Brand, error) {
 	return b, nil
 }
 
-// The memory that grows with the number of sessions and requests is bounded. The bounds, half of
-// them again for garbage, 20 MiB for 600 connections of readers, and 30 MiB for the process itself
-// are together 256 MiB. Mail and web have a budget each, so that readers do not stop mail.
+// The memory that grows with the number of sessions and requests is bounded. The bounds, half as
+// much again for garbage, 20 MiB for the connections of 600 readers, and 30 MiB for the process
+// itself make 256 MiB together. Mail and the gateway have separate budgets, so that slow readers do
+// not stop mail.
 const (
 	mailMemory = 40 << 20 // spools, blocks that are filled, what is known of a mail; see spool.Space
 	webMemory  = 48 << 20 // blocks that are read
-	// maxSessions is for all [[proxy]] together. A session has 100 to 200 KiB besides the budget: its
-	// buffers, its goroutines' stacks, and the first 32 KiB of what is known of its mail.
+	// maxSessions bounds the sessions of all [[proxy]] together. A session has 100 to 200 KiB
+	// besides the budget: its buffers, its goroutines' stacks, and the first 32 KiB of what is
+	// known of its mail.
 	maxSessions = 256
-	// proxySessions is for one [[proxy]]: twice Postfix's default_process_limit.
+	// proxySessions bounds those of one [[proxy]]: twice Postfix's default_process_limit.
 	proxySessions = 200
 )
 
-// spoolDisk bounds the temporary files of all mails. It has room for three of the largest mails that
-// docs/postfix.md allows, of 2 GiB each, and always for the small ones of all others.
+// spoolDisk bounds the temporary files of all mails. Three of the largest mails that
+// docs/postfix.md allows, of 2 GiB each, fit into three quarters of it. The last quarter is for
+// small files.
 const spoolDisk = 8 << 30
 
 // app is what every command needs: the configuration, the memory, the store, and the vault.
 type app struct {
 	cfg    config.Config
 	spools *spool.Space   // of mails
-	mail   *memory.Budget // of spools, too
+	mail   *memory.Budget // shared with spools
 	web    *memory.Budget
 	store  *freespace.Store
 	vault  *vault.Vault
@@ -116,9 +119,10 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	}
 	mail, web := memory.New(mailMemory, temporary), memory.New(webMemory, temporary)
 	spools := spool.NewSpace(temporary, mail, spoolDisk)
-	// Half of the minimum is kept for the objects' sake only: mail that is not stored goes on.
+	// Objects leave the whole minimum free, and temporary files half of it: when nothing more is
+	// stored, mail without attachments still passes.
 	guard := freespace.Dir(temporary, freespace.MinFree(cfg.Store.MinFree.Of).Half())
-	spools.Room = func(n int64) error { return guard.Room(context.Background(), n) }
+	spools.Admit = func(n int64) error { return guard.Admit(context.Background(), n) }
 	store, err := openStore(cfg, web)
 	if err != nil {
 		return nil, usageError{err}
@@ -139,7 +143,7 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
 }
 
-// nodeAge is for how long a node's free space is not asked for again.
+// nodeAge is how long a node's answer about its free space is used.
 const nodeAge = 5 * time.Second
 
 // openStore opens the configured store, guarded by store.min_free. This switch is the only place

@@ -11,7 +11,7 @@ import (
 // cgroupLimit returns the memory that the process's control group and the groups around it allow,
 // in bytes (cgroups(7)), or 0 if there is no limit.
 func cgroupLimit() int64 {
-	groups, _ := os.ReadFile("/proc/self/cgroup") // best effort: without it there is no limit to find
+	groups, _ := os.ReadFile("/proc/self/cgroup") // best effort: if it cannot be read, no limit is known
 	limit := int64(math.MaxInt64)
 	for line := range strings.Lines(string(groups)) {
 		// number:controllers:path; version 2 has number 0 and no controllers.

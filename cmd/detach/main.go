@@ -103,7 +103,7 @@ func complain(stderr io.Writer, err error) int {
 // what to do about it; only strangers write longer ones.
 const maxLine = 2000
 
-// plain returns s as one line of a terminal: without the characters that move the cursor, end the
+// plain returns s as one line for a terminal: without the characters that move the cursor, end the
 // line or turn the writing direction, and cut after maxLine characters. Strangers wrote parts of s:
 // a file's name, the names in a certificate, the reply of a mail server.
 func plain(s string) string {

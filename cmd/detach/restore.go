@@ -61,9 +61,9 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 	})
 }
 
-// skeleton opens the first link that leads to a skeleton here. The other fields are of another
-// Detach that the mail passed, or were added by anybody on its way: they must not keep a mail from
-// being restored. The error says once what is wrong with the links that lead here.
+// skeleton opens the first link that leads to a skeleton here. The other fields come from another
+// Detach on the mail's way, or from anybody else: they must not keep the mail from being restored.
+// The error says once what is wrong with the links that lead here.
 func (a *app) skeleton(ctx context.Context, links []link.Link) (*vault.File, error) {
 	var missing error
 	var wrong []error

@@ -83,10 +83,10 @@ func (a *app) logProblems(log *slog.Logger) {
 }
 
 // collectEarly makes the garbage collector start when the heap has grown by half, unless GOGC says
-// otherwise. Nearly all memory is in buffers: scanning them costs almost nothing, but letting them
-// double first would cost much with many sessions. In a control group with a limit the collector
-// works harder from three quarters of it on, unless GOMEMLIMIT says otherwise: the rest is for what
-// the collector does not know, as the kernel's buffers.
+// otherwise. Nearly all memory is in buffers: scanning them costs almost nothing, but with many
+// sessions it would cost much to let them double first. In a control group with a limit the
+// collector works harder from three quarters of it on, unless GOMEMLIMIT says otherwise: the rest
+// is for what the collector does not count, such as the kernel's buffers.
 func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -157,10 +157,10 @@ func (a *app) serve(ctx context.Context, l listeners, brand gateway.Brand, log *
 	return err
 }
 
-// ready returns an error if a mail with an attachment would not be accepted now. Otherwise it returns
-// what else the operator should repair, one line each: that must not stop the mail, and an orchestrator
-// stops what is not ready. All lines are plain: they may quote a next hop, and operators read them on
-// a terminal.
+// ready returns an error if a mail with an attachment would not be accepted now. Otherwise it
+// returns the other faults that the operator should repair, one line each. These are not errors,
+// because mail passes, and an orchestrator stops a process that is not ready. All lines are plain:
+// they may quote a next hop, and operators read them on a terminal.
 func (a *app) ready(ctx context.Context) (warnings []string, err error) {
 	if err := errors.Join(a.vault.CanStore(), check.Ready(ctx, a.store, a.cfg.Proxy)); err != nil {
 		return nil, errors.New(plain(strings.ReplaceAll(err.Error(), "\n", "; ")))

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// guardMemory keeps what is in memory, keys among it, from other processes and from the disk. The
-// limit of 0 stops the kernel's own core files, but a core_pattern that is a pipe runs in spite of
-// it (core(5)): there the process must not be dumpable.
+// guardMemory keeps the memory, which has keys in it, from other processes and from the disk. The
+// limit of 0 stops the kernel's own core files, but not a program in core_pattern (core(5)): that
+// gets a core only if the process is dumpable.
 func guardMemory() error {
 	return errors.Join(syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}), becomeUndumpable())
 }

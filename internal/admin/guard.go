@@ -16,20 +16,20 @@ const (
 	profiles = "/debug/pprof/"
 	// maxSeconds bounds how long a profile or a trace may take.
 	maxSeconds = 60
-	// rememberTime is for how long an answer of /readyz holds. Asking writes to the store, and opens
-	// a connection to each next hop.
+	// rememberTime is how long an answer of /readyz is given again. A new answer writes to the
+	// store, and opens a connection to each next hop.
 	rememberTime = time.Second
-	// askTimeout ends a question whose asker may have left.
+	// askTimeout bounds the time for a new answer, which does not end with its client.
 	askTimeout = 30 * time.Second
 )
 
-// Guard protects the administrator's addresses from what other programs on the machine make of
-// them. listen is the configured address.
+// Guard protects the administrator's addresses from other programs on the machine. listen is the
+// configured address.
 //
-//   - A page in the administrator's browser cannot ask: the Host must be an address, a name without
-//     a dot, or the host in listen, and no name that a stranger's DNS may lead here (DNS rebinding).
+//   - A page in the administrator's browser gets no answer: the Host must be an IP address, a name
+//     without a dot, or the host in listen. A stranger's DNS cannot lead these here (DNS rebinding).
 //   - One profile is made at a time, for a minute at most.
-//   - However often /readyz is asked, the question is put once a second.
+//   - However often /readyz is requested, next answers it at most once a second.
 func Guard(next http.Handler, listen string) http.Handler {
 	host, _, _ := net.SplitHostPort(listen)
 	ready := &remembered{next: next, turn: make(chan struct{}, 1)}
@@ -37,9 +37,9 @@ func Guard(next http.Handler, listen string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !localName(r.Host, host):
-			http.Error(w, "unknown host: ask by the address, or by the name in admin.listen", http.StatusForbidden)
+			http.Error(w, "unknown host: use the IP address, or the name in admin.listen", http.StatusForbidden)
 		case fromAnotherSite(r):
-			http.Error(w, "asked by a page of another site", http.StatusForbidden)
+			http.Error(w, "requested by a page of another site", http.StatusForbidden)
 		case r.URL.Path == "/readyz":
 			ready.ServeHTTP(w, r)
 		case !strings.HasPrefix(r.URL.Path, profiles):
@@ -56,7 +56,8 @@ func Guard(next http.Handler, listen string) http.Handler {
 	})
 }
 
-// localName reports whether a request's Host is no name of the public DNS, or is the configured one.
+// localName reports whether a request's Host is the configured one, or cannot be a name in the
+// public DNS.
 func localName(host, configured string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -68,7 +69,7 @@ func localName(host, configured string) bool {
 	return !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost") || strings.EqualFold(host, configured)
 }
 
-// fromAnotherSite reports whether a page fetched the address. A link that is clicked is no fetch.
+// fromAnotherSite reports whether a page fetched the address. Clicking a link is not fetching.
 func fromAnotherSite(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
 	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
@@ -83,8 +84,8 @@ func shortProfile(r *http.Request) bool {
 	return err == nil && n <= maxSeconds
 }
 
-// remembered gives everybody the same answer for a while. Requests that come while the question is
-// put wait for its answer.
+// remembered gives all clients the same answer of next for rememberTime. Requests that come while
+// next makes an answer wait for it.
 type remembered struct {
 	next http.Handler
 	turn chan struct{} // holds a value while one request uses the fields below

@@ -68,8 +68,8 @@ func Run(ctx context.Context, t Target, report func(Finding)) {
 	}
 }
 
-// nextHops tries each next hop. Detach, or its stand-in, must listen while they are asked: then a
-// next hop that leads back to Detach shows.
+// nextHops tries each next hop. Detach, or its stand-in, must listen meanwhile, so that a next hop
+// that leads back to Detach is found.
 func (c *checker) nextHops() {
 	defer standIn(c.ctx, c.target.Config)()
 	for i, p := range c.target.Config.Proxy {

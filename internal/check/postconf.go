@@ -13,7 +13,8 @@ import (
 )
 
 // postfix asks the Postfix of this machine about both sides of a proxy, if the next hop is that
-// Postfix. Without a postconf there is none here. limit is the next hop's message_size_limit.
+// Postfix. Without the program postconf, there is no Postfix here. limit is the next hop's
+// message_size_limit.
 func (c *checker) postfix(at string, p config.Proxy, limit int64) {
 	ctx, cancel := context.WithTimeout(c.ctx, timeout)
 	defer cancel()

@@ -29,7 +29,7 @@ func Mark(cfg config.Config) string {
 var loopCode = smtp.EnhancedCode{5, 4, 6}
 
 // smallLimit is Postfix's default of message_size_limit. It is enough for rewritten mail. As the
-// limit of mail that comes in, it refuses what Detach is there for.
+// limit of incoming mail, it refuses the mails that Detach is for.
 const smallLimit = 10_240_000
 
 // nextHop begins a mail to the postmaster, and takes it back before DATA. It reports whether the
@@ -111,7 +111,7 @@ func literal(address string) string {
 	host, _, _ := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	switch {
-	case ip == nil: // a socket, or a name, which hardly is another machine's
+	case ip == nil: // a socket, or a name, which is hardly ever that of another machine
 		return "[127.0.0.1]"
 	case ip.To4() == nil:
 		return "[IPv6:" + host + "]"
@@ -182,9 +182,9 @@ func standIn(ctx context.Context, cfg config.Config) (stop func()) {
 	}
 }
 
-// refuser refuses mails: for good with our mark, and others until Detach runs.
+// refuser refuses a mail with our mark for good, and defers all others.
 type refuser struct {
-	smtp.Session // nil: no mail comes further than Mail
+	smtp.Session // nil: no client gets beyond Mail
 	mark         string
 }
 

@@ -101,7 +101,8 @@ func (c *checker) storage() {
 	}
 }
 
-// temporary checks where the temporary files of mails and downloads are, which may be gigabytes.
+// temporary checks that the temporary files of mails and downloads, which may be gigabytes, are on
+// a disk.
 func (c *checker) temporary(dataDir string) {
 	if freespace.InMemory(dataDir) {
 		c.fail("data_dir", "%s is in memory (a tmpfs): a large mail would take the memory that the service has; put data_dir on a disk", filepath.Join(dataDir, "tmp"))

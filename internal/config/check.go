@@ -87,7 +87,7 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 func omitProblem(name string) string {
 	// RFC 5322 section 3.6.8: a name has printable characters except the colon.
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' || r == ':' }) {
-		return "is not the name of a header field: write it as in a mail, without the colon, as X-Originating-IP"
+		return "is not the name of a header field: write it as in a mail, without the colon, such as X-Originating-IP"
 	}
 	switch name := strings.ToLower(name); {
 	case name == "content-length": // never stored
@@ -120,7 +120,8 @@ func (s *Store) check(refuse refuseFunc) {
 }
 
 // Token reads the secret in TokenFile. Without a TokenFile it is "". If API would carry the secret
-// through a network in clear text, Token returns an error: the secret is root on the node.
+// through a network in clear text, Token returns an error: the secret gives full control of the
+// node.
 func (k *Kubo) Token() (string, error) {
 	if k.TokenFile == "" {
 		return "", nil

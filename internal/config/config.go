@@ -46,7 +46,7 @@ type Proxy struct {
 	// next hop advertises.
 	MaxSize Size `toml:"max_size"`
 	// SenderLimit is how many bytes of attachments, decoded, are stored for each sender and day
-	// (UTC); what is more, is not stored, and OnFailure holds. 0, the default, is no limit.
+	// (UTC). Beyond it nothing is stored, and OnFailure decides. Default 0: no limit.
 	SenderLimit Size `toml:"sender_limit"`
 	// Notice is where the links stand in the text: "bottom" or "top". Default "bottom".
 	Notice string `toml:"notice"`
@@ -57,8 +57,8 @@ type Proxy struct {
 	// true.
 	Restore bool `toml:"restore"`
 	// RestoreOmit names fields of the mail's own header that are not stored, and so not restored,
-	// in any case: those that the mail servers behind remove, as X-Originating-IP. Bcc, Resent-Bcc,
-	// Return-Path and Content-Length are never stored. Default: no more than these.
+	// in any case: those that the mail servers behind remove, such as X-Originating-IP. Bcc,
+	// Resent-Bcc, Return-Path and Content-Length are never stored. Default: only these.
 	RestoreOmit []string `toml:"restore_omit"`
 }
 
@@ -67,7 +67,7 @@ type Store struct {
 	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
 	Kind string `toml:"kind"`
 	// MinFree is how much must stay free in data_dir's file system and, with kubo, of the node's
-	// Datastore.StorageMax: a part ("5%", but at least 1 GiB) or a size ("10GiB"). Below it,
+	// Datastore.StorageMax: a percentage ("5%", but at least 1 GiB) or a size ("10GiB"). Below it,
 	// attachments are not stored. "0": no minimum. Default 5%.
 	MinFree MinFree `toml:"min_free"`
 	// Kubo is the node of kind "kubo".
@@ -115,8 +115,8 @@ type Gateway struct {
 	// pages name none.
 	Contact string `toml:"contact"`
 	// TrustedProxies are the web servers in front on other machines, whose X-Forwarded-For is
-	// believed: addresses and networks, separated by blanks, as "10.0.0.5 172.16.0.0/12". Default
-	// "": only web servers on this machine.
+	// believed: addresses and networks, separated by blanks, such as "10.0.0.5 172.16.0.0/12".
+	// Default "": only web servers on this machine.
 	TrustedProxies Networks `toml:"trusted_proxies"`
 	// View lets recipients look at pictures, sound, video, text and PDF files in the page. Default
 	// true.

@@ -57,7 +57,7 @@ func (m *MinFree) UnmarshalText(text []byte) error {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(percent), 10, 64)
 	if err != nil || n < 0 || n > 99 {
-		return fmt.Errorf("%q is not a part of a disk: write a whole number of percent, as 5%%, or a size, as 10GiB", text)
+		return fmt.Errorf("%q is not a part of a disk: write a percentage, such as 5%%, or a size, such as 10GiB", text)
 	}
 	*m = MinFree{Percent: n}
 	return nil

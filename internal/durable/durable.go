@@ -68,7 +68,7 @@ func removeAbandoned(path string) error {
 }
 
 // Remedy says what an operator can do about an error in using the files in dir, as the end of a
-// sentence. It returns "" if the error does not tell.
+// sentence. It returns "" if the error does not show a remedy.
 func Remedy(err error, dir string) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -2,13 +2,13 @@ package durable
 
 import "time"
 
-// Stamp tells the versions of a file apart without reading it. Two stamps are equal if nothing has
-// replaced or changed the file between them, as far as [Stamp.Settled] holds.
+// Stamp tells the versions of a file apart without reading it. Equal stamps mean that nothing has
+// replaced or changed the file between them, if the first was [Stamp.Settled] when it was taken.
 type Stamp struct {
 	device, inode uint64
 	size          int64 // in bytes
 	modified      int64 // nanoseconds since 1970; programs that copy a file set it
-	changed       int64 // likewise; the kernel alone sets it, where there is such a time
+	changed       int64 // likewise; only the kernel sets it, on systems that have it
 }
 
 // settling is longer than the steps of any file system's clock.

@@ -47,8 +47,8 @@ func (o *Object) Original(ctx context.Context) (*Assembly, error) {
 	}, nil
 }
 
-// original opens an attachment of a message, or its encoded form. That is not resumed after a broken
-// connection: it is short.
+// original opens an attachment of a message, or its encoded form. The encoded form is short, so it
+// is not resumed after a broken connection.
 func (o *Object) original(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
 	if !encoded {
 		return o.part(ctx, l)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// ErrLow is wrapped by the errors of a [Guard] that has no room.
+// ErrLow is wrapped by the errors of a [Guard] that admits nothing more.
 var ErrLow = errors.New("too little free space")
 
 // Measure returns the size of a disk in bytes; free is what an ordinary user may still write.
@@ -45,27 +45,27 @@ type Guard struct {
 	written     int64 // released since the last measurement
 }
 
-// New returns a Guard of the disk that measure describes and what names, as "the kubo node".
-// measure is called again when its last answer is older than maxAge, and never twice at a time.
+// New returns a Guard of the disk that measure describes and what names: "the node". measure is
+// called again when its last answer is older than maxAge, and never twice at a time.
 func New(what string, min MinFree, maxAge time.Duration, measure Measure) *Guard {
 	return &Guard{what: what, min: min, maxAge: maxAge, measure: measure}
 }
 
-// Dir returns a Guard of the file system that holds dir. Each call asks the kernel. Where this
-// package cannot ask (it can on Linux), the Guard admits everything.
+// Dir returns a Guard of the file system that holds dir. Each call asks the kernel. On systems
+// other than Linux the free space is unknown, and the Guard admits everything.
 func Dir(dir string, min MinFree) *Guard {
 	return New(dir, min, 0, func(context.Context) (free, total int64, err error) { return of(dir) })
 }
 
-// Room returns an error that wraps ErrLow if n more bytes would leave less than the minimum free.
-// It returns nil if the free space is unknown: then writing itself shows whether it works.
-func (g *Guard) Room(ctx context.Context, n int64) error {
+// Admit returns an error that wraps ErrLow if n more bytes would leave less than the minimum free.
+// It returns nil if the free space is unknown: then only writing shows whether the bytes fit.
+func (g *Guard) Admit(ctx context.Context, n int64) error {
 	release, err := g.Reserve(ctx, n)
 	release()
 	return err
 }
 
-// Reserve is Room, and counts the n bytes as taken until release is called, which must be after
+// Reserve is Admit, and counts the n bytes as taken until release is called, which must be after
 // they were written or given up. release is never nil, and must be called once.
 func (g *Guard) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	if g == nil {
@@ -88,7 +88,7 @@ func (g *Guard) release(n int64) {
 	g.written += n
 }
 
-// refresh measures the disk unless it was measured maxAge ago or later.
+// refresh measures the disk, unless the last measurement is younger than maxAge.
 func (g *Guard) refresh(ctx context.Context) {
 	if !g.measured.IsZero() && time.Since(g.measured) < g.maxAge {
 		return
@@ -118,7 +118,7 @@ func (s State) String() string {
 	return fmt.Sprintf("%s free, min_free is %s", Size(max(0, s.Free)), Size(s.Min))
 }
 
-// Size writes a number of bytes as a configuration may have it: 812 MiB, 1.5 GiB.
+// Size writes a number of bytes for an operator: 812 MiB, 1.5 GiB.
 func Size(n int64) string {
 	if n == 1 {
 		return "1 byte"

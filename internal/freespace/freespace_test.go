@@ -35,7 +35,7 @@ func (d *disk) write(n int64) {
 	d.free -= n
 }
 
-func TestRoomEndsAtTheMinimum(t *testing.T) {
+func TestNothingIsAdmittedBelowTheMinimum(t *testing.T) {
 	for _, tt := range []struct {
 		free, n int64
 		min     MinFree
@@ -48,18 +48,18 @@ func TestRoomEndsAtTheMinimum(t *testing.T) {
 		{0, 1 << 40, always(0), true},
 	} {
 		g := New("disk", tt.min, 0, (&disk{free: tt.free}).measure)
-		err := g.Room(t.Context(), tt.n)
+		err := g.Admit(t.Context(), tt.n)
 		if (err == nil) != tt.fits || !tt.fits && !errors.Is(err, ErrLow) {
-			t.Errorf("%d free of 1000, %d more, minimum %d: got %v, want room %v", tt.free, tt.n, tt.min(1000), err, tt.fits)
+			t.Errorf("%d free of 1000, %d more, minimum %d: got %v, want it admitted: %v", tt.free, tt.n, tt.min(1000), err, tt.fits)
 		}
 	}
-	must.Succeed(t, (*Guard)(nil).Room(t.Context(), 1<<40))
+	must.Succeed(t, (*Guard)(nil).Admit(t.Context(), 1<<40))
 }
 
 // Writing shows whether a disk that cannot be measured has room.
-func TestUnknownSpaceIsRoom(t *testing.T) {
+func TestUnknownSpaceAdmitsAll(t *testing.T) {
 	g := New("disk", always(1), 0, (&disk{err: errors.ErrUnsupported}).measure)
-	must.Succeed(t, g.Room(t.Context(), 1))
+	must.Succeed(t, g.Admit(t.Context(), 1))
 	if _, err := g.State(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("State: %v, want the reason why it is unknown", err)
 	}
@@ -93,11 +93,11 @@ func TestReservedBytesAreTaken(t *testing.T) {
 	g := New("disk", always(100), 0, (&disk{free: 150}).measure)
 	release, err := g.Reserve(t.Context(), 50)
 	must.Succeed(t, err)
-	if err := g.Room(t.Context(), 1); !errors.Is(err, ErrLow) {
+	if err := g.Admit(t.Context(), 1); !errors.Is(err, ErrLow) {
 		t.Errorf("beside a reservation: got %v, want %v", err, ErrLow)
 	}
 	release()
-	must.Succeed(t, g.Room(t.Context(), 50))
+	must.Succeed(t, g.Admit(t.Context(), 50))
 }
 
 // Between two measurements a Guard counts what it has admitted, also after it was written.
@@ -108,19 +108,19 @@ func TestMeasurementIsKeptForItsTime(t *testing.T) {
 		release, err := g.Reserve(t.Context(), 50)
 		must.Succeed(t, err)
 		release()
-		if err := g.Room(t.Context(), 1); !errors.Is(err, ErrLow) || d.asked != 1 {
+		if err := g.Admit(t.Context(), 1); !errors.Is(err, ErrLow) || d.asked != 1 {
 			t.Errorf("got %v after %d measurements, want %v after 1", err, d.asked, ErrLow)
 		}
 		time.Sleep(5 * time.Second)
-		if err := g.Room(t.Context(), 50); err != nil || d.asked != 2 {
-			t.Errorf("got %v after %d measurements, want room after 2", err, d.asked)
+		if err := g.Admit(t.Context(), 50); err != nil || d.asked != 2 {
+			t.Errorf("got %v after %d measurements, want it admitted after 2", err, d.asked)
 		}
 	})
 }
 
 func TestErrorNamesFreeSpaceAndMinimum(t *testing.T) {
 	g := New("/var/lib/detach", always(1<<30), 0, (&disk{free: 812 << 20}).measure)
-	if err := g.Room(t.Context(), 0); err == nil || err.Error() != "812 MiB free, min_free is 1 GiB (/var/lib/detach)" {
+	if err := g.Admit(t.Context(), 0); err == nil || err.Error() != "812 MiB free, min_free is 1 GiB (/var/lib/detach)" {
 		t.Errorf("got %v", err)
 	}
 	for n, want := range map[int64]string{0: "0 bytes", 1: "1 byte", 1023: "1023 bytes", 1024: "1 KiB", 1536: "1.5 KiB", 99 << 20: "99 MiB", 12<<30 + 1<<29: "12.5 GiB", 5 << 50: "5120 TiB"} {

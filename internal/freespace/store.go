@@ -9,10 +9,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// Store is an [ipfs.Store] that admits new objects only while all its guards have room. It asks
-// them before each block, so an object of any size ends before a disk is below its minimum. Its
-// errors then wrap [ErrLow] and [ipfs.ErrUnavailable]. What is stored can be read and deleted
-// whatever is free.
+// Store is an [ipfs.Store] that stores only what all its guards admit. It asks them before each
+// block, so an object of any size fails before a disk is below its minimum. The error then wraps
+// [ErrLow] and [ipfs.ErrUnavailable]. Stored objects can be read and deleted however little is
+// free.
 type Store struct {
 	ipfs.Store
 	guards []*Guard
@@ -26,7 +26,7 @@ func (s *Store) Unwrap() ipfs.Store { return s.Store }
 
 // Put implements [ipfs.Store].
 func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
-	if err := s.room(ctx); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return cid.Undef, err
 	}
 	return s.Store.Put(ctx, name, func(add ipfs.AddFunc) (cid.Cid, error) {
@@ -51,7 +51,7 @@ func (s *Store) Put(ctx context.Context, name string, build func(add ipfs.AddFun
 
 // Check implements [ipfs.Store]: it fails while Put would.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.room(ctx); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return err
 	}
 	return s.Store.Check(ctx)
@@ -65,8 +65,8 @@ func (s *Store) Remedy(err error) string {
 	return s.Store.Remedy(err)
 }
 
-// room returns an error if an object's first block would not be admitted.
-func (s *Store) room(ctx context.Context) error {
+// admit returns an error if an object's first block would not be admitted.
+func (s *Store) admit(ctx context.Context) error {
 	release, err := s.reserve(ctx, 0)
 	release()
 	return err

@@ -73,7 +73,7 @@ func TestIgnoredErrorFailsPut(t *testing.T) {
 	}
 }
 
-func TestEveryGuardMustHaveRoom(t *testing.T) {
+func TestEveryGuardMustAdmit(t *testing.T) {
 	roomy, tight := &disk{free: 1000}, &disk{free: 100}
 	s := NewStore(memoryStore{disk: roomy}, New("roomy", always(10), 0, roomy.measure), New("tight", always(90), 0, tight.measure))
 	if g, state, ok := s.Tightest(t.Context()); !ok || g.What() != "tight" || state != (State{Free: 100, Min: 90}) || state.Low() {

@@ -8,7 +8,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// objectCID matches the CID of an object in any case: base32 has one (RFC 4648 section 6).
+// objectCID matches the CID of an object, in lower or upper case: base32 does not distinguish them
+// (RFC 4648 section 6).
 var objectCID = regexp.MustCompile(`(?i)bafybei[a-z2-7]{52}`)
 
 // FindCIDs returns the CIDs of the objects that a text names, in any form that people paste: bare,

@@ -1,17 +1,18 @@
 package memory
 
-// accountStep is how much an Account takes of its budget in one go, at least.
+// accountStep is the least that an Account takes from its budget at a time.
 const accountStep = 16 << 10
 
-// An Account is what one mail or request has taken of a budget by TryAcquire, in many small pieces.
-// Close gives all of it back. It is not safe for concurrent use.
+// An Account is what one mail or request has taken from a budget by TryAcquire, in many small
+// pieces. Close gives all of it back. It is not safe for concurrent use.
 type Account struct {
 	budget *Budget
 	taken  int64
 	spare  int64 // may be taken without asking the budget
 }
 
-// NewAccount returns an account whose first free bytes count elsewhere. b may be nil.
+// NewAccount returns an account that does not take its first free bytes from b: they count
+// elsewhere. b may be nil.
 func NewAccount(b *Budget, free int64) *Account { return &Account{budget: b, spare: free} }
 
 // Take takes n bytes, and reports whether it took them.

@@ -2,7 +2,7 @@
 //
 //	The bytes taken from a Budget and not given back are never more than its size.
 //
-// A caller takes bytes in one of two ways, and may then ask to hold them:
+// A caller takes bytes in one of three ways. Acquired bytes may then be held:
 //
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
 //     gives the bytes back without waiting for a peer or for more of this budget, so every wait

@@ -13,15 +13,15 @@ import (
 
 const (
 	// smallFile is the size up to which a spool's file may use all of the disk space. A larger file
-	// leaves a quarter of it, so mails of gigabytes do not stop the others. It also needs no room
-	// (see Space.Room): the small files of 200 sessions together stay below the 1 GiB that
-	// store.min_free keeps free.
+	// leaves a quarter of it, so mails of gigabytes do not stop the others. A small file also need
+	// not be admitted (see Space.Admit): the small files of 200 sessions together stay below the 1
+	// GiB that store.min_free keeps free.
 	smallFile = 4 << 20
-	// diskStep is how much disk space a spool takes in one go.
+	// diskStep is how much disk space a spool takes at a time.
 	diskStep = 256 << 10
 )
 
-// ErrFull is returned by Write when a spool needs more disk space than there is for it.
+// ErrFull is returned by Write when a spool needs more disk space than it may take.
 var ErrFull = errors.New("no space for temporary files")
 
 // A Space is the memory and the disk that spools share. It is safe for concurrent use. A nil *Space
@@ -32,10 +32,10 @@ type Space struct {
 	work   *memory.Budget
 	size   int64 // bytes of all files
 
-	// Room, if not nil, is called before a file that is no longer small grows by n bytes, and
+	// Admit, if not nil, is called before a file that is no longer small grows by n bytes, and
 	// returns an error if the file system must not lose so much. It must be safe for concurrent use,
 	// and is set before the first New.
-	Room func(n int64) error
+	Admit func(n int64) error
 
 	mu   sync.Mutex
 	used int64 // bytes of all files
@@ -51,8 +51,9 @@ func NewSpace(dir string, budget *memory.Budget, size int64) *Space {
 	return s
 }
 
-// Work returns a budget of a quarter more, for work on a mail that stores something meanwhile. Such
-// work must not hold what storing waits for. It is nil if there is no limit.
+// Work returns a second budget, a quarter as large, for work on a mail during which something is
+// stored: that work must not hold the memory that storing waits for. Work returns nil if there is
+// no limit.
 func (s *Space) Work() *memory.Budget {
 	if s == nil {
 		return nil
@@ -130,10 +131,10 @@ func (s *Space) takeDisk(n, size int64) error {
 	if !s.tryDisk(n, small) {
 		return fmt.Errorf("%w: %d bytes are used", ErrFull, s.Disk())
 	}
-	if small || s.Room == nil {
+	if small || s.Admit == nil {
 		return nil
 	}
-	if err := s.Room(n); err != nil {
+	if err := s.Admit(n); err != nil {
 		s.giveDisk(n)
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}

@@ -86,10 +86,10 @@ func TestDiskSpaceIsBounded(t *testing.T) {
 }
 
 // The file system may have less room than the space.
-func TestLargeFileAsksForRoom(t *testing.T) {
+func TestLargeFileMustBeAdmitted(t *testing.T) {
 	full := errors.New("store.min_free")
 	space := NewSpace(t.TempDir(), nil, 1<<30)
-	space.Room = func(n int64) error { return full }
+	space.Admit = func(n int64) error { return full }
 	s := New(space)
 	defer s.Close()
 	fill(t, s, noise(maxMemory+smallFile-diskStep))

@@ -15,17 +15,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 )
 
-// maxSenders bounds the memory of a SenderLimit: a sender that was not seen for longer than so many
-// others begins anew.
+// maxSenders bounds the memory of a SenderLimit. If there are more senders, the one that was seen
+// least recently begins anew.
 const maxSenders = 10_000
 
-// ErrSenderLimit is returned by Receive when the mail's sender has had its share of the day stored.
+// ErrSenderLimit is returned by Receive when the mail's sender has reached its limit for the day.
 var ErrSenderLimit = errors.New("the sender's limit of the day is reached (sender_limit)")
 
-// A SenderLimit bounds how many bytes are stored for each sender and day (UTC). A sender is the user
-// that has authenticated, if the door knows one, and otherwise the envelope's address; all bounces
-// have one sender. It keeps hashes, no names, and begins anew with the process. It is safe for
-// concurrent use. A nil SenderLimit is without limit.
+// A SenderLimit bounds how many bytes are stored for each sender and day (UTC). A sender is the
+// user that has authenticated, if the door knows one, and otherwise the envelope's address; all
+// bounces have one sender. It keeps hashes, no names, and begins anew with the process. It is safe
+// for concurrent use. A nil SenderLimit has no limit.
 type SenderLimit struct {
 	limit int64
 	now   func() time.Time
@@ -36,7 +36,7 @@ type SenderLimit struct {
 	stored *lru.Cache[uint64, int64] // bytes, by the sender's hash
 }
 
-// NewSenderLimit returns a limit of so many bytes, or nil if limit is 0.
+// NewSenderLimit returns a limit of limit bytes, or nil if limit is 0.
 func NewSenderLimit(limit int64) *SenderLimit {
 	if limit == 0 {
 		return nil

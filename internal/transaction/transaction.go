@@ -48,8 +48,8 @@ type Config struct {
 	Policy    func(Envelope) rewrite.Policy // what is detached and what is left in its place
 	Begin     func() Batch                  // called for a mail that may have attachments
 	OnFailure OnFailure
-	// SenderLimit may be nil. A mail over the limit is one whose attachments cannot be stored, so
-	// OnFailure says what becomes of it.
+	// SenderLimit may be nil. The attachments of a mail over the limit cannot be stored, so
+	// OnFailure decides.
 	SenderLimit *SenderLimit
 }
 

@@ -23,8 +23,8 @@ type match struct {
 	words  bool  // except where a word begins
 }
 
-// minLimit is the shortest limit that is looked for. Shorter lines, of no encoder in the field,
-// would make the comparison slow: few of their columns are far from the limit.
+// minLimit is the shortest limit that is looked for. Shorter lines, which no encoder in the field
+// writes, would make the comparison slow: few of their columns are far from the limit.
 const minLimit = 40
 
 // maxCandidates bounds the ways to break lines that are compared beyond the sample. Those that the

@@ -13,7 +13,7 @@ const (
 	// maxSample bounds the encoded text from which a rule is learned, in bytes: some 400 lines.
 	maxSample = 32 << 10
 	// MaxEncoded bounds the encoded text of an attachment that no rule writes again, in bytes. A
-	// longer one is damaged.
+	// longer one counts as damaged.
 	MaxEncoded = 8 << 20
 	// maxBlanks bounds the blanks that are held until the next chunk. A longer run of blanks is
 	// damage, even if it is complete in one chunk.
