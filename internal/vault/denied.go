@@ -146,9 +146,12 @@ func uncomment(line string) string {
 	}
 }
 
+// lineEnds makes all line ends those of Unix. Else a comment would hide the lines after it.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 func parseDenied(text string) denied {
 	d := denied{cids: make(map[cid.Cid]bool)}
-	rows := strings.Split(text, "\n")
+	rows := strings.Split(lineEnds.Replace(text), "\n")
 	for i := 0; i < len(rows); {
 		n := entryRows(rows[i:])
 		d.add(i+1, strings.Join(rows[i:i+n], "\n"))
@@ -186,7 +189,8 @@ func entryRows(rows []string) int {
 	if !strings.Contains(rows[0], "://") {
 		return 1
 	}
-	if _, err := link.Parse(rows[0]); !errors.Is(err, link.ErrIncomplete) {
+	first := strings.TrimSuffix(rows[0], "=") // quoted-printable's mark of a wrapped line
+	if _, err := link.Parse(first); !errors.Is(err, link.ErrIncomplete) {
 		return 1
 	}
 	cut := len(link.FindCIDs(rows[0])) == 0

@@ -45,7 +45,9 @@ func TestDenyListTakesWhatPeoplePaste(t *testing.T) {
 		"IPFS": "/ipfs/" + c, "escaped fragment": head + "%23" + fragment, "comment": url + "   # wrong list", "comment without blank": c + "#wrong list",
 		"wrapped in the CID": url[:cut] + "\n" + url[cut:], "wrapped in the fragment": url[:len(url)-9] + "\r\n" + url[len(url)-9:],
 		"wrapped at the #": head + "\n#" + fragment, "quoted in a reply": "> " + url[:cut] + "\n> " + url[cut:], "wrapped without fragment": head[:cut] + "\n" + head[cut:],
-		"byte order mark": "\ufeff" + c, "in capitals": strings.ToUpper(c), "ticket": head + "/t/2026-11.abc/a.pdf", "comment about another": c + " # as " + other.CID.String(),
+		"wrapped by quoted-printable": url[:cut] + "=\n" + url[cut:], "wrapped by quoted-printable, with CR": url[:cut] + "=\r\n" + url[cut:] + "\r",
+		"line ends of old Macs": "# comment\r" + c + "\r",
+		"byte order mark":       "\ufeff" + c, "in capitals": strings.ToUpper(c), "ticket": head + "/t/2026-11.abc/a.pdf", "comment about another": c + " # as " + other.CID.String(),
 	} {
 		s.deny(t, "# list\n"+text+"\n\n# end\n")
 		wantErr(t, name, errOf(v.Object(t.Context(), l.CID)), ErrRevoked)
