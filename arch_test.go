@@ -53,9 +53,9 @@ var floors = map[string][]string{
 	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
-// Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to crypto
-// and ipfs. A package in a folder below a listed one (a suite of tests, an embedded page) may import
-// the same packages.
+// Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to
+// crypto and ipfs. A package in a folder below a listed one (a suite of tests, an embedded page)
+// may import the same packages.
 func TestImportsGoDown(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	must.Succeed(t, err)

@@ -111,8 +111,9 @@ func refuseShared(dir string) error {
 // Ensure makes the epoch's secret unless it exists. When Ensure returns nil the secret is on disk,
 // also if another process made it, and links that need it may be given away.
 //
-// The caller must know that no object needs a secret of this epoch that is only missing here. Ensure
-// makes a new one for an epoch whose secret was destroyed, and removes the file that says so.
+// The caller must know that no object needs a secret of this epoch that is only missing here.
+// Ensure makes a new one for an epoch whose secret was destroyed, and removes the file that says
+// so.
 func (r *Keyring) Ensure(e Epoch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 const archiveForm = "zip1"
 
 // sendArchive streams the files of a file list as one ZIP. Each is opened like a single file, when
-// its turn comes, so only files that this installation serves are in it. The file list, and which of
-// its files are left, determine every byte: a download resumes after a restart and on another
+// its turn comes, so only files that this installation serves are in it. The file list, and which
+// of its files are left, determine every byte: a download resumes after a restart and on another
 // gateway. A file that the store has lost breaks the download off, and the next one leaves it out.
 func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vault.File) error {
 	w.route = "archive"

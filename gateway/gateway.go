@@ -50,7 +50,7 @@ type Config struct {
 	// how long it may take for 1 MiB. Default 60 s: a client that reads less than 4.4 KB/s for
 	// minutes loses its connection.
 	WriteTimeout time.Duration
-	// TrustedProxies are the web servers whose X-Forwarded-For is believed, beside those on this
+	// TrustedProxies are the web servers whose X-Forwarded-For is believed, besides those on this
 	// machine.
 	TrustedProxies []netip.Prefix
 	// Memory is the budget of the read-ahead. Nil means no limit.

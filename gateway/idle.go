@@ -11,8 +11,8 @@ import (
 // client that finds its connection closed opens another.
 const maxIdle = 1024
 
-// ConnState returns a function for an http.Server. It closes the connection that has been without a
-// request for longest when there are more than 1024 of them.
+// ConnState returns a function for an http.Server. While more than maxIdle connections have no
+// request, it closes the one that has been without a request for longest.
 func ConnState() func(net.Conn, http.ConnState) {
 	idle := idleConns{oldest: list.New(), at: make(map[net.Conn]*list.Element)}
 	return func(c net.Conn, s http.ConnState) {

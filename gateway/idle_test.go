@@ -12,8 +12,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// Of more connections than may idle, those that have idled longest are closed. One with a request is
-// not.
+// If more connections idle than may, those that have idled longest are closed. A connection with a
+// request stays open.
 func TestIdleConnectionsAreBounded(t *testing.T) {
 	faults.Covers(t, 89)
 	const more = 50

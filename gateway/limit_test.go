@@ -69,7 +69,7 @@ func TestClientIsTheLastForwardedAddress(t *testing.T) {
 	}
 }
 
-// The operator hears once of a web server that may be ours and is not believed.
+// The log says once that a web server which may be the operator's is not believed.
 func TestUntrustedWebServerIsNoticed(t *testing.T) {
 	times := 0
 	l := newLimits(nil, func() { times++ })
@@ -192,9 +192,8 @@ func (v slowVault) Object(ctx context.Context, c cid.Cid) (*vault.Object, error)
 	}
 }
 
-// Of one client only so many requests are answered together, and of all clients together too. More
-// requests wait a little for a place. The end of a request, or of its connection, gives its place to
-// another.
+// The requests in progress of one client, of one network and of all clients are bounded. Further
+// requests wait for a slot, which the end of a request, or of its connection, frees.
 func TestRequestsInProgressAreBounded(t *testing.T) {
 	faults.Covers(t, 95)
 	f := newFixture(t, 0)

@@ -63,8 +63,8 @@ func (g *gateway) sendOriginal(w *response, r *http.Request, c cid.Cid, file *va
 	return nil
 }
 
-// originalBuffer is the unit in which a message is sent. A message that is shorter is checked before
-// any of it is sent.
+// originalBuffer is the unit in which a message is sent. A message that is shorter is checked
+// before any of it is sent.
 const originalBuffer = 64 << 10
 
 // original writes a message to the client. The store's clock stops meanwhile.

@@ -146,7 +146,7 @@ const exportBuffer = 32 << 10
 const childMemory = 80
 
 // ExportMemory returns about how many bytes ExportCAR keeps while it writes a file of this size,
-// beside a leaf: its buffer, and the links of a node for each level.
+// besides a leaf: its buffer, and the links of a node for each level.
 func ExportMemory(size int64) int64 {
 	links := min(size/ChunkSize+1, maxLinks)
 	if size > maxLinks*ChunkSize {

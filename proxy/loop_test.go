@@ -16,7 +16,7 @@ import (
 )
 
 // filtering is a mail server that, like Postfix with smtpd_proxy_filter, passes each command from
-// MAIL or RCPT on to the filter at addr before it replies. What opens is the command at which it
+// MAIL or RCPT on to the filter at addr before it replies. opens is the command at which it
 // connects.
 type filtering struct {
 	addr     string

@@ -21,8 +21,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// restore(filter(m)) is m as it would have been delivered, for every mail of the corpus, through the
-// real vault and the embedded store.
+// restore(filter(m)) is m as it would have been delivered, for every mail of the corpus, through
+// the real vault and the embedded store.
 func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 	h, err := openApp(config.Config{DataDir: t.TempDir(), Store: config.Store{Kind: "embedded"}, Gateway: config.Gateway{URL: "https://files.example.org"}}, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)

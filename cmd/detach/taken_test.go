@@ -31,8 +31,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
-// A file that is revoked, has expired, was deleted or has lost its secret is gone from every route, however its mail had
-// encoded it: page, share, tickets, views, ciphertext, ZIP, file list, original and the commands.
+// A file that is revoked, has expired, was deleted or has lost its secret is gone from every route,
+// however its mail had encoded it: page, share, tickets, views, ciphertext, ZIP, file list,
+// original and the commands.
 func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 	faults.Covers(t, 90)
 	for how, take := range map[string]func(*routes, link.Link){

@@ -55,7 +55,7 @@ func TestMemoryIsClosedToOtherProcesses(t *testing.T) {
 	if readable(d.Pid()) {
 		t.Error("another process of the user can read the memory of detach serve")
 	}
-	// The same question about a process that does not mind.
+	// The same check on a process that is dumpable.
 	args := append(slices.Clone(unprivileged), "cat")
 	other := exec.Command(args[0], args[1:]...)
 	in, err := other.StdinPipe()

@@ -69,8 +69,8 @@ smtpd_authorized_xclient_hosts = 127.0.0.0/8
 	return s
 }
 
-// startRspamd starts rspamd and what it asks: ClamAV, and a DNS in which both domains publish their
-// clients and keys.
+// startRspamd starts rspamd and the servers that it asks: ClamAV, and a DNS in which both domains
+// publish their clients and keys.
 func (s *site) startRspamd(t *testing.T) *servers.Rspamd {
 	t.Helper()
 	zone := strings.Join([]string{

@@ -34,7 +34,7 @@ const (
 // In a memory limit, everything that strangers can make large happens at once: fifty connections
 // with mails that fill whatever is kept of a mail, six hundred slow readers, and a hundred HEADs of
 // a large original and of a ZIP of a thousand files. The service survives, and honest mails and
-// downloads take little longer than at a second service beside it, which nobody attacks.
+// downloads take little longer than at a second service on the same machine that nobody attacks.
 func TestEverythingAtOnceInLittleMemory(t *testing.T) {
 	faults.Covers(t, 101)
 	const policy = "min_size = \"1KiB\""
@@ -246,7 +246,8 @@ func largeAnswers(t *testing.T, mail stage.Parsed) []stage.Link {
 	return []stage.Link{original, all[0]}
 }
 
-// askEvery is the pause of one that asks: together they ask as often as one client may.
+// askEvery is the pause between two requests of askAgain: all callers together send as many as one
+// client may.
 const askEvery = heads * time.Second / 20
 
 // askAgain asks for the headers of an answer until ctx ends.

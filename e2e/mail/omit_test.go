@@ -14,8 +14,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
-// hiddenFrom are what no recipient may read: Postfix takes Bcc, Resent-Bcc, Return-Path and
-// Content-Length out of every mail, and the header_checks of this test take out two fields more.
+// hiddenFrom are texts in fields that no recipient may read: Postfix takes Bcc, Resent-Bcc,
+// Return-Path and Content-Length out of every mail, and the header_checks of this test take out two
+// fields more.
 var hiddenFrom = []string{"secret-lawyer", "second-secret", "third-secret", "fourth-secret", "31415926", "203.0.113.77", "SecretMailer"}
 
 const hiddenFields = "Bcc: Lawyer <secret-lawyer@z.example>,\r\n\tsecond-secret@z.example\r\n" +

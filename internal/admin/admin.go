@@ -2,6 +2,9 @@
 // readiness and profiles.
 //
 // The invariant: a metric has counts and no content. No label names a mail, a file or a person.
+//
+// [Guard] admits no page in a browser, one profile at a time, and one new answer of /readyz a
+// second.
 package admin
 
 import (

@@ -24,7 +24,7 @@ func asked(h http.Handler, path, host string, pairs ...string) int {
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 
-// A page whose name leads to this machine cannot read the answers, nor cause them.
+// A page whose host name leads to this machine can neither read the answers nor cause them.
 func TestPagesOfOthersAreRefused(t *testing.T) {
 	h := Guard(ok, "mail.example.org:9090")
 	for host, want := range map[string]int{
@@ -81,7 +81,8 @@ func TestOneProfileAtATime(t *testing.T) {
 	}
 }
 
-// The question is put once a second, whoever asks how often, and also for an asker who leaves.
+// The answer is made at most once a second, however many clients ask, and to its end for a client
+// that leaves.
 func TestReadinessIsAskedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		questions, status := 0, http.StatusOK

@@ -1,7 +1,9 @@
 // Package check tries everything that a configuration names, in the order in which a mail needs it.
 //
 // The invariant: it may run beside the service and changes nothing that the service depends on. It
-// creates no data directory, takes no address that is in use, and removes what it writes.
+// creates no data directory, takes no address that is in use, and removes what it writes. At each
+// next hop it begins a mail and takes it back before DATA; meanwhile it listens at the addresses of
+// a Detach that does not run.
 package check
 
 import (

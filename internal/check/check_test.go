@@ -82,7 +82,7 @@ func TestFreeSpaceIsCompared(t *testing.T) {
 	c.space(freespace.NewStore(goodStore{}, unknown), true)
 }
 
-// What a full disk needs is not what a node that is down needs.
+// A full disk needs another remedy than a directory that cannot be written.
 func TestRemedyIsTheStores(t *testing.T) {
 	dir := t.TempDir()
 	must.Succeed(t, os.Mkdir(filepath.Join(dir, "keys"), 0o700))

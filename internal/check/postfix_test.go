@@ -41,7 +41,7 @@ const milters = `
   -o smtpd_milters=inet:127.0.0.1:2
 `
 
-// The guide of an earlier time left main.cf's milters to the Postfix behind.
+// A Postfix behind that inherits the milters of main.cf is found.
 func TestMiltersBehindAreFound(t *testing.T) {
 	signer := servers.FreeAddr(t)
 	pf := servers.StartPostfix(t, servers.PostfixConfig{Filter: signer, Destination: "127.0.0.1:1", Domain: "example.org", Master: milters,
@@ -75,7 +75,7 @@ const switchedOn = `
   -o message_size_limit=2147483648
 `
 
-// Detach that gets no mail looks well from inside.
+// From inside, a Detach that gets no mail looks healthy.
 func TestPostfixPassesMailToDetach(t *testing.T) {
 	listen := servers.FreeAddr(t)
 	pf := servers.StartPostfix(t, servers.PostfixConfig{Filter: listen, Destination: "127.0.0.1:1", Domain: "example.org", Master: switchedOn})

@@ -11,7 +11,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Temporary files in memory would be what the memory's bounds are to prevent.
+// Temporary files on a tmpfs take memory that no budget counts.
 func TestTemporaryFilesInMemoryAreAFailure(t *testing.T) {
 	const shm = "/dev/shm" // a tmpfs (POSIX shared memory in glibc)
 	if runtime.GOOS != "linux" || !freespace.InMemory(shm) {

@@ -48,6 +48,6 @@ func isAlphanumeric(b byte) bool {
 	return b < unicode.MaxASCII && (unicode.IsLetter(rune(b)) || unicode.IsDigit(rune(b)))
 }
 
-// HasFragment reports whether a text has the "#" of a link in any encoding, so that what follows may
-// be a key.
+// HasFragment reports whether a text has the "#" of a link in any encoding, so that what follows
+// may be a key.
 func HasFragment(text string) bool { return strings.Contains(decode(text), "#") }

@@ -53,8 +53,8 @@ func (b *Budget) Size() int64 {
 	return b.size
 }
 
-// Urgent returns how many bytes TryAcquire leaves to Acquire. If nobody claims bytes of the budget, a
-// caller of Acquire that wants no more waits only for other callers of Acquire.
+// Urgent returns how many bytes TryAcquire leaves to Acquire. If nobody claims bytes of the budget,
+// a caller of Acquire that wants no more waits only for other callers of Acquire.
 func (b *Budget) Urgent() int64 {
 	if b == nil {
 		return math.MaxInt64
@@ -97,8 +97,8 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 // it took them.
 func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size-b.Urgent()) }
 
-// Claim takes n bytes without waiting, for as long as a peer needs. It reports whether it took them.
-// If not, the caller refuses the peer, which may come again.
+// Claim takes n bytes without waiting, for as long as a peer needs. It reports whether it took
+// them. If not, the caller refuses the peer, which may come again.
 func (b *Budget) Claim(n int64) bool { return b == nil || b.try(n, b.size/8*7) }
 
 // try takes n bytes if then at most limit bytes are taken and no caller of Acquire waits.

@@ -142,7 +142,7 @@ func TestSpillNeedsItsDirectory(t *testing.T) {
 	wantUsed(t, b, 0, 0)
 }
 
-// The spill file is bounded, and a freed slot is another's.
+// The spill file is bounded, and a freed slot can be taken again.
 func TestSpillFileIsBounded(t *testing.T) {
 	b := New(1, t.TempDir())
 	var slots []*Slot

@@ -155,8 +155,8 @@ func (o *Opened) OpenCAR(ctx context.Context, car io.ReadCloser, offset int64) (
 	return f, nil
 }
 
-// arrive reads the beginning of a CAR: the directory, although it is known already. If it fails, car
-// is closed.
+// arrive reads the beginning of a CAR: the directory, although it is known already. If it fails,
+// car is closed.
 func (o *Opened) arrive(ctx context.Context, car io.ReadCloser) (ipfs.Blocks, error) {
 	_, blocks, err := ipfs.ReadCAR(car)
 	if err != nil {

@@ -194,8 +194,8 @@ func (b body) edits(c notice.Change) []edit {
 	return edits
 }
 
-// noticePart returns the edit that makes the notice a part of its own. Without a multipart/mixed, it
-// takes the place of the first removed part.
+// noticePart returns the edit that makes the notice a part of its own. Without a multipart/mixed,
+// it takes the place of the first removed part.
 func (m *Message) noticePart(n *notice.Notice) (edit, error) {
 	place := m.walk.insert
 	if place == nil {

@@ -345,7 +345,8 @@ func noneLeft(files map[string]int) bool {
 	return true
 }
 
-// checkWholeMail checks that a mail of which nothing is left keeps the fields that are not about it.
+// checkWholeMail checks that a mail of which nothing is left keeps the fields that are not about
+// it.
 func checkWholeMail(t *testing.T, before, after *node) {
 	t.Helper()
 	if got, want := after.headerWithout("content-", "mime-version"), before.headerWithout("content-", "mime-version"); got != want {

@@ -130,7 +130,8 @@ func encodeBody(encoding string, content []byte) string {
 	return string(content)
 }
 
-// memoryStore is a Detacher that keeps attachments in memory. Links depend only on name and content.
+// memoryStore is a Detacher that keeps attachments in memory. Links depend only on name and
+// content.
 type memoryStore struct {
 	files   map[string]file
 	order   []link.Link

@@ -15,9 +15,9 @@ import (
 )
 
 // A lonePart is the only part that is left of a multipart/mixed. It takes the multipart's place, as
-// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. Of two
-// texts in plain text, the second is appended to the first: iPhones write one text above the files
-// and one below. All offsets are in the spool.
+// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. Of
+// two texts in plain text, the second is appended to the first: iPhones write one text above the
+// files and one below. All offsets are in the spool.
 type lonePart struct {
 	start int64 // of the multipart's header
 	body  int64 // of the multipart's body

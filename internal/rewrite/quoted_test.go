@@ -56,8 +56,8 @@ func (m *memoryStore) storedSkeleton(t *testing.T) []byte {
 	return nil
 }
 
-// No byte of an attachment is in the skeleton, so taking the attachment back takes the original back.
-// Only the encoded form that no rule writes again is stored beside an attachment.
+// No byte of an attachment is in the skeleton, so taking the attachment back takes the original
+// back. Only the encoded form that no rule writes again is stored beside an attachment.
 func TestAttachmentsAreNotInTheSkeleton(t *testing.T) {
 	content, body := regularQuoted(300 << 10)
 	oddContent, oddBody := oddQuoted(300 << 10)
@@ -108,8 +108,8 @@ func TestQuotedPrintableWithoutARuleIsKept(t *testing.T) {
 	}
 }
 
-// Whatever a mail's attachments are, they leave nothing behind: at most one of them has a spool at a
-// time, and a layout is small.
+// Whatever a mail's attachments are, they leave nothing behind: at most one of them has a spool at
+// a time, and a layout is small.
 func TestAttachmentsLeaveLittleBehind(t *testing.T) {
 	_, odd := oddQuoted(1100 << 10)
 	dir := t.TempDir()

@@ -40,8 +40,8 @@ type walk struct {
 // A span is a piece of the spool.
 type span struct{ off, end int64 }
 
-// A noticePlace is the place for a notice that is a part of its own: in the innermost multipart/mixed
-// around the first attachment. In other multiparts, mail programs may not show it.
+// A noticePlace is the place for a notice that is a part of its own: in the innermost
+// multipart/mixed around the first attachment. In other multiparts, mail programs may not show it.
 type noticePlace struct {
 	span            // that the notice replaces: the attachment's part, or nothing
 	delimiter int64 // of a delimiter line of the multipart

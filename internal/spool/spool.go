@@ -1,6 +1,6 @@
 // Package spool keeps the bytes of a mail while it passes through: the first MiB in memory, the
-// rest in an unlinked file. The memory and the files of all spools of a [Space] are bounded
-// together: a spool that gets no memory uses its file from the first byte on.
+// rest in an unlinked file. A [Space] bounds the memory of all its spools together, and likewise
+// their files: a spool that gets no memory uses its file from the first byte on.
 package spool
 
 import (

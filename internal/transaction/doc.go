@@ -13,5 +13,6 @@
 //	tx.Commit(ctx)            // the links work: the last step before the mail's end
 //	tx.Settle(ctx, fate)      // what the next hop answered, or that the answer is unknown
 //
-// After an error the door skips to Settle, and tells the client that the mail was not accepted.
+// After an error the door skips to Settle, and tells the client that the mail was not accepted. A
+// SenderLimit bounds what is stored for each sender and day.
 package transaction

@@ -39,8 +39,8 @@ func Known(encoding string) bool {
 	return false
 }
 
-// Memory returns how many bytes the decoder of a known encoding takes at most, with chunks of 32 KiB
-// and without its spool.
+// Memory returns how many bytes the decoder of a known encoding takes at most, with chunks of 32
+// KiB and without its spool.
 func Memory(encoding string) int64 {
 	if encoding == "quoted-printable" {
 		return 256 << 10 // the sample, its decoded bytes and how they were encoded, and what grew on the way
@@ -48,8 +48,8 @@ func Memory(encoding string) int64 {
 	return 1 << 10
 }
 
-// NewExact returns the decoder of a known encoding. It keeps encoded bytes that no rule writes again
-// in a spool of space, which may be nil.
+// NewExact returns the decoder of a known encoding. It keeps encoded bytes that no rule writes
+// again in a spool of space, which may be nil.
 func NewExact(encoding string, space *spool.Space) Decoder {
 	switch encoding {
 	case "base64":

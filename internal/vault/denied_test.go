@@ -56,7 +56,7 @@ func TestDenyListTakesWhatPeoplePaste(t *testing.T) {
 			t.Errorf("%s: lines %v count as unreadable", name, list.unreadable)
 		}
 	}
-	// A line of its own stays one, also after a link that was cut.
+	// A line with a CID is an entry of its own, also after a link that was cut.
 	s.deny(t, head+"\noops\n"+other.URL()+"\n"+head[:cut]+"\nwhat\n")
 	wantAll(t, v, l, ErrRevoked)
 	wantAll(t, v, other, ErrRevoked)

@@ -171,8 +171,9 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// After an epoch's secret is destroyed, its files stay closed. If the epoch still runs, a new secret
-// is made, which opens only files that are stored from then on. The loss of that one is no destruction.
+// After an epoch's secret is destroyed, its files stay closed. If the epoch still runs, a new
+// secret is made, which opens only files that are stored from then on. If the new secret is lost,
+// it counts as missing.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
 	s, v := newVault(t)

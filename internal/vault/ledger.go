@@ -280,8 +280,8 @@ func (l *ledger) tail(e crypto.Epoch) (err error) {
 }
 
 // lines reads the complete lines of a file from an offset on, and returns where the next one will
-// begin. An incomplete line is being written or was left by a crash, and is read once it is ended. A
-// malformed line belongs to a mail that was not passed on.
+// begin. An incomplete line is being written or was left by a crash, and is read once it is ended.
+// A malformed line belongs to a mail that was not passed on.
 func (l *ledger) lines(e crypto.Epoch, from int64, take func(digest, ledgerLine)) (next int64, err error) {
 	f, err := os.Open(l.path(e))
 	if err != nil {

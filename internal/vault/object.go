@@ -162,8 +162,8 @@ func (o *Object) OpenEncoded(ctx context.Context, f crypto.Fragment) (io.ReadClo
 	return opened.OpenEncoded(ctx, blocks)
 }
 
-// OpenPart opens an attachment of a message, or with encoded its encoded form. The caller closes the
-// reader. Errors are those of Object, Open and OpenEncoded.
+// OpenPart opens an attachment of a message, or with encoded its encoded form. The caller closes
+// the reader. Errors are those of Object, Open and OpenEncoded.
 func (v *Vault) OpenPart(ctx context.Context, c cid.Cid, f crypto.Fragment, encoded bool) (io.ReadCloser, error) {
 	o, err := v.Object(ctx, c)
 	if err != nil {

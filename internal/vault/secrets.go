@@ -87,9 +87,9 @@ func (v *Vault) ensure(e crypto.Epoch) error {
 }
 
 // mayEnsure returns nil if the epoch has its secret, or if a new one can harm no object. A new
-// secret in the place of one that is only missing would make the links of one of the two wrong for
-// ever. If the whole keyring is missing, perhaps because its file system is not mounted, no epoch
-// gets a new secret.
+// secret in the place of one that is only missing would break the links of one of the two forever.
+// If the whole keyring is missing, perhaps because its file system is not mounted, no epoch gets a
+// new secret.
 func (v *Vault) mayEnsure(e crypto.Epoch) error {
 	err := v.keys.Check(e)
 	switch {

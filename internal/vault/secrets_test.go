@@ -28,7 +28,7 @@ func wantProblems(t *testing.T, v *Vault, want ...string) {
 	}
 }
 
-// wantNoNewSecret wants that nothing can be stored, and that no key file is made for it.
+// wantNoNewSecret checks that nothing can be stored, and that no key file is made.
 func wantNoNewSecret(t *testing.T, s *site, v *Vault) {
 	t.Helper()
 	b := v.Begin()

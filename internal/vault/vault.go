@@ -37,7 +37,7 @@ const (
 type Config struct {
 	BaseURL   string           // what links begin with: https://HOST[/prefix]
 	Mode      Mode             // of new objects; stored objects keep theirs
-	Retention time.Duration    // how long new files are served; 0: for ever
+	Retention time.Duration    // how long new files are served; 0: forever
 	Now       func() time.Time // nil: time.Now
 	Spools    *spool.Space     // memory and disk for what is being stored; nil: no limit
 	Log       *slog.Logger     // of what the operator should correct; nil: none
@@ -68,7 +68,7 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Retention < 0 {
-		return nil, errors.New("retention is negative; set a period, or 0 for ever")
+		return nil, errors.New("retention is negative; set a period, or 0 for forever")
 	}
 	ledger, err := openLedger(filepath.Join(dataDir, "ledger"), cfg.Mode)
 	if err != nil {

@@ -82,8 +82,8 @@ func (n *Notice) html() string {
 }
 
 // entry formats the link to a download, its text, and what follows it. The text begins with a
-// downwards arrow: without it, spam filters take a name like "film.mov" for a host, and the link for
-// a forged one.
+// downwards arrow: without it, spam filters take a name like "film.mov" for a host, and the link
+// for a forged one.
 const entry = "<br><br>\n<a style=\"color:#05c\" href=\"%s\">\n&#8595; %s</a>%s"
 
 // maxHTMLName keeps the line that has a name under the 998 bytes of RFC 5322 section 2.1.1.

@@ -1,5 +1,5 @@
-// Package pipes connects clients to servers in synctest bubbles. In a bubble time stands still while
-// a goroutine waits for a socket, and goes on while all wait for pipes. Only tests import it.
+// Package pipes connects clients to servers in synctest bubbles. In a bubble time stands still
+// while a goroutine waits for a socket, and goes on while all wait for pipes. Only tests import it.
 package pipes
 
 import (
