@@ -141,25 +141,32 @@ func (o *Object) Entry(ctx context.Context, name string) (*ipfs.File, error) {
 // Open fails, the object is closed. ctx governs the reads too. Errors: ErrWrongKey, ErrExpired,
 // ErrCorrupt, and the store's.
 func (o *Object) Open(ctx context.Context, f crypto.Fragment) (*File, error) {
-	opened, err := o.sealed.Unlock(f, o.share, o.now())
+	opened, blocks, err := o.unlock(f)
 	if err != nil {
-		return nil, errors.Join(err, o.Close())
+		return nil, err
 	}
-	blocks := o.blocks
-	o.blocks = nil
 	return opened.Open(ctx, blocks)
 }
 
 // OpenEncoded opens the attachment as it was encoded in its mail: see [object.Opened.OpenEncoded].
 // Otherwise it is like Open.
 func (o *Object) OpenEncoded(ctx context.Context, f crypto.Fragment) (io.ReadCloser, error) {
-	opened, err := o.sealed.Unlock(f, o.share, o.now())
+	opened, blocks, err := o.unlock(f)
 	if err != nil {
-		return nil, errors.Join(err, o.Close())
+		return nil, err
 	}
-	blocks := o.blocks
-	o.blocks = nil
 	return opened.OpenEncoded(ctx, blocks)
+}
+
+// unlock proves the key right. The caller closes blocks, which the object no longer has; if unlock
+// fails, the object is closed.
+func (o *Object) unlock(f crypto.Fragment) (opened *object.Opened, blocks ipfs.Blocks, err error) {
+	opened, err = o.sealed.Unlock(f, o.share, o.now())
+	if err != nil {
+		return nil, nil, errors.Join(err, o.Close())
+	}
+	blocks, o.blocks = o.blocks, nil
+	return opened, blocks, nil
 }
 
 // OpenPart opens an attachment of a message, or with encoded its encoded form. The caller closes
