@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
@@ -113,7 +114,11 @@ func (l *lab) fill(dataDir string, objects int) {
 	stage.Must(l, os.MkdirAll(stored, 0o700))
 	stage.Must(l, os.MkdirAll(ledger, 0o700))
 	now := time.Now().UTC().Truncate(time.Second)
-	lines, err := os.Create(filepath.Join(ledger, now.Format("2006-01")+".jsonl"))
+	epoch := crypto.EpochOf(now, false)
+	keys, err := crypto.OpenKeyring(filepath.Join(dataDir, "keys"))
+	stage.Must(l, err)
+	stage.Must(l, keys.Ensure(epoch)) // a ledger without its epoch's secret would close the epoch
+	lines, err := os.Create(filepath.Join(ledger, string(epoch)+".jsonl"))
 	stage.Must(l, err)
 	defer lines.Close()
 	content := make([]byte, 1000)
