@@ -26,7 +26,7 @@ import (
 
 // Vault has the files. Its methods refuse a CID that is unknown, revoked or expired.
 type Vault interface {
-	// Admit asks everything that Object asks before it opens the object. It does not ask the store.
+	// Admit makes the checks that Object makes before it opens the object, without using the store.
 	Admit(c cid.Cid) error
 	// Object opens an object. The caller closes it.
 	Object(ctx context.Context, c cid.Cid) (*vault.Object, error)

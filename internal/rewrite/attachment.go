@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// cutMemory is what is known of a removed attachment, at most: its name, type, link and layout.
+	// cutMemory bounds what is known of a removed attachment: its name, type, link and layout.
 	cutMemory = 4 << 10
-	// freeDecoded is how much of an attachment may be decoded before it is known whether it is large
-	// enough. It is the default of min_size.
+	// freeDecoded is how much of an attachment may be decoded, to learn whether it is large enough,
+	// without memory of the budget. It is the default of min_size.
 	freeDecoded = 64 << 10
 )
 

@@ -137,8 +137,8 @@ func (m *Message) Detach(ctx context.Context, d Detacher) error {
 }
 
 const (
-	// textMemory is how often a text is in memory while the notice is put in: as received, decoded,
-	// compared, encoded anew.
+	// textMemory is how many times the length of a text the copies take while the notice is put in:
+	// as received, decoded, compared, encoded anew.
 	textMemory = 8
 	// fileMemory is what the notice and the skeleton need for a file. The skeleton also needs a copy
 	// of the header.

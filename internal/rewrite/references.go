@@ -29,9 +29,9 @@ const (
 	htmlWindow = 32 << 10
 )
 
-// references has the Content-IDs that the message's HTML refers to (RFC 2392), as hashes: whoever
-// finds two Content-IDs with one hash keeps a file in the mail, and nobody can know the seed. They
-// are pictures in the text, not attachments.
+// references has the Content-IDs that the message's HTML refers to (RFC 2392), which are pictures
+// in the text, not attachments. It keeps hashes with a random seed. Two Content-IDs with one hash
+// would only keep a file in the mail, and a sender cannot choose them without the seed.
 type references struct {
 	seed    maphash.Seed
 	ids     []uint64 // hashes

@@ -14,8 +14,8 @@ const (
 	// maxDepth and maxParts are Dovecot's. Parts beyond these limits stay unchanged.
 	maxDepth = 100
 	maxParts = 10_000
-	// freeState is how much may be known of any mail, headers and all. What is known of a few mails
-	// in a hundred is more, and taken from the budget.
+	// freeState is how much memory the state of a mail, with its headers, takes without the budget.
+	// A few mails in a hundred need more, and take the rest from the budget.
 	freeState = 32 << 10
 )
 

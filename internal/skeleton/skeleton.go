@@ -30,8 +30,8 @@ const (
 	// MaxCuts is more than the number of parts that rewriting looks at.
 	MaxCuts = 1 << 14
 
-	// Memory is how many bytes restoring a message takes at most: its line buffer, one cut, and
-	// which objects it had.
+	// Memory is how many bytes restoring a message takes at most: its line buffer, one cut, and the
+	// hashes of the objects so far.
 	Memory = 512 << 10
 
 	// maxLine bounds one line of JSON. The longest layout fits twice.

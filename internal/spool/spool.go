@@ -68,7 +68,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// remember appends to mem what has room there, and returns how much of p that was.
+// remember appends to mem as much of p as fits there, and returns how much that was.
 func (s *Spool) remember(p []byte) int {
 	n := min(len(p), maxMemory-len(s.mem))
 	if len(s.mem)+n > cap(s.mem) && !s.grow(len(s.mem)+n) {

@@ -181,7 +181,7 @@ func (m *match) compare(c coded, end bool) (int, bool) {
 	return i, ok
 }
 
-// same returns how many bytes from i on every rule writes as they are, and the text has so.
+// same returns how many bytes, from i on, stand as they are in the text and by every rule.
 func (m *match) same(c coded, i, stop int) int {
 	n := m.habits.run(&m.spot, c.data[i:stop], m.quick)
 	for k, how := range c.how[i : i+n] {

@@ -78,7 +78,7 @@ func (t *quotedDecoder) record(c coded, chunk []byte, odd bool) error {
 		m := t.match.clone()
 		n, ok := m.compare(c, false)
 		if !ok || odd {
-			return ErrDamaged // the rule broke: what is stored already is encoded by it
+			return ErrDamaged // the rule broke, but what is stored already was encoded by it
 		}
 		t.match, t.coded = m, c.from(n)
 		return nil

@@ -123,7 +123,7 @@ const (
 	no
 )
 
-// is returns the choice. If it is unknown, it is what the encoder does now.
+// is returns the choice. If it is unknown, it becomes what the encoder does now.
 func (h *habit) is(now bool) bool {
 	if *h == unknown {
 		*h = no

@@ -13,8 +13,8 @@ const textWindow = 16 << 10
 
 // NewTextReader returns a reader of the content that DecodeText returns for all of src at once. It
 // returns ErrDamaged in place of io.EOF if the text cannot be decoded. Content in an unknown
-// encoding is read as it is. Blanks and equals
-// signs that fill a window of quoted-printable are left out.
+// encoding is read as it is. Blanks and equals signs that fill a window of quoted-printable are
+// left out.
 func NewTextReader(encoding string, src io.Reader) io.Reader {
 	switch encoding {
 	case "base64":

@@ -109,7 +109,7 @@ func (d *denyList) problems() (all []Problem) {
 		return []Problem{{Part: "denied", Err: err}}
 	}
 	if len(list.unreadable) > 0 {
-		all = append(all, Problem{Part: "denied", Err: fmt.Errorf("%s revokes nothing by %s: there is no CID in it; write the CID that is in the link", d.path, lines(list.unreadable))})
+		all = append(all, Problem{Part: "denied", Err: fmt.Errorf("%s has no CID in %s, so nothing is revoked there; write the CID that is in the link", d.path, lines(list.unreadable))})
 	}
 	if len(list.links) > 0 {
 		all = append(all, Problem{Part: "denied", Minor: true, Err: fmt.Errorf("%s has more than a CID in %s, perhaps a key; the CID is enough", d.path, lines(list.links))})

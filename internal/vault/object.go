@@ -169,8 +169,8 @@ func (o *Object) unlock(f crypto.Fragment) (opened *object.Opened, blocks ipfs.B
 	return opened, blocks, nil
 }
 
-// OpenPart opens an attachment of a message, or with encoded its encoded form. The caller closes
-// the reader. Errors are those of Object, Open and OpenEncoded.
+// OpenPart opens an attachment of a message or, if encoded is true, its encoded form. The caller
+// closes the reader. Errors are those of Object, Open and OpenEncoded.
 func (v *Vault) OpenPart(ctx context.Context, c cid.Cid, f crypto.Fragment, encoded bool) (io.ReadCloser, error) {
 	o, err := v.Object(ctx, c)
 	if err != nil {
