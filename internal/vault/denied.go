@@ -59,7 +59,7 @@ func (d *denyList) current() (denied, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.reload()
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !isSymlink(d.path) {
 		d.read, d.list, err = false, denied{}, nil
 	}
 	if err == nil {
@@ -72,6 +72,13 @@ func (d *denyList) current() (denied, error) {
 		d.log.Error("no file is served", "error", err)
 	}
 	return denied{}, err
+}
+
+// isSymlink reports whether there is a symbolic link at path. One that leads nowhere is no missing
+// list: its file system may not be mounted.
+func isSymlink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // reload reads the file if it has changed.
@@ -94,11 +101,19 @@ func (d *denyList) reload() error {
 }
 
 func (d *denied) report(log *slog.Logger) {
-	for _, n := range d.unreadable {
-		log.Warn("a line of the deny list revokes nothing: there is no CID in it", "line", n)
+	reportLines(log, "a line of the deny list revokes nothing: there is no CID in it", d.unreadable)
+	reportLines(log, "a line of the deny list has more than a CID, perhaps a key; the CID is enough", d.links)
+}
+
+// maxLogged bounds the lines that are logged one by one: another file may stand in the list's place.
+const maxLogged = 100
+
+func reportLines(log *slog.Logger, message string, numbers []int) {
+	for _, n := range numbers[:min(len(numbers), maxLogged)] {
+		log.Warn(message, "line", n)
 	}
-	for _, n := range d.links {
-		log.Warn("a line of the deny list has more than a CID, perhaps a key; the CID is enough", "line", n)
+	if more := len(numbers) - maxLogged; more > 0 {
+		log.Warn(message, "more", more)
 	}
 }
 

@@ -86,6 +86,12 @@ func TestMistakesInTheDenyListAreTold(t *testing.T) {
 	s.deny(t, "oops again\n"+l.CID.String())
 	wantTold("line=1")
 	wantProblems(t, v, "line 1")
+	s.deny(t, l.CID.String()+strings.Repeat("\noops", 2*maxLogged))
+	wantAll(t, v, l, ErrRevoked)
+	if got := strings.Count(log.String(), "revokes nothing"); got != maxLogged+1 || !strings.Contains(log.String(), " more=100\n") {
+		t.Errorf("%d lines logged: want one for each of %d, and one with the number of the rest", got, maxLogged)
+	}
+	log.Reset()
 	s.deny(t, l.CID.String())
 	wantTold()
 	wantProblems(t, v)
@@ -143,4 +149,19 @@ func TestUnreadableDenyListStopsDownloadsOnly(t *testing.T) {
 	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 		t.Errorf("logged %d errors, want 1: %s", n, &log)
 	}
+}
+
+// A symbolic link that leads nowhere is a list that cannot be read: it may lead to a file system that
+// is not mounted.
+func TestDenyListBehindADanglingSymlinkIsUnreadable(t *testing.T) {
+	s, v := newVault(t)
+	l := detached(t, v, []byte("x"))
+	path, target := filepath.Join(s.dir, "denied"), filepath.Join(t.TempDir(), "denied")
+	must.Succeed(t, os.Symlink(target, path))
+	if err := errOf(v.Object(t.Context(), l.CID)); err == nil {
+		t.Error("served although the deny list cannot be read")
+	}
+	wantProblems(t, v, "cannot read the deny list")
+	must.Succeed(t, os.WriteFile(target, nil, 0o600))
+	wantAll(t, v, l, nil)
 }
