@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
@@ -96,6 +98,7 @@ func TestNextHopThatIsOurselvesCostsFewSessions(t *testing.T) {
 			must.Succeed(t, err)
 			cfg := Config{NextHop: behind.Addr().String(), Mail: detach(&transactiontest.Store{}, 1, t.TempDir())}
 			server := New(cfg, slog.New(slog.DiscardHandler))
+			server.claims.wait = time.Millisecond
 			go server.Serve(ours)
 			f := &filtering{addr: ours.Addr().String(), opens: opens, xforward: xforward}
 			go f.serve(behind)
@@ -161,6 +164,40 @@ func TestParallelMailsAreNoLoop(t *testing.T) {
 			t.Errorf("%s: %d claims are left", name, len(s.all))
 		}
 	}
+}
+
+// A session that looks like a loop goes on when the mail before it has its reply: in a loop it never
+// has.
+func TestAlikeMailsWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, origin := range []string{"", "192.0.2.1 4711"} { // after the queue, mails of one connection come together
+			s := claims{wait: loopWait}
+			var wg sync.WaitGroup
+			start := time.Now()
+			for range 60 {
+				time.Sleep(30 * time.Millisecond)
+				c := &claim{began: time.Now(), origin: origin, command: "a RCPT TO:<b>"}
+				wg.Go(func() {
+					time.Sleep(time.Millisecond)
+					if s.add(c) {
+						t.Errorf("origin %q: taken for a loop", origin)
+					}
+					time.Sleep(time.Second) // the next hop replies
+					s.remove(c)
+				})
+			}
+			wg.Wait()
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("origin %q: took %v", origin, took)
+			}
+		}
+		s := claims{wait: loopWait}
+		s.add(&claim{began: epoch(1), since: epoch(2), origin: "x 1"})
+		start := time.Now()
+		if !s.add(&claim{began: epoch(3), origin: "x 1"}) || time.Since(start) != loopWait {
+			t.Errorf("a loop is not found after %v", loopWait)
+		}
+	})
 }
 
 // epoch is a moment of a test.

@@ -79,6 +79,7 @@ type Server struct {
 // New returns a server that relays to the next hop of cfg.
 func New(cfg Config, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg.withDefaults(), log: log}
+	s.claims.wait = loopWait
 	s.dial = dialer(s.cfg.NextHop, s.cfg.Timeouts.Dial)
 	s.slots = make(chan struct{}, s.cfg.MaxSessions)
 	// As in net/http, a server lives until Shutdown and has no context of a caller: sessions finish
