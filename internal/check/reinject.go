@@ -28,6 +28,9 @@ func Mark(cfg config.Config) string {
 // loopCode is the enhanced status of "routing loop detected" (RFC 3463 section 3.5).
 var loopCode = smtp.EnhancedCode{5, 4, 6}
 
+// loopSuspected is what Detach says where a mail server without DSN does not pass the mark on.
+var loopSuspected = smtp.EnhancedCode{4, 4, 6}
+
 // smallLimit is Postfix's default of message_size_limit. It is enough for rewritten mail. As the
 // limit of incoming mail, it refuses the mails that Detach is for.
 const smallLimit = 10_240_000
@@ -36,7 +39,7 @@ const smallLimit = 10_240_000
 // mail server takes the mail, what the server lacks, and whether it leads back to Detach.
 func (c *checker) nextHop(at string, p config.Proxy) {
 	key := at + "reinject"
-	ctx, cancel := context.WithTimeout(c.ctx, timeout)
+	ctx, cancel := context.WithTimeout(c.ctx, 2*timeout) // Detach takes 5 s to find that it is in a loop
 	defer cancel()
 	g, client, err := greeted(ctx, p.Reinject)
 	if err != nil {
@@ -90,7 +93,7 @@ func (c *checker) takesMail(key, address string, client *smtp.Client) bool {
 		return true
 	case refusal == nil:
 		c.fail(key, "%s breaks off when a mail begins (%v): its log says why", address, err)
-	case refusal.EnhancedCode == loopCode:
+	case refusal.EnhancedCode == loopCode, refusal.EnhancedCode == loopSuspected:
 		c.fail(key, "%s leads back to Detach, so mail would go round: name the Postfix behind, and take smtpd_proxy_filter out of its service in master.cf", address)
 	case refusal.EnhancedCode[1] == 3:
 		c.fail(key, "%s takes no mail now (%v): its log says why; is its disk full?", address, refusal)

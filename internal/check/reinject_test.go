@@ -81,7 +81,9 @@ func TestNextHopIsAskedForAMail(t *testing.T) {
 		"mynetworks": {map[string]string{"EHLO": full, "RCPT": "554 5.7.1 Client host rejected"}, 0, "fail refuses mail from here (SMTP error 554: Client host rejected): let its service"},
 		"greylisted": {map[string]string{"EHLO": full, "RCPT": "450 4.7.1 Greylisted"}, 0, "fail refuses mail from here (SMTP error 450: Greylisted)"},
 		"full":       {map[string]string{"EHLO": full, "MAIL": "452 4.3.1 Insufficient system storage"}, 0, "fail takes no mail now (SMTP error 452"},
-		"ourselves":  {map[string]string{"EHLO": full, "RCPT": "554 5.4.6 Mail loop: this is Detach"}, 0, "fail leads back to Detach, so mail would go round"},
+		"ourselves, without DSN": {map[string]string{"EHLO": full, "RCPT": "451 4.4.6 Mail loops back to this server"}, 0,
+			"fail leads back to Detach, so mail would go round"},
+		"ourselves": {map[string]string{"EHLO": full, "RCPT": "554 5.4.6 Mail loop: this is Detach"}, 0, "fail leads back to Detach, so mail would go round"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := hop(t, tt.script)
