@@ -18,7 +18,7 @@ type letter struct {
 	data   []byte
 	sum    string   // SHA-256, in hex
 	files  []string // the same, of the attachments that Detach must take out
-	ending string   // the end of the mail, also when rewritten; empty if the whole mail is replaced
+	ending string   // the end of the mail, also when rewritten; empty if no multipart is left
 	pace   time.Duration
 }
 
@@ -153,18 +153,22 @@ func (c *composer) small() {
 	c.end()
 }
 
-// mixed has one to three files, and sometimes a small one that stays.
+// mixed has one to three files, and sometimes a small one that stays. Otherwise the text takes the
+// multipart's place, and the links after the text show that the whole mail arrived.
 func (c *composer) mixed() {
 	c.open("mixed")
 	c.next(textHeader)
 	c.text()
-	if c.rand.IntN(4) == 0 {
+	stays := c.rand.IntN(4) == 0
+	if stays {
 		c.file(1 + c.rand.IntN(2<<10))
 	}
 	for range 1 + max(0, c.rand.IntN(5)-2) {
 		c.letter.files = append(c.letter.files, c.file(c.size()))
 	}
-	c.end()
+	if c.end(); !stays {
+		c.letter.ending = ""
+	}
 }
 
 // scanned is a file without a text.
