@@ -110,9 +110,9 @@ func (n *nextHop) release(w *dotWriter) {
 	w.dst = nil
 }
 
-// early reads a reply that came before we sent the final dot. Normally the next hop is silent. A refusal
-// answers the message, and the dot is never sent. Any other reply loses the connection: mistaken
-// for the answer to the dot, it would accept a mail that nobody has.
+// early reads a reply that came before we sent the final dot. Normally the next hop is silent. A
+// refusal answers the message, and the dot is never sent. Any other reply loses the connection:
+// mistaken for the answer to the dot, it would accept a mail that nobody has.
 func (n *nextHop) early() (answer, error) {
 	if !n.hasUnread() {
 		return answer{}, nil

@@ -146,8 +146,8 @@ func (s *session) handle(ctx context.Context, line []byte) (answer, error) {
 	case "NOOP", "HELP", "VRFY", "EXPN", "ETRN":
 		return s.relay(line)
 	case "BDAT", "BURL", "CONNECT", "GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS":
-		// What follows must not be read as commands: a chunk, or the header and the body of an HTTP
-		// request. A web page can make a browser send one with commands in its body.
+		// The bytes that follow must not be read as commands: a chunk, or the header and the body of
+		// an HTTP request. A web page can make a browser send one with commands in its body.
 		s.ending = true
 	}
 	// Not relayed, as no keyword for it is offered (see filterEHLO). In reply to a command that we do

@@ -149,7 +149,7 @@ const nodeAge = 5 * time.Second
 // openStore opens the configured store, guarded by store.min_free. This switch is the only place
 // that knows the kinds of stores.
 func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, error) {
-	// Whatever the store, the data directory holds the ledger and the mails in transit.
+	// With every store, the data directory holds the ledger and the mails in transit.
 	guards := []*freespace.Guard{freespace.Dir(cfg.DataDir, cfg.Store.MinFree.Of)}
 	var store ipfs.Store
 	var err error

@@ -26,7 +26,8 @@ const eicar = `X5O!P%@AP[4\PZX54(P^)7CC)7}$` + `EICAR-STANDARD-ANTIVIRUS-TEST-FI
 // Domains of the mails: strangers at theirDomain write to us at stage.Domain.
 const theirDomain = "senders.example"
 
-// What Postfix takes the clients for, by XCLIENT. To every server they are clients on the Internet.
+// The tests' clients name themselves by XCLIENT, so that every server takes them for clients on the
+// Internet.
 const (
 	stranger = "NAME=mail." + theirDomain + " ADDR=" + servers.Outsider
 	ourUser  = "NAME=home." + stage.Domain + " ADDR=203.0.113.9 LOGIN=wilhelmina"

@@ -29,8 +29,8 @@ const hiddenFields = "Bcc: Lawyer <secret-lawyer@z.example>,\r\n\tsecond-secret@
 // header_checks work in the Postfix behind, after Detach has stored what restores the mail.
 const headerChecks = "header_checks = regexp:{ {/^(X-Originating-IP|User-Agent):/ IGNORE} }\n"
 
-// What Postfix takes out of a mail is in no object that Detach has stored, and under no link of the
-// delivered mail: file, file list, ZIP and original.
+// No object that Detach has stored has a byte of the fields that Postfix removes, and no link of the
+// delivered mail leads to one: file, file list, ZIP and original.
 func TestNobodyReadsWhatPostfixRemoves(t *testing.T) {
 	faults.Covers(t, 106)
 	python := stage.StartDecoder(t)

@@ -4,8 +4,8 @@
 //	A Guard admits n bytes only if the minimum stays free once they and all other bytes that it
 //	has admitted are written.
 //
-// What other programs write at the same moment is not known, so the minimum should be larger than
-// that.
+// A Guard does not know what other programs write at the same moment, so the minimum should be
+// larger than that.
 package freespace
 
 import (

@@ -166,8 +166,8 @@ func TestSpillFileIsBounded(t *testing.T) {
 	wantUsed(t, b, 0, 0)
 }
 
-// Whatever slow peers do, and in whatever order, a quarter of the budget goes round among callers
-// of Acquire, and claims find an eighth.
+// A quarter of the budget goes round among callers of Acquire, and claims find an eighth, in every
+// order in which slow peers take the rest.
 func TestSlowPeersKeepNobodyWaiting(t *testing.T) {
 	for name, kept := range map[string][]func(*Budget) bool{
 		"read-ahead first": {func(b *Budget) bool { return b.TryAcquire(1) }, hold},

@@ -108,8 +108,8 @@ func TestQuotedPrintableWithoutARuleIsKept(t *testing.T) {
 	}
 }
 
-// Whatever a mail's attachments are, they leave nothing behind: at most one of them has a spool at
-// a time, and a layout is small.
+// Attachments of all kinds leave little behind: at most one of them has a spool at a time, and a
+// layout is small.
 func TestAttachmentsLeaveLittleBehind(t *testing.T) {
 	_, odd := oddQuoted(1100 << 10)
 	dir := t.TempDir()

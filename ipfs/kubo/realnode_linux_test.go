@@ -210,7 +210,7 @@ func collect(t *testing.T, node *servers.KuboNode, stop <-chan struct{}, stopped
 	}
 }
 
-// What is stored lessens the space below the node's own limit, and a node that does not show its
+// Stored objects lessen the space below the node's own limit, and a node that does not show its
 // limit is an error.
 func TestSpaceIsWhatStorageMaxLeaves(t *testing.T) {
 	node := servers.Kubo(t)
