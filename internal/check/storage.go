@@ -120,13 +120,13 @@ func (c *checker) space(store *freespace.Store, works bool) {
 		switch {
 		case err != nil && (state.Min == 0 || !works):
 		case err != nil:
-			c.warn(key, "%s: free space is not known, so attachments are stored until the disk is full: %v", g.What(), err)
+			c.warn(key, "%s: free space is not known, so attachments are stored until the disk is full: %v", g.Name(), err)
 		case state.Low():
-			c.fail(key, "%s: %s: free some space, or lower min_free; until then mail with attachments gets 451", g.What(), state)
+			c.fail(key, "%s: %s: free some space, or lower min_free; until then mail with attachments gets 451", g.Name(), state)
 		case state.Near():
-			c.warn(key, "%s: %s: free some space soon", g.What(), state)
+			c.warn(key, "%s: %s: free some space soon", g.Name(), state)
 		default:
-			c.ok(key, "%s: %s", g.What(), state)
+			c.ok(key, "%s: %s", g.Name(), state)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func (m MinFree) Half() MinFree { return func(total int64) int64 { return m(tota
 // A Guard keeps a minimum of free space on one disk. It is safe for concurrent use. A nil Guard
 // admits everything.
 type Guard struct {
-	what    string
+	name    string
 	min     MinFree
 	maxAge  time.Duration
 	measure Measure
@@ -45,10 +45,10 @@ type Guard struct {
 	written     int64 // released since the last measurement
 }
 
-// New returns a Guard of the disk that measure describes and what names: "the node". measure is
-// called again when its last answer is older than maxAge, and never twice at a time.
-func New(what string, min MinFree, maxAge time.Duration, measure Measure) *Guard {
-	return &Guard{what: what, min: min, maxAge: maxAge, measure: measure}
+// New returns a Guard of the disk that measure describes, with its name, such as "the node". measure
+// is called again when its last answer is older than maxAge, and never twice at a time.
+func New(name string, min MinFree, maxAge time.Duration, measure Measure) *Guard {
+	return &Guard{name: name, min: min, maxAge: maxAge, measure: measure}
 }
 
 // Dir returns a Guard of the file system that holds dir. Each call asks the kernel. On systems
@@ -75,7 +75,7 @@ func (g *Guard) Reserve(ctx context.Context, n int64) (release func(), err error
 	defer g.mu.Unlock()
 	g.refresh(ctx)
 	if s := g.state(); g.err == nil && s.Min > 0 && s.Free-n < s.Min {
-		return func() {}, &lowError{g.what, s}
+		return func() {}, &lowError{g.name, s}
 	}
 	g.reserved += n
 	return func() { g.release(n) }, nil
@@ -146,14 +146,14 @@ func (g *Guard) State(ctx context.Context) (State, error) {
 	return g.state(), g.err
 }
 
-// What returns the name of the Guard's disk.
-func (g *Guard) What() string { return g.what }
+// Name returns the name of the Guard's disk.
+func (g *Guard) Name() string { return g.name }
 
 // lowError is the ErrLow of a disk.
 type lowError struct {
-	what  string
+	disk  string
 	state State
 }
 
-func (e *lowError) Error() string { return fmt.Sprintf("%s (%s)", e.state, e.what) }
+func (e *lowError) Error() string { return fmt.Sprintf("%s (%s)", e.state, e.disk) }
 func (e *lowError) Unwrap() error { return ErrLow }

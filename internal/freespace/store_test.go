@@ -76,7 +76,7 @@ func TestIgnoredErrorFailsPut(t *testing.T) {
 func TestEveryGuardMustAdmit(t *testing.T) {
 	roomy, tight := &disk{free: 1000}, &disk{free: 100}
 	s := NewStore(memoryStore{disk: roomy}, New("roomy", always(10), 0, roomy.measure), New("tight", always(90), 0, tight.measure))
-	if g, state, ok := s.Tightest(t.Context()); !ok || g.What() != "tight" || state != (State{Free: 100, Min: 90}) || state.Low() {
+	if g, state, ok := s.Tightest(t.Context()); !ok || g.Name() != "tight" || state != (State{Free: 100, Min: 90}) || state.Low() {
 		t.Errorf("tightest %v, %+v", g, state)
 	}
 	if err := put(t, s, 20); !errors.Is(err, ErrLow) || roomy.free != 1000 {

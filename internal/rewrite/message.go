@@ -164,7 +164,7 @@ func (m *Message) composeInBudget(ctx context.Context) error {
 }
 
 // keepEdits keeps the texts of the edits until the message is written, which takes as long as the
-// next hop wants: in memory, or, if there is none for them, behind the message in the spool.
+// next hop wants. Texts that get no memory go to the spool, behind the message.
 func (m *Message) keepEdits() error {
 	size := int64(0)
 	for _, e := range m.edits {
