@@ -112,6 +112,7 @@ smtp_send_xforward_command = no
 in_flow_delay = 0
 cleanup_replace_stray_cr_lf = no
 queue_run_delay = 5s
+enable_long_queue_ids = yes
 smtp_tls_security_level = none
 smtpd_tls_security_level = none
 `
