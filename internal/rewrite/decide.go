@@ -70,7 +70,9 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 	switch {
 	case p.parent == "alternative", ct.main == "text" && !attached:
 		return verdict{}
-	case !transfer.Known(encoding), refs.refersTo(h, p):
+	case !transfer.Known(encoding), refs.refersTo(h):
+		return verdict{}
+	case p.parent == "related" && !refs.hasHTML && h.has("Content-ID"): // the HTML may follow
 		return verdict{}
 	}
 	return verdict{

@@ -136,15 +136,16 @@ func (r *references) has(id string) bool {
 	return found
 }
 
-// refersTo reports whether the HTML refers, or may refer, to the part.
-func (r *references) refersTo(h *header, p place) bool {
+// referable reports whether a text can refer to the part: by its Content-ID (RFC 2392) or its
+// Content-Location (RFC 2557).
+func referable(h *header) bool { return h.has("Content-ID") || h.has("Content-Location") }
+
+// refersTo reports whether the texts collected so far refer, or may refer, to the part.
+func (r *references) refersTo(h *header) bool {
 	value, unique := h.one("Content-ID")
 	if value == "" {
 		return !unique
 	}
-	if r.any || !r.hasHTML && p.parent == "related" {
-		return true
-	}
 	id := strings.TrimSuffix(strings.TrimPrefix(value, "<"), ">")
-	return r.has(id)
+	return r.any || r.has(id)
 }
