@@ -185,7 +185,7 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 		hash := stage.FileHash(t, l)
 		here[hash]++
 		behind = append(behind, hash)
-		same := slices.DeleteFunc(slices.Clone(before.Leaves), func(l stage.Leaf) bool { return l.SHA256 != hash })
+		same := slices.DeleteFunc(slices.Clone(before.Leaves), func(l *stage.Leaf) bool { return l.SHA256 != hash })
 		if len(same) == 0 {
 			t.Errorf("%s: link %d of %d gives a file that is not in the mail", name, i+1, len(links))
 		} else {
@@ -202,7 +202,7 @@ func (c *corpusRun) judge(t *testing.T, name string, want, got []byte) {
 
 // visit lets the browser open the link, each third on a phone and each fourth without JavaScript.
 // If the mail has the same file under two names, either name is right.
-func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
+func (c *corpusRun) visit(l stage.Link, file *stage.Leaf, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.kinds[file.Type]++; c.kinds[file.Type] > visitsOfAKind {
@@ -222,7 +222,7 @@ func (c *corpusRun) visit(l stage.Link, file stage.Leaf, once bool) {
 }
 
 // inserted reports whether one of the leaves is the text of l with a notice inserted at one place.
-func inserted(l stage.Leaf, leaves []stage.Leaf) bool {
+func inserted(l *stage.Leaf, leaves []*stage.Leaf) bool {
 	if !strings.HasPrefix(l.Type, "text/") {
 		return false
 	}

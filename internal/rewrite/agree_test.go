@@ -1,15 +1,11 @@
 package rewrite
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"io"
 	"maps"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -19,65 +15,20 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
-	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/python"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 // A leaf is a part without parts, as Python parses it.
-type leaf struct {
-	Type, Disposition, CID, Encoding, SHA256 string
-	Above, Fields, Defects                   []string
-	Named                                    bool
-	Size                                     int64
-	Raw                                      []byte
-}
-
-// python is a process that parses mails with code independent of ours.
-type python struct {
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func startPython(t *testing.T) *python {
-	t.Helper()
-	path, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	cmd := exec.Command(path, "testdata/tree.py")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	must.Succeed(t, err)
-	out, err := cmd.StdoutPipe()
-	must.Succeed(t, err)
-	must.Succeed(t, cmd.Start())
-	t.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("python: %v", err)
-		}
-	})
-	return &python{in, bufio.NewReader(out)}
-}
+type leaf struct{ *python.Part }
 
 // leaves returns nil for a mail that Python cannot read.
-func (p *python) leaves(t *testing.T, mail []byte) []leaf {
+func leaves(t *testing.T, py *python.Decoder, mail []byte) (all []leaf) {
 	t.Helper()
-	line, err := json.Marshal(map[string][]byte{"mail": mail})
-	must.Succeed(t, err)
-	_, err = p.in.Write(append(line, '\n'))
-	must.Succeed(t, err)
-	answer, err := p.out.ReadBytes('\n')
-	must.Succeed(t, err)
-	var tree struct {
-		Leaves []leaf
-		Error  string
+	for _, p := range py.Parse(t, mail, python.Want{Raw: true}).Leaves() {
+		all = append(all, leaf{p})
 	}
-	must.Succeed(t, json.Unmarshal(answer, &tree))
-	return tree.Leaves
+	return all
 }
 
 // goMessage returns the SHA-256 of each leaf as go-message decodes it; ok is false if it fails.
@@ -111,7 +62,7 @@ func goMessage(mail []byte) (sums []string, ok bool) {
 // Python's email package and go-message find the detached parts, with the same bytes. Every part
 // that must be detached by Python's reading is detached, unless whyKept names a reason.
 func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
-	py := startPython(t)
+	py := python.Start(t)
 	count := map[string]int{}
 	corpus.Each(t, func(t *testing.T, mail []byte) {
 		d := newMemory()
@@ -122,7 +73,7 @@ func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
 			count["detached"]++
 		}
 		checkGoMessage(t, mail, d.attachments(), count)
-		leaves := py.leaves(t, mail)
+		leaves := leaves(t, py, mail)
 		if leaves == nil {
 			count["Python cannot read the mail"]++
 			return

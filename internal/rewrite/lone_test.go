@@ -8,6 +8,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/python"
 )
 
 var (
@@ -172,7 +173,7 @@ func joined(other string) string {
 // those that were detached. Texts, which may have the notice, are compared by their number.
 func TestOtherParserFindsWhatIsLeft(t *testing.T) {
 	faults.Covers(t, 70)
-	py := startPython(t)
+	py := python.Start(t)
 	compared := 0
 	corpus.Each(t, func(t *testing.T, mail []byte) {
 		d := newMemory()
@@ -181,7 +182,7 @@ func TestOtherParserFindsWhatIsLeft(t *testing.T) {
 			return
 		}
 		left := map[string]int{}
-		for _, l := range py.leaves(t, mail) {
+		for _, l := range leaves(t, py, mail) {
 			if !strings.HasPrefix(l.Type, "text/") {
 				left[l.SHA256]++
 			}
@@ -189,7 +190,7 @@ func TestOtherParserFindsWhatIsLeft(t *testing.T) {
 		for _, f := range d.attachments() {
 			left[sum(f.content)] = max(0, left[sum(f.content)]-1)
 		}
-		for _, l := range py.leaves(t, got) {
+		for _, l := range leaves(t, py, got) {
 			if !strings.HasPrefix(l.Type, "text/") {
 				left[l.SHA256]--
 			}
