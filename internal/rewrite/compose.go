@@ -82,7 +82,7 @@ func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
 		n.Operator = m.walk.cuts.list[0].link.Host()
 	}
 	for _, c := range m.walk.cuts.list {
-		n.Files = append(n.Files, notice.File{Name: c.name, Size: c.size, Link: c.link.URL()})
+		n.Files = append(n.Files, notice.File{Name: c.name, Type: c.mediaType, Size: c.size, Link: c.link.URL()})
 	}
 	list, err := m.walk.cuts.fileList()
 	if err != nil || list == nil {

@@ -89,7 +89,7 @@ func TestNoticeIsSmall(t *testing.T) {
 func TestNoticeOnTop(t *testing.T) {
 	for typ, want := range map[string]string{
 		"text/plain": "Because of its size, this attachment is kept by files.example.org:\r\n\r\na.pdf (3 bytes)\r\nhttps://files.example.org/",
-		"text/html":  "<body>\r\n<div dir=",
+		"text/html":  "<body>\r\n<table dir=",
 	} {
 		mail := "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: " + typ + "\r\n\r\n<body>hi\r\n" +
 			"--o\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\nabc\r\n--o--\r\n"

@@ -15,7 +15,7 @@ var (
 	restoreLine = regexp.MustCompile(`(?m)^Detach-Restore: .*\n`)
 	noticeText  = regexp.MustCompile(`(?s)[^\n]*:\n\n[^\n]* \(\d bytes\)\nhttps:.*#\w+`)
 	noticePart  = regexp.MustCompile(`(?s)--\w\nContent-Type: text/plain; charset=utf-8\n.*#\w+\n`)
-	noticeHTML  = regexp.MustCompile(`(?s)<div.*</div>`)
+	noticeHTML  = regexp.MustCompile(`(?s)<table.*</table>`)
 )
 
 // A multipart/mixed of which one part remains becomes that part. In these mails [pdf] is an

@@ -31,6 +31,9 @@ type Language struct {
 	All          Forms `toml:"all"`
 	Bytes        Forms `toml:"bytes"`
 
+	// Kinds has words for kinds of files by the first half of their media type.
+	Kinds map[string]string `toml:"kinds"`
+
 	Units struct {
 		DecimalSign string   `toml:"decimal_sign"`
 		Names       []string `toml:"units"` // 1,000 bytes, 1,000 times that, and so on

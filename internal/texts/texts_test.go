@@ -31,6 +31,11 @@ func TestEveryLanguageIsComplete(t *testing.T) {
 				t.Errorf("%s: pages.%s: English has no such text", l.Code, key)
 			}
 		}
+		for major := range en.Kinds {
+			if l.Kinds[major] == "" || len(l.Kinds) != len(en.Kinds) {
+				t.Errorf("%s: kinds: got %q, want the keys of %q", l.Code, l.Kinds, en.Kinds)
+			}
+		}
 		for _, unit := range l.Units.Names {
 			if !strings.Contains(unit, "{n}") {
 				t.Errorf("%s: size.units: %q has no {n}", l.Code, unit)

@@ -3,9 +3,12 @@ package notice
 import (
 	"fmt"
 	"html"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/bidi"
 
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
@@ -23,6 +26,7 @@ type Notice struct {
 // A File is a file that was taken out.
 type File struct {
 	Name string // safe to show
+	Type string // media type, in lower case
 	Size int64  // bytes
 	Link string // ASCII
 }
@@ -61,30 +65,81 @@ func (n *Notice) text(flowed bool) string {
 	return b.String()
 }
 
-// boxStyle sets text and background colors together, so the notice is readable on any background,
-// and a mail program with a dark mode inverts both.
-const boxStyle = "clear:both;margin:1em 0;padding:1em;border:1px solid #888;background:#eee;color:#222;" +
-	"font:14px sans-serif;word-break:break-word"
+// The notice in HTML is a table of one cell, because Outlook for Windows knows padding only in table
+// cells. It sets no color for texts, links and backgrounds: its texts have the color of the mail's
+// own texts, also after a mail program with a dark mode has changed that. Quiet texts have less
+// opacity instead of another color. The border is as visible on white as on black. What a mail
+// program does not know, like rounded corners, changes only the looks
+// (https://www.caniemail.com/features/).
+const (
+	tableTags = "<table dir=\"%s\" style=\"margin:16px 0;border:1px solid #888;border-radius:6px\">\n" +
+		"<tr><td style=\"padding:10px 14px 2px;text-align:%s;font:14px Arial,sans-serif;word-break:break-word\">\n"
+	// rowTags has a link, its text, and what is said about it. The text begins with a downwards
+	// arrow: without it, spam filters take a name like "film.mov" for a host, and the link for a
+	// forged one.
+	rowTags = "\n<p style=\"margin:8px 0\"><a style=\"color:inherit\" href=\"%s\">\n" +
+		"<u>&#8595;&#160;%s</u></a>&#160; <span style=\"opacity:.75\">%s</span></p>"
+	endTags = "</td></tr></table>"
+)
 
-// html returns the notice in HTML. It is ASCII, so it fits into any charset. The text of each link
-// is the file's name.
+// html returns the notice in HTML, one row for each file, and one for all of them. It is ASCII, so
+// it fits into any charset. The text of each link is the file's name.
 func (n *Notice) html() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "<div dir=\"%s\" style=\"%s\">\n%s", n.Language.Dir, boxStyle, asciiHTML(n.heading()))
+	side := "left"
+	if n.Language.Dir == "rtl" {
+		side = "right"
+	}
+	fmt.Fprintf(&b, tableTags, n.Language.Dir, side)
+	b.WriteString(asciiHTML(n.heading()))
+	total := int64(0)
 	for _, f := range n.Files {
-		fmt.Fprintf(&b, entry, asciiHTML(f.Link), "<bdi>"+htmlName(f.Name)+"</bdi>", " ("+asciiHTML(n.Language.Size(f.Size))+")")
+		about := n.Language.Size(f.Size)
+		if kind := f.kind(n.Language); kind != "" {
+			about = kind + ", " + about
+		}
+		fmt.Fprintf(&b, rowTags, asciiHTML(f.Link), n.isolated(f.Name), asciiHTML(about))
+		total += f.Size
 	}
 	if n.All != "" {
-		fmt.Fprintf(&b, entry, asciiHTML(n.All), asciiHTML(n.fill(n.Language.All, "")), "")
+		fmt.Fprintf(&b, rowTags, asciiHTML(n.All), asciiHTML(n.fill(n.Language.All, "")), asciiHTML(n.Language.Size(total)))
 	}
-	b.WriteString("</div>")
-	return b.String()
+	return b.String() + endTags
 }
 
-// entry formats the link to a download, its text, and what follows it. The text begins with a
-// downwards arrow: without it, spam filters take a name like "film.mov" for a host, and the link
-// for a forged one.
-const entry = "<br><br>\n<a style=\"color:#05c\" href=\"%s\">\n&#8595; %s</a>%s"
+// isolated returns a name in HTML. If its direction may be the other one, that direction does not
+// reach the text after it: in most mail programs, which do not know bdi, by a mark with the
+// notice's direction (Unicode Standard Annex 9 section 2.6).
+func (n *Notice) isolated(name string) string {
+	switch {
+	case n.Language.Dir == "rtl":
+		return "<bdi>" + htmlName(name) + "</bdi>&#8207;"
+	case strings.ContainsFunc(name, rightToLeft):
+		return "<bdi>" + htmlName(name) + "</bdi>&#8206;"
+	}
+	return htmlName(name)
+}
+
+func rightToLeft(r rune) bool {
+	p, _ := bidi.LookupRune(r)
+	return p.Class() == bidi.R || p.Class() == bidi.AL
+}
+
+var extension = regexp.MustCompile(`\.([0-9]*[A-Za-z][0-9A-Za-z]*)$`)
+
+// maxExtension is the length of the longest extension that is shown as a file's kind.
+const maxExtension = 5
+
+// kind returns what kind of file f is: its extension in capitals, or, without one, a word for the
+// type. It is empty if neither says anything. It names no program, since a link that says "Word
+// document" looks like the imitations of file sharing services in forged mail.
+func (f File) kind(l *texts.Language) string {
+	if m := extension.FindStringSubmatch(f.Name); m != nil && len(m[1]) <= maxExtension {
+		return strings.ToUpper(m[1])
+	}
+	major, _, _ := strings.Cut(f.Type, "/")
+	return l.Kinds[major]
+}
 
 // maxHTMLName keeps the line that has a name under the 998 bytes of RFC 5322 section 2.1.1.
 const maxHTMLName = 850

@@ -82,7 +82,7 @@ func TestHTMLShowsNamesAndNoAddresses(t *testing.T) {
 	n.Files = append(n.Files, n.Files[0])
 	n.All = n.Files[0].Link
 	text := html.UnescapeString(anyTag.ReplaceAllString(n.html(), ""))
-	if strings.Contains(text, "://") || strings.Count(n.html(), "<a ") != 3 || strings.Count(text, "↓ report.pdf (") != 2 {
+	if strings.Contains(text, "://") || strings.Count(n.html(), "<a ") != 3 || strings.Count(text, "↓\u00a0report.pdf\u00a0 PDF, 12 KB") != 2 {
 		t.Errorf("got %q", text)
 	}
 }
@@ -92,7 +92,7 @@ func TestNoticeStandsOnTopOfLongHTML(t *testing.T) {
 	for size, top := range map[int]bool{maxShown - 100: false, maxShown + 1: true} {
 		b := Body{HTML: true, Charset: "utf-8", Encoding: "7bit", Raw: []byte("<p>" + strings.Repeat("abcd \r\n", size/7) + "</p>")}
 		_, after, ok := insertInto(t, b, testNotice("en", "report.pdf"), Bottom)
-		if !ok || strings.HasPrefix(after.text, "<div") != top {
+		if !ok || strings.HasPrefix(after.text, "<table") != top {
 			t.Errorf("%d bytes: on top is %v, want %v", size, !top, top)
 		}
 	}
