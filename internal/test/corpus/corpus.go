@@ -1,5 +1,5 @@
-// Package corpus gives tests real and awkward mail: the golden mails of internal/rewrite, and a
-// corpus in a folder beside the project. Only tests import it.
+// Package corpus gives tests real and awkward mail: the golden mails and the cases of
+// internal/rewrite, and a corpus in a folder beside the project. Only tests import it.
 package corpus
 
 import (
@@ -14,17 +14,18 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// Golden returns the golden mails by their names.
-func Golden(tb testing.TB) iter.Seq2[string, []byte] {
-	return mails(tb, "internal/rewrite/testdata/golden/*.eml")
-}
+// golden has the patterns of the mails that belong to the project.
+var golden = []string{"internal/rewrite/testdata/golden/*.eml", "internal/rewrite/testdata/cases/*.eml"}
+
+// Golden returns the golden mails and the cases by their names.
+func Golden(tb testing.TB) iter.Seq2[string, []byte] { return mails(tb, golden...) }
 
 // Mails returns the mails of the corpus by their names. Without a corpus it is empty.
 func Mails(tb testing.TB) iter.Seq2[string, []byte] { return mails(tb, "../shared/corpus/*/*") }
 
-// All returns the golden mails, and then those of the corpus.
+// All returns the mails of Golden, and then those of the corpus.
 func All(tb testing.TB) iter.Seq2[string, []byte] {
-	return mails(tb, "internal/rewrite/testdata/golden/*.eml", "../shared/corpus/*/*")
+	return mails(tb, append(golden[:len(golden):len(golden)], "../shared/corpus/*/*")...)
 }
 
 func mails(tb testing.TB, patterns ...string) iter.Seq2[string, []byte] {
