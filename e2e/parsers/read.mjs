@@ -13,7 +13,7 @@ const sha256 = (bytes) => crypto.createHash('sha256').update(bytes).digest('hex'
 function file(name, type, content) {
   const bytes = Buffer.from(content);
   const lines = Buffer.from(bytes.toString('latin1').replace(/\r\n/g, '\n').replace(/\n+$/, ''), 'latin1');
-  return { name: name || '', type, sha256: sha256(bytes), lines: sha256(lines), size: bytes.length };
+  return { name: name || '', type: type || '', sha256: sha256(bytes), lines: sha256(lines), size: bytes.length };
 }
 
 async function mailparser(mail) {
