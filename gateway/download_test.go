@@ -16,6 +16,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -156,8 +157,44 @@ func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 			t.Errorf("%.30s…: the error page repeats the key", tt.key)
 		}
 	}
+	for _, wrapped := range []string{
+		"https://eur02.safelinks.protection.outlook.com/?url=" + url.QueryEscape(other.URL()) + "&data=05%7C02&reserved=0",
+		"https://urldefense.com/v3/__" + strings.Replace(other.URL(), "#", "*", 1) + "__;Iw!!Mih3wA!Wq83jaNrHwIpeQ6Nhqht$",
+		url.QueryEscape(other.URL()), "eur02.safelinks.protection.outlook.com/?url=" + url.QueryEscape(other.URL()),
+	} {
+		for _, path := range []string{"/", c} {
+			resp := f.post(path, wrapped)
+			wantStatus(t, resp, 303)
+			if at := resp.Header.Get("Location"); !strings.HasPrefix(at, prefix+"/"+other.CID.String()+"/t/") {
+				t.Errorf("%s: got Location %q", wrapped, at)
+			}
+		}
+	}
 	// A key in the query is refused, since proxies log queries.
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
+}
+
+// Of a link that only the mail system's server can read, the page says so, and not that a piece is
+// missing.
+func TestPageTellsAReplacedLinkFromACutOne(t *testing.T) {
+	faults.Covers(t, 78)
+	f := newFixture(t, 0)
+	l := f.put("a.pdf", noise(10))
+	for pasted, want := range map[string]string{
+		"https://protect-eu.mimecast.com/s/rADECvZvDhygB3ktQtrXG?domain=files.example.org":                                               "replaced",
+		"<https://url.emailprotection.link/?b6t_II7rHqeURY3L4E7-KcEv-1AKpnboL9fCKlYHKuJE6gIsmMG5lwI0tzFVjUQ7~>":                          "replaced",
+		"protect-eu.mimecast.com/s/rADECvZvDhygB3ktQtrXG?domain=files.example.org":                                                       "replaced",
+		"https://eur02.safelinks.protection.outlook.com/?url=" + url.QueryEscape("https://files.example.org/"+l.CID.String()) + "&data=": "incomplete",
+		"https://files.example.org/" + l.CID.String()[:30]:                                                                               "incomplete",
+	} {
+		for _, path := range []string{"/", "/" + l.CID.String()} {
+			resp := f.post(path, pasted)
+			wantStatus(t, resp, 400)
+			if title := texts.English().Text("error." + want + ".title"); !bytes.Contains(readAll(t, resp), []byte("<h1>"+title+"</h1>")) {
+				t.Errorf("%s: the page does not say %q", pasted, title)
+			}
+		}
+	}
 }
 
 func TestTicketOpensOneFileForItsLife(t *testing.T) {

@@ -44,6 +44,7 @@ var failures = []failure{
 	{err: errBusy, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
 	{err: viewer.ErrKind, status: http.StatusUnsupportedMediaType, key: "noview"},
+	{err: link.ErrReplaced, status: http.StatusBadRequest, key: "replaced", field: true},
 	{err: link.ErrIncomplete, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: link.ErrInvalid, status: http.StatusBadRequest, key: "incomplete", field: true},
 	{err: errAllGone, status: http.StatusGone, key: "allgone"},

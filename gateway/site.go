@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 
@@ -52,19 +53,23 @@ func (s site) page(c cid.Cid, list bool) string {
 // person pasted. c is the page's object, undefined on the home page. A link to another file opens
 // that file. The link's host is ignored: the gateway opens only files in its own ledger.
 func (s site) parseKey(text string, c cid.Cid) (cid.Cid, crypto.Fragment, error) {
-	text = strings.TrimSpace(text)
-	switch {
-	case strings.Contains(text, "://"):
-	case strings.Contains(text, "/"):
-		text = "https://" + text // some browsers copy a link without its scheme
-	case !c.Defined():
-		return c, crypto.Fragment{}, link.ErrIncomplete
-	default:
-		text = s.base + "/" + c.String() + "#" + strings.TrimPrefix(text, "#")
-	}
 	l, err := link.Parse(text)
+	if errors.Is(err, link.ErrInvalid) && !strings.Contains(text, "://") {
+		l, err = s.parsePiece(strings.TrimSpace(text), c)
+	}
 	if err != nil {
 		return c, crypto.Fragment{}, err
 	}
 	return l.CID, l.Fragment, nil
+}
+
+// parsePiece parses a link without its scheme, or a fragment alone.
+func (s site) parsePiece(text string, c cid.Cid) (link.Link, error) {
+	switch {
+	case strings.Contains(text, "/"):
+		return link.Parse("https://" + text) // some browsers copy a link without its scheme
+	case !c.Defined():
+		return link.Link{}, link.ErrIncomplete
+	}
+	return link.Parse(s.base + "/" + c.String() + "#" + strings.TrimPrefix(text, "#"))
 }

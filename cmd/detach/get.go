@@ -34,11 +34,8 @@ type getCmd struct {
 // Run downloads what a link names: a file, a whole message, or all files of a mail as a ZIP.
 func (c *getCmd) Run(e *env) error {
 	l, err := link.Parse(c.Link)
-	if errors.Is(err, link.ErrIncomplete) {
-		return usageError{errors.New("the link is incomplete: copy all of it, to the last letter after #, and put it in quotes")}
-	}
 	if err != nil {
-		return usageError{errors.New("this is not a link to a detached file: it looks like https://HOST/bafy…#z…")}
+		return usageError{linkError(err)}
 	}
 	client, err := c.client()
 	if err != nil {
@@ -57,6 +54,18 @@ func (c *getCmd) Run(e *env) error {
 		return c.zip(e, o)
 	}
 	return c.file(e, o)
+}
+
+// linkError says what is wrong with a link, and what to do.
+func linkError(err error) error {
+	switch {
+	case errors.Is(err, link.ErrIncomplete):
+		return errors.New("the link is incomplete: copy all of it, to the last letter after #, and put it in quotes")
+	case errors.Is(err, link.ErrReplaced):
+		return errors.New("this link leads to something else: if a mail system has replaced the link, only its server knows where it leads; " +
+			"open the link in a browser, and copy the address of the page that it leads to")
+	}
+	return errors.New("this is not a link to a detached file: it looks like https://HOST/bafy…#z…")
 }
 
 // file downloads one file, and continues an earlier attempt.

@@ -7,11 +7,13 @@ const detach = (() => {
 	const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 	const base32 = 'abcdefghijklmnopqrstuvwxyz234567';
 
-	// Finds the fragment in a text from a mail program, which may have escaped or wrapped it.
+	// Finds the fragment in a text from a mail program, which may have escaped or wrapped it. What
+	// mail systems put around a link may have a "#" too. The server knows more forms.
 	function fragment(text) {
 		for (let i = 0; i < 2; i++) try { text = decodeURIComponent(text); } catch { break; }
 		text = text.replace(/[\s\u200b\u00ad]+/g, '');
-		const found = /^z[1-9A-HJ-NP-Za-km-z]*/.exec(text.slice(text.indexOf('#') + 1));
+		const whole = /#(z[1-9A-HJ-NP-Za-km-z]{32,})/.exec(text);
+		const found = whole ? [whole[1]] : /^z[1-9A-HJ-NP-Za-km-z]*/.exec(text.slice(text.indexOf('#') + 1));
 		return found ? found[0] : '';
 	}
 

@@ -24,9 +24,13 @@ func FindCIDs(text string) []cid.Cid {
 		}
 		return r
 	}, decode(text))
-	found := append(bareCIDs(text), bareCIDs(wrap.ReplaceAllString(text, ""))...)
+	joined := wrap.ReplaceAllString(text, "")
+	found := append(bareCIDs(text), bareCIDs(joined)...)
 	if l, err := Parse(text); err == nil {
-		found = append(found, l.CID)
+		return append(found, l.CID)
+	}
+	for inner := range layers(joined) {
+		found = append(found, bareCIDs(inner)...)
 	}
 	return found
 }
@@ -50,4 +54,11 @@ func isAlphanumeric(b byte) bool {
 
 // HasFragment reports whether a text has the "#" of a link in any encoding, so that what follows
 // may be a key.
-func HasFragment(text string) bool { return strings.Contains(decode(text), "#") }
+func HasFragment(text string) bool {
+	for inner := range layers(decode(text)) {
+		if strings.Contains(inner, "#") {
+			return true
+		}
+	}
+	return false
+}

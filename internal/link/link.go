@@ -19,6 +19,9 @@ var (
 	ErrIncomplete = crypto.ErrFragmentIncomplete
 	// ErrInvalid says that a text is not a link to a file.
 	ErrInvalid = errors.New("not a link to a detached file")
+	// ErrReplaced is an ErrInvalid. It says that a text is a link to something else. Often a mail
+	// system has put it in place of the one that was sent, and only that system knows the target.
+	ErrReplaced = fmt.Errorf("%w, but to something else", ErrInvalid)
 )
 
 // Link names a stored object and carries the recipient's part of its key.

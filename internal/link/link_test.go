@@ -294,6 +294,9 @@ func FuzzRoundTrip(f *testing.F) {
 
 func FuzzParse(f *testing.F) {
 	url := testLink("https://files.example.org/d", 5).URL()
+	for _, w := range wrappers {
+		f.Add(w.wrap(url))
+	}
 	for _, s := range []string{"", url, toAll(testLink("https://files.example.org/all", 5)).URL(), "<" + url + ">", url[:70], strings.Replace(url, "#", "%2523", 1), "#", "/#", "&amp;amp;#35;", url + " x"} {
 		f.Add(s)
 	}

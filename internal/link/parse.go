@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"fmt"
 	"html"
 	"regexp"
 	"strings"
@@ -20,16 +21,75 @@ const (
 )
 
 // Parse reads a link as people paste it, and undoes what mail programs and scanners do to links. It
-// returns ErrIncomplete if the end is missing, and ErrInvalid if s is not a link.
+// returns ErrIncomplete if the end is missing, and ErrInvalid if s is not a link: ErrReplaced if it
+// may be one that a mail system has put in a link's place.
 func Parse(s string) (Link, error) {
 	if len(s) > maxInput {
 		return Link{}, ErrInvalid
 	}
-	head, tail, found := strings.Cut(wrap.ReplaceAllString(decode(s), " "), "#")
-	l, err := parseHead(strings.Join(strings.FieldsFunc(head, isBlank), ""))
+	text := wrap.ReplaceAllString(decode(s), " ")
+	if l, err := parseText(text); err == nil {
+		return l, nil
+	}
+	// Without white space first: a line break may have cut an escaped character in two.
+	if l, err := parseLayers(withoutBlanks(text)); err == nil {
+		return l, nil
+	}
+	l, err := parseLayers(text)
+	if errors.Is(err, ErrInvalid) && otherLink.MatchString(text) && !ourKey.MatchString(text) {
+		return Link{}, ErrReplaced
+	}
+	return l, err
+}
+
+var (
+	// otherLink matches an address that says more than its host.
+	otherLink = regexp.MustCompile(`(?i)https?://[^\s/?#]+[/?][^\s#]{8}`)
+	// ourKey matches what looks like a fragment.
+	ourKey = regexp.MustCompile(`#z[1-9A-HJ-NP-Za-km-z]{32}`)
+)
+
+// parseLayers parses a text as it stands, and then what is wrapped in it.
+func parseLayers(text string) (l Link, err error) {
+	err = ErrInvalid
+	for inner := range layers(text) {
+		l, innerErr := parseText(inner)
+		if innerErr == nil {
+			return l, nil
+		}
+		if errors.Is(innerErr, ErrIncomplete) {
+			err = ErrIncomplete
+		}
+	}
+	return Link{}, err
+}
+
+// maxHashes bounds how many "#" are taken for the one of a link.
+const maxHashes = 8
+
+// parseText parses a link that is not wrapped. Other addresses may stand before it, also with a "#"
+// of their own.
+func parseText(text string) (Link, error) {
+	head, tail, found := strings.Cut(text, "#")
+	l, err := parseLink(head, tail, found)
+	for n := 1; found && n < maxHashes && errors.Is(err, errHead); n++ {
+		var more string
+		more, tail, found = strings.Cut(tail, "#")
+		head += "#" + more
+		l, err = parseLink(head, tail, found)
+	}
+	return l, err
+}
+
+// errHead means that no link stands before the "#".
+var errHead = fmt.Errorf("%w: no address before the #", ErrInvalid)
+
+// parseLink parses what stands before and after a "#". found says that there is one.
+func parseLink(head, tail string, found bool) (Link, error) {
+	l, err := parseHead(withoutBlanks(head))
 	switch {
-	case err != nil && (found || !errors.Is(err, ErrIncomplete)):
-		return Link{}, ErrInvalid
+	case err != nil && found:
+		return Link{}, errHead
 	case err != nil:
 		return Link{}, err
 	}
@@ -44,6 +104,8 @@ func Parse(s string) (Link, error) {
 	}
 	return Link{}, err
 }
+
+func withoutBlanks(s string) string { return strings.Join(strings.FieldsFunc(s, isBlank), "") }
 
 // ParseExact reads the link of a file in exactly the form of [Link.URL], as stored formats have it,
 // and returns ErrInvalid for any other text.
@@ -74,7 +136,8 @@ func parseHead(s string) (l Link, err error) {
 		return Link{}, ErrInvalid
 	}
 	s = s[starts[len(starts)-1][0]:]
-	s, _, _ = strings.Cut(s, "?") // QUIRK: click trackers add parameters
+	s = afterCID.ReplaceAllString(s, "$1")
+	s, _, _ = strings.Cut(s, "?")
 	s, l.All = strings.CutSuffix(s, all)
 	slash := strings.LastIndexByte(s, '/')
 	cut := cutTail.FindStringIndex(s)
@@ -90,6 +153,10 @@ func parseHead(s string) (l Link, err error) {
 	l.CID, err = ParseCID(s[slash+1:])
 	return l, err
 }
+
+// afterCID matches what comes between the CID and the "#". QUIRK: click trackers add parameters, and
+// mail systems that wrap links leave the fragment at the end of their own parameters.
+var afterCID = regexp.MustCompile(`(/bafybei[a-z2-7]{0,52}(?:/all)?)[^A-Za-z0-9/#].*$`)
 
 // cutTail matches the beginning of an object's CID, or a CID and the beginning of "/all". All CIDs
 // of objects start alike, because they have the same prefix.

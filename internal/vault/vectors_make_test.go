@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"flag"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,6 +299,14 @@ func linkVectors(split string) []linkVector {
 		all("all files, as it is written", head+"/all#"+fragment),
 		all("all files, # encoded", head+"/all%23"+fragment),
 		all("all files, wrapped before the last slash", head+"\n/all#"+fragment),
+		good("wrapped by Microsoft Safe Links", "https://eur02.safelinks.protection.outlook.com/?url="+url.QueryEscape(split)+"&data=05%7C02&sdata=x%3D&reserved=0"),
+		good("wrapped by Proofpoint URL Defense 2", "https://urldefense.proofpoint.com/v2/url?u="+strings.NewReplacer(":", "-3A", "/", "_", "#", "-23").Replace(split)+"&d=DwMFaQ&c=x&r=x&m=x&s=x&e="),
+		good("wrapped by Proofpoint URL Defense 3", "https://urldefense.com/v3/__"+strings.Replace(split, "#", "*", 1)+"__;Iw!!x!x$"),
+		good("wrapped by Check Point, the fragment at the end", "https://url.avanan.click/v2/r01/___"+head+"___.YXAzOng#"+fragment),
+		good("wrapped by Sophos, in base64", "https://eu-central-1.protection.sophos.com/?d=example.org&u="+base64.URLEncoding.EncodeToString([]byte(split))+"&p=m&i=x&t=x&h=x"),
+		good("wrapped twice", "https://eur02.safelinks.protection.outlook.com/?url="+url.QueryEscape("https://linkprotect.cudasvc.com/url?a="+url.QueryEscape(split)+"&c=E,1,x&typo=1")+"&data=05%7C02"),
+		{Comment: "wrapped, no fragment", In: "https://eur02.safelinks.protection.outlook.com/?url=" + url.QueryEscape(head) + "&data=05%7C02", Expect: "incomplete"},
+		{Comment: "replaced by Mimecast: only its server knows the link", In: "https://protect-eu.mimecast.com/s/rADECvZvDhygB3ktQtrXG?domain=files.example.org", Expect: "invalid"},
 		{Comment: "all files, no fragment", In: head + "/all", Expect: "incomplete"},
 		{Comment: "all files, cut in all", In: head + "/al", Expect: "incomplete"},
 		{Comment: "something else after the CID", In: head + "/data#" + fragment, Expect: "invalid"},
