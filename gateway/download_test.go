@@ -67,14 +67,43 @@ func TestRangeGivesTheseBytes(t *testing.T) {
 		{"bytes=99999999-", "", 0, 0, 416},
 		{"bytes=-0", "", 0, 0, 416},
 		{"bytes= -00", "", 0, 0, 416},
+		{"bytes=99999999999999999999-", "", 0, 0, 416},
+		{"bytes=99999999999999999999-99999999999999999999", "", 0, 0, 416},
+		{"bytes=5-99999999999999999999", "", 5, size, 206},
+		{"bytes=-99999999999999999999", "", 0, size, 206},
+		{"bytes=7-7", "", 7, 8, 206},
+		{"bytes=007-08", "", 7, 9, 206},
+		{"bytes= 7-7 ", "", 7, 8, 206},
+		{"bytes=,7-7, ,", "", 7, 8, 206}, // a list with empty elements: 5.6.1.2
 		{"Bytes=0-9", "", 0, 10, 206},
 		{"items=0-1", "", 0, size, 200},
 		{"0-1", "", 0, size, 200},
 		{"bytes", "", 0, size, 200},
+		{"", "", 0, size, 200},
+		{"bytes=", "", 0, size, 200},
+		{"bytes=-", "", 0, size, 200},
+		{"bytes=2-1", "", 0, size, 200},
+		{"bytes=99999999-99999998", "", 0, size, 200},
+		{"bytes=abc", "", 0, size, 200},
+		{"bytes=0x1-0x2", "", 0, size, 200},
+		{"bytes=+1-+2", "", 0, size, 200},
+		{"bytes=--1", "", 0, size, 200},
+		{"bytes=1-2-3", "", 0, size, 200},
+		{"bytes=1 -2", "", 0, size, 200},
+		{"bytes =1-2", "", 0, size, 200},
+		{"bytes=1-2;q=1", "", 0, size, 200},
+		{"bytes: 1-2", "", 0, size, 200},
 		{"bytes=5-", tag, 5, size, 206},
 		{"bytes=5-", `"other"`, 0, size, 200},
 		{"bytes=5-", "W/" + tag, 0, size, 200},
+		{"bytes=5-", "Mon, 30 Nov 2026 00:00:00 GMT", 0, size, 200}, // no answer has a Last-Modified
+		{"bytes=5-", "*", 0, size, 200},
+		{"bytes=-0", `"other"`, 0, size, 200},
+		{"items=0-1", tag, 0, size, 200},
 		{"bytes=0-1,5-6", "", 0, size, 200}, // allowed by RFC 9110, 14.2
+		{"bytes=0-9,5-6", "", 0, size, 200},
+		{"bytes=99999999-,-0", "", 0, size, 200},
+		{"bytes=0-1,abc", "", 0, size, 200},
 		{many, "", 0, size, 200},
 	} {
 		for path, want := range map[string][]byte{file: content, "/" + l.CID.String() + "/data": sealed} {
@@ -86,6 +115,10 @@ func TestRangeGivesTheseBytes(t *testing.T) {
 			wantStatus(t, resp, tt.status)
 			if tt.status == 416 {
 				wantHeader(t, resp, "Content-Range", fmt.Sprintf("bytes */%d", size))
+				wantHeader(t, resp, "Content-Type", "text/plain; charset=utf-8")
+				if got := string(readAll(t, resp)); got != "There are no such bytes\n" {
+					t.Errorf("%.40s: got %q", tt.header, got)
+				}
 				continue
 			}
 			if tt.status == 206 {
@@ -99,6 +132,43 @@ func TestRangeGivesTheseBytes(t *testing.T) {
 	}
 	if bytes.Equal(content, sealed) {
 		t.Error("the stored file is not encrypted")
+	}
+}
+
+// Every answer that has ranges treats them alike. HEAD has none (RFC 9110 section 14.2), and neither
+// has an empty file, or an answer whose bytes have no known place before they are made.
+func TestAllAnswersHaveTheSameRanges(t *testing.T) {
+	faults.Covers(t, 88)
+	f := newFixture(t, 0)
+	list, _ := f.putAll(threeFiles()...)
+	_, original, _ := f.putOriginal(noise(5), 5)
+	one := f.put("report.pdf", noise(100_000))
+	c := "/" + one.CID.String()
+	for path, ranges := range map[string]bool{
+		f.ticket(one): true, f.ticket(list): true, c + "/data": true, c + "/meta.jwe": true, "/ipfs" + c + "?format=raw": true, "/ipfs" + c + "/data?format=raw": true,
+		f.ticket(original): false, "/ipfs" + c + "?format=car": false, c + "/share": false, c: false, f.ticket(f.put("empty.txt", nil)): false,
+	} {
+		whole := readAll(t, f.get(path))
+		for header, want := range map[string]int{
+			"bytes=0-0": 206, "Bytes=1-": 206, "bytes=-5": 206, "bytes=-0": 416, fmt.Sprintf("bytes=%d-", len(whole)): 416,
+			"items=0-0": 200, "bytes=2-1": 200, "bytes=x": 200, "bytes=0-0,2-2": 200,
+		} {
+			if !ranges {
+				want = 200
+			}
+			resp := f.get(path, "Range", header)
+			wantStatus(t, resp, want)
+			got := readAll(t, resp)
+			if want == 200 && path != c && !bytes.Equal(got, whole) {
+				t.Errorf("%s, %s: got %d bytes, want all %d", path, header, len(got), len(whole))
+			}
+			if wantRange := map[int]string{416: fmt.Sprintf("bytes */%d", len(whole))}[want]; want != 206 && resp.Header.Get("Content-Range") != wantRange {
+				t.Errorf("%s, %s: got Content-Range %q, want %q", path, header, resp.Header.Get("Content-Range"), wantRange)
+			}
+			head := f.request("HEAD", path, "", "Range", header)
+			wantStatus(t, head, 200)
+			wantHeader(t, head, "Content-Range", "")
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ var failures = []failure{
 	{err: viewer.ErrNoFile, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
+	{err: errRange, status: http.StatusRequestedRangeNotSatisfiable, key: "range"},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
 	{err: errBusy, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
@@ -94,8 +95,13 @@ func (g *gateway) fail(w *response, r *http.Request, err error) {
 }
 
 func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
+	size := w.Header().Get("Content-Range")
 	for _, name := range describesBody {
 		w.Header().Del(name)
+	}
+	if f.status == http.StatusRequestedRangeNotSatisfiable {
+		w.Header().Set("Content-Range", size)
+		w.machine = true // people ask for no ranges
 	}
 	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,27 +132,57 @@ func (w *response) refuseBody(r *http.Request) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// oneRange returns a Range header that http.ServeContent understands, or "" if the header is to be
-// ignored (RFC 9110 section 14.2). It ignores units other than bytes, and several ranges, since
-// each range of a byte would cost a block.
-func oneRange(header []string, size int64) string {
-	if len(header) != 1 {
+// oneRange returns the Range header of a request in the form that http.ServeContent understands, or
+// "" if the header is to be ignored (RFC 9110 section 14.2): with other methods than GET, with
+// another unit, if it is malformed, if the content is empty, and if it has several ranges, since each
+// range of a byte would cost a block.
+func oneRange(r *http.Request, size int64) string {
+	header := r.Header["Range"]
+	if len(header) != 1 || r.Method != http.MethodGet || size == 0 {
 		return ""
 	}
-	unit, ranges, found := strings.Cut(header[0], "=")
-	if !found || !strings.EqualFold(unit, "bytes") || strings.Contains(ranges, ",") {
+	unit, set, _ := strings.Cut(header[0], "=")
+	if !strings.EqualFold(unit, "bytes") {
 		return ""
 	}
-	if last, ok := strings.CutPrefix(strings.TrimSpace(ranges), "-"); ok && last != "" && strings.Trim(last, "0") == "" {
-		// The last 0 bytes are unsatisfiable (RFC 9110 section 14.1.2), as are all beyond the end.
-		return fmt.Sprintf("bytes=%d-", size)
+	m := rangeSet.FindStringSubmatch(set)
+	if m == nil {
+		return ""
 	}
-	return "bytes=" + ranges
+	first, last := position(m[1]), position(m[2])
+	switch {
+	case m[1] == "" && m[2] == "", m[1] != "" && m[2] != "" && last < first:
+		return ""
+	case m[1] == "" && last == 0:
+		first = size // the last 0 bytes are as unsatisfiable as those beyond the end (14.1.2)
+	case m[1] == "":
+		return fmt.Sprintf("bytes=-%d", last)
+	}
+	if m[2] == "" || last < first {
+		return fmt.Sprintf("bytes=%d-", first)
+	}
+	return fmt.Sprintf("bytes=%d-%d", first, last)
 }
+
+// rangeSet matches a set of one range (RFC 9110 section 14.1.1). A list may have empty elements
+// (section 5.6.1).
+var rangeSet = regexp.MustCompile(`^[ \t,]*([0-9]*)-([0-9]*)[ \t,]*$`)
+
+// position parses digits. It returns the largest number for a larger one, and 0 for "".
+func position(digits string) int64 {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return math.MaxInt64
+	}
+	return n
+}
+
+// errRange means that the client asked for bytes beyond the end.
+var errRange = errors.New("range not satisfiable")
 
 // stream answers with content of a known size. http.ServeContent does ranges, conditions and HEAD.
 func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) error {
-	if one := oneRange(r.Header["Range"], size); one != "" {
+	if one := oneRange(r, size); one != "" {
 		r.Header.Set("Range", one)
 	} else {
 		r.Header.Del("Range")
@@ -159,9 +192,10 @@ func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) er
 	return b.finish()
 }
 
-// body adds two things to http.ServeContent. It keeps the status back until the store has given the
+// body adds three things to http.ServeContent. It keeps the status back until the store has given the
 // first bytes, so that an unreachable store causes a 503 instead of a 200 that breaks off. It also
-// keeps a later error, which http.ServeContent drops.
+// keeps a later error, which http.ServeContent drops. And it leaves a range beyond the end to the
+// gateway's own answer, except for the Content-Range.
 type body struct {
 	*response
 	ctx     context.Context
@@ -207,10 +241,17 @@ func (b *body) WriteHeader(status int) {
 		b.held = status
 		return
 	}
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		b.err = errRange
+		return
+	}
 	b.response.WriteHeader(status)
 }
 
 func (b *body) Write(p []byte) (int, error) {
+	if b.err != nil {
+		return len(p), nil // the text of http.ServeContent's error
+	}
 	if b.held != 0 {
 		b.response.WriteHeader(b.held)
 	}
