@@ -120,7 +120,9 @@ func TestWhichPartsAreDetached(t *testing.T) {
 	}
 	untouched(t, related("", `<img src="CID:p@x">`))
 	untouched(t, related("", `<img src='cid:p%40x'>`))
-	untouched(t, related("; charset=utf-16le", "<\x00i\x00m\x00g\x00>\x00"))
+	utf16 := func(text string) string { return strings.Join(strings.Split(text, ""), "\x00") + "\x00" }
+	untouched(t, related("; charset=utf-16le", utf16("<img src=cid:p@x>")))
+	detached(t, related("; charset=utf-16le", utf16("<img src=cid:q@x>")), "abc")
 	encoded := "\r\nContent-Transfer-Encoding: base64"
 	untouched(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpwQHgiPg=="))       // cid:p@x
 	detached(t, related(encoded, "PGltZyBz \r\ncmM9ImNpZDpxQHgiPg=="), "abc") // cid:q@x

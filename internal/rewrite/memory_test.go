@@ -142,30 +142,6 @@ func TestWaitingMailHoldsLittle(t *testing.T) {
 	}
 }
 
-// Without memory for references, every picture counts as referred to.
-func TestPicturesStayWithoutMemoryForReferences(t *testing.T) {
-	var r references
-	r.add("a", memory.NewAccount(memory.New(0, ""), 0))
-	if !r.any {
-		t.Error("a reference is forgotten")
-	}
-}
-
-// A reference is found wherever the pieces of a text begin and end.
-func TestReferenceAtTheEndOfAWindow(t *testing.T) {
-	for _, encoding := range []string{"7bit", "quoted-printable"} {
-		for at := htmlWindow - 1020; at < htmlWindow+10; at += 67 {
-			text := strings.Repeat("<p> a paragraph </p>\r\n", at/22) + strings.Repeat("x", at%22) + `<img src="cid:logo@x">` + strings.Repeat("\r\ny", 1000)
-			mail := multipart("related", "Content-Type: text/html\r\nContent-Transfer-Encoding: "+encoding+"\r\n\r\n"+text,
-				"Content-Type: image/png\r\nContent-ID: <logo@x>\r\n\r\nx", "Content-Type: image/png\r\nContent-ID: <other@x>\r\n\r\nx")
-			_, m := mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1, Language: "en"}, newMemory())
-			if m.Stats().Detached != 1 {
-				t.Fatalf("%s, reference at %d: %d detached, want 1", encoding, at, m.Stats().Detached)
-			}
-		}
-	}
-}
-
 // waitingStore is a Detacher that waits for memory, as one does that adds blocks.
 type waitingStore struct {
 	*memoryStore

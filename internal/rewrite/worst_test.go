@@ -142,6 +142,7 @@ func bombs(size int) map[string][]byte {
 		return repeat(head, one, "--b--\r\n")
 	}
 	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
+	last := "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"
 	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 	quoted := func(body string) []byte {
 		return repeat(head, "--b\r\n"+strings.Replace(pdf(body), "base64", "quoted-printable", 1), "--b--\r\n")
@@ -173,9 +174,21 @@ func bombs(size int) map[string][]byte {
 		"many quotes":              many(` name="` + strings.Repeat(`\"`, 100_000) + `"`),
 		"many continuations":       many(strings.Repeat("\r\n\t", 8_000) + "name=x"),
 		"many long boundaries":     repeat(head, "--b\r\nContent-Type: multipart/mixed; boundary="+strings.Repeat("x", maxBoundary)+"\r\n\r\n", ""),
-		"references":               []byte(html + strings.Repeat("cid:a ", 600_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"references":               repeat(html, "cid:a ", last),
 		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
-		"references in references": []byte(html + strings.Repeat("cid:", maxHTML/4-1) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
+		"references in references": repeat(html, "cid:", last),
+		"open attributes":          repeat(html, "src=", last),
+		"open quotes":              repeat(html, `src="src='`, last),
+		"open URLs of CSS":         repeat(html, "url(", last),
+		"escapes of CSS":           repeat(html, `url(\`, last),
+		"lists of URLs":            repeat(html, "srcset=,", last),
+		"blanks in URLs":           repeat(html, `src="cid:`+strings.Repeat(" ", 4000), last),
+		"percent signs in URLs":    repeat(html, "src=%252525 ", last),
+		"character references":     repeat(html, "&lt", last),
+		"ends of URLs":             repeat(html, "cid:(((((((( ", last),
+		"letters beyond ASCII":     repeat(html, "src=éÉ\u0301 ", last),
+		"charset of many bytes":    repeat(strings.Replace(html, "text/html", "text/html; charset=gb18030", 1), "\x81\x30\x81\x30", last),
+		"folded calendar":          repeat(strings.Replace(html, "text/html", "text/calendar", 1), "\r\n cid:", last),
 		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", notice.MaxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"small attachments":        repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
 		"line ends":                repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
