@@ -59,7 +59,7 @@ func decide(h *header, p place, bodies []body, refs *references) verdict {
 	case ct.main == "message", keptTypes[ct.String()], ct.main == "application" && strings.HasPrefix(ct.sub, "pgp-"):
 		return verdict{}
 	}
-	name := fileName(dispositionValue, ct.value)
+	name := fileName(dispositionValue, ct.value, func() []string { return charsetsOf(bodies) })
 	attached := kind == "attachment" || name != ""
 	if ct.String() == "text/plain" || ct.String() == "text/html" {
 		if html := ct.sub == "html"; isBody(bodies, html, p, attached) {
@@ -97,6 +97,16 @@ func decideMultipart(ct contentType) verdict {
 // message's text or not marked as a file.
 func isBody(bodies []body, html bool, p place, attached bool) bool {
 	return (p.leading || !attached) && !slices.ContainsFunc(bodies, func(b body) bool { return b.html == html })
+}
+
+// charsetsOf returns the charsets of the first texts.
+func charsetsOf(bodies []body) (charsets []string) {
+	for _, b := range bodies[:min(len(bodies), 8)] {
+		if c := b.header.contentType().params["charset"]; c != "" {
+			charsets = append(charsets, c)
+		}
+	}
+	return charsets
 }
 
 // passes reports whether the header alone shows that nothing can be detached.

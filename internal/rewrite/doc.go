@@ -11,7 +11,8 @@
 //     HeaderChanges and WriteBodyTo give it in parts.
 //   - scanner.go cuts the mail into content and delimiter lines, for any sizes of reads. walk.go
 //     follows the tree of parts; decide.go is the table of what is detached, from a part's header
-//     (header.go), its file name (filename.go), and the texts' references to it (package reference).
+//     (header.go), its file name (filename.go, params.go, words.go), and the texts' references to it
+//     (package reference).
 //   - attachment.go streams one attachment away while it arrives. Package transfer decodes it and
 //     records its layout, and cuts.go lists the removed attachments. A spool keeps all other bytes,
 //     as received.
