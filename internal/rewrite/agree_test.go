@@ -79,12 +79,12 @@ func TestOtherParsersAgreeAboutTheCorpus(t *testing.T) {
 			return
 		}
 		for i, l := range leaves {
-			due, perhaps := l.due(leaves[:i])
+			due, perhaps := l.due(leaves)
 			if l.CID != "" && refersToCID(mail, l.CID) {
 				count["the HTML refers to it"]++
 				continue
 			}
-			if html := slices.ContainsFunc(leaves[:i], func(b leaf) bool { return b.Type == "text/html" }); l.CID != "" && !html && slices.Contains(l.Above, "multipart/related") {
+			if html := slices.ContainsFunc(leaves[:i], func(b leaf) bool { return b.Type == "text/html" }); !html && slices.Contains(l.Above, "multipart/related") && (l.CID != "" || slices.Contains(l.Fields, "content-location")) {
 				count["in multipart/related, before any HTML"]++
 				continue
 			}
@@ -145,27 +145,36 @@ func checkGoMessage(t *testing.T, mail []byte, detached []file, count map[string
 }
 
 // due repeats the table of what is detached, for Python's reading. perhaps is true for parts that
-// may be detached or kept: an attached text may be the message's own text.
-func (l *leaf) due(before []leaf) (due, perhaps bool) {
+// may be detached or kept: a text with a name may be the message's own text, and a signature may be
+// that of the parts beside it.
+func (l *leaf) due(all []leaf) (due, perhaps bool) {
+	attached := l.Disposition == "attachment"
 	for i, above := range l.Above {
 		switch kind, _, _ := strings.Cut(above, " "); {
 		case strings.HasPrefix(kind, "message/"), slices.Contains([]string{"multipart/signed", "multipart/encrypted", "multipart/report", "multipart/appledouble", "multipart/digest"}, kind):
 			return false, false
-		case kind == "multipart/alternative" && i == len(l.Above)-1:
+		case kind == "multipart/alternative" && i == len(l.Above)-1 && !attached:
 			return false, false
 		}
 	}
 	main, sub, _ := strings.Cut(l.Type, "/")
-	attached := l.Disposition == "attachment" || l.Named
 	switch {
-	case l.Size == 0, main == "message", main == "multipart", l.Type == "text/calendar", strings.Contains(sub, "pkcs7-"),
-		strings.HasPrefix(sub, "pgp-"), strings.HasSuffix(sub, "ms-tnef"), main == "text" && !attached:
+	case l.Size == 0, main == "message", main == "multipart", l.Type == "text/calendar", l.Type == "text/rfc822-headers", strings.Contains(sub, "pkcs7-"),
+		strings.HasPrefix(sub, "pgp-"), strings.HasSuffix(sub, "ms-tnef"), main == "text" && !attached && !l.Named:
 		return false, false
+	case slices.ContainsFunc(all, l.isBeside), l.Type == "application/ics":
+		return false, true
 	case l.Type == "text/plain", l.Type == "text/html":
-		first := !slices.ContainsFunc(before, func(b leaf) bool { return b.Type == l.Type })
-		return !first, len(before) > 0
+		return attached, true
 	}
 	return true, true
+}
+
+// isBeside reports whether s is the signature, or the mark of a PGP message, that makes l a part
+// which must not change.
+func (l *leaf) isBeside(s leaf) bool {
+	mark := strings.HasSuffix(s.Type, "-signature") || s.Type == "application/pgp-encrypted"
+	return mark && len(s.Above) <= len(l.Above) && slices.Equal(s.Above, l.Above[:len(s.Above)])
 }
 
 // whyKept returns the reason to keep a part that is due, or "".

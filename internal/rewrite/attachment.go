@@ -24,50 +24,54 @@ const (
 // attachment detaches one part, if it is large enough and can be decoded exactly. Its bytes go to
 // the spool, like those of every other part, until enough of them are decoded; then they are
 // removed from the spool.
-func (w *walk) attachment(ctx context.Context, v verdict, p place) (d *delimiter, removed bool, err error) {
+func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d *delimiter, err error) {
 	if w.cuts.full() || !w.memory.Take(cutMemory) {
-		return w.keepPart()
+		return w.keep()
 	}
 	if n := transfer.Memory(v.encoding); w.memory.Take(n) {
 		defer w.memory.Give(n)
 	} else {
-		return w.keepPart()
+		return w.keep()
 	}
 	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0, restore: w.policy.Restore}
 	defer func() { err = errors.Join(err, a.decoder.Close()) }()
 	mark := w.spool.Size()
 	enough := max(w.policy.MinSize, 1)
+	if v.small {
+		enough = 1
+	}
 	for !a.done && a.size < enough {
 		if a.size > freeDecoded && !w.memory.Take(scanBuffer) {
 			return w.keepRest(a)
 		}
 		if _, err := w.spool.Write(a.step()); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
 	if a.err != nil {
-		return nil, false, a.err
+		return nil, a.err
 	}
 	if a.done && (!a.whole || a.size < enough) {
 		return w.keepRest(a)
 	}
 	if err := errors.Join(w.cuts.sumUp(w.spool), w.spool.Truncate(mark)); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	w.cuts.summed, a.encoded = mark, w.cuts.sum
 	c, err := w.store(ctx, v, a, mark)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if !a.whole {
 		if err := w.putBack(ctx, c, a); err != nil {
-			return nil, false, fmt.Errorf("put attachment back: %w", err)
+			return nil, fmt.Errorf("put attachment back: %w", err)
 		}
 		w.cuts.summed = w.spool.Size()
 		return w.keepRest(a)
 	}
+	e.kind, c.entity = kindGone, e
 	w.cuts.add(c)
-	return a.delimiter, true, nil
+	return a.delimiter, nil
 }
 
 // store passes the attachment to the Detacher while it arrives.
@@ -115,11 +119,11 @@ func (w *walk) encodeStored(ctx context.Context, c cut) error {
 }
 
 // keepRest keeps the bytes of the part that are not read yet.
-func (w *walk) keepRest(a *attachmentReader) (*delimiter, bool, error) {
+func (w *walk) keepRest(a *attachmentReader) (*delimiter, error) {
 	if a.ended {
-		return a.delimiter, false, nil
+		return a.delimiter, nil
 	}
-	return w.keepPart()
+	return w.keep()
 }
 
 // attachmentReader reads the decoded body of one part from the scanner. If the body cannot be

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -19,28 +20,27 @@ import (
 // An edit replaces a span of the spool by text. With an empty span it inserts the text.
 type edit struct {
 	span
-	text []byte
+	text    []byte
+	spooled span // text, if it is in the spool
 }
 
 // writeEdited writes a span of the spool with the edits applied. The edits must be in order and
-// must not overlap. If there are spooled texts, they stand for those of the edits.
-func writeEdited(w io.Writer, s *spool.Spool, whole span, edits []edit, spooled []span) (int64, error) {
+// must not overlap.
+func writeEdited(w io.Writer, s *spool.Spool, whole span, edits []edit) (int64, error) {
 	total, from := int64(0), whole.off
-	for i, e := range append(edits[:len(edits):len(edits)], edit{span: span{whole.end, whole.end}}) {
-		n, err := s.WriteSection(w, from, e.off)
+	write := func(n int64, err error) error {
 		total += n
-		if err != nil {
+		return err
+	}
+	for _, e := range append(edits[:len(edits):len(edits)], edit{span: span{whole.end, whole.end}}) {
+		if err := write(s.WriteSection(w, from, e.off)); err != nil {
 			return total, err
 		}
-		if i < len(spooled) {
-			n, err = s.WriteSection(w, spooled[i].off, spooled[i].end)
-		} else {
-			var k int
-			k, err = w.Write(e.text)
-			n = int64(k)
+		n, err := w.Write(e.text)
+		if err := write(int64(n), err); err != nil {
+			return total, err
 		}
-		total += n
-		if err != nil {
+		if err := write(s.WriteSection(w, e.spooled.off, e.spooled.end)); err != nil {
 			return total, err
 		}
 		from = e.end
@@ -48,14 +48,14 @@ func writeEdited(w io.Writer, s *spool.Spool, whole span, edits []edit, spooled 
 	return total, nil
 }
 
-// compose finds the changes and edits that turn the spool into the rewritten message.
-func (m *Message) compose(ctx context.Context) error {
+// compose finds the changes and edits that turn the spool into the rewritten message. The notice
+// goes to the spot.
+func (m *Message) compose(ctx context.Context, s spot) error {
 	n, err := m.describe(ctx)
 	if err != nil {
 		return err
 	}
-	bodies := ownTexts(m.walk.bodies)
-	texts, err := readTexts(bodies, m.walk.spool)
+	texts, err := m.walk.readTexts(s.texts)
 	if err != nil {
 		return err
 	}
@@ -68,11 +68,11 @@ func (m *Message) compose(ctx context.Context) error {
 		}
 		m.changes = append(m.changes, c)
 	}
-	if len(m.walk.removed) == 0 {
+	if m.walk.root.kind == kindGone {
 		m.becomeNotice(n)
 		return nil
 	}
-	return m.placeNotice(n, bodies, texts)
+	return m.placeNotice(n, s, texts)
 }
 
 // describe stores the mail's file list, and returns the notice without its language.
@@ -99,10 +99,7 @@ func (m *Message) describe(ctx context.Context) (*notice.Notice, error) {
 
 // storeSkeleton stores the skeleton and returns the field that links to it.
 func (m *Message) storeSkeleton(ctx context.Context) (HeaderChange, error) {
-	object, err := m.walk.cuts.skeleton(m.walk.spool, m.walk.scan.total)
-	if err != nil {
-		return HeaderChange{}, err
-	}
+	object := m.walk.cuts.skeleton(m.walk.spool, m.walk.end, m.walk.scan.total)
 	l, err := m.walk.detacher.Detach(ctx, skeleton.Name, skeleton.Type, object)
 	if err != nil {
 		return HeaderChange{}, fmt.Errorf("store skeleton: %w", err)
@@ -110,24 +107,15 @@ func (m *Message) storeSkeleton(ctx context.Context) (HeaderChange, error) {
 	return HeaderChange{Name: skeleton.Field, Value: l.URL()}, nil
 }
 
-// ownTexts returns the texts that take the notice: the message's own text and its alternative. Mail
-// programs show later texts, like a mailing list's footer, below them, so a notice there would be a
-// repetition.
-func ownTexts(bodies []body) []body {
-	if !slices.ContainsFunc(bodies, func(b body) bool { return b.leading }) {
-		return bodies
-	}
-	return slices.DeleteFunc(slices.Clone(bodies), func(b body) bool { return !b.leading })
-}
-
-// readTexts reads and decodes texts from the spool. A text that cannot take a notice is nil.
-func readTexts(bodies []body, s *spool.Spool) ([]*notice.Text, error) {
-	texts := make([]*notice.Text, len(bodies))
-	for i, b := range bodies {
-		if b.text.end-b.text.off > notice.MaxText || !b.header.contentType().sure {
+// readTexts reads and decodes texts. A text that cannot take a notice is nil.
+func (w *walk) readTexts(from []*entity) ([]*notice.Text, error) {
+	texts := make([]*notice.Text, len(from))
+	for i, e := range from {
+		b := e.text
+		if b.text.size() > notice.MaxText || !b.header.contentType().sure {
 			continue
 		}
-		raw, err := io.ReadAll(s.Section(b.text.off, b.text.end))
+		raw, err := io.ReadAll(w.spool.Section(b.text.off, b.text.end))
 		if err != nil {
 			return nil, err
 		}
@@ -145,45 +133,44 @@ func (h *header) textBody(raw []byte) notice.Body {
 	}
 }
 
-// placeNotice removes the detached parts and puts the notice into every text of the message. If one
-// of the texts cannot take it, the notice becomes a part of its own.
-func (m *Message) placeNotice(n *notice.Notice, bodies []body, texts []*notice.Text) error {
-	var edits []edit
-	everywhere := len(texts) > 0
+// placeNotice puts the notice into the texts of its spot, and removes the detached parts. If one of
+// the texts cannot take it, the notice becomes a part of its own.
+func (m *Message) placeNotice(n *notice.Notice, s spot, texts []*notice.Text) error {
+	edits := m.walk.cuts.returned
 	for i, t := range texts {
-		change, ok := t.Insert(n, m.walk.policy.Notice)
-		if everywhere = ok; !ok {
+		if s.apart {
 			break
 		}
-		edits = append(edits, bodies[i].edits(change)...)
+		change, ok := t.Insert(n, m.walk.policy.Notice)
+		if !ok {
+			s.apart, s.beside, edits = true, s.texts[i], m.walk.cuts.returned
+			break
+		}
+		edits = append(edits[:len(edits):len(edits)], s.texts[i].edits(change)...)
 	}
-	if !everywhere {
-		edits = nil
-	}
-	for _, s := range m.walk.removed {
-		edits = append(edits, edit{span: s})
-	}
-	lone := m.walk.lone
-	if !everywhere {
-		e, err := m.noticePart(n)
-		if err != nil {
+	var around *entity
+	if s.apart {
+		var own []edit
+		var err error
+		if around, own, err = m.noticePart(n, s.beside); err != nil {
 			return err
 		}
-		edits = append(slices.DeleteFunc(edits, func(r edit) bool { return r.span == e.span }), e)
-		lone = slices.DeleteFunc(slices.Clone(lone), func(l lonePart) bool { return l.has(e.span) })
+		edits = append(edits[:len(edits):len(edits)], own...) // before the removals at the same offset
 	}
+	edits = append(edits[:len(edits):len(edits)], m.walk.root.removed()...)
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
-	edits, changes, err := m.walk.raise(lone, edits)
+	edits, changes, err := m.walk.raise(m.walk.loneParts(around), edits)
 	m.edits, m.changes = edits, append(m.changes, changes...)
 	return err
 }
 
 // edits returns the edits that change a text and its header.
-func (b body) edits(c notice.Change) []edit {
-	edits := []edit{{span{b.text.off + int64(c.Off), b.text.off + int64(c.End)}, c.Piece}}
+func (e *entity) edits(c notice.Change) []edit {
+	b := e.text
+	edits := []edit{{span: span{b.text.off + int64(c.Off), b.text.off + int64(c.End)}, text: c.Piece}}
 	set := func(name, value string) {
 		f := b.header.find(name)
-		edits = append(edits, edit{span{b.start + f.off, b.start + f.end}, []byte(name + ": " + value + b.header.eol())})
+		edits = append(edits, edit{span: span{e.start + f.off, e.start + f.end}, text: []byte(name + ": " + value + b.header.eol())})
 	}
 	if c.Encoding != "" {
 		set("Content-Transfer-Encoding", c.Encoding)
@@ -194,37 +181,89 @@ func (b body) edits(c notice.Change) []edit {
 	return edits
 }
 
-// noticePart returns the edit that makes the notice a part of its own. Without a multipart/mixed,
-// it takes the place of the first removed part.
-func (m *Message) noticePart(n *notice.Notice) (edit, error) {
-	place := m.walk.insert
-	if place == nil {
-		first := m.walk.removed[0]
-		place = &noticePlace{first, first.off}
+// noticePart returns the edits that make the notice a part of its own, and the multipart in which it
+// then stands: below the text it belongs to, or above all files if that is nil. Where no multipart
+// shows all its parts, the message becomes one that has its former body and the notice.
+func (m *Message) noticePart(n *notice.Notice, beside *entity) (around *entity, edits []edit, err error) {
+	part, above := beside, m.walk.policy.Notice == Top
+	if beside == nil {
+		above = true
+		if len(m.walk.root.parts) > 0 {
+			part = m.walk.root.parts[0]
+		}
 	}
-	head := make([]byte, min(maxDelimiterLine, m.walk.spool.Size()-place.delimiter))
-	if _, err := m.walk.spool.ReadAt(head, place.delimiter); err != nil {
-		return edit{}, err
+	for part != nil && !part.parent.whole() {
+		part = part.parent
+	}
+	if part == nil || part.parent == nil {
+		return nil, m.wrap(n, above), nil
+	}
+	head := make([]byte, min(maxDelimiterLine, m.walk.end-part.from))
+	if _, err := m.walk.spool.ReadAt(head, part.from); err != nil {
+		return nil, nil, err
 	}
 	delimiter, _ := lines.First(head)
 	eol := lines.Ending(delimiter, "\r\n")
+	at := part.end
+	if above || !part.ended {
+		at = part.from
+	}
+	return part.parent, []edit{{span: span{at, at}, text: slices.Concat(delimiter, noticeEntity(n, eol))}}, nil
+}
+
+// noticeEntity returns the notice as an entity with a header.
+func noticeEntity(n *notice.Notice, eol string) []byte {
 	content, encoding := n.Entity(eol)
-	fields := "Content-Type: " + notice.ContentType + eol + "Content-Transfer-Encoding: " + encoding + eol + eol
-	return edit{place.span, slices.Concat(delimiter, []byte(fields), content)}, nil
+	return append([]byte("Content-Type: "+notice.ContentType+eol+"Content-Transfer-Encoding: "+encoding+eol+eol), content...)
+}
+
+// wrap puts the body of the message into a multipart/mixed, beside the notice.
+func (m *Message) wrap(n *notice.Notice, above bool) []edit {
+	eol, delimiter := m.header.eol(), "--"+m.boundary()
+	notice := append([]byte(delimiter+eol), noticeEntity(n, eol)...)
+	head := []byte(delimiter + eol)
+	for _, f := range m.header.fields {
+		if name, ok := f.contentName(); ok && !aboutMessage[name] && name != "content-length" {
+			head = append(head, m.header.raw[f.off:f.end]...)
+		}
+	}
+	head = append(head, eol...)
+	tail := []byte(eol)
+	if above {
+		head = append(notice, head...)
+	} else {
+		tail = append(tail, notice...)
+	}
+	tail = append(tail, delimiter+"--"+eol...)
+	m.replaceContent(HeaderChange{Name: "Content-Type", Value: "multipart/mixed; boundary=\"" + m.boundary() + "\""})
+	begin, end := int64(len(m.header.raw)), m.walk.end
+	return []edit{{span: span{begin, begin}, text: head}, {span: span{end, end}, text: tail}}
+}
+
+// boundary returns a boundary that no sender can foresee: it depends on a CID, which depends on a
+// random key.
+func (m *Message) boundary() string {
+	sum := sha256.Sum256(m.walk.cuts.list[0].link.CID.Bytes())
+	return fmt.Sprintf("detach-%x", sum[:12])
+}
+
+// replaceContent replaces the fields about the message's body.
+func (m *Message) replaceContent(by ...HeaderChange) {
+	m.changes = append(m.changes, m.header.removeContent(nil)...)
+	if !m.header.has("MIME-Version") {
+		m.changes = append(m.changes, HeaderChange{Name: "MIME-Version", Value: "1.0"})
+	}
+	m.changes = append(m.changes, by...)
 }
 
 // becomeNotice turns a message of which nothing is left into a text message. Its body is the
 // notice.
 func (m *Message) becomeNotice(n *notice.Notice) {
 	content, encoding := n.Entity(m.header.eol())
-	m.changes = append(m.changes, m.header.removeContent(nil)...)
-	if !m.header.has("MIME-Version") {
-		m.changes = append(m.changes, HeaderChange{Name: "MIME-Version", Value: "1.0"})
-	}
-	m.changes = append(m.changes,
+	m.replaceContent(
 		HeaderChange{Name: "Content-Type", Value: notice.ContentType},
 		HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding})
-	m.edits = []edit{{span{int64(len(m.header.raw)), m.walk.spool.Size()}, content}}
+	m.edits = []edit{{span: span{int64(len(m.header.raw)), m.walk.end}, text: content}}
 }
 
 // edits returns the changes as edits of the header, in order.
@@ -235,7 +274,7 @@ func (h *header) edits(changes []HeaderChange) (edits []edit) {
 		received[name] = append(received[name], f.span)
 	}
 	for _, c := range changes {
-		e := edit{h.end(), []byte(c.Name + ": " + c.Value + h.eol())}
+		e := edit{span: h.end(), text: []byte(c.Name + ": " + c.Value + h.eol())}
 		if c.Occurrence > 0 {
 			e = edit{span: received[strings.ToLower(c.Name)][c.Occurrence-1]}
 		}

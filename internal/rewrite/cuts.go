@@ -16,6 +16,7 @@ import (
 
 // A cut is a detached attachment.
 type cut struct {
+	entity    *entity
 	off       int64 // of its encoded body in the spool
 	name      string
 	mediaType string
@@ -27,15 +28,17 @@ type cut struct {
 
 // cuts has all detached attachments of a message, in the message's order. The invariant:
 //
-//	message  = spool with each cut's body put back at its offset
+//	message  = spool with each cut's body put back at its offset, after the edits returned
 //	original = message without the omitted fields of its header
 type cuts struct {
 	header *header  // of the message; the spool begins with it
 	omit   []string // see Policy.RestoreOmit
 	list   []cut
-	runs   int         // of lines, and exceptions, in the layouts
-	sum    hash.Hash32 // checksum of the original so far: the cuts, and the spool up to summed
-	summed int64
+	// returned inserts the bodies of parts that were detached and went back into the mail.
+	returned []edit
+	runs     int         // of lines, and exceptions, in the layouts
+	sum      hash.Hash32 // checksum of the original so far: the cuts, and the spool up to summed
+	summed   int64
 }
 
 // full reports whether one more cut might exceed the limits of a skeleton.
@@ -62,26 +65,36 @@ func (c *cuts) sumUp(s *spool.Spool) error {
 	return err
 }
 
-// skeleton returns the skeleton of a message that was received with size bytes.
-func (c *cuts) skeleton(s *spool.Spool, size int64) (io.Reader, error) {
-	if err := c.sumUp(s); err != nil {
-		return nil, err
-	}
+// skeleton returns the skeleton of a message that was received with size bytes. sumUp must have been
+// called at the end of the message in the spool, which is end.
+func (c *cuts) skeleton(s *spool.Spool, end, size int64) io.Reader {
 	header := slices.Concat(slices.Collect(c.header.without(c.omit))...)
-	i, pos := 0, int64(len(c.header.raw))
+	i, pos, returned := 0, int64(len(c.header.raw)), c.returned
 	size += int64(len(header)) - pos
 	next := func() skeleton.Piece {
-		end := s.Size()
+		to := end
 		var cut *skeleton.Cut
 		if i < len(c.list) {
 			one := &c.list[i]
-			end, cut = one.off, &skeleton.Cut{Link: one.link.URL(), Layout: one.layout}
+			to, cut = one.off, &skeleton.Cut{Link: one.link.URL(), Layout: one.layout}
 		}
-		p := skeleton.Piece{Length: int64(len(header)) + end - pos, Text: io.MultiReader(bytes.NewReader(header), s.Section(pos, end)), Cut: cut}
-		i, pos, header = i+1, end, nil
+		p := skeleton.Piece{Length: int64(len(header)), Cut: cut}
+		texts := []io.Reader{bytes.NewReader(header)}
+		add := func(part span) {
+			texts = append(texts, s.Section(part.off, part.end))
+			p.Length += part.end - part.off
+		}
+		for len(returned) > 0 && returned[0].off < to {
+			add(span{pos, returned[0].off})
+			add(returned[0].spooled)
+			pos, returned = returned[0].off, returned[1:]
+		}
+		add(span{pos, to})
+		p.Text = io.MultiReader(texts...)
+		i, pos, header = i+1, to, nil
 		return p
 	}
-	return skeleton.NewReader(size, c.sum, next), nil
+	return skeleton.NewReader(size, c.sum, next)
 }
 
 // fileList returns the mail's file list, or nil: mails with one file, or with more files than a

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -22,63 +23,216 @@ const (
 type verdict struct {
 	action   action
 	boundary string // actionDescend
-	subtype  string // actionDescend
-	html     bool   // actionText
-	name     string // actionDetach
+	order    order  // actionDescend
 	mimeType string // actionDetach
 	encoding string // actionDetach
+	small    bool   // actionDetach: the size of the part does not matter
+
+	shown    bool // see entity
+	aside    bool // see entity
+	opaque   bool // see entity
+	refers   bool // a kept part whose text may refer to other parts
+	calendar bool // the part is a text/calendar
+	marks
 }
+
+// A place is the place of an entity in the structure.
+type place struct {
+	depth   int
+	parent  *entity // the multipart it is in; nil for the message
+	leading bool    // no text stands before it
+}
+
+// in reports whether the entity stands directly in a multipart with parts in this order.
+func (p place) in(o order) bool { return p.parent != nil && p.parent.order == o }
+
+// locked reports whether the entity is in a multipart that must not change.
+func (p place) locked() bool { return p.parent != nil && (p.parent.sealed || p.parent.locked()) }
+
+const calendarType = "text/calendar"
 
 // keptTypes are never detached. Signatures and signed content become invalid when a byte changes;
 // mail programs read the other types themselves.
 var keptTypes = map[string]bool{
-	"text/calendar": true, "application/ms-tnef": true, "application/vnd.ms-tnef": true,
-	"application/pkcs7-mime": true, "application/x-pkcs7-mime": true,
-	"application/pkcs7-signature": true, "application/x-pkcs7-signature": true,
+	calendarType: true, "text/rfc822-headers": true, "application/autocrypt-setup": true,
+	"application/ms-tnef": true, "application/vnd.ms-tnef": true, "application/pgp": true,
+}
+
+// keptPrefixes are those of further types that are never detached.
+var keptPrefixes = []string{"message/", "application/pkcs7-", "application/x-pkcs7-", "application/pgp-"}
+
+var signatureTypes = map[string]bool{
+	"application/pgp-signature": true, "application/pkcs7-signature": true, "application/x-pkcs7-signature": true,
+}
+
+// keptNames are the ends of file names that make a part of any type one that is never detached:
+// S/MIME (RFC 8551 section 3.2.1), and what Outlook sends to those whom it takes for Outlook.
+var keptNames = []string{".p7m", ".p7s", ".p7c", ".p7z", "winmail.dat"}
+
+// ciphertexts are the names, without extension, of a whole message encrypted by PGP. Mail programs
+// look for it by its name if its type has been lost.
+var ciphertexts = map[string]bool{
+	"encrypted": true, "message": true, "msg": true, "openpgp-encrypted-message": true,
+	"openpgp encrypted message": true, "pgpexch.htm": true, "pgpexch.rtf": true,
+}
+
+// documents are extensions of files that are not texts, whatever type a web form gave them.
+var documents = map[string]bool{
+	".doc": true, ".docx": true, ".xls": true, ".xlsx": true, ".ppt": true, ".pptx": true, ".odt": true, ".ods": true, ".odp": true,
+	".pdf": true, ".zip": true, ".gz": true, ".7z": true, ".rar": true, ".tar": true, ".exe": true, ".msg": true,
+	".jpg": true, ".jpeg": true, ".png": true, ".gif": true, ".tif": true, ".tiff": true, ".bmp": true, ".heic": true, ".webp": true,
+	".mp3": true, ".mp4": true, ".m4a": true, ".mov": true, ".avi": true, ".wav": true,
 }
 
 // closedMultiparts are not walked: signed and encrypted ones must not change, and the parts of the
 // others belong together.
 var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "report": true, "appledouble": true, "digest": true}
 
-// decide is the table of what is detached. bodies are the message's texts so far, and refs are the
-// references in its HTML. The size of a part is known only once it is decoded, so it does not count
-// here.
-func decide(h *header, p place, bodies []body, refs *references) verdict {
-	if h.bad {
+// decide is the table of what is detached, from a part's header and what came before it. The size
+// of a part is known only once it is decoded, so it does not count here. What comes later in the
+// mail may still overrule a verdict to detach: see walk.settle.
+func (w *walk) decide(h *header, p place) verdict {
+	if h.bad || p.locked() {
 		return verdict{}
 	}
 	ct := h.contentType()
 	_, uniqueType := h.one("Content-Type")
-	kind, dispositionValue, unique := h.disposition()
+	disposition, dispositionValue, unique := h.disposition()
 	switch {
 	case ct.main == "multipart":
 		return decideMultipart(ct)
 	case !uniqueType, !unique:
-		return verdict{}
-	case ct.main == "message", keptTypes[ct.String()], ct.main == "application" && strings.HasPrefix(ct.sub, "pgp-"):
-		return verdict{}
+		return verdict{refers: ct.refers()}
 	}
-	name := fileName(dispositionValue, ct.value, func() []string { return charsetsOf(bodies) })
-	attached := kind == "attachment" || name != ""
-	if ct.String() == "text/plain" || ct.String() == "text/html" {
-		if html := ct.sub == "html"; isBody(bodies, html, p, attached) {
-			return verdict{action: actionText, html: html}
-		}
-	}
-	encoding := h.transferEncoding()
+	l := newLabel(h, ct, disposition, dispositionValue)
+	v := verdict{marks: l.marks(), shown: l.shown(), aside: l.aside(), refers: ct.refers(), encoding: h.transferEncoding()}
+	v.calendar = l.mediaType == calendarType
+	signed := p.parent.beside(func(e *entity) bool { return v.signs != "" && e.name == v.signs })
+	signer := p.parent.beside(func(e *entity) bool { return v.name != "" && e.signs == v.name })
 	switch {
-	case p.parent == "alternative", ct.main == "text" && !attached:
-		return verdict{}
-	case !transfer.Known(encoding), refs.refersTo(h):
-		return verdict{}
-	case p.parent == "related" && !refs.hasHTML && h.has("Content-ID"): // the HTML may follow
-		return verdict{}
+	case signed != nil && signed.kind == kindGone:
+		v.small = true // both or neither
+	case signed != nil && signed.kind != kindGone, signer != nil && signer.kind != kindGone:
+		return v
+	case l.kept(), v.invite && w.calendar:
+		return v
+	case l.isText(p):
+		if l.name == "" || p.parent == nil || !p.parent.order.all() {
+			v.action = actionText
+		}
+		return v
+	case v.shown, p.in(alternativeOrder) && !l.attached:
+		return v
+	case w.refs.refersTo(h), p.in(relatedOrder) && !w.refs.hasHTML && referable(h): // its HTML may follow
+		return v
 	}
-	return verdict{
-		action: actionDetach, encoding: encoding, // the copies do not keep the header in memory
-		name: strings.Clone(displayName(name, ct.String())), mimeType: strings.Clone(filename.Clip(ct.String())),
+	if !transfer.Known(v.encoding) {
+		return v
 	}
+	v.action, v.refers = actionDetach, false
+	v.mimeType = strings.Clone(filename.Clip(l.mediaType)) // the copy does not keep the header in memory
+	return v
+}
+
+// A label is what a part's header says about it.
+type label struct {
+	mediaType   string
+	name        string // of a file; "" if it has none
+	attached    bool   // the disposition is attachment
+	description string // in lower case
+}
+
+func newLabel(h *header, ct contentType, disposition, dispositionValue string) label {
+	l := label{mediaType: ct.String(), name: fileName(dispositionValue, ct.value), attached: disposition == "attachment"}
+	if filename.Display(l.name) == "" {
+		l.name = "" // KMail names forwarded texts " "
+	}
+	if l.name != "" && !ct.usable() {
+		l.mediaType = "application/octet-stream"
+	}
+	description, _ := h.one("Content-Description")
+	l.description = strings.ToLower(description)
+	return l
+}
+
+// usable reports whether the header has a media type. Without one the type is that of a text (RFC
+// 2045 section 5.2), which is not true for files.
+func (c contentType) usable() bool {
+	t, _, _ := strings.Cut(c.value, ";")
+	main, sub, ok := strings.Cut(strings.TrimSpace(t), "/")
+	return ok && main != "" && sub != ""
+}
+
+// refers reports whether a text of this type may refer to other parts of the mail.
+func (c contentType) refers() bool {
+	switch c.main + "/" + c.sub {
+	case "text/plain", "text/rfc822-headers":
+		return false
+	case "image/svg+xml", "application/xhtml+xml", "application/xml":
+		return true
+	}
+	return c.main == "text"
+}
+
+func (l label) extension() string { return strings.ToLower(path.Ext(l.name)) }
+
+// base returns the name without its extension.
+func (l label) base() string { return strings.TrimSuffix(l.name, path.Ext(l.name)) }
+
+// kept reports whether the part is never detached.
+func (l label) kept() bool {
+	name := strings.ToLower(l.name)
+	begins := func(prefix string) bool { return strings.HasPrefix(l.mediaType, prefix) }
+	ends := func(suffix string) bool { return strings.HasSuffix(name, suffix) }
+	return keptTypes[l.mediaType] || slices.ContainsFunc(keptPrefixes, begins) || slices.ContainsFunc(keptNames, ends) || l.ciphertext()
+}
+
+// ciphertext reports whether the part is a whole message encrypted by PGP.
+func (l label) ciphertext() bool {
+	switch l.extension() {
+	case ".asc", ".pgp", ".gpg":
+		return ciphertexts[strings.ToLower(l.base())]
+	}
+	return strings.HasPrefix(l.description, "openpgp encrypted message")
+}
+
+// shown reports whether mail programs show the part as a text, and not as a file.
+func (l label) shown() bool {
+	return strings.HasPrefix(l.mediaType, "text/") && l.name == "" && !l.attached && !keptTypes[l.mediaType]
+}
+
+// aside reports whether mail programs show the part of an alternative beside the other parts.
+func (l label) aside() bool { return l.attached || l.mediaType == calendarType || l.invite() }
+
+func (l label) invite() bool { return l.mediaType == "application/ics" || l.extension() == ".ics" }
+
+// isText reports whether mail programs may show the part as a text of the mail. A text with a name
+// is one in the place of the mail's own text.
+func (l label) isText(p place) bool {
+	switch {
+	case l.attached || l.mediaType != "text/plain" && l.mediaType != "text/html":
+		return false
+	case l.name == "":
+		return true
+	case documents[l.extension()]:
+		return false
+	}
+	return p.leading || p.in(alternativeOrder)
+}
+
+// marks returns what the part means for those beside it.
+func (l label) marks() marks {
+	m := marks{
+		name: strings.Clone(displayName(l.name, l.mediaType)), invite: l.invite(),
+		encrypted: l.mediaType == "application/pgp-encrypted" || strings.HasPrefix(l.description, "pgp/mime version"),
+	}
+	switch path.Ext(strings.ToLower(m.name)) {
+	case ".sig", ".sign", ".asc", ".p7s":
+		m.signs = strings.TrimSuffix(m.name, path.Ext(m.name))
+	}
+	// The signature of a whole text is signature.asc or smime.p7s; that of a file has its extension.
+	m.signature = signatureTypes[l.mediaType] && path.Ext(m.signs) == "" || strings.EqualFold(m.name, "smime.p7s")
+	return m
 }
 
 func decideMultipart(ct contentType) verdict {
@@ -87,33 +241,17 @@ func decideMultipart(ct contentType) verdict {
 	// them, others take either, so they find different parts.
 	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
 	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
-		return verdict{}
+		return verdict{opaque: true}
 	}
-	// The copies do not keep the header in memory.
-	return verdict{action: actionDescend, boundary: strings.Clone(boundary), subtype: strings.Clone(ct.sub)}
-}
-
-// isBody reports whether a text is the message's own: the first of its type, in the place of a
-// message's text or not marked as a file.
-func isBody(bodies []body, html bool, p place, attached bool) bool {
-	return (p.leading || !attached) && !slices.ContainsFunc(bodies, func(b body) bool { return b.html == html })
-}
-
-// charsetsOf returns the charsets of the first texts.
-func charsetsOf(bodies []body) (charsets []string) {
-	for _, b := range bodies[:min(len(bodies), 8)] {
-		if c := b.header.contentType().params["charset"]; c != "" {
-			charsets = append(charsets, c)
-		}
-	}
-	return charsets
+	// The copy does not keep the header in memory.
+	return verdict{action: actionDescend, boundary: strings.Clone(boundary), order: orders[ct.sub]}
 }
 
 // passes reports whether the header alone shows that nothing can be detached.
-func passes(h *header) bool {
+func (w *walk) passes(h *header) bool {
 	if h.has(skeleton.Field) {
 		return true // it was rewritten before
 	}
-	a := decide(h, place{leading: true}, nil, &references{}).action
+	a := w.decide(h, place{leading: true}).action
 	return a != actionDescend && a != actionDetach
 }

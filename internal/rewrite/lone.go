@@ -26,17 +26,30 @@ type lonePart struct {
 	end   int64 // of the multipart's body
 }
 
-// has reports whether s is in the multipart's body, outside of the part that is left.
-func (l lonePart) has(s span) bool {
-	return l.body <= s.off && s.end <= l.end && !(l.part.off <= s.off && s.off < l.part.end)
-}
-
 // alone reports whether only one part is left.
 func (l lonePart) alone() bool { return l.part == l.last }
 
 // maxRaisedHeader bounds what a part's header adds to the header of the message. Postfix takes what
 // is beyond 100 KiB of a header (header_size_limit) for the body.
 const maxRaisedHeader = 8 << 10
+
+// loneParts returns the lone parts of the mail, those of inner multiparts first. In the multipart
+// around, the notice is another part.
+func (w *walk) loneParts(around *entity) (lone []lonePart) {
+	w.root.each(func(e *entity) {
+		left := e.left()
+		n := len(left)
+		if e.kind != kindMultipart || e.order != mixedOrder || !e.closed || e.more || e == around || n == len(e.parts) || n > 2 {
+			return
+		}
+		back := slices.ContainsFunc(left, func(p *entity) bool { return p.back })
+		if !back && w.memory.Take(maxRaisedHeader) {
+			first, last := left[0], left[n-1]
+			lone = append(lone, lonePart{start: e.start, body: e.body, part: span{first.start, first.end}, last: span{last.start, last.end}, end: e.end})
+		}
+	})
+	return lone
+}
 
 // raise returns the edits that put each lone part into the place of its multipart, together with
 // the given ones, which must be in order. The changes are those of the message's own header.

@@ -15,6 +15,7 @@ var (
 	restoreLine = regexp.MustCompile(`(?m)^Detach-Restore: .*\n`)
 	noticeText  = regexp.MustCompile(`(?s)[^\n]*:\n\n[^\n]* \(\d bytes\)\nhttps:.*#\w+`)
 	noticePart  = regexp.MustCompile(`(?s)--\w\nContent-Type: text/plain; charset=utf-8\n.*#\w+\n`)
+	wrapper     = regexp.MustCompile(`detach-[0-9a-f]{24}`)
 	noticeHTML  = regexp.MustCompile(`(?s)<table.*</table>`)
 )
 
@@ -43,8 +44,8 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 			"Content-Language: en\n\nhi\n\n[notice]\n",
 		},
 		"alternative": {
-			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n--c\n\nho\n--c--\npost\n--b\n[pdf]--b--\n",
-			"Content-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n\n[notice]\n--c\n\nho\n--c--\npost\n",
+			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n--c\nContent-Type: text/html\n\nho\n--c--\npost\n--b\n[pdf]--b--\n",
+			"Content-Type: multipart/alternative; boundary=c\n\npre\n--c\n\nhi\n\n[notice]\n--c\nContent-Type: text/html\n\nho\n[html]\n--c--\npost\n",
 		},
 		"mixed in mixed": {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nX-B: 1\nContent-Type: multipart/mixed; boundary=c\n\n--c\n[pdf]--c\nContent-ID: <t>\n\nhi\n--c--\n--b\n[pdf]--b--\n",
@@ -80,7 +81,7 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 		},
 		"inner texts that differ": {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n--c\n[pdf]--c\nContent-Type: text/html\n\nbye\n--c--\n--b\n[pdf]--b--\n",
-			"Content-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n\n[notice]\n--c\nContent-Type: text/html\n\nbye\n--c--\n",
+			"Content-Type: multipart/mixed; boundary=c\n\n--c\n\nhi\n\n[notice]\n--c\nContent-Type: text/html\n\nbye\n[html]\n--c--\n",
 		},
 		"text without a body": {
 			"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-ID: <t>\n\n--b\n[pdf]--b--\n",
@@ -115,7 +116,6 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 func TestDoubtfulLonePartStays(t *testing.T) {
 	faults.Covers(t, 71)
 	for name, header := range map[string]string{
-		"a file":           "Content-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n",
 		"two descriptions": "Content-Description: a\r\nContent-Description: b\r\n",
 		"a long header":    "Content-Description: " + strings.Repeat("x", maxRaisedHeader) + "\r\n",
 	} {
@@ -131,6 +131,7 @@ func TestDoubtfulLonePartStays(t *testing.T) {
 		"flowed":            joined("Content-Type: text/plain; format=flowed\r\n\r\nho"),
 		"text and HTML":     joined("Content-Type: text/html\r\n\r\nho"),
 		"a soft line break": strings.Replace(joined("\r\nho"), "\r\n\r\nhi\r\n", "\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nhi=\r\n", 1),
+		"a file":            strings.Replace(joined("Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n"+pdf(abc)+"--c\r\nContent-Type: text/plain; name=smime.p7m\r\nContent-Disposition: attachment\r\n\r\nho\r\n--c--"), "--b\r\n"+pdf(abc), "", 1),
 		"not mixed":         strings.Replace(multi(abc), "mixed", "related", 1),
 		"not closed":        strings.Replace(nest("c", "b"), "--b--\r\n", "", 1),
 		"one part received": "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + strings.ReplaceAll(strings.Replace(multi(abc), "mixed; boundary=b", "related; boundary=c", 1), "--b", "--c") + "--b--\r\n",
@@ -147,17 +148,18 @@ func TestSeparateNoticeStandsInMixed(t *testing.T) {
 	const related = "Content-Type: multipart/related; boundary=r\n\n--r\nContent-Type: text/html; charset=x-unknown\n\n<p>hi\n--r\n[pdf]--r--\n"
 	const pdf, mixed = "Content-Type: application/pdf; name=a.pdf\n\nabc\n", "Content-Type: multipart/mixed; boundary=b\n\n--b\n"
 	inner := strings.NewReplacer("boundary=b", "boundary=c", "--b", "--c").Replace(mixed)
+	const wrapped = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"w\"\n\n--w\n"
 	const left = "Content-Type: multipart/related; boundary=r\n\n--r\nContent-Type: text/html; charset=x-unknown\n\n<p>hi\n"
 	for name, tt := range map[string]struct{ mail, want string }{
 		"file in related, and in mixed": {mixed + related + "--b\n\nho\n--b\n[pdf]--b--\n", mixed + left + "--r--\n[notice]--b\n\nho\n--b--\n"},
 		"file in related only":          {mixed + related + "--b--\n", mixed + left + "--r--\n[notice]--b--\n"},
-		"no mixed":                      {related, left + "[notice]--r--\n"},
+		"no mixed":                      {"X: y\n" + related, "X: y\n" + wrapped + left + "--r--\n\n[notice]--w--\n"},
 		"in the inner mixed": {mixed + inner + related + "--c--\n--b\n[pdf]--b--\n",
 			inner + left + "--r--\n[notice]--c--\n"},
 	} {
 		out, _ := outcome(t, strings.ReplaceAll(tt.mail, "[pdf]", pdf))
 		got := restoreLine.ReplaceAllString(out, "")
-		got = noticePart.ReplaceAllString(got, "[notice]")
+		got = noticePart.ReplaceAllString(wrapper.ReplaceAllString(got, "w"), "[notice]")
 		if got != tt.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, tt.want)
 		}

@@ -67,8 +67,6 @@ type Message struct {
 	passes  bool
 	changes []HeaderChange
 	edits   []edit // of the body
-	spooled []span // the texts of the edits, if they are in the spool
-	end     int64  // of the message in the spool, once it was read
 }
 
 // A HeaderChange removes one field of the message's header as it was received, or adds one.
@@ -111,7 +109,7 @@ func Read(src io.Reader, p Policy) (*Message, error) {
 		return nil, errors.Join(err, w.close())
 	}
 	m := &Message{walk: w, header: h}
-	m.passes = err == io.EOF || passes(&m.header)
+	m.passes = err == io.EOF || w.passes(&m.header)
 	return m, nil
 }
 
@@ -126,11 +124,11 @@ func (m *Message) Detach(ctx context.Context, d Detacher) error {
 	m.walk.detacher = d
 	m.walk.cuts.header, m.walk.cuts.omit = &m.header, m.walk.policy.RestoreOmit
 	err := m.walk.message(ctx, m.header)
-	m.end = m.walk.spool.Size()
 	if err != nil {
 		return err
 	}
 	if len(m.walk.cuts.list) == 0 {
+		m.edits = m.walk.cuts.returned
 		return nil
 	}
 	return m.composeInBudget(ctx)
@@ -148,8 +146,9 @@ const (
 // composeInBudget waits for the memory that compose needs, and gives it back.
 func (m *Message) composeInBudget(ctx context.Context) error {
 	need := int64(len(m.walk.cuts.list))*fileMemory + int64(len(m.header.raw))
-	for _, b := range m.walk.bodies {
-		need += textMemory * min(b.text.end-b.text.off, notice.MaxText)
+	spot := m.walk.spot()
+	for _, b := range spot.texts {
+		need += textMemory * min(b.text.text.size(), notice.MaxText)
 	}
 	budget := m.walk.policy.Space.Work()
 	need = min(need, budget.Size())
@@ -157,7 +156,7 @@ func (m *Message) composeInBudget(ctx context.Context) error {
 		return fmt.Errorf("wait for memory: %w", err)
 	}
 	defer budget.Release(need)
-	if err := m.compose(ctx); err != nil {
+	if err := m.compose(ctx, spot); err != nil {
 		return err
 	}
 	return m.keepEdits()
@@ -175,12 +174,14 @@ func (m *Message) keepEdits() error {
 	}
 	s := m.walk.spool
 	for i, e := range m.edits {
+		if len(e.text) == 0 {
+			continue
+		}
 		off := s.Size()
 		if _, err := s.Write(e.text); err != nil {
 			return err
 		}
-		m.spooled = append(m.spooled, span{off, s.Size()})
-		m.edits[i].text = nil
+		m.edits[i].text, m.edits[i].spooled = nil, span{off, s.Size()}
 	}
 	return nil
 }
@@ -190,7 +191,7 @@ func (m *Message) keepEdits() error {
 func (m *Message) WriteTo(w io.Writer) (int64, error) {
 	s := m.walk.spool
 	if !m.passes {
-		n, err := writeEdited(w, s, span{0, int64(len(m.header.raw))}, m.header.edits(m.changes), nil)
+		n, err := writeEdited(w, s, span{0, int64(len(m.header.raw))}, m.header.edits(m.changes))
 		if err != nil {
 			return n, err
 		}
@@ -225,7 +226,7 @@ func (m *Message) HeaderChanges() []HeaderChange { return m.changes }
 // WriteBodyTo writes everything after the header and its blank line. It must be called after
 // Detach.
 func (m *Message) WriteBodyTo(w io.Writer) (int64, error) {
-	return writeEdited(w, m.walk.spool, span{int64(len(m.header.raw)), m.end}, m.edits, m.spooled)
+	return writeEdited(w, m.walk.spool, span{int64(len(m.header.raw)), m.walk.end}, m.edits)
 }
 
 // Stats returns the counts so far.

@@ -31,7 +31,7 @@ func (r *references) refersTo(h *header) bool {
 	_, disposition, _ := h.disposition()
 	return r.set.RefersTo(reference.Part{
 		IDs: h.decoded("Content-ID"), Locations: h.decoded("Content-Location"),
-		Name: fileName(disposition, h.contentType().value, nil),
+		Name: fileName(disposition, h.contentType().value),
 	})
 }
 
@@ -41,7 +41,7 @@ func (h *header) decoded(name string) (values []string) {
 	for _, f := range h.fields {
 		if f.is(name) {
 			value := f.value()
-			values = append(values, value, new(nameDecoder).decodeWords(value))
+			values = append(values, value, decodeWords(value))
 		}
 	}
 	return values

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
@@ -20,7 +21,8 @@ const (
 )
 
 // A walk is one pass over a message. Kept bytes go to the spool, as received, and attachments go to
-// the Detacher; cuts has the places and layouts of the attachments.
+// the Detacher; cuts has the places and layouts of the attachments. The entities form the tree of the
+// mail, by which everything that depends on the whole mail is decided at its end.
 type walk struct {
 	policy   Policy
 	detacher Detacher
@@ -28,72 +30,65 @@ type walk struct {
 	spool    *spool.Spool
 	memory   *memory.Account // for what is known of the mail, and grows with it
 
-	parts   int
-	cuts    cuts
-	removed []span // of the spool, in order: the parts to remove
-	lone    []lonePart
-	insert  *noticePlace
-	bodies  []body
-	refs    references
+	root     *entity // the message
+	parts    int
+	cuts     cuts
+	refs     references
+	read     int   // texts that were searched for references
+	calendar bool  // the mail has a text/calendar
+	short    bool  // the walk ended before the message
+	end      int64 // of the message in the spool, once it was read
 }
 
 // A span is a piece of the spool.
 type span struct{ off, end int64 }
 
-// A noticePlace is the place for a notice that is a part of its own: in the innermost
-// multipart/mixed around the first attachment. In other multiparts, mail programs may not show it.
-type noticePlace struct {
-	span            // that the notice replaces: the attachment's part, or nothing
-	delimiter int64 // of a delimiter line of the multipart
-}
+func (s span) size() int64 { return s.end - s.off }
 
-// A body is one of the message's texts, in the spool.
-type body struct {
-	header  header
-	start   int64 // of the header
-	text    span
-	html    bool
-	leading bool // see place
-}
-
-// A place is the place of an entity in the structure.
-type place struct {
-	depth   int
-	parent  string // subtype of the multipart it is in; "" for the message
-	leading bool   // on the path of first parts and alternatives, like the message's text
-}
-
-// message walks the body of the message after its header was read.
+// message walks the body of the message after its header was read, and makes all decisions.
 func (w *walk) message(ctx context.Context, h header) error {
-	d, removed, err := w.entity(ctx, h, 0, place{leading: true})
+	w.root = &entity{}
+	d, err := w.entity(ctx, h, w.root, place{leading: true})
+	w.end = w.spool.Size()
 	switch {
 	case err != nil:
 		return err
 	case d != nil:
 		return errors.New("the walk ended before the message") // no boundary is open at depth 0
-	case removed:
-		w.removed = nil // nothing of the body is left, so no single part is removed
+	case len(w.cuts.list) == 0:
+		return nil
 	}
-	return nil
+	if err := w.cuts.sumUp(w.spool); err != nil {
+		return err
+	}
+	return w.settle(ctx)
 }
 
-// part walks a part, beginning with its header. It returns the delimiter that ended the part, or
-// nil at the end of the message, and whether the part was detached.
-func (w *walk) part(ctx context.Context, p place) (*delimiter, bool, error) {
-	if w.parts++; w.parts > maxParts {
-		w.scan.closeAll()
-		return w.keepPart()
+// part walks a part, beginning with its header, and returns the delimiter that ended it, or nil at
+// the end of the message.
+func (w *walk) part(ctx context.Context, e *entity, p place) (*delimiter, error) {
+	if w.parts++; w.parts > maxParts || !w.memory.Take(entityMemory) {
+		p.parent.more = true
+		w.closeAll()
+		return w.keep()
 	}
-	start := w.spool.Size()
+	p.parent.parts = append(p.parent.parts, e)
 	h, d, err := w.readHeader()
 	if err == io.EOF || d != nil {
 		w.memory.Give(h.memory)
-		return d, false, nil // no blank line, so no body
+		e.body, e.end, e.ended = w.spool.Size(), w.spool.Size(), d != nil
+		return d, nil // no blank line, so no body
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	return w.entity(ctx, h, start, p)
+	return w.entity(ctx, h, e, p)
+}
+
+// closeAll ends the walk: the rest of the message is kept.
+func (w *walk) closeAll() {
+	w.scan.closeAll()
+	w.short = true
 }
 
 // readHeader copies a header block to the spool and returns it. A header over a limit, or for which
@@ -129,24 +124,33 @@ func (w *walk) readHeader() (header, *delimiter, error) {
 	}
 }
 
-// entity walks the body of the entity with header h, which is at offset start.
-func (w *walk) entity(ctx context.Context, h header, start int64, p place) (*delimiter, bool, error) {
-	v := decide(&h, p, w.bodies, &w.refs)
-	if v.action != actionText && p.depth > 0 {
+// entity walks the body of an entity with header h.
+func (w *walk) entity(ctx context.Context, h header, e *entity, p place) (d *delimiter, err error) {
+	v := w.decide(&h, p)
+	e.order, e.shown, e.aside, e.opaque, e.marks = v.order, v.shown, v.aside, v.opaque, v.marks
+	e.referable, e.read = referable(&h), w.read
+	w.calendar = w.calendar || v.calendar
+	if p.parent != nil && e.encrypted {
+		p.parent.sealed = true
+	}
+	e.body = w.spool.Size()
+	if v.action != actionText && !v.refers && p.depth > 0 {
 		w.memory.Give(h.memory)
 		h = header{}
 	}
 	switch v.action {
 	case actionDescend:
-		return w.multipart(ctx, v, start, p)
+		d, err = w.multipart(ctx, v, e, p)
 	case actionDetach:
-		return w.attachment(ctx, v, p)
-	case actionText:
-		d, err := w.text(h, start, v.html, p.leading)
-		return d, false, err
+		d, err = w.attachment(ctx, v, e, p)
 	default:
-		return w.keepPart()
+		d, err = w.keep()
 	}
+	e.end, e.ended = w.spool.Size(), d != nil
+	if err == nil && (v.action == actionText || v.refers) {
+		err = w.collect(h, v, e)
+	}
+	return d, err
 }
 
 // keep copies content to the spool, up to the next delimiter.
@@ -165,31 +169,24 @@ func (w *walk) keep() (*delimiter, error) {
 	}
 }
 
-// keepPart keeps the rest of a part.
-func (w *walk) keepPart() (*delimiter, bool, error) {
-	d, err := w.keep()
-	return d, false, err
-}
-
-// text keeps one of the message's texts and notes its place.
-func (w *walk) text(h header, start int64, html, leading bool) (*delimiter, error) {
-	b := body{header: h, start: start, html: html, leading: leading}
-	b.text.off = w.spool.Size()
-	d, err := w.keep()
-	if err != nil {
-		return nil, err
-	}
-	b.text.end = w.spool.Size()
-	if d != nil {
+// collect notes a text in the spool, and what it refers to.
+func (w *walk) collect(h header, v verdict, e *entity) (err error) {
+	b := &body{header: h, text: span{e.body, e.end}, html: h.contentType().sub == "html"}
+	if e.ended {
 		if b.text.end, err = beforeLineEnd(w.spool, b.text); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	w.bodies = append(w.bodies, b)
-	if html {
-		err = w.refs.collect(w.spool, b, w.memory)
+	if v.refers {
+		w.read++
+		err = w.refs.collect(w.spool, *b, w.memory)
 	}
-	return d, err
+	if v.action == actionText {
+		e.kind, e.text = kindText, b
+	} else {
+		w.memory.Give(h.memory)
+	}
+	return err
 }
 
 // beforeLineEnd returns the end of a span of s without the line end before a delimiter.
@@ -201,58 +198,37 @@ func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
 	return text.end - int64(len(lines.End(tail))), nil
 }
 
-// multipart walks the parts of the multipart whose header is at offset start.
-func (w *walk) multipart(ctx context.Context, v verdict, start int64, p place) (*delimiter, bool, error) {
-	if p.depth >= maxDepth || !w.scan.push(v.boundary) {
-		return w.keepPart()
+// multipart walks the parts of a multipart.
+func (w *walk) multipart(ctx context.Context, v verdict, e *entity, p place) (*delimiter, error) {
+	if p.depth >= maxDepth || !w.push(v.boundary) {
+		return w.keep()
 	}
-	level := p.depth
-	whole := lonePart{start: start, body: w.spool.Size()}
-	firstRemoved, kept, removed, insert := len(w.removed), 0, 0, w.insert
+	e.kind = kindMultipart
 	d, err := w.keep() // the preamble
-	for first := true; err == nil && d != nil && d.level == level && !d.closing; first = false {
-		from := w.spool.Size()
+	for err == nil && d != nil && d.level == p.depth && !d.closing {
+		part := &entity{parent: e, from: w.spool.Size()}
 		if _, err = w.spool.Write(d.line); err != nil {
 			break
 		}
-		var gone bool
-		part := span{off: w.spool.Size()}
-		leading := p.leading && (first || v.subtype == "alternative")
-		d, gone, err = w.part(ctx, place{depth: p.depth + 1, parent: v.subtype, leading: leading})
-		part.end = w.spool.Size()
-		if gone {
-			w.removed = append(w.removed, span{from, part.end})
-			removed++
-		}
-		if v.subtype == "mixed" && w.insert == nil && len(w.removed) > firstRemoved {
-			w.insert = &noticePlace{span{part.end, part.end}, from}
-			if gone {
-				w.insert.off = from
-			}
-		}
-		if !gone {
-			if kept++; kept == 1 {
-				whole.part = part
-			}
-			whole.last = part
-		}
+		part.start = w.spool.Size()
+		leading := p.leading && (e.order == alternativeOrder || !slices.ContainsFunc(e.parts, (*entity).leads))
+		d, err = w.part(ctx, part, place{depth: p.depth + 1, parent: e, leading: leading})
 	}
 	w.scan.pop(v.boundary)
-	closed := err == nil && d != nil && d.level == level
-	if closed {
+	if e.closed = err == nil && d != nil && d.level == p.depth; e.closed {
 		if _, err = w.spool.Write(d.line); err == nil {
 			d, err = w.keep() // the epilogue
 		}
 	}
-	switch whole.end = w.spool.Size(); {
-	case removed == 0:
-	case kept == 0: // a multipart must have a part (RFC 2046 section 5.1), so an empty one is removed
-		w.removed, w.insert = w.removed[:firstRemoved], insert
-		return d, true, err
-	case kept <= 2 && closed && v.subtype == "mixed" && w.memory.Take(maxRaisedHeader):
-		w.lone = append(w.lone, whole)
-	}
-	return d, false, err
+	return d, err
+}
+
+// push opens a boundary. If it cannot, the walk may be over.
+func (w *walk) push(boundary string) bool {
+	open := len(w.scan.open)
+	ok := w.scan.push(boundary)
+	w.short = w.short || len(w.scan.open) < open
+	return ok
 }
 
 // close gives back everything that the walk holds.

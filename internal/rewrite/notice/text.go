@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"strings"
 
-	"github.com/nkirchhoffer/detach-mta/internal/charsets"
+	"golang.org/x/text/encoding/charmap"
+
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
@@ -89,10 +90,9 @@ func ReadTheSame(a, b Body) bool {
 // independent reports whether the meaning of each line is certain and depends on that line alone,
 // unlike in base64, in charsets with shifts, and in UTF-16.
 func (t *Text) independent() bool {
-	c, ok := t.charset.charset.(charsets.Charset)
-	single := ok && c.SingleByte()
-	utf8 := t.charset.charset == nil && (!t.charset.ascii || isASCII(t.content))
-	return t.certain && t.clean && !t.charset.opaque && t.body.Encoding != "base64" && (single || utf8)
+	_, single := t.charset.encoding.(*charmap.Charmap)
+	utf8 := t.charset.encoding == nil && (!t.charset.ascii || isASCII(t.content))
+	return t.certain && t.clean && t.body.Encoding != "base64" && (single || utf8)
 }
 
 // Beginning returns text by which the language of a mail can be detected: the first of its texts
@@ -241,14 +241,11 @@ func (t *Text) withNotice(at int, added string) (content []byte, toUTF8, ok bool
 			return content, false, true
 		}
 	}
-	if len(armored(t.text)) > 0 && !bytes.Equal(t.content, []byte(t.text)) {
-		return nil, false, false // a signature is over the bytes in their charset
-	}
 	text := t.text[:at] + added + t.text[at:]
-	if t.charset.charset != nil {
+	if t.charset.encoding != nil {
 		text = strings.TrimPrefix(text, byteOrderMark)
 	}
-	return []byte(text), true, t.clean && !t.charset.opaque
+	return []byte(text), true, t.clean
 }
 
 func splice(b []byte, at int, piece []byte) []byte {

@@ -1,0 +1,299 @@
+package rewrite
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+)
+
+// An arranged mail is written as its structure (see arrange), as is what is left of it. files has
+// the contents of the detached parts.
+type arranged struct{ mail, left, files string }
+
+// samples are the parts of arranged mails. A file's content is its letter, so that no two are equal.
+var samples = map[byte]string{
+	't': "Content-Type: text/plain\n\nHello",
+	'h': "Content-Type: text/html\n\n<p>Hello</p>",
+	'e': "Content-Type: text/enriched\n\n<bold>Hello</bold>",
+	'u': "Content-Type: text/html; charset=x-unknown\n\n<p>Hello</p>",
+	'p': "Content-Type: application/pdf; name=p.pdf\n\np",
+	'P': "Content-Type: application/pdf; name=P.pdf\nContent-Disposition: attachment\n\nP",
+	'l': "Content-Type: text/plain; name=l.log\nContent-Disposition: attachment\n\nl",
+	'L': "Content-Type: text/html; name=l.html\nContent-Disposition: attachment\n\nL",
+	'n': "Content-Type: text/plain; name=n.txt\nContent-Disposition: inline\n\nn",
+	'd': "Content-Type: text/plain; name=d.doc\n\nd",
+	'b': "Content-Type: text/plain; name=\" \"\nContent-Disposition: inline\n\nb",
+	'o': "Content-Type: charset=binary; name=o.jpg\n\no",
+	'N': "Content-Disposition: inline; filename=N.jpg\n\nN",
+	'm': "Content-Type: application/octet-stream; name=smime.p7m\n\nm",
+	'w': "Content-Type: application/octet-stream; name=Winmail.dat\n\nw",
+	'v': "Content-Type: application/pgp-encrypted\n\nVersion: 1",
+	'c': "Content-Type: application/octet-stream; name=any.bin\n\nc",
+	'a': "Content-Type: application/octet-stream; name=encrypted.asc\n\na",
+	's': "Content-Type: application/pgp-signature; name=signature.asc\n\ns",
+	'S': "Content-Type: application/octet-stream; name=smime.p7s\n\nS",
+	'q': "Content-Type: application/pgp-signature; name=p.pdf.asc\n\nq",
+	'Q': "Content-Type: application/octet-stream; name=p.pdf.sig\n\nQ",
+	'i': "Content-Type: image/png\nContent-ID: <i>\n\ni",
+	'I': "Content-Type: text/html\n\n<img src=\"cid:i\">",
+	'j': "Content-Type: image/png; name=j.png\n\nj",
+	'J': "Content-Type: text/html\n\n<img src=\"j.png\">",
+	'k': "Content-Type: text/calendar\n\nBEGIN:VCALENDAR",
+	'K': "Content-Type: application/ics; name=k.ics\n\nK",
+	'f': "Content-Type: message/rfc822\n\nSubject: x\n\nf",
+	'x': "Content-Type: text/rfc822-headers; name=x.txt\n\nSubject: x",
+	'z': "Content-Type: application/autocrypt-setup\nContent-Disposition: attachment\n\nz",
+}
+
+var subtypes = map[byte]string{'[': "mixed", '{': "alternative", '<': "related"}
+
+// arrange writes a mail. A bracket opens a mixed, a brace an alternative, and < a related; the
+// mirrored one closes it.
+func arrange(structure string) string {
+	at := 0
+	var part func() string
+	part = func() string {
+		c := structure[at]
+		at++
+		subtype, open := subtypes[c]
+		if !open {
+			return samples[c] + "\n"
+		}
+		boundary := subtype + strings.Repeat("x", at)
+		s := "Content-Type: multipart/" + subtype + "; boundary=" + boundary + "\n\n"
+		for structure[at] != ']' && structure[at] != '}' && structure[at] != '>' {
+			s += "--" + boundary + "\n" + part()
+		}
+		at++
+		return s + "--" + boundary + "--\n"
+	}
+	return part()
+}
+
+// shorthand writes the structure of a mail as arrange reads it. A notice that is a part of its own
+// is "*", and * follows each text that has the notice.
+func (n *node) shorthand() string {
+	kind := n.field("Content-Type")
+	for c, subtype := range subtypes {
+		if strings.HasPrefix(kind, "multipart/"+subtype) {
+			s := string(c)
+			for _, p := range n.parts {
+				s += p.shorthand()
+			}
+			return s + string(map[byte]byte{'[': ']', '{': '}', '<': '>'}[c])
+		}
+	}
+	body, _ := n.decoded()
+	own := ""
+	if strings.Contains(body, anyLink) {
+		own = "*"
+	}
+	for c, sample := range samples {
+		header, content, _ := strings.Cut(sample, "\n\n")
+		if strings.Contains("\n"+n.header, "\n"+header+"\n") && strings.HasPrefix(body, content) {
+			return string(c) + own
+		}
+	}
+	return own
+}
+
+// checkArranged rewrites arranged mails.
+func checkArranged(t *testing.T, mails []arranged) {
+	t.Helper()
+	for _, tt := range mails {
+		out, files := outcome(t, arrange(tt.mail))
+		var names []byte
+		for _, f := range files {
+			names = append(names, bytes.TrimSpace(f.content)...)
+		}
+		slices.Sort(names)
+		if got := cutMail("", out).shorthand(); got != tt.left || string(names) != tt.files {
+			t.Errorf("%s became %s without %q, want %s without %q", tt.mail, got, names, tt.left, tt.files)
+		}
+	}
+}
+
+// A part with the disposition attachment is a file, wherever it stands, and so is one with a file
+// name and no type. The notice is in no file.
+func TestFilesAreNotTakenForTexts(t *testing.T) {
+	faults.Covers(t, 73)
+	checkArranged(t, []arranged{
+		{"[lt]", "t*", "l"},
+		{"[lp]", "*", "lp"},
+		{"[LhP]", "h*", "LP"},
+		{"{tP}", "{t*}", "P"},
+		{"{thp}", "{thp}", ""}, // a rendering
+		{"[{thL}p]", "{t*h*}", "Lp"},
+		{"l", "*", "l"},
+		{"L", "*", "L"},
+		{"n", "n", ""},
+		{"d", "*", "d"},
+		{"o", "*", "o"},
+		{"[op]", "*", "op"},
+		{"[tN]", "t*", "N"},
+		{"[dd]", "*", "dd"},
+		{"[bp]", "b*", "p"},
+		{"[tbp]", "[t*b]", "p"},
+		{"[hnp]", "h*", "np"},
+		{"[np]", "[*n]", "p"}, // programs show it as the text, but it may be a file
+		{"[ntp]", "[nt*]", "p"},
+		{"{nh}", "{nh}", ""},
+		{"[{nh}p]", "{n*h*}", "p"},
+		{"[<np>p]", "<n*>", "pp"},
+		{"[fp]", "[*f]", "p"},
+		{"[xp]", "[*x]", "p"},
+		{"[tzp]", "[t*z]", "p"},
+	})
+}
+
+// A part is not detached if its type does not say, but its name or the parts beside it show, that it
+// is signed or encrypted.
+func TestSignedWithoutSayingSo(t *testing.T) {
+	faults.Covers(t, 57)
+	checkArranged(t, []arranged{
+		{"m", "m", ""},
+		{"[tmp]", "[t*m]", "p"},
+		{"[twp]", "[t*w]", "p"},
+		{"a", "a", ""},
+		{"[ta]", "[ta]", ""},
+		{"[tvc]", "[tvc]", ""},
+		{"[vc]", "[vc]", ""},
+		{"[cv]", "[cv]", ""},
+		{"[tcv]", "[tcv]", ""},
+		{"[[tvc]p]", "[[tvc]*]", "p"},
+		{"[t[cv]p]", "[t*[cv]]", "p"},
+		{"<tvc>", "<tvc>", ""},
+		{"[[tp]s]", "[[tp]s]", ""},
+		{"[[tp]S]", "[[tp]S]", ""},
+		{"[[[tp]s]P]", "[[[tp]s]*]", "P"},
+		{"[t[{th}P]sc]", "[t[{th}P]sc]", ""},
+	})
+}
+
+// A file and its detached signature stay together.
+func TestFileAndItsSignatureStayTogether(t *testing.T) {
+	faults.Covers(t, 57)
+	checkArranged(t, []arranged{
+		{"[tpq]", "t*", "pq"},
+		{"[tpQ]", "t*", "Qp"},
+		{"[tqp]", "[tqp]", ""},
+		{"[tqpP]", "[t*qp]", "P"},
+		{"[tPq]", "[t*q]", "P"}, // the signature of something else
+	})
+	// The signature is too small to go alone, and the file is large enough.
+	large := strings.Replace(arrange("[tpQ]"), "\np\n", "\n"+strings.Repeat("p", 2000)+"\n", 1)
+	d := newMemory()
+	if mustRewrite(t, strings.NewReader(large), Policy{MinSize: 1000}, d); len(d.attachments()) != 2 {
+		t.Errorf("%d detached, want the file and its signature", len(d.attachments()))
+	}
+	// The signature cannot be decoded, so it stays, and the file stays with it.
+	damaged := strings.Replace(arrange("[tpQ]"), "name=p.pdf.sig\n", "name=p.pdf.sig\nContent-Transfer-Encoding: base64\n", 1)
+	untouched(t, damaged)
+}
+
+// A picture stays if any HTML of the mail refers to it, in whichever order they come.
+func TestLaterTextsReferToEarlierParts(t *testing.T) {
+	faults.Covers(t, 73)
+	checkArranged(t, []arranged{
+		{"[iI]", "[iI]", ""},
+		{"[iIp]", "[iI*]", "p"},
+		{"[hip]", "h*", "ip"},
+		{"[jJ]", "[jJ]", ""},
+		{"[hiI]", "[hiI]", ""},
+		{"[hpiI]", "[h*iI]", "p"},
+		{"<iI>", "<iI>", ""},
+		{"<hi>", "<h*>", "i"},
+		{"{t[hpIi]}", "{t*[h*Ii]}", "p"},
+		{"[Kk]", "[Kk]", ""},
+		{"[t{tk}K]", "[t{tk}K]", ""},
+		{"[tK]", "t*", "K"},
+	})
+}
+
+// The notice stands in every rendering that mail programs may show, or else in a part that all of
+// them show.
+func TestNoticeIsInEveryRendering(t *testing.T) {
+	faults.Covers(t, 69)
+	checkArranged(t, []arranged{
+		{"[thp]", "[t*h*]", "p"},
+		{"[htp]", "[h*t]", "p"},
+		{"[tth]", "[tth]", ""},
+		{"[tthp]", "[t*th*]", "p"},
+		{"[{th}hp]", "[{t*h*}h]", "p"},
+		{"[t<hi>p]", "[t*<h*>]", "ip"},
+		{"[{thh}p]", "{t*h*h*}", "p"},
+		{"[{te}p]", "[{te}*]", "p"},
+		{"[tup]", "[tu*]", "p"},
+		{"[ep]", "[e*]", "p"},
+		{"[<ui>p]", "[<u>*]", "ip"},
+		{"<up>", "[<u>*]", "p"},
+		{"{t<up>}", "[{t<u>}*]", "p"},
+		{"{t[up]}", "[{tu}*]", "p"},
+		{"[{t[up]}]", "[{tu}*]", "p"},
+		{"[{tk}p]", "{t*k}", "p"},
+		{"<pP>", "*", "Pp"},
+		{"<fp>", "[*<f>]", "p"},
+	})
+}
+
+// A message that becomes a part keeps its fields about the body, and loses none of the others.
+func TestWrappedMessage(t *testing.T) {
+	mail := "From: a@example.org\r\nContent-Transfer-Encoding: 8bit\r\nContent-Length: 9\r\nContent-Language: de\r\nX: y\r\n" +
+		"Content-Type: multipart/related;\r\n boundary=b\r\n\r\n--b\r\nContent-Type: text/html; charset=x-unknown\r\n\r\n\xff\r\n--b\r\n" + pdf(abc) + "--b--"
+	out := detached(t, mail, "abc")
+	for _, want := range []string{
+		"From: a@example.org\r\nContent-Language: de\r\nX: y\r\n",
+		"\r\n\r\n--detach-",
+		"\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: multipart/related;\r\n boundary=b\r\n\r\n--b\r\n",
+		"\r\n--b--\r\n--detach-",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
+// Without memory for the tree the rest of the mail stays.
+func TestTreeTakesMemoryOfTheBudget(t *testing.T) {
+	faults.Covers(t, 64)
+	parts := slicesOf("\r\nHello", 1000)
+	mail := multipart("mixed", append(append([]string{pdfPart + "QUJD"}, parts...), pdfPart+"QUJD")...)
+	for size, want := range map[int64]int{0: 1, 64 << 20: 2} {
+		policy := Policy{MinSize: 1, Language: "en", Restore: true, Space: space(t, size)}
+		d := newMemory()
+		out, m := mustRewrite(t, strings.NewReader(mail), policy, d)
+		if m.Stats().Detached != want {
+			t.Errorf("budget %d: %d detached, want %d", size, m.Stats().Detached, want)
+		}
+		checkRestored(t, []byte(mail), out, m, d)
+		wantNothingTaken(t, policy.Space)
+	}
+}
+
+// Parts that go back into the mail leave nothing in the store.
+func TestPartsThatGoBackAreDropped(t *testing.T) {
+	content := bytes.Repeat([]byte("a picture\n"), 50_000)
+	picture := "Content-Type: image/png\r\nContent-ID: <i>\r\nContent-Transfer-Encoding: base64\r\n\r\n" + encodeBody("base64", content)
+	for _, size := range []int64{0, 64 << 20} {
+		policy := Policy{MinSize: 1, Language: "en", Restore: true, Space: space(t, size)}
+		mail := multipart("mixed", picture, "Content-Type: text/html\r\n\r\n<img src=cid:i>", picture, pdfPart+"QUJD", strings.ReplaceAll(picture, "<i>", "<j>"))
+		d := newMemory()
+		out, m := mustRewrite(t, strings.NewReader(mail), policy, d)
+		checkRestored(t, []byte(mail), out, m, d)
+		if got := d.attachments(); len(got) != 2 || m.Stats().Detached != 2 {
+			t.Errorf("budget %d: %d files are stored, want 2", size, len(got))
+		}
+		if n := strings.Count(string(out), encodeBody("base64", content)); n != 2 {
+			t.Errorf("budget %d: %d pictures are left, want 2", size, n)
+		}
+		wantNothingTaken(t, policy.Space)
+		alone := multipart("mixed", picture, "Content-Type: text/html\r\n\r\n<img src=cid:i>")
+		d = newMemory()
+		if out, _ := mustRewrite(t, strings.NewReader(alone), policy, d); string(out) != alone || len(d.files) != 0 {
+			t.Errorf("budget %d: %d bytes and %d files, want the mail", size, len(out), len(d.files))
+		}
+	}
+}
