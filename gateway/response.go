@@ -67,8 +67,7 @@ func (w *response) release() { w.stall.Stop() }
 func (w *response) storeClock() { w.stall.Reset(w.cfg.StoreTimeout) }
 
 // A client may take WriteTimeout for one buffer, but only stretchTimeouts times as long for a
-// stretch of eight: half as long for each on average. So no answer keeps a block, and its slot, for
-// long.
+// stretch of eight: half as long for each on average. So no answer keeps its slot for long.
 const (
 	stretch         = 1 << 20 // a block of a file
 	stretchTimeouts = 4

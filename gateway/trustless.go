@@ -158,3 +158,9 @@ func (p patient) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 	defer p.w.stall.Stop()
 	return p.Blocks.Get(ctx, c, buf)
 }
+
+func (p patient) GetPart(ctx context.Context, c cid.Cid, off int64, buf []byte) error {
+	p.w.storeClock()
+	defer p.w.stall.Stop()
+	return p.Blocks.GetPart(ctx, c, off, buf)
+}

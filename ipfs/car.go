@@ -337,6 +337,12 @@ func (s *carStream) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	return data, nil
 }
 
+// GetPart implements [Blocks]. No reader calls it, because no reader's memory is taken without a
+// budget.
+func (s *carStream) GetPart(_ context.Context, c cid.Cid, _ int64, _ []byte) error {
+	return fmt.Errorf("%w: block %s has passed in the CAR", ErrNotFound, c)
+}
+
 func (s *carStream) Memory() *memory.Budget { return nil }
 
 func (s *carStream) Close() error { return nil }

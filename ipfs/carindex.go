@@ -82,21 +82,41 @@ func ScanCAR(r io.ReaderAt, size int64, root cid.Cid) (*CARIndex, error) {
 
 // Get reads a block from the indexed CAR, as [Blocks] describes.
 func (x *CARIndex) Get(r io.ReaderAt, c cid.Cid, buf []byte) ([]byte, error) {
+	start, size, err := x.locate(r, c)
+	if err != nil {
+		return nil, err
+	}
+	data := resize(buf, size)
+	return data, readAt(r, data, start)
+}
+
+// GetPart reads a part of a block from the indexed CAR, as [Blocks] describes.
+func (x *CARIndex) GetPart(r io.ReaderAt, c cid.Cid, off int64, p []byte) error {
+	start, size, err := x.locate(r, c)
+	if err == nil && off+int64(len(p)) > int64(size) {
+		err = fmt.Errorf("%w: block %s has %d bytes", ErrCorrupt, c, size)
+	}
+	if err != nil {
+		return err
+	}
+	return readAt(r, p, start+off)
+}
+
+// locate returns where a block's bytes are in the CAR, and how many they are.
+func (x *CARIndex) locate(r io.ReaderAt, c cid.Cid) (start int64, size int, err error) {
 	if !isRaw(c) && !isNode(c) {
-		return nil, errForm(c)
+		return 0, 0, errForm(c)
 	}
 	for _, s := range x.find(c) {
 		var name [cidLen]byte
 		if err := readAt(r, name[:], s.off); err != nil {
-			return nil, err
+			return 0, 0, err
 		}
-		if string(name[:]) != c.KeyString() {
-			continue
+		if string(name[:]) == c.KeyString() {
+			return s.off + cidLen, int(s.size) - cidLen, nil
 		}
-		data := resize(buf, int(s.size)-cidLen)
-		return data, readAt(r, data, s.off+cidLen)
 	}
-	return nil, fmt.Errorf("%w: block %s", ErrNotFound, c)
+	return 0, 0, fmt.Errorf("%w: block %s", ErrNotFound, c)
 }
 
 func readAt(r io.ReaderAt, p []byte, off int64) error {

@@ -46,19 +46,19 @@ func TestAddFileVectors(t *testing.T) {
 
 // A file whose source is slow takes memory only for a full block, and waits for it.
 func TestAddFileSlowlyHoldsNoMemory(t *testing.T) {
-	budget := memory.New(ipfs.ChunkSize, "")
+	budget := memory.New(ipfs.ChunkSize)
 	scratch := spool.New(nil)
 	defer scratch.Close()
 	blocks := 0
 	add := func(ipfs.Block) error {
-		if used, _ := budget.Used(); used != ipfs.ChunkSize && blocks < 3 { // the last is their parent
+		if used := budget.Used(); used != ipfs.ChunkSize && blocks < 3 { // the last is their parent
 			t.Errorf("%d bytes are taken while a block is added", used)
 		}
 		blocks++
 		return nil
 	}
 	src := readFunc(func(p []byte) (int, error) {
-		if used, _ := budget.Used(); used != 0 {
+		if used := budget.Used(); used != 0 {
 			t.Errorf("%d bytes are taken while the source is read", used)
 		}
 		return len(p), nil

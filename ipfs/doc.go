@@ -36,10 +36,12 @@
 // # Many readers
 //
 // A byte of a leaf is trusted once the whole leaf is verified, so a reader needs 1 MiB, the size of
-// a leaf, for as long as its client takes. All readers share the store's memory budget. A reader
-// that may not hold memory for that long verifies its leaf in memory, moves it to the budget's
-// spill file, and reads it from there. A reader gets every block from the store once. If the spill
-// file is full, a slow reader keeps nothing, and gets its block again for each read.
+// a leaf, for as long as its client takes. All readers share the store's memory budget, and lend
+// their memory between two reads. When it is used up, a new leaf gets the memory of the reader that
+// has read nothing for the longest time. That reader gets its leaf from the store once more,
+// verifies it, and keeps only the hashes of its pieces of 32 KiB (1 KiB in all). From then on it
+// gets piece by piece, and compares each with its hash. So slow readers cost a few times what others
+// do, need no memory, and nobody waits for them.
 //
 // # The stores
 //

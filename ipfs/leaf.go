@@ -2,84 +2,101 @@ package ipfs
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"slices"
-	"time"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 )
 
-// maxHold is how long a block stays in memory between two reads. A reader that takes longer is
-// slow: from then on it leaves the memory to the fast readers, which need it only for an instant.
-const maxHold = 5 * time.Second
+// pieceSize is what a reader whose memory was taken reads at a time.
+const pieceSize = 32 << 10
 
-// leaf is one verified block of a file, for as long as it is read. It is in memory, or, when too
-// many readers hold memory, in the budget's spill file: so 500 slow readers cost disk and not
-// memory, and get each block from the store once. The readers that get no slot there keep nothing
-// between two reads, and get the block again for each. A leaf is not safe for concurrent use.
+// leaf is one verified block of a file, for as long as it is read. Between two reads its memory is
+// lent to other readers. A reader whose memory was taken is a slow one in a crowd. It verifies the
+// block once more, keeps the hashes of its pieces, and then reads piece by piece: so it costs the
+// store and the processor each byte a few times and not the whole block for each read. A leaf is
+// not safe for concurrent use.
 type leaf struct {
 	blocks Blocks
 	c      cid.Cid
 	size   int64
 
-	buf     []byte       // verified; nil if the leaf is not in memory
-	held    bool         // buf may stay in memory between two reads
-	since   time.Time    // when the block got into memory
-	slow    bool         // the reader has kept a block for longer than maxHold
-	spilled *memory.Slot // nil if the leaf is not in the spill file
+	buf    []byte       // verified; nil if the leaf is not in memory
+	loan   *memory.Loan // of buf, between two reads
+	pieces []digest     // of the verified block; nil as long as nobody took its memory
 }
+
+type digest = [sha256.Size]byte
 
 // read reads the leaf at off. If the leaf was released, read gets it again.
 func (l *leaf) read(ctx context.Context, p []byte, off int64) (int, error) {
-	// Without a budget there is nobody to leave the memory to, and a CAR that arrives cannot give a
-	// block again.
-	if l.held && l.blocks.Memory() != nil && time.Since(l.since) > maxHold {
-		l.slow = true
-		if l.spill(); l.buf != nil {
-			l.giveMemory()
-		}
-	}
-	if l.buf == nil && l.spilled == nil {
-		if err := l.move(ctx, l.c, l.size); err != nil {
+	taken := !l.recall()
+	if l.buf == nil && l.pieces == nil {
+		if err := l.load(ctx); err != nil {
+			l.release()
 			return 0, err
 		}
 	}
-	if l.buf != nil {
-		n := copy(p, l.buf[off:])
-		if !l.held {
-			l.giveMemory()
-		}
-		return n, nil
+	if taken {
+		l.pieces = digests(l.buf)
+		l.giveMemory()
 	}
-	n, err := l.spilled.ReadAt(p[:min(int64(len(p)), l.size-off)], off)
-	if err != nil {
-		return 0, Unavailable("read spilled block", err)
+	if l.pieces != nil {
+		return l.readPiece(ctx, p, off)
 	}
+	n := copy(p, l.buf[off:])
+	l.lend()
 	return n, nil
+}
+
+// readPiece reads within one piece, which it gets and verifies.
+func (l *leaf) readPiece(ctx context.Context, p []byte, off int64) (int, error) {
+	buf := pieceBuffers.Get().(*[pieceSize]byte)
+	defer pieceBuffers.Put(buf)
+	i := off / pieceSize
+	start := i * pieceSize
+	piece := buf[:min(pieceSize, l.size-start)]
+	if err := l.blocks.GetPart(ctx, l.c, start, piece); err != nil {
+		return 0, err
+	}
+	if sha256.Sum256(piece) != l.pieces[i] {
+		return 0, fmt.Errorf("%w: block %s has changed", ErrCorrupt, l.c)
+	}
+	return copy(p, piece[off-start:]), nil
+}
+
+func digests(data []byte) []digest {
+	var of []digest
+	for piece := range slices.Chunk(data, pieceSize) {
+		of = append(of, sha256.Sum256(piece))
+	}
+	return of
 }
 
 // move replaces l with the leaf c. size is that in c's parent, and -1 for a root. If move fails, it
 // releases l: no byte of a bad block stays.
 func (l *leaf) move(ctx context.Context, c cid.Cid, size int64) error {
-	l.c, l.size = c, size
+	l.recall()
+	l.c, l.size, l.pieces = c, size, nil
 	if err := l.load(ctx); err != nil {
 		l.release()
 		return err
 	}
-	l.freeSlot()
-	if !l.held {
-		l.spill()
-	}
+	l.lend()
 	return nil
 }
 
 // load gets the block l.c into l's memory.
 func (l *leaf) load(ctx context.Context) error {
 	if l.buf == nil {
-		if err := l.takeMemory(ctx); err != nil {
+		if err := l.blocks.Memory().Acquire(ctx, ChunkSize); err != nil {
 			return err
 		}
+		l.buf = GetBuffer()
 	}
 	data, err := l.blocks.Get(ctx, l.c, l.buf)
 	if err != nil {
@@ -92,54 +109,43 @@ func (l *leaf) load(ctx context.Context) error {
 	if err := checkSize(l.c, int64(len(data)), l.size); err != nil {
 		return err
 	}
-	l.size, l.since = int64(len(data)), time.Now()
+	l.size = int64(len(data))
 	return Verify(l.c, data)
 }
 
 func sameBuffer(a, b []byte) bool { return cap(a) > 0 && cap(b) > 0 && &a[:1][0] == &b[:1][0] }
 
-// takeMemory may wait until another leaf has moved to the disk or was released.
-func (l *leaf) takeMemory(ctx context.Context) error {
-	if err := l.blocks.Memory().Acquire(ctx, ChunkSize); err != nil {
-		return err
-	}
-	l.held = !l.slow && l.blocks.Memory().Hold(ChunkSize)
-	l.buf = GetBuffer()
-	return nil
+// lend lets other readers take the memory until recall.
+func (l *leaf) lend() {
+	l.loan = l.blocks.Memory().Lend(ChunkSize, func() {
+		PutBuffer(l.buf)
+		l.buf = nil
+	})
 }
 
-// spill moves the leaf to the disk. If that fails, the leaf stays in memory until its next read.
-func (l *leaf) spill() {
-	if slot, err := l.blocks.Memory().Spill(l.buf); err == nil {
-		l.spilled = slot
-		l.giveMemory()
-	}
+// recall reports whether nobody has taken the memory since lend.
+func (l *leaf) recall() bool {
+	loan := l.loan
+	l.loan = nil
+	return loan.Recall()
 }
 
 func (l *leaf) giveMemory() {
 	PutBuffer(l.buf)
 	l.buf = nil
-	if l.held {
-		l.blocks.Memory().Unhold(ChunkSize)
-		l.held = false
-	}
 	l.blocks.Memory().Release(ChunkSize)
 }
 
-// release gives back the leaf's memory or slot.
+// release gives back the leaf's memory.
 func (l *leaf) release() {
-	if l.buf != nil {
+	if l.recall(); l.buf != nil {
 		l.giveMemory()
 	}
-	l.freeSlot()
+	l.pieces = nil
 }
 
-func (l *leaf) freeSlot() {
-	if l.spilled != nil {
-		l.spilled.Free()
-		l.spilled = nil
-	}
-}
+// pieceBuffers holds buffers for readPiece.
+var pieceBuffers = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
 // GetBuffer returns a buffer of a leaf's size.
 func GetBuffer() []byte { return chunks.Get().(*[ChunkSize]byte)[:] }

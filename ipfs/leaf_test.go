@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,40 +21,52 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-const (
-	maxLeaves = 48            // leaves in memory at the same time
-	maxHeld   = maxLeaves / 2 // leaves in memory for as long as they are read
-)
+// maxLeaves is how many leaves are in memory at the same time.
+const maxLeaves = 48
 
 // budget is shared by all tests of this package. TestMain checks that they gave all of it back.
-var budget = memory.New(maxLeaves<<20, "")
+var budget = memory.New(maxLeaves << 20)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if bytes, slots := budget.Used(); bytes+int64(slots) > 0 && code == 0 {
-		fmt.Fprintf(os.Stderr, "%d bytes and %d slots are still in use: a File was not closed\n", bytes, slots)
+	if bytes := budget.Used(); bytes > 0 && code == 0 {
+		fmt.Fprintf(os.Stderr, "%d bytes are still in use: a File was not closed\n", bytes)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// Three times as many files as may hold memory are all in the middle of a leaf at the same time.
-// Each reads back, and gets each of its blocks once.
-func TestCrowdGetsEachBlockOnce(t *testing.T) {
+// crowd opens files until every block in memory was read after those that were opened before.
+func crowd(t *testing.T) {
+	t.Helper()
+	m := newMemory()
+	n := m.leaf("of a crowd")
+	for range maxLeaves {
+		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+		must.Succeed(t, err)
+		t.Cleanup(func() { f.Close() })
+	}
+}
+
+// Three times as many files as have memory are all in the middle of a leaf at the same time. Each
+// reads back. A block is requested once more for a reader whose memory was taken, and then only
+// what is read of it.
+func TestCrowdReadsEachByteAFewTimes(t *testing.T) {
 	m := newMemory()
 	data := storetest.Content(301, 2<<20+5)
 	n := storetest.AddFile(t, m.Add, data)
 	var files []*ipfs.File
 	var stores []*storetest.Recorder
-	for range 3 * maxHeld {
+	for range 3 * maxLeaves {
 		s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
 		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
 		must.Succeed(t, err)
 		defer f.Close()
 		files, stores = append(files, f), append(stores, s)
 	}
-	for from := 0; from < len(data); from += 700_000 {
-		want := data[from:min(from+700_000, len(data))]
+	const piece = 100_000
+	for from := 0; from < len(data); from += piece {
+		want := data[from:min(from+piece, len(data))]
 		var all sync.WaitGroup
 		for i, f := range files {
 			all.Go(func() {
@@ -66,129 +77,76 @@ func TestCrowdGetsEachBlockOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if held, slots := budget.Used(); from == 0 && (held != maxHeld<<20 || slots != len(files)-maxHeld) {
-			t.Errorf("%d bytes are held and %d leaves spilled, want %d leaves held and the others spilled", held, slots, maxHeld)
-		}
 	}
 	for i, s := range stores {
-		if gets := len(s.Asked); gets != 4 {
-			t.Errorf("file %d: %d blocks requested, want a node and three leaves", i, gets)
+		// A read of 100,000 bytes touches up to five pieces of 32 KiB.
+		if gets := len(s.Asked); gets < 4 || gets > 1+2*3 || s.Parts > 5*len(data)/piece {
+			t.Errorf("file %d: %d blocks and %d parts requested, want a node, and three leaves at most twice", i, gets, s.Parts)
 		}
 	}
 }
 
-// crowd holds all the memory that may be held, until the test ends.
-func crowd(t *testing.T) {
-	t.Helper()
+// A reader that reads on keeps its block in a crowd of slow ones.
+func TestFastReaderKeepsItsBlock(t *testing.T) {
 	m := newMemory()
-	n := m.leaf("of a crowd")
-	for range maxHeld {
-		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-		must.Succeed(t, err)
-		t.Cleanup(func() { f.Close() })
-	}
-}
-
-// The first readers do not keep the memory for as long as they are slow.
-func TestSlowReaderLeavesTheMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		m.Budget = memory.New(maxLeaves<<20, t.TempDir())
-		n := storetest.AddFile(t, m.Add, storetest.Content(303, 1<<20))
-		f, err := ipfs.OpenFile(t.Context(), m, n.CID)
-		must.Succeed(t, err)
-		defer f.Close()
-		for _, want := range []struct {
-			pause time.Duration
-			bytes int64
-			slots int
-		}{{0, 1 << 20, 0}, {time.Second, 1 << 20, 0}, {5 * time.Second, 0, 1}, {time.Second, 0, 1}} {
-			time.Sleep(want.pause)
-			if _, err := io.ReadFull(f, make([]byte, 1000)); err != nil {
-				t.Error(err)
-			}
-			if bytes, slots := m.Budget.Used(); bytes != want.bytes || slots != want.slots {
-				t.Errorf("after %v more: %d bytes and %d slots, want %d and %d", want.pause, bytes, slots, want.bytes, want.slots)
-			}
-		}
-	})
-}
-
-// A leaf is verified before it is spilled.
-func TestSpilledLeafIsVerified(t *testing.T) {
-	faults.Covers(t, 77)
-	crowd(t)
-	m := newMemory()
-	data := storetest.Content(302, 3<<20)
-	n := storetest.AddFile(t, m.Add, data)
-	m.Blocks[m.Added[1]][0] ^= 1
-	got, err := storetest.ReadBlocks(t.Context(), m, n.CID)
-	if !errors.Is(err, ipfs.ErrCorrupt) || !bytes.Equal(got, data[:1<<20]) {
-		t.Errorf("%d bytes, %v; want the first leaf and ErrCorrupt", len(got), err)
-	}
-}
-
-// Readers that get no slot of the spill file keep no memory between two reads. Each still reads its
-// whole file, and gets a leaf again where it has given it up.
-func TestReadersWithoutASlotKeepNothing(t *testing.T) {
-	crowd(t)
-	var slots []*memory.Slot
-	for range memory.MaxSlots {
-		s, err := budget.Spill(nil)
-		must.Succeed(t, err)
-		slots = append(slots, s)
-	}
-	defer func() {
-		for _, s := range slots {
-			s.Free()
-		}
-	}()
-	m := newMemory()
-	data := storetest.Content(304, 2<<20+5)
-	n := storetest.AddFile(t, m.Add, data)
+	data := storetest.Content(306, 1<<20)
 	s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
-	var files []*ipfs.File
-	for range 2 * maxLeaves {
-		f, err := ipfs.OpenFile(t.Context(), s, n.CID)
+	crowd(t)
+	f, err := ipfs.OpenFile(t.Context(), s, storetest.AddFile(t, m.Add, data).CID)
+	must.Succeed(t, err)
+	defer f.Close()
+	var got []byte
+	for range 4 {
+		piece := make([]byte, 1<<18)
+		_, err := io.ReadFull(f, piece)
 		must.Succeed(t, err)
-		defer f.Close()
-		files = append(files, f)
+		got = append(got, piece...)
+		newcomer, err := ipfs.OpenFile(t.Context(), m, m.leaf("of a crowd").CID)
+		must.Succeed(t, err)
+		defer newcomer.Close()
 	}
-	const piece = 300_000
-	for from := 0; from < len(data); from += piece {
-		want := data[from:min(from+piece, len(data))]
-		for i, f := range files {
-			got := make([]byte, len(want))
-			if n, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, want) {
-				t.Fatalf("file %d at %d: %d bytes, %v", i, from, n, err)
-			}
-		}
-		if bytes, _ := budget.Used(); bytes != maxHeld<<20 {
-			t.Errorf("at %d: %d bytes are in use, want the %d leaves of the crowd", from, bytes, maxHeld)
-		}
-	}
-	if gets := len(s.Asked) / len(files); gets < 8 || gets > 12 {
-		t.Errorf("%d blocks requested for each file, want one for each read: a node, and 8 to 10 times a leaf", gets)
+	if !bytes.Equal(got, data) || len(s.Asked) != 1 || s.Parts != 0 {
+		t.Errorf("%d blocks and %d parts requested, want one block", len(s.Asked), s.Parts)
 	}
 }
 
-// Without a directory for the spill file, readers take turns in memory.
-func TestCrowdWithoutDiskSharesMemory(t *testing.T) {
-	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "not there"))
-	crowd(t)
-	m := newMemory()
-	data := storetest.Content(303, 2<<20)
-	n := storetest.AddFile(t, m.Add, data)
-	var all sync.WaitGroup
-	for range 3 * maxLeaves {
-		all.Go(func() {
-			s := &storetest.Recorder{Blocks: m.Blocks, Budget: budget}
-			if got, err := storetest.ReadBlocks(t.Context(), s, n.CID); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("%d bytes, %v", len(got), err)
+// What a reader gets again is verified again, whatever the store gives.
+func TestBlockThatChangesInACrowdIsNotRead(t *testing.T) {
+	faults.Covers(t, 77)
+	const size, read = 1 << 20, 40_000
+	for name, test := range map[string]struct {
+		first bool // the change is before the first read in the crowd
+		at    int
+		want  int // bytes that may be read
+	}{
+		"before the block is verified again": {true, size - 1, read},
+		"in the same piece":                  {false, 2*read + 1, 2 * read},
+		"in a later piece":                   {false, size - 1, size - 32<<10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			data := storetest.Content(302, size)
+			n := storetest.AddFile(t, m.Add, data)
+			f, err := ipfs.OpenFile(t.Context(), m, n.CID)
+			must.Succeed(t, err)
+			defer f.Close()
+			got := make([]byte, read)
+			_, err = io.ReadFull(f, got)
+			must.Succeed(t, err)
+			crowd(t)
+			if !test.first {
+				got = append(got, got...)
+				_, err := io.ReadFull(f, got[read:])
+				must.Succeed(t, err)
+			}
+			m.Blocks[n.CID][test.at] ^= 1
+			rest, err := io.ReadAll(f)
+			got = append(got, rest...)
+			if !errors.Is(err, ipfs.ErrCorrupt) || len(got) > test.want || !bytes.HasPrefix(data, got) {
+				t.Errorf("%d bytes, %v; want at most %d and ErrCorrupt", len(got), err, test.want)
 			}
 		})
 	}
-	all.Wait()
 }
 
 // While a store does not answer, its readers keep the memory for the blocks that they wait for.

@@ -117,7 +117,7 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if err := spool.Clean(temporary); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w: let this user write there", err)}
 	}
-	mail, web := memory.New(mailMemory, temporary), memory.New(webMemory, temporary)
+	mail, web := memory.New(mailMemory), memory.New(webMemory)
 	spools := spool.NewSpace(temporary, mail, spoolDisk)
 	// Objects leave the whole minimum free, and temporary files half of it: when nothing more is
 	// stored, mail without attachments still passes.

@@ -2,22 +2,24 @@
 //
 //	The bytes taken from a Budget and not given back are never more than its size.
 //
-// A caller takes bytes in one of three ways. Acquired bytes may then be held:
+// A caller takes bytes in one of three ways:
 //
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
-//     gives the bytes back without waiting for a peer or for more of this budget, so every wait
-//     ends. Work that needs two kinds of memory, one after the other, has two budgets.
+//     gives the bytes back, or lends them, without waiting for a peer or for more of this budget, so
+//     every wait ends. Work that needs two kinds of memory, one after the other, has two budgets.
 //   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
 //     quarter of the budget to Acquire, so that bytes taken in this way may be kept for long. An
 //     [Account] takes many small pieces in this way.
-//   - Claim is for bytes that a peer takes at its own pace and that cannot be moved to the disk. It
-//     does not wait, and leaves an eighth of the budget to Acquire.
-//   - Hold is for acquired bytes that a peer takes at its own pace. Half of the budget may be held,
-//     and nothing of the last quarter. A caller that is refused moves its bytes to the disk
-//     ([Budget.Spill]), or gives them up and gets them again later.
+//   - Claim is for bytes that a peer takes at its own pace and that cannot be read again. It does
+//     not wait, and leaves an eighth of the budget to Acquire.
+//
+// A caller that waits for a peer lends its acquired bytes ([Budget.Lend]). All three ways may take
+// lent bytes, those that were lent first before the others: so a slow peer costs memory only while
+// nobody else needs it.
 package memory
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"math"
@@ -28,12 +30,12 @@ import (
 // Budget is an amount of memory that its users share. It is safe for concurrent use. A nil *Budget
 // has no limit.
 type Budget struct {
-	size  int64
-	spill spillFile
+	size int64
 
 	mu      sync.Mutex
 	used    int64
-	held    int64     // part of used
+	lent    int64     // part of used
+	loans   list.List // of *Loan, the oldest first
 	waiting []*waiter // first come, first served
 }
 
@@ -42,8 +44,8 @@ type waiter struct {
 	ready chan struct{} // closed when n bytes are taken for it
 }
 
-// New returns a budget of size bytes. Spilled bytes go to a file in dir.
-func New(size int64, dir string) *Budget { return &Budget{size: size, spill: spillFile{dir: dir}} }
+// New returns a budget of size bytes.
+func New(size int64) *Budget { return &Budget{size: size} }
 
 // Size returns the bytes of the whole budget.
 func (b *Budget) Size() int64 {
@@ -62,11 +64,11 @@ func (b *Budget) Urgent() int64 {
 	return b.size - b.size/4*3
 }
 
-// Used returns how many bytes are taken, and how many slots of the spill file.
-func (b *Budget) Used() (bytes int64, slots int) {
+// Used returns how many bytes are taken, lent bytes included.
+func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used, b.spill.inUse()
+	return b.used
 }
 
 // Acquire takes n bytes, and waits until n bytes are free. It serves callers in the order of their
@@ -101,41 +103,72 @@ func (b *Budget) TryAcquire(n int64) bool { return b == nil || b.try(n, b.size-b
 // them. If not, the caller refuses the peer, which may come again.
 func (b *Budget) Claim(n int64) bool { return b == nil || b.try(n, b.size/8*7) }
 
-// try takes n bytes if then at most limit bytes are taken and no caller of Acquire waits.
+// try takes n bytes if then at most limit bytes are taken and not lent, and no caller of Acquire
+// waits.
 func (b *Budget) try(n, limit int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) > 0 || b.used+n > limit {
+	if len(b.waiting) > 0 || b.used-b.lent+n > limit {
 		return false
+	}
+	b.take(n)
+	return true
+}
+
+// take takes n bytes, which are free or lent.
+func (b *Budget) take(n int64) {
+	for b.used+n > b.size {
+		l := b.loans.Front().Value.(*Loan)
+		l.end()
+		b.used -= l.n
+		l.drop()
 	}
 	b.used += n
-	return true
 }
 
-// Hold reports whether the caller may keep n acquired bytes until a peer has taken them. If so, the
-// caller must call Unhold before Release. If read-ahead has taken the memory, less may be held: all
-// that slow peers keep together leaves a quarter of the budget to Acquire, except for claims.
-func (b *Budget) Hold(n int64) bool {
+// Loan is acquired memory that is lent: see [Budget.Lend].
+type Loan struct {
+	budget *Budget
+	n      int64
+	drop   func()
+	place  *list.Element // in budget.loans; nil if the loan has ended
+}
+
+// Lend offers n acquired bytes to whoever needs memory, until Recall. If somebody takes them, drop
+// is called, and the caller must not release the bytes any more. drop must be quick, and must not
+// use the budget. The caller must not use the memory before Recall.
+func (b *Budget) Lend(n int64, drop func()) *Loan {
 	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := &Loan{budget: b, n: n, drop: drop}
+	l.place = b.loans.PushBack(l)
+	b.lent += n
+	b.serve()
+	return l
+}
+
+// Recall ends the loan. It reports whether the bytes are the caller's again; if not, drop has
+// returned. A nil Loan is that of a budget without a limit.
+func (l *Loan) Recall() bool {
+	if l == nil {
 		return true
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.held+n > b.size/2 || b.used > b.size-b.Urgent() {
+	l.budget.mu.Lock()
+	defer l.budget.mu.Unlock()
+	if l.place == nil {
 		return false
 	}
-	b.held += n
+	l.end()
 	return true
 }
 
-// Unhold ends Hold.
-func (b *Budget) Unhold(n int64) {
-	if b == nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.held -= n
+func (l *Loan) end() {
+	l.budget.loans.Remove(l.place)
+	l.place = nil
+	l.budget.lent -= l.n
 }
 
 func (b *Budget) enqueue(n int64) *waiter {
@@ -174,8 +207,8 @@ func (b *Budget) Release(n int64) {
 }
 
 func (b *Budget) serve() {
-	for len(b.waiting) > 0 && b.used+b.waiting[0].n <= b.size {
-		b.used += b.waiting[0].n
+	for len(b.waiting) > 0 && b.used-b.lent+b.waiting[0].n <= b.size {
+		b.take(b.waiting[0].n)
 		close(b.waiting[0].ready)
 		b.waiting = slices.Delete(b.waiting, 0, 1)
 	}

@@ -1,59 +1,121 @@
 package memory
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"os"
-	"path/filepath"
+	"slices"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-func wantUsed(t *testing.T, b *Budget, bytes int64, slots int) {
+func wantUsed(t *testing.T, b *Budget, want int64) {
 	t.Helper()
-	if gotBytes, gotSlots := b.Used(); gotBytes != bytes || gotSlots != slots {
-		t.Errorf("%d bytes and %d slots are used, want %d and %d", gotBytes, gotSlots, bytes, slots)
+	if got := b.Used(); got != want {
+		t.Errorf("%d bytes are used, want %d", got, want)
 	}
 }
 
-// Held bytes and read-ahead leave memory for work that must go on.
-func TestEachUseLeavesRoomForTheMoreUrgent(t *testing.T) {
-	b := New(8, "")
+// lender lends bytes, and knows which of them were taken.
+type lender struct {
+	b     *Budget
+	taken []int // numbers of the loans
+}
+
+func (l *lender) lend(i int) *Loan { return l.b.Lend(1, func() { l.taken = append(l.taken, i) }) }
+
+// all acquires and lends as many bytes as there are.
+func (l *lender) all(t *testing.T) (loans []*Loan) {
+	for i := range int(l.b.Size()) {
+		must.Succeed(t, l.b.Acquire(t.Context(), 1))
+		loans = append(loans, l.lend(i))
+	}
+	return loans
+}
+
+func TestEachUseLeavesMemoryForTheMoreUrgent(t *testing.T) {
+	b := New(8)
 	if !b.TryAcquire(6) || b.TryAcquire(1) {
 		t.Error("TryAcquire does not end at three quarters")
-	}
-	if !b.Hold(4) || b.Hold(1) {
-		t.Error("Hold does not end at a half")
-	}
-	for range 2 {
-		must.Succeed(t, b.Acquire(t.Context(), 1))
-	}
-	wantUsed(t, b, 8, 0)
-	b.Unhold(2)
-	if b.Hold(1) {
-		t.Error("Hold takes of the last quarter")
-	}
-	b.Release(2)
-	if !b.Hold(2) {
-		t.Error("Unhold did not give the bytes back")
 	}
 	if !b.Claim(1) || b.Claim(1) {
 		t.Error("Claim does not end at seven eighths")
 	}
+	must.Succeed(t, b.Acquire(t.Context(), 1))
+	wantUsed(t, b, 8)
 	if err := b.Acquire(t.Context(), 9); err == nil {
 		t.Error("Acquire took more bytes than the budget has")
 	}
 }
 
+// Every use takes what is lent, but no more of the budget than otherwise.
+func TestLentMemoryIsTaken(t *testing.T) {
+	for name, use := range map[string]struct {
+		take func(b *Budget) bool
+		most int
+	}{
+		"Acquire":    {func(b *Budget) bool { return b.try(1, b.size) }, 8},
+		"TryAcquire": {func(b *Budget) bool { return b.TryAcquire(1) }, 6},
+		"Claim":      {func(b *Budget) bool { return b.Claim(1) }, 7},
+	} {
+		l := lender{b: New(8)}
+		l.all(t)
+		n := 0
+		for use.take(l.b) {
+			n++
+		}
+		if n != use.most || len(l.taken) != n {
+			t.Errorf("%s took %d bytes and %d loans, want %d", name, n, len(l.taken), use.most)
+		}
+		wantUsed(t, l.b, 8)
+	}
+}
+
+// What was lent last is taken last, and what was recalled is not taken.
+func TestOldestLoanIsTakenFirst(t *testing.T) {
+	l := lender{b: New(4)}
+	loans := l.all(t)
+	if !loans[0].Recall() || !loans[2].Recall() {
+		t.Fatal("the bytes are gone")
+	}
+	loans[0] = l.lend(0) // used again
+	for range 2 {
+		must.Succeed(t, l.b.Acquire(t.Context(), 1))
+	}
+	if want := []int{1, 3}; !slices.Equal(l.taken, want) {
+		t.Errorf("loans %d were taken, want %d", l.taken, want)
+	}
+	if loans[1].Recall() || !loans[0].Recall() || loans[0].Recall() {
+		t.Error("Recall does not say what was taken")
+	}
+	if l.b.TryAcquire(1) {
+		t.Error("recalled bytes were taken")
+	}
+	l.b.Release(4)
+	wantUsed(t, l.b, 0)
+}
+
+// A caller that waits gets the bytes when they are lent.
+func TestWaiterGetsWhatIsLent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lender{b: New(1)}
+		must.Succeed(t, l.b.Acquire(t.Context(), 1))
+		got := make(chan error, 1)
+		go func() { got <- l.b.Acquire(t.Context(), 1) }()
+		synctest.Wait()
+		if loan := l.lend(0); loan.Recall() || len(l.taken) != 1 {
+			t.Error("the bytes were not taken")
+		}
+		must.Succeed(t, <-got)
+		wantUsed(t, l.b, 1)
+	})
+}
+
 func TestWaitersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(4, "")
+		b := New(4)
 		must.Succeed(t, b.Acquire(t.Context(), 4))
 		order := make(chan int, 2)
 		for i, n := range []int64{3, 1} {
@@ -75,13 +137,13 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 		if len(order) != 2 {
 			t.Errorf("%d of 2 waiters were served", len(order))
 		}
-		wantUsed(t, b, 4, 0)
+		wantUsed(t, b, 4)
 	})
 }
 
 func TestWaitEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(4, "")
+		b := New(4)
 		if !b.TryAcquire(2) {
 			t.Fatal("nothing to take")
 		}
@@ -97,119 +159,28 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 			t.Errorf("got %v, want %v", err, gone)
 		}
 		must.Succeed(t, <-behind)
-		wantUsed(t, b, 3, 0)
+		wantUsed(t, b, 3)
 	})
 }
 
-func TestSpilledBytesComeBack(t *testing.T) {
-	dir := t.TempDir()
-	b := New(1, dir)
-	var slots []*Slot
-	for i := range 3 {
-		want := bytes.Repeat([]byte{byte(i)}, 1000-i)
-		s, err := b.Spill(want)
-		must.Succeed(t, err)
-		if err := iotest.TestReader(io.NewSectionReader(s, 0, int64(len(want))), want); err != nil {
-			t.Error(err)
-		}
-		if slots = append(slots, s); i == 1 { // the next one gets the same place in the file
-			s.Free()
-		}
-	}
-	wantUsed(t, b, 0, 2)
-	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
-		t.Errorf("the spill file has a name: %v, %v", names, err)
-	}
-	if b.spill.size != 2 {
-		t.Errorf("the file has %d slots, want 2", b.spill.size)
-	}
-	slots[0].Free()
-	slots[2].Free()
-	wantUsed(t, b, 0, 0)
-	if b.spill.file != nil {
-		t.Error("the spill file outlives its slots")
-	}
-}
-
-func TestSpillNeedsItsDirectory(t *testing.T) {
-	b := New(1, filepath.Join(t.TempDir(), "gone"))
-	if _, err := b.Spill([]byte("x")); err == nil {
-		t.Error("no error without the directory")
-	}
-	if _, err := New(1, t.TempDir()).Spill(make([]byte, SlotSize+1)); err == nil {
-		t.Error("a slot takes more than its size")
-	}
-	wantUsed(t, b, 0, 0)
-}
-
-// The spill file is bounded, and a freed slot can be taken again.
-func TestSpillFileIsBounded(t *testing.T) {
-	b := New(1, t.TempDir())
-	var slots []*Slot
-	for range MaxSlots {
-		s, err := b.Spill([]byte("x"))
-		must.Succeed(t, err)
-		slots = append(slots, s)
-	}
-	if _, err := b.Spill([]byte("x")); err != ErrFull {
-		t.Errorf("got %v, want %v", err, ErrFull)
-	}
-	slots[7].Free()
-	last, err := b.Spill([]byte("y"))
-	must.Succeed(t, err)
-	if _, err := b.Spill([]byte("x")); err != ErrFull || b.spill.size != MaxSlots {
-		t.Errorf("got %v and %d slots", err, b.spill.size)
-	}
-	for _, s := range append(slots[:7], append(slots[8:], last)...) {
-		s.Free()
-	}
-	wantUsed(t, b, 0, 0)
-}
-
-// A quarter of the budget goes round among callers of Acquire, and claims find an eighth, in every
-// order in which slow peers take the rest.
+// All that slow peers keep leaves a quarter of the budget to callers of Acquire.
 func TestSlowPeersKeepNobodyWaiting(t *testing.T) {
-	for name, kept := range map[string][]func(*Budget) bool{
-		"read-ahead first": {func(b *Budget) bool { return b.TryAcquire(1) }, hold},
-		"held first":       {hold, func(b *Budget) bool { return b.TryAcquire(1) }},
-	} {
-		b := New(64, "")
-		for _, keep := range kept {
-			for range 100 {
-				keep(b)
-			}
-		}
-		if bytes, _ := b.Used(); bytes != 48 {
-			t.Errorf("%s: %d of 64 bytes are kept, want 48", name, bytes)
-		}
-		claimed := 0
-		for b.Claim(1) {
-			claimed++
-		}
-		must.Succeed(t, b.Acquire(t.Context(), 8))
-		if claimed != 8 {
-			t.Errorf("%s: %d bytes could be claimed, want 8", name, claimed)
-		}
+	l := lender{b: New(64)}
+	l.all(t)
+	for l.b.TryAcquire(1) {
 	}
-}
-
-// hold acquires a byte and keeps it if it may.
-func hold(b *Budget) bool {
-	if !b.try(1, b.size) {
-		return false
+	for l.b.Claim(1) {
 	}
-	if b.Hold(1) {
-		return true
-	}
-	b.Release(1)
-	return false
+	must.Succeed(t, l.b.Acquire(t.Context(), 8))
 }
 
 func TestNoBudgetIsNoLimit(t *testing.T) {
 	var b *Budget
-	if !b.Hold(1<<40) || !b.TryAcquire(1<<40) || !b.Claim(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
+	if !b.TryAcquire(1<<40) || !b.Claim(1<<40) || b.Acquire(t.Context(), 1<<40) != nil {
 		t.Error("there is a limit")
 	}
-	b.Unhold(1 << 40)
+	if !b.Lend(1<<40, nil).Recall() {
+		t.Error("somebody took the bytes")
+	}
 	b.Release(3 << 40)
 }

@@ -21,16 +21,16 @@ func content(n int) []byte {
 // aloneAndInACrowd runs a test with memory for read-ahead and without. The test must give all of it
 // back.
 func aloneAndInACrowd(t *testing.T, test func(*testing.T, *memory.Budget)) {
-	for name, budget := range map[string]*memory.Budget{"alone": memory.New(1<<20, ""), "in a crowd": memory.New(BufferSize, "")} {
+	for name, budget := range map[string]*memory.Budget{"alone": memory.New(1 << 20), "in a crowd": memory.New(BufferSize)} {
 		t.Run(name, func(t *testing.T) { test(t, budget) })
-		if n, _ := budget.Used(); n != 0 {
+		if n := budget.Used(); n != 0 {
 			t.Errorf("%s: %d bytes are still taken", name, n)
 		}
 	}
 }
 
 func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
-	budget := memory.New(8*BufferSize, "") // for two of three: a quarter is not for read-ahead
+	budget := memory.New(8 * BufferSize) // for two of three: a quarter is not for read-ahead
 	var readers []*Reader
 	var sources []*counting
 	for range 3 {
@@ -45,13 +45,13 @@ func TestReaderWithoutMemoryReadsWhenBytesAreDue(t *testing.T) {
 	if sources[2].reads != 1 {
 		t.Errorf("%d reads by the last reader, want one for one buffer", sources[2].reads)
 	}
-	if n, _ := budget.Used(); n != 2*maxBuffers*BufferSize {
+	if n := budget.Used(); n != 2*maxBuffers*BufferSize {
 		t.Errorf("%d bytes are taken, want those of two readers", n)
 	}
 	for _, r := range readers {
 		r.Close()
 	}
-	if n, _ := budget.Used(); n != 0 {
+	if n := budget.Used(); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
 	}
 }

@@ -20,12 +20,12 @@ import (
 
 // space returns a space for spools whose memory is size bytes.
 func space(t testing.TB, size int64) *spool.Space {
-	return spool.NewSpace(t.TempDir(), memory.New(size, ""), 1<<40)
+	return spool.NewSpace(t.TempDir(), memory.New(size), 1<<40)
 }
 
 func wantNothingTaken(t *testing.T, s *spool.Space) {
 	t.Helper()
-	if used, _ := s.Memory().Used(); used != 0 || s.Disk() != 0 {
+	if used := s.Memory().Used(); used != 0 || s.Disk() != 0 {
 		t.Errorf("%d bytes of memory and %d of disk are still taken", used, s.Disk())
 	}
 }
@@ -129,7 +129,7 @@ func TestWaitingMailHoldsLittle(t *testing.T) {
 	} {
 		policy := Policy{MinSize: 1, Language: "en", Restore: true, Space: space(t, 64<<20)}
 		held := int64(0)
-		src := pausing{strings.NewReader(mail), func() { held, _ = policy.Space.Memory().Used() }}
+		src := pausing{strings.NewReader(mail), func() { held = policy.Space.Memory().Used() }}
 		m, err := Read(src, policy)
 		must.Succeed(t, err)
 		must.Succeed(t, m.Detach(t.Context(), newMemory()))

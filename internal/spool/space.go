@@ -46,7 +46,7 @@ type Space struct {
 func NewSpace(dir string, budget *memory.Budget, size int64) *Space {
 	s := &Space{dir: dir, memory: budget, size: size}
 	if budget != nil {
-		s.work = memory.New(budget.Urgent(), "")
+		s.work = memory.New(budget.Urgent())
 	}
 	return s
 }

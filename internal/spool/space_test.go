@@ -38,7 +38,7 @@ func fill(t *testing.T, s *Spool, b []byte) {
 
 func wantTaken(t *testing.T, space *Space, memory, disk int64) {
 	t.Helper()
-	if got, _ := space.memory.Used(); got != memory || space.Disk() != disk {
+	if got := space.memory.Used(); got != memory || space.Disk() != disk {
 		t.Errorf("%d bytes of memory and %d of disk are taken, want %d and %d", got, space.Disk(), memory, disk)
 	}
 }
@@ -46,12 +46,12 @@ func wantTaken(t *testing.T, space *Space, memory, disk int64) {
 // A spool that gets no memory keeps the same bytes, in its file.
 func TestSpoolWithoutMemoryUsesItsFile(t *testing.T) {
 	for _, budget := range []int64{0, 1, 2 * startMemory, 4 * fileBuffer, maxMemory, 2 * maxMemory} {
-		space := NewSpace(t.TempDir(), memory.New(budget, ""), 1<<30)
+		space := NewSpace(t.TempDir(), memory.New(budget), 1<<30)
 		for _, size := range []int{0, 1, startMemory - 1, startMemory, startMemory + 1, 100_000, maxMemory + 1, 3 << 20} {
 			s := New(space)
 			b := noise(size)
 			fill(t, s, b)
-			if used, _ := space.memory.Used(); used > budget || int64(cap(s.mem)+cap(s.tail)) > used {
+			if used := space.memory.Used(); used > budget || int64(cap(s.mem)+cap(s.tail)) > used {
 				t.Errorf("budget %d: %d bytes taken, %d in memory", budget, used, cap(s.mem)+cap(s.tail))
 			}
 			must.Succeed(t, s.Truncate(int64(size/2)))
@@ -65,7 +65,7 @@ func TestSpoolWithoutMemoryUsesItsFile(t *testing.T) {
 // A large file leaves disk space for the small files of other mails.
 func TestDiskSpaceIsBounded(t *testing.T) {
 	const size = 16 << 20
-	space := NewSpace(t.TempDir(), memory.New(0, ""), size)
+	space := NewSpace(t.TempDir(), memory.New(0), size)
 	large := New(space)
 	defer large.Close()
 	var err error
@@ -103,7 +103,7 @@ func TestLargeFileMustBeAdmitted(t *testing.T) {
 func TestCleanLeavesFilesInUse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tmp")
 	must.Succeed(t, Clean(dir))
-	space := NewSpace(dir, memory.New(0, ""), 1<<30)
+	space := NewSpace(dir, memory.New(0), 1<<30)
 	s := New(space)
 	defer s.Close()
 	b := noise(100_000)

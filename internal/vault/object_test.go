@@ -51,7 +51,7 @@ func TestFilesComeBackAtEverySize(t *testing.T) {
 // Files come back too if there was no memory to fill their blocks in.
 func TestFilesAreStoredWithoutMemory(t *testing.T) {
 	const others = 3 << 20
-	budget := memory.New(4<<20, "")
+	budget := memory.New(4 << 20)
 	if !budget.TryAcquire(others) {
 		t.Fatal("the budget is too small for the others")
 	}
@@ -59,7 +59,7 @@ func TestFilesAreStoredWithoutMemory(t *testing.T) {
 	for _, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 3<<20 + 5} {
 		comesBack(t, v, pattern(size))
 	}
-	if used, _ := budget.Used(); used != others || v.cfg.Spools.Disk() != 0 {
+	if used := budget.Used(); used != others || v.cfg.Spools.Disk() != 0 {
 		t.Errorf("%d bytes of memory and %d of disk are still taken", used-others, v.cfg.Spools.Disk())
 	}
 }

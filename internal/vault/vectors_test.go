@@ -152,6 +152,10 @@ func (s blockStore) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error
 	return nil, ipfs.ErrNotFound
 }
 
+func (s blockStore) GetPart(context.Context, cid.Cid, int64, []byte) error {
+	return errors.ErrUnsupported // only a reader with a budget needs it
+}
+
 func (v objectVector) store() blockStore {
 	store := blockStore{blocks: make(map[string][]byte)}
 	for _, b := range v.Blocks {

@@ -161,6 +161,13 @@ func (o *object) Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 	return o.index.Get(o.f, c, buf)
 }
 
+func (o *object) GetPart(ctx context.Context, c cid.Cid, off int64, p []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return o.index.GetPart(o.f, c, off, p)
+}
+
 func (o *object) Memory() *memory.Budget { return o.memory }
 
 func (o *object) Close() error { return o.f.Close() }

@@ -177,9 +177,9 @@ type bubbled struct {
 func inBubble(t *testing.T, script map[string]http.HandlerFunc, f func(t *testing.T, b *bubbled)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bubbled{fakeNode: newFakeNode(script), t: t, budget: memory.New(16<<20, "")}
+		b := &bubbled{fakeNode: newFakeNode(script), t: t, budget: memory.New(16 << 20)}
 		t.Cleanup(func() { // after the files of the test are closed
-			if n, _ := b.budget.Used(); n != 0 {
+			if n := b.budget.Used(); n != 0 {
 				t.Errorf("%d bytes of memory were not given back", n)
 			}
 		})

@@ -165,30 +165,49 @@ func (s *Store) getSmall(ctx context.Context, c cid.Cid, buf []byte) ([]byte, er
 
 // getBlock reads a block into buf, or into a larger slice.
 func (s *Store) getBlock(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	var data []byte
+	err := s.get(ctx, "block/get", c, options{"offline": true}, func(r io.Reader) (err error) {
+		data, err = readBlock(r, buf)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// GetPart implements [ipfs.Blocks]. The node's cat of a leaf gives a range of its bytes.
+func (b *blocks) GetPart(ctx context.Context, c cid.Cid, off int64, p []byte) error {
+	opts := options{"offline": true, "offset": off, "length": len(p)}
+	return b.s.get(ctx, "cat", c, opts, func(r io.Reader) error {
+		data, err := readBlock(r, p[:0:len(p)])
+		if err == nil && len(data) != len(p) {
+			err = fmt.Errorf("%w: %d bytes of block %s, want %d", ipfs.ErrCorrupt, len(data), c, len(p))
+		}
+		return err
+	})
+}
+
+// get sends a command that reads a block, and gives the answer to read.
+func (s *Store) get(ctx context.Context, command string, c cid.Cid, opts options, read func(io.Reader) error) error {
 	select {
 	case s.reads <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	defer func() { <-s.reads }()
 	watched, watch := s.watch(ctx)
 	defer watch.end()
-	var data []byte
-	err := s.receive(watched, "block/get", c.String(), options{"offline": true}, nil, func(r io.Reader) (err error) {
-		data, err = readBlock(r, buf)
-		return err
-	})
+	err := s.receive(watched, command, c.String(), opts, nil, read)
 	switch {
-	case err == nil:
-		return data, nil
-	case errors.Is(err, ipfs.ErrCorrupt):
-		return nil, err
+	case err == nil || errors.Is(err, ipfs.ErrCorrupt):
+		return err
 	case ctx.Err() == nil && strings.Contains(err.Error(), "could not find "+c.String()):
-		return nil, fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
+		return fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
 	case ctx.Err() == nil && strings.Contains(err.Error(), hashOnReadError):
-		return nil, fmt.Errorf("%w: block %s: %w", ipfs.ErrCorrupt, c, err)
+		return fmt.Errorf("%w: block %s: %w", ipfs.ErrCorrupt, c, err)
 	}
-	return nil, fail(ctx, watched, "block/get", err)
+	return fail(ctx, watched, command, err)
 }
 
 // hashOnReadError is the error of a node with Datastore.HashOnRead for a damaged block.

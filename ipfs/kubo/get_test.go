@@ -17,7 +17,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
-// The answer to block/get is bounded, and either the block or an error.
+// The answers to block/get and to cat are bounded, and either the bytes or an error. The
+// caller of GetPart verifies them.
 func TestBadBlockAnswerIsAnError(t *testing.T) {
 	faults.Covers(t, 42)
 	c := storetest.CIDOf(strings.NewReader("x"))
@@ -46,6 +47,17 @@ func TestBadBlockAnswerIsAnError(t *testing.T) {
 				}
 				b.mustNotCall("elsewhere")
 				b.mustNotRead()
+			})
+			script := map[string]http.HandlerFunc{"block/get": answer(http.StatusOK, "x"), "cat": test.h}
+			inBubble(t, script, func(t *testing.T, b *bubbled) {
+				blocks, err := b.store.Open(t.Context(), c)
+				must.Succeed(t, err)
+				err = blocks.GetPart(t.Context(), c, 0, make([]byte, 1))
+				if !errors.Is(err, test.want) && name != "other block" {
+					t.Errorf("part: got %v, want %v", err, test.want)
+				}
+				must.Succeed(t, blocks.Close())
+				b.mustNotCall("elsewhere")
 			})
 		})
 	}

@@ -242,7 +242,7 @@ func TestAuthorization(t *testing.T) {
 	faults.Covers(t, 50)
 	node := servers.Kubo(t)
 	node.Run("config", "--json", "API.Authorizations", `{
-		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get"]},
+		"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/dag/import", "/api/v0/pin/add", "/api/v0/pin/rm", "/api/v0/block/get", "/api/v0/cat"]},
 		"b": {"AuthSecret": "basic:me:pass:word", "AllowedPaths": ["/api/v0"]},
 		"c": {"AuthSecret": "bearer:n0pins", "AllowedPaths": ["/api/v0/dag/import"]}}`)
 	node.Stop()
@@ -257,7 +257,13 @@ func TestAuthorization(t *testing.T) {
 		"bearer:n0pins":      ipfs.ErrUnavailable,
 	} {
 		s := openStore(t, kubo.Config{API: node.API(), Token: token})
-		_, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(60), 3<<20))
+		root, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(60), 3<<20))
+		if err == nil {
+			blocks, err := s.Open(t.Context(), root)
+			must.Succeed(t, err)
+			must.Succeed(t, blocks.GetPart(t.Context(), root, 0, make([]byte, 1)))
+			must.Succeed(t, blocks.Close())
+		}
 		for what, err := range map[string]error{"check": s.Check(t.Context()), "put": err} {
 			if !errors.Is(err, want) {
 				t.Errorf("token %q, %s: got %v, want %v", token, what, err, want)

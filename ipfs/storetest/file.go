@@ -76,6 +76,7 @@ type Recorder struct {
 	Blocks map[cid.Cid][]byte
 	Added  []cid.Cid
 	Asked  []cid.Cid
+	Parts  int // calls of GetPart
 	Budget *memory.Budget
 }
 
@@ -97,6 +98,20 @@ func (m *Recorder) Get(_ context.Context, c cid.Cid, buf []byte) ([]byte, error)
 		return nil, fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
 	}
 	return append(buf[:0], data...), nil
+}
+
+// GetPart implements [ipfs.Blocks].
+func (m *Recorder) GetPart(_ context.Context, c cid.Cid, off int64, p []byte) error {
+	m.Parts++
+	data, ok := m.Blocks[c]
+	if !ok {
+		return fmt.Errorf("%w: block %s", ipfs.ErrNotFound, c)
+	}
+	if off+int64(len(p)) > int64(len(data)) {
+		return fmt.Errorf("%w: block %s has %d bytes", ipfs.ErrCorrupt, c, len(data))
+	}
+	copy(p, data[off:])
+	return nil
 }
 
 // Memory implements [ipfs.Blocks].

@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -48,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	}{
 		{"RoundTrip", testRoundTrip},
 		{"Seek", testSeek},
+		{"Parts", testParts},
 		{"SourceFails", testSourceFails},
 		{"Cancel", testCancel},
 		{"Refused", testRefused},
@@ -112,6 +114,37 @@ func testRoundTrip(t *testing.T, b Backend) {
 		if got, err := read(t.Context(), b.Store, obj.root, "data"); err != nil || string(got) != string(data) {
 			t.Errorf("%d bytes: read %d, %v", size, len(got), err)
 		}
+	}
+}
+
+// testParts gets parts of leaves, as slow readers in a crowd do.
+func testParts(t *testing.T, b Backend) {
+	data := Content(150, 2<<20+77)
+	obj := put(t, b.Store, data)
+	blocks, err := b.Store.Open(t.Context(), obj.root)
+	must.Succeed(t, err)
+	defer blocks.Close()
+	for leaf, block := range obj.blocks[:3] {
+		size := len(block.Data)
+		for _, part := range [][2]int{{0, 1}, {0, size}, {size / 2, size}, {size - 1, size}} {
+			got := make([]byte, part[1]-part[0])
+			if err := blocks.GetPart(t.Context(), block.CID, int64(part[0]), got); err != nil || !bytes.Equal(got, block.Data[part[0]:part[1]]) {
+				t.Errorf("leaf %d from %d to %d of %d bytes: other bytes, or %v", leaf, part[0], part[1], size, err)
+			}
+		}
+		if err := blocks.GetPart(t.Context(), block.CID, int64(size-1), make([]byte, 2)); !errors.Is(err, ipfs.ErrCorrupt) {
+			t.Errorf("leaf %d: got %v for a byte beyond its end, want ErrCorrupt", leaf, err)
+		}
+	}
+	never := CIDOf(strings.NewReader("never stored"))
+	if err := blocks.GetPart(t.Context(), never, 0, make([]byte, 1)); !errors.Is(err, ipfs.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("client gone")
+	cancel(gone)
+	if err := blocks.GetPart(ctx, obj.blocks[0].CID, 0, make([]byte, 1)); !errors.Is(err, gone) {
+		t.Errorf("got %v, want %v", err, gone)
 	}
 }
 

@@ -357,7 +357,7 @@ func TestTextsThatCannotBeRead(t *testing.T) {
 
 // Without memory for the names of a text, it refers to everything that has a name.
 func TestNamesTakeMemory(t *testing.T) {
-	budget := memory.New(0, "")
+	budget := memory.New(0)
 	var s Set
 	must.Succeed(t, s.Read(htmlText(`<img src="cid:a">`), memory.NewAccount(budget, 0)))
 	if !s.RefersTo(withID("<b>")) {
@@ -368,18 +368,18 @@ func TestNamesTakeMemory(t *testing.T) {
 		for i := range n {
 			fmt.Fprintf(&text, `<p>A picture:</p> <p><img src="cid:picture%d"></p>`, i)
 		}
-		budget := memory.New(1<<30, "")
+		budget := memory.New(1 << 30)
 		account := memory.NewAccount(budget, 0)
 		var s Set
 		must.Succeed(t, s.Read(htmlText(text.String()), account))
 		if got := s.RefersTo(withID("<b>")); got != want {
 			t.Errorf("%d names: refer to another one: %t, want %t", n, got, want)
 		}
-		if used, _ := budget.Used(); used > maxTable*entrySize+64<<10 {
+		if used := budget.Used(); used > maxTable*entrySize+64<<10 {
 			t.Errorf("%d names: %d bytes are taken", n, used)
 		}
 		account.Close()
-		if used, _ := budget.Used(); used != 0 {
+		if used := budget.Used(); used != 0 {
 			t.Errorf("%d names: %d bytes are not given back", n, used)
 		}
 	}
