@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -14,6 +15,7 @@ import (
 
 type restoreCmd struct {
 	configFlag
+	Forwarded bool `help:"Restore the mail that this mail forwards, attached or quoted, and not this mail."`
 }
 
 // Run turns one rewritten message back into its original. It writes nothing before the whole
@@ -24,13 +26,9 @@ func (c *restoreCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	links, err := skeleton.Links(e.stdin)
+	links, err := c.links(e.stdin)
 	if err != nil {
-		return fieldError(err)
-	}
-	// The body is read only so that the program that writes it does not see the pipe break.
-	if _, err := io.Copy(io.Discard, e.stdin); err != nil {
-		return fmt.Errorf("read mail: %w", err)
+		return err
 	}
 	original := spool.New(nil)
 	defer func() { err = errors.Join(err, original.Close()) }()
@@ -39,6 +37,29 @@ func (c *restoreCmd) Run(e *env) (err error) {
 	}
 	_, err = original.WriteTo(e.stdout)
 	return err
+}
+
+// links reads the mail to its end, and returns the links of its fields, or with Forwarded those of
+// the mails in it.
+func (c *restoreCmd) links(mail io.Reader) ([]link.Link, error) {
+	finder := skeleton.NewFinder()
+	own, err := skeleton.Links(io.TeeReader(mail, finder))
+	if _, err := io.Copy(finder, mail); err != nil {
+		return nil, fmt.Errorf("read mail: %w", err)
+	}
+	inside := slices.DeleteFunc(finder.Links(), func(l link.Link) bool { return slices.Contains(own, l) })
+	switch {
+	case c.Forwarded && len(inside) > 0:
+		return inside, nil
+	case c.Forwarded:
+		return nil, fmt.Errorf("the mail forwards no mail with a %s field: was it forwarded without its header?", skeleton.Field)
+	case errors.Is(err, skeleton.ErrNoField) && len(inside) > 0:
+		// Not without being asked: a script might put it in the place of this mail.
+		return nil, fmt.Errorf("%w, but in a mail that it forwards: restore that with --forwarded", err)
+	case err != nil:
+		return nil, fieldError(err)
+	}
+	return own, nil
 }
 
 // restore writes the original to w.

@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 //	delivered COUNT [FILE]  wants this number of mails to have arrived, and writes the last one
 //	restorelink FILE        sets $LINK and $CID from the Detach-Restore field of a mail
 //	travel FILE FILE        writes a mail as a mailbox returns it: LF, more fields, ours folded
+//	forward FILE FILE       writes a mail that has another one attached, in base64
 //	refield FILE FILE CID A writes a mail with another link in Detach-Restore
 //	deny CID                revokes an object
 //	files DIR COUNT [NAME]  wants this number of files in a folder, one of them called NAME
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
-			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel,
+			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel, "forward": forward,
 			"refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
 		},
 	})
@@ -232,6 +233,15 @@ func travel(ts *testscript.TestScript, _ bool, args []string) {
 	mail = strings.Replace(mail, "\nDetach-Restore: ", "\ndetach-restore:\n\t", 1)
 	mail = strings.Replace(mail, "\n\n", "\nX-Spam-Status: No\nStatus: RO\n\n", 1)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(mail), 0o600))
+}
+
+func forward(ts *testscript.TestScript, _ bool, args []string) {
+	mail := "From: someone@example.org\nSubject: Fwd\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=f\n\n--f\n\nsee below\n" +
+		"--f\nContent-Type: application/octet-stream; name=mail.eml\nContent-Transfer-Encoding: base64\n\n"
+	for line := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString([]byte(ts.ReadFile(args[0])))), 76) {
+		mail += string(line) + "\n"
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(mail+"\n--f--\n"), 0o600))
 }
 
 var restoreField = regexp.MustCompile(`Detach-Restore: .*`)
