@@ -3,7 +3,7 @@
 // see them well. The input is a list of looks as JSON on stdin, the output a list of what was seen.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
-//           forwarded (X-Forwarded-For), view (open the frame), screenshot}
+//           forwarded (X-Forwarded-For), paste (a text for the page's field), view (open the frame), screenshot}
 //   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed,
 //           origin, error}
 
@@ -63,7 +63,16 @@ function drawn() {
   return { kind: icon.dataset.kind || "", drawing: kind.getAttribute("d") + text.textContent, fits, hidden: icon.getAttribute("aria-hidden") === "true" };
 }
 
-async function look(browser, { url, state, device, dark, locale, forwarded, view, screenshot }) {
+// paste puts a text into the page's field. Without a script, it presses the button too, and returns the
+// answer.
+async function paste(page, text) {
+  await page.locator("#key").fill(text);
+  if (await page.locator("html[data-state]").count()) return null;
+  const [response] = await Promise.all([page.waitForNavigation(), page.locator("form:has(#key) button").click()]);
+  return response;
+}
+
+async function look(browser, { url, state, device, dark, locale, forwarded, paste: text, view, screenshot }) {
   const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], icon: null, viewed: "", origin: "", error: "" };
   const context = await browser.newContext({
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
@@ -77,6 +86,10 @@ async function look(browser, { url, state, device, dark, locale, forwarded, view
     for (let tries = 0; forwarded && response.status() === 200 && tries < 50; tries++) {
       seen.requests.length = 0;
       response = await page.reload();
+    }
+    if (text) {
+      seen.requests.length = 0;
+      response = await paste(page, text) || response;
     }
     seen.status = response.status();
     seen.retry = (await response.allHeaders())["retry-after"] || "";
