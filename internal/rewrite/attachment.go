@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ const (
 	// freeDecoded is how much of an attachment may be decoded, to learn whether it is large enough,
 	// without memory of the budget. It is the default of min_size.
 	freeDecoded = 64 << 10
+	// pgpMessage begins a message encrypted by PGP (RFC 9580 section 6.2.1).
+	pgpMessage = "-----BEGIN PGP MESSAGE-----"
 )
 
 // attachment detaches one part, if it is large enough and can be decoded exactly. Its bytes go to
@@ -40,7 +43,7 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	if v.small {
 		enough = 1
 	}
-	for !a.done && a.size < enough {
+	for !a.done && a.size < max(enough, int64(len(pgpMessage))) {
 		if a.size > freeDecoded && !w.memory.Take(scanBuffer) {
 			return w.keepRest(a)
 		}
@@ -51,7 +54,7 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	if a.err != nil {
 		return nil, a.err
 	}
-	if a.done && (!a.whole || a.size < enough) {
+	if a.done && (!a.whole || a.size < enough) || v.nameless && bytes.HasPrefix(a.decoded, []byte(pgpMessage)) {
 		return w.keepRest(a)
 	}
 	if err := errors.Join(w.cuts.sumUp(w.spool), w.spool.Truncate(mark)); err != nil {
@@ -62,7 +65,8 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	if err != nil {
 		return nil, err
 	}
-	if !a.whole {
+	// The encoded form of odd quoted-printable cannot be read back at the end of the mail.
+	if mayGoBack := e.referable && c.layout.Encoding == transfer.Encoded; !a.whole || mayGoBack {
 		if err := w.putBack(ctx, c, a); err != nil {
 			return nil, fmt.Errorf("put attachment back: %w", err)
 		}

@@ -27,6 +27,7 @@ type verdict struct {
 	mimeType string // actionDetach
 	encoding string // actionDetach
 	small    bool   // actionDetach: the size of the part does not matter
+	nameless bool   // actionDetach: the part has no file name
 
 	shown    bool // see entity
 	aside    bool // see entity
@@ -100,12 +101,14 @@ func (w *walk) decide(h *header, p place) verdict {
 	disposition, dispositionValue, unique := h.disposition()
 	switch {
 	case ct.main == "multipart":
-		return decideMultipart(ct)
+		v := decideMultipart(ct)
+		v.aside = disposition == "attachment"
+		return v
 	case !uniqueType, !unique:
 		return verdict{refers: ct.refers()}
 	}
 	l := newLabel(h, ct, disposition, dispositionValue)
-	v := verdict{marks: l.marks(), shown: l.shown(), aside: l.aside(), refers: ct.refers(), encoding: h.transferEncoding()}
+	v := verdict{marks: l.marks(), shown: l.shown(), aside: l.aside(h), refers: ct.refers(), encoding: h.transferEncoding()}
 	v.calendar = l.mediaType == calendarType
 	signed := p.parent.beside(func(e *entity) bool { return v.signs != "" && e.name == v.signs })
 	signer := p.parent.beside(func(e *entity) bool { return v.name != "" && e.signs == v.name })
@@ -129,7 +132,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	if !transfer.Known(v.encoding) {
 		return v
 	}
-	v.action, v.refers = actionDetach, false
+	v.action, v.refers, v.nameless = actionDetach, false, l.name == ""
 	v.mimeType = strings.Clone(filename.Clip(l.mediaType)) // the copy does not keep the header in memory
 	return v
 }
@@ -201,8 +204,12 @@ func (l label) shown() bool {
 	return strings.HasPrefix(l.mediaType, "text/") && l.name == "" && !l.attached && !keptTypes[l.mediaType]
 }
 
-// aside reports whether mail programs show the part of an alternative beside the other parts.
-func (l label) aside() bool { return l.attached || l.mediaType == calendarType || l.invite() }
+// aside reports whether mail programs show the part of an alternative beside the other parts. Some
+// senders put the pictures of the HTML there.
+func (l label) aside(h *header) bool {
+	picture := referable(h) && !strings.HasPrefix(l.mediaType, "text/") && !strings.HasPrefix(l.mediaType, "message/")
+	return l.attached || picture || l.mediaType == calendarType || l.invite()
+}
 
 func (l label) invite() bool { return l.mediaType == "application/ics" || l.extension() == ".ics" }
 

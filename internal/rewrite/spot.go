@@ -70,7 +70,7 @@ func (e *entity) spot() spot {
 		return spot{texts: []*entity{e}}
 	case e.kind == kindKept && e.shown:
 		return spot{apart: true, beside: e}
-	case e.kind != kindMultipart || e.sealed:
+	case e.kind != kindMultipart || e.sealed || e.aside:
 		return spot{}
 	case e.order == alternativeOrder:
 		return e.everyRendering()

@@ -26,6 +26,7 @@ var samples = map[byte]string{
 	'n': "Content-Type: text/plain; name=n.txt\nContent-Disposition: inline\n\nn",
 	'd': "Content-Type: text/plain; name=d.doc\n\nd",
 	'b': "Content-Type: text/plain; name=\" \"\nContent-Disposition: inline\n\nb",
+	'y': "Content-Type: text/plain\n\n\xd0\xcf\x11\xe0\x00\x00y",
 	'o': "Content-Type: charset=binary; name=o.jpg\n\no",
 	'N': "Content-Disposition: inline; filename=N.jpg\n\nN",
 	'm': "Content-Type: application/octet-stream; name=smime.p7m\n\nm",
@@ -33,6 +34,7 @@ var samples = map[byte]string{
 	'v': "Content-Type: application/pgp-encrypted\n\nVersion: 1",
 	'c': "Content-Type: application/octet-stream; name=any.bin\n\nc",
 	'a': "Content-Type: application/octet-stream; name=encrypted.asc\n\na",
+	'A': "Content-Type: application/octet-stream\n\n-----BEGIN PGP MESSAGE-----\n\nA\n-----END PGP MESSAGE-----",
 	's': "Content-Type: application/pgp-signature; name=signature.asc\n\ns",
 	'S': "Content-Type: application/octet-stream; name=smime.p7s\n\nS",
 	'q': "Content-Type: application/pgp-signature; name=p.pdf.asc\n\nq",
@@ -143,6 +145,7 @@ func TestFilesAreNotTakenForTexts(t *testing.T) {
 		{"{nh}", "{nh}", ""},
 		{"[{nh}p]", "{n*h*}", "p"},
 		{"[<np>p]", "<n*>", "pp"},
+		{"[yp]", "[y*]", "p"},
 		{"[fp]", "[*f]", "p"},
 		{"[xp]", "[*x]", "p"},
 		{"[tzp]", "[t*z]", "p"},
@@ -158,6 +161,8 @@ func TestSignedWithoutSayingSo(t *testing.T) {
 		{"[tmp]", "[t*m]", "p"},
 		{"[twp]", "[t*w]", "p"},
 		{"a", "a", ""},
+		{"A", "A", ""},
+		{"[tA]", "[tA]", ""},
 		{"[ta]", "[ta]", ""},
 		{"[tvc]", "[tvc]", ""},
 		{"[vc]", "[vc]", ""},
@@ -234,6 +239,8 @@ func TestNoticeIsInEveryRendering(t *testing.T) {
 		{"{t[up]}", "[{tu}*]", "p"},
 		{"[{t[up]}]", "[{tu}*]", "p"},
 		{"[{tk}p]", "{t*k}", "p"},
+		{"[{tIi}p]", "{t*I*i}", "p"},
+		{"[{thp}p]", "[{thp}*]", "p"},
 		{"<pP>", "*", "Pp"},
 		{"<fp>", "[*<f>]", "p"},
 	})
@@ -270,6 +277,23 @@ func TestTreeTakesMemoryOfTheBudget(t *testing.T) {
 		}
 		checkRestored(t, []byte(mail), out, m, d)
 		wantNothingTaken(t, policy.Space)
+	}
+}
+
+// A part whose encoded form cannot be read back at the end of the mail stays, if a text may refer to
+// it.
+func TestOddPartThatATextMayReferToStays(t *testing.T) {
+	_, body := oddQuoted(300 << 10)
+	odd := "Content-Type: text/css; name=a.css\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+	html := "Content-Type: text/html\r\n\r\n<link href=cid:a>"
+	for id, want := range map[string]int{"": 1, "Content-ID: <a>\r\n": 0, "Content-ID: <b>\r\n": 0} {
+		mail := multipart("mixed", odd+id+"\r\n"+body, html)
+		d := newMemory()
+		out, m := mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1, Language: "en", Restore: true}, d)
+		checkRestored(t, []byte(mail), out, m, d)
+		if n := len(d.attachments()); n != want {
+			t.Errorf("%q: %d detached, want %d", id, n, want)
+		}
 	}
 }
 

@@ -56,8 +56,8 @@ type Change struct {
 	Encoding, Charset string
 }
 
-// Read decodes a body. ok is false if the body is too long, has an unknown charset, or cannot be
-// decoded.
+// Read decodes a body. ok is false if the body is too long, has an unknown charset, cannot be
+// decoded, or has bytes that no text has.
 func Read(b Body) (t *Text, ok bool) {
 	if len(b.Raw) > MaxText {
 		return nil, false
@@ -71,6 +71,9 @@ func Read(b Body) (t *Text, ok bool) {
 		return nil, false
 	}
 	t.text, t.clean = t.charset.decode(t.content)
+	if strings.IndexByte(t.text, 0) >= 0 {
+		return nil, false // web forms say text/plain of any file
+	}
 	t.rawEOL = lines.Ending(b.Raw, b.EOL)
 	t.eol = t.rawEOL
 	if b.Encoding == "base64" {
