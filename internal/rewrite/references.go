@@ -26,23 +26,36 @@ func (r *references) collect(s *spool.Spool, b body, account *memory.Account) er
 // Content-Location (RFC 2557).
 func referable(h *header) bool { return h.has("Content-ID") || h.has("Content-Location") }
 
+// maxNames bounds the fields of one kind whose names are looked for. A part with more is kept.
+const maxNames = 4
+
 // refersTo reports whether the texts collected so far refer, or may refer, to the part.
 func (r *references) refersTo(h *header) bool {
+	ids, locations := h.all("Content-ID"), h.all("Content-Location")
+	if len(ids) > maxNames || len(locations) > maxNames {
+		return true
+	}
 	_, disposition, _ := h.disposition()
 	return r.set.RefersTo(reference.Part{
-		IDs: h.decoded("Content-ID"), Locations: h.decoded("Content-Location"),
+		IDs: withWordsDecoded(ids), Locations: withWordsDecoded(locations),
 		Name: fileName(disposition, h.contentType().value),
 	})
 }
 
-// decoded returns the values of all fields of that name, each as received and with encoded words
-// (RFC 2047) decoded.
-func (h *header) decoded(name string) (values []string) {
+// all returns the values of all fields of that name.
+func (h *header) all(name string) (values []string) {
 	for _, f := range h.fields {
 		if f.is(name) {
-			value := f.value()
-			values = append(values, value, decodeWords(value))
+			values = append(values, f.value())
 		}
 	}
 	return values
+}
+
+// withWordsDecoded returns each value as received, and with encoded words (RFC 2047) decoded.
+func withWordsDecoded(values []string) (all []string) {
+	for _, value := range values {
+		all = append(all, value, decodeWords(value))
+	}
+	return all
 }

@@ -137,11 +137,11 @@ func bombs(size int) map[string][]byte {
 		return b.String()
 	}
 	// many repeats a field within the limits of one header, in as many parts as the size allows.
+	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
 	many := func(field string) []byte {
 		one := "--b\r\nContent-Type: application/pdf;" + field + "\r\n\r\nx\r\n"
-		return repeat(head, one, "--b--\r\n")
+		return repeat(html+"<img src=cid:x>\r\n", one, "--b--\r\n")
 	}
-	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
 	last := "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"
 	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 	quoted := func(body string) []byte {
@@ -170,6 +170,8 @@ func bombs(size int) map[string][]byte {
 		"many numbered parameters": many(numbered(" name*%d=x;", 15_000)),
 		"many encoded words":       many(` name="` + strings.Repeat("=?iso-2022-jp?Q?x?= ", 12_000) + `"`),
 		"words within the limit":   many(` name="` + strings.Repeat("=?iso-2022-jp?Q?x?= ", maxWords) + `"`),
+		"words in many ids":        many(strings.Repeat("\r\nContent-ID: =?iso-2022-jp?Q?x?=", 7_000)),
+		"words in long ids":        many("\r\nContent-ID: " + strings.Repeat("=?iso-2022-jp?Q?x?=", maxWords) + "\r\nContent-Location: " + strings.Repeat("(%25&amp;", 20_000)),
 		"many percent signs":       many(" name*=utf-8''" + strings.Repeat("%41", 80_000)),
 		"many quotes":              many(` name="` + strings.Repeat(`\"`, 100_000) + `"`),
 		"many continuations":       many(strings.Repeat("\r\n\t", 8_000) + "name=x"),

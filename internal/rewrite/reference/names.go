@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,29 +26,17 @@ const locationPrefix = " "
 // RefersTo reports whether the texts refer, or may refer, to the part. A file name counts only if a
 // text shows a picture of that name, without a path.
 func (s *Set) RefersTo(p Part) bool {
-	if s.any {
-		return len(p.IDs)+len(p.Locations) > 0
+	if s.any || s.used == 0 {
+		return s.any && len(p.IDs)+len(p.Locations) > 0
 	}
+	var names []string
 	for _, id := range p.IDs {
-		if s.hasAny(idNames(id)) {
-			return true
-		}
+		names = append(names, idNames(id)...)
 	}
 	for _, location := range p.Locations {
-		if s.hasAny(locationNames(location)) {
-			return true
-		}
+		names = append(names, locationNames(location)...)
 	}
-	return s.has(canonical(p.Name))
-}
-
-func (s *Set) hasAny(names []string) bool {
-	for _, name := range names {
-		if s.has(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(append(names, canonical(p.Name)), s.has)
 }
 
 // idNames returns the names that a Content-ID may have in a URL.
@@ -55,26 +44,28 @@ func (s *Set) hasAny(names []string) bool {
 // QUIRK: programs write Content-IDs without brackets, with blanks or the scheme in them, in quotes,
 // and escaped as in a URL.
 func idNames(value string) (names []string) {
-	for _, id := range []string{value, withoutComments(value)} {
+	for _, id := range []string{value, withoutComments(value), unescapeAll(value)} {
 		names = append(names, idName(canonical(id)))
-		if _, rest, found := strings.Cut(id, "<"); found {
-			rest = rest[:max(strings.LastIndexByte(rest, '>'), 0)]
-			names = append(names, idName(canonical(rest)))
+		if from, to := strings.IndexByte(id, '<'), strings.LastIndexByte(id, '>'); 0 <= from && from < to {
+			names = append(names, idName(canonical(id[from:to])))
 		}
 	}
 	return names
 }
 
-// locationNames returns the names that a Content-Location may have in a text.
+// locationNames returns the names that a Content-Location may have in a text. Character references
+// are decoded in all of a text, though in a style sheet they stand for themselves.
 func locationNames(value string) []string {
-	u := canonical(value)
-	return []string{locationName(u), idName(u)}
+	u, v := canonical(value), canonical(unescapeAll(value))
+	return []string{locationName(u), locationName(v), idName(u)}
 }
 
 // idName returns the name for a Content-ID in canonical form.
 func idName(id string) string {
-	id, _ = strings.CutPrefix(strings.Trim(id, aroundID), "cid:")
-	return strings.Trim(id, aroundID)
+	for found := true; found; {
+		id, found = strings.CutPrefix(strings.Trim(id, aroundID), "cid:")
+	}
+	return id
 }
 
 // aroundID are characters that programs write around a Content-ID.

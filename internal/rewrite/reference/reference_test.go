@@ -65,6 +65,7 @@ func TestFormsOfURLs(t *testing.T) {
 		"quote in the text before":        `<p>5" disk, it's</p><img src="cid:logo@x.example">`,
 		"quote not closed":                `<img src="cid:logo@x.example>text`,
 		"tag not closed":                  `<img src="cid:logo@x.example"`,
+		"query that is no entity":         `<img src="cid:logo@x.example?a=1&copy=2">`,
 		"background":                      `<table background="cid:logo@x.example">`,
 		"poster":                          `<video poster="cid:logo@x.example">`,
 		"object":                          `<object data="cid:logo@x.example" type="image/png">`,
@@ -175,12 +176,14 @@ func TestFormsOfContentIDs(t *testing.T) {
 // An attribute ends at the quote that began it, whatever stands in it.
 func TestCharactersOfContentIDs(t *testing.T) {
 	for _, id := range []string{
-		"a b", "a'b", "a<b>c", "a,b", "a;b", "a&b", "a&amp;b", "a=b", "a{b}c", "a|b", "a[1]", "a#b", "a?b", "a\\b", "a/b", "100%", "50%25", "größe", "图片", "a+b", "~a!$*",
+		"a b", "a'b", "a<b>c", "a,b", "a;b", "a&b", "a&amp;b", "a&copy=b", "a&copyb", "a=b", "a{b}c", "a|b", "a[1]", "a#b", "a?b", "a\\b", "a/b", "100%", "50%25", "größe", "图片", "a+b", "~a!$*",
 	} {
 		escaped := strings.NewReplacer("&", "&amp;", `"`, "&quot;").Replace(id)
-		s := read(t, htmlText(`<img src="cid:`+escaped+`">`))
-		if !s.RefersTo(withID("<" + id + ">")) {
+		if s := read(t, htmlText(`<img src="cid:`+escaped+`">`)); !s.RefersTo(withID("<" + id + ">")) {
 			t.Errorf("no reference to %q", id)
+		}
+		if s := read(t, htmlText(`<img src="cid:`+id+`">`)); !s.RefersTo(withID("<"+id+">")) && !strings.Contains(id, ";") {
+			t.Errorf("no reference to %q, which is not escaped", id)
 		}
 	}
 	if s := read(t, htmlText(`<img src='cid:a"b'>`)); !s.RefersTo(withID(`<a"b>`)) {

@@ -114,8 +114,10 @@ func (s *scanner) scheme(left, right []byte) {
 }
 
 const (
-	// blanks are those of HTML, and character references for them.
-	blanks = " \t\r\n\f" + string(entityBlank)
+	// rawBlanks are the blanks of HTML.
+	rawBlanks = " \t\r\n\f"
+	// blanks are rawBlanks, and character references for them.
+	blanks = rawBlanks + string(entityBlank)
 	// hardEnds end every URL that is not in quotes.
 	hardEnds = blanks + "\"'<>`" + string(entityDouble) + string(entitySingle) + string(entityLess) + string(entityMore)
 	// softEnds are characters that belong to a URL or end it, as its surroundings decide.
@@ -164,12 +166,10 @@ func (s *scanner) attribute(left, right []byte) {
 	if kind == noURL {
 		return
 	}
-	value, whole := attributeValue(bytes.TrimLeft(right, blanks))
+	value, whole := attributeValue(bytes.TrimLeft(right, rawBlanks))
 	switch {
 	case kind == list:
-		for _, u := range bytes.FieldsFunc(value, separatesURLs) {
-			s.url(u, picture)
-		}
+		s.urls(value)
 	case whole:
 		s.url(value, kind)
 	default: // data, or a quote that is never closed
@@ -192,16 +192,27 @@ func attributeName(left []byte) string {
 
 // attributeValue returns the value at the start of b, and whether its end was found.
 func attributeValue(b []byte) (value []byte, whole bool) {
-	if len(b) > 0 && isQuote(b[0]) {
+	if len(b) > 0 && (b[0] == '"' || b[0] == '\'') {
 		value, _, whole = bytes.Cut(b[1:], b[:1])
 		return value, whole
 	}
-	value = until(b, " \t\r\n\f>")
+	value = until(b, rawBlanks+">")
 	return value, len(value) < len(b)
 }
 
-// separatesURLs reports whether a character separates the URLs of a list (srcset of HTML).
-func separatesURLs(r rune) bool { return r == ',' || strings.ContainsRune(blanks, r) }
+// urls notes the URLs of a list: blanks end a URL, and commas do if blanks follow (srcset of HTML).
+// Programs also write lists without blanks.
+func (s *scanner) urls(list []byte) {
+	for _, u := range bytes.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(blanks, r) }) {
+		u = bytes.Trim(u, ",")
+		s.url(u, picture)
+		if bytes.IndexByte(u, ',') >= 0 {
+			for piece := range bytes.SplitSeq(u, []byte(",")) {
+				s.url(piece, picture)
+			}
+		}
+	}
+}
 
 // cssURL notes the URL of CSS that begins after "url(".
 func (s *scanner) cssURL(b []byte) {
@@ -287,12 +298,11 @@ func cssUnescape(b []byte) []byte {
 // url notes a URL of which both ends are known.
 func (s *scanner) url(b []byte, kind urlKind) {
 	u := strings.Trim(s.canonical(b), `"'<>`)
-	scheme, _, _ := strings.Cut(u, ":")
-	switch scheme {
-	case "cid":
+	switch u[:strings.IndexByte(u, ':')+1] { // the scheme
+	case "cid:":
 		s.add(idName(u))
 		return
-	case "data", "mailto", "tel", "javascript":
+	case "data:", "mailto:", "tel:", "javascript:":
 		return
 	}
 	s.add(locationName(u))

@@ -158,7 +158,7 @@ func (r *textReader) decode(window, raw []byte, ended bool) (_, rest []byte) {
 			return window, raw
 		case c == '&':
 			n = entity(raw)
-			window = appendEntity(window, raw[:n])
+			window = appendEntity(window, raw[:n], byteAt(raw, n))
 		case c == '\n' && r.calendar && len(raw) > 1 && lines.IsBlank(raw[1]):
 			n = 2 // a folded line
 		case c == '\n', c == '\r' && !r.calendar:
@@ -169,14 +169,38 @@ func (r *textReader) decode(window, raw []byte, ended bool) (_, rest []byte) {
 	return window, nil
 }
 
-func appendEntity(window, entity []byte) []byte {
-	if len(entity) < len("&lt") {
+func appendEntity(window, entity []byte, next byte) []byte {
+	decoded := unescape(string(entity), next)
+	if decoded == string(entity) {
 		return append(window, entity...)
 	}
-	for _, c := range []byte(html.UnescapeString(string(entity))) {
+	for _, c := range []byte(decoded) {
 		window = append(window, entityBytes[c])
 	}
 	return window
+}
+
+// unescape returns what a character reference in an attribute stands for, if next follows it. A
+// name without a semicolon must end before a character that is no letter, digit or equals sign
+// (HTML section 13.2.5.73): "?a=1&copy=2" has none.
+func unescape(entity string, next byte) string {
+	if len(entity) < len("&lt") {
+		return entity
+	}
+	decoded, last := html.UnescapeString(entity), len(entity)-1
+	if entity[1] == '#' || entity[last] == ';' {
+		return decoded
+	}
+	if next == '=' || decoded == html.UnescapeString(entity[:last])+entity[last:] {
+		return entity
+	}
+	return decoded
+}
+
+// unescapeAll decodes the character references of s, as those of a text are decoded.
+func unescapeAll(s string) string {
+	window, _ := new(textReader).decode(nil, []byte(s), true)
+	return string(window)
 }
 
 // entity returns the length of what may be a character reference at the start of b, from & on.
@@ -192,4 +216,12 @@ func entity(b []byte) int {
 		}
 	}
 	return len(b)
+}
+
+// byteAt returns b[i], or 0 behind the end.
+func byteAt(b []byte, i int) byte {
+	if i < len(b) {
+		return b[i]
+	}
+	return 0
 }
