@@ -55,7 +55,10 @@ func (h *header) all(name string) (values []string) {
 // withWordsDecoded returns each value as received, and with encoded words (RFC 2047) decoded.
 func withWordsDecoded(values []string) (all []string) {
 	for _, value := range values {
-		all = append(all, value, decodeWords(value))
+		all = append(all, value)
+		if decoded := decodeWords(value); decoded != value {
+			all = append(all, decoded)
+		}
 	}
 	return all
 }

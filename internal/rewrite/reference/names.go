@@ -29,14 +29,15 @@ func (s *Set) RefersTo(p Part) bool {
 	if s.any || s.used == 0 {
 		return s.any && len(p.IDs)+len(p.Locations) > 0
 	}
-	var names []string
-	for _, id := range p.IDs {
-		names = append(names, idNames(id)...)
-	}
-	for _, location := range p.Locations {
-		names = append(names, locationNames(location)...)
-	}
-	return slices.ContainsFunc(append(names, canonical(p.Name)), s.has)
+	return s.hasAny(p.IDs, idNames) || s.hasAny(p.Locations, locationNames) || s.hasAny([]string{p.Name}, fileNames)
+}
+
+// hasAny reports whether the set has one of the names that one of the values stands for. No URL
+// that was read is longer than maxURL.
+func (s *Set) hasAny(values []string, names func(string) []string) bool {
+	return slices.ContainsFunc(values, func(value string) bool {
+		return len(value) <= maxURL && slices.ContainsFunc(names(value), s.has)
+	})
 }
 
 // idNames returns the names that a Content-ID may have in a URL.
@@ -59,6 +60,8 @@ func locationNames(value string) []string {
 	u, v := canonical(value), canonical(unescapeAll(value))
 	return []string{locationName(u), locationName(v), idName(u)}
 }
+
+func fileNames(name string) []string { return []string{canonical(name)} }
 
 // idName returns the name for a Content-ID in canonical form.
 func idName(id string) string {
