@@ -20,8 +20,9 @@ const (
 
 // A line is a line of a text, without its line end.
 type line struct {
-	off  int
-	text string
+	off   int
+	text  string
+	armor bool // the sender's: the line is not a signature or quotation, whatever it looks like
 }
 
 func (l line) blank() bool { return strings.TrimSpace(l.text) == "" }
@@ -29,18 +30,22 @@ func (l line) quoted() bool {
 	return strings.HasPrefix(l.text, ">") && !strings.HasPrefix(l.text, ">From ")
 }
 
-func splitLines(text string) []line {
+func splitLines(text string, spans []sealed) []line {
 	var lines []line
 	for off := 0; off < len(text); {
+		for len(spans) > 0 && spans[0].end <= off {
+			spans = spans[1:]
+		}
 		s, _, _ := strings.Cut(text[off:], "\n")
-		lines = append(lines, line{off, strings.TrimSuffix(s, "\r")})
+		own := len(spans) > 0 && spans[0].off <= off && !spans[0].quoted
+		lines = append(lines, line{off, strings.TrimSuffix(s, "\r"), own})
 		off += len(s) + 1
 	}
 	return lines
 }
 
 // plainSpot finds the notice's place in plain text: at the top, or below the sender's text and
-// above the text replied to, or at the end.
+// above the text replied to, or at the end. It is never within armor.
 func plainSpot(text string, position Position, flowed bool) spot {
 	start := len(text) - len(strings.TrimPrefix(text, byteOrderMark))
 	switch {
@@ -50,11 +55,18 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	case position == Top:
 		return spot{at: start, after: "\n\n"}
 	}
+	spans := armored(text)
 	if strings.Count(text, "\n") <= maxReplyLines {
-		lines := splitLines(text)
+		lines := splitLines(text, spans)
 		if i := newTextEnd(lines); i > 0 {
 			return spot{lines[i].off, gap(text[:lines[i].off], flowed), "\n\n"}
 		}
+	}
+	if n := len(spans); n > 0 && spans[n-1].end == endless {
+		if at := spans[n-1].off; !spans[n-1].quoted && strings.TrimSpace(text[start:at]) != "" {
+			return spot{at, gap(text[:at], flowed), "\n\n"}
+		}
+		return spot{at: start, after: "\n\n"}
 	}
 	if strings.HasSuffix(text, "\n") {
 		return spot{len(text), gap(text, flowed), "\n"}
@@ -80,7 +92,7 @@ func newTextEnd(lines []line) int {
 	quote := quoteStart(lines)
 	signature, written := -1, false
 	for i, l := range lines[:quote] {
-		if l.text == "-- " && written { // RFC 3676 section 4.3
+		if l.text == "-- " && written && !l.armor { // RFC 3676 section 4.3
 			signature = i
 		}
 		written = written || !l.blank()
@@ -110,6 +122,7 @@ var (
 func quoteStart(lines []line) int {
 	for i, l := range lines {
 		switch {
+		case l.armor:
 		case separator.MatchString(l.text):
 			return i
 		case (i == 0 || lines[i-1].blank()) && headerBlock(lines[i:]):

@@ -244,6 +244,9 @@ func (t *Text) withNotice(at int, added string) (content []byte, toUTF8, ok bool
 			return content, false, true
 		}
 	}
+	if len(armored(t.text)) > 0 && !bytes.Equal(t.content, []byte(t.text)) {
+		return nil, false, false // a signature is over the bytes in their charset
+	}
 	text := t.text[:at] + added + t.text[at:]
 	if t.charset.encoding != nil {
 		text = strings.TrimPrefix(text, byteOrderMark)
