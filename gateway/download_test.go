@@ -302,7 +302,7 @@ func TestFileNamesCannotBreakHeaders(t *testing.T) {
 		"":                               filename.Nameless,
 		"دفتر.pdf":                       "دفتر.pdf",
 		"a\u0085\u2028b.txt":             "a b.txt",
-		"<script>alert(1)</script>.html": "script_.html",
+		"<script>alert(1)</script>.html": "_script_alert(1)__script_.html",
 		"bad\xff\xfe.pdf":                "bad\ufffd.pdf",
 		strings.Repeat("x", 10_000):      filename.Shorten(strings.Repeat("x", 1000)),
 	} {

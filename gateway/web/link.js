@@ -67,8 +67,10 @@ const detach = (() => {
 
 	// Returns the name of the download. internal/filename has the same rules; a test compares them.
 	function clean(name) {
-		name = name.replace(/(?![\u200c\u200d\t-\r\x85])[\p{Cc}\p{Cf}]/gu, '').replace(/[\s\x85]+/g, ' ').replace(/[/\\ ]+$/, '')
-			.split(/[/\\]/).pop().replace(/[<>:"|?*]/g, '_').replace(/^[. -]+|[. ]+$/g, '');
+		name = name.replace(/(?![\u200c\u200d\t-\r\x85])[\p{Cc}\p{Cf}]/gu, '').replace(/[\s\x85]+/g, ' ').replace(/[/\\ ]+$/, '');
+		if (/^ *([/\\]|~[/\\]|[A-Za-z]:[/\\]|[a-z]+:\/\/)|(^ *|[/\\])\.\.?[/\\]/.test(name)) name = name.split(/[/\\]/).pop();
+		name = name.replace(/[/\\]/g, '_').replace(/^[. ]+|[. ]+$/g, '').replace(/^macintosh hd:.*?([^:]*)$/i, '$1').replace(/^[. ]+/, '')
+			.replace(/[<>:"|?*]/g, '_').replace(/^[. -]+|[. ]+$/g, '');
 		const device = /^(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)/iu;
 		return shorten(name.replace(device, '_$&')) || 'attachment';
 	}

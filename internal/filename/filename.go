@@ -51,13 +51,28 @@ func Clean(name string) string {
 	return Shorten(name)
 }
 
-// lastElement splits at both slashes, because a name may come from any system.
+// lastElement returns the last element of a path of any system. In other names a slash becomes "_":
+// most are in a date or a number ("Invoice 12/2026.pdf"), and no system can save them.
 func lastElement(name string) string {
 	name = strings.TrimRight(strings.Map(visible, name), `/\ `)
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	if isPath.MatchString(name) {
+		name = name[strings.LastIndexAny(name, `/\`)+1:]
+	}
+	name = strings.NewReplacer("/", "_", `\`, "_").Replace(name)
 	name = strings.Join(strings.Fields(name), " ") // so that "photo.jpg          .exe" shows its end
-	return strings.Trim(name, ". ")                // neither hidden nor ".."; Windows drops dots at the end
+	name = strings.Trim(name, ". ")                // neither hidden nor ".."; Windows drops dots at the end
+	if volume.MatchString(name) {
+		name = strings.Trim(name[strings.LastIndexByte(name, ':')+1:], ". ")
+	}
+	return name
 }
+
+var (
+	// isPath matches names that begin as only a path begins, or have an element "..".
+	isPath = regexp.MustCompile(`^ *([/\\]|~[/\\]|[A-Za-z]:[/\\]|[a-z]+://)|(^ *|[/\\])\.\.?[/\\]`)
+	// volume matches paths of the classic Mac, whose first disk has this name.
+	volume = regexp.MustCompile(`(?i)^macintosh hd:`)
+)
 
 func visible(r rune) rune {
 	switch {
@@ -86,6 +101,9 @@ func Shorten(name string) string {
 	ext := extension(name)
 	return cut(name, maxName-len("…")-len(ext)) + "…" + ext
 }
+
+// Extension returns the end of a name that says what opens the file, with its dot, or "".
+func Extension(name string) string { return extension(name) }
 
 func extension(name string) string {
 	ext := path.Ext(name)
