@@ -107,7 +107,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	case !uniqueType, !unique:
 		return verdict{refers: ct.refers()}
 	}
-	l := newLabel(h, ct, disposition, dispositionValue)
+	l := newLabel(h, ct, disposition, dispositionValue, w.charsets)
 	v := verdict{marks: l.marks(), shown: l.shown(), aside: l.aside(h), refers: ct.refers(), encoding: h.transferEncoding()}
 	v.calendar = l.mediaType == calendarType
 	signed := p.parent.beside(func(e *entity) bool { return v.signs != "" && e.name == v.signs })
@@ -145,11 +145,9 @@ type label struct {
 	description string // in lower case
 }
 
-func newLabel(h *header, ct contentType, disposition, dispositionValue string) label {
-	l := label{mediaType: ct.String(), name: fileName(dispositionValue, ct.value), attached: disposition == "attachment"}
-	if filename.Display(l.name) == "" {
-		l.name = "" // KMail names forwarded texts " "
-	}
+// newLabel reads a label. charsets are those of the texts that came before.
+func newLabel(h *header, ct contentType, disposition, dispositionValue string, charsets []string) label {
+	l := label{mediaType: ct.String(), name: fileName(dispositionValue, ct.value, charsets), attached: disposition == "attachment"}
 	if l.name != "" && !ct.usable() {
 		l.mediaType = "application/octet-stream"
 	}

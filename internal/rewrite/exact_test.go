@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
@@ -271,7 +272,7 @@ func compareText(before, after *node) string {
 	b, ok1 := before.decoded()
 	a, ok2 := after.decoded()
 	if charset := textCharset(before); charset != "" && textCharset(after) != charset {
-		b = toUTF8(charset, b)
+		b, _, _ = charsets.Decode(charset, b)
 	}
 	// The last line end belongs to the text only at the end of the message, not before a delimiter.
 	if !ok1 || !ok2 || !inserted(strings.TrimRight(b, "\r\n"), strings.TrimRight(a, "\r\n")) {

@@ -1,253 +1,292 @@
 package rewrite
 
 import (
-	"bytes"
 	"cmp"
-	"io"
-	"mime"
-	"net/url"
-	"strconv"
+	"html"
+	"path"
+	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
-	"github.com/emersion/go-message/charset"
-	"golang.org/x/text/encoding/htmlindex"
-
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 )
 
+// maxEncodedName is how much of a name is decoded, in bytes. Names of more than a few hundred bytes
+// cannot be saved, and one of 10 kB was seen.
+const maxEncodedName = 16 << 10
+
+// A quality says how much of a name is what the sender wrote.
+type quality int
+
 const (
-	// maxParams bounds the parameters read of one field.
-	maxParams = 256
-	// maxWords bounds the encoded words (RFC 2047) of one name, because each needs a decoder. A
-	// name of 10 kB fits.
-	maxWords = 256
+	nothing    quality = iota
+	unreadable         // mostly characters that could not be decoded
+	lossy              // the sender's program has lost characters, or had no name
+	repaired           // cut off, or in a charset that was guessed
+	exact
 )
 
+// A nameDecoder decodes one name.
+type nameDecoder struct {
+	own     string   // the charset of the part; may be empty
+	hints   []string // see fileName
+	guessed string   // the charset that was guessed for the name
+	given   bool     // the header has something that is not blank
+	quality quality
+}
+
+func (d *nameDecoder) lower(q quality) { d.quality = min(d.quality, q) }
+
 // fileName returns the decoded file name in a part's header, or "". The disposition's filename
-// takes precedence over the type's name (RFC 2183 section 2.3).
-func fileName(disposition, contentType string) string {
-	if name := paramValue(disposition, "filename"); name != "" {
-		return name
-	}
-	return paramValue(contentType, "name")
-}
-
-// paramValue decodes a parameter in any notation that mail uses: RFC 2231 with charset and
-// continuations, RFC 2047 words, raw 8-bit, quoted or not.
-func paramValue(header, name string) string {
-	params := splitParams(header)
-	if len(params) == 0 {
-		return ""
-	}
-	if v, ok := params[name+"*"]; ok {
-		return decodeExtended(v)
-	}
-	if v := continued(params, name); v != "" {
-		return v
-	}
-	return decodeWords(params[name])
-}
-
-// splitParams reads the parameters after the first semicolon. It skips other text, and takes the
-// first of two parameters with the same name.
-func splitParams(header string) map[string]string {
-	_, rest, ok := strings.Cut(header, ";")
-	if !ok {
-		return nil
-	}
-	params := map[string]string{}
-	for n := 0; rest != "" && n < maxParams; n++ {
-		var p string
-		p, rest = cutUnquoted(rest)
-		k, v, ok := strings.Cut(p, "=")
-		k = strings.ToLower(strings.TrimSpace(k))
-		if !ok || k == "" {
-			continue
-		}
-		if _, twice := params[k]; !twice {
-			params[k] = unquote(strings.TrimSpace(v))
+// takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation over the
+// plain one (RFC 6266 section 4.3), unless only the other one is readable.
+//
+// hints are the charsets of the mail's texts: programs that write a name as raw bytes use the
+// charset of the text.
+func fileName(disposition, contentType string, hints []string) string {
+	types := splitParams(contentType)
+	var best string
+	most, given := nothing, false
+	for _, f := range []struct {
+		params map[string]string
+		name   string
+	}{{splitParams(disposition), "filename"}, {types, "name"}} {
+		for _, notation := range []func(*nameDecoder, map[string]string, string) string{(*nameDecoder).extended, (*nameDecoder).continued, (*nameDecoder).plain} {
+			d := &nameDecoder{own: types["charset"], hints: hints, quality: exact}
+			name := notation(d, f.params, f.name)
+			given = given || d.given
+			name = d.finish(name)
+			d.rate(name)
+			if d.quality > most {
+				best, most = name, d.quality
+			}
 		}
 	}
-	return params
+	mimeType, _, _ := strings.Cut(contentType, ";")
+	extension := extensions[strings.ToLower(strings.TrimSpace(mimeType))]
+	switch {
+	case most == nothing && given:
+		return filename.Nameless + extension
+	case most == unreadable:
+		return filename.Nameless + cmp.Or(filename.Extension(best), extension)
+	case most < exact && filename.Extension(best) == "" && best != "":
+		return best + extension
+	}
+	return best
 }
 
-// cutUnquoted cuts at the first semicolon outside a quoted string.
-func cutUnquoted(s string) (before, after string) {
-	quoted := false
-	for i := 0; i < len(s); i++ {
+// extended returns the value of name*=charset'language'text (RFC 2231 section 4).
+func (d *nameDecoder) extended(params map[string]string, name string) string {
+	return d.join([]segment{{extended: true, value: params[name+"*"]}})
+}
+
+// continued returns the joined value of name*0, name*1, … (RFC 2231 section 3).
+func (d *nameDecoder) continued(params map[string]string, name string) string {
+	return d.join(segments(params, name))
+}
+
+// plain returns the value of name=text.
+func (d *nameDecoder) plain(params map[string]string, name string) string {
+	return d.join([]segment{{value: params[name]}})
+}
+
+// join decodes the pieces of a value.
+//
+// QUIRK: senders write charset'language'text and %XX without the "*" that says so, and repeat the
+// charset in each piece.
+func (d *nameDecoder) join(pieces []segment) string {
+	var value, escaped strings.Builder
+	charset := ""
+	for i, p := range pieces {
+		if d.gap(pieces, i) {
+			d.lower(repaired)
+		}
+		d.given = d.given || strings.TrimSpace(p.value) != ""
+		c, text := cutCharset(p.value)
 		switch {
-		case s[i] == '\\' && quoted:
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ';' && !quoted:
-			return s[:i], s[i+1:]
+		case i == 0 && (p.extended || charsets.Known(c)):
+			charset, p.value, p.extended = c, text, true
+		case c != "" && strings.EqualFold(c, charset):
+			p.value, p.extended = text, true
 		}
-	}
-	return s, ""
-}
-
-func unquote(s string) string {
-	if !strings.HasPrefix(s, `"`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 1; i < len(s) && s[i] != '"'; i++ {
-		// QUIRK: Windows programs write C:\file unescaped, so a backslash escapes only quotes and
-		// backslashes.
-		if s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\') {
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// continued joins name*0, name*1*, … (RFC 2231 section 3).
-func continued(params map[string]string, name string) string {
-	var value, cs string
-	for i := range maxParams {
-		key := name + "*" + strconv.Itoa(i)
-		if v, ok := params[key+"*"]; ok {
-			if i == 0 {
-				cs, v = cutCharset(v)
-			}
-			value += percentDecode(v)
-		} else if v, ok := params[key]; ok {
-			value += v
-		} else {
-			break
-		}
-	}
-	return toUTF8(cs, value)
-}
-
-// decodeExtended decodes charset'language'text (RFC 2231 section 4).
-func decodeExtended(v string) string {
-	cs, text := cutCharset(v)
-	return toUTF8(cs, percentDecode(text))
-}
-
-func cutCharset(v string) (cs, text string) {
-	if parts := strings.SplitN(v, "'", 3); len(parts) == 3 {
-		return parts[0], parts[2]
-	}
-	return "", v
-}
-
-func percentDecode(s string) string {
-	if d, err := url.PathUnescape(s); err == nil {
-		return d
-	}
-	return s
-}
-
-// decodeWords decodes raw 8-bit and RFC 2047 words.
-//
-// QUIRK: many programs put words into parameters, although RFC 2047 section 5 forbids it.
-func decodeWords(s string) string {
-	if s == "" {
-		return ""
-	}
-	if n := strings.Count(s, "=?"); 0 < n && n <= maxWords {
-		dec := mime.WordDecoder{CharsetReader: decodeCharsetOf}
-		if d, err := dec.DecodeHeader(joinWords(s)); err == nil {
-			return d
-		}
-	}
-	return toUTF8("", s)
-}
-
-// joinWords joins consecutive words in the same charset and encoding into one word.
-//
-// QUIRK: RFC 2047 section 5 requires whole characters in each word, but many programs split names
-// within a character.
-func joinWords(s string) string {
-	var b strings.Builder
-	open := "" // the head of the word that is not ended yet
-	for {
-		between, head, text, rest := cutWord(s)
-		if head == "" {
-			break
-		}
-		head = strings.ToLower(head)
-		if open != head || strings.TrimSpace(between) != "" {
-			if open != "" {
-				b.WriteString("?=")
-			}
-			b.WriteString(between)
-			b.WriteString(head)
-		}
-		b.WriteString(text)
-		open, s = head, rest
-		if strings.HasSuffix(text, "=") && strings.HasSuffix(head, "?b?") {
-			b.WriteString("?=") // padded, so nothing can be appended
-			open = ""
-		}
-	}
-	if open != "" {
-		b.WriteString("?=")
-	}
-	return b.String() + s
-}
-
-// cutWord cuts s around its first encoded word (RFC 2047 section 2), whose head is
-// "=?charset?encoding?". The head is empty if there is no word.
-func cutWord(s string) (before, head, text, after string) {
-	for start := 0; ; start += 2 {
-		i := strings.Index(s[start:], "=?")
-		if i < 0 {
-			return s, "", "", ""
-		}
-		start += i
-		charset, rest, _ := strings.Cut(s[start+2:], "?")
-		if charset == "" || len(rest) < 2 || !strings.Contains("bBqQ", rest[:1]) || rest[1] != '?' {
+		if p.extended || charset != "" && percentByte.MatchString(p.value) {
+			escaped.WriteString(p.value) // a %XX may go on in the next piece
 			continue
 		}
-		text, after, ended := strings.Cut(rest[2:], "?")
-		if ended && strings.HasPrefix(after, "=") {
-			return s[:start], s[start : len(s)-len(rest)+2], text, after[1:]
+		value.WriteString(percentDecode(escaped.String()))
+		escaped.Reset()
+		value.WriteString(p.value)
+	}
+	value.WriteString(percentDecode(escaped.String()))
+	encoded := value.String()
+	if len(encoded) > maxEncodedName {
+		encoded = encoded[:maxEncodedName]
+		d.lower(repaired)
+	}
+	if charset == "" {
+		return d.decodeWords(encoded)
+	}
+	return d.decode(charset, encoded)
+}
+
+// gap reports whether a piece is missing before number i.
+func (d *nameDecoder) gap(pieces []segment, i int) bool {
+	return i > 0 && pieces[i].number != pieces[i-1].number+1
+}
+
+// percentByte matches a byte beyond ASCII in percent-encoding.
+var percentByte = regexp.MustCompile(`%[89a-fA-F][0-9a-fA-F]`)
+
+// decode returns text in the charset of the label, or, if the label is empty, unknown or wrong, in
+// the one that it seems to be in.
+func (d *nameDecoder) decode(label, text string) string {
+	if text == "" {
+		return ""
+	}
+	if label != "" {
+		decoded, known, clean := charsets.Decode(label, text)
+		if clean {
+			return decoded
 		}
+		if known && !utf8.ValidString(text) && charsets.Name(label) != "us-ascii" {
+			return d.decodeBroken(label, text, decoded)
+		}
+	}
+	if utf8.ValidString(text) {
+		return decodeSeven(text)
+	}
+	d.lower(repaired)
+	return d.decodeRaw(text)
+}
+
+// decodeBroken decodes text that is not valid in its charset: because it was cut off, because it is
+// in another charset, or because some bytes are damaged.
+func (d *nameDecoder) decodeBroken(label, text, decoded string) string {
+	d.lower(repaired)
+	for cut := 1; cut <= 3 && cut < len(text); cut++ {
+		if whole, _, clean := charsets.Decode(label, text[:len(text)-cut]); clean {
+			return whole
+		}
+	}
+	lost := strings.Count(decoded, replacement)
+	if found := utf8.RuneCountInString(strings.Map(beyondASCII, decoded)) - lost; lost >= found {
+		return d.decodeRaw(text) // nothing speaks for the charset
+	}
+	return decoded
+}
+
+// beyondASCII is for strings.Map.
+func beyondASCII(r rune) rune {
+	if r < utf8.RuneSelf {
+		return -1
+	}
+	return r
+}
+
+// replacement stands for a byte that is invalid in a charset.
+const replacement = "\uFFFD"
+
+// decodeRaw decodes text of which nobody says the charset, and which is not UTF-8.
+func (d *nameDecoder) decodeRaw(text string) string {
+	if d.guessed == "" {
+		d.guessed = charsets.Guess(text, append([]string{d.own}, d.hints...)...)
+	}
+	decoded, _, _ := charsets.Decode(d.guessed, text)
+	return strings.ToValidUTF8(decoded, replacement)
+}
+
+// decodeSeven decodes text that looks like ASCII, if it certainly is in one of the charsets for
+// 7-bit mail.
+func decodeSeven(text string) string {
+	charset := charsets.Seven(text)
+	if charset == "" {
+		return text
+	}
+	decoded, _, clean := charsets.Decode(charset, text)
+	if !clean || charset == "utf-7" && !charsets.Plausible(decoded) {
+		return text
+	}
+	return decoded
+}
+
+// finish decodes what was encoded twice, and removes quotation marks around the whole name.
+func (d *nameDecoder) finish(name string) string {
+	if strings.Contains(name, "=?") {
+		name = d.decodeWords(name)
+	}
+	name = numericEntity.ReplaceAllStringFunc(name, html.UnescapeString)
+	if decoded := percentDecode(name); percentByte.MatchString(name) && utf8.ValidString(decoded) && !percentByte.MatchString(decoded) {
+		name = decoded // UTF-8 in percent-encoding
+	}
+	name = strings.TrimSpace(name)
+	for _, mark := range []string{`"`, "'"} {
+		if inner, ok := strings.CutPrefix(name, mark); ok && strings.HasSuffix(inner, mark) {
+			name = inner[:len(inner)-1]
+		}
+	}
+	return name
+}
+
+// numericEntity matches a character beyond ASCII as browsers write it in names that the charset of
+// a form cannot encode.
+var numericEntity = regexp.MustCompile(`&#(12[89]|1[3-9][0-9]|[2-9][0-9]{2}|[0-9]{4,7});`)
+
+// encodedWord matches an encoded word that was not decoded.
+var encodedWord = regexp.MustCompile(`=\?[^?\s]*\?.*\?=`)
+
+// rate lowers the quality of a name by what it looks like.
+func (d *nameDecoder) rate(name string) {
+	shown := filename.Display(name)
+	stem := strings.TrimSuffix(shown, path.Ext(shown))
+	lost := strings.Count(stem, "?") + strings.Count(stem, replacement)
+	said := strings.ContainsFunc(stem, func(r rune) bool {
+		return r != '\uFFFD' && !strings.ContainsRune("?_-. ()0123456789", r) || unicode.IsMark(r)
+	})
+	switch {
+	case shown == "":
+		d.lower(nothing)
+	case encodedWord.MatchString(shown), lost > 0 && !said, strings.Count(stem, replacement) > utf8.RuneCountInString(stem)/2:
+		d.lower(unreadable)
+	case lost > 0, placeholders[strings.ToLower(stem)], strings.Trim(stem, "_ ") == "" && stem != "":
+		d.lower(lossy)
 	}
 }
 
-// decodeCharsetOf does the same as charset.Reader, at a tenth of the cost for a few bytes.
-func decodeCharsetOf(cs string, r io.Reader) (io.Reader, error) {
-	e, err := htmlindex.Get(cs)
-	if err != nil {
-		return charset.Reader(cs, r)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	b, err = e.NewDecoder().Bytes(b)
-	return bytes.NewReader(b), err
-}
-
-// toUTF8 decodes s from the charset cs, which is "" if the header names none.
-func toUTF8(cs, s string) string {
-	if cs == "" || strings.EqualFold(cs, "utf-8") || strings.EqualFold(cs, "us-ascii") {
-		if utf8.ValidString(s) {
-			return s
-		}
-		cs = "windows-1252" // undeclared 8-bit text is nearly always in this charset
-	}
-	if r, err := decodeCharsetOf(cs, strings.NewReader(s)); err == nil {
-		if b, err := io.ReadAll(r); err == nil {
-			s = string(b)
-		}
-	}
-	return strings.ToValidUTF8(s, "\uFFFD")
-}
+// placeholders are names that programs write for files without a name.
+var placeholders = map[string]bool{"noname": true, "unnamed": true, "untitled": true, "unknown": true, "attachment": true, "no name": true, "(no name)": true}
 
 // extensions are for attachments without a name. They are fixed, because mime.ExtensionsByType
 // differs between machines.
 var extensions = map[string]string{
-	"application/pdf": ".pdf", "application/zip": ".zip", "application/msword": ".doc",
-	"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",
-	"audio/mpeg": ".mp3", "video/mp4": ".mp4", "text/csv": ".csv", "text/html": ".html", "text/plain": ".txt",
+	"application/pdf": ".pdf", "application/x-pdf": ".pdf", "application/postscript": ".ps", "application/rtf": ".rtf", "text/rtf": ".rtf",
+	"application/msword": ".doc", "application/vnd.ms-word": ".doc",
+	"application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+	"application/vnd.ms-word.document.macroenabled.12":                        ".docm",
+	"application/vnd.ms-excel":                                                ".xls", "application/msexcel": ".xls",
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
+	"application/vnd.ms-excel.sheet.macroenabled.12":                    ".xlsm",
+	"application/vnd.ms-excel.sheet.binary.macroenabled.12":             ".xlsb",
+	"application/vnd.ms-powerpoint":                                     ".ppt", "application/mspowerpoint": ".ppt",
+	"application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
+	"application/vnd.openxmlformats-officedocument.presentationml.slideshow":    ".ppsx",
+	"application/vnd.oasis.opendocument.text":                                   ".odt", "application/vnd.oasis.opendocument.spreadsheet": ".ods",
+	"application/vnd.oasis.opendocument.presentation": ".odp", "application/vnd.oasis.opendocument.graphics": ".odg",
+	"application/vnd.ms-outlook": ".msg", "application/vnd.visio": ".vsd", "application/hwp": ".hwp", "application/x-hwp": ".hwp", "application/epub+zip": ".epub",
+	"application/zip": ".zip", "application/x-zip-compressed": ".zip", "application/gzip": ".gz", "application/x-gzip": ".gz", "application/x-tar": ".tar",
+	"application/x-7z-compressed": ".7z", "application/vnd.rar": ".rar", "application/x-rar-compressed": ".rar", "application/x-bzip2": ".bz2", "application/x-xz": ".xz",
+	"application/json": ".json", "application/xml": ".xml", "text/xml": ".xml", "application/ics": ".ics", "text/calendar": ".ics",
+	"text/vcard": ".vcf", "text/x-vcard": ".vcf", "text/directory": ".vcf", "message/rfc822": ".eml",
+	"text/csv": ".csv", "text/html": ".html", "application/xhtml+xml": ".xhtml", "text/plain": ".txt", "text/markdown": ".md", "text/css": ".css",
+	"text/tab-separated-values": ".tsv", "text/x-patch": ".patch", "text/x-diff": ".diff", "text/x-log": ".log",
+	"image/jpeg": ".jpg", "image/jpg": ".jpg", "image/pjpeg": ".jpg", "image/png": ".png", "image/x-png": ".png", "image/gif": ".gif", "image/tiff": ".tiff",
+	"image/bmp": ".bmp", "image/x-ms-bmp": ".bmp", "image/webp": ".webp", "image/heic": ".heic", "image/heif": ".heif", "image/avif": ".avif",
+	"image/svg+xml": ".svg", "image/vnd.adobe.photoshop": ".psd", "image/x-icon": ".ico", "image/vnd.dwg": ".dwg",
+	"audio/mpeg": ".mp3", "audio/mp3": ".mp3", "audio/mp4": ".m4a", "audio/x-m4a": ".m4a", "audio/wav": ".wav", "audio/x-wav": ".wav", "audio/ogg": ".ogg",
+	"audio/amr": ".amr", "audio/flac": ".flac", "audio/aac": ".aac",
+	"video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-msvideo": ".avi", "video/mpeg": ".mpg", "video/webm": ".webm", "video/3gpp": ".3gp",
+	"video/x-ms-wmv": ".wmv", "video/x-matroska": ".mkv",
 }
 
 // displayName returns the name that the notice shows. An attachment without a name is named after

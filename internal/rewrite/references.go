@@ -38,7 +38,7 @@ func (r *references) refersTo(h *header) bool {
 	_, disposition, _ := h.disposition()
 	return r.set.RefersTo(reference.Part{
 		IDs: withWordsDecoded(ids), Locations: withWordsDecoded(locations),
-		Name: fileName(disposition, h.contentType().value),
+		Name: fileName(disposition, h.contentType().value, nil),
 	})
 }
 

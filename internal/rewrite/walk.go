@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
@@ -34,10 +35,11 @@ type walk struct {
 	parts    int
 	cuts     cuts
 	refs     references
-	read     int   // texts that were searched for references
-	calendar bool  // the mail has a text/calendar
-	short    bool  // the walk ended before the message
-	end      int64 // of the message in the spool, once it was read
+	read     int      // texts that were searched for references
+	calendar bool     // the mail has a text/calendar
+	charsets []string // of the first texts
+	short    bool     // the walk ended before the message
+	end      int64    // of the message in the spool, once it was read
 }
 
 // A span is a piece of the spool.
@@ -183,10 +185,22 @@ func (w *walk) collect(h header, v verdict, e *entity) (err error) {
 	}
 	if v.action == actionText {
 		e.kind, e.text = kindText, b
+		w.noteCharset(&h)
 	} else {
 		w.memory.Give(h.memory)
 	}
 	return err
+}
+
+// maxCharsets bounds how many texts before a file are asked for their charset.
+const maxCharsets = 8
+
+// noteCharset notes the charset that a text declares, for the names of the files that follow.
+func (w *walk) noteCharset(h *header) {
+	c := h.contentType().params["charset"]
+	if c != "" && len(c) <= maxCharset && len(w.charsets) < maxCharsets {
+		w.charsets = append(w.charsets, strings.Clone(c))
+	}
 }
 
 // beforeLineEnd returns the end of a span of s without the line end before a delimiter.

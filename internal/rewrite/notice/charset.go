@@ -6,51 +6,82 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
 )
 
 const (
 	byteOrderMark = "\uFEFF"
 	replacement   = "\uFFFD"
+	shifts        = "\x1b\x0e\x0f~+" // begin something else than ASCII in charsets of 7 bits
 )
 
 // A codec turns a text's bytes into characters and back.
 type codec struct {
-	encoding encoding.Encoding // nil: the bytes are UTF-8 already
-	ascii    bool              // only ASCII may be added
+	charset coder // nil: the bytes are UTF-8 already
+	ascii   bool  // only ASCII may be added
+	// opaque: the text may be in another charset than in the one the header names, so that it must
+	// not be declared to be UTF-8.
+	opaque bool
+}
+
+// A coder is a charset of package charsets, or UTF-16.
+type coder interface {
+	NewDecoder() *encoding.Decoder
+	Decode(b []byte) (text string, clean bool)
+	Encode(text string) (encoded []byte, ok bool)
 }
 
 // findCharset returns the codec of the charset, and whether the charset is known. It takes UTF-16's
-// byte order from content.
-func findCharset(name string, content []byte) (codec, bool) {
-	switch name = strings.ToLower(strings.TrimSpace(name)); name {
-	case "utf-8", "utf8":
-		return codec{}, true
-	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us":
-		// RFC 2045 section 5.2. Bytes beyond ASCII are copied; their meaning is known only if they
-		// are UTF-8.
-		return codec{ascii: true}, true
-	case "utf-16", "utf-16be", "utf-16le":
+// byte order from content, and looks there for a charset that the header does not name.
+func findCharset(label string, content []byte) (codec, bool) {
+	switch name := charsets.Name(label); {
+	case strings.TrimSpace(label) == "", name == "us-ascii":
+		return undeclared(content)
+	case name == "utf-8":
+		// Programs that show invalid UTF-8 show it in another charset, and the notice with it.
+		broken := !utf8.Valid(content)
+		return codec{ascii: broken, opaque: broken}, true
+	case strings.HasPrefix(name, "utf-16"):
 		order, ok := byteOrder(name, content)
-		return codec{encoding: unicode.UTF16(order, unicode.IgnoreBOM)}, ok
-	case "gb2312", "gbk", "x-gbk":
-		name = "gb18030" // a superset
-	case "ks_c_5601-1987", "ks_c_5601", "cp949":
-		name = "euc-kr"
+		return codec{charset: utf16{unicode.UTF16(order, unicode.IgnoreBOM)}}, ok
+	default:
+		c, ok := charsets.Find(name)
+		return codec{charset: c}, ok
 	}
-	if e, err := ianaindex.MIME.Encoding(name); err == nil && e != nil {
-		return codec{encoding: e}, true
+}
+
+// undeclared returns the codec of a text whose header names no charset, or ASCII (RFC 2045 section
+// 5.2). Bytes beyond ASCII are copied; their meaning is known only if they are UTF-8.
+//
+// QUIRK: senders do not declare charsets for 7-bit mail, and mail programs recognize them by their
+// escape sequences as long as the header names no other charset.
+func undeclared(content []byte) (codec, bool) {
+	seven := charsets.Seven(string(content))
+	switch c, ok := charsets.Find(seven); {
+	case ok:
+		return codec{charset: c, ascii: true, opaque: true}, true
+	case seven == "utf-7":
+		return codec{ascii: true, opaque: true}, true // what is not shifted is ASCII
+	default:
+		return codec{ascii: true, opaque: !utf8.Valid(content)}, seven == ""
 	}
-	e, err := htmlindex.Get(name)
-	if err != nil || e == encoding.Replacement {
-		return codec{}, false
-	}
-	canonical, err := htmlindex.Name(e)
-	return codec{encoding: e}, err == nil && canonical != "x-user-defined"
+}
+
+// utf16 is UTF-16 in one of its byte orders.
+type utf16 struct{ encoding.Encoding }
+
+func (u utf16) Decode(b []byte) (text string, clean bool) {
+	decoded, err := u.NewDecoder().Bytes(b)
+	return string(decoded), err == nil && !bytes.Contains(decoded, []byte(replacement))
+}
+
+func (u utf16) Encode(text string) (encoded []byte, ok bool) {
+	encoded, err := u.NewEncoder().Bytes([]byte(text))
+	return encoded, err == nil
 }
 
 // byteOrder returns the byte order of a UTF-16 text, and whether it is certain. A text without a
@@ -81,11 +112,10 @@ func byteOrder(name string, content []byte) (unicode.Endianness, bool) {
 
 // decode returns the text, and whether every byte of content is valid in the charset.
 func (c codec) decode(content []byte) (text string, clean bool) {
-	if c.encoding == nil {
+	if c.charset == nil {
 		return string(content), utf8.Valid(content)
 	}
-	b, err := c.encoding.NewDecoder().Bytes(content)
-	return string(b), err == nil && !bytes.Contains(b, []byte(replacement))
+	return c.charset.Decode(content)
 }
 
 // encode encodes text, if the charset has all its characters. said is the text that was encoded:
@@ -100,18 +130,20 @@ func (c codec) encode(text string) (said string, encoded []byte, ok bool) {
 }
 
 func (c codec) exactly(text string) ([]byte, bool) {
-	if c.encoding == nil {
-		return []byte(text), !c.ascii || isASCII([]byte(text))
+	if c.ascii && (!isASCII([]byte(text)) || c.opaque && strings.ContainsAny(text, shifts)) {
+		return nil, false
 	}
-	b, err := c.encoding.NewEncoder().Bytes([]byte(text))
-	return b, err == nil
+	if c.charset == nil {
+		return []byte(text), true
+	}
+	return c.charset.Encode(text)
 }
 
 // offset returns the offset in content for the offset at in its decoded text. If an ASCII character
 // precedes it, the result is immediately after that character: in a charset with shifts (RFC 1468)
 // a shift may follow, and an insertion must come before the shift.
 func (c codec) offset(content []byte, text string, at int) (int, bool) {
-	if c.encoding == nil || at == 0 {
+	if c.charset == nil || at == 0 {
 		return at, true
 	}
 	if text[at-1] >= utf8.RuneSelf {
@@ -131,7 +163,7 @@ func (c codec) offset(content []byte, text string, at int) (int, bool) {
 func (c codec) consumed(content []byte, n int) (int, bool) {
 	dst := make([]byte, n)
 	written, read := 0, 0
-	d := c.encoding.NewDecoder()
+	d := c.charset.NewDecoder()
 	for written < n {
 		w, r, err := d.Transform(dst[written:], content[read:], true)
 		written, read = written+w, read+r

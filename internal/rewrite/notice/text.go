@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"strings"
 
-	"golang.org/x/text/encoding/charmap"
-
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
@@ -93,9 +92,10 @@ func ReadTheSame(a, b Body) bool {
 // independent reports whether the meaning of each line is certain and depends on that line alone,
 // unlike in base64, in charsets with shifts, and in UTF-16.
 func (t *Text) independent() bool {
-	_, single := t.charset.encoding.(*charmap.Charmap)
-	utf8 := t.charset.encoding == nil && (!t.charset.ascii || isASCII(t.content))
-	return t.certain && t.clean && t.body.Encoding != "base64" && (single || utf8)
+	c, ok := t.charset.charset.(charsets.Charset)
+	single := ok && c.SingleByte()
+	utf8 := t.charset.charset == nil && (!t.charset.ascii || isASCII(t.content))
+	return t.certain && t.clean && !t.charset.opaque && t.body.Encoding != "base64" && (single || utf8)
 }
 
 // Beginning returns text by which the language of a mail can be detected: the first of its texts
@@ -248,10 +248,10 @@ func (t *Text) withNotice(at int, added string) (content []byte, toUTF8, ok bool
 		return nil, false, false // a signature is over the bytes in their charset
 	}
 	text := t.text[:at] + added + t.text[at:]
-	if t.charset.encoding != nil {
+	if t.charset.charset != nil {
 		text = strings.TrimPrefix(text, byteOrderMark)
 	}
-	return []byte(text), true, t.clean
+	return []byte(text), true, t.clean && !t.charset.opaque
 }
 
 func splice(b []byte, at int, piece []byte) []byte {

@@ -84,7 +84,11 @@ func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 		for _, sub := range []string{"plain", "html"} {
 			for _, encoding := range []string{"7bit", "8bit", "quoted-printable", "base64"} {
 				text := "<body>\r\n" + text + "\r\n</body>"
-				cs, ok := findCharset(charset, []byte("\xFE\xFF"))
+				var mark []byte
+				if charset == "utf-16" {
+					mark = []byte("\xFE\xFF")
+				}
+				cs, ok := findCharset(charset, mark)
 				_, content, said := cs.encode(text)
 				if !ok || !said {
 					t.Fatalf("%s does not have the characters of %q", charset, text)
@@ -114,6 +118,84 @@ func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A text that looks like ASCII and is not, or whose charset is not known, takes a notice in ASCII,
+// and is not declared to be in another charset.
+func TestUndeclaredTextsKeepTheirCharset(t *testing.T) {
+	faults.Covers(t, 69)
+	for name, text := range map[string]string{
+		"ISO-2022-JP": "\x1b$B$*@$OC$K$J$C$F$*$j$^$9!#\x1b(B\r\n\x1b$BEDCf\x1b(B\r\n",
+		"HZ":          "Hello\r\n~{2FNq1(8f~}\r\n",
+		"UTF-7":       "Gr+APwA3w-e\r\n+bUuL1Q-\r\n",
+		"latin-1":     "gr\xfc\xdfe\r\n",
+		"Shift_JIS":   "\x95\x5c\x8e\xa6\r\n",
+	} {
+		for _, charset := range []string{"", "us-ascii"} {
+			for _, encoding := range []string{"7bit", "8bit", "quoted-printable", "base64"} {
+				raw := []byte(text)
+				switch encoding {
+				case "quoted-printable":
+					raw = transfer.EncodeQuoted(raw, "\r\n")
+				case "base64":
+					raw = transfer.EncodeBase64(raw, "\r\n")
+				}
+				b := Body{Raw: raw, Encoding: encoding, Charset: charset}
+				n := testNotice("en", "report.pdf")
+				before, after, ok := insertInto(t, b, n, Bottom)
+				if !ok {
+					t.Fatalf("%s, %s: a notice in ASCII is not inserted", name, encoding)
+				}
+				if after.body.Charset != charset || !bytes.HasPrefix(after.content, []byte(text)) {
+					t.Errorf("%s, %s: the charset is %q in\n%s", name, encoding, after.body.Charset, after.content)
+				}
+				checkInserted(t, before, after, n)
+				if _, after, ok := insertInto(t, b, testNotice("fr", "été.pdf"), Bottom); ok {
+					t.Errorf("%s, %s: a notice that is not ASCII is inserted: %q", name, encoding, after.body.Raw)
+				}
+			}
+		}
+	}
+}
+
+// Texts that have the shifts of these charsets, and are ASCII.
+func TestTextsInASCIIBecomeUTF8(t *testing.T) {
+	for _, text := range []string{
+		"Call +49-89-1234\r\n", "C++ and 1+1\r\n", "if (~{x}) {\r\n", "\x1b[31mred\x1b[0m\r\n", "a+b-c\r\n", "ann+list-x@example.org, +foo-\r\n",
+	} {
+		b := Body{Raw: []byte(text), Encoding: "7bit"}
+		if _, after, ok := insertInto(t, b, testNotice("fr", "été.pdf"), Bottom); !ok || after.body.Charset != "utf-8" {
+			t.Errorf("%q: got %v", text, ok)
+		}
+	}
+}
+
+// Bytes that the declared charset does not have stay readable: programs take the charset of Windows
+// of which the declared one is a part, or the one that the bytes are in.
+func TestTextsInASupersetStayReadable(t *testing.T) {
+	for _, tt := range []struct{ charset, raw, text string }{
+		{"iso-8859-1", "\x93Gr\xfc\xdfe\x94 \x96 5 \x80\r\n", "“Grüße” – 5 €\r\n"},
+		{"iso-8859-9", "\x93\xfe\x94\r\n", "“ş”\r\n"},
+		{"gb2312", "\x96|\xd6\xec\xe9F\xbb\xf9\r\n", "東朱镕基\r\n"},
+		{"euc-kr", "\x8cc\xb9\xe6\r\n", "똠방\r\n"},
+		{"shift_jis", "\x87@\xfa\xb1\r\n", "①﨑\r\n"},
+	} {
+		b := Body{Raw: []byte(tt.raw), Encoding: "8bit", Charset: tt.charset}
+		for _, name := range []string{"report.pdf", "été – 报告 – отчёт 똠 ① € 髙.pdf"} {
+			_, after, ok := insertInto(t, b, testNotice("en", name), Bottom)
+			if !ok || !strings.HasPrefix(after.text, tt.text) {
+				t.Fatalf("%s: got %v", tt.charset, ok)
+			}
+			if after.body.Charset == tt.charset && !bytes.HasPrefix(after.body.Raw, []byte(tt.raw)) {
+				t.Errorf("%s: the bytes of the text changed to %q", tt.charset, after.body.Raw)
+			}
+		}
+	}
+	// Declared to be UTF-8, and in latin-1: programs that show ü do not take the text for UTF-8.
+	b := Body{Raw: []byte("gr\xfc\xdfe\r\n"), Encoding: "8bit", Charset: "utf-8"}
+	if _, after, ok := insertInto(t, b, testNotice("fr", "été.pdf"), Bottom); ok {
+		t.Errorf("UTF-8 is inserted into latin-1: %q", after.body.Raw)
 	}
 }
 
