@@ -44,15 +44,20 @@ func layers(text string) iter.Seq[string] {
 // unwrap removes one layer of encoding wherever the text has one. It takes linear time, and the
 // result is hardly longer than the text.
 func unwrap(text string) string {
-	text = unescape(html.UnescapeString(text))
+	text = defanged.Replace(unescape(html.UnescapeString(text)))
 	text = defense3.ReplaceAllStringFunc(text, fromDefense3)
 	text = defense2.ReplaceAllStringFunc(text, fromDefense2)
 	text = base64Link.ReplaceAllStringFunc(text, fromBase64)
 	text = oneSlash.ReplaceAllString(text, "$1//$2")
+	text = noHash.ReplaceAllString(text, "$1#z")
 	return noScheme.ReplaceAllString(text, "${1}https://$2")
 }
 
 var (
+	// defanged undoes what makes links in reports harmless, and the escapes of JSON.
+	defanged = strings.NewReplacer("hxxp", "http", "[.]", ".", "[:]", ":", `\/`, "/")
+	// noHash matches a link that was unwrapped by hand, except for the "#".
+	noHash = regexp.MustCompile(`(/bafybei[a-z2-7]{52}(?:/all)?)(?:\*|\*23|-23)z`)
 	// oneSlash matches a scheme that has lost a slash. QUIRK: Outlook and Word remove the second of
 	// two slashes from the path of a wrapping link.
 	oneSlash = regexp.MustCompile(`(?i)(https?:)/([a-z0-9\[])`)
@@ -77,8 +82,9 @@ func digit(b byte) byte {
 	return b&7 + 9 // A and a are 0x41 and 0x61
 }
 
-// base64Link matches base64, also in its URL-safe form, that begins with "http://" or "https://".
-var base64Link = regexp.MustCompile(`aHR0c(?:DovL|HM6Ly)[A-Za-z0-9+/_-]*%?`)
+// base64Link matches base64, also in its URL-safe form, that begins with "http://", "https://" or the
+// "{" and quote of JSON.
+var base64Link = regexp.MustCompile(`(?:aHR0c(?:DovL|HM6Ly)|eyJ)[A-Za-z0-9+/_-]*%?`)
 
 // fromBase64 decodes a link. If more of the address follows the base64, after a slash, it is decoded
 // too: the link ends before it all the same, because "/" becomes no letter and no digit.

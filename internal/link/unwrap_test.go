@@ -21,6 +21,16 @@ type wrapper struct {
 	wrap func(link string) string
 }
 
+// nests reports whether the wrapper takes other wrappers' links.
+func (w wrapper) nests() bool {
+	for _, not := range []string{"scheme", "cut after", "fragment", "harmless", "by hand"} {
+		if strings.Contains(w.name, not) {
+			return false
+		}
+	}
+	return true
+}
+
 // wrappers has the forms as they stand in mails that people have published.
 var wrappers = []wrapper{
 	// https://learn.microsoft.com/defender-office-365/safe-links-about
@@ -79,6 +89,17 @@ var wrappers = []wrapper{
 	{"Facebook", inQuery("https://l.facebook.com/l.php?u=", "&h=AT0x")},
 	{"Slack", inQuery("https://slack-redir.net/link?url=", "&v=3")},
 	{"LinkedIn", inQuery("https://www.linkedin.com/safety/go?url=", "&trk=flagship-messaging-web")},
+	{"Amazon SES", func(l string) string {
+		return "https://x1.r.eu-west-1.awstrack.me/L0/" + strings.NewReplacer("/", "%2F", "#", "%23").Replace(l) + "/1/0102018f-000000/aBc=365"
+	}},
+	{"Menlo", around("https://safe.menlosecurity.com/", "")},
+	{"GMX", inQuery("https://deref-gmx.net/mail/client/Jk/dereferrer/?redirectUrl=", "")},
+	{"JSON in base64", func(l string) string {
+		json := `{"email":"x","href":"` + strings.ReplaceAll(l, "/", `\/`) + `","n":1}`
+		return "https://e.example.net/e/c/" + base64.RawURLEncoding.EncodeToString([]byte(json)) + ".d2hv"
+	}},
+	{"made harmless", func(l string) string { return strings.NewReplacer("http", "hxxp", ".", "[.]").Replace(l) }},
+	{"unwrapped by hand, but for the #", func(l string) string { return strings.Replace(l, "#", "*", 1) }},
 	{"without a scheme", func(l string) string { return "https://scan.example.net/go?to=" + strings.TrimPrefix(l, "https://") }},
 }
 
@@ -154,7 +175,7 @@ func TestWrappedLinksComeBackWhole(t *testing.T) {
 				t.Errorf("%s: no fragment found", w.name)
 			}
 			for _, outer := range wrappers {
-				if outer.name != "without a scheme" && !strings.Contains(outer.name, "cut after") && !strings.Contains(outer.name, "fragment") {
+				if outer.nests() && w.name != "made harmless" && !l.All {
 					wantLink(t, w.name+" in "+outer.name, outer.wrap(wrapped), l)
 				}
 			}
@@ -184,8 +205,8 @@ func TestWrappedLinkWithoutItsEndIsIncomplete(t *testing.T) {
 	head, fragment, _ := strings.Cut(l.URL(), "#")
 	for _, w := range wrappers {
 		for name, lost := range map[string]string{"no fragment": head, "fragment cut": head + "#" + fragment[:30], "cut in the CID": head[:len(head)-9]} {
-			if lost != head && strings.Contains(w.name, "fragment at the end") {
-				continue
+			if lost != head && strings.Contains(w.name, "fragment at the end") || w.name == "Amazon SES" {
+				continue // the rest of its path looks like that of the link
 			}
 			wrapped := strings.TrimRight(w.wrap(lost), "#")
 			if _, err := Parse(wrapped); !errors.Is(err, ErrIncomplete) {
