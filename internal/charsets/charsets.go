@@ -92,9 +92,9 @@ var names = map[string]string{
 	"utf16": "utf-16", "utf16be": "utf-16be", "utf16le": "utf-16le", "utf7": "utf-7", "unicode11utf7": "utf-7", "unicode20utf7": "utf-7",
 	"ascii": "us-ascii", "usascii": "us-ascii", "ansix341968": "us-ascii", "ansix341986": "us-ascii", "iso646us": "us-ascii", "646": "us-ascii",
 	"iso646irv1991": "us-ascii", "us": "us-ascii", "ascii7": "us-ascii", "7bit": "us-ascii",
-	"latin1": "iso-8859-1", "latin2": "iso-8859-2", "latin5": "iso-8859-9", "latin9": "iso-8859-15", "ansix31101983": "iso-8859-1",
+	"latin1": "iso-8859-1", "isolatin1": "iso-8859-1", "latin2": "iso-8859-2", "isolatin2": "iso-8859-2", "latin5": "iso-8859-9", "isolatin5": "iso-8859-9", "latin9": "iso-8859-15", "ansix31101983": "iso-8859-1",
 	"macintosh": "macintosh", "mac": "macintosh", "macroman": "macintosh", "maccyrillic": "x-mac-cyrillic",
-	"koi8": "koi8-r", "koi8r": "koi8-r", "koi8u": "koi8-u", "koi8ru": "koi8-u", "win": "windows-1251", "tis620": "windows-874", "tis6202533": "windows-874",
+	"koi8": "koi8-r", "koi8r": "koi8-r", "koi8u": "koi8-u", "koi8ru": "koi8-u", "win": "windows-1251", "tis620": "iso-8859-11", "tis6202533": "iso-8859-11",
 	"gb2312": "gb2312", "gb231280": "gb2312", "euccn": "gb2312", "cngb": "gb2312", "eucgb2312cn": "gb2312", "gb": "gb2312",
 	"gbk": "gbk", "gb18030": "gb18030", "hz": "hz-gb-2312", "hzgb2312": "hz-gb-2312", "hzgb": "hz-gb-2312",
 	"big5": "big5", "bigfive": "big5", "cnbig5": "big5", "big5eten": "big5", "big5tw": "big5", "big5hkscs": "big5-hkscs",
@@ -122,21 +122,23 @@ func Find(label string) (Charset, bool) {
 	case "iso-8859-9":
 		return Charset{decoding: charmap.Windows1254, encoding: charmap.ISO8859_9}, true
 	case "iso-8859-11":
-		return same(charmap.Windows874)
+		return superset(charmap.Windows874, noneOfC1)
 	case "gb2312":
-		return superset(simplifiedchinese.GB18030, pairsIn(0xA1, 0xF7))
+		return superset(simplifiedchinese.GB18030, pairs(inGB2312))
 	case "gbk":
 		return superset(simplifiedchinese.GB18030, pairsOfGBK)
 	case "hz-gb-2312":
-		return same(simplifiedchinese.HZGB2312)
+		return superset(simplifiedchinese.HZGB2312, pairsOfHZ)
 	case "euc-kr":
-		return superset(named("euc-kr"), pairsIn(0xA1, 0xFE))
+		return superset(named("euc-kr"), pairs(inKSX1001))
 	case "windows-949":
 		return same(named("euc-kr"))
 	case "shift_jis":
 		return superset(japanese.ShiftJIS, pairsOfJIS)
 	case "windows-31j":
 		return same(japanese.ShiftJIS)
+	case "euc-jp":
+		return superset(japanese.EUCJP, pairs(inJISX0208))
 	case "iso-2022-jp":
 		return superset(japanese.ISO2022JP, escapesOfJIS)
 	case "big5":
@@ -247,13 +249,7 @@ func decodeUTF16(name, s string) (text string, known, clean bool) {
 }
 
 func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
-}
-
-// pairsIn returns a function that reports whether all bytes beyond ASCII are pairs as in EUC, with
-// a first byte from low to high.
-func pairsIn(low, high byte) func([]byte) bool {
-	return pairs(func(a, b byte) bool { return low <= a && a <= high && 0xA1 <= b && b != 0xFF })
+	return !strings.ContainsFunc(s, isHigh)
 }
 
 // pairs returns a function that reports whether all bytes beyond ASCII are the first of pairs that
@@ -274,15 +270,72 @@ func pairs(valid func(a, b byte) bool) func([]byte) bool {
 }
 
 var (
-	// pairsOfGBK excludes the four bytes of GB18030, whose second byte is a digit.
-	pairsOfGBK = pairs(func(a, b byte) bool { return b >= 0x40 })
+	// pairsOfGBK excludes the four bytes of GB18030, whose second byte is a digit, and what only
+	// GB18030 has in two.
+	pairsOfGBK = pairs(func(a, b byte) bool {
+		return b >= 0x40 && a != 0xFE && (a != 0xA2 || b != 0xE3) && (a != 0xA6 || b < 0xD9) && (a != 0xA8 || b != 0xBF) && (a != 0xA9 || b < 0x89)
+	})
 	// pairsOfJIS excludes the characters of NEC and IBM in windows-31j.
-	pairsOfJIS = pairs(func(a, b byte) bool { return a <= 0x84 || 0x88 <= a && a <= 0x9F || 0xE0 <= a && a <= 0xEA })
+	pairsOfJIS = pairs(func(a, b byte) bool {
+		return a <= 0x84 || 0x88 <= a && a <= 0x9F || 0xE0 <= a && a <= 0xEA
+	})
 	// pairsOfBig5 excludes the characters that Hong Kong and ETEN added.
 	pairsOfBig5 = pairs(func(a, b byte) bool {
-		return 0xA4 <= a && a <= 0xF9 && (a != 0xF9 || b <= 0xD5) || a == 0xA1 || a == 0xA2
+		return 0xA1 <= a && a < 0xC6 && (a != 0xA3 || b < 0xC0) || a == 0xC6 && b < 0xA1 || 0xC9 <= a && a < 0xF9 || a == 0xF9 && b <= 0xD5
 	})
 )
+
+// inKSX1001 excludes the syllables that windows-949 added, and the filler, which stands for nothing.
+func inKSX1001(a, b byte) bool { return a >= 0xA1 && b >= 0xA1 && (a != 0xA4 || b != 0xD4) }
+
+// inJISX0208 excludes the characters of NEC and IBM, and those of JIS X 0212, which have three
+// bytes.
+func inJISX0208(a, b byte) bool {
+	return 0xA1 <= a && a <= 0xF4 && (a <= 0xA8 || a >= 0xB0) || a == 0x8E
+}
+
+// inGB2312 excludes the characters that GBK and GB18030 added, some of them between those of GB
+// 2312.
+func inGB2312(a, b byte) bool {
+	switch {
+	case b < 0xA1:
+		return false
+	case a == 0xA1:
+		return b != 0xA4 && b != 0xAA // decoders differ
+	case a == 0xA2:
+		return b >= 0xB1 && b != 0xE3
+	case a == 0xA8:
+		return b <= 0xBA || b >= 0xC5
+	}
+	return 0xA1 <= a && a <= 0xA9 || 0xB0 <= a && a <= 0xF7
+}
+
+// pairsOfHZ does for HZ what inGB2312 does for its pairs.
+func pairsOfHZ(encoded []byte) bool {
+	double := false
+	for i := 0; i+1 < len(encoded); i += 2 {
+		switch {
+		case encoded[i] == '~' && (encoded[i+1] == '{' || encoded[i+1] == '}'):
+			double = encoded[i+1] == '{'
+		case encoded[i] == '~':
+		case !double:
+			i--
+		case !inGB2312(encoded[i]|0x80, encoded[i+1]|0x80):
+			return false
+		}
+	}
+	return true
+}
+
+// noneOfC1 reports whether all bytes are in ASCII or from 0xA1 on.
+func noneOfC1(encoded []byte) bool {
+	for _, c := range encoded {
+		if 0x80 <= c && c <= 0xA0 {
+			return false
+		}
+	}
+	return true
+}
 
 // escapesOfJIS excludes the characters of NEC, which decoders of RFC 1468 do not know, and the
 // escape sequence of half-width katakana.

@@ -71,7 +71,7 @@ func fileName(disposition, contentType string, hints []string) string {
 		return filename.Nameless + extension
 	case most == unreadable:
 		return filename.Nameless + cmp.Or(filename.Extension(best), extension)
-	case most < exact && filename.Extension(best) == "" && best != "":
+	case (most == repaired || placeholders[strings.ToLower(best)]) && filename.Extension(best) == "":
 		return best + extension
 	}
 	return best
@@ -190,11 +190,29 @@ const replacement = "\uFFFD"
 
 // decodeRaw decodes text of which nobody says the charset, and which is not UTF-8.
 func (d *nameDecoder) decodeRaw(text string) string {
+	if mostlyUTF8(text) {
+		return strings.TrimRight(strings.ToValidUTF8(text, replacement), replacement)
+	}
 	if d.guessed == "" {
 		d.guessed = charsets.Guess(text, append([]string{d.own}, d.hints...)...)
 	}
 	decoded, _, _ := charsets.Decode(d.guessed, text)
 	return strings.ToValidUTF8(decoded, replacement)
+}
+
+// mostlyUTF8 reports whether most of a text's characters beyond ASCII are UTF-8: it was cut off
+// within one, or damaged.
+func mostlyUTF8(text string) bool {
+	valid, invalid := 0, 0
+	for i, r := range text {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], replacement):
+			invalid++
+		case r >= utf8.RuneSelf:
+			valid++
+		}
+	}
+	return valid >= 3*invalid
 }
 
 // decodeSeven decodes text that looks like ASCII, if it certainly is in one of the charsets for
@@ -220,7 +238,7 @@ func (d *nameDecoder) finish(name string) string {
 	if decoded := percentDecode(name); percentByte.MatchString(name) && utf8.ValidString(decoded) && !percentByte.MatchString(decoded) {
 		name = decoded // UTF-8 in percent-encoding
 	}
-	name = strings.TrimSpace(name)
+	name = strings.TrimSpace(strings.TrimRight(name, "; "))
 	for _, mark := range []string{`"`, "'"} {
 		if inner, ok := strings.CutPrefix(name, mark); ok && strings.HasSuffix(inner, mark) {
 			name = inner[:len(inner)-1]

@@ -143,6 +143,8 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"raw UTF-7", `a; filename="R+AOk-sum+AOk-.pdf"`, ``, "Résumé.pdf"},
 		{"a plus sign", `a; filename="C+abc-x.pdf"`, ``, "C+abc-x.pdf"},
 		{"a plus sign and a number", `a; filename="Call +49-89-1234.pdf"`, ``, "Call +49-89-1234.pdf"},
+		{"raw UTF-8 that was cut off", "a; filename=\"Отчёт за ма\xd0\"", `application/pdf`, "Отчёт за ма.pdf"},
+		{"raw UTF-8 with a damaged byte", "a; filename=\"Отчёт \xffза май.pdf\"", ``, "Отчёт \uFFFDза май.pdf"},
 		// Raw Shift_JIS, whose second bytes may be backslashes.
 		{"a backslash in a character", "a; filename=\"\x95\x5c\x8e\xa6.xls\"", ``, "表示.xls"},
 		{"a backslash at the end", "a; filename=\"\x8e\x91\x97\xbf\x88\xea\x97\x97\x95\x5c\"; size=3", ``, "資料一覧表"},
@@ -222,8 +224,8 @@ func TestRawNamesAreInTheCharsetOfTheMail(t *testing.T) {
 		{"\xb9\xbf", ``, "windows-1250", "ąż"},
 		{"\xb1\xbf", ``, "iso-8859-2", "ąż"},
 		{"\xf9\xec\xe5\xed", ``, "windows-1255", "שלום"},
-		{"\xb2\xe2", ``, "utf-8", "测"},
-		{"\xb2\xe2", ``, "iso-8859-1", "测"},
+		{"\xb2\xe2\xca\xd4", ``, "utf-8", "测试"},
+		{"\xb2\xe2\xca\xd4", ``, "iso-8859-1", "测试"},
 		{"M\xfcller", ``, "gb2312", "Müller"},
 	} {
 		got := fileName(`a; filename="`+tt.raw+`.txt"`, tt.contentType, []string{tt.charset})
