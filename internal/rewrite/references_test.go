@@ -33,3 +33,29 @@ func TestFieldsOfReferredParts(t *testing.T) {
 		}
 	}
 }
+
+// Every text that mail programs show, or read with those that they show, may refer to a part,
+// whatever comes first.
+func TestTextsThatRefer(t *testing.T) {
+	picture := "Content-Type: image/png\r\nContent-ID: <logo@x>\r\n\r\nx"
+	html := "Content-Type: text/html\r\n\r\n<p>Hello</p>"
+	for _, text := range []string{
+		"Content-Type: text/html\r\n\r\n<img src=cid:logo@x>",
+		"Content-Type: Text/HTML; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<img src=3D\"cid:lo=\r\ngo@x\">",
+		"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGltZyBzcmM9ImNpZDpsb2dv\r\nQHgiPg==", // <img src="cid:logo@x">
+		"Content-Type: text/watch-html\r\n\r\n<img src=cid:logo@x>",
+		"Content-Type: text/css\r\n\r\ntd { background: url(cid:logo@x) }",
+		"Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\nATTACH;FMTTYPE=image/png:CID:lo\r\n go@x\r\nEND:VCALENDAR",
+		"Content-Type: text/calendar; name=invite.ics\r\nContent-Disposition: attachment\r\n\r\nATTACH:CID:logo@x",
+	} {
+		for _, parts := range [][]string{{html, text, picture}, {picture, html, text}, {text, picture}} {
+			untouched(t, multipart("related", parts...))
+		}
+		untouched(t, multipart("mixed", html, picture, text))
+		untouched(t, multipart("mixed", text, picture))
+	}
+	drawing := "Content-Type: image/svg+xml\r\nContent-ID: <drawing@x>\r\n\r\n<svg><image xlink:href='cid:logo@x'/></svg>"
+	untouched(t, multipart("related", html+"<img src=cid:drawing@x>", drawing, picture))
+	untouched(t, multipart("related", html+"<img src=cid:drawing@x>", picture, drawing))
+	detached(t, multipart("mixed", "Content-Type: text/plain\r\n\r\n[cid:logo@x]", picture), "x")
+}
