@@ -122,9 +122,6 @@ var cases = map[string]mailCase{
 // notYet has the cases that are still wrong. A case that has become right must be taken out.
 var notYet = []string{
 	"44-top-nested-body",
-	"90-boundary-unquoted",
-	"92-same-field-twice",
-	"c12",
 }
 
 // Each file in testdata/cases is a mail that was once handled wrongly, and its .want.eml is what its

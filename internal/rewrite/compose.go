@@ -171,6 +171,11 @@ func (e *entity) edits(c notice.Change) []edit {
 	set := func(name, value string) {
 		f := b.header.find(name)
 		edits = append(edits, edit{span: span{e.start + f.off, e.start + f.end}, text: []byte(name + ": " + value + b.header.eol())})
+		for _, again := range b.header.fields {
+			if again.is(name) && again.off != f.off { // a second field would contradict the new value
+				edits = append(edits, edit{span: span{e.start + again.off, e.start + again.end}})
+			}
+		}
 	}
 	if c.Encoding != "" {
 		set("Content-Transfer-Encoding", c.Encoding)

@@ -38,6 +38,18 @@ func TestNoticeFitsIntoItsMail(t *testing.T) {
 	}
 }
 
+// Of fields that stand twice with the same value, none may be left beside a new one.
+func TestNoticeReplacesFieldsThatStandTwice(t *testing.T) {
+	fields := "Content-Type: text/plain; charset=us-ascii\r\nContent-Transfer-Encoding: 7bit\r\n"
+	mail := strings.Replace(multi(abc), "--b\r\n\r\nhi", "--b\r\n"+fields+fields+"\r\nhi", 1)
+	out := detached(t, strings.Replace(mail, "name=a.pdf", "name*=utf-8''%C3%A9.pdf", 1), "abc")
+	for _, name := range []string{"Content-Type: text/plain", "Content-Transfer-Encoding: "} {
+		if n := strings.Count(out, "\r\n"+name); n != 1 || !strings.Contains(out, "charset=utf-8") {
+			t.Errorf("%q stands %d times, want once:\n%s", name, n, out)
+		}
+	}
+}
+
 func TestMailThatIsAnAttachmentBecomesText(t *testing.T) {
 	faults.Covers(t, 71)
 	head := "From: a@example.org\r\nSubject: scan\r\n"

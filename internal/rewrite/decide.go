@@ -241,15 +241,11 @@ func (l label) marks() marks {
 }
 
 func decideMultipart(ct contentType) verdict {
-	boundary := ct.params["boundary"]
-	// Programs differ about boundary and boundary* (RFC 2231 section 3): some know only one of
-	// them, others take either, so they find different parts.
-	extended := strings.Contains(strings.ToLower(ct.value), "boundary*")
-	if closedMultiparts[ct.sub] || !ct.sure || boundary == "" || extended {
+	if closedMultiparts[ct.sub] || ct.boundary == "" {
 		return verdict{opaque: true}
 	}
 	// The copy does not keep the header in memory.
-	return verdict{action: actionDescend, boundary: strings.Clone(boundary), order: orders[ct.sub]}
+	return verdict{action: actionDescend, boundary: strings.Clone(ct.boundary), order: orders[ct.sub]}
 }
 
 // passes reports whether the header alone shows that nothing can be detached.

@@ -68,16 +68,29 @@ func TestOldFormatsStay(t *testing.T) {
 	untouched(t, encoded("binhex", hqx))
 }
 
-func TestPartsWithRepeatedFieldsAreKept(t *testing.T) {
+func TestPartsWithContradictingFieldsAreKept(t *testing.T) {
 	faults.Covers(t, 66)
-	for _, field := range []string{
-		"Content-Type: application/pdf; name=a.pdf\r\n", "Content-Type: text/plain\r\n",
-		"Content-Transfer-Encoding: base64\r\n", "Content-Transfer-Encoding: 7bit\r\n",
-	} {
-		untouched(t, strings.Replace(multi(abc), "--b\r\nContent", "--b\r\n"+field+"Content", 1))
+	with := func(fields string) string {
+		return strings.Replace(multi(abc), "--b\r\nContent", "--b\r\n"+fields+"Content", 1)
 	}
-	twice := "Content-Disposition: attachment; filename=a\r\nContent-Disposition: inline\r\nContent-Type: application"
-	untouched(t, strings.Replace(multi(abc), "Content-Type: application", twice, 1))
+	for _, field := range []string{
+		"Content-Type: application/pdf; name=b.pdf\r\n", "Content-Type: application/pdf; name=A.pdf\r\n", "Content-Type: text/plain\r\n",
+		"Content-Type:\r\n", "Content-Transfer-Encoding: 7bit\r\n",
+		"Content-Disposition: attachment; filename=a\r\nContent-Disposition: inline\r\n",
+	} {
+		untouched(t, with(field))
+	}
+	for _, field := range []string{
+		"Content-Type: application/pdf; name=a.pdf\r\n", "content-type:\r\n APPLICATION/pdf;\r\n\tname=a.pdf\r\n",
+		"Content-Transfer-Encoding: base64\r\n", "Content-Transfer-Encoding: BASE64\r\nContent-Transfer-Encoding: base64\r\n",
+		"Content-Disposition: attachment; filename=a\r\nContent-Disposition: attachment; filename=a\r\n",
+		"Content-ID: <a>\r\nContent-ID: <a>\r\n",
+	} {
+		detached(t, with(field), "abc")
+	}
+	root := "Content-Type: multipart/mixed; boundary=b\r\n"
+	detached(t, root+multi(abc), "abc")
+	untouched(t, strings.ToUpper(root)+multi(abc))
 }
 
 // A DKIM signature stays valid if nothing is detached, because no byte changes. Rewritten mail must

@@ -2,7 +2,6 @@ package rewrite
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"mime"
 	"regexp"
@@ -147,19 +146,29 @@ func endsHeader(b []byte) bool {
 }
 
 // one returns the value of a field that must not be repeated, or "" if it is absent. unique is
-// false if the field is repeated: mail programs differ about which of two they use.
+// false if the field is repeated with another value: mail programs differ about which they use.
 func (h *header) one(name string) (value string, unique bool) {
-	var found field
+	found := false
 	for _, f := range h.fields {
 		if !f.is(name) {
 			continue
 		}
-		if found.is(name) {
+		v := strings.TrimSpace(f.value())
+		if found && !sameValue(v, value) {
 			return "", false
 		}
-		found = f
+		if !found {
+			value, found = v, true
+		}
 	}
-	return strings.TrimSpace(found.value()), true
+	return value, true
+}
+
+// sameValue reports whether two values say the same. The word before parameters may be in any case.
+func sameValue(a, b string) bool {
+	word, params, _ := strings.Cut(a, ";")
+	word2, params2, _ := strings.Cut(b, ";")
+	return strings.EqualFold(word, word2) && params == params2
 }
 
 func (f field) is(name string) bool {
@@ -198,7 +207,8 @@ func (h *header) eol() string { return lines.Ending(h.raw, "\r\n") }
 type contentType struct {
 	main, sub string
 	params    map[string]string
-	sure      bool // the field occurs at most once, and could be parsed
+	sure      bool   // all programs read the type and its parameters in the same way
+	boundary  string // of a multipart; empty if programs read different ones
 	value     string
 }
 
@@ -209,30 +219,60 @@ func (h *header) contentType() contentType {
 	if value == "" {
 		return contentType{main: "text", sub: "plain", sure: unique}
 	}
-	t, params, err := parseMediaType(value)
-	if err != nil {
-		// QUIRK: unquoted names with blanks, stray words and comments are common. The type before
-		// the first semicolon is certain even so.
-		t, _, _ = strings.Cut(value, ";")
-		t, _, _ = strings.Cut(t, "(")
-		t = strings.ToLower(strings.TrimSpace(t))
-		params = nil
-	}
-	main, sub, ok := strings.Cut(t, "/")
-	c := contentType{main: main, sub: sub, params: params, sure: unique && ok && err == nil, value: value}
-	if !ok || main == "" || sub == "" {
-		c.main, c.sub = "text", "plain"
+	c := contentType{value: value, sure: unique}
+	exact := c.parseType()
+	var alike bool
+	c.params, alike = typeParams(value)
+	c.sure = unique && exact && alike
+	if c.main == "multipart" && exact && unique {
+		c.boundary = alikeBoundary(value, h.find("Content-Type").body)
 	}
 	return c
 }
 
-var errManyParams = fmt.Errorf("more than %d parameters", maxParams)
-
-func parseMediaType(value string) (string, map[string]string, error) {
-	if strings.Count(value, ";") > maxParams {
-		return "", nil, errManyParams
+// parseType finds the type before the first semicolon. exact is false if programs may read another
+// type.
+//
+// QUIRK: unquoted names with blanks, stray words and comments are common. The type before them is
+// certain even so.
+func (c *contentType) parseType() (exact bool) {
+	t, _, _ := strings.Cut(c.value, ";")
+	t = strings.ToLower(strings.TrimSpace(t))
+	main, sub, ok := strings.Cut(t, "/")
+	main, sub = firstToken(main), firstToken(sub)
+	switch {
+	case ok && main != "" && sub != "":
+		c.main, c.sub = main, sub
+	case strings.Contains(t, "multipart"): // some programs find parts in it
+		c.main, c.sub = "multipart", "mixed"
+	default:
+		c.main, c.sub = "text", "plain"
 	}
-	return mime.ParseMediaType(value)
+	return c.String() == t
+}
+
+// firstToken returns the token (RFC 2045 section 5.1) that s begins with, after blanks.
+func firstToken(s string) string {
+	s = strings.TrimLeft(s, " \t")
+	end := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`()<>@,;:\"/[]?=`, r) })
+	if end < 0 {
+		return s
+	}
+	return s[:end]
+}
+
+// typeParams returns the parameters of a Content-Type; alike reports whether all programs read the
+// same ones.
+func typeParams(value string) (params map[string]string, alike bool) {
+	if strings.Count(value, ";") > maxParams {
+		return nil, false
+	}
+	if _, params, err := mime.ParseMediaType(value); err == nil {
+		return params, true
+	}
+	list, rest := alikeParams(value)
+	params, alike = alikeMap(list)
+	return params, alike && rest == ""
 }
 
 // transferEncoding returns the Content-Transfer-Encoding in lower case. It is 7bit by default (RFC

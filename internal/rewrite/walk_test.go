@@ -23,8 +23,26 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 		with(`; boundary=b; boundary=c`, "b"),
 		with(`; boundary=c; boundary=b`, "b"),
 		with(`; boundary=b; boundary*=us-ascii''c`, "b"),
-		with(`; boundary*=us-ascii''b`, "b"),
-		with(`; boundary*0=b; boundary*1=c`, "bc"),
+		with(`; boundary*0=b; boundary*2=c`, "bc"),
+		with(`; boundary*0*=us-ascii''b; boundary*1=%20c`, "b%20c"),
+		with(`; boundary=<b>`, "<b>"),
+		with(`; boundary='b'`, "b"),
+		with(`; boundary="b`, "b"),
+		with(`; boundary=b"`, "b"),
+		with(`; boundary="b"c`, "b"),
+		with(`; boundary=a\b`, `a\b`),
+		with(`; boundary="a\b"`, `a\b`),
+		with("; boundary=\"b\xe9\"", "b\xe9"),
+		with("; boundary=b\r\n c", "b c"),
+		with("; boundary=\"b\r\n\tc\"", "b c"),
+		with(`; boundary (c)=b`, "b"),
+		with(`; name=x"y; boundary=b`, "b"),
+		with(`; name="C:\"; boundary=b`, "b"),
+		with(`; name="x; boundary=b`, "b"),
+		with(` boundary=b`, "b"),
+		strings.Replace(multi(abc), "multipart/mixed", `"multipart/mixed"`, 1),
+		strings.Replace(multi(abc), "multipart/mixed", "multipart /mixed", 1),
+		strings.Replace(multi(abc), "multipart/mixed", "multipart/(c)mixed", 1),
 		with(`; boundary="b "`, "b "),
 		with("; boundary=\"b\t\"", "b\t"),
 		with("; boundary="+long+"x", long+"x"),
@@ -44,6 +62,19 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 	detached(t, with(`; boundary="b c"`, "b c"), "abc")
 	detached(t, with(`; boundary="=_b:?'()"`, "=_b:?'()"), "abc")
 	detached(t, with("; charset=x;\r\n\tboundary=\"b\"", "b"), "abc")
+	for _, b := range []string{"----=_Part_1:2?", "=b", "b=", "a/b", "(b)", "a(c)d", "a@b", "<a", "b c", "b,c", "'b'", "[b]"} {
+		detached(t, with("; boundary="+b, b), "abc")
+		detached(t, with("; BOUNDARY = "+b+" ;", b), "abc")
+	}
+	for _, params := range []string{
+		";; boundary=b", "; boundary=b;;", "; ; boundary=b", "; x; boundary=b", "; boundary=b; x", "; x=y=z; boundary=b", "; =; boundary=b",
+		"; type=text/html; boundary=b; start=<a@b>", "; name=\xe9 x; boundary=b", `; boundary=b; name="x`, `; boundary="b"; name="C:\"`,
+		"; boundary=b; boundary=\"b\"", "; name=x; boundary=b; name=y", "; boundary*=us-ascii''%62", "; boundary*0*=us-ascii'en'%62; boundary*1=",
+		"; boundary*0=\"b\"", ";\r\n\tboundary\r\n =\r\n b",
+	} {
+		detached(t, with(params, "b"), "abc")
+	}
+	detached(t, with("; boundary=\"b\r\n c\"", "b c"), "abc")
 	// Without a closing delimiter only the last part is in doubt.
 	detached(t, strings.TrimSuffix(multi("ZGVm", abc), "--b--\r\n"), "def")
 	// A closing delimiter may lack its line end.
