@@ -353,11 +353,13 @@ function unquote(text) {
 }
 
 function encodeBase64(lines, tail, content, room) {
-  let text = content.toString('base64') + tail, out = ''
+  const over = content.length % 3
+  if (tail.length > 4 || /[^A-Za-z0-9+/=]/.test(tail) || tail && over && tail.replace(/=+$/, '').length !== over + 1) refuse('invalid')
+  let text = (tail ? content.subarray(0, content.length - over) : content).toString('base64') + tail, out = ''
   for (const { len, end, count } of lines) {
     whole(len, 0)
     whole(count, 1)
-    if (!/^[ \t\r\n]{0,64}$/.test(end) || len === 0 && end === '') refuse('invalid')
+    if (!/^[^A-Za-z0-9+/\u0080-\uffff]{0,64}$/.test(end) || len === 0 && end === '') refuse('invalid')
     for (let i = 0; i < count; i++) {
       if (text.length < len || out.length > room) refuse('invalid')
       out += text.slice(0, len) + end

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -187,6 +188,8 @@ func whyKept(l leaf, mail []byte) string {
 		return "missing boundary"
 	case len(slices.Compact(slices.Clone(l.Fields))) < len(l.Fields):
 		return "field that stands twice"
+	case boundaryTwice(mail):
+		return "one boundary on two levels"
 	case strings.Contains(defects, "MissingHeaderBodySeparator"), strings.Contains(defects, "HeaderDefect"), strings.Contains(defects, "FirstHeaderLine"):
 		return "unparsable header"
 	case !transfer.Known(l.Encoding):
@@ -203,6 +206,20 @@ func whyKept(l leaf, mail []byte) string {
 		}
 	}
 	return ""
+}
+
+var anyBoundary = regexp.MustCompile(`(?i)boundary="([^"]+)"`)
+
+// boundaryTwice reports whether two multiparts have one boundary.
+func boundaryTwice(mail []byte) bool {
+	found := map[string]bool{}
+	for _, m := range anyBoundary.FindAllSubmatch(mail, -1) {
+		if found[string(m[1])] {
+			return true
+		}
+		found[string(m[1])] = true
+	}
+	return false
 }
 
 // refersToCID looks for a reference in a raw mail, whose HTML may be quoted-printable.

@@ -17,7 +17,7 @@ import (
 // make no difference, nor does the place of the damage.
 func TestOutcomeDependsOnThePartAlone(t *testing.T) {
 	const minSize = 3000
-	damages := map[string]string{"base64": "\r\n!", "quoted-printable": "=X", "8bit": ""}
+	damages := map[string]string{"base64": "\r\n\xff", "quoted-printable": "=X", "8bit": ""}
 	for encoding, damage := range damages {
 		for _, size := range []int{0, 1, minSize - 1, minSize, minSize + 1, 2 * minSize, scanBuffer - 100, scanBuffer + 1} {
 			content := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
@@ -73,9 +73,14 @@ func TestFilesAreExactOrKept(t *testing.T) {
 	// Without the field a body is 7bit (RFC 2045 section 6.1), even if it looks like base64.
 	detached(t, strings.Replace(multi(abc), "Content-Transfer-Encoding: base64\r\n", "", 1), abc)
 	detached(t, encoded("", abc), abc)
+	for body, want := range map[string]string{
+		"YW!Jj": "abc", "YWI": "ab", "YQ": "a", "YWJj=": "abc", "YR==": "a", "YWJj\x00": "abc", "YW Jj": "abc", "YWJj\r\n>YWJj": "abcabc",
+		"YWJj\r\n_______\r\n--": "abc", "YQ==\r\n-- ": "a", "YWJj\r\n====": "abc",
+	} {
+		detached(t, encoded("base64", body), want)
+	}
 	for _, body := range []string{
-		"YW!Jj", "YWJ", "YWJj=", "Y=WJj", "YQ==YQ==", "YQ==\r\n\r\nYQ==", "YWJj\r\n_______\r\na list's footer", "YWJj\r\n-- \r\nsignature",
-		"YWJj\r\n>YWJj", "begin 644 a\r\n#86)C\r\n`\r\nend", "YR==", "YWJj\x00", "YWJj\xa0", "YW Jj", "-_-_",
+		"YWJjY", "Y=WJj", "YQ==YQ==", "YQ==\r\n\r\nYQ==", "YQ==\r\n_______\r\na list's footer", "YQ==\r\n-- \r\nsignature", "YWJj\xa0", "-_-_",
 	} {
 		untouched(t, encoded("base64", body))
 	}

@@ -57,7 +57,7 @@ func TestMailThatIsAnAttachmentBecomesText(t *testing.T) {
 	if !strings.HasPrefix(out, head) || strings.Contains(out, "application/pdf") || !strings.Contains(out, anyLink) {
 		t.Errorf("got\n%s", out)
 	}
-	untouched(t, head+pdf("YWJ"))
+	untouched(t, head+pdf("YWJjY"))
 	untouched(t, head+pdf(""))
 }
 

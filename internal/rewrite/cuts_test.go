@@ -50,7 +50,7 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 		"--o\r\nContent-Type: multipart/alternative; boundary=i\r\n\r\n" +
 		"--i\r\nContent-Type: text/plain\r\n\r\nhi\r\n--i\r\nContent-Type: text/html\r\n\r\n<p>hi</p>\r\n--i--\r\n" +
 		"--o\r\nContent-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n" +
-		"--o\r\nContent-Type: application/zip; name=broken.zip\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj!\r\n" +
+		"--o\r\nContent-Type: application/zip; name=broken.zip\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJjY\r\n" +
 		"--o\r\nContent-Type: " + filelist.Type + "; name=b.bin\r\n\r\nbytes\r\n" +
 		"--o\r\nContent-Type: image/png; name=a.pdf\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=41=42\r\n--o--\r\n"
 	for _, restore := range []bool{true, false} {

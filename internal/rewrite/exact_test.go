@@ -165,10 +165,11 @@ func raisedHeader(whole, left *node) string {
 		}
 	}
 	for _, f := range fieldsOf(whole.header) {
-		switch language := strings.HasPrefix(strings.ToLower(f), "content-language:"); {
+		name, _, _ := strings.Cut(f, ":")
+		switch {
 		case strings.Trim(f, "\r\n") == "":
 			header, moved = header+moved+f, "" // the blank line
-		case !content(f), language && left.field("Content-Language") == "":
+		case !content(f), aboutMessage[strings.ToLower(name)] && left.field(name) == "":
 			header += f
 		}
 	}
@@ -230,6 +231,9 @@ func (n *node) field(name string) string {
 	return ""
 }
 
+// notBase64 is what all programs skip in base64.
+var notBase64 = regexp.MustCompile(`[^A-Za-z0-9+/]+`)
+
 // decoded returns the body of a leaf, without the line end that belongs to the delimiter.
 func (n *node) decoded() (string, bool) {
 	body := strings.TrimSuffix(strings.TrimSuffix(n.body, "\n"), "\r")
@@ -239,7 +243,7 @@ func (n *node) decoded() (string, bool) {
 	var r io.Reader = strings.NewReader(body)
 	switch strings.ToLower(n.field("Content-Transfer-Encoding")) {
 	case "base64":
-		r = base64.NewDecoder(base64.StdEncoding, strings.NewReader(strings.NewReplacer(" ", "", "\t", "").Replace(body)))
+		r = base64.NewDecoder(base64.RawStdEncoding, strings.NewReader(notBase64.ReplaceAllString(body, "")))
 	case "quoted-printable":
 		r = quotedprintable.NewReader(r)
 	}

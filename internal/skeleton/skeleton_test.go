@@ -173,29 +173,51 @@ func vectors(t *testing.T) []vector {
 		made("no end of the first line", head),
 		made("no end of the second line", head+"\n"+first),
 	}
-	return append(all, quotedVectors(t)...)
+	return slices.Concat(all, base64Vectors(t), quotedVectors(t))
+}
+
+// oneAttachment returns the vector of a message with one attachment, which is that of testLink(3).
+func oneAttachment(t *testing.T, why, encoding string, content, encoded []byte, layout transfer.Layout, expect string) vector {
+	l, before, after := testLink(3), "Content-Transfer-Encoding: "+encoding+"\r\n\r\n", "\r\n--b--\r\n"
+	name := l.CID.String()
+	v := vector{Why: why, Attachments: map[string][]byte{name: content}, Expect: expect}
+	whole := before + string(encoded) + after
+	if layout.Encoding == transfer.Encoded {
+		v.Attachments[name+"/encoded"] = encoded
+	}
+	v.Skeleton = []byte(write(t, whole, Piece{Text: strings.NewReader(before), Length: int64(len(before)), Cut: &Cut{Link: l.URL(), Layout: layout}},
+		Piece{Text: strings.NewReader(after), Length: int64(len(after))}))
+	if expect == "ok" {
+		v.Message = []byte(whole)
+	}
+	return v
+}
+
+// base64Vectors are of messages with one attachment in base64 that no encoder writes.
+func base64Vectors(t *testing.T) (all []vector) {
+	add := func(why, content, encoded string, tail string, expect string, runs ...transfer.Run) {
+		layout := transfer.Layout{Encoding: transfer.Base64, Lines: runs, Tail: tail}
+		all = append(all, oneAttachment(t, why, "base64", []byte(content), []byte(encoded), layout, expect))
+	}
+	run := func(n int, end string) transfer.Run { return transfer.Run{Len: n, End: end, Count: 1} }
+	add("base64 without padding", "Hello", "SGVsbG8", "bG8", "ok", run(7, ""))
+	add("base64 with half of its padding", "Hell", "SGVsbA=", "bA=", "ok", run(7, ""))
+	add("base64 with unused bits", "Hell", "SGVs\r\nbP==\r\n", "bP==", "ok", run(4, "\r\n"), run(4, "\r\n"))
+	add("base64 with characters that programs skip", "Hello", "> SG*Vs\r\n=\r\n> bG8=\x00==", "", "ok",
+		run(0, "> "), run(2, "*"), run(2, "\r\n=\r\n> "), run(4, "\x00=="))
+	add("base64 with the tail of other bytes", "Hello", "SGVsbA==", "bA==", "invalid", run(8, ""))
+	add("base64 with a tail of five characters", "Hello", "SGVsbG8==", "bG8==", "invalid", run(9, ""))
+	add("base64 with skipped characters beyond ASCII", "Hel", "SGVs\u00e9", "", "invalid", run(4, "\u00e9"))
+	return all
 }
 
 // quotedVectors are of messages with one attachment in quoted-printable.
 func quotedVectors(t *testing.T) (all []vector) {
-	l := testLink(3)
-	add := func(why, name string, content, encoded []byte, layout transfer.Layout, expect string) {
-		const before, after = "Content-Transfer-Encoding: quoted-printable\r\n\r\n", "\r\n--b--\r\n"
-		v := vector{Why: why, Attachments: map[string][]byte{name: content}, Expect: expect}
-		whole := before + string(encoded) + after
-		if layout.Encoding == transfer.Encoded {
-			v.Attachments[name+"/encoded"] = encoded
-		}
-		v.Skeleton = []byte(write(t, whole, Piece{Text: strings.NewReader(before), Length: int64(len(before)), Cut: &Cut{Link: l.URL(), Layout: layout}},
-			Piece{Text: strings.NewReader(after), Length: int64(len(after))}))
-		if expect == "ok" {
-			v.Message = []byte(whole)
-		}
-		all = append(all, v)
+	add := func(why string, content, encoded []byte, layout transfer.Layout, expect string) {
+		all = append(all, oneAttachment(t, why, "quoted-printable", content, encoded, layout, expect))
 	}
 	const text = "Grüße,\tFrom A to B:\r\n.dot, a=b, and a line that is so long that it has to be broken somewhere, as 100 % of them\r\n" +
 		"blank \r\nFrom here on it has two blanks  \r\n12345678901234567890123456789012345678901234567890123456789012345678901234ü\r\nend"
-	name := l.CID.String()
 	good := transfer.Layout{Encoding: transfer.Quoted, Rule: &transfer.Rule{CRLF: true, Soft: "\r\n"}}
 	rule := func(change func(*transfer.Layout)) (transfer.Layout, []byte) {
 		layout := good
@@ -226,7 +248,7 @@ func quotedVectors(t *testing.T) (all []vector) {
 		"a tail": func(l *transfer.Layout) { l.Tail = "=\r\n" },
 	} {
 		layout, encoded := rule(change)
-		add("quoted-printable by rule: "+why, name, []byte(text), encoded, layout, "ok")
+		add("quoted-printable by rule: "+why, []byte(text), encoded, layout, "ok")
 	}
 	for why, change := range map[string]func(*transfer.Layout){
 		"no rule": func(l *transfer.Layout) { l.Rule = nil },
@@ -247,11 +269,11 @@ func quotedVectors(t *testing.T) (all []vector) {
 		"text for a tail":                   func(l *transfer.Layout) { l.Tail = "x" },
 	} {
 		layout, encoded := rule(change)
-		add("quoted-printable by rule: "+why, name, []byte(text), encoded, layout, "invalid")
+		add("quoted-printable by rule: "+why, []byte(text), encoded, layout, "invalid")
 	}
 	slices.SortFunc(all, func(a, b vector) int { return strings.Compare(a.Why, b.Why) })
-	add("an encoded form", name, []byte("odd"), []byte("=6f=64= \r\n=6Ft"), transfer.Layout{Encoding: transfer.Encoded}, "ok")
-	add("a rule for an encoded form", name, []byte("odd"), []byte("odd"), transfer.Layout{Encoding: transfer.Encoded, Rule: good.Rule}, "invalid")
+	add("an encoded form", []byte("odd"), []byte("=6f=64= \r\n=6Ft"), transfer.Layout{Encoding: transfer.Encoded}, "ok")
+	add("a rule for an encoded form", []byte("odd"), []byte("odd"), transfer.Layout{Encoding: transfer.Encoded, Rule: good.Rule}, "invalid")
 	return all
 }
 
@@ -378,9 +400,9 @@ func TestRestoringTakesLittleMemory(t *testing.T) {
 	if maxLine > 64<<10 {
 		t.Errorf("a line has up to %d bytes", maxLine)
 	}
-	longest := transfer.Layout{Encoding: transfer.Base64, Tail: "==="}
+	longest := transfer.Layout{Encoding: transfer.Base64, Tail: "AA=="}
 	for range transfer.MaxRuns + 1 {
-		longest.Lines = append(longest.Lines, transfer.Run{Len: 1 << 30, End: strings.Repeat("\t", transfer.MaxLineEnd), Count: 1 << 30})
+		longest.Lines = append(longest.Lines, transfer.Run{Len: 1 << 30, End: strings.Repeat("\x01", transfer.MaxLineEnd), Count: 1 << 30})
 	}
 	quoted := transfer.Layout{Encoding: transfer.Quoted, Tail: strings.Repeat("\t", 2048), Rule: &transfer.Rule{
 		Escape: "&<>", Start: "&<>", Soft: "\r\n", Break: transfer.Break{Kind: "column", Limit: 100, Unit: "utf-8", Last: 1, LastEscape: 1, Late: true, Eager: true, AfterLF: true}}}

@@ -7,21 +7,24 @@ import (
 	"io"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 )
 
-// strictBase64 refuses trailing bits that no encoder writes: they would be lost.
-var strictBase64 = base64.StdEncoding.Strict()
-
-// base64Decoder decodes base64 (RFC 2045 section 6.8). Text is damaged unless encoding the result
-// again gives the same characters, apart from blanks and line ends.
+// base64Decoder decodes base64 (RFC 2045 section 6.8) as all mail programs do: they skip characters
+// outside the alphabet, and take a last group without its padding, with too much of it, or with
+// bits that no encoder sets. Programs differ about characters after the padding, about a single
+// character at the end, and about equals signs elsewhere in a group: such text is damaged. So is
+// text in more runs of lines than a layout has.
 type base64Decoder struct {
-	runs    []Run
-	length  int    // of the line being read
-	end     []byte // blanks and line end being read
-	quantum []byte // up to three characters, which the next chunk completes
-	padded  bool   // "=" was seen: no characters may follow
+	runs   []Run
+	length int    // of the line being read, in characters of base64
+	end    []byte // what follows them
+	// quantum has up to three characters, which the next chunk completes. At the end it has the
+	// last group, if an encoder writes another one.
+	quantum []byte
+	padded  bool // the last group is complete
 }
 
 // Decode decodes whole lines, and pieces of lines where a chunk ends within one.
@@ -75,21 +78,22 @@ func (t *base64Decoder) restore(s base64State) {
 }
 
 // equalLines decodes the lines at the start of chunk that are laid out like the line before them,
-// and returns their length in bytes. It is several times as fast as line, and accepts only lines of
-// base64 characters without padding. It returns false if it met another character: the caller need
-// not try it again for this chunk.
+// and returns their length in bytes. It is several times as fast as line, and accepts only whole
+// groups of the alphabet. It leaves a line whose end may go on behind it, which is also the last of
+// each chunk, to line. It returns false if it met another character: the caller need not try it
+// again for this chunk.
 func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
-	if len(t.runs) == 0 || t.length > 0 || len(t.end) > 0 || len(t.quantum) > 0 || t.padded {
+	if !inAlphabet[chunk[0]] || t.padded || len(t.quantum) > 0 || !t.endLine() || len(t.runs) == 0 {
 		return dst, 0, true
 	}
 	last := &t.runs[len(t.runs)-1]
-	if last.Len == 0 || last.Len%4 != 0 {
+	if t.length > 0 || last.Len == 0 || last.Len%4 != 0 {
 		return dst, 0, true
 	}
 	whole, size := last.Len+len(last.End), last.Len/4*3
 	dst = slices.Grow(dst, len(chunk)/whole*size+decodeSlack)
 	n, pure := 0, true
-	for len(chunk)-n >= whole && string(chunk[n+last.Len:n+whole]) == last.End {
+	for len(chunk)-n > whole && string(chunk[n+last.Len:n+whole]) == last.End && inAlphabet[chunk[n+whole]] {
 		if pure = decodeQuanta(dst[len(dst):cap(dst)], chunk[n:n+last.Len]); !pure {
 			break
 		}
@@ -98,6 +102,14 @@ func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
 	last.Count += n / whole
 	return dst, n, pure
 }
+
+// inAlphabet has the characters of base64, without the equals sign.
+var inAlphabet = func() (in [256]bool) {
+	for _, c := range []byte(alphabet) {
+		in[c] = true
+	}
+	return in
+}()
 
 // notBase64 marks a pair of characters of which one is not in the alphabet.
 const notBase64 = 1 << 15
@@ -109,7 +121,7 @@ var pairs = func() *[1 << 16]uint16 {
 	for c := range value {
 		value[c] = notBase64
 	}
-	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+	for i, c := range []byte(alphabet) {
 		value[c] = uint16(i)
 	}
 	var pairs [1 << 16]uint16
@@ -143,90 +155,105 @@ func decodeQuanta(dst, text []byte) bool {
 }
 
 // line decodes one line, or a piece of one.
-func (t *base64Decoder) line(dst, line []byte) ([]byte, error) {
-	text := bytes.TrimRight(line, " \t\r\n")
-	if len(text) > 0 {
-		if len(t.end) > 0 || t.length > math.MaxInt32 { // blanks within a line, or an endless line
-			return dst, ErrDamaged
+func (t *base64Decoder) line(dst, line []byte) (_ []byte, err error) {
+	for len(line) > 0 && err == nil {
+		n := 0
+		for n < len(line) && inAlphabet[line[n]] {
+			n++
 		}
-		t.length += len(text)
-		var err error
-		if dst, err = t.text(dst, text); err != nil {
-			return dst, err
+		switch {
+		case n > 0:
+			dst, err = t.text(dst, line[:n])
+		case line[0] == '=' && !t.padded && len(t.quantum) > 0:
+			n = 1
+			dst, err = t.pad(dst)
+		default:
+			n = 1
+			err = t.skip(line[0])
 		}
-	}
-	t.end = append(t.end, line[len(text):]...)
-	if len(t.end) > MaxLineEnd {
-		return dst, ErrDamaged
-	}
-	if line[len(line)-1] == '\n' {
-		t.endLine()
-	}
-	if len(t.runs) > MaxRuns {
-		return dst, ErrDamaged
-	}
-	return dst, nil
-}
-
-// text decodes characters that have no blanks among them.
-func (t *base64Decoder) text(dst, text []byte) ([]byte, error) {
-	if t.padded {
-		return dst, ErrDamaged
-	}
-	if len(t.quantum) > 0 {
-		n := min(4-len(t.quantum), len(text))
-		t.quantum = append(t.quantum, text[:n]...)
-		text = text[n:]
-		if len(t.quantum) < 4 {
-			return dst, nil
-		}
-		var err error
-		if dst, err = t.quanta(dst, t.quantum); err != nil {
-			return dst, err
-		}
-		t.quantum = t.quantum[:0]
-		if t.padded && len(text) > 0 {
-			return dst, ErrDamaged
-		}
-	}
-	whole := len(text) &^ 3
-	t.quantum = append(t.quantum, text[whole:]...)
-	if whole == 0 {
-		return dst, nil
-	}
-	dst, err := t.quanta(dst, text[:whole])
-	if err == nil && t.padded && len(t.quantum) > 0 {
-		err = ErrDamaged
+		line = line[n:]
 	}
 	return dst, err
 }
 
-// quanta decodes whole groups of four characters; the last may be padded.
-func (t *base64Decoder) quanta(dst, text []byte) ([]byte, error) {
-	want := len(text) / 4 * 3
-	if text[len(text)-1] == '=' {
-		t.padded = true
-		want--
-		if text[len(text)-2] == '=' {
-			want--
-		}
-	}
-	size := len(dst)
-	dst, err := strictBase64.AppendDecode(dst, text)
-	// The decoder skips a CR in the middle of text, which a layout could not reproduce.
-	if err != nil || len(dst)-size != want {
+// text decodes characters of the alphabet.
+func (t *base64Decoder) text(dst, text []byte) ([]byte, error) {
+	if t.padded || bytes.HasSuffix(t.quantum, []byte("=")) || !t.endLine() || t.length > math.MaxInt32 {
 		return dst, ErrDamaged
+	}
+	t.length += len(text)
+	if len(t.quantum) > 0 {
+		n := min(4-len(t.quantum), len(text))
+		t.quantum, text = append(t.quantum, text[:n]...), text[n:]
+		if len(t.quantum) < 4 {
+			return dst, nil
+		}
+		dst, t.quantum = appendQuanta(dst, t.quantum), t.quantum[:0]
+	}
+	whole := len(text) &^ 3
+	t.quantum = append(t.quantum, text[whole:]...)
+	return appendQuanta(dst, text[:whole]), nil
+}
+
+func appendQuanta(dst, text []byte) []byte {
+	size := len(dst) + len(text)/4*3
+	dst = slices.Grow(dst, size-len(dst)+decodeSlack)
+	decodeQuanta(dst[len(dst):cap(dst)], text)
+	return dst[:size]
+}
+
+// pad takes an equals sign within a group.
+func (t *base64Decoder) pad(dst []byte) ([]byte, error) {
+	if len(t.quantum) < 2 || !t.endLine() {
+		return dst, ErrDamaged
+	}
+	t.length++
+	if t.quantum = append(t.quantum, '='); len(t.quantum) < 4 {
+		return dst, nil
+	}
+	return t.last(dst)
+}
+
+// last decodes the last group, of which an encoder may write other characters.
+func (t *base64Decoder) last(dst []byte) ([]byte, error) {
+	size := len(dst)
+	dst, err := base64.RawStdEncoding.AppendDecode(dst, bytes.TrimRight(t.quantum, "="))
+	if err != nil {
+		return dst[:size], ErrDamaged // a single character
+	}
+	if t.padded = true; base64.StdEncoding.EncodeToString(dst[size:]) == string(t.quantum) {
+		t.quantum = t.quantum[:0]
 	}
 	return dst, nil
 }
 
-func (t *base64Decoder) endLine() {
-	if n := len(t.runs); n > 0 && t.runs[n-1].Len == t.length && t.runs[n-1].End == string(t.end) {
-		t.runs[n-1].Count++
-	} else {
-		t.runs = append(t.runs, Run{Len: t.length, End: t.endString(), Count: 1})
+// skip takes a character that does not count. Each empty line is a line of its own.
+func (t *base64Decoder) skip(c byte) error {
+	empty := bytes.HasSuffix(t.end, []byte("\n")) && (c == '\r' || c == '\n' || bytes.Count(t.end, []byte("\n")) > 1)
+	if empty && !t.endLine() || c >= utf8.RuneSelf || len(t.end) == MaxLineEnd {
+		return ErrDamaged
 	}
-	t.length, t.end = 0, t.end[:0]
+	t.end = append(t.end, c)
+	return nil
+}
+
+// endLine ends the line being read, if its end has begun. It returns false if there are too many
+// runs.
+func (t *base64Decoder) endLine() bool {
+	if len(t.end) > 0 {
+		t.runs = t.withLine(t.runs)
+		t.length, t.end = 0, t.end[:0]
+	}
+	return len(t.runs) <= MaxRuns
+}
+
+// withLine returns runs with the line being read.
+func (t *base64Decoder) withLine(runs []Run) []Run {
+	if n := len(runs); n > 0 && runs[n-1].Len == t.length && runs[n-1].End == string(t.end) {
+		runs[n-1].Count++
+		return runs
+	}
+	return append(runs, Run{Len: t.length, End: t.endString(), Count: 1})
 }
 
 // endString returns the line end. Runs with the same line end share one string.
@@ -240,16 +267,16 @@ func (t *base64Decoder) endString() string {
 }
 
 func (t *base64Decoder) Finish(dst []byte, _ bool) ([]byte, error) {
-	if len(t.quantum) > 0 {
-		return dst, ErrDamaged // QUIRK: either the padding was left out, or a line was cut short
+	if t.padded || len(t.quantum) == 0 {
+		return dst, nil
 	}
-	return dst, nil
+	return t.last(dst)
 }
 
 func (t *base64Decoder) Layout() Layout {
 	runs := slices.Clone(t.runs) // without spare room, because layouts are kept
 	if t.length > 0 || len(t.end) > 0 {
-		runs = append(runs, Run{Len: t.length, End: t.endString(), Count: 1})
+		runs = t.withLine(runs)
 	}
 	return Layout{Encoding: Base64, Lines: runs, Tail: string(t.quantum)}
 }

@@ -5,9 +5,9 @@
 //
 // Each encoding has two decoders, because their callers want opposite things:
 //
-//   - NewExact decodes an attachment while it arrives. It is strict, because the same bytes must be
-//     made again. From quoted-printable it learns the rule of the encoder. It consists of
-//     base64.go, quoted.go, rule.go, match.go and layout.go.
+//   - NewExact decodes an attachment while it arrives: text that all mail programs decode alike, if
+//     the same bytes can be made again. From quoted-printable it learns the rule of the encoder. It
+//     consists of base64.go, quoted.go, rule.go, match.go and layout.go.
 //   - DecodeText decodes one of a mail's texts, to read it. It is tolerant, as mail programs are,
 //     and reports where they may differ. EncodeQuoted and EncodeBase64 encode a text. (text.go)
 package transfer

@@ -8,13 +8,15 @@ import (
 	"io"
 	"math"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
 	// MaxRuns bounds the runs of one layout, and therefore its memory. Real encoders need two;
 	// content that needs more than MaxRuns is damaged.
 	MaxRuns = 64
-	// MaxLineEnd bounds the bytes of one line end, including the blanks before it.
+	// MaxLineEnd bounds the bytes of one line end, including the characters around it that do not
+	// count.
 	MaxLineEnd = 64
 	// lineBuffer gathers lines on their way out.
 	lineBuffer = 32 << 10
@@ -40,8 +42,9 @@ type Layout struct {
 	Rule     *Rule  `json:"rule,omitempty"`  // quoted-printable
 	// Exceptions to Rule, in the order of the bytes.
 	Exceptions []Exception `json:"exceptions,omitempty"`
-	// Tail of base64 has the characters of an unfinished quantum; of the other encodings, what
-	// stands between the bytes and the delimiter: its line end, and a last soft line break.
+	// Tail of base64 has the last group of characters, if an encoder writes others for its bytes. Of
+	// the other encodings, it has what stands between the bytes and the delimiter: its line end, and
+	// a last soft line break.
 	Tail string `json:"tail,omitempty"`
 }
 
@@ -50,8 +53,8 @@ func (l Layout) Size() int { return len(l.Lines) + len(l.Exceptions) }
 
 // A Run is a number of lines of the same length with the same end.
 type Run struct {
-	Len   int    `json:"len"`   // characters before the end
-	End   string `json:"end"`   // line end, with blanks before it
+	Len   int    `json:"len"`   // characters of base64
+	End   string `json:"end"`   // what follows them: blanks, line end, characters that do not count
 	Count int    `json:"count"` // lines
 }
 
@@ -96,7 +99,7 @@ func (l Layout) Check() error {
 }
 
 func (l Layout) checkBase64() error {
-	if len(l.Tail) > 3 || strings.Trim(l.Tail, alphabet) != "" {
+	if len(l.Tail) > 4 || strings.Trim(l.Tail, alphabet+"=") != "" {
 		return errors.New("base64 layout: malformed tail")
 	}
 	if len(l.Lines) > MaxRuns+1 { // one more for a last line without line end
@@ -133,7 +136,7 @@ func checkTail(tail string) error {
 	return nil
 }
 
-const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 func (r Run) check() error {
 	switch {
@@ -141,23 +144,29 @@ func (r Run) check() error {
 		return errors.New("run of lines: a number is out of range")
 	case r.Len == 0 && r.End == "": // Encode would loop Count times and write nothing
 		return errors.New("run of lines: empty lines without a line end")
-	case len(r.End) > MaxLineEnd || strings.Trim(r.End, " \t\r\n") != "":
+	case len(r.End) > MaxLineEnd || strings.ContainsFunc(r.End, func(c rune) bool { return c >= utf8.RuneSelf || inAlphabet[c] }):
 		return errors.New("run of lines: malformed line end")
 	}
 	return nil
 }
 
-// encodeBase64 writes r in base64, in the recorded lines.
+// encodeBase64 writes r in base64, in the recorded lines. Tail stands for the last group: the bytes
+// that do not fill a group of three.
 func (l Layout) encodeBase64(w io.Writer, r io.Reader) error {
 	lines := &lineWriter{w: bufio.NewWriterSize(w, lineBuffer), runs: l.Lines}
 	enc := base64.NewEncoder(base64.StdEncoding, lines)
-	if _, err := io.Copy(enc, r); err != nil {
+	n, err := io.Copy(enc, r)
+	if err != nil {
 		return err
 	}
-	if err := enc.Close(); err != nil {
-		return err
+	if over := int(n % 3); l.Tail == "" {
+		err = enc.Close()
+	} else if over > 0 && over != len(strings.TrimRight(l.Tail, "="))-1 {
+		err = ErrLayout
+	} else {
+		_, err = io.WriteString(lines, l.Tail)
 	}
-	if _, err := io.WriteString(lines, l.Tail); err != nil {
+	if err != nil {
 		return err
 	}
 	return lines.close()
