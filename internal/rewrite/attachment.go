@@ -36,7 +36,10 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	} else {
 		return w.keep()
 	}
-	a := &attachmentReader{scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), isMessage: p.depth == 0, restore: w.policy.Restore}
+	a := &attachmentReader{
+		scan: w.scan, decoder: transfer.NewExact(v.encoding, w.policy.Space), restore: w.policy.Restore,
+		open: p.depth == 0 || v.encoding == "base64",
+	}
 	defer func() { err = errors.Join(err, a.decoder.Close()) }()
 	mark := w.spool.Size()
 	enough := max(w.policy.MinSize, 1)
@@ -133,11 +136,11 @@ func (w *walk) keepRest(a *attachmentReader) (*delimiter, error) {
 // attachmentReader reads the decoded body of one part from the scanner. If the body cannot be
 // decoded to its end, the reader ends early and whole is false.
 type attachmentReader struct {
-	scan      *scanner
-	decoder   transfer.Decoder
-	isMessage bool      // the part is the message itself: it ends where the message ends
-	restore   bool      // the message may be restored from its attachments
-	encoded   hash.Hash // checksum of the body as received; nil while the spool has the body
+	scan    *scanner
+	decoder transfer.Decoder
+	open    bool      // the part may end where the message ends
+	restore bool      // the message may be restored from its attachments
+	encoded hash.Hash // checksum of the body as received; nil while the spool has the body
 
 	decoded   []byte // decoded, but not returned by Read yet
 	space     []byte // the memory of decoded
@@ -185,8 +188,8 @@ func (a *attachmentReader) step() []byte {
 	switch {
 	case d != nil, err == io.EOF:
 		a.done, a.ended, a.delimiter = true, true, d
-		if d == nil && !a.isMessage {
-			return nil // the message ended within the part, of which an unknown piece is missing
+		if d == nil && !a.open {
+			return nil // programs differ about the last line end: it may belong to a missing delimiter
 		}
 		a.decoded, err = a.decoder.Finish(a.decoded, d != nil)
 		a.whole = err == nil
