@@ -55,7 +55,7 @@ func unwrap(text string) string {
 
 var (
 	// defanged undoes what makes links in reports harmless, and the escapes of JSON.
-	defanged = strings.NewReplacer("hxxp", "http", "[.]", ".", "[:]", ":", `\/`, "/")
+	defanged = strings.NewReplacer("hxxp:", "http:", "hxxps:", "https:", "[.]", ".", "[:]", ":", `\/`, "/")
 	// noHash matches a link that was unwrapped by hand, except for the "#".
 	noHash = regexp.MustCompile(`(/bafybei[a-z2-7]{52}(?:/all)?)(?:\*|\*23|-23)z`)
 	// oneSlash matches a scheme that has lost a slash. QUIRK: Outlook and Word remove the second of
@@ -83,8 +83,8 @@ func digit(b byte) byte {
 }
 
 // base64Link matches base64, also in its URL-safe form, that begins with "http://", "https://" or the
-// "{" and quote of JSON.
-var base64Link = regexp.MustCompile(`(?:aHR0c(?:DovL|HM6Ly)|eyJ)[A-Za-z0-9+/_-]*%?`)
+// "{" and quote of JSON, and not within a key.
+var base64Link = regexp.MustCompile(`\b(?:aHR0c(?:DovL|HM6Ly)|eyJ)[A-Za-z0-9+/_-]*%?`)
 
 // fromBase64 decodes a link. If more of the address follows the base64, after a slash, it is decoded
 // too: the link ends before it all the same, because "/" becomes no letter and no digit.
