@@ -18,8 +18,11 @@ type references struct {
 func (r *references) collect(s *spool.Spool, b body, account *memory.Account) error {
 	ct := b.header.contentType()
 	r.hasHTML = r.hasHTML || ct.String() == "text/html"
-	content := transfer.NewTextReader(b.header.transferEncoding(), s.Section(b.text.off, b.text.end))
-	return r.set.Read(reference.Text{Type: ct.String(), Charset: ct.params["charset"], Content: content}, account)
+	text := reference.Text{Type: ct.String(), Charset: ct.params["charset"]}
+	if encoding := b.header.transferEncoding(); transfer.Known(encoding) {
+		text.Content = transfer.NewTextReader(encoding, s.Section(b.text.off, b.text.end))
+	}
+	return r.set.Read(text, account)
 }
 
 // referable reports whether a text can refer to the part: by its Content-ID (RFC 2392) or its

@@ -43,6 +43,8 @@ func TestTextsThatRefer(t *testing.T) {
 		"Content-Type: text/html\r\n\r\n<img src=cid:logo@x>",
 		"Content-Type: Text/HTML; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<img src=3D\"cid:lo=\r\ngo@x\">",
 		"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGltZyBzcmM9ImNpZDpsb2dv\r\nQHgiPg==", // <img src="cid:logo@x">
+		"Content-Type: text/html\r\nContent-Transfer-Encoding: x-unknown\r\n\r\nwhatever it says",
+		"Content-Type: text/html; charset=utf-7\r\n\r\n+ADw-img src=+ACI-cid:logo@x+ACIAPg-",
 		"Content-Type: text/watch-html\r\n\r\n<img src=cid:logo@x>",
 		"Content-Type: text/css\r\n\r\ntd { background: url(cid:logo@x) }",
 		"Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\nATTACH;FMTTYPE=image/png:CID:lo\r\n go@x\r\nEND:VCALENDAR",

@@ -340,8 +340,11 @@ func TestSizesOfReadsMakeNoDifference(t *testing.T) {
 	}
 }
 
-// A text that cannot be read refers to everything that has a name; an error of the disk is returned.
+// A text that cannot be read refers to every part with a name. Errors of the disk are returned.
 func TestTextsThatCannotBeRead(t *testing.T) {
+	if s := read(t, Text{Type: "text/html"}); !s.RefersTo(withID("<a>")) {
+		t.Error("a text without content refers to nothing")
+	}
 	for _, n := range []int{0, headSize, windowSize} {
 		before := strings.Repeat("x", n)
 		var s Set

@@ -39,8 +39,8 @@ type scanner struct {
 
 // readText notes all URLs of a text.
 func (s *scanner) readText(t Text) error {
-	if isUTF7(t.Charset) {
-		s.set.any = true
+	if s.set.any = s.set.any || t.Content == nil || isUTF7(t.Charset); s.set.any {
+		return nil
 	}
 	src, err := newTextReader(t)
 	for ended := false; err == nil && !ended && !s.set.any; {

@@ -34,11 +34,11 @@ type Set struct {
 type Text struct {
 	Type    string    // media type, in lower case: text/html, text/css, text/calendar, image/svg+xml
 	Charset string    // as declared; may be empty
-	Content io.Reader // without the transfer encoding; may return transfer.ErrDamaged
+	Content io.Reader // without the transfer encoding; may return transfer.ErrDamaged; nil: unknown
 }
 
 // Read notes the names that a text refers to. It takes memory for them from account. If there is
-// none, or the text is damaged, the text counts as referring to everything. Read returns errors of
+// none, or the text cannot be read, the text counts as referring to everything. Read returns errors of
 // t.Content, except for transfer.ErrDamaged.
 func (s *Set) Read(t Text, account *memory.Account) error {
 	sc := scanner{set: s, account: account}
