@@ -41,9 +41,11 @@ func compose(seed uint64, id int) letter {
 		c.signed()
 	case n < 34:
 		c.broken()
-	case n < 39:
+	case n < 38:
+		c.late()
+	case n < 43:
 		c.small()
-	case n < 47:
+	case n < 51:
 		c.scanned()
 	default:
 		c.mixed()
@@ -141,6 +143,16 @@ func (c *composer) broken() {
 	c.text()
 	c.file(c.size())
 	c.add("!this is not base64!\r\n")
+	c.end()
+}
+
+// late has a picture above the HTML that shows it: the picture is stored, and put back at the end.
+func (c *composer) late() {
+	c.open("mixed")
+	c.next("Content-Type: image/png\r\nContent-ID: <late@chaos.example>\r\nContent-Transfer-Encoding: base64\r\n")
+	c.base64(c.size())
+	c.next(htmlHeader)
+	c.add("<img src=3D\"cid:late@chaos.example\">\r\n")
 	c.end()
 }
 

@@ -103,6 +103,8 @@ func (e *entity) firstText() (all spot) {
 	for _, p := range e.parts {
 		s := p.spot()
 		switch {
+		case s.empty() && e.order == relatedOrder && all.empty() && p.holdsText():
+			return spot{apart: true, beside: p} // the root, which alone is shown
 		case s.empty():
 			continue
 		case all.empty():
@@ -119,6 +121,9 @@ func (e *entity) firstText() (all spot) {
 	}
 	return all
 }
+
+// holdsText reports whether e may have a text that is shown, even if it must not change.
+func (e *entity) holdsText() bool { return e.kind == kindMultipart || e.opaque || e.shown }
 
 // removed returns the edits that remove what is gone.
 func (e *entity) removed() (edits []edit) {

@@ -2,6 +2,8 @@ package rewrite
 
 import (
 	"bytes"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -243,6 +245,8 @@ func TestNoticeIsInEveryRendering(t *testing.T) {
 		{"[{thp}p]", "[{thp}*]", "p"},
 		{"<pP>", "*", "Pp"},
 		{"<fp>", "[*<f>]", "p"},
+		{"<thp>", "<t*h*>", "p"},
+		{"<[cv]tp>", "[<[cv]t>*]", "p"},
 	})
 }
 
@@ -319,5 +323,79 @@ func TestPartsThatGoBackAreDropped(t *testing.T) {
 		if out, _ := mustRewrite(t, strings.NewReader(alone), policy, d); string(out) != alone || len(d.files) != 0 {
 			t.Errorf("budget %d: %d bytes and %d files, want the mail", size, len(out), len(d.files))
 		}
+	}
+}
+
+// asideSamples are those that mail programs show beside the other parts of an alternative.
+const asideSamples = "PlLkKizj"
+
+// misses reports whether a mail program may show a mail and not its notice. It takes the mail as
+// shorthand writes it, from at on, and returns the index behind it, and whether it has a text.
+func misses(s string, at int) (missed, hasText bool, end int) {
+	c := s[at]
+	at++
+	if _, open := subtypes[c]; !open {
+		if c == '*' {
+			return false, true, at
+		}
+		if at < len(s) && s[at] == '*' && !own(s, at) {
+			return false, true, at + 1
+		}
+		return true, strings.IndexByte("thebIJ", c) >= 0, at
+	}
+	missed = c != '{'
+	shown := false
+	for s[at] != ']' && s[at] != '}' && s[at] != '>' {
+		aside := strings.IndexByte(asideSamples, s[at]) >= 0
+		m, text, next := misses(s, at)
+		at = next
+		switch {
+		case c == '{' && !aside:
+			missed, shown = missed || m, true
+		case c == '[', c == '<' && text && !hasText:
+			missed = missed && m
+		}
+		hasText = hasText || text
+	}
+	return missed || c == '{' && !shown, hasText, at + 1
+}
+
+// own reports whether the * at an index is a part and not the mark of the one before it.
+func own(s string, at int) bool { return strings.IndexByte("thbnIyJ", s[at-1]) < 0 }
+
+// Mails of any structure are restored, and every way to show them shows the notice.
+func TestAnyStructure(t *testing.T) {
+	faults.Covers(t, 69, 74)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	letters := slices.Sorted(maps.Keys(samples))
+	var structure func(depth int) string
+	structure = func(depth int) string {
+		if depth > 3 || rnd.IntN(3) > 0 && depth > 0 {
+			return string(letters[rnd.IntN(len(letters))])
+		}
+		pair := []string{"[]", "[]", "{}", "<>"}[rnd.IntN(4)]
+		s := pair[:1]
+		for range 1 + rnd.IntN(4) {
+			s += structure(depth + 1)
+		}
+		return s + pair[1:]
+	}
+	rewritten := 0
+	for range 3000 {
+		mail := arrange(structure(0))
+		d := newMemory()
+		got, m := mustRewrite(t, strings.NewReader(mail), Policy{MinSize: 1, Language: "en", Restore: true}, d)
+		checkRestored(t, []byte(mail), got, m, d)
+		if m.Stats().Detached == 0 {
+			continue
+		}
+		rewritten++
+		left := cutMail("", string(got)).shorthand()
+		if missed, _, _ := misses(left, 0); missed {
+			t.Errorf("%s became %s", cutMail("", mail).shorthand(), left)
+		}
+	}
+	if rewritten < 1000 {
+		t.Errorf("%d mails were rewritten, want at least 1000", rewritten)
 	}
 }
