@@ -32,10 +32,11 @@ func Parse(s string) (Link, error) {
 		return l, nil
 	}
 	// Without white space first: a line break may have cut an escaped character in two.
-	if l, err := parseLayers(withoutBlanks(text)); err == nil {
-		return l, nil
+	joined := withoutBlanks(text)
+	l, err := parseLayers(joined)
+	if err != nil && joined != text {
+		l, err = parseLayers(text)
 	}
-	l, err := parseLayers(text)
 	if errors.Is(err, ErrInvalid) && otherLink.MatchString(text) && !ourKey.MatchString(text) {
 		return Link{}, ErrReplaced
 	}

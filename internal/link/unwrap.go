@@ -45,7 +45,7 @@ func layers(text string) iter.Seq[string] {
 // result is hardly longer than the text.
 func unwrap(text string) string {
 	text = defanged.Replace(unescape(html.UnescapeString(text)))
-	text = defense3.ReplaceAllStringFunc(text, fromDefense3)
+	text = unwrapDefense3(text)
 	text = defense2.ReplaceAllStringFunc(text, fromDefense2)
 	text = base64Link.ReplaceAllStringFunc(text, fromBase64)
 	text = oneSlash.ReplaceAllString(text, "$1//$2")
@@ -72,6 +72,10 @@ func unescape(text string) string {
 	return escaped.ReplaceAllStringFunc(text, func(s string) string {
 		return string([]byte{digit(s[1])<<4 | digit(s[2])})
 	})
+}
+
+func isHex(b byte) bool {
+	return '0' <= b && b <= '9' || 'A' <= b && b <= 'F' || 'a' <= b && b <= 'f'
 }
 
 // digit returns the value of a hexadecimal digit.
@@ -111,20 +115,40 @@ func fromDefense2(text string) string {
 	return unescape(strings.NewReplacer("-", "%", "_", "/").Replace(text))
 }
 
-// defense3 matches a link in the form of URL Defense 3: v3/__LINK__;CHARACTERS!…$. Each "*" in LINK
-// stands for the next of CHARACTERS, which are in base64. "**" and a letter stand for several.
-var defense3 = regexp.MustCompile(`v3/__(\S*?)(?:__;([A-Za-z0-9_-]*)|\s|$)`)
+// unwrapDefense3 decodes links in the form of URL Defense 3: v3/__LINK__;CHARACTERS!…$.
+func unwrapDefense3(text string) string {
+	before, rest, found := strings.Cut(text, "v3/__")
+	if !found {
+		return text
+	}
+	var b strings.Builder
+	for found {
+		b.WriteString(before)
+		end := strings.IndexFunc(rest, isBlank)
+		if end < 0 {
+			end = len(rest)
+		}
+		link, characters, _ := strings.Cut(rest[:end], "__;")
+		n := len(base64URL.FindString(characters))
+		b.WriteString(fromDefense3(link, characters[:n]) + " " + characters[n:])
+		before, rest, found = strings.Cut(rest[end:], "v3/__")
+	}
+	return b.String() + before
+}
 
-func fromDefense3(text string) string {
-	m := defense3.FindStringSubmatch(text)
-	decoded, _ := base64.RawURLEncoding.DecodeString(m[2]) // as far as it goes: the end may be cut
+var base64URL = regexp.MustCompile(`^[A-Za-z0-9_-]*`)
+
+// fromDefense3 puts the characters, which are in base64, in their places: each "*" stands for the
+// next one, and "**" and a letter for several.
+func fromDefense3(link, replaced string) string {
+	decoded, _ := base64.RawURLEncoding.DecodeString(replaced) // as far as it goes: the end may be cut
 	characters := []rune(string(decoded))
 	var b strings.Builder
-	for rest := m[1]; rest != ""; {
-		plain, after, found := strings.Cut(rest, "*")
+	for {
+		plain, after, found := strings.Cut(link, "*")
 		b.WriteString(plain)
 		if !found {
-			break
+			return b.String()
 		}
 		count := 1
 		if len(after) > 1 && after[0] == '*' {
@@ -135,10 +159,8 @@ func fromDefense3(text string) string {
 		if n == 0 {
 			b.WriteByte(likely(after))
 		}
-		characters, rest = characters[n:], after
+		characters, link = characters[n:], after
 	}
-	b.WriteByte(' ')
-	return b.String()
 }
 
 // runs are the letters that say how many characters "**" stands for: A for two, and so on.
@@ -149,7 +171,7 @@ func runLength(b byte) int { return strings.IndexByte(runs, b) + 2 }
 // likely returns the character that "*" stands for before this text, if the list of characters was
 // lost: links have no others that URL Defense replaces.
 func likely(after string) byte {
-	if escaped.MatchString("%" + after[:min(2, len(after))]) {
+	if len(after) > 1 && isHex(after[0]) && isHex(after[1]) {
 		return '%'
 	}
 	return '#'
