@@ -3,8 +3,10 @@ package rewrite
 import (
 	"cmp"
 	"html"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -69,6 +71,8 @@ func fileName(disposition, contentType string, hints []string) string {
 	switch {
 	case most == nothing && given:
 		return filename.Nameless + extension
+	case slices.Contains(knownExtensions, strings.ToLower(best)): // its stem was lost
+		return filename.Nameless + best
 	case most == unreadable:
 		return filename.Nameless + cmp.Or(filename.Extension(best), extension)
 	case (most == repaired || placeholders[strings.ToLower(best)]) && filename.Extension(best) == "":
@@ -165,6 +169,9 @@ func (d *nameDecoder) decode(label, text string) string {
 // in another charset, or because some bytes are damaged.
 func (d *nameDecoder) decodeBroken(label, text, decoded string) string {
 	d.lower(repaired)
+	if unfolded := withoutFolds(text); utf8.ValidString(unfolded) && charsets.Name(label) == "utf-8" {
+		return unfolded
+	}
 	for cut := 1; cut <= 3 && cut < len(text); cut++ {
 		if whole, _, clean := charsets.Decode(label, text[:len(text)-cut]); clean {
 			return whole
@@ -175,6 +182,24 @@ func (d *nameDecoder) decodeBroken(label, text, decoded string) string {
 		return d.decodeRaw(text) // nothing speaks for the charset
 	}
 	return decoded
+}
+
+// withoutFolds removes blanks before the later bytes of a character of UTF-8, where senders folded a
+// line.
+func withoutFolds(text string) string {
+	var b strings.Builder
+	for {
+		before, after, found := strings.Cut(text, " ")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		rest := strings.TrimLeft(after, " ")
+		if rest == "" || utf8.RuneStart(rest[0]) {
+			b.WriteString(text[len(before) : len(text)-len(rest)])
+		}
+		text = rest
+	}
 }
 
 // beyondASCII is for strings.Map.
@@ -239,6 +264,9 @@ func (d *nameDecoder) finish(name string) string {
 		name = decoded // UTF-8 in percent-encoding
 	}
 	name = strings.TrimSpace(strings.TrimRight(name, "; "))
+	if !strings.Contains(name, "=?") {
+		name = strings.TrimSuffix(name, "?=") // what is left of a word
+	}
 	for _, mark := range []string{`"`, "'"} {
 		if inner, ok := strings.CutPrefix(name, mark); ok && strings.HasSuffix(inner, mark) {
 			name = inner[:len(inner)-1]
@@ -306,6 +334,9 @@ var extensions = map[string]string{
 	"video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-msvideo": ".avi", "video/mpeg": ".mpg", "video/webm": ".webm", "video/3gpp": ".3gp",
 	"video/x-ms-wmv": ".wmv", "video/x-matroska": ".mkv",
 }
+
+// knownExtensions are those in extensions.
+var knownExtensions = slices.Collect(maps.Values(extensions))
 
 // displayName returns the name that the notice shows. An attachment without a name is named after
 // its type.

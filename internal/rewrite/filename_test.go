@@ -86,6 +86,7 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"cut off within a character", `a; filename*=utf-8''report%E6%B5`, `application/pdf`, "report.pdf"},
 		{"a broken extended value, and a plain one", `a; filename="report.pdf"; filename*=utf-8''r%FF%FE`, ``, "report.pdf"},
 		{"an empty extended value, and a plain one", `a; filename="report.pdf"; filename*=utf-8''`, ``, "report.pdf"},
+		{"folded within a character", `a; filename*=utf-8''%E6%B5 %8B 1.pdf`, ``, "测 1.pdf"},
 		{"gbk in percent-encoding", `a; filename*=gb2312''%B2%C6%CE%F1%96|.pdf`, ``, "财务東.pdf"},
 		// Encoded words.
 		{"a language", `a; filename="=?utf-8*en?Q?r=C3=A9sum=C3=A9.pdf?="`, ``, "résumé.pdf"},
@@ -97,6 +98,8 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"blanks in Q", `a; filename="=?utf-8?Q?r=C3=A9sum=C3=A9 of Ann.pdf?="`, ``, "résumé of Ann.pdf"},
 		{"no end", `a; filename="=?utf-8?B?5rWL6K+VLnBkZg=="`, ``, "测试.pdf"},
 		{"half an end", `a; filename="=?utf-8?B?5rWL6K+VLnBkZg==?"`, ``, "测试.pdf"},
+		{"Q folded within a character", `a; filename="=?utf-8?Q?=E6=B5 =8B 1.pdf?="`, ``, "测 1.pdf"},
+		{"the end of a word", `a; filename="report.pdf?="`, ``, "report.pdf"},
 		{"cut off", `a; filename="=?utf-8?B?5rWL6K"`, `application/pdf`, "测.pdf"},
 		{"no end, and another word", `a; filename="=?utf-8?B?5rWL =?utf-8?B?6K+VLnBkZg==?="`, ``, "测试.pdf"},
 		{"glued together", `a; filename="=?utf-8?B?5rWL?==?utf-8?B?6K+VLnBkZg==?="`, ``, "测试.pdf"},
@@ -126,6 +129,8 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"an undecodable word", `a; filename="=?utf-8?X?5rWL?="`, `application/pdf`, "attachment.pdf"},
 		{"nothing but question marks", `a; filename="?????.docx"`, `application/octet-stream`, "attachment.docx"},
 		{"an empty word", `a; filename="=?utf-8?B??="`, `image/png; x=y`, "attachment.png"},
+		{"nothing but an extension", `a; filename=".PDF"`, ``, "attachment.PDF"},
+		{"a hidden file", `a; filename=".bashrc"`, ``, "bashrc"},
 		{"no extension", `a; filename="README"`, `text/plain`, "README"},
 		{"no extension, of a known type", `a; filename="Scan"`, `application/pdf`, "Scan"},
 		// What other programs made of a name.
