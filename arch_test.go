@@ -44,7 +44,7 @@ var floors = map[string][]string{
 	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/spool", "crypto", "ipfs"},
 	"internal/rewrite":                     {"internal/charsets", "internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/rewrite/reference", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/charsets", "internal/lines", "internal/texts", "internal/transfer"},
-	"internal/rewrite/reference":           {"internal/lines", "internal/memory", "internal/readahead", "internal/transfer"},
+	"internal/rewrite/reference":           {"internal/charsets", "internal/lines", "internal/memory", "internal/readahead", "internal/transfer"},
 	"internal/transaction":                 {"internal/link", "internal/rewrite", "internal/spool"},
 	"internal/transaction/transactiontest": {"internal/link", "internal/transaction"},
 	"proxy":                                {"internal/freespace", "internal/lines", "internal/stack", "internal/transaction"},

@@ -131,16 +131,13 @@ func beginsParam(s string) bool {
 }
 
 // escaped returns the length of what begins with the ESC at the beginning of s: with a sequence
-// that designates a character set of two bytes (RFC 1468), everything up to ASCII, since its bytes
-// may be those of quotation marks and semicolons.
+// that designates a character set of two bytes (RFC 1468), everything up to the next sequence,
+// since its bytes may be those of quotation marks and semicolons.
 func escaped(s string) int {
 	if !strings.HasPrefix(s, "\x1b$") {
 		return 1
 	}
-	if n := strings.Index(s[:min(len(s), maxUnescaped)], "\x1b("); n >= 0 && n+3 <= len(s) {
-		return n + 3
-	}
-	return 1
+	return 1 + max(0, strings.IndexByte(s[1:min(len(s), maxUnescaped)], 0x1B))
 }
 
 // partOfCharacter reports whether the backslash at s[at] is the second byte of a character, as in

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/unicode"
 
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
 )
@@ -75,20 +75,23 @@ func newTextReader(t Text) (*textReader, error) {
 //
 // QUIRK: texts declared as UTF-16 that are ASCII occur, and UTF-16 that is declared as something
 // else, so only the bytes show UTF-16.
-func charset(name string, head []byte) encoding.Encoding {
+func charset(name string, head []byte) decoding {
 	if order, ok := utf16Order(head); ok {
 		return unicode.UTF16(order, unicode.IgnoreBOM)
 	}
-	e, err := htmlindex.Get(name)
-	if err != nil {
+	c, ok := charsets.Find(name)
+	switch charsets.Name(name) {
+	case "iso-2022-jp", "hz-gb-2312":
 		return nil
 	}
-	switch canonical, _ := htmlindex.Name(e); canonical {
-	case "utf-8", "utf-16le", "utf-16be", "iso-2022-jp", "replacement", "x-user-defined":
+	if !ok {
 		return nil
 	}
-	return e
+	return c
 }
+
+// A decoding is a charset.
+type decoding interface{ NewDecoder() *encoding.Decoder }
 
 // utf16Order returns the byte order of a text, if it is UTF-16: it has a byte order mark, or zeros
 // in many of its characters, and always in the same half.
