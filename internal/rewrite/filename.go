@@ -58,7 +58,9 @@ func fileName(disposition, contentType string, hints []string) string {
 		for _, notation := range []func(*nameDecoder, map[string]string, string) string{(*nameDecoder).extended, (*nameDecoder).continued, (*nameDecoder).plain} {
 			d := &nameDecoder{own: types["charset"], hints: hints, quality: exact}
 			name := notation(d, f.params, f.name)
-			given = given || d.given
+			if given = given || d.given; !d.given || most == exact {
+				continue
+			}
 			name = d.finish(name)
 			d.rate(name)
 			if d.quality > most {

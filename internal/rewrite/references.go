@@ -38,6 +38,9 @@ func (r *references) refersTo(h *header) bool {
 	if len(ids) > maxNames || len(locations) > maxNames {
 		return true
 	}
+	if r.set.Empty() {
+		return false
+	}
 	_, disposition, _ := h.disposition()
 	return r.set.RefersTo(reference.Part{
 		IDs: withWordsDecoded(ids), Locations: withWordsDecoded(locations),

@@ -32,6 +32,9 @@ func (s *Set) RefersTo(p Part) bool {
 	return s.hasAny(p.IDs, idNames) || s.hasAny(p.Locations, locationNames) || s.hasAny([]string{p.Name}, fileNames)
 }
 
+// Empty reports whether the set refers to nothing.
+func (s *Set) Empty() bool { return !s.any && s.used == 0 }
+
 // hasAny reports whether the set has one of the names that one of the values stands for. No URL
 // that was read is longer than maxURL.
 func (s *Set) hasAny(values []string, names func(string) []string) bool {
