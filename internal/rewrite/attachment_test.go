@@ -67,8 +67,11 @@ func TestFilesAreExactOrKept(t *testing.T) {
 	for _, name := range []string{"base64", "Base64", "BASE64", " base64 ", "base64 ", "\r\n base64"} {
 		detached(t, encoded(name, abc), "abc")
 	}
-	for _, name := range []string{"base64 (comment)", "base-64", "bas64", "base64;", `"base64"`, "base64 base64", "x-unknown", "uuencode", "utf-8", "8-bit"} {
+	for _, name := range []string{"base64 (comment)", "base-64", "bas64", "base64;", `"base64"`, "base64 base64", "x-unknown", "uuencode", "b", "quoted printable"} {
 		untouched(t, encoded(name, abc))
+	}
+	for _, name := range []string{"7-bit", "8-bit", "8 bit", "7bits", "8bit;", "7bit (comment)", "binary;", "16bit", "utf-8", "plain", "none", "text/html"} {
+		detached(t, encoded(name, abc), abc)
 	}
 	// Without the field a body is 7bit (RFC 2045 section 6.1), even if it looks like base64.
 	detached(t, strings.Replace(multi(abc), "Content-Transfer-Encoding: base64\r\n", "", 1), abc)

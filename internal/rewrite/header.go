@@ -11,6 +11,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 type header struct {
 	raw    []byte // with the blank line that ends it, if there is one
 	fields []field
-	bad    bool  // the header cannot be parsed, or is over a limit
+	bad    bool  // programs read it in different ways, or it is over a limit
 	memory int64 // taken for it
 }
 
@@ -82,8 +83,8 @@ func (h *header) take(n int64, account *memory.Account) bool {
 }
 
 // splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322
-// section 2.2); ok reports whether all of it could be parsed. It accepts what go-message's
-// textproto accepts (FuzzHeader), without copying.
+// section 2.2); ok reports whether all programs find the same fields. It does without copying what
+// go-message's textproto does (FuzzHeader), which accepts more.
 func splitFields(raw []byte) (fields []field, ok bool) {
 	fields = make([]field, 0, min(bytes.Count(raw, []byte("\n")), maxHeaderLines))
 	for pos := mboxLine(raw); pos < len(raw); {
@@ -100,15 +101,28 @@ func splitFields(raw []byte) (fields []field, ok bool) {
 			end += len(line)
 		}
 		name, body, found := bytes.Cut(raw[pos:end], []byte(":"))
-		// QUIRK: blanks before the colon are forbidden, and occur.
-		name = bytes.Trim(name, " \t")
-		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) {
+		// Some programs end the header before a name with a blank, although RFC 5322 section 4.5
+		// allows blanks before the colon, and some take a bare CR for the end of a line.
+		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) || hasBareCR(body) {
 			return fields, false
 		}
 		fields = append(fields, field{name, body, span{int64(pos), int64(end)}})
 		pos = end
 	}
 	return fields, true
+}
+
+// hasBareCR reports whether b has a CR that is not part of a CR LF.
+func hasBareCR(b []byte) bool {
+	for n := 0; ; n++ {
+		i := bytes.IndexByte(b[n:], '\r')
+		if i < 0 {
+			return false
+		}
+		if n += i; n+1 == len(b) || b[n+1] != '\n' {
+			return true
+		}
+	}
 }
 
 // value returns the field's body unfolded, on one line.
@@ -132,7 +146,7 @@ func (f field) value() string {
 // QUIRK: mail that was exported and sent again may still have this line; mail programs skip it.
 func mboxLine(raw []byte) int {
 	line, _ := lines.First(raw)
-	if bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From ")) {
+	if bytes.HasPrefix(line, []byte("From ")) {
 		return len(line)
 	}
 	return 0
@@ -276,17 +290,25 @@ func typeParams(value string) (params map[string]string, alike bool) {
 }
 
 // transferEncoding returns the Content-Transfer-Encoding in lower case. It is 7bit by default (RFC
-// 2045 section 6.1), and an unknown encoding if the field is repeated.
+// 2045 section 6.1), 8bit if all programs read the body as it is, and an unknown encoding if two
+// fields contradict each other.
 func (h *header) transferEncoding() string {
 	value, unique := h.one("Content-Transfer-Encoding")
-	if !unique {
+	value = strings.ToLower(value)
+	switch {
+	case !unique:
 		return "duplicate"
-	}
-	if value == "" {
+	case value == "":
 		return "7bit"
+	case !transfer.Known(value) && !someEncoding.MatchString(value):
+		return "8bit"
 	}
-	return strings.ToLower(value)
+	return value
 }
+
+// someEncoding matches the names of encodings that some programs decode and others do not, and what
+// senders may have meant by one of them. Others, as "7-bit" or "utf-8", encode nothing.
+var someEncoding = regexp.MustCompile(`^x-|^[bq]$|base|64|quot|print|qp|uu|hex|yenc|zip|encode`)
 
 // disposition returns the type of Content-Disposition in lower case, its value with parameters (RFC
 // 2183), and whether the field occurs at most once.
