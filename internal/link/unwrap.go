@@ -157,7 +157,7 @@ func fromDefense3(link, replaced string) string {
 		n := min(count, len(characters))
 		b.WriteString(string(characters[:n]))
 		if n == 0 {
-			b.WriteByte(likely(after))
+			b.WriteByte(likely(b.String(), after))
 		}
 		characters, link = characters[n:], after
 	}
@@ -168,11 +168,14 @@ const runs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 func runLength(b byte) int { return strings.IndexByte(runs, b) + 2 }
 
-// likely returns the character that "*" stands for before this text, if the list of characters was
-// lost: links have no others that URL Defense replaces.
-func likely(after string) byte {
-	if len(after) > 1 && isHex(after[0]) && isHex(after[1]) {
+// likely returns the character that "*" stands for between these texts, if the list of characters was
+// lost: links have only these three that URL Defense replaces.
+func likely(before, after string) byte {
+	switch {
+	case len(after) > 1 && isHex(after[0]) && isHex(after[1]):
 		return '%'
+	case strings.Contains(before, "/bafybei"):
+		return '#'
 	}
-	return '#'
+	return '~'
 }

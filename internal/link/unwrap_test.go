@@ -142,7 +142,7 @@ func defend2(link string) string {
 	return "https://urldefense.proofpoint.com/v2/url?u=" + link + "&d=DwMFaQ&c=Vxt5e0Osvvt2gflwSlsJ5DmPGcPvTRKLJyp031rXjhg&r=MujLDFBJstxoxZI_GKbsW7wxGM7nnIK__qZvVy6j9Wc&m=QJGhloAyfD0UZ6n8r6y9dF&s=ew-rOtBFjiX1&e="
 }
 
-var unusual = regexp.MustCompile(`[#%+]|[^\x00-\x7f]+`)
+var unusual = regexp.MustCompile(`[#%+~]|[^\x00-\x7f]+`)
 
 func defend3(link string) string {
 	var replaced strings.Builder
@@ -216,6 +216,26 @@ func broken(s string, n int, with string) string {
 		b.WriteString(s[:n] + with)
 	}
 	return b.String() + s
+}
+
+// Links that others have published, with what they decode to.
+func TestPublishedLinksAreUnwrapped(t *testing.T) {
+	for wrapped, want := range map[string]string{
+		// help.proofpoint.com, URL Decoder API
+		"https://urldefense.com/v3/__https://google.com:443/search?q=a*test&gs=ps__;Kw!-612Flbf0JvQ3kNJkRi5Jg!Ue6tQudNKaShHg93trcdjqDP8se2ySE65jyCIe2K1D_uNjZ1Lnf6YLQERujngZv9UWf66ujQIQ$": "https://google.com:443/search?q=a+test&gs=ps ",
+		"https://urldefense.proofpoint.com/v2/url?u=http-3A__links.mkt3337.com_ctt-3Fkn-3D3-26ms-3DMzQ3OTg3MDQS1-26r-3DMzkxNzk3NDkwMDA0S0&d=DwMFaQ&c=Vxt5e0":                               "http://links.mkt3337.com/ctt?kn=3&ms=MzQ3OTg3MDQS1&r=MzkxNzk3NDkwMDA0S0&",
+		// github.com/cardi/proofpoint-decoder
+		"https://urldefense.com/v2/url?u=https-3A__www.example.com_-23-23-23-23-23foobar&d=&c=&r=&m=&s=&e=":                                                       "https://www.example.com/#####foobar&",
+		"https://urldefense.com/v2/url?u=https-3A__www.example.com_-40-40-21-40foobar&d=&c=&r=&m=&s=&e=":                                                          "https://www.example.com/@@!@foobar&",
+		"urldefense.com/v3/__http://www.example.com__;!!foo!bar$":                                                                                                 "http://www.example.com ",
+		"https://urldefense.com/v3/__https://example.com/*newsletter__;Iw!!foo!bar$":                                                                              "https://example.com/#newsletter ",
+		"https://urldefense.proofpoint.com/v3/__https://example.com/a**A__;eHk!tracking$":                                                                         "https://example.com/axy ",
+		"https://eu-central-1.protection.sophos.com/?d=example.com&u=aHR0cDovL3d3dy5leGFtcGxlLmNvbS9Fbi9EYXRhL1ZpZXcvMzk3Mg==&i=NjA5NDA5OTI5NmUwM2YzNzEwODdhNzM3": "http://www.example.com/En/Data/View/3972",
+	} {
+		if got := unwrap(wrapped); !strings.Contains(got, want) {
+			t.Errorf("%s: got %s, want %s", wrapped, got, want)
+		}
+	}
 }
 
 func TestWrappedLinkWithoutItsEndIsIncomplete(t *testing.T) {
