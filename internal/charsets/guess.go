@@ -33,6 +33,9 @@ func Guess(s string, hints ...string) string {
 	named := map[string]bool{}
 	for _, hint := range hints {
 		named[family(hint)] = true
+		if Name(hint) == "iso-2022-jp" {
+			named["euc-jp"] = true // which is the same as 8-bit text on Unix
+		}
 		if isUncommon(hint) && hasLettersOnly(hint, s) {
 			return Name(hint)
 		}
@@ -45,6 +48,11 @@ func Guess(s string, hints ...string) string {
 		}
 		if p > most {
 			best, most = c.label, p
+		}
+	}
+	for _, hint := range hints {
+		if family(hint) == best && hasLettersOnly(hint, s) {
+			return Name(hint)
 		}
 	}
 	return best
@@ -60,10 +68,30 @@ func family(label string) string {
 }
 
 var families = map[string]string{
-	"iso-8859-1": "windows-1252", "iso-8859-15": "windows-1252", "macintosh": "windows-1252", "us-ascii": "windows-1252",
-	"iso-8859-5": "windows-1251", "koi8-u": "koi8-r", "iso-8859-9": "windows-1254", "iso-8859-7": "windows-1253", "iso-8859-8": "windows-1255",
+	"iso-8859-1": "windows-1252", "iso-8859-15": "windows-1252", "us-ascii": "windows-1252",
+	"koi8-r": "koi8-u", "iso-8859-9": "windows-1254", "iso-8859-7": "windows-1253", "iso-8859-8": "windows-1255",
 	"iso-8859-11": "windows-874", "iso-8859-13": "windows-1257", "gb2312": "gb18030", "gbk": "gb18030", "hz-gb-2312": "gb18030",
 	"big5-hkscs": "big5", "windows-31j": "shift_jis", "iso-2022-jp": "shift_jis", "windows-949": "euc-kr", "iso-2022-kr": "euc-kr",
+}
+
+// OfLanguage returns the charset of 8-bit text in the language of a tag (RFC 5646) such as "ja" or
+// "zh-TW", or "" if that is not known, or is windows-1252.
+func OfLanguage(tag string) string {
+	tag = strings.ToLower(strings.TrimSpace(tag))
+	for _, t := range []string{tag, tag[:min(len(tag), 2)]} {
+		if charset, ok := languages[t]; ok {
+			return charset
+		}
+	}
+	return ""
+}
+
+var languages = map[string]string{
+	"ja": "shift_jis", "ko": "euc-kr", "zh": "gb18030", "zh-tw": "big5", "zh-hk": "big5", "zh-mo": "big5", "zh-hant": "big5",
+	"ru": "windows-1251", "uk": "windows-1251", "be": "windows-1251", "bg": "windows-1251", "mk": "windows-1251", "kk": "windows-1251",
+	"pl": "windows-1250", "cs": "windows-1250", "sk": "windows-1250", "sl": "windows-1250", "hr": "windows-1250", "hu": "windows-1250", "ro": "windows-1250",
+	"el": "windows-1253", "tr": "windows-1254", "az": "windows-1254", "he": "windows-1255", "ar": "windows-1256", "fa": "windows-1256", "ur": "windows-1256",
+	"lt": "windows-1257", "lv": "windows-1257", "et": "windows-1257", "th": "windows-874",
 }
 
 // isUncommon reports whether a charset is known, and not among the candidates.
@@ -93,7 +121,7 @@ var candidates = []candidate{
 	{"windows-1254", 6, letters(charmap.Windows1254, -1.5, "ışüğçöİŞÜĞÇÖâ")},
 	{"windows-1257", 8, letters(charmap.Windows1257, -2.5, "ėšžųįąęūčŠŽĖ", "āīēšūņļģķčžĀĪ", "õäöüšž")},
 	{"windows-1251", 8, alphabet(charmap.Windows1251, -0.5, "оеаинтсрвлкмдпуяфыьгзбчйхжшюцщэъё", "оанитіреслвкмудпяфзьгйбчцхжїюєшщ")},
-	{"koi8-r", 8, alphabet(charmap.KOI8R, -1.5, "оеаинтсрвлкмдпуяфыьгзбчйхжшюцщэъё")},
+	{"koi8-u", 8, alphabet(charmap.KOI8U, -1.5, "оеаинтсрвлкмдпуяфыьгзбчйхжшюцщэъё", "оанитіреслвкмудпяфзьгйбчцхжїюєшщ")},
 	{"windows-1253", 8, alphabet(charmap.Windows1253, -2, "αοιετσνρηπκυμλίόςγωάδέχύθφήώβξζψϊϋΐΰ")},
 	{"windows-1255", 8, alphabet(charmap.Windows1255, -2.5, "יוהלארתבמשנםעדחקןפסגצטכזךףץ")},
 	{"windows-1256", 8, alphabet(charmap.Windows1256, -2, "اليمونرتبعدسةفهكقحجشطصخذغضزثىءأإآئؤظپچگ")},

@@ -232,10 +232,32 @@ func TestRawNamesAreInTheCharsetOfTheMail(t *testing.T) {
 		{"\xb2\xe2\xca\xd4", ``, "utf-8", "测试"},
 		{"\xb2\xe2\xca\xd4", ``, "iso-8859-1", "测试"},
 		{"M\xfcller", ``, "gb2312", "Müller"},
+		{"\xe0\xe2", ``, "iso-8859-5", "рт"},
+		{"\xb6\xe8\xe7", ``, "iso-8859-7", "Άθη"},
+		{"\xa4\xa6", ``, "koi8-u", "єі"},
+		{"\xcd\xbd\xbb\xbb", ``, "iso-2022-jp", "予算"},
 	} {
 		got := fileName(`a; filename="`+tt.raw+`.txt"`, tt.contentType, []string{tt.charset})
 		if got != tt.want+".txt" {
 			t.Errorf("%q, %s, %s: got %q, want %q", tt.raw, tt.contentType, tt.charset, got, tt.want)
+		}
+	}
+}
+
+// The header of a mail says what language its sender writes.
+func TestRawNamesAreInTheLanguageOfTheHeader(t *testing.T) {
+	const raw = "\xf9\xec\xe5\xed.txt" // words in Hebrew and in Russian
+	for header, want := range map[string]string{
+		"Content-Language: he-IL\r\n":                  "שלום.txt",
+		"Accept-Language: he-IL, en-US\r\n":            "שלום.txt",
+		"Subject: =?windows-1255?Q?=F9=EC=E5=ED?=\r\n": "שלום.txt",
+		"From: =?iso-8859-8-i?Q?=F9?= <a@b.c>\r\n":     "שלום.txt",
+		"Content-Language: ru\r\n":                     "щмен.txt",
+		"Subject: =?windows-1251?Q?=F9?=\r\n":          "щмен.txt",
+	} {
+		_, files := outcome(t, header+strings.ReplaceAll(multi(abc), "a.pdf", raw))
+		if len(files) != 1 || files[0].name != want {
+			t.Errorf("%s: got %v, want %q", header, files, want)
 		}
 	}
 }

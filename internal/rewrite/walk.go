@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/lines"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
@@ -37,7 +36,7 @@ type walk struct {
 	refs     references
 	read     int      // texts that were searched for references
 	calendar bool     // the mail has a text/calendar
-	charsets []string // of the first texts
+	charsets []string // that the mail names; see hints.go
 	short    bool     // the walk ended before the message
 	end      int64    // of the message in the spool, once it was read
 }
@@ -50,6 +49,7 @@ func (s span) size() int64 { return s.end - s.off }
 // message walks the body of the message after its header was read, and makes all decisions.
 func (w *walk) message(ctx context.Context, h header) error {
 	w.root = &entity{}
+	w.noteLocale(&h)
 	d, err := w.entity(ctx, h, w.root, place{leading: true})
 	w.end = w.spool.Size()
 	switch {
@@ -185,22 +185,11 @@ func (w *walk) collect(h header, v verdict, e *entity) (err error) {
 	}
 	if v.action == actionText {
 		e.kind, e.text = kindText, b
-		w.noteCharset(&h)
+		w.noteCharset(h.contentType().params["charset"])
 	} else {
 		w.memory.Give(h.memory)
 	}
 	return err
-}
-
-// maxCharsets bounds how many texts before a file are asked for their charset.
-const maxCharsets = 8
-
-// noteCharset notes the charset that a text declares, for the names of the files that follow.
-func (w *walk) noteCharset(h *header) {
-	c := h.contentType().params["charset"]
-	if c != "" && len(c) <= maxCharset && len(w.charsets) < maxCharsets {
-		w.charsets = append(w.charsets, strings.Clone(c))
-	}
 }
 
 // beforeLineEnd returns the end of a span of s without the line end before a delimiter.

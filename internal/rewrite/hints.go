@@ -1,0 +1,33 @@
+package rewrite
+
+import (
+	"strings"
+
+	"github.com/nkirchhoffer/detach-mta/internal/charsets"
+)
+
+// maxCharsets bounds how many charsets are noted of a mail.
+const maxCharsets = 8
+
+// noteCharset notes a charset that the mail names, for the file names that follow: programs that
+// write names as raw bytes use the charset of their texts.
+func (w *walk) noteCharset(charset string) {
+	if charset != "" && len(charset) <= maxCharset && len(w.charsets) < maxCharsets {
+		w.charsets = append(w.charsets, strings.Clone(charset))
+	}
+}
+
+// noteLocale notes what the header of the message says of its sender's language.
+func (w *walk) noteLocale(h *header) {
+	for _, f := range h.fields {
+		switch {
+		case f.is("Content-Language"), f.is("Accept-Language"):
+			tag, _, _ := strings.Cut(f.value(), ",")
+			w.noteCharset(charsets.OfLanguage(tag))
+		case f.is("Subject"), f.is("From"):
+			if _, word, _, ok := cutWord(f.value()); ok {
+				w.noteCharset(word.charset)
+			}
+		}
+	}
+}
