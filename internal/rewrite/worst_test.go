@@ -188,6 +188,8 @@ func bombs(size int) map[string][]byte {
 		"references":               repeat(html, "cid:a ", last),
 		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
 		"references in references": repeat(html, "cid:", last),
+		"many texts":               repeat(head, "--b\r\nContent-Type: text/html\r\n\r\n"+strings.Repeat("cid:", 250)+"\r\n", "--b--\r\n"),
+		"many short texts":         repeat(head, "--b\r\nContent-Type: text/html; charset=big5\r\n\r\n<img src=a>\r\n", "--b--\r\n"),
 		"open attributes":          repeat(html, "src=", last),
 		"open quotes":              repeat(html, `src="src='`, last),
 		"open URLs of CSS":         repeat(html, "url(", last),

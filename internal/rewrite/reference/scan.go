@@ -16,7 +16,7 @@ const (
 	before = 64
 	// maxEnds bounds the places where one URL may end.
 	maxEnds = 8
-	// maxWork is how many bytes are looked at for each byte of a text, in addition to freeWork.
+	// maxWork is how many bytes are looked at for each byte of all texts, in addition to freeWork.
 	// Texts that need more count as referring to everything: they repeat the beginnings of URLs
 	// without their ends.
 	maxWork  = 8
@@ -32,9 +32,7 @@ type scanner struct {
 	set     *Set
 	account *memory.Account
 	window  []byte
-	next    int   // from here on the window is not scanned yet
-	read    int64 // bytes of the text
-	work    int64
+	next    int // from here on the window is not scanned yet
 }
 
 // readText notes all URLs of a text.
@@ -42,10 +40,13 @@ func (s *scanner) readText(t Text) error {
 	if s.set.any = s.set.any || t.Content == nil || isUTF7(t.Charset); s.set.any {
 		return nil
 	}
-	src, err := newTextReader(t)
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	s.window = b.window[:0]
+	src, err := newTextReader(t, b.raw[:])
 	for ended := false; err == nil && !ended && !s.set.any; {
 		if ended, err = src.fill(&s.window); err == nil {
-			s.read = src.read
+			s.set.read += src.take()
 			s.scan(ended)
 		}
 	}
@@ -339,7 +340,7 @@ func (s *scanner) canonical(b []byte) string {
 
 // spend reports whether as much work may be done as looking at n bytes is.
 func (s *scanner) spend(n int) bool {
-	s.work += int64(n)
-	s.set.any = s.set.any || s.work > freeWork+maxWork*s.read
+	s.set.work += int64(n)
+	s.set.any = s.set.any || s.set.work > freeWork+maxWork*s.set.read
 	return !s.set.any
 }

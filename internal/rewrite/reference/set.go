@@ -27,7 +27,9 @@ type Set struct {
 	seed  maphash.Seed
 	table []uint64 // open addressing; 0 is a free entry
 	used  int
-	any   bool // the texts may refer to anything: they are over a limit, or could not be read
+	read  int64 // bytes of all texts
+	work  int64 // see maxWork
+	any   bool  // the texts may refer to anything: they are over a limit, or could not be read
 }
 
 // A Text is a text of a mail.

@@ -5,6 +5,7 @@ import (
 	"html"
 	"io"
 	"strings"
+	"sync"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/unicode"
@@ -50,13 +51,21 @@ var entityBytes = func() (table [256]byte) {
 // characters that programs ignore.
 type textReader struct {
 	src      io.Reader
-	calendar bool // lines are folded as in RFC 5545 section 3.1
-	raw      []byte
-	read     int64
+	calendar bool   // lines are folded as in RFC 5545 section 3.1
+	raw      []byte // read, and not decoded yet
+	read     int64  // bytes since the last take
 }
 
-func newTextReader(t Text) (*textReader, error) {
-	r := &textReader{src: t.Content, calendar: t.Type == "text/calendar", raw: make([]byte, 0, pieceSize)}
+// buffers are the memory for one text. A mail may have thousands of texts.
+type buffers struct {
+	window [windowSize]byte
+	raw    [pieceSize]byte
+}
+
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
+
+func newTextReader(t Text, raw []byte) (*textReader, error) {
+	r := &textReader{src: t.Content, calendar: t.Type == "text/calendar", raw: raw[:0]}
 	n, err := readahead.Fill(t.Content, r.raw[:headSize])
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -65,9 +74,16 @@ func newTextReader(t Text) (*textReader, error) {
 	if e := charset(t.Charset, head); e != nil {
 		r.src = e.NewDecoder().Reader(io.MultiReader(bytes.NewReader(bytes.Clone(head)), t.Content))
 	} else {
-		r.raw = head
+		r.raw, r.read = head, int64(n)
 	}
 	return r, nil
+}
+
+// take returns how many bytes were read since its last call.
+func (r *textReader) take() int64 {
+	n := r.read
+	r.read = 0
+	return n
 }
 
 // charset returns the encoding of a text that begins with head, or nil if the text may be read as
@@ -116,9 +132,6 @@ func isUTF7(charset string) bool { return strings.Contains(strings.ToLower(chars
 
 // fill appends text to window up to its capacity, and reports whether the text has ended.
 func (r *textReader) fill(window *[]byte) (ended bool, err error) {
-	if *window == nil {
-		*window = make([]byte, 0, windowSize)
-	}
 	// Some character references of 5 bytes stand for 6.
 	for !ended && cap(*window)-len(*window) >= 2*pieceSize {
 		n, err := readahead.Fill(r.src, r.raw[len(r.raw):cap(r.raw)])
