@@ -1,29 +1,18 @@
 package notice
 
 import (
+	"regexp"
 	"strings"
 
 	"golang.org/x/net/html"
 )
 
-// htmlSpot finds the notice's place in HTML, as browsers read it: where the body is visible.
+// htmlSpot finds the notice's place in HTML, as browsers read it: where the body is visible, and
+// never within armor.
 func htmlSpot(text string, position Position) spot {
 	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1}
 	p.read(text)
-	at := p.end
-	switch {
-	case position == Top && p.top >= 0:
-		at = p.top
-	case position == Top:
-	case p.signature >= 0 && (p.quote < 0 || p.signature < p.quote):
-		at = p.signature
-	case p.quote >= 0:
-		at = p.quote
-	case p.bodyEnd >= 0:
-		at = p.bodyEnd
-	case p.htmlEnd >= 0:
-		at = p.htmlEnd
-	}
+	at := p.choose(position)
 	// The notice gets separate lines, so it makes no other line too long (RFC 5322 section 2.1.1).
 	s := spot{at: at}
 	if at > 0 && text[at-1] != '\n' && !(at == len(byteOrderMark) && strings.HasPrefix(text, byteOrderMark)) {
@@ -38,61 +27,84 @@ func htmlSpot(text string, position Position) spot {
 // htmlPlaces has the offsets that matter in an HTML text, -1 if not found, and the search's state.
 type htmlPlaces struct {
 	top, bodyEnd, htmlEnd int
-	end                   int // of the markup that is complete and visible
+	end                   int // the last place where the notice is visible
 	quote                 int // where the text replied to begins
 	signature             int
 
 	written     bool // the sender's text was found
 	interleaved bool // the sender's text continues after a quotation
 	final       bool // the rest is the text replied to
-	tables      int  // open
 
-	inside string // the element being skipped with its content
-	depth  int    // of open elements with that name
+	open   elements
+	noWord bool // Outlook for Windows does not show what follows
+	line   htmlLine
+	armor  armor
+	quotes int // how many quotations are open around the armor
 }
 
-// unseen elements have text that browsers do not show.
-var unseen = map[string]bool{"script": true, "style": true, "title": true}
+// choose returns the offset of the notice.
+func (p *htmlPlaces) choose(position Position) int {
+	found := p.end
+	switch {
+	case position == Top:
+		found = p.top
+	case p.signature >= 0 && (p.quote < 0 || p.signature < p.quote):
+		return p.signature
+	case p.quote >= 0:
+		return p.quote
+	case p.bodyEnd >= 0:
+		return p.bodyEnd
+	case p.htmlEnd >= 0:
+		return p.htmlEnd
+	case p.open.lost:
+		found = p.top
+	}
+	if found < 0 {
+		return p.end
+	}
+	return max(found, p.top)
+}
+
+// unseen elements have text that is not part of the mail's text.
+var unseen = set("script style title")
 
 // headTags may stand before the body begins.
-var headTags = map[string]bool{"html": true, "head": true, "meta": true, "link": true, "base": true, "title": true, "style": true, "script": true}
-
-// rawTags swallow everything up to their end tag or, without one, to the end of the text.
-var rawTags = map[string]bool{"script": true, "style": true, "title": true, "textarea": true, "iframe": true, "noembed": true, "noframes": true, "noscript": true, "xmp": true, "plaintext": true}
+var headTags = set("html head meta link base title style script")
 
 func (p *htmlPlaces) read(text string) {
 	rest := strings.TrimPrefix(text, byteOrderMark)
 	z := html.NewTokenizer(strings.NewReader(rest))
-	open, pos := "", len(text)-len(rest)
-	p.end = pos
+	pos, closed := len(text)-len(rest), true
+	p.end, p.line.above = pos, pos
 	for {
 		kind := z.Next()
 		if kind == html.ErrorToken {
-			return
+			break
 		}
 		start, raw := pos, string(z.Raw())
 		pos += len(raw)
 		switch kind {
 		case html.TextToken:
-			p.text(raw, open, start)
+			p.text(raw, start)
 		case html.StartTagToken, html.SelfClosingTagToken:
 			name, attrs := tag(z)
 			p.startTag(name, attrs, start, pos, kind == html.SelfClosingTagToken)
-			if open = ""; rawTags[name] {
-				open = name
-			}
 		case html.EndTagToken:
 			name, _ := z.TagName()
 			p.endTag(string(name), start)
-			open = ""
 		case html.CommentToken:
-			if pos == len(text) && strings.HasPrefix(raw, "<!--") && !strings.HasSuffix(raw, "-->") {
-				continue // never closed
-			}
+			closed = p.comment(raw, pos == len(text))
 		}
-		if open == "" {
+		if closed && p.free() && !p.open.inTable() {
 			p.end = pos
 		}
+		if p.line.empty() {
+			p.line.above = p.end
+		}
+	}
+	// The notice is a table, so it ends a table that is open between two cells.
+	if p.endLine(); closed && p.free() && pos == len(text) {
+		p.end = pos
 	}
 }
 
@@ -109,11 +121,22 @@ func tag(z *html.Tokenizer) (string, map[string]string) {
 	return tagName, attrs
 }
 
-func (p *htmlPlaces) text(raw, open string, start int) {
-	if unseen[open] || strings.TrimSpace(strings.NewReplacer("&nbsp;", "", "\u00a0", "", "\u200b", "").Replace(raw)) == "" {
+// free reports whether a notice in this place is visible, part of the sender's text, and not within
+// armor.
+func (p *htmlPlaces) free() bool {
+	return p.open.unfit == 0 && p.open.asides == 0 && !p.open.lost && !p.noWord && !p.armor.open
+}
+
+var blanks = strings.NewReplacer("&nbsp;", " ", "\u00a0", " ", "\u200b", "")
+
+func (p *htmlPlaces) text(raw string, start int) {
+	if unseen[p.open.innermost()] {
 		return
 	}
-	p.content(start)
+	p.readLines(raw)
+	if strings.TrimSpace(blanks.Replace(raw)) != "" {
+		p.content(start)
+	}
 }
 
 // content notes visible content.
@@ -121,7 +144,7 @@ func (p *htmlPlaces) content(at int) {
 	if p.top < 0 {
 		p.top = at
 	}
-	if p.inside != "" || p.final {
+	if p.open.asides > 0 || p.final {
 		return
 	}
 	p.written, p.signature = true, -1
@@ -131,60 +154,131 @@ func (p *htmlPlaces) content(at int) {
 }
 
 func (p *htmlPlaces) startTag(name string, attrs map[string]string, start, end int, closed bool) {
+	kind := reply(name, attrs)
+	if blocks[name] || lineTags[name] || kind != ownText {
+		p.endLine()
+	}
 	switch {
-	case name == "body":
+	case name == "body" && p.top < 0: // later ones only add attributes
 		p.top = end
-		return
 	case p.top < 0 && !headTags[name]:
 		p.top = start
 	}
-	if name == "table" {
-		p.tables++
-	}
-	if name == p.inside && !closed {
-		p.depth++
-	}
-	if p.inside != "" || p.final {
+	switch name {
+	case "html", "head", "body", "frameset":
 		return
-	}
-	if name == "img" {
+	case "img":
 		p.content(start)
-		return
 	}
-	switch kind := reply(name, attrs); {
+	one := element{name: name, unfit: unfit(name, attrs), quoting: name == "blockquote" || kind == quoteElement}
+	if p.open.asides == 0 && !p.final {
+		p.reply(kind, start)
+		one.aside = kind == quoteElement || kind == signatureElement
+	}
+	p.open.start(one, closed)
+}
+
+// reply notes the beginning of a part of a reply.
+func (p *htmlPlaces) reply(kind replyKind, at int) {
+	free := p.free() && p.open.tables == 0
+	switch {
 	case kind == quoteToEnd && p.written && !p.interleaved:
-		if p.final = true; p.quote < 0 && p.tables == 0 {
-			p.quote = start
+		if p.final = true; p.quote < 0 && free {
+			p.quote = at
 		}
-	case kind == quoteElement && !closed:
-		p.inside, p.depth = name, 1
+	case kind == quoteElement:
 		if !p.written {
 			p.interleaved = true
 		}
-		if p.quote < 0 && !p.interleaved && p.tables == 0 {
-			p.quote = start
+		if p.quote < 0 && !p.interleaved && free {
+			p.quote = at
 		}
-	case kind == signatureElement && !closed:
-		p.inside, p.depth = name, 1
-		if p.written && p.signature < 0 && p.tables == 0 {
-			p.signature = start
+	case kind == signatureElement:
+		if p.written && p.signature < 0 && free {
+			p.signature = at
 		}
 	}
 }
 
 func (p *htmlPlaces) endTag(name string, start int) {
-	switch name {
-	case "body":
-		p.bodyEnd = start
-	case "html":
-		p.htmlEnd = start
-	case "table":
-		p.tables = max(0, p.tables-1)
+	if blocks[name] || lineTags[name] {
+		p.endLine()
 	}
-	if name == p.inside {
-		if p.depth--; p.depth == 0 {
-			p.inside = ""
+	switch {
+	case name == "body" && p.free():
+		p.bodyEnd = start
+	case name == "html" && p.free():
+		p.htmlEnd = start
+	case name != "body" && name != "html": // which end nothing
+		p.open.end(name)
+	}
+	if p.armor.open && p.open.quotes < p.quotes {
+		p.armor = armor{} // the rest of the quotation was left out
+	}
+}
+
+// comment reads a comment. It reports whether the comment has an end, unless it is the text's last
+// token. Conditional comments hide what is between them from Outlook for Windows.
+func (p *htmlPlaces) comment(raw string, last bool) (closed bool) {
+	if last && strings.HasPrefix(raw, "<!--") && !strings.HasSuffix(raw, "-->") && !strings.HasSuffix(raw, "--!>") {
+		return false
+	}
+	condition, _, _ := strings.Cut(raw, "]")
+	switch {
+	case strings.Contains(raw, "[endif]"):
+		p.noWord = false
+	case strings.Contains(condition, "[if") && strings.Contains(strings.TrimPrefix(condition, "<!"), "!"):
+		p.noWord = true
+	}
+	return true
+}
+
+// lineTags end a line of text, as blocks do.
+var lineTags = union(cells, rows, set("br table colgroup option select textarea body html"))
+
+// maxMarkLine is more than the first or last line of armor has, with all its quote signs.
+const maxMarkLine = 200
+
+// An htmlLine is the beginning of a line of visible text.
+type htmlLine struct {
+	text  []byte
+	above int // the last place above the line where the notice is visible
+}
+
+func (l *htmlLine) empty() bool { return len(l.text) == 0 }
+
+func (l *htmlLine) add(text string) {
+	l.text = append(l.text, text[:min(len(text), maxMarkLine+1-len(l.text))]...)
+}
+
+var halfMark = regexp.MustCompile(`^[\s>|]*(- )?-----((BEGIN|END)( [A-Z][A-Z0-9 ,/]*)?)?\s*$`)
+
+// readLines finds armor in a piece of text. A line ends with a line of the source, which may be in
+// a pre, unless the line break is within the mark of armor.
+func (p *htmlPlaces) readLines(raw string) {
+	for i, piece := range strings.Split(raw, "\n") {
+		switch {
+		case i == 0:
+		case strings.HasPrefix(strings.TrimSpace(string(p.line.text)), "-") && halfMark.Match(p.line.text):
+			p.line.add(" ")
+		default:
+			p.endLine()
 		}
+		if len(p.line.text) <= maxMarkLine {
+			p.line.add(blanks.Replace(html.UnescapeString(piece[:min(len(piece), 8*maxMarkLine)])))
+		}
+	}
+}
+
+// endLine reads a whole line.
+func (p *htmlPlaces) endLine() {
+	line, was := string(p.line.text), p.armor.open
+	p.line.text = p.line.text[:0]
+	if was && p.open.quotes != p.quotes {
+		return
+	}
+	if p.armor.next(line); !was && p.armor.open {
+		p.quotes, p.end = p.open.quotes, p.line.above
 	}
 }
 
@@ -220,12 +314,14 @@ func reply(name string, attrs map[string]string) replyKind {
 	if kind, ok := replyIDs[strings.ToLower(attrs["id"])]; ok {
 		return kind
 	}
-	style := strings.ToLower(strings.ReplaceAll(attrs["style"], " ", ""))
+	style := compact(attrs["style"])
 	switch {
 	case name == "blockquote" && strings.EqualFold(attrs["type"], "cite"):
 		return quoteElement
 	case name == "div" && (strings.Contains(style, "border-top:solid#e1e1e11.0pt") || strings.Contains(style, "border-top:solid#b5c4df1.0pt")):
 		return quoteToEnd // Word draws a line above From: and Sent:
+	case name == "hr" && strings.Contains(style, "width:98%"):
+		return quoteToEnd // the same in Outlook on the web
 	}
 	return ownText
 }

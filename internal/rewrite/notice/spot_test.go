@@ -83,12 +83,95 @@ func TestHTMLHasTheNoticeBelowTheSendersWords(t *testing.T) {
 		checkSpot(t, name, marked, func(text string) spot { return htmlSpot(text, Bottom) })
 	}
 	for name, marked := range map[string]string{
-		"body":      `<html><head><title>x</title></head><body class="a>b">§hi</body></html>`,
-		"no body":   "<!doctype html><html><head><style>p{}</style></head>\n§<p>hi</p></html>",
-		"only text": "§hi",
-		"mark":      byteOrderMark + "§hi",
+		"nested":               `<html><body dir="auto">§New<blockquote type="cite"><html><body class="x">old</body></html></blockquote></body></html>`,
+		"words above the body": `<html>§Hi<body>there</body></html>`,
+		"hidden":               `<body>§<div style="display:none">hi</div></body>`,
+		"body":                 `<html><head><title>x</title></head><body class="a>b">§hi</body></html>`,
+		"no body":              "<!doctype html><html><head><style>p{}</style></head>\n§<p>hi</p></html>",
+		"only text":            "§hi",
+		"mark":                 byteOrderMark + "§hi",
 	} {
 		checkSpot(t, "top, "+name, marked, func(text string) spot { return htmlSpot(text, Top) })
+	}
+}
+
+// The notice is visible: browsers show it, and it is not in an older mail or a form. The mark § shows
+// its place.
+func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
+	for name, marked := range map[string]string{
+		"nested documents":         `<body>New§<blockquote type="cite"><html><body>old</body></html></blockquote></body></html>`,
+		"answer below":             `<blockquote type="cite"><html><body>old</body></html></blockquote>Hi§`,
+		"text after the end":       `<html><body>hi§</body></html>-- <br>list footer`,
+		"two documents":            `<html><body>hi</body></html><html><body>disclaimer§</body></html>`,
+		"open select":              `<body>hi§<select><option>a</body></html>`,
+		"open svg":                 `<body>hi§<svg><text>a</body></html>`,
+		"open details":             `<body>hi§<details><summary>a</summary></body></html>`,
+		"open button":              `<body>hi§<button>a</body></html>`,
+		"open template":            `<body>hi§<template>a</body></html>`,
+		"open noscript":            `<body>hi§<noscript>a</body></html>`,
+		"open pre":                 `<body>hi§<pre>a</body></html>`,
+		"closed again":             `<body>hi<svg><text>a</text></svg><select><option>a</select><details>a</details>§</body></html>`,
+		"in SVG":                   `<body>hi<svg><g/><path d=""/></svg><svg/>§</body>`,
+		"no such thing as <div/>":  `<body>hi§<div hidden/></body>`,
+		"hidden":                   `<body>hi§<div style="Display : None !important">a</body>`,
+		"hidden attribute":         `<body>hi§<p hidden>a</body>`,
+		"hidden from Outlook":      `<body>hi§<span style="mso-hide:all">a</body>`,
+		"without height":           `<body>hi§<div style="max-height:0;overflow:hidden">a</body>`,
+		"hidden and closed":        `<body><div style="display:none">a</div>hi§</body>`,
+		"hidden all":               `<body>§<div style="display:none">a<p>b</body>`,
+		"div does not end p":       `<body>hi<p>a§<div hidden>b</p>c</body>`,
+		"div does not end in td":   `<body>hi§<div hidden><table><tr><td></div></td></tr></table>a</body>`,
+		"span does not end in div": `<body>hi§<span hidden><div></span>a</body>`,
+		"b is opened again":        `<body><p>hi§<b hidden>a</p>c</body>`,
+		"b ends with its cell":     `<body><table><tr><td>hi<b hidden>a</table>c§</body>`,
+		"td ends in the next":      `<body><table><tr><td hidden>a<td>hi</table>§</body>`,
+		"table ends everything":    `<body><table><tr><td><div hidden></table>hi§</body>`,
+		"open table":               `<body><table><tr><td>hi</td></tr>§</body>`,
+		"open table at the end":    `<table><tr><td>hi</td></tr>§`,
+		"open table, hidden row":   `§<table><tr hidden><td>hi`,
+		"open blockquote":          `<body>hi§<blockquote type="cite">old</body>`,
+		"Outlook's condition":      `<body><!--[if mso]><p>a</p><![endif]--><![if !mso]>b<![endif]>hi§</body>`,
+		"open condition":           `<body>hi§<![if !mso]>b</body>`,
+		"open condition, comment":  `<body>hi§<!--[if !mso]><!-- -->b</body>`,
+		"too many":                 `<body>§hi` + strings.Repeat("<div>", maxOpen) + `a</body>`,
+		"too many, below a reply":  `<body>hi§<blockquote type=cite>` + strings.Repeat("<div>", maxOpen) + `a</body>`,
+		"many":                     `<body>hi` + strings.Repeat("<div>", maxOpen-1) + `a§</body>`,
+		"many, closed":             `<body>hi` + strings.Repeat("<div>", maxOpen/2) + strings.Repeat("</div>", maxOpen/2) + strings.Repeat("<p>", 2*maxOpen) + `a§</body>`,
+	} {
+		checkSpot(t, name, marked, func(text string) spot { return htmlSpot(text, Bottom) })
+	}
+}
+
+func TestHTMLKeepsArmorWhole(t *testing.T) {
+	lines := func(armor, begin, end string) string {
+		return begin + strings.ReplaceAll(strings.TrimSuffix(armor, "\n"), "\n", end+begin) + end
+	}
+	reply := `<div class="gmail_quote">old</div>`
+	signed := signedText + "old\n" + signature
+	inDivs := lines(signedText, "<div>", "</div>") + reply + lines(signature, "<div>", "</div>")
+	for name, marked := range map[string]string{
+		"signed, br":              "<body>" + lines(signed, "", "<br>") + "§</body>",
+		"signed, div":             "<body>" + lines(signed, "<div>", "</div>") + "§</body>",
+		"reply in it":             "<body>" + inDivs + "§</body>",
+		"signature in it":         "<body>" + strings.ReplaceAll(inDivs, "gmail_quote", "moz-signature") + "§</body>",
+		"Outlook's reply in it":   "<body>" + strings.Replace(inDivs, reply, "<div id=divRplyFwdMsg>From</div>", 1) + "§</body>",
+		"reply below it":          "<body>" + lines(signed, "", "<br>") + "§" + reply + "</body>",
+		"pre":                     "<body><pre>" + signed + "</pre>§</body>",
+		"blanks":                  "<body>" + strings.ReplaceAll(inDivs, " PGP ", "&nbsp;PGP&#160;") + "§</body>",
+		"entities":                "<body>" + strings.ReplaceAll(inDivs, "-----", "&#45;----") + "§</body>",
+		"elements":                "<body>" + strings.ReplaceAll(inDivs, " PGP ", "<span> PGP</span> ") + "§</body>",
+		"line breaks":             "<body>" + strings.ReplaceAll(inDivs, " PGP ", "\r\n PGP\r\n") + "§</body>",
+		"end of the body in it":   strings.Replace(inDivs, reply, "</body></html>", 1) + "§",
+		"no end":                  "<body><p>hi</p>§" + lines(signedText, "", "<br>") + "</body>",
+		"no end, in a div":        "<body><p>hi</p><div>§" + lines(signedText, "", "<br>") + "</div></body>",
+		"no end, and no words":    "<body>§" + lines(signedText, "", "<br>") + reply + "</body>",
+		"quoted":                  "<body>hi§<blockquote type=cite>" + lines(signed, "", "<br>") + "</blockquote></body>",
+		"quoted, no end":          "<body><blockquote type=cite>" + lines(signedText, "", "<br>") + "</blockquote>hi§</body>",
+		"quoted by signs":         "<body>" + lines(signedText, "&gt; ", "<br>") + "hi§</body>",
+		"end in a quotation":      "<body>" + lines(signedText, "", "<br>") + "<blockquote>" + lines(signature, "", "<br>") + "</blockquote>" + lines(signature, "", "<br>") + "§</body>",
+		"a line that looks alike": "<body>-----<br>Ann§" + reply + "</body>",
+	} {
+		checkSpot(t, name, marked, func(text string) spot { return htmlSpot(text, Bottom) })
 	}
 }
 
@@ -109,8 +192,15 @@ func TestWorstTextsAreLinear(t *testing.T) {
 		text := strings.Repeat(line, min(MaxText/len(line), maxReplyLines/strings.Count(line, "\n")))
 		check(line, func() { plainSpot(text, Bottom, true); detectLanguage(text) })
 	}
-	for _, piece := range []string{"<", "<!--", "<a ", "<a b=c ", "</body>", "<table>", "<div class=gmail_quote>", "x&nbsp;"} {
+	for _, piece := range []string{"<", "<!--", "<a ", "<a b=c ", "</body>", "<table>", "<div class=gmail_quote>", "x&nbsp;",
+		"</p>", "<div></div>", "<b><p></b>", "<td><tr>", "-----BEGIN PGP MESSAGE-----\n", "-----\n", "-----BEGIN PGP\n", "<span style='display:none'>", "<b hidden></p>"} {
 		text := strings.Repeat(piece, MaxText/len(piece))
 		check(piece, func() { htmlSpot(text, Bottom) })
+		deep := "<p><button>" + strings.Repeat("<span>", maxOpen-5) + text[:MaxText-8*maxOpen]
+		check("deep: "+piece, func() { htmlSpot(deep, Bottom) })
+	}
+	for _, line := range []string{"-----BEGIN PGP MESSAGE-----\n", "> -----BEGIN PGP MESSAGE-----\nx\n", "-----\n"} {
+		text := strings.Repeat(line, MaxText/len(line))
+		check(line, func() { plainSpot(text, Bottom, true) })
 	}
 }
