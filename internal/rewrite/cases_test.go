@@ -120,9 +120,7 @@ var cases = map[string]mailCase{
 }
 
 // notYet has the cases that are still wrong. A case that has become right must be taken out.
-var notYet = []string{
-	"44-top-nested-body",
-}
+var notYet []string
 
 // Each file in testdata/cases is a mail that was once handled wrongly, and its .want.eml is what its
 // recipients receive.
