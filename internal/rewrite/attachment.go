@@ -192,7 +192,7 @@ func (a *attachmentReader) step() []byte {
 			return nil // programs differ about the last line end: it may belong to a missing delimiter
 		}
 		a.decoded, err = a.decoder.Finish(a.decoded, d != nil)
-		a.whole = err == nil
+		a.whole = err == nil && !d.cut()
 	case err != nil:
 		a.done, a.err = true, err
 	default:

@@ -27,6 +27,12 @@ type delimiter struct {
 	closing bool
 }
 
+// cut reports whether the message ends within the line. Some programs take it for content then,
+// unless it closes a multipart.
+func (d *delimiter) cut() bool {
+	return d != nil && !d.closing && !bytes.HasSuffix(d.line, []byte("\n"))
+}
+
 // A scanner splits a message into chunks of content and the delimiter lines of open boundaries.
 // Chunks are as large as the reads allow and may end within a line. Joined, they are the same bytes
 // for any sizes of reads.

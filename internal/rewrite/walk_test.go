@@ -92,8 +92,10 @@ func TestAmbiguousBoundariesAreLeftAlone(t *testing.T) {
 	} {
 		detached(t, mail, "abc")
 	}
-	// A closing delimiter may lack its line end.
+	// A closing delimiter may lack its line end, and no other.
 	detached(t, strings.TrimSuffix(multi(abc), "\r\n"), "abc")
+	detached(t, open(multi(abc))+"--b\r\n", "abc")
+	untouched(t, open(multi(abc))+"--b")
 }
 
 // nest returns a multipart with boundary outer. It has a multipart with boundary inner and a PDF in

@@ -138,10 +138,11 @@ func bombs(size int) map[string][]byte {
 	}
 	// many repeats a field within the limits of one header, in as many parts as the size allows.
 	html := head + "--b\r\nContent-Type: text/html\r\n\r\n"
-	many := func(field string) []byte {
-		one := "--b\r\nContent-Type: application/pdf;" + field + "\r\n\r\nx\r\n"
+	manyOf := func(mediaType, field string) []byte {
+		one := "--b\r\nContent-Type: " + mediaType + ";" + field + "\r\n\r\nx\r\n"
 		return repeat(html+"<img src=cid:x>\r\n", one, "--b--\r\n")
 	}
+	many := func(field string) []byte { return manyOf("application/pdf", field) }
 	last := "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"
 	quotedText := head + "--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 	quoted := func(body string) []byte {
@@ -184,6 +185,11 @@ func bombs(size int) map[string][]byte {
 		"many percent signs":       many(" name*=utf-8''" + strings.Repeat("%41", 80_000)),
 		"many quotes":              many(` name="` + strings.Repeat(`\"`, 100_000) + `"`),
 		"many continuations":       many(strings.Repeat("\r\n\t", 8_000) + "name=x"),
+		"many stray parameters":    manyOf("multipart/mixed", strings.Repeat(" =;", maxParams-1)+" x="+strings.Repeat("y", 240_000)),
+		"many segments":            manyOf("multipart/mixed", numbered(" boundary*%d=x;", maxParams)+strings.Repeat(`"`, 240_000)),
+		"skipped characters":       repeat(head, "--b\r\n"+pdf(strings.Repeat("QUJD*", 1<<15)), "--b--\r\n"),
+		"short lines of base64":    repeat(head, "--b\r\n"+pdf(strings.Repeat("Q\r\n", 1<<15)), "--b--\r\n"),
+		"equals signs":             repeat(head, "--b\r\n"+pdf(strings.Repeat("QUJD"+strings.Repeat("=", transfer.MaxLineEnd-2), 1<<12)), "--b--\r\n"),
 		"many long boundaries":     repeat(head, "--b\r\nContent-Type: multipart/mixed; boundary="+strings.Repeat("x", maxBoundary)+"\r\n\r\n", ""),
 		"references":               repeat(html, "cid:a ", last),
 		"different references":     []byte(html + numbered("cid:%d ", 400_000) + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
