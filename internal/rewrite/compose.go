@@ -137,11 +137,12 @@ func (h *header) textBody(raw []byte) notice.Body {
 // the texts cannot take it, the notice becomes a part of its own.
 func (m *Message) placeNotice(n *notice.Notice, s spot, texts []*notice.Text) error {
 	edits := m.walk.cuts.returned
+	position := notice.Place(texts, m.walk.policy.Notice)
 	for i, t := range texts {
 		if s.apart {
 			break
 		}
-		change, ok := t.Insert(n, m.walk.policy.Notice)
+		change, ok := t.Insert(n, position)
 		if !ok {
 			s.apart, s.beside, edits = true, s.texts[i], m.walk.cuts.returned
 			break

@@ -3,6 +3,8 @@ package notice
 import (
 	"strings"
 	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 )
 
 const (
@@ -18,6 +20,7 @@ func quote(text string) string {
 
 // The mark § shows where the notice belongs: never between the first and the last line of armor.
 func TestPlainTextKeepsArmorWhole(t *testing.T) {
+	faults.Covers(t, 57)
 	for name, marked := range map[string]string{
 		"signed":                       signedText + signature + "§",
 		"reply in it":                  signedText + header + signature + "§",
@@ -59,6 +62,7 @@ func TestPlainTextKeepsArmorWhole(t *testing.T) {
 // A signature is over the bytes of its text, so a signed text does not become UTF-8 for the name of
 // a file: the notice is a separate part.
 func TestSignedTextKeepsItsCharset(t *testing.T) {
+	faults.Covers(t, 57)
 	for charset, want := range map[string]bool{"iso-8859-1": false, "utf-8": true} {
 		cs, _ := findCharset(charset, nil)
 		_, content, _ := cs.encode(strings.ReplaceAll(signedText, "Yes", "Grüße") + signature)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/measure"
 	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
@@ -98,6 +99,7 @@ func TestHTMLHasTheNoticeBelowTheSendersWords(t *testing.T) {
 // The notice is visible: browsers show it, and it is not in an older mail or a form. The mark § shows
 // its place.
 func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
+	faults.Covers(t, 70)
 	for name, marked := range map[string]string{
 		"nested documents":         `<body>New§<blockquote type="cite"><html><body>old</body></html></blockquote></body></html>`,
 		"answer below":             `<blockquote type="cite"><html><body>old</body></html></blockquote>Hi§`,
@@ -143,6 +145,7 @@ func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
 }
 
 func TestHTMLKeepsArmorWhole(t *testing.T) {
+	faults.Covers(t, 57)
 	lines := func(armor, begin, end string) string {
 		return begin + strings.ReplaceAll(strings.TrimSuffix(armor, "\n"), "\n", end+begin) + end
 	}

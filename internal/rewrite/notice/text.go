@@ -12,8 +12,8 @@ import (
 const (
 	// MaxText is the length, in bytes of a Body's Raw, of the longest text that takes a notice.
 	MaxText = 1 << 20
-	// maxShown is the length of HTML above which the notice stands on top: Gmail hides what is
-	// beyond 102 KB of a message.
+	// maxShown is the length of HTML, in bytes of UTF-8 without a transfer encoding, above which the
+	// notice stands on top: Gmail hides what is beyond 102 KB of a message.
 	maxShown = 90_000
 )
 
@@ -113,6 +113,21 @@ func Beginning(texts []*Text) string {
 	return ""
 }
 
+// Place returns the place of the notice in each of a mail's texts. Gmail shows the HTML texts below
+// each other, so all of them count if it hides what is too long.
+func Place(texts []*Text, wanted Position) Position {
+	shown := 0
+	for _, t := range texts {
+		if t != nil && t.body.HTML {
+			shown += len(t.text)
+		}
+	}
+	if shown > maxShown {
+		return Top
+	}
+	return wanted
+}
+
 // Insert returns the change that puts the notice into the text. ok is false if the notice must be a
 // separate part instead; it always is for a nil Text, which could not be read.
 func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
@@ -122,7 +137,7 @@ func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 	var where spot
 	var added string
 	if t.body.HTML {
-		if len(t.content) > maxShown {
+		if len(t.text) > maxShown {
 			position = Top
 		}
 		where, added = htmlSpot(t.text, position), n.html()

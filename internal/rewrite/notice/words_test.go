@@ -97,3 +97,35 @@ func TestNoticeStandsOnTopOfLongHTML(t *testing.T) {
 		}
 	}
 }
+
+// What counts is what Gmail shows: characters in UTF-8 without their transfer encoding, of all HTML
+// texts together.
+func TestLengthOfHTMLIsThatOfItsTexts(t *testing.T) {
+	read := func(charset, encoding string, raw string) *Text {
+		text, ok := Read(Body{HTML: true, Charset: charset, Encoding: encoding, Raw: []byte(raw)})
+		if !ok {
+			t.Fatalf("%s, %s: cannot be read", charset, encoding)
+		}
+		return text
+	}
+	long := read("utf-16le", "8bit", strings.Repeat("a\x00", maxShown))
+	quoted := read("us-ascii", "quoted-printable", strings.Repeat("=61", maxShown))
+	plain, ok := Read(Body{Charset: "utf-8", Encoding: "7bit", Raw: []byte("a")})
+	if !ok {
+		t.Fatal("the plain text cannot be read")
+	}
+	for name, tt := range map[string]struct {
+		texts []*Text
+		want  Position
+	}{
+		"UTF-16":           {[]*Text{long}, Bottom},
+		"quoted-printable": {[]*Text{quoted, nil}, Bottom},
+		"and plain text":   {[]*Text{plain, quoted}, Bottom},
+		"one byte more":    {[]*Text{quoted, plain, read("utf-8", "7bit", "a")}, Top},
+		"plain text only":  {[]*Text{plain, plain}, Bottom},
+	} {
+		if got := Place(tt.texts, Bottom); got != tt.want {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+}
