@@ -241,7 +241,11 @@ func (m *Message) wrap(n *notice.Notice, above bool) []edit {
 		tail = append(tail, notice...)
 	}
 	tail = append(tail, delimiter+"--"+eol...)
-	m.replaceContent(HeaderChange{Name: "Content-Type", Value: "multipart/mixed; boundary=\"" + m.boundary() + "\""})
+	fields := []HeaderChange{{Name: "Content-Type", Value: "multipart/mixed; boundary=\"" + m.boundary() + "\""}}
+	if encoding := m.header.transferEncoding(); encoding == "8bit" || encoding == "binary" {
+		fields = append(fields, HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding}) // RFC 2045 section 6.4
+	}
+	m.replaceContent(fields...)
 	begin, end := int64(len(m.header.raw)), m.walk.end
 	return []edit{{span: span{begin, begin}, text: head}, {span: span{end, end}, text: tail}}
 }

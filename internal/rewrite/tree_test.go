@@ -257,7 +257,7 @@ func TestWrappedMessage(t *testing.T) {
 	out := detached(t, mail, "abc")
 	for _, want := range []string{
 		"From: a@example.org\r\nContent-Language: de\r\nX: y\r\n",
-		"\r\n\r\n--detach-",
+		"\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n--detach-",
 		"\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: multipart/related;\r\n boundary=b\r\n\r\n--b\r\n",
 		"\r\n--b--\r\n--detach-",
 	} {

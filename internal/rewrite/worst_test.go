@@ -99,8 +99,8 @@ func TestWorstIsLinear(t *testing.T) {
 	for name, mail := range mails {
 		t.Run(name, func(t *testing.T) {
 			var d Detacher = newSink(t)
-			if name == "irregular lines" {
-				d = newMemory() // the attachment proves damaged while it is stored, and is read back
+			if name == "irregular lines" || name == "pictures above their HTML" {
+				d = newMemory() // these files are stored, and then read back
 			}
 			took, _ := pass(t, bytes.NewReader(mail), d)
 			if took > limit { // the garbage collector may have worked for the mail before
@@ -209,12 +209,14 @@ func bombs(size int) map[string][]byte {
 		"charset of many bytes":    repeat(strings.Replace(html, "text/html", "text/html; charset=gb18030", 1), "\x81\x30\x81\x30", last),
 		"folded calendar":          repeat(strings.Replace(html, "text/html", "text/calendar", 1), "\r\n cid:", last),
 		"blanks in a quoted text":  []byte(quotedText + strings.Repeat(" ", notice.MaxText-1) + "x" + "\r\n--b\r\n" + pdf(abc) + "--b--\r\n"),
-		"small attachments":        repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
-		"line ends":                repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
-		"many line ends":           repeat(head, "--b\r\n"+pdf(strings.Repeat("\n\r\n", 2_000)+abc), "--b--\r\n"),
-		"quoted blanks":            repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), " ", "x\r\n--b--\r\n"),
-		"quoted line ends":         repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "\r\n", "x\r\n--b--\r\n"),
-		"quoted escapes":           repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "=\r\n=41", "x\r\n--b--\r\n"),
+		"pictures above their HTML": []byte(head + numbered("--b\r\nContent-Type: image/png\r\nContent-ID: <i>\r\n\r\n%02000d\r\n", size/2060) +
+			"--b\r\nContent-Type: text/html\r\n\r\n<img src=cid:i>\r\n--b--\r\n"),
+		"small attachments": repeat(head, "--b\r\n"+pdf(abc), "--b--\r\n"),
+		"line ends":         repeat(head+"--b\r\n"+pdf("")[:len(pdf(""))-2], "\n\r\n", abc+"\r\n--b--\r\n"),
+		"many line ends":    repeat(head, "--b\r\n"+pdf(strings.Repeat("\n\r\n", 2_000)+abc), "--b--\r\n"),
+		"quoted blanks":     repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), " ", "x\r\n--b--\r\n"),
+		"quoted line ends":  repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "\r\n", "x\r\n--b--\r\n"),
+		"quoted escapes":    repeat(strings.TrimSuffix(encoded("quoted-printable", ""), "\r\n--b--\r\n"), "=\r\n=41", "x\r\n--b--\r\n"),
 	}
 }
 
