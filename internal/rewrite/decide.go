@@ -34,6 +34,7 @@ type verdict struct {
 	opaque   bool // see entity
 	refers   bool // a kept part whose text may refer to other parts
 	calendar bool // the part is a text/calendar
+	blind    bool // what is in the part is not read, and may refer to other parts
 	marks
 }
 
@@ -93,10 +94,10 @@ var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "repor
 // of a part is known only once it is decoded, so it does not count here. What comes later in the
 // mail may still overrule a verdict to detach: see walk.settle.
 func (w *walk) decide(h *header, p place) verdict {
-	if h.bad || p.locked() {
-		return verdict{}
-	}
 	ct := h.contentType()
+	if h.bad || p.locked() {
+		return verdict{refers: !h.bad && ct.refers(), blind: h.bad || ct.main == "multipart"}
+	}
 	_, uniqueType := h.one("Content-Type")
 	disposition, dispositionValue, unique := h.disposition()
 	switch {
@@ -126,7 +127,7 @@ func (w *walk) decide(h *header, p place) verdict {
 		return v
 	case v.shown, p.in(alternativeOrder) && !l.attached:
 		return v
-	case w.refs.refersTo(h), p.in(relatedOrder) && !w.refs.hasHTML && referable(h): // its HTML may follow
+	case w.refs.refersTo(h), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML): // its HTML may follow
 		return v
 	}
 	if !transfer.Known(v.encoding) {
@@ -241,8 +242,8 @@ func (l label) marks() marks {
 }
 
 func decideMultipart(ct contentType) verdict {
-	if closedMultiparts[ct.sub] || ct.boundary == "" {
-		return verdict{opaque: true}
+	if closed := closedMultiparts[ct.sub]; closed || ct.boundary == "" {
+		return verdict{opaque: true, blind: !closed}
 	}
 	// The copy does not keep the header in memory.
 	return verdict{action: actionDescend, boundary: strings.Clone(ct.boundary), order: orders[ct.sub]}

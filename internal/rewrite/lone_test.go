@@ -36,7 +36,7 @@ func TestLonePartTakesThePlaceOfItsMultipart(t *testing.T) {
 		},
 		"fields about the body": {
 			"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\nContent-ID: <all>\nContent-Language: en\nContent-Class: c\n\n" +
-				"--b\nContent-Type :text/plain\ncontent-description:\n odd\nContent-Length: 2\n\nhi\n--b\n[pdf]--b--\n",
+				"--b\nContent-Type:text/plain\ncontent-description:\n odd\nContent-Length: 2\n\nhi\n--b\n[pdf]--b--\n",
 			"Content-Language: en\nContent-Class: c\nContent-Type: text/plain\ncontent-description: odd\n\nhi\n\n[notice]\n",
 		},
 		"language of the part": {

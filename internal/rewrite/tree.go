@@ -214,10 +214,9 @@ func (w *walk) wanted() (map[*entity]bool, error) {
 	return back, nil
 }
 
-// refersTo reports whether a text that came after a detached part refers to it. If the end of the
-// mail was not walked, it may.
+// refersTo reports whether a text that came after a detached part refers to it, or may.
 func (w *walk) refersTo(e *entity) (bool, error) {
-	if w.short && e.referable {
+	if w.blind && e.referable {
 		return true, nil
 	}
 	if e.read == w.read {

@@ -220,6 +220,26 @@ func TestLaterTextsReferToEarlierParts(t *testing.T) {
 	})
 }
 
+// What is not read may refer to any picture.
+func TestPicturesStayBesideWhatIsNotRead(t *testing.T) {
+	const picture = "\r\nContent-Type: image/png\r\nContent-ID: <i>\r\n\r\ni\r\n"
+	for name, part := range map[string]string{
+		"boundary that stands twice": "Content-Type: multipart/mixed; boundary=c; boundary=d\r\n\r\n--c\r\n\r\nHello\r\n--c--\r\n",
+		"header that is no header":   "Content-Type\r\n\r\nHello\r\n",
+		"beside a PGP message": "Content-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\nContent-Type: application/pgp-encrypted\r\n\r\nx\r\n" +
+			"--c\r\nContent-Type: text/html\r\n\r\n<img src=cid:i>\r\n--c--\r\n",
+	} {
+		for _, mail := range []string{"--b" + picture + "--b\r\n" + part, "--b\r\n" + part + "--b" + picture} {
+			t.Run(name, func(t *testing.T) {
+				detached(t, "Content-Type: multipart/mixed; boundary=b\r\n\r\n"+mail+"--b\r\n"+pdf(abc)+"--b--\r\n", "abc")
+			})
+		}
+	}
+	// What is signed refers to what is signed with it.
+	signed := "--b\r\nContent-Type: multipart/signed; boundary=c\r\n\r\n--c\r\n\r\nHello\r\n--c\r\n\r\nx\r\n--c--\r\n"
+	detached(t, "Content-Type: multipart/mixed; boundary=b\r\n\r\n"+signed+"--b"+picture+"--b--\r\n", "i")
+}
+
 // The notice stands in every rendering that mail programs may show, or else in a part that all of
 // them show.
 func TestNoticeIsInEveryRendering(t *testing.T) {

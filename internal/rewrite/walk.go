@@ -37,7 +37,7 @@ type walk struct {
 	read     int      // texts that were searched for references
 	calendar bool     // the mail has a text/calendar
 	charsets []string // that the mail names; see hints.go
-	short    bool     // the walk ended before the message
+	blind    bool     // a part was not read whose texts may refer to others
 	end      int64    // of the message in the spool, once it was read
 }
 
@@ -71,7 +71,8 @@ func (w *walk) message(ctx context.Context, h header) error {
 func (w *walk) part(ctx context.Context, e *entity, p place) (*delimiter, error) {
 	if w.parts++; w.parts > maxParts || !w.memory.Take(entityMemory) {
 		p.parent.more = true
-		w.closeAll()
+		w.scan.closeAll()
+		w.blind = true
 		return w.keep()
 	}
 	p.parent.parts = append(p.parent.parts, e)
@@ -85,12 +86,6 @@ func (w *walk) part(ctx context.Context, e *entity, p place) (*delimiter, error)
 		return nil, err
 	}
 	return w.entity(ctx, h, e, p)
-}
-
-// closeAll ends the walk: the rest of the message is kept.
-func (w *walk) closeAll() {
-	w.scan.closeAll()
-	w.short = true
 }
 
 // readHeader copies a header block to the spool and returns it. A header over a limit, or for which
@@ -131,7 +126,7 @@ func (w *walk) entity(ctx context.Context, h header, e *entity, p place) (d *del
 	v := w.decide(&h, p)
 	e.order, e.shown, e.aside, e.opaque, e.marks = v.order, v.shown, v.aside, v.opaque, v.marks
 	e.referable, e.read = referable(&h), w.read
-	w.calendar = w.calendar || v.calendar
+	w.calendar, w.blind = w.calendar || v.calendar, w.blind || v.blind
 	if p.parent != nil && e.encrypted {
 		p.parent.sealed = true
 	}
@@ -203,7 +198,8 @@ func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
 
 // multipart walks the parts of a multipart.
 func (w *walk) multipart(ctx context.Context, v verdict, e *entity, p place) (*delimiter, error) {
-	if p.depth >= maxDepth || !w.push(v.boundary) {
+	if p.depth >= maxDepth || !w.scan.push(v.boundary) {
+		w.blind = true
 		return w.keep()
 	}
 	e.kind = kindMultipart
@@ -224,14 +220,6 @@ func (w *walk) multipart(ctx context.Context, v verdict, e *entity, p place) (*d
 		}
 	}
 	return d, err
-}
-
-// push opens a boundary. If it cannot, the walk may be over.
-func (w *walk) push(boundary string) bool {
-	open := len(w.scan.open)
-	ok := w.scan.push(boundary)
-	w.short = w.short || len(w.scan.open) < open
-	return ok
 }
 
 // close gives back everything that the walk holds.
