@@ -285,7 +285,8 @@ var (
 	})
 )
 
-// inKSX1001 excludes the syllables that windows-949 added, and the filler, which stands for nothing.
+// inKSX1001 excludes the syllables that windows-949 added, and the filler, which stands for
+// nothing.
 func inKSX1001(a, b byte) bool { return a >= 0xA1 && b >= 0xA1 && (a != 0xA4 || b != 0xD4) }
 
 // inJISX0208 excludes the characters of NEC and IBM, and those of JIS X 0212, which have three

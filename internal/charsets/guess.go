@@ -141,17 +141,17 @@ const (
 // alphabet returns the rating of a charset of one byte for each letter, all of them beyond ASCII.
 // The letters are in the order of their frequency in each language.
 func alphabet(cs *charmap.Charmap, prior float64, languages ...string) func(string) float64 {
-	return best(cs, prior, languages, func(rank int) float64 { return -2.2 - float64(rank)/9 }, false)
+	return rating(cs, prior, languages, func(rank int) float64 { return -2.2 - float64(rank)/9 }, false)
 }
 
 // letters returns the rating of a charset that adds letters to those of ASCII, with the added
 // letters of each language.
 func letters(cs *charmap.Charmap, prior float64, languages ...string) func(string) float64 {
-	return best(cs, prior, languages, func(rank int) float64 { return -3.7 - float64(rank)/6 }, true)
+	return rating(cs, prior, languages, func(rank int) float64 { return -3.7 - float64(rank)/6 }, true)
 }
 
-// best returns the rating of a text in a charset: that of its most probable language.
-func best(cs *charmap.Charmap, prior float64, languages []string, frequency func(rank int) float64, latin bool) func(string) float64 {
+// rating returns the rating of a text in a charset: that of its most probable language.
+func rating(cs *charmap.Charmap, prior float64, languages []string, frequency func(rank int) float64, latin bool) func(string) float64 {
 	tables := make([]map[rune]float64, len(languages))
 	for i, letters := range languages {
 		tables[i] = map[rune]float64{}
@@ -276,7 +276,8 @@ func (m pairModel) rate(s string) float64 {
 	return total
 }
 
-// between rates a character at s[i:] by the letters of ASCII beside it: European words have them there.
+// between rates a character at s[i:] by the letters of ASCII beside it: European words have them
+// there.
 func (m pairModel) between(s string, i, size int) (p float64) {
 	if i > 0 && isLetter(s[i-1]) {
 		p -= 2.5

@@ -32,70 +32,74 @@ const (
 
 // A nameDecoder decodes one name.
 type nameDecoder struct {
-	own     string   // the charset of the part; may be empty
-	hints   []string // see fileName
+	hints   []string // charsets; see fileName
 	guessed string   // the charset that was guessed for the name
 	given   bool     // the header has something that is not blank
+	cutOff  bool     // the end of the name is missing
 	quality quality
 }
 
 func (d *nameDecoder) lower(q quality) { d.quality = min(d.quality, q) }
 
-// fileName returns the decoded file name in a part's header, or "". The disposition's filename
-// takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation over the
-// plain one (RFC 6266 section 4.3), unless only the other one is readable.
+func (d *nameDecoder) endIsMissing() {
+	d.cutOff = true
+	d.lower(repaired)
+}
+
+// fileName returns the decoded file name in a part's header, or "". If nothing of it can be read,
+// it is named after the part's type.
 //
 // hints are the charsets of the mail's texts: programs that write a name as raw bytes use the
 // charset of the text.
 func fileName(disposition, contentType string, hints []string) string {
 	types := splitParams(contentType)
-	var best string
-	most, given := nothing, false
-	for _, f := range []struct {
-		params map[string]string
-		name   string
-	}{{splitParams(disposition), "filename"}, {types, "name"}} {
-		for _, notation := range []func(*nameDecoder, map[string]string, string) string{(*nameDecoder).extended, (*nameDecoder).continued, (*nameDecoder).plain} {
-			d := &nameDecoder{own: types["charset"], hints: hints, quality: exact}
-			name := notation(d, f.params, f.name)
-			if given = given || d.given; !d.given || most == exact {
-				continue
-			}
-			name = d.finish(name)
-			d.rate(name)
-			if d.quality > most {
-				best, most = name, d.quality
-			}
-		}
+	if own := types["charset"]; own != "" {
+		hints = append([]string{own}, hints...)
 	}
+	name, d := bestName(splitParams(disposition), types, hints)
 	mimeType, _, _ := strings.Cut(contentType, ";")
 	extension := extensions[strings.ToLower(strings.TrimSpace(mimeType))]
 	switch {
-	case most == nothing && given:
+	case !d.given:
+		return ""
+	case d.quality == nothing:
 		return filename.Nameless + extension
-	case slices.Contains(knownExtensions, strings.ToLower(best)): // its stem was lost
-		return filename.Nameless + best
-	case most == unreadable:
-		return filename.Nameless + cmp.Or(filename.Extension(best), extension)
-	case (most == repaired || placeholders[strings.ToLower(best)]) && filename.Extension(best) == "":
-		return best + extension
+	case slices.Contains(knownExtensions, strings.ToLower(name)): // its stem was lost
+		return filename.Nameless + name
+	case d.quality == unreadable:
+		return filename.Nameless + cmp.Or(filename.Extension(name), extension)
+	case (d.cutOff || placeholders[strings.ToLower(name)]) && filename.Extension(name) == "":
+		return name + extension
 	}
-	return best
+	return name
 }
 
-// extended returns the value of name*=charset'language'text (RFC 2231 section 4).
-func (d *nameDecoder) extended(params map[string]string, name string) string {
-	return d.join([]segment{{extended: true, value: params[name+"*"]}})
+// bestName returns the name that is read best. Of equally good ones, the disposition's filename
+// takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation over the
+// plain one (RFC 6266 section 4.3).
+func bestName(disposition, contentType map[string]string, hints []string) (best string, by nameDecoder) {
+	for _, pieces := range append(notations(disposition, "filename"), notations(contentType, "name")...) {
+		d := nameDecoder{hints: hints, quality: exact}
+		value := d.join(pieces)
+		if !d.given {
+			continue
+		}
+		value = d.finish(value)
+		d.rate(value)
+		if !by.given || d.quality > by.quality {
+			best, by = value, d
+		}
+		if d.quality == exact {
+			break
+		}
+	}
+	return best, by
 }
 
-// continued returns the joined value of name*0, name*1, … (RFC 2231 section 3).
-func (d *nameDecoder) continued(params map[string]string, name string) string {
-	return d.join(segments(params, name))
-}
-
-// plain returns the value of name=text.
-func (d *nameDecoder) plain(params map[string]string, name string) string {
-	return d.join([]segment{{value: params[name]}})
+// notations returns the pieces of name*=charset'language'text (RFC 2231 section 4), of name*0,
+// name*1, … (section 3), and of name=text.
+func notations(params map[string]string, name string) [][]segment {
+	return [][]segment{{{extended: true, value: params[name+"*"]}}, segments(params, name), {{value: params[name]}}}
 }
 
 // join decodes the pieces of a value.
@@ -129,7 +133,7 @@ func (d *nameDecoder) join(pieces []segment) string {
 	encoded := value.String()
 	if len(encoded) > maxEncodedName {
 		encoded = encoded[:maxEncodedName]
-		d.lower(repaired)
+		d.endIsMissing()
 	}
 	if charset == "" {
 		return d.decodeWords(encoded)
@@ -176,6 +180,7 @@ func (d *nameDecoder) decodeBroken(label, text, decoded string) string {
 	}
 	for cut := 1; cut <= 3 && cut < len(text); cut++ {
 		if whole, _, clean := charsets.Decode(label, text[:len(text)-cut]); clean {
+			d.endIsMissing()
 			return whole
 		}
 	}
@@ -218,10 +223,14 @@ const replacement = "\uFFFD"
 // decodeRaw decodes text of which nobody says the charset, and which is not UTF-8.
 func (d *nameDecoder) decodeRaw(text string) string {
 	if mostlyUTF8(text) {
-		return strings.TrimRight(strings.ToValidUTF8(text, replacement), replacement)
+		valid := strings.ToValidUTF8(text, replacement)
+		if strings.HasSuffix(valid, replacement) {
+			d.endIsMissing()
+		}
+		return strings.TrimRight(valid, replacement)
 	}
 	if d.guessed == "" {
-		d.guessed = charsets.Guess(text, append([]string{d.own}, d.hints...)...)
+		d.guessed = charsets.Guess(text, d.hints...)
 	}
 	decoded, _, _ := charsets.Decode(d.guessed, text)
 	return strings.ToValidUTF8(decoded, replacement)

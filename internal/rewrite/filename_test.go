@@ -152,6 +152,7 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"raw UTF-8 with a damaged byte", "a; filename=\"Отчёт \xffза май.pdf\"", ``, "Отчёт \uFFFDза май.pdf"},
 		// Raw Shift_JIS, whose second bytes may be backslashes.
 		{"a backslash in a character", "a; filename=\"\x95\x5c\x8e\xa6.xls\"", ``, "表示.xls"},
+		{"no extension", "a; filename=\"\x8e\x91\x97\xbf\x88\xea\x97\x97\"", `application/pdf`, "資料一覧"},
 		{"a backslash at the end", "a; filename=\"\x8e\x91\x97\xbf\x88\xea\x97\x97\x95\x5c\"; size=3", ``, "資料一覧表"},
 	} {
 		if got := displayName(fileName(tt.disposition, tt.contentType, nil), "application/x-none"); got != tt.want && !(tt.want == "" && got == "attachment") {

@@ -96,7 +96,7 @@ func (d *nameDecoder) decodeWords(s string) string {
 			return b.String()
 		}
 		if !w.ended {
-			d.lower(repaired)
+			d.endIsMissing()
 		}
 		run, s = append(run, w), after
 	}
