@@ -257,7 +257,7 @@ func (e *elements) inTable() bool {
 // hiding matches a style, without blanks and in lower case, that hides an element, at least in
 // some mail programs.
 var hiding = regexp.MustCompile(`(?:^|;)(?:display:none|visibility:(?:hidden|collapse)|mso-hide:all|opacity:0(?:\.0*)?|content-visibility:hidden|` +
-	`(?:max-)?(?:height|width):0(?:px|pt|em|%)?|(?:left|top|right|text-indent|margin(?:-left|-top)?):-\d{3,}\w*|clip(?:-path)?:[^;]*|transform:scale\(0[^;]*)(?:!important)?(?:;|$)`)
+	`(?:max-)?(?:height:0|width:\d{1,2})(?:px|pt)?|(?:max-)?(?:height|width):0(?:em|%)|(?:left|top|right|text-indent|margin(?:-left|-top)?):-\d{3,}\w*|clip(?:-path)?:[^;]*|transform:scale\(0[^;]*)(?:!important)?(?:;|$)`)
 
 // unfit reports whether what stands in an element may not be seen.
 func unfit(name string, attrs map[string]string) bool {

@@ -10,11 +10,11 @@ import (
 // htmlSpot finds the notice's place in HTML, as browsers read it: where the body is visible, and
 // never within armor.
 func htmlSpot(text string, position Position) spot {
-	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1}
+	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1, colors: colors{background: 1}}
 	p.read(text)
 	at := p.choose(position)
 	// The notice gets separate lines, so it makes no other line too long (RFC 5322 section 2.1.1).
-	s := spot{at: at}
+	s := spot{at: at, colored: p.colors.unreadable()}
 	if at > 0 && text[at-1] != '\n' && !(at == len(byteOrderMark) && strings.HasPrefix(text, byteOrderMark)) {
 		s.before = "\n"
 	}
@@ -35,6 +35,7 @@ type htmlPlaces struct {
 	interleaved bool // the sender's text continues after a quotation
 	final       bool // the rest is the text replied to
 
+	colors colors
 	open   elements
 	noWord bool // Outlook for Windows does not show what follows
 	line   htmlLine
@@ -130,7 +131,13 @@ func (p *htmlPlaces) free() bool {
 var blanks = strings.NewReplacer("&nbsp;", " ", "\u00a0", " ", "\u200b", "")
 
 func (p *htmlPlaces) text(raw string, start int) {
-	if unseen[p.open.innermost()] {
+	switch name := p.open.innermost(); {
+	case name == "style":
+		for _, rule := range bodyRule.FindAllStringSubmatch(raw, -1) {
+			p.colors.set(rule[1])
+		}
+		return
+	case unseen[name]:
 		return
 	}
 	p.readLines(raw)
@@ -161,6 +168,9 @@ func (p *htmlPlaces) startTag(name string, attrs map[string]string, start, end i
 	switch {
 	case name == "body" && p.top < 0: // later ones only add attributes
 		p.top = end
+		luminance(&p.colors.text, attrs["text"])
+		luminance(&p.colors.background, attrs["bgcolor"])
+		p.colors.set(attrs["style"])
 	case p.top < 0 && !headTags[name]:
 		p.top = start
 	}

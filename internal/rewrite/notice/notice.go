@@ -73,7 +73,7 @@ func (n *Notice) text(flowed bool) string {
 // (https://www.caniemail.com/features/).
 const (
 	tableTags = "<table dir=\"%s\" style=\"margin:16px 0;border:1px solid #888;border-radius:6px\">\n" +
-		"<tr><td style=\"padding:10px 14px 2px;text-align:%s;font:14px Arial,sans-serif;word-break:break-word\">\n"
+		"<tr><td style=\"padding:10px 14px 2px;text-align:%s;font:14px Arial,sans-serif;word-break:break-word%s\">\n"
 	// rowTags has a link, its text, and what is said about it. The text begins with a downwards
 	// arrow: without it, spam filters take a name like "film.mov" for a host, and the link for a
 	// forged one.
@@ -83,14 +83,19 @@ const (
 )
 
 // html returns the notice in HTML, one row for each file, and one for all of them. It is ASCII, so
-// it fits into any charset. The text of each link is the file's name.
-func (n *Notice) html() string {
+// it fits into any charset. The text of each link is the file's name. It has colors of its own only
+// if those of the mail's body cannot be read.
+func (n *Notice) html(colored bool) string {
 	var b strings.Builder
 	side := "left"
 	if n.Language.Dir == "rtl" {
 		side = "right"
 	}
-	fmt.Fprintf(&b, tableTags, n.Language.Dir, side)
+	own := ""
+	if colored {
+		own = ";background:#fff;color:#222"
+	}
+	fmt.Fprintf(&b, tableTags, n.Language.Dir, side, own)
 	b.WriteString(asciiHTML(n.heading()))
 	total := int64(0)
 	for _, f := range n.Files {

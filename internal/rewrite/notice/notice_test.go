@@ -19,12 +19,12 @@ func TestNoticeIsSmallWithLongNames(t *testing.T) {
 		strings.Repeat("報", 60) + ".pdf": 1500,
 	} {
 		n := testNotice("en", name)
-		one := len(n.text(false)) + len(n.html())
+		one := len(n.text(false)) + len(n.html(false))
 		if one >= limit {
 			t.Errorf("%s: %d bytes, want under %d", name, one, limit)
 		}
 		n.Files = append(n.Files, n.Files[0])
-		t.Logf("%.8s: first %d bytes, each further %d", name, one, len(n.text(false))+len(n.html())-one)
+		t.Logf("%.8s: first %d bytes, each further %d", name, one, len(n.text(false))+len(n.html(false))-one)
 	}
 }
 
@@ -54,7 +54,7 @@ func TestNamesOfTheOtherDirectionAreIsolated(t *testing.T) {
 		"تقرير.pdf":  "</bdi>&#8206;</u>",
 		"report.pdf": ";report.pdf</u>",
 	} {
-		if got := testNotice("en", name).html(); !strings.Contains(got, want) {
+		if got := testNotice("en", name).html(false); !strings.Contains(got, want) {
 			t.Errorf("%s: got %s, want %s in it", name, got, want)
 		}
 	}
@@ -62,7 +62,7 @@ func TestNamesOfTheOtherDirectionAreIsolated(t *testing.T) {
 	rtl.Dir = "rtl"
 	n := testNotice("en", "report.pdf")
 	n.Language = &rtl
-	if got := n.html(); !strings.Contains(got, "<bdi>report.pdf</bdi>&#8207;</u>") || !strings.Contains(got, "text-align:right") {
+	if got := n.html(false); !strings.Contains(got, "<bdi>report.pdf</bdi>&#8207;</u>") || !strings.Contains(got, "text-align:right") {
 		t.Errorf("written from right to left: got %s", got)
 	}
 }
@@ -78,7 +78,7 @@ func TestHTMLLooksRightInEveryMailProgram(t *testing.T) {
 	}
 	n := testNotice("en", "תקציר.pdf")
 	n.Files, n.All = append(n.Files, n.Files[0]), n.Files[0].Link
-	z := html.NewTokenizer(strings.NewReader(n.html()))
+	z := html.NewTokenizer(strings.NewReader(n.html(false)))
 	for z.Next() != html.ErrorToken {
 		token := z.Token()
 		if token.Type != html.StartTagToken {
@@ -97,5 +97,31 @@ func TestHTMLLooksRightInEveryMailProgram(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Where the mail's body has no readable text of its own, only tables with other colors, the notice
+// has colors, too.
+func TestNoticeHasColorsWhereTheBodyIsUnreadable(t *testing.T) {
+	for body, want := range map[string]bool{
+		"<p>hi</p>":                         false,
+		"<body>hi</body>":                   false,
+		`<body bgcolor="#000000">hi</body>`: true,
+		`<body bgcolor="#000000" text="#ffffff">hi</body>`:                                       false,
+		`<body style="Background-Color: black; color: #FFF !important">hi</body>`:                false,
+		`<body style="color: rgb(255, 255, 255)">hi</body>`:                                      true,
+		`<body style="background:url(a)">hi</body>`:                                              false,
+		`<body bgcolor=333>hi</body>`:                                                            true,
+		`<body bgcolor="#f5f5f5" text="#333">hi</body>`:                                          false,
+		`<head><style>td{color:#fff} html, body { color: white; }</style></head><body>hi</body>`: true,
+		`<style>.body{color:#fff}</style>hi`:                                                     false,
+		`<body>hi<blockquote type=cite><body bgcolor="#000000">old</body></blockquote></body>`:   false,
+	} {
+		if got := htmlSpot(body, Bottom).colored; got != want {
+			t.Errorf("%s: got %v, want %v", body, got, want)
+		}
+	}
+	if got := testNotice("en", "report.pdf").html(true); !strings.Contains(got, ";background:#fff;color:#222\">") {
+		t.Errorf("got %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 type spot struct {
 	at            int
 	before, after string
+	colored       bool // text in the colors of the HTML around it cannot be read
 }
 
 const (
@@ -59,19 +60,19 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	if strings.Count(text, "\n") <= maxReplyLines {
 		lines := splitLines(text, spans)
 		if i := newTextEnd(lines); i > 0 {
-			return spot{lines[i].off, gap(text[:lines[i].off], flowed), "\n\n"}
+			return spot{at: lines[i].off, before: gap(text[:lines[i].off], flowed), after: "\n\n"}
 		}
 	}
 	if n := len(spans); n > 0 && spans[n-1].end == endless {
 		if at := spans[n-1].off; !spans[n-1].quoted && strings.TrimSpace(text[start:at]) != "" {
-			return spot{at, gap(text[:at], flowed), "\n\n"}
+			return spot{at: at, before: gap(text[:at], flowed), after: "\n\n"}
 		}
 		return spot{at: start, after: "\n\n"}
 	}
 	if strings.HasSuffix(text, "\n") {
-		return spot{len(text), gap(text, flowed), "\n"}
+		return spot{at: len(text), before: gap(text, flowed), after: "\n"}
 	}
-	return spot{len(text), "\n" + gap(text+"\n", flowed), ""}
+	return spot{at: len(text), before: "\n" + gap(text+"\n", flowed)}
 }
 
 // gap returns the line ends that make a blank line after the text above.

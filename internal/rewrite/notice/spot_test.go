@@ -119,6 +119,7 @@ func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
 		"hidden attribute":         `<body>hi§<p hidden>a</body>`,
 		"hidden from Outlook":      `<body>hi§<span style="mso-hide:all">a</body>`,
 		"without height":           `<body>hi§<div style="max-height:0;overflow:hidden">a</body>`,
+		"too narrow":               `<body>hi§<div style="width: 5px">a</body>`,
 		"hidden and closed":        `<body><div style="display:none">a</div>hi§</body>`,
 		"hidden all":               `<body>§<div style="display:none">a<p>b</body>`,
 		"div does not end p":       `<body>hi<p>a§<div hidden>b</p>c</body>`,
@@ -196,7 +197,7 @@ func TestWorstTextsAreLinear(t *testing.T) {
 		check(line, func() { plainSpot(text, Bottom, true); detectLanguage(text) })
 	}
 	for _, piece := range []string{"<", "<!--", "<a ", "<a b=c ", "</body>", "<table>", "<div class=gmail_quote>", "x&nbsp;",
-		"</p>", "<div></div>", "<b><p></b>", "<td><tr>", "-----BEGIN PGP MESSAGE-----\n", "-----\n", "-----BEGIN PGP\n", "<span style='display:none'>", "<b hidden></p>"} {
+		"</p>", "<div></div>", "<b><p></b>", "<td><tr>", "-----BEGIN PGP MESSAGE-----\n", "-----\n", "-----BEGIN PGP\n", "<span style='display:none'>", "<b hidden></p>", "<style>body,"} {
 		text := strings.Repeat(piece, MaxText/len(piece))
 		check(piece, func() { htmlSpot(text, Bottom) })
 		deep := "<p><button>" + strings.Repeat("<span>", maxOpen-5) + text[:MaxText-8*maxOpen]

@@ -140,7 +140,8 @@ func (t *Text) Insert(n *Notice, position Position) (c Change, ok bool) {
 		if len(t.text) > maxShown {
 			position = Top
 		}
-		where, added = htmlSpot(t.text, position), n.html()
+		where = htmlSpot(t.text, position)
+		added = n.html(where.colored)
 	} else {
 		where, added = plainSpot(t.text, position, t.body.Flowed), n.text(t.body.Flowed)
 	}

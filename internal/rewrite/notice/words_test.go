@@ -68,7 +68,7 @@ func TestTextsAreCalm(t *testing.T) {
 					n.Files, n.All = append(n.Files, n.Files[0]), n.Files[0].Link
 				}
 				checkCalm(t, l.Code, n.text(false))
-				checkCalm(t, l.Code, html.UnescapeString(anyTag.ReplaceAllString(n.html(), "")))
+				checkCalm(t, l.Code, html.UnescapeString(anyTag.ReplaceAllString(n.html(false), "")))
 			}
 		}
 	}
@@ -81,8 +81,8 @@ func TestHTMLShowsNamesAndNoAddresses(t *testing.T) {
 	n := testNotice("en", "report.pdf")
 	n.Files = append(n.Files, n.Files[0])
 	n.All = n.Files[0].Link
-	text := html.UnescapeString(anyTag.ReplaceAllString(n.html(), ""))
-	if strings.Contains(text, "://") || strings.Count(n.html(), "<a ") != 3 || strings.Count(text, "↓\u00a0report.pdf\u00a0 PDF, 12 KB") != 2 {
+	text := html.UnescapeString(anyTag.ReplaceAllString(n.html(false), ""))
+	if strings.Contains(text, "://") || strings.Count(n.html(false), "<a ") != 3 || strings.Count(text, "↓\u00a0report.pdf\u00a0 PDF, 12 KB") != 2 {
 		t.Errorf("got %q", text)
 	}
 }
