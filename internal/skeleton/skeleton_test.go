@@ -52,7 +52,7 @@ const message = "Subject: three files\r\nContent-Type: multipart/mixed; boundary
 	"--b\r\nContent-Type: application/x-raw\r\n\r\nbytes as they are\n\r\n--b--\r\n"
 
 // received is message with the fields that an encoder must omit.
-var received = "Return-Path: <ann@example.org>\r\nBCC :\r\n carl@example.org,\r\n\tdora@example.org\r\n" +
+var received = "Return-Path: <ann@example.org>\r\nBCC:\r\n carl@example.org,\r\n\tdora@example.org\r\n" +
 	strings.Replace(message, "Content-Type", "Content-Length: 17\r\nresent-bcc: eve@example.org\r\nContent-Type", 1)
 
 // good returns the skeleton of message, and the attachments by CID.
