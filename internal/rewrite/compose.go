@@ -187,9 +187,10 @@ func (e *entity) edits(c notice.Change) []edit {
 	return edits
 }
 
-// noticePart returns the edits that make the notice a part of its own, and the multipart in which it
-// then stands: below the text it belongs to, or above all files if that is nil. Where no multipart
-// shows all its parts, the message becomes one that has its former body and the notice.
+// noticePart returns the edits that make the notice a part of its own, and the multipart in which
+// it then stands. It stands below the text beside, or above all parts if beside is nil. If no
+// multipart around that text shows all its parts, the message becomes a multipart/mixed of its
+// former body and the notice; then around is nil.
 func (m *Message) noticePart(n *notice.Notice, beside *entity) (around *entity, edits []edit, err error) {
 	part, above := beside, m.walk.policy.Notice == Top
 	if beside == nil {
@@ -243,7 +244,8 @@ func (m *Message) wrap(n *notice.Notice, above bool) []edit {
 	tail = append(tail, delimiter+"--"+eol...)
 	fields := []HeaderChange{{Name: "Content-Type", Value: "multipart/mixed; boundary=\"" + m.boundary() + "\""}}
 	if encoding := m.header.transferEncoding(); encoding == "8bit" || encoding == "binary" {
-		fields = append(fields, HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding}) // RFC 2045 section 6.4
+		// RFC 2045 section 6.4: a multipart must say what its parts need.
+		fields = append(fields, HeaderChange{Name: "Content-Transfer-Encoding", Value: encoding})
 	}
 	m.replaceContent(fields...)
 	begin, end := int64(len(m.header.raw)), m.walk.end

@@ -28,7 +28,7 @@ type cut struct {
 
 // cuts has all detached attachments of a message, in the message's order. The invariant:
 //
-//	message  = spool with each cut's body put back at its offset, after the edits returned
+//	message  = spool with the edits in returned, and each cut's body put back at its offset
 //	original = message without the omitted fields of its header
 type cuts struct {
 	header *header  // of the message; the spool begins with it
@@ -65,8 +65,8 @@ func (c *cuts) sumUp(s *spool.Spool) error {
 	return err
 }
 
-// skeleton returns the skeleton of a message that was received with size bytes. sumUp must have been
-// called at the end of the message in the spool, which is end.
+// skeleton returns the skeleton of a message that was received with size bytes and ends at end in
+// the spool. sumUp must have been called there.
 func (c *cuts) skeleton(s *spool.Spool, end, size int64) io.Reader {
 	header := slices.Concat(slices.Collect(c.header.without(c.omit))...)
 	i, pos, returned := 0, int64(len(c.header.raw)), c.returned

@@ -127,14 +127,15 @@ func (w *walk) decide(h *header, p place) verdict {
 		return v
 	case v.shown, p.in(alternativeOrder) && !l.attached:
 		return v
-	case w.refs.refersTo(h), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML): // its HTML may follow
-		return v
+	case w.refs.refersTo(h), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML):
+		return v // in a related, the HTML may follow
 	}
 	if !transfer.Known(v.encoding) {
 		return v
 	}
 	v.action, v.refers, v.nameless = actionDetach, false, l.name == ""
-	v.mimeType = strings.Clone(filename.Clip(l.mediaType)) // the copy does not keep the header in memory
+	// The copy does not keep the header in memory.
+	v.mimeType = strings.Clone(filename.Clip(l.mediaType))
 	return v
 }
 
@@ -149,7 +150,7 @@ type label struct {
 // newLabel reads a label. charsets are those of the texts that came before.
 func newLabel(h *header, ct contentType, disposition, dispositionValue string, charsets []string) label {
 	l := label{mediaType: ct.String(), name: fileName(dispositionValue, ct.value, charsets), attached: disposition == "attachment"}
-	if l.name != "" && !ct.usable() {
+	if (l.name != "" || l.attached) && !ct.usable() {
 		l.mediaType = "application/octet-stream"
 	}
 	description, _ := h.one("Content-Description")

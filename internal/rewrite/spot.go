@@ -17,8 +17,9 @@ type spot struct {
 	beside *entity // the text that cannot take it; nil if the mail has no text
 }
 
-// spot returns the spot for the notice, as far as the structure shows it: a text may prove unable to
-// take it. If the notice is a part of its own, the texts are some of the mail's, for its language.
+// spot returns the spot for the notice, as far as the structure shows it: a text may prove unable
+// to take it. If the notice is a part of its own, the texts are those by which the mail's language
+// is detected.
 func (w *walk) spot() spot {
 	s := w.root.spot()
 	if size := int64(0); !s.apart {
@@ -96,9 +97,9 @@ func (e *entity) everyRendering() (all spot) {
 	return all
 }
 
-// firstText returns the spot in the first part that has a text. Mail programs show later texts, like
-// a mailing list's footer, below it, so a notice there would be a repetition. But some show only
-// HTML: if the first text is not HTML, the first HTML takes the notice too.
+// firstText returns the spot in the first part that has a text. Mail programs show later texts,
+// like a mailing list's footer, below it, so a notice there would be a repetition. But some show
+// only HTML: if the first text is not HTML, the first HTML takes the notice too.
 func (e *entity) firstText() (all spot) {
 	for _, p := range e.parts {
 		s := p.spot()

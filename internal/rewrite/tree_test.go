@@ -154,6 +154,19 @@ func TestFilesAreNotTakenForTexts(t *testing.T) {
 	})
 }
 
+func TestFileWithoutTypeIsBytes(t *testing.T) {
+	for _, header := range []string{
+		"Content-Disposition: attachment", "Content-Disposition: inline; filename=a.txt", "Content-Type: garbage; name=a.txt",
+		"Content-Type: charset=binary\r\nContent-Disposition: attachment", "Content-Type: ; name=a.txt", "Content-Type: text; name=a.txt",
+	} {
+		d := newMemory()
+		mustRewrite(t, strings.NewReader(multipart("mixed", "\r\nHello", header+"\r\n\r\nx")), Policy{MinSize: 1}, d)
+		if f := d.attachments(); len(f) != 1 || f[0].mediaType != "application/octet-stream" {
+			t.Errorf("%q: detached %+v, want one application/octet-stream", header, f)
+		}
+	}
+}
+
 // A part is not detached if its type does not say, but its name or the parts beside it show, that it
 // is signed or encrypted.
 func TestSignedWithoutSayingSo(t *testing.T) {

@@ -21,8 +21,8 @@ const (
 )
 
 // A walk is one pass over a message. Kept bytes go to the spool, as received, and attachments go to
-// the Detacher; cuts has the places and layouts of the attachments. The entities form the tree of the
-// mail, by which everything that depends on the whole mail is decided at its end.
+// the Detacher; cuts has the places and layouts of the attachments. The entities are the tree of
+// the mail: at its end, they decide everything that depends on the whole mail.
 type walk struct {
 	policy   Policy
 	detacher Detacher
