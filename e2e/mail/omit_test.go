@@ -21,7 +21,7 @@ var hiddenFrom = []string{"secret-lawyer", "second-secret", "third-secret", "fou
 
 const hiddenFields = "Bcc: Lawyer <secret-lawyer@z.example>,\r\n\tsecond-secret@z.example\r\n" +
 	"Return-Path: <third-secret@z.example>\r\n" +
-	"RESENT-BCC :\r\n fourth-secret@z.example\r\n" +
+	"RESENT-BCC:\r\n fourth-secret@z.example\r\n" +
 	"Content-Length: 31415926\r\n" +
 	"X-Originating-IP: [203.0.113.77]\r\n" +
 	"User-Agent: SecretMailer/1.0\r\n"
