@@ -2,6 +2,9 @@ package parsers
 
 import (
 	"fmt"
+	"html"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -20,21 +23,28 @@ type complaint struct {
 // A comparison is of one mail as sent and as delivered.
 type comparison struct {
 	before, after reading
+	minSize       int64
 	files         []file       // detached
 	notice        *python.Part // that is a part of its own, if there is one
 	complaints    []complaint
 }
 
 // compare returns what a recipient might complain about.
-func compare(before, after reading, files []file) []complaint {
-	c := &comparison{before: before, after: after, files: files}
+func compare(before, after reading, files []file, minSize int64) []complaint {
+	c := &comparison{before: before, after: after, files: files, minSize: minSize}
 	if before.python.Root == nil || after.python.Root == nil {
 		c.complain("python: unreadable", "%s, rewritten: %s", before.python.Error, after.python.Error)
+		return c.complaints
+	}
+	c.kept()
+	if len(files) == 0 {
 		return c.complaints
 	}
 	c.parts()
 	c.renderings()
 	c.pictures()
+	c.together()
+	c.signed()
 	c.defects()
 	for _, name := range programs {
 		c.program(name, before.views[name], after.views[name])
@@ -70,6 +80,9 @@ func (c *comparison) parts() {
 		texts = c.carrier(a, texts)
 	}
 	for _, p := range texts {
+		if len(words(p.Text)) == 0 {
+			continue // it went into another text
+		}
 		c.complain("python: text gone", "%s, %q: %.200q", p.Type, p.Name, p.Text)
 	}
 	for sum, n := range gone {
@@ -105,7 +118,8 @@ func (c *comparison) carrier(a *python.Part, texts []*python.Part) []*python.Par
 	case len(held) == 1 && !oneInsertion(held[0].Text, a.Text):
 		c.complain("python: more than one insertion", "%s: %.300q, was %.300q", a.Type, a.Text, held[0].Text)
 	}
-	if a.Named || a.Disposition == "attachment" {
+	rendering := len(held) > 0 && inAlternative(held[0])
+	if strings.TrimSpace(a.Name) != "" && !rendering || a.Disposition == "attachment" {
 		c.complain("python: notice in a file", "%s, %q", a.Type, a.Name)
 	}
 	damaged := slices.ContainsFunc(held, func(b *python.Part) bool { return !b.Readable })
@@ -116,7 +130,7 @@ func (c *comparison) carrier(a *python.Part, texts []*python.Part) []*python.Par
 }
 
 // oneInsertion reports whether after is before with something inserted at one place. Line ends are
-// alike, and those at the end do not count.
+// alike, and blanks and line ends at the end do not count.
 func oneInsertion(before, after string) bool {
 	before, after = unix(before), unix(after)
 	same := 0
@@ -126,7 +140,7 @@ func oneInsertion(before, after string) bool {
 	return len(after) >= len(before) && strings.HasSuffix(after, before[same:])
 }
 
-func unix(s string) string { return strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), "\n") }
+func unix(s string) string { return strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), " \t\n") }
 
 func (c *comparison) hasLinks(text string) bool {
 	return !slices.ContainsFunc(c.files, func(f file) bool { return !strings.Contains(text, f.url) })
@@ -164,7 +178,8 @@ func (c *comparison) hides(p *python.Part) *python.Part {
 		}
 		return nil
 	case p.Type == "multipart/related":
-		return c.hides(p.Parts[0])
+		root := slices.IndexFunc(p.Parts, mayBeShown) // normally the first part
+		return c.hides(p.Parts[max(0, root)])
 	default:
 		return c.hidesMixed(p)
 	}
@@ -192,20 +207,118 @@ func isText(p *python.Part) bool {
 // mayBeShown reports whether a program may show the part of a multipart/alternative as the mail's
 // text. Calendars show it beside their invitation.
 func mayBeShown(p *python.Part) bool {
-	return len(p.Parts) > 0 || isText(p) && p.Type != "text/calendar"
+	return strings.HasPrefix(p.Type, "multipart/") || isText(p) && p.Type != "text/calendar"
 }
 
 // pictures checks that what an HTML refers to is there, under the same name.
 func (c *comparison) pictures() {
-	after := c.after.python.Leaves()
+	after, gone := c.after.python.Leaves(), c.detached()
 	for _, p := range c.before.python.Leaves() {
+		shown := slices.ContainsFunc(p.ShownBy, func(page string) bool { return gone[page] == 0 })
 		i := slices.IndexFunc(after, func(a *python.Part) bool {
 			return a.SHA256 == p.SHA256 && a.CID == p.CID && a.Location == p.Location
 		})
-		if p.Shown && i < 0 && !strings.HasPrefix(p.Type, "text/") {
+		if shown && i < 0 && !strings.HasPrefix(p.Type, "text/") {
 			c.complain("python: picture gone", "%s, %q, %s %s", p.Type, p.Name, p.CID, p.Location)
 		}
 	}
+}
+
+// together checks that what is signed or encrypted is as it was, also where the multipart does not
+// say that its parts belong together.
+func (c *comparison) together() {
+	after := c.after.python.Leaves()
+	for _, p := range c.before.python.Leaves() {
+		if !slices.ContainsFunc(after, func(a *python.Part) bool { return a.SHA256 == p.SHA256 }) && c.isCrypto(p) {
+			c.complain("python: signed or encrypted part changed", "%s, %q, %d bytes", p.Type, p.Name, p.Size)
+		}
+	}
+}
+
+var cryptoType = regexp.MustCompile(`^application/(pgp-(encrypted|signature)|(x-)?pkcs7-.*)$`)
+
+// signsSibling reports whether a part is the detached signature of one file beside it.
+func signsSibling(s, whole *python.Part) bool {
+	return slices.ContainsFunc(whole.Parts, func(p *python.Part) bool { return signs(s, p) })
+}
+
+func signs(s, p *python.Part) bool {
+	return p.Name != "" && signatureName.MatchString(s.Name) && strings.TrimSuffix(s.Name, path.Ext(s.Name)) == p.Name
+}
+
+// signed checks that a file and its detached signature are both in the mail, or neither.
+func (c *comparison) signed() {
+	gone := c.detached()
+	for _, p := range c.before.python.Leaves() {
+		for _, s := range c.before.python.Leaves() {
+			if signs(s, p) && (gone[p.SHA256] > 0) != (gone[s.SHA256] > 0) {
+				c.complain("python: file apart from its signature", "%q and %q", p.Name, s.Name)
+			}
+		}
+	}
+}
+
+var signatureName = regexp.MustCompile(`(?i)\.(sig|sign|asc|p7s)$`)
+
+// isCrypto reports whether a part is signed, encrypted, or a signature, or belongs to one.
+func (c *comparison) isCrypto(p *python.Part) bool {
+	whole := c.before.python.Above(p)
+	if whole != nil && signsSibling(p, whole) {
+		return false
+	}
+	if cryptoType.MatchString(p.Type) || regexp.MustCompile(`(?i)\.p7[mscz]$`).MatchString(p.Name) {
+		return true
+	}
+	for ; whole != nil; whole = c.before.python.Above(whole) {
+		if slices.ContainsFunc(whole.Parts, func(s *python.Part) bool { return cryptoType.MatchString(s.Type) && !signsSibling(s, whole) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// kept checks that a file that all programs list with the same bytes is not left in the mail.
+func (c *comparison) kept() {
+	if c.before.python.Restore != "" {
+		return // it was rewritten before
+	}
+	// Some programs take the first line for the end of the header.
+	if slices.Contains(c.before.python.Root.Defects, "FirstHeaderLineIsContinuationDefect") {
+		return
+	}
+	gone := c.detached()
+	for _, p := range c.before.python.Leaves() {
+		if p.Size < c.minSize || p.Size == 0 || !c.isFile(p) || !c.allList(p) {
+			continue
+		}
+		if gone[p.SHA256]--; gone[p.SHA256] < 0 {
+			c.complain("kept", "%s, %s, %q in %q, %d bytes", p.Type, p.Disposition, p.Name, p.Above, p.Size)
+		}
+	}
+}
+
+// isFile reports whether a part is to be detached by what Python reads.
+func (c *comparison) isFile(p *python.Part) bool {
+	above := strings.Join(p.Above, " ")
+	switch {
+	case isClosed(p), strings.Contains(above, "message/"), c.isCrypto(p), len(p.ShownBy) > 0:
+		return false
+	case p.CID+p.Location != "" && strings.Contains(above, "multipart/related"), inAlternative(p) && p.Disposition != "attachment":
+		return false
+	}
+	return p.Disposition == "attachment" || !strings.HasPrefix(p.Type, "text/")
+}
+
+// inAlternative reports whether a part is itself one of several renderings.
+func inAlternative(p *python.Part) bool {
+	return len(p.Above) > 0 && strings.HasPrefix(p.Above[len(p.Above)-1], "multipart/alternative")
+}
+
+// allList reports whether the other programs list a part as a file with these bytes.
+func (c *comparison) allList(p *python.Part) bool {
+	return !slices.ContainsFunc(programs, func(name string) bool {
+		return !slices.ContainsFunc(c.before.views[name].Files, func(l listed) bool { return l.SHA256 == p.SHA256 })
+	})
 }
 
 // defects checks that Python finds nothing wrong that it did not find before.
@@ -228,25 +341,29 @@ func (c *comparison) program(name string, before, after view) {
 		}
 		return
 	}
-	c.shown(name+": text", before.Text, after.Text)
-	c.shown(name+": HTML", before.HTML, after.HTML)
+	c.shown(name+": text", "text/plain", before.Text, after.Text, !c.hasLinks(after.HTML))
+	c.shown(name+": HTML", "text/html", before.HTML, after.HTML, true)
 	if after.Text+after.HTML == "" {
 		c.complain(name+": nothing shown", "no text and no HTML")
 	}
 	c.list(name, before.Files, after.Files)
 }
 
-// shown checks one text of a mail: it is as before, but for the notice and for detached texts.
-func (c *comparison) shown(rule, before, after string) {
+// shown checks the text or the HTML that a program shows: it is as before, but for the notice and
+// for detached texts. A text beside an HTML with links needs none.
+func (c *comparison) shown(rule, mediaType, before, after string, needsLinks bool) {
 	added, ok := cutOut(c.withoutDetached(words(before)), words(after))
+	if !ok { // without the tags that a program puts around texts when it makes one HTML of all
+		_, ok = cutOut(c.withoutDetached(words(untagged(before))), words(untagged(after)))
+	}
 	switch {
-	case after == "" && c.isDetached("text/html") && strings.HasSuffix(rule, "HTML"): // it was a file
+	case after == "" && c.noneLeft(mediaType): // they were files
 	case !ok:
 		c.complain(rule+" changed", "%.1000q, was %.1000q", after, before)
-	case after != "" && !c.hasLinks(strings.Join(added, " ")):
+	case after != "" && needsLinks && !c.hasLinks(strings.Join(added, " ")):
 		c.complain(rule+" without links", "%.1000q", after)
 	}
-	if damage(after) > damage(before) && !slices.ContainsFunc(c.files, func(f file) bool { return damage(f.name) > 0 }) {
+	if before != "" && damage(after) > damage(before) && !slices.ContainsFunc(c.files, func(f file) bool { return damage(f.name) > 0 }) {
 		c.complain(rule+" unreadable", "%.1000q, was %.1000q", after, before)
 	}
 }
@@ -254,22 +371,27 @@ func (c *comparison) shown(rule, before, after string) {
 // damage counts the characters that stand for bytes without a meaning.
 func damage(text string) int { return strings.Count(text, "\ufffd") }
 
-// isDetached reports whether all parts of a type were detached.
-func (c *comparison) isDetached(mediaType string) bool {
+// noneLeft reports whether the rewritten mail has no part of a type.
+func (c *comparison) noneLeft(mediaType string) bool {
 	return !slices.ContainsFunc(c.after.python.Leaves(), func(a *python.Part) bool { return a.Type == mediaType })
 }
 
-// withoutDetached removes the words of texts that were detached.
+// withoutDetached removes the words of texts that were detached. A program may have made a text of
+// an HTML.
 func (c *comparison) withoutDetached(all []string) []string {
 	gone := c.detached()
 	for _, p := range c.before.python.Leaves() {
-		w := words(p.Text)
-		if gone[p.SHA256] == 0 || len(w) == 0 {
+		if gone[p.SHA256] == 0 || p.Text == "" {
 			continue
 		}
 		gone[p.SHA256]--
-		for i := range len(all) - len(w) + 1 {
-			if slices.Equal(all[i:i+len(w)], w) {
+		for _, text := range []string{p.Text, untagged(p.Text)} {
+			w := words(text)
+			i := 0
+			for i+len(w) <= len(all) && !slices.Equal(all[i:i+len(w)], w) {
+				i++
+			}
+			if i+len(w) <= len(all) {
 				all = slices.Concat(all[:i], all[i+len(w):])
 				break
 			}
@@ -277,6 +399,11 @@ func (c *comparison) withoutDetached(all []string) []string {
 	}
 	return all
 }
+
+var tag = regexp.MustCompile(`<[^>]*>`)
+
+// untagged returns the text of an HTML.
+func untagged(text string) string { return html.UnescapeString(tag.ReplaceAllString(text, " ")) }
 
 // list checks a program's list of files: each is there, or has a link, and there is no other.
 func (c *comparison) list(name string, before, after []listed) {
@@ -318,7 +445,7 @@ func (c *comparison) names() {
 				}
 			}
 		}
-		names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+		names = slices.DeleteFunc(names, func(name string) bool { return name == "" || damage(name) > damage(f.name) })
 		if len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return sameName(name, f.name) }) {
 			slices.Sort(names)
 			c.complain("name", "%q, others show %q", f.name, slices.Compact(names))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,11 +76,17 @@ func startReaders(t *testing.T) *readers {
 	return &readers{python: python.Start(t), in: in, out: bufio.NewReader(out)}
 }
 
-func (r *readers) read(t *testing.T, mail []byte) (m reading) {
+// read returns how the programs read a mail, without its defects.
+func (r *readers) read(t *testing.T, mail []byte) reading {
+	t.Helper()
+	return r.readAs(t, mail, python.Want{Seen: true})
+}
+
+func (r *readers) readAs(t *testing.T, mail []byte, w python.Want) (m reading) {
 	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() { m.views = r.node(t, mail) })
-	m.python = r.python.Parse(t, mail, python.Want{Seen: true})
+	m.python = r.python.Parse(t, mail, w)
 	wg.Wait()
 	return m
 }
@@ -99,10 +106,14 @@ func (r *readers) node(t *testing.T, mail []byte) (views map[string]view) {
 }
 
 // words cuts a text into words. Line ends and blanks of any number are the same, and the tags of
-// HTML are apart from the text. Mailparser puts <br/> between two texts.
+// HTML are apart from the text. Mailparser puts <br/> between two texts, and [cid:…] for a picture.
+// Postal-mime puts <div> around a text that it makes to HTML.
 func words(text string) []string {
-	return strings.Fields(strings.NewReplacer("<br/>", " ", "<", " <", ">", "> ").Replace(text))
+	text = picture.ReplaceAllString(text, " ")
+	return strings.Fields(strings.NewReplacer("<br/>", " ", "<div>", " ", "</div>", " ", "<", " <", ">", "> ").Replace(text))
 }
+
+var picture = regexp.MustCompile(`\[cid:[^\]]*\]`)
 
 // cutOut returns the words of after that are not in before, if after is before with additions.
 func cutOut(before, after []string) (added []string, ok bool) {

@@ -1,9 +1,8 @@
 """Takes mails apart with Python's email package, which shares no code with Detach.
 
-Each line of the input is a JSON object: {"mail": base64, "raw": true, "seen": true}. With "raw" the
-parts have their bodies as received. With "seen" they have what only a comparison of what people see
-needs. Each line of the output is the mail's tree, or {"error": …}. The fields are explained in
-python.go.
+Each line of the input is a JSON object: {"mail": base64, "raw": true, "seen": true, "defects": true}.
+What is asked for beside the tree is explained in python.go, as are the fields of the output. Each
+line of the output is the mail's tree, or {"error": …}.
 """
 
 import base64
@@ -120,45 +119,47 @@ def same(url):
     return re.sub(r"\s+", "", urllib.parse.unquote(header(url))).casefold()
 
 
+def leaves(node):
+    if "parts" not in node:
+        yield node
+    for child in node.get("parts", []):
+        yield from leaves(child)
+
+
 def refer(root):
-    """Notes at each part whether an HTML of the mail refers to it."""
-    leaves = []
-
-    def collect(node):
-        if "parts" not in node:
-            leaves.append(node)
-        for child in node.get("parts", []):
-            collect(child)
-
-    collect(root)
-    values = []
-    for leaf in leaves:
-        if leaf["type"] == "text/html" and leaf["disposition"] != "attachment":
-            try:
-                values += [same(v) for v in References(leaf["text"]).values]
-            except Exception as error:
-                print("references:", error, file=sys.stderr)
-    everything = "\n".join(values)
-    urls = set(values) | set(u.strip("'\"") for u in re.findall(r"url\(([^)]*)\)", everything))
-    for leaf in leaves:
-        cid, location = same(leaf["cid"]).strip("<>"), same(leaf["location"])
-        leaf["shown"] = bool(cid) and "cid:" + cid in everything or bool(location) and location in urls
+    """Notes at each part which HTML parts of the mail refer to it, by their SHA-256."""
+    parts = [(p, same(p["cid"]).strip("<>"), same(p["location"])) for p in leaves(root) if p["cid"] or p["location"]]
+    for page in leaves(root):
+        if not parts or page["type"] != "text/html" or page["disposition"] == "attachment":
+            continue
+        try:
+            values = [same(v) for v in References(page["text"]).values]
+        except Exception as error:
+            print("references:", error, file=sys.stderr)
+            continue
+        everything = "\n".join(values)
+        urls = set(values) | set(u.strip("'\"") for u in re.findall(r"url\(([^)]*)\)", everything))
+        for part, cid, location in parts:
+            if cid and "cid:" + cid in everything or location and location in urls:
+                part.setdefault("shownby", []).append(page["sha256"])
 
 
 def strict_defects(mail):
-    """What the newer policy of Python's email package finds wrong, also in single fields."""
+    """What the newer policy of Python's email package finds wrong, also in single fields.
+
+    A multipart whose boundary it does not understand is a defect only of the outermost entity.
+    """
     found = []
     for part in email.message_from_bytes(mail, policy=email.policy.default).walk():
         found += names(part.defects)
-        for i in range(len(part.keys())):
-            name = part.keys()[i]
+        for name, value in part.raw_items():
             if not name.lower().startswith("content-"):
                 continue
             try:
-                found += [name.lower() + ": " + d for d in names(part.values()[i].defects)]
+                found += [name.lower() + ": " + d for d in names(part.policy.header_fetch_parse(name, value).defects)]
             except Exception as error:
                 found.append(name.lower() + ": " + type(error).__name__)
-    return sorted(found)
+    return sorted(d for d in found if d != "MultipartInvariantViolationDefect")
 
 
 def take_apart(mail, want):
@@ -170,6 +171,7 @@ def take_apart(mail, want):
     }
     if want.get("seen"):
         refer(out["root"])
+    if want.get("defects"):
         out["defects"] = strict_defects(mail)
     return out
 

@@ -22,8 +22,8 @@ type Mail struct {
 	Subject, Restore string
 	Error            string // of Python, if it cannot read the mail; then Root is nil
 
-	// Defects has the names of what Python's newer policy finds wrong in any part, if Seen was asked
-	// for. A defect of a field begins with the field's name.
+	// Defects has the names of what Python's newer policy finds wrong in any part, if Defects was
+	// asked for. A defect of a field begins with the field's name.
 	Defects []string
 }
 
@@ -40,10 +40,10 @@ type Part struct {
 	// The following are of a part without parts, decoded.
 	SHA256   string
 	Size     int64
-	Text     string // of a text/*
-	Readable bool   // whether the bytes of a text/* are valid in the charset that it declares
-	Raw      []byte // the body as received, if Raw was asked for
-	Shown    bool   // whether an HTML of the mail refers to the part, if Seen was asked for
+	Text     string   // of a text/*
+	Readable bool     // whether the bytes of a text/* are valid in the charset that it declares
+	Raw      []byte   // the body as received, if Raw was asked for
+	ShownBy  []string // the SHA-256 of each text/html that refers to the part, if Seen was asked for
 }
 
 // Leaves returns the parts without parts, in their order.
@@ -52,6 +52,26 @@ func (m *Mail) Leaves() []*Part {
 		return nil
 	}
 	return m.Root.leaves(nil)
+}
+
+// Above returns the entity that a part is in, or nil.
+func (m *Mail) Above(part *Part) *Part {
+	if m.Root == nil {
+		return nil
+	}
+	return m.Root.above(part)
+}
+
+func (p *Part) above(part *Part) *Part {
+	for _, child := range p.Parts {
+		if child == part {
+			return p
+		}
+		if found := child.above(part); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 func (p *Part) leaves(above []string) []*Part {
@@ -117,15 +137,15 @@ func Start(t T) *Decoder {
 	return &Decoder{in: in, out: bufio.NewReader(out)}
 }
 
-// Want says what a Mail has beyond its tree.
-type Want struct{ Raw, Seen bool }
+// Want says what a Mail has beyond its tree. To find the defects takes long for a mail of many levels.
+type Want struct{ Raw, Seen, Defects bool }
 
 // Parse takes a mail apart.
 func (d *Decoder) Parse(t T, mail []byte, w Want) *Mail {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fmt.Fprintf(d.in, "{\"mail\": %q, \"raw\": %t, \"seen\": %t}\n", base64.StdEncoding.EncodeToString(mail), w.Raw, w.Seen)
+	fmt.Fprintf(d.in, "{\"mail\": %q, \"raw\": %t, \"seen\": %t, \"defects\": %t}\n", base64.StdEncoding.EncodeToString(mail), w.Raw, w.Seen, w.Defects)
 	line, err := d.out.ReadBytes('\n')
 	if err != nil {
 		t.Errorf("mail.py ended: %v", err)
