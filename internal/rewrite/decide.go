@@ -121,6 +121,9 @@ func (w *walk) decide(h *header, p place) verdict {
 	case l.kept(), v.invite && w.calendar:
 		return v
 	case l.isText(p):
+		if l.unclear {
+			return v
+		}
 		if l.name == "" || p.parent == nil || !p.parent.order.all() {
 			v.action = actionText
 		}
@@ -144,6 +147,7 @@ type label struct {
 	mediaType   string
 	name        string // of a file; "" if it has none
 	attached    bool   // the disposition is attachment
+	unclear     bool   // the disposition is unknown: for some programs the part is a file
 	description string // in lower case
 }
 
@@ -153,6 +157,7 @@ func newLabel(h *header, ct contentType, disposition, dispositionValue string, c
 	if (l.name != "" || l.attached) && !ct.usable() {
 		l.mediaType = "application/octet-stream"
 	}
+	l.unclear = disposition != "" && disposition != "inline" && !l.attached
 	description, _ := h.one("Content-Description")
 	l.description = strings.ToLower(description)
 	return l

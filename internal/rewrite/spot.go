@@ -1,6 +1,10 @@
 package rewrite
 
-import "github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
+import (
+	"slices"
+
+	"github.com/nkirchhoffer/detach-mta/internal/rewrite/notice"
+)
 
 const (
 	// maxTexts bounds the texts of one mail that take the notice.
@@ -86,7 +90,7 @@ func (e *entity) everyRendering() (all spot) {
 			continue
 		}
 		s := p.spot()
-		if s.empty() {
+		if s.empty() || p.isEmpty() && e.hasAnother(p) {
 			return spot{apart: true, beside: p}
 		}
 		if s.apart {
@@ -95,6 +99,15 @@ func (e *entity) everyRendering() (all spot) {
 		all.texts = append(all.texts, s.texts...)
 	}
 	return all
+}
+
+// isEmpty reports whether e is a text of at most two line ends. Instead of it, some mail programs
+// show another rendering of the same type, unless a notice makes it longer.
+func (e *entity) isEmpty() bool { return e.text != nil && e.text.text.size() <= 4 }
+
+// hasAnother reports whether another part of e is a text of the same type as p.
+func (e *entity) hasAnother(p *entity) bool {
+	return slices.ContainsFunc(e.parts, func(o *entity) bool { return o != p && o.text != nil && o.text.html == p.text.html })
 }
 
 // firstText returns the spot in the first part that has a text. Mail programs show later texts,
