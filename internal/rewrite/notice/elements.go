@@ -211,7 +211,7 @@ func (e *elements) closeTo(i int) {
 	for _, one := range e.open[i:] {
 		e.count(one, -1)
 		forget = forget || one.class&isMarker != 0
-		if one.unfit && formatting[one.name] && !forget {
+		if (one.unfit || one.name == "a") && formatting[one.name] && !forget {
 			e.count(one, 1)
 			again = append(again, one)
 		}

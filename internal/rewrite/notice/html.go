@@ -10,13 +10,16 @@ import (
 // htmlSpot finds the notice's place in HTML, as browsers read it: where the body is visible, and
 // never within armor.
 func htmlSpot(text string, position Position) spot {
-	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1, colors: colors{background: 1}}
+	p := htmlPlaces{top: -1, bodyEnd: -1, htmlEnd: -1, quote: -1, signature: -1, inLink: -1, colors: colors{background: 1}}
 	p.read(text)
 	at := p.choose(position)
 	// The notice gets separate lines, so it makes no other line too long (RFC 5322 section 2.1.1).
 	s := spot{at: at, colored: p.colors.unreadable()}
+	if at == p.inLink {
+		s.before = "</a>"
+	}
 	if at > 0 && text[at-1] != '\n' && !(at == len(byteOrderMark) && strings.HasPrefix(text, byteOrderMark)) {
-		s.before = "\n"
+		s.before += "\n"
 	}
 	if text == "" || at < len(text) && text[at] != '\r' && text[at] != '\n' {
 		s.after = "\n"
@@ -30,6 +33,7 @@ type htmlPlaces struct {
 	end                   int // the last place where the notice is visible
 	quote                 int // where the text replied to begins
 	signature             int
+	inLink                int // the last of bodyEnd, htmlEnd and end, if it is in a link
 
 	written     bool // the sender's text was found
 	interleaved bool // the sender's text continues after a quotation
@@ -105,7 +109,17 @@ func (p *htmlPlaces) read(text string) {
 	}
 	// The notice is a table, so it ends a table that is open between two cells.
 	if p.endLine(); closed && p.free() && pos == len(text) {
-		p.end = pos
+		if p.end = pos; p.bodyEnd < 0 && p.htmlEnd < 0 {
+			p.link(pos)
+		}
+	}
+}
+
+// link notes whether the place is in a link that was never closed. In it, Outlook for Windows would
+// open that link instead of the notice's.
+func (p *htmlPlaces) link(at int) {
+	if p.inLink = -1; p.open.last("a", isScope) >= 0 {
+		p.inLink = at
 	}
 }
 
@@ -217,8 +231,11 @@ func (p *htmlPlaces) endTag(name string, start int) {
 	switch {
 	case name == "body" && p.free():
 		p.bodyEnd = start
+		p.link(start)
 	case name == "html" && p.free():
-		p.htmlEnd = start
+		if p.htmlEnd = start; p.bodyEnd < 0 {
+			p.link(start)
+		}
 	case name != "body" && name != "html": // which end nothing
 		p.open.end(name)
 	}

@@ -145,6 +145,21 @@ func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
 	}
 }
 
+func TestOpenLinkEndsAboveTheNotice(t *testing.T) {
+	for text, want := range map[string]string{
+		"<body>hi <a href=x>there</body></html>":             "</a>\n",
+		"<body>hi <a href=x>there</a></body></html>":         "\n",
+		"hi <p><a href=x>there</p>":                          "</a>\n",
+		"hi <a href=x><b>there</html>":                       "</a>\n",
+		"<table><tr><td><a href=x>there</table>":             "\n",
+		"hi <a href=x>a<blockquote type=cite>b</blockquote>": "\n",
+	} {
+		if got := htmlSpot(text, Bottom).before; got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestHTMLKeepsArmorWhole(t *testing.T) {
 	faults.Covers(t, 57)
 	lines := func(armor, begin, end string) string {
