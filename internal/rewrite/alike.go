@@ -28,7 +28,7 @@ func alikeParams(value string) (params []param, rest string) {
 		if !closed || !alike || strings.ContainsAny(name, `"(\`) {
 			return params, rest
 		}
-		if given {
+		if given && name != "" && firstToken(name) == name {
 			params = append(params, param{name, v})
 		}
 		rest = after

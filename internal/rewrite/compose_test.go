@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,19 @@ func TestNoticeReplacesFieldsThatStandTwice(t *testing.T) {
 	for _, name := range []string{"Content-Type: text/plain", "Content-Transfer-Encoding: "} {
 		if n := strings.Count(out, "\r\n"+name); n != 1 || !strings.Contains(out, "charset=utf-8") {
 			t.Errorf("%q stands %d times, want once:\n%s", name, n, out)
+		}
+	}
+}
+
+// A text with stray parameters takes another charset, and keeps what is a parameter.
+func TestNoticeChangesAStrangeContentType(t *testing.T) {
+	for _, strange := range []string{";; charset=us-ascii; x", "; =; charset=us-ascii; format=flowed", "; charset=us-ascii; x=y=z; 8\xe9=a", "; a b=c; charset=us-ascii"} {
+		mail := strings.Replace(multi(abc), "--b\r\n\r\nhi", "--b\r\nContent-Type: text/plain"+strange+"\r\n\r\nhi", 1)
+		out := detached(t, strings.Replace(mail, "name=a.pdf", "name*=utf-8''%C3%A9.pdf", 1), "abc")
+		_, typ, _ := strings.Cut(out, "Content-Type: text/plain")
+		typ, _, _ = strings.Cut(typ, "\r\n")
+		if params, _ := alikeParams("text/plain" + typ); !slices.Contains(params, param{"charset", "utf-8"}) || !strings.Contains(out, "=C3=A9.pdf") {
+			t.Errorf("text/plain%q became text/plain%q:\n%s", strange, typ, out)
 		}
 	}
 }
