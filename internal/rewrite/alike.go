@@ -12,8 +12,8 @@ import (
 type param struct{ name, value string }
 
 // alikeParams returns the parameters in value that all programs read in the same way, and rest,
-// the text from the first place on about which they differ. testdata/readings.json has what they
-// read.
+// the text from the first place on about which they differ. (Package readings has mails with such
+// values, and what programs read in them.)
 //
 // Programs agree about more than RFC 2045 permits: text that is no parameter, an unquoted value
 // with any characters, blanks included. They differ about quotes that do not enclose a whole value,
