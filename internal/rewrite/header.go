@@ -83,8 +83,8 @@ func (h *header) take(n int64, account *memory.Account) bool {
 }
 
 // splitFields splits a header block into fields, up to the blank line that ends it (RFC 5322
-// section 2.2); ok reports whether all programs find the same fields. It does without copying what
-// go-message's textproto does (FuzzHeader), which accepts more.
+// section 2.2); ok reports whether all of it could be parsed. It accepts what go-message's
+// textproto accepts (FuzzHeader), without copying.
 func splitFields(raw []byte) (fields []field, ok bool) {
 	fields = make([]field, 0, min(bytes.Count(raw, []byte("\n")), maxHeaderLines))
 	for pos := mboxLine(raw); pos < len(raw); {
@@ -101,28 +101,16 @@ func splitFields(raw []byte) (fields []field, ok bool) {
 			end += len(line)
 		}
 		name, body, found := bytes.Cut(raw[pos:end], []byte(":"))
-		// Some programs end the header before a name with a blank, although RFC 5322 section 4.5
-		// allows blanks before the colon, and some take a bare CR for the end of a line.
-		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) || hasBareCR(body) {
+		// QUIRK: blanks before the colon are obsolete, but programs must accept them (RFC 5322
+		// section 4.5). Python does not.
+		name = bytes.Trim(name, " \t")
+		if !found || bytes.ContainsFunc(name, func(r rune) bool { return r < '!' || r > '~' }) {
 			return fields, false
 		}
 		fields = append(fields, field{name, body, span{int64(pos), int64(end)}})
 		pos = end
 	}
 	return fields, true
-}
-
-// hasBareCR reports whether b has a CR that is not part of a CR LF.
-func hasBareCR(b []byte) bool {
-	for n := 0; ; n++ {
-		i := bytes.IndexByte(b[n:], '\r')
-		if i < 0 {
-			return false
-		}
-		if n += i; n+1 == len(b) || b[n+1] != '\n' {
-			return true
-		}
-	}
 }
 
 // value returns the field's body unfolded, on one line.
@@ -146,7 +134,7 @@ func (f field) value() string {
 // QUIRK: mail that was exported and sent again may still have this line; mail programs skip it.
 func mboxLine(raw []byte) int {
 	line, _ := lines.First(raw)
-	if bytes.HasPrefix(line, []byte("From ")) {
+	if bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From ")) {
 		return len(line)
 	}
 	return 0

@@ -54,11 +54,13 @@ func TestBccIsNotStored(t *testing.T) {
 		"folded by a blank line": "Bcc: c@example.org\r\n \r\n " + secret + "\r\n" + other,
 		"in capitals":            "BCC: " + secret + "\r\n" + other,
 		"in small letters":       "bcc:" + secret + "\r\n" + other,
+		"blanks before colon":    "Bcc \t: " + secret + "\r\n" + other,
 		"no blank after colon":   "Bcc:" + secret + "\r\n" + other,
 		"with a comment":         "Bcc: (" + secret + ") c@example.org\r\n" + other,
 		"a group":                "Bcc: hidden:" + secret + ";\r\n" + other,
-		"repeated":               "Bcc: " + secret + "\r\n" + other + "bcc: " + secret + "\r\nBCC: \r\n " + secret + "\r\n",
+		"repeated":               "Bcc: " + secret + "\r\n" + other + "bcc: " + secret + "\r\nBCC : \r\n " + secret + "\r\n",
 		"only LF":                strings.ReplaceAll("Bcc: a@b,\r\n "+secret+"\r\n"+other, "\r\n", "\n"),
+		"a bare CR in it":        "Bcc: c@example.org\r" + secret + "\r\n" + other,
 		"8-bit and control":      "Bcc: \xe9\x00 " + secret + "\r\n" + other,
 		"Resent-Bcc":             "Resent-From: a@b\r\nResent-Bcc: " + secret + "\r\n" + other + "Resent-BCC: " + secret + "\r\n",
 		"Return-Path":            "Return-Path: <" + secret + ">\r\n" + other,
@@ -78,7 +80,7 @@ func TestBccIsNotStored(t *testing.T) {
 func TestRestoreOmitNamesMoreFields(t *testing.T) {
 	faults.Covers(t, 106)
 	p := Policy{RestoreOmit: []string{"X-Originating-IP", "received", "BCC"}}
-	mail := withHeader("Received: from [203.0.113.77] by x\r\n\tfor <" + secret + ">\r\nX-Originating-Ip: " + secret + "\r\nreceived: " + secret +
+	mail := withHeader("Received: from [203.0.113.77] by x\r\n\tfor <" + secret + ">\r\nX-Originating-Ip: " + secret + "\r\nreceived : " + secret +
 		"\r\nX-Received: kept\r\nReceive: kept\r\nX-Originating-IP-2: kept\r\nBcc: " + secret + "\r\n")
 	checkNothingTold(t, mail, p)
 	d := newMemory()
@@ -98,8 +100,6 @@ func TestNothingIsStoredOfAMailWithAMalformedHeader(t *testing.T) {
 	for name, fields := range map[string]string{
 		"a line without a colon":   "Subject: x\r\nno field\r\nBcc: " + secret + "\r\n",
 		"a blank in the name":      "B cc: " + secret + "\r\n",
-		"blanks before the colon":  "Bcc \t: " + secret + "\r\n",
-		"a bare CR in a value":     "Bcc: c@example.org\r" + secret + "\r\n",
 		"a comment in the name":    "Bcc (hidden): " + secret + "\r\n",
 		"a control in the name":    "B\x00cc: " + secret + "\r\n",
 		"a foreign letter":         "B\xc3\xa7c: " + secret + "\r\n",
