@@ -242,6 +242,10 @@ func TestReasonOfTheNodeIsKept(t *testing.T) {
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusInternalServerError)
+		if strings.HasSuffix(r.URL.Path, "/pin/rm") { // sent if the whole object was ready before the answer
+			io.WriteString(w, `{"Message":"not pinned or pinned indirectly","Code":0,"Type":"error"}`)
+			return
+		}
 		io.WriteString(w, `{"Message":"write /srv/ipfs/blocks/AA: no space left on device","Code":0,"Type":"error"}`)
 	}))
 	defer node.Close()
