@@ -27,7 +27,7 @@ type verdict struct {
 	mimeType string // actionDetach
 	encoding string // actionDetach
 	small    bool   // actionDetach: the size of the part does not matter
-	nameless bool   // actionDetach: the part has no file name
+	nameless bool   // actionDetach: the part has no file name, or one that says nothing
 
 	shown    bool // see entity
 	aside    bool // see entity
@@ -67,6 +67,12 @@ var signatureTypes = map[string]bool{
 	"application/pgp-signature": true, "application/pkcs7-signature": true, "application/x-pkcs7-signature": true,
 }
 
+// signatureNames are those that programs give to the signature of a whole text, in lower case.
+var signatureNames = map[string]bool{
+	"smime.p7s": true, "signature.asc": true, "openpgp_signature": true, "openpgp_signature.asc": true,
+	"openpgp digital signature.asc": true, "pgp.sig": true,
+}
+
 // keptNames are the ends of file names that make a part of any type one that is never detached:
 // S/MIME (RFC 8551 section 3.2.1), and what Outlook sends to those whom it takes for Outlook.
 var keptNames = []string{".p7m", ".p7s", ".p7c", ".p7z", "winmail.dat"}
@@ -82,8 +88,21 @@ var ciphertexts = map[string]bool{
 var documents = map[string]bool{
 	".doc": true, ".docx": true, ".xls": true, ".xlsx": true, ".ppt": true, ".pptx": true, ".odt": true, ".ods": true, ".odp": true,
 	".pdf": true, ".zip": true, ".gz": true, ".7z": true, ".rar": true, ".tar": true, ".exe": true, ".msg": true,
+	".rtf": true, ".ps": true, ".eps": true, ".psd": true, ".ai": true, ".dwg": true, ".dxf": true, ".step": true, ".stp": true, ".stl": true,
+	".bin": true, ".dat": true, ".iso": true, ".dmg": true, ".apk": true, ".jar": true, ".db": true, ".mdb": true, ".bz2": true, ".xz": true,
+	".tgz": true, ".docm": true, ".xlsm": true, ".xlsb": true, ".pps": true, ".ppsx": true, ".pages": true, ".numbers": true, ".key": true,
+	".epub": true, ".pub": true, ".vsd": true, ".vsdx": true, ".odg": true, ".hwp": true, ".p12": true, ".pfx": true, ".amr": true, ".3gp": true,
+	".wmv": true, ".mkv": true, ".webm": true, ".mpg": true, ".mpeg": true, ".ogg": true, ".flac": true, ".aac": true, ".avif": true, ".heif": true,
 	".jpg": true, ".jpeg": true, ".png": true, ".gif": true, ".tif": true, ".tiff": true, ".bmp": true, ".heic": true, ".webp": true,
 	".mp3": true, ".mp4": true, ".m4a": true, ".mov": true, ".avi": true, ".wav": true,
+}
+
+// data are extensions of texts that programs read, and that people attach. Such a part is the text
+// of a mail only if the sender says that it is to be shown.
+var data = map[string]bool{
+	".csv": true, ".tsv": true, ".xml": true, ".json": true, ".yaml": true, ".yml": true, ".log": true, ".sql": true,
+	".ini": true, ".conf": true, ".cfg": true, ".edi": true, ".vcf": true, ".tex": true, ".css": true, ".js": true,
+	".py": true, ".c": true, ".h": true, ".java": true, ".sh": true, ".bat": true, ".php": true, ".kml": true, ".gpx": true,
 }
 
 // closedMultiparts are not walked: signed and encrypted ones must not change, and the parts of the
@@ -103,7 +122,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	switch {
 	case ct.main == "multipart":
 		v := decideMultipart(ct)
-		v.aside = disposition == "attachment"
+		v.aside = disposition == "attachment" && p.parent != nil
 		return v
 	case !uniqueType, !unique:
 		return verdict{refers: ct.refers()}
@@ -136,7 +155,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	if !transfer.Known(v.encoding) {
 		return v
 	}
-	v.action, v.refers, v.nameless = actionDetach, false, l.name == ""
+	v.action, v.refers, v.nameless = actionDetach, false, l.nameless()
 	// The copy does not keep the header in memory.
 	v.mimeType = strings.Clone(filename.Clip(l.mediaType))
 	return v
@@ -147,13 +166,16 @@ type label struct {
 	mediaType   string
 	name        string // of a file; "" if it has none
 	attached    bool   // the disposition is attachment
+	inline      bool   // the disposition is inline
 	unclear     bool   // the disposition is unknown: for some programs the part is a file
+	smime       bool   // the type says that the part is an S/MIME message
 	description string // in lower case
 }
 
 // newLabel reads a label. charsets are those of the texts that came before.
 func newLabel(h *header, ct contentType, disposition, dispositionValue string, charsets []string) label {
 	l := label{mediaType: ct.String(), name: fileName(dispositionValue, ct.value, charsets), attached: disposition == "attachment"}
+	l.inline, l.smime = disposition == "inline", ct.params["smime-type"] != ""
 	if (l.name != "" || l.attached) && !ct.usable() {
 		l.mediaType = "application/octet-stream"
 	}
@@ -192,7 +214,7 @@ func (l label) kept() bool {
 	name := strings.ToLower(l.name)
 	begins := func(prefix string) bool { return strings.HasPrefix(l.mediaType, prefix) }
 	ends := func(suffix string) bool { return strings.HasSuffix(name, suffix) }
-	return keptTypes[l.mediaType] || slices.ContainsFunc(keptPrefixes, begins) || slices.ContainsFunc(keptNames, ends) || l.ciphertext()
+	return l.smime || keptTypes[l.mediaType] || slices.ContainsFunc(keptPrefixes, begins) || slices.ContainsFunc(keptNames, ends) || l.ciphertext()
 }
 
 // ciphertext reports whether the part is a whole message encrypted by PGP.
@@ -228,9 +250,14 @@ func (l label) isText(p place) bool {
 		return true
 	case documents[l.extension()]:
 		return false
+	case p.in(alternativeOrder):
+		return true
 	}
-	return p.leading || p.in(alternativeOrder)
+	return p.leading && (l.inline || p.parent == nil || !data[l.extension()])
 }
+
+// nameless reports whether no name says what the part is.
+func (l label) nameless() bool { return l.name == "" || placeholders[strings.ToLower(l.base())] }
 
 // marks returns what the part means for those beside it.
 func (l label) marks() marks {
@@ -243,7 +270,7 @@ func (l label) marks() marks {
 		m.signs = strings.TrimSuffix(m.name, path.Ext(m.name))
 	}
 	// The signature of a whole text is signature.asc or smime.p7s; that of a file has its extension.
-	m.signature = signatureTypes[l.mediaType] && path.Ext(m.signs) == "" || strings.EqualFold(m.name, "smime.p7s")
+	m.signature = signatureTypes[l.mediaType] && path.Ext(m.signs) == "" || signatureNames[strings.ToLower(m.name)]
 	return m
 }
 

@@ -77,8 +77,11 @@ func fileName(disposition, contentType string, hints []string) string {
 // bestName returns the name that is read best. Of equally good ones, the disposition's filename
 // takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation over the
 // plain one (RFC 6266 section 4.3).
+//
+// QUIRK: web applications write name=, in the place of filename=.
 func bestName(disposition, contentType map[string]string, hints []string) (best string, by nameDecoder) {
-	for _, pieces := range append(notations(disposition, "filename"), notations(contentType, "name")...) {
+	all := slices.Concat(notations(disposition, "filename"), notations(contentType, "name"), notations(disposition, "name"))
+	for _, pieces := range all {
 		d := nameDecoder{hints: hints, quality: exact}
 		value := d.join(pieces)
 		if !d.given {

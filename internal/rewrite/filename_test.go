@@ -41,6 +41,9 @@ func TestFileNamesAreDecoded(t *testing.T) {
 		{"bad percent", `attachment; filename*=utf-8''100%.txt`, ``, "100%.txt"},
 		{"unknown charset", `attachment; filename*=x-klingon''a.txt`, ``, "a.txt"},
 		{"twice: the first", `attachment; filename=a.txt; filename=b.txt`, ``, "a.txt"},
+		{"no disposition", `filename="a;b.pdf"; size=3`, ``, "a;b.pdf"},
+		{"name in the disposition", `attachment; name="a.log"`, `text/plain`, "a.log"},
+		{"name in the disposition is the last", `attachment; name="field1"`, `text/plain; name=a.log`, "a.log"},
 		{"none", `inline`, `image/png`, ""},
 	} {
 		if got := fileName(tt.disposition, tt.contentType, nil); got != tt.want {

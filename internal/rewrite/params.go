@@ -22,9 +22,14 @@ const (
 
 // splitParams reads the parameters after the first semicolon, by their names in lower case. It
 // skips other text. Of two parameters with the same name it takes the first that is not empty.
+//
+// QUIRK: senders write Content-Disposition: filename=a.pdf, with nothing before the parameters.
 func splitParams(header string) map[string]string {
-	_, rest, ok := strings.Cut(header, ";")
-	if !ok {
+	first, rest, ok := strings.Cut(header, ";")
+	switch {
+	case strings.Contains(first, "="):
+		rest = header
+	case !ok:
 		return nil
 	}
 	params := map[string]string{}

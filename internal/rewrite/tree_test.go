@@ -168,6 +168,35 @@ func TestFileWithoutTypeIsBytes(t *testing.T) {
 	}
 }
 
+// A name or a type that is for files makes a part a file although it stands in the place of the
+// text. Data stays if the sender says that it is to be shown, or if it is the whole mail.
+func TestNamedFilesAreNotTakenForTheText(t *testing.T) {
+	faults.Covers(t, 73)
+	for header, gone := range map[string]bool{
+		"Content-Type: text/plain; name=plan.dwg":                                 true,
+		"Content-Type: text/html; name=plan.bin\r\nContent-Disposition: inline":   true,
+		"Content-Type: text/plain; name=order.xml":                                true,
+		"Content-Type: text/plain; name=order.XML\r\nContent-Disposition: inline": false,
+		"Content-Type: text/plain; name=letter.txt":                               false,
+		"Content-Type: text/plain; name=\"Minutes, 12. May\"":                     false,
+	} {
+		d := newMemory()
+		mustRewrite(t, strings.NewReader(multipart("mixed", header+"\r\n\r\nx", "\r\nHello")), Policy{MinSize: 1}, d)
+		if got := len(d.attachments()) == 1; got != gone {
+			t.Errorf("%q: detached %t, want %t", header, got, gone)
+		}
+	}
+	untouched(t, "Content-Type: text/plain; name=order.xml\r\n\r\nHello\r\n")
+}
+
+// A message that calls itself an attachment is shown.
+func TestMessageWithADispositionIsShown(t *testing.T) {
+	mail := "Content-Disposition: attachment\r\n" + multi(abc)
+	if out := detached(t, mail, "abc"); strings.Count(out, "Content-Type") > 1 {
+		t.Errorf("the notice is a part of its own:\n%s", out)
+	}
+}
+
 // A part is not detached if its type does not say, but its name or the parts beside it show, that it
 // is signed or encrypted.
 func TestSignedWithoutSayingSo(t *testing.T) {
@@ -192,6 +221,20 @@ func TestSignedWithoutSayingSo(t *testing.T) {
 		{"[[[tp]s]P]", "[[[tp]s]*]", "P"},
 		{"[t[{th}P]sc]", "[t[{th}P]sc]", ""},
 	})
+}
+
+// Names and types that gateways leave, when a signature or ciphertext has lost its own.
+func TestSignedByItsNameOrParameters(t *testing.T) {
+	faults.Covers(t, 57)
+	for _, name := range []string{"signature.asc", "OpenPGP_signature.asc", "OpenPGP_signature", "smime.p7s"} {
+		signature := "Content-Type: application/octet-stream; name=" + name + "\r\n\r\nx"
+		untouched(t, multipart("mixed", "\r\nHello", "Content-Type: application/pdf; name=a.pdf\r\n\r\nx", signature))
+	}
+	untouched(t, "Content-Type: application/octet-stream; smime-type=enveloped-data\r\n\r\nx\r\n")
+	for _, name := range []string{"noname", "attachment.asc", "unnamed"} {
+		armor := "\r\n\r\n" + pgpMessage + "\r\n\r\nx\r\n-----END PGP MESSAGE-----\r\n"
+		untouched(t, multipart("mixed", "\r\n", "Content-Type: application/octet-stream; name="+name+armor))
+	}
 }
 
 // A file and its detached signature stay together.
