@@ -101,13 +101,16 @@ func (e *entity) everyRendering() (all spot) {
 	return all
 }
 
-// isEmpty reports whether e is a text of at most two line ends. Instead of it, some mail programs
-// show another rendering of the same type, unless a notice makes it longer.
+// isEmpty reports whether e is a text of at most two line ends. Some mail programs show another
+// rendering instead of it, unless a notice makes it longer.
 func (e *entity) isEmpty() bool { return e.text != nil && e.text.text.size() <= 4 }
 
-// hasAnother reports whether another part of e is a text of the same type as p.
+// hasAnother reports whether e has a text that is shown instead of an empty p: one of the same
+// type, or, instead of HTML, any.
 func (e *entity) hasAnother(p *entity) bool {
-	return slices.ContainsFunc(e.parts, func(o *entity) bool { return o != p && o.text != nil && o.text.html == p.text.html })
+	return slices.ContainsFunc(e.parts, func(o *entity) bool {
+		return o.text != nil && !o.isEmpty() && (p.text.html || !o.text.html)
+	})
 }
 
 // firstText returns the spot in the first part that has a text. Mail programs show later texts,
