@@ -58,11 +58,14 @@ func (c *comparison) classes(minSize int64) []string {
 		}
 	}
 	gone := c.detached()
+	stays := func(p *python.Part) bool {
+		return slices.ContainsFunc(c.after.python.Leaves(), func(a *python.Part) bool { return sameLeaf(p, a) })
+	}
 	leaves := c.before.python.Leaves()
 	for _, p := range leaves {
 		class := keptClass(p)
 		switch {
-		case gone[p.SHA256] > 0:
+		case gone[p.SHA256] > 0 && !stays(p):
 			class = c.goneClass(p, leaves)
 		case p.Size < minSize || isClosed(p):
 			class = ""

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/test/corpus"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/test/python"
 )
@@ -37,6 +38,7 @@ func rewritten(t *testing.T, mail []byte, minSize int64) ([]byte, []file) {
 // Recipients see of a rewritten mail what they would see of the received one: the same texts, but
 // for the notice; every picture and every file, or its link. The exceptions are in exceptions.tsv.
 func TestRecipientsSeeTheSame(t *testing.T) {
+	faults.Covers(t, 56)
 	r := startReaders(t)
 	ex := readExceptions(t)
 	var wg sync.WaitGroup
