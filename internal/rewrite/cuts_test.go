@@ -79,7 +79,7 @@ func TestFileListHasAllFilesInOrder(t *testing.T) {
 		last := list.Files[2].Link.URL()
 		for _, entry := range []string{
 			last + "\r\n\r\nAll 3 files together\r\n" + at.URL() + "\r\n",
-			"href=\"" + at.URL() + "\">\r\n<u>&#8595;&#160;All 3 files together</u></a>&#160; <span style=\"opacity:.75\">10 bytes</span></p></td></tr></table>",
+			"href=\"" + at.URL() + "\">\r\n<u>&#8595;&#160;All 3 files together</u></a>&#160; <span style=\"opacity:.75\">10&#160;bytes</span></p></td></tr></table>",
 		} {
 			if strings.Count(string(got), entry) != 1 {
 				t.Errorf("restore %v: want once %q in\n%s", restore, entry, got)

@@ -103,14 +103,17 @@ func (n *Notice) html(colored bool) string {
 		if kind := f.kind(n.Language); kind != "" {
 			about = kind + ", " + about
 		}
-		fmt.Fprintf(&b, rowTags, asciiHTML(f.Link), n.isolated(f.Name), asciiHTML(about))
+		fmt.Fprintf(&b, rowTags, asciiHTML(f.Link), n.isolated(f.Name), unbroken(about))
 		total += f.Size
 	}
 	if n.All != "" {
-		fmt.Fprintf(&b, rowTags, asciiHTML(n.All), asciiHTML(n.fill(n.Language.All, "")), asciiHTML(n.Language.Size(total)))
+		fmt.Fprintf(&b, rowTags, asciiHTML(n.All), asciiHTML(n.fill(n.Language.All, "")), unbroken(n.Language.Size(total)))
 	}
 	return b.String() + endTags
 }
+
+// unbroken returns text in HTML that stays on one line: on a phone, "23" and "KB" would part.
+func unbroken(s string) string { return asciiHTML(strings.ReplaceAll(s, " ", "\u00a0")) }
 
 // isolated returns a name in HTML. If its direction may be the other one, that direction does not
 // reach the text after it: in most mail programs, which do not know bdi, by a mark with the

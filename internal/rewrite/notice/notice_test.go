@@ -125,3 +125,13 @@ func TestNoticeHasColorsWhereTheBodyIsUnreadable(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// On a phone, a line does not end between "23" and "KB".
+func TestSizeStaysOnOneLine(t *testing.T) {
+	n := testNotice("en", "report.pdf")
+	n.Files[0].Size = 23_000
+	n.All = n.Files[0].Link
+	if got := n.html(false); strings.Count(got, "23&#160;KB</span>") != 2 || !strings.Contains(got, "PDF,&#160;23") {
+		t.Errorf("got %s", got)
+	}
+}
