@@ -11,13 +11,13 @@ import (
 // A param is a parameter of a field (RFC 2045 section 5.1), with its name in lower case.
 type param struct{ name, value string }
 
-// alikeParams returns the parameters in value that all programs read in the same way, and rest,
-// the text from the first place on about which they differ. (Package readings has mails with such
-// values, and what programs read in them.)
+// alikeParams returns the parameters in value up to the first place that programs read in different
+// ways, and rest, the text from there on. (Package readings has mails with such values, and what
+// programs read in them.)
 //
 // Programs agree about more than RFC 2045 permits: text that is no parameter, an unquoted value
 // with any characters, blanks included. They differ about quotes that do not enclose a whole value,
-// about backslashes before anything but a quote, and about comments.
+// about backslashes before any character but a quote, and about comments.
 func alikeParams(value string) (params []param, rest string) {
 	_, rest, _ = strings.Cut(value, ";")
 	for n := 0; rest != "" && n < maxParams; n++ {
@@ -106,8 +106,9 @@ func alikeBoundary(value string, raw []byte) string {
 // notBoundary reports whether programs differ about a character in a boundary.
 func notBoundary(r rune) bool { return r < ' ' && r != '\t' || r > '~' }
 
-// stands reports whether a boundary stands in raw. If it was folded, value() joined it with a
-// space, and programs keep what stands there: only a fold before a space leaves the same boundary.
+// stands reports whether raw has the boundary in the form in which programs read it. In a folded
+// one, header.value puts a space where programs keep the blanks of the fold, so the two are the
+// same only if the fold is a single space.
 func stands(boundary string, raw []byte) bool {
 	if bytes.Contains(raw, []byte(boundary)) {
 		return true
@@ -117,8 +118,8 @@ func stands(boundary string, raw []byte) bool {
 }
 
 // extended joins the segments of a parameter in the notation of RFC 2231: name*, or name*0, name*1
-// and so on, each with another * if it is percent-encoded. Programs that know only name find none,
-// so it must not occur beside the segments.
+// and so on, each with another * if it is percent-encoded. Programs that do not know the notation
+// take the plain name, so it must not occur beside the segments.
 //
 // QUIRK: Python writes long boundaries like this.
 func extended(segments []param, name string) (string, bool) {

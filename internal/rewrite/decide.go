@@ -34,7 +34,7 @@ type verdict struct {
 	opaque   bool // see entity
 	refers   bool // a kept part whose text may refer to other parts
 	calendar bool // the part is a text/calendar
-	blind    bool // what is in the part is not read, and may refer to other parts
+	blind    bool // the part's content is not read, and may refer to other parts
 	marks
 }
 
@@ -60,7 +60,7 @@ var keptTypes = map[string]bool{
 	"application/ms-tnef": true, "application/vnd.ms-tnef": true, "application/pgp": true,
 }
 
-// keptPrefixes are those of further types that are never detached.
+// keptPrefixes are the beginnings of other types that are never detached.
 var keptPrefixes = []string{"message/", "application/pkcs7-", "application/x-pkcs7-", "application/pgp-"}
 
 var signatureTypes = map[string]bool{
@@ -74,7 +74,8 @@ var signatureNames = map[string]bool{
 }
 
 // keptNames are the ends of file names that make a part of any type one that is never detached:
-// S/MIME (RFC 8551 section 3.2.1), and what Outlook sends to those whom it takes for Outlook.
+// S/MIME (RFC 8551 section 3.2.1), and the file that Outlook sends to recipients whose program it
+// takes for Outlook.
 var keptNames = []string{".p7m", ".p7s", ".p7c", ".p7z", "winmail.dat"}
 
 // ciphertexts are the names, without extension, of a whole message encrypted by PGP. Mail programs
@@ -110,8 +111,8 @@ var data = map[string]bool{
 var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "report": true, "appledouble": true, "digest": true}
 
 // decide is the table of what is detached, from a part's header and what came before it. The size
-// of a part is known only once it is decoded, so it does not count here. What comes later in the
-// mail may still overrule a verdict to detach: see walk.settle.
+// of a part is known only once it is decoded, so it does not count here. Later parts may still
+// overrule a verdict to detach: see walk.settle.
 func (w *walk) decide(h *header, p place) verdict {
 	ct := h.contentType()
 	if h.bad || p.locked() {
@@ -134,7 +135,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	signer := p.parent.beside(func(e *entity) bool { return v.name != "" && e.signs == v.name })
 	switch {
 	case signed != nil && signed.kind == kindGone:
-		v.small = true // both or neither
+		v.small = true // the file is detached, so its signature is, too
 	case signed != nil && signed.kind != kindGone, signer != nil && signer.kind != kindGone:
 		return v
 	case l.kept(), v.invite && w.calendar:
@@ -185,8 +186,8 @@ func newLabel(h *header, ct contentType, disposition, dispositionValue string, c
 	return l
 }
 
-// usable reports whether the header has a media type. Without one the type is that of a text (RFC
-// 2045 section 5.2), which is not true for files.
+// usable reports whether the header has a media type. Without one the part is a text by RFC 2045
+// section 5.2, which is wrong for files.
 func (c contentType) usable() bool {
 	t, _, _ := strings.Cut(c.value, ";")
 	main, sub, ok := strings.Cut(strings.TrimSpace(t), "/")
@@ -240,8 +241,8 @@ func (l label) aside(h *header) bool {
 
 func (l label) invite() bool { return l.mediaType == "application/ics" || l.extension() == ".ics" }
 
-// isText reports whether mail programs may show the part as a text of the mail. A text with a name
-// is one in the place of the mail's own text.
+// isText reports whether mail programs may show the part as a text of the mail. A text with a file
+// name counts only in the place of the mail's own text.
 func (l label) isText(p place) bool {
 	switch {
 	case l.attached || l.mediaType != "text/plain" && l.mediaType != "text/html":
@@ -259,7 +260,7 @@ func (l label) isText(p place) bool {
 // nameless reports whether no name says what the part is.
 func (l label) nameless() bool { return l.name == "" || placeholders[strings.ToLower(l.base())] }
 
-// marks returns what the part means for those beside it.
+// marks returns what the part means for the parts beside it.
 func (l label) marks() marks {
 	m := marks{
 		name: strings.Clone(displayName(l.name, l.mediaType)), invite: l.invite(),
@@ -269,7 +270,8 @@ func (l label) marks() marks {
 	case ".sig", ".sign", ".asc", ".p7s":
 		m.signs = strings.TrimSuffix(m.name, path.Ext(m.name))
 	}
-	// The signature of a whole text is signature.asc or smime.p7s; that of a file has its extension.
+	// The signature of a text is called signature.asc or smime.p7s. The name of a file's signature
+	// contains the file's extension: report.pdf.asc.
 	m.signature = signatureTypes[l.mediaType] && path.Ext(m.signs) == "" || signatureNames[strings.ToLower(m.name)]
 	return m
 }

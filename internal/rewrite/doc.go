@@ -11,8 +11,9 @@
 //     HeaderChanges and WriteBodyTo give it in parts.
 //   - scanner.go cuts the mail into content and delimiter lines, for any sizes of reads. walk.go
 //     follows the tree of parts (tree.go); decide.go is the table of what is detached, from a
-//     part's header (header.go), its file name (filename.go, params.go, words.go, hints.go), what
-//     stands beside it, and the texts' references to it (package reference).
+//     part's header (header.go, alike.go), its file name (filename.go, params.go, words.go,
+//     hints.go), the parts beside it, and the texts' references to it (references.go, package
+//     reference).
 //   - attachment.go streams one attachment away while it arrives. Package transfer decodes it and
 //     records its layout, and cuts.go lists the removed attachments. A spool keeps all other bytes,
 //     as received.

@@ -15,8 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 )
 
-// maxEncodedName is how much of a name is decoded, in bytes. Names of more than a few hundred bytes
-// cannot be saved, and one of 10 kB was seen.
+// maxEncodedName is how much of a name is decoded, in bytes. File systems take a few hundred bytes,
+// and senders have written 10 kB.
 const maxEncodedName = 16 << 10
 
 // A quality says how much of a name is what the sender wrote.
@@ -46,8 +46,8 @@ func (d *nameDecoder) endIsMissing() {
 	d.lower(repaired)
 }
 
-// fileName returns the decoded file name in a part's header, or "". If nothing of it can be read,
-// it is named after the part's type.
+// fileName returns the decoded file name in a part's header, or "". If the name cannot be read, it
+// returns one with the extension of the part's type.
 //
 // hints are the charsets of the mail's texts: programs that write a name as raw bytes use the
 // charset of the text.
@@ -74,9 +74,9 @@ func fileName(disposition, contentType string, hints []string) string {
 	return name
 }
 
-// bestName returns the name that is read best. Of equally good ones, the disposition's filename
-// takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation over the
-// plain one (RFC 6266 section 4.3).
+// bestName returns the name that is read best. If several are equally good, the disposition's
+// filename takes precedence over the type's name (RFC 2183 section 2.3), and the extended notation
+// over the plain one (RFC 6266 section 4.3).
 //
 // QUIRK: web applications write name=, in the place of filename=.
 func bestName(disposition, contentType map[string]string, hints []string) (best string, by nameDecoder) {
@@ -189,13 +189,13 @@ func (d *nameDecoder) decodeBroken(label, text, decoded string) string {
 	}
 	lost := strings.Count(decoded, replacement)
 	if found := utf8.RuneCountInString(strings.Map(beyondASCII, decoded)) - lost; lost >= found {
-		return d.decodeRaw(text) // nothing speaks for the charset
+		return d.decodeRaw(text) // most of it is invalid in the charset
 	}
 	return decoded
 }
 
-// withoutFolds removes blanks before the later bytes of a character of UTF-8, where senders folded a
-// line.
+// withoutFolds removes blanks before the later bytes of a character of UTF-8, where senders folded
+// a line.
 func withoutFolds(text string) string {
 	var b strings.Builder
 	for {
@@ -212,7 +212,7 @@ func withoutFolds(text string) string {
 	}
 }
 
-// beyondASCII is for strings.Map.
+// beyondASCII drops the characters of ASCII, for strings.Map.
 func beyondASCII(r rune) rune {
 	if r < utf8.RuneSelf {
 		return -1
@@ -223,7 +223,7 @@ func beyondASCII(r rune) rune {
 // replacement stands for a byte that is invalid in a charset.
 const replacement = "\uFFFD"
 
-// decodeRaw decodes text of which nobody says the charset, and which is not UTF-8.
+// decodeRaw decodes text that is not UTF-8 and whose charset is not declared.
 func (d *nameDecoder) decodeRaw(text string) string {
 	if mostlyUTF8(text) {
 		valid := strings.ToValidUTF8(text, replacement)
@@ -239,8 +239,8 @@ func (d *nameDecoder) decodeRaw(text string) string {
 	return strings.ToValidUTF8(decoded, replacement)
 }
 
-// mostlyUTF8 reports whether most of a text's characters beyond ASCII are UTF-8: it was cut off
-// within one, or damaged.
+// mostlyUTF8 reports whether most of a text's characters beyond ASCII are UTF-8: the text was cut
+// off within a character, or damaged.
 func mostlyUTF8(text string) bool {
 	valid, invalid := 0, 0
 	for i, r := range text {
@@ -268,7 +268,7 @@ func decodeSeven(text string) string {
 	return decoded
 }
 
-// finish decodes what was encoded twice, and removes quotation marks around the whole name.
+// finish decodes a name that was encoded twice, and removes quotation marks around the whole name.
 func (d *nameDecoder) finish(name string) string {
 	if strings.Contains(name, "=?") {
 		name = d.decodeWords(name)
@@ -279,7 +279,7 @@ func (d *nameDecoder) finish(name string) string {
 	}
 	name = strings.TrimSpace(strings.TrimRight(name, "; "))
 	if !strings.Contains(name, "=?") {
-		name = strings.TrimSuffix(name, "?=") // what is left of a word
+		name = strings.TrimSuffix(name, "?=") // the end of a word whose beginning was lost
 	}
 	for _, mark := range []string{`"`, "'"} {
 		if inner, ok := strings.CutPrefix(name, mark); ok && strings.HasSuffix(inner, mark) {
@@ -349,7 +349,7 @@ var extensions = map[string]string{
 	"video/x-ms-wmv": ".wmv", "video/x-matroska": ".mkv",
 }
 
-// knownExtensions are those in extensions.
+// knownExtensions has the values of extensions.
 var knownExtensions = slices.Collect(maps.Values(extensions))
 
 // displayName returns the name that the notice shows. An attachment without a name is named after

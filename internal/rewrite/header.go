@@ -166,7 +166,8 @@ func (h *header) one(name string) (value string, unique bool) {
 	return value, true
 }
 
-// sameValue reports whether two values say the same. The word before parameters may be in any case.
+// sameValue reports whether two values mean the same. The word before the parameters may be in any
+// case.
 func sameValue(a, b string) bool {
 	word, params, _ := strings.Cut(a, ";")
 	word2, params2, _ := strings.Cut(b, ";")
@@ -294,8 +295,8 @@ func (h *header) transferEncoding() string {
 	return value
 }
 
-// someEncoding matches the names of encodings that some programs decode and others do not, and what
-// senders may have meant by one of them. Others, as "7-bit" or "utf-8", encode nothing.
+// someEncoding matches the names of encodings that only some programs decode, and misspelled names
+// of encodings. All other names, such as "7-bit" and "utf-8", encode nothing.
 var someEncoding = regexp.MustCompile(`^x-|^[bq]$|base|64|quot|print|qp|uu|hex|yenc|zip|encode`)
 
 // disposition returns the type of Content-Disposition in lower case, its value with parameters (RFC

@@ -17,7 +17,8 @@ func (w *walk) noteCharset(charset string) {
 	}
 }
 
-// noteLocale notes what the header of the message says of its sender's language.
+// noteLocale notes the charsets that the message's header suggests: by the languages that it names,
+// and by its first encoded words.
 func (w *walk) noteLocale(h *header) {
 	for _, f := range h.fields {
 		switch {

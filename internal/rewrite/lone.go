@@ -15,9 +15,9 @@ import (
 )
 
 // A lonePart is the only part that is left of a multipart/mixed. It takes the multipart's place, as
-// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. Of
-// two texts in plain text, the second is appended to the first: iPhones write one text above the
-// files and one below. All offsets are in the spool.
+// if the sender had attached nothing: spam filters distrust a multipart/mixed without a file. If
+// two parts are left, and both are plain text, the second is appended to the first: iPhones write
+// one text above the files and one below. All offsets are in the spool.
 type lonePart struct {
 	start int64 // of the multipart's header
 	body  int64 // of the multipart's body
@@ -33,8 +33,8 @@ func (l lonePart) alone() bool { return l.part == l.last }
 // is beyond 100 KiB of a header (header_size_limit) for the body.
 const maxRaisedHeader = 8 << 10
 
-// loneParts returns the lone parts of the mail, those of inner multiparts first. In the multipart
-// around, the notice is another part.
+// loneParts returns the lone parts of the mail, those of inner multiparts first. The multipart
+// around has none: the notice is another part of it.
 func (w *walk) loneParts(around *entity) (lone []lonePart) {
 	w.root.each(func(e *entity) {
 		left := e.left()

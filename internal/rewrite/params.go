@@ -13,15 +13,15 @@ import (
 const (
 	// maxParams bounds the parameters read of one field.
 	maxParams = 256
-	// maxUnescaped is how far from the first quotation mark in a quoted string the one that ends it
-	// is looked for. File names are shorter.
+	// maxUnescaped bounds the distance between the first quotation mark in a quoted string and the
+	// one that ends the string. File names are shorter.
 	maxUnescaped = 1 << 10
-	// maxAttribute is the length of the longest parameter's name that is recognized.
+	// maxAttribute is the length of the longest parameter name that is recognized.
 	maxAttribute = 64
 )
 
 // splitParams reads the parameters after the first semicolon, by their names in lower case. It
-// skips other text. Of two parameters with the same name it takes the first that is not empty.
+// skips other text. If a name stands several times, the first value that is not empty counts.
 //
 // QUIRK: senders write Content-Disposition: filename=a.pdf, with nothing before the parameters.
 func splitParams(header string) map[string]string {
@@ -83,10 +83,11 @@ func cutToken(s string) (before, after string) {
 	return s, ""
 }
 
-// cutQuoted cuts off the quoted string at the beginning of s, and what follows it up to a semicolon.
+// cutQuoted cuts off the quoted string at the beginning of s, and what follows it up to a
+// semicolon.
 //
-// QUIRK: senders do not escape quotation marks in names. The one that ends the string has a
-// semicolon, the end, or another parameter behind it, if any of them has.
+// QUIRK: senders do not escape quotation marks in names. The first one before a semicolon, the end
+// or another parameter ends the string; if there is none, the first of all.
 func cutQuoted(s string) (value, rest string) {
 	first := 0
 	end := 1
@@ -135,9 +136,9 @@ func beginsParam(s string) bool {
 	})
 }
 
-// escaped returns the length of what begins with the ESC at the beginning of s: with a sequence
-// that designates a character set of two bytes (RFC 1468), everything up to the next sequence,
-// since its bytes may be those of quotation marks and semicolons.
+// escaped returns how many bytes to skip from the ESC at the beginning of s on. If its sequence
+// designates a character set of two bytes (RFC 1468), these are all bytes up to the next sequence:
+// some may look like quotation marks and semicolons.
 func escaped(s string) int {
 	if !strings.HasPrefix(s, "\x1b$") {
 		return 1

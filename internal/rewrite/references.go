@@ -29,7 +29,7 @@ func (r *references) collect(s *spool.Spool, b body, account *memory.Account) er
 // Content-Location (RFC 2557).
 func referable(h *header) bool { return h.has("Content-ID") || h.has("Content-Location") }
 
-// maxNames bounds the fields of one kind whose names are looked for. A part with more is kept.
+// maxNames bounds the fields of one name in a part that are compared. A part with more is kept.
 const maxNames = 4
 
 // refersTo reports whether the texts collected so far refer, or may refer, to the part.

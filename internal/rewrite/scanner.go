@@ -27,8 +27,8 @@ type delimiter struct {
 	closing bool
 }
 
-// cut reports whether the message ends within the line. Some programs take it for content then,
-// unless it closes a multipart.
+// cut reports whether the message ends within the line. Some programs then take the line for
+// content, unless it closes a multipart.
 func (d *delimiter) cut() bool {
 	return d != nil && !d.closing && !bytes.HasSuffix(d.line, []byte("\n"))
 }

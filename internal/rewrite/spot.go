@@ -9,7 +9,8 @@ import (
 const (
 	// maxTexts bounds the texts of one mail that take the notice.
 	maxTexts = 16
-	// maxTextBytes bounds their bytes in the mail, and therefore the memory in which they change.
+	// maxTextBytes bounds the bytes of those texts in the mail, and so the memory for changing
+	// them.
 	maxTextBytes = 2 * notice.MaxText
 )
 
@@ -54,7 +55,7 @@ func (w *walk) spot() spot {
 
 func (s spot) empty() bool { return !s.apart && len(s.texts) == 0 }
 
-// html reports whether the texts of the spot have HTML among them.
+// html reports whether one of the spot's texts is HTML.
 func (s spot) html() bool {
 	texts := s.texts
 	if s.beside != nil {
@@ -114,8 +115,8 @@ func (e *entity) hasAnother(p *entity) bool {
 }
 
 // firstText returns the spot in the first part that has a text. Mail programs show later texts,
-// like a mailing list's footer, below it, so a notice there would be a repetition. But some show
-// only HTML: if the first text is not HTML, the first HTML takes the notice too.
+// like a mailing list's footer, below it, so a notice there would be a repetition. But some
+// programs show only HTML: if the first text is not HTML, the first HTML takes the notice too.
 func (e *entity) firstText() (all spot) {
 	for _, p := range e.parts {
 		s := p.spot()
@@ -142,7 +143,8 @@ func (e *entity) firstText() (all spot) {
 // holdsText reports whether e may have a text that is shown, even if it must not change.
 func (e *entity) holdsText() bool { return e.kind == kindMultipart || e.opaque || e.shown }
 
-// removed returns the edits that remove what is gone.
+// removed returns the edits that remove the detached parts, and multiparts of which nothing is
+// left.
 func (e *entity) removed() (edits []edit) {
 	for _, p := range e.parts {
 		if p.kind == kindGone {

@@ -52,7 +52,7 @@ const (
 type order uint8
 
 const (
-	otherOrder       order = iota // those of mixed (RFC 2046 section 5.1.7)
+	otherOrder       order = iota // unknown: as in mixed (RFC 2046 section 5.1.7)
 	mixedOrder                    // all, one below the other
 	alternativeOrder              // one
 	relatedOrder                  // one, which refers to the others
@@ -63,12 +63,12 @@ var orders = map[string]order{"mixed": mixedOrder, "alternative": alternativeOrd
 // all reports whether mail programs show all parts.
 func (o order) all() bool { return o == mixedOrder || o == otherOrder }
 
-// Marks say what an entity means for those beside it.
+// marks say what an entity means for the entities beside it.
 type marks struct {
 	name      string // of a file
 	signs     string // the name of the file whose signature this is
-	signature bool   // signs what stands beside it
-	encrypted bool   // says that what stands beside it is encrypted
+	signature bool   // signs the parts beside it
+	encrypted bool   // says that the part beside it is encrypted
 	invite    bool   // a file that repeats the mail's text/calendar
 }
 
@@ -125,7 +125,8 @@ func (e *entity) left() []*entity {
 // that it signs.
 const maxBeside = 64
 
-// beside returns the last of the nearest parts of e for which f is true, or nil. e may be nil.
+// beside returns the last part of e for which f is true, or nil. It looks at the last maxBeside
+// parts only. e may be nil.
 func (e *entity) beside(f func(*entity) bool) *entity {
 	if e == nil {
 		return nil
@@ -138,7 +139,8 @@ func (e *entity) beside(f func(*entity) bool) *entity {
 	return nil
 }
 
-// signed returns the files among the parts of e whose signatures stand beside them.
+// signed yields each file among the parts of e that has a detached signature beside it, and that
+// signature.
 func (e *entity) signed() iter.Seq2[*entity, *entity] {
 	return func(yield func(file, signature *entity) bool) {
 		var files map[string]*entity
@@ -190,8 +192,9 @@ func (w *walk) settle(ctx context.Context) error {
 	return nil
 }
 
-// wanted returns the detached parts that must stay in the mail: what was signed or encrypted, what
-// a later text refers to, and a file or a signature whose other half stays.
+// wanted returns the detached parts that must stay in the mail: parts that are signed or encrypted,
+// parts that a later text refers to, invitations beside a calendar, and a file or a signature whose
+// other half stays.
 func (w *walk) wanted() (map[*entity]bool, error) {
 	back := map[*entity]bool{}
 	for _, c := range w.cuts.list {
@@ -214,7 +217,7 @@ func (w *walk) wanted() (map[*entity]bool, error) {
 	return back, nil
 }
 
-// refersTo reports whether a text that came after a detached part refers to it, or may.
+// refersTo reports whether a text that came after a detached part refers, or may refer, to it.
 func (w *walk) refersTo(e *entity) (bool, error) {
 	if w.blind && e.referable {
 		return true, nil

@@ -22,7 +22,8 @@ const (
 
 // A walk is one pass over a message. Kept bytes go to the spool, as received, and attachments go to
 // the Detacher; cuts has the places and layouts of the attachments. The entities are the tree of
-// the mail: at its end, they decide everything that depends on the whole mail.
+// the mail. Everything that depends on the whole mail is decided from the tree, at the end of the
+// mail.
 type walk struct {
 	policy   Policy
 	detacher Detacher
@@ -37,7 +38,7 @@ type walk struct {
 	read     int      // texts that were searched for references
 	calendar bool     // the mail has a text/calendar
 	charsets []string // that the mail names; see hints.go
-	blind    bool     // a part was not read whose texts may refer to others
+	blind    bool     // a part was not read, and its texts may refer to others
 	end      int64    // of the message in the spool, once it was read
 }
 

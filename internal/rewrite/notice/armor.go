@@ -7,12 +7,12 @@ import (
 )
 
 // armorLine matches the first and the last line of armor (RFC 9580 section 6.2), also quoted or
-// dash-escaped (section 7.2), and of what looks the same in other formats (RFC 7468, OpenSSH, age).
+// dash-escaped (section 7.2), and the same lines of other formats (RFC 7468, OpenSSH, age).
 var armorLine = regexp.MustCompile(`^([\s>|]*)(- )?-----(BEGIN|END) (PGP [A-Z0-9 ,/]+|[A-Z ]*SIGNED MESSAGE|[A-Z ]*SIGNATURE|` +
 	`PRIVACY-ENHANCED MESSAGE|PKCS7|CMS|[A-Z ]*ENCRYPTED (?:FILE|MESSAGE))-----\s*$`)
 
 // armor follows armored and clear-signed text through the lines of a text. Nothing may be inserted
-// between the first and the last line of armor: it would break a signature, or what is encrypted.
+// between the first and the last line of armor: that would break the signature or the ciphertext.
 type armor struct {
 	open   bool
 	quotes string // the signs that quote the armor's lines, without blanks
@@ -20,7 +20,8 @@ type armor struct {
 }
 
 // next reads the next line. It reports whether the line is the first one, or outside of armor, so
-// that a notice may stand above it. It may stand below the line if the armor is not open then.
+// that a notice may stand above it. If the armor is not open after the line, a notice may stand
+// below it.
 func (a *armor) next(line string) (free bool) {
 	if a.open && a.quotes != "" && strings.TrimSpace(line) != "" && !strings.HasPrefix(quoteSigns(line), a.quotes) {
 		a.open = false // the rest of the quotation was left out

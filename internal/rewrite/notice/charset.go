@@ -16,15 +16,15 @@ import (
 const (
 	byteOrderMark = "\uFEFF"
 	replacement   = "\uFFFD"
-	shifts        = "\x1b\x0e\x0f~+" // begin something else than ASCII in charsets of 7 bits
+	shifts        = "\x1b\x0e\x0f~+" // begin characters other than ASCII in 7-bit charsets
 )
 
 // A codec turns a text's bytes into characters and back.
 type codec struct {
 	charset coder // nil: the bytes are UTF-8 already
 	ascii   bool  // only ASCII may be added
-	// opaque: the text may be in another charset than in the one the header names, so that it must
-	// not be declared to be UTF-8.
+	// opaque: the text may be in another charset than the header names, so it must not be declared
+	// to be UTF-8.
 	opaque bool
 }
 

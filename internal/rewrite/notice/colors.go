@@ -13,8 +13,8 @@ const minContrast = 4.5
 // colors has the luminance of a body's text and background, from 0 for black to 1 for white.
 type colors struct{ text, background float64 }
 
-// unreadable reports whether text in the body's own colors cannot be read. Such a body has its texts
-// in tables with other colors.
+// unreadable reports whether text in the body's own colors cannot be read. The texts of such a mail
+// are in tables with other colors.
 func (c colors) unreadable() bool {
 	return (max(c.text, c.background)+.05)/(min(c.text, c.background)+.05) < minContrast
 }
@@ -38,7 +38,8 @@ func (c *colors) set(style string) {
 	}
 }
 
-// luminance sets l to the relative luminance of a color, if it is one. In doubt l stays.
+// luminance sets l to the relative luminance of a color. If it does not know the color, l stays as
+// it is.
 func luminance(l *float64, color string) {
 	var rgb [3]float64
 	switch color = strings.ToLower(strings.TrimSpace(color)); {

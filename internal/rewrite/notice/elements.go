@@ -9,7 +9,7 @@ import (
 // An element is an open element of HTML.
 type element struct {
 	name    string
-	unfit   bool // what stands in it is not seen, or not as it should be
+	unfit   bool // text in it is hidden, or shown in another way
 	aside   bool // it has text replied to, or a signature
 	quoting bool // it is a quotation of any kind
 	class   class
@@ -19,7 +19,7 @@ type element struct {
 type class uint16
 
 const (
-	isScope class = 1 << iota // end tags outside of it are not for elements in it
+	isScope class = 1 << iota // end tags in it close no element around it
 	isSpecial
 	isTable // or a template
 	isTemplate
@@ -27,7 +27,7 @@ const (
 	isList
 	isCell
 	isRow
-	isMarker // formatting elements do not reach beyond it
+	isMarker // formatting elements in it end with it
 )
 
 var classes = func() map[string]class {
@@ -42,7 +42,7 @@ var classes = func() map[string]class {
 	return m
 }()
 
-// maxOpen is the number of elements within each other that are followed. Browsers follow 512.
+// maxOpen bounds how many nested elements are followed. Browsers follow 512.
 const maxOpen = 256
 
 // elements has the open elements of a text, the outermost first. It opens and closes them as
@@ -200,8 +200,8 @@ func (e *elements) last(name string, within class) int {
 	return -1
 }
 
-// closeTo closes the elements from index i on; none if i is negative. Browsers open formatting
-// elements again, unless a cell or its like ends around them.
+// closeTo closes the elements from index i on; none if i is negative. Like browsers, it opens
+// formatting elements again, except for those within a marker that is closed.
 func (e *elements) closeTo(i int) {
 	if i < 0 || i >= len(e.open) {
 		return
@@ -259,7 +259,7 @@ func (e *elements) inTable() bool {
 var hiding = regexp.MustCompile(`(?:^|;)(?:display:none|visibility:(?:hidden|collapse)|mso-hide:all|opacity:0(?:\.0*)?|content-visibility:hidden|` +
 	`(?:max-)?(?:height:0|width:\d{1,2})(?:px|pt)?|(?:max-)?(?:height|width):0(?:em|%)|(?:left|top|right|text-indent|margin(?:-left|-top)?):-\d{3,}\w*|clip(?:-path)?:[^;]*|transform:scale\(0[^;]*)(?:!important)?(?:;|$)`)
 
-// unfit reports whether what stands in an element may not be seen.
+// unfit reports whether text in an element may be hidden, or shown in another way.
 func unfit(name string, attrs map[string]string) bool {
 	if unfitTags[name] {
 		return true

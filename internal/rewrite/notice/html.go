@@ -115,7 +115,7 @@ func (p *htmlPlaces) read(text string) {
 	}
 }
 
-// link notes whether the place is in a link that was never closed. In it, Outlook for Windows would
+// link notes whether the place is in a link that was never closed. There, Outlook for Windows would
 // open that link instead of the notice's.
 func (p *htmlPlaces) link(at int) {
 	if p.inLink = -1; p.open.last("a", isScope) >= 0 {
@@ -236,7 +236,7 @@ func (p *htmlPlaces) endTag(name string, start int) {
 		if p.htmlEnd = start; p.bodyEnd < 0 {
 			p.link(start)
 		}
-	case name != "body" && name != "html": // which end nothing
+	case name != "body" && name != "html": // text after these tags is still in the body
 		p.open.end(name)
 	}
 	if p.armor.open && p.open.quotes < p.quotes {

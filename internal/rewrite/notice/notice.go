@@ -65,11 +65,11 @@ func (n *Notice) text(flowed bool) string {
 	return b.String()
 }
 
-// The notice in HTML is a table of one cell, because Outlook for Windows knows padding only in table
-// cells. It sets no color for texts, links and backgrounds: its texts have the color of the mail's
-// own texts, also after a mail program with a dark mode has changed that. Quiet texts have less
-// opacity instead of another color. The border is as visible on white as on black. What a mail
-// program does not know, like rounded corners, changes only the looks
+// The notice in HTML is a table of one cell, because Outlook for Windows knows padding only in
+// table cells. It sets no color for texts, links and backgrounds: its texts have the color of the
+// mail's own texts, also after a mail program with a dark mode has changed that. Quiet texts have
+// less opacity instead of another color. The border is as visible on white as on black. A property
+// that a mail program does not know, like rounded corners, changes only the looks
 // (https://www.caniemail.com/features/).
 const (
 	tableTags = "<table dir=\"%s\" style=\"margin:16px 0;border:1px solid #888;border-radius:6px\">\n" +
@@ -115,9 +115,9 @@ func (n *Notice) html(colored bool) string {
 // unbroken returns text in HTML that stays on one line: on a phone, "23" and "KB" would part.
 func unbroken(s string) string { return asciiHTML(strings.ReplaceAll(s, " ", "\u00a0")) }
 
-// isolated returns a name in HTML. If its direction may be the other one, that direction does not
-// reach the text after it: in most mail programs, which do not know bdi, by a mark with the
-// notice's direction (Unicode Standard Annex 9 section 2.6).
+// isolated returns a name in HTML. If its direction may differ from the notice's, bdi keeps it from
+// the text that follows. A mark with the notice's direction (Unicode Standard Annex 9 section 2.6)
+// does so in most mail programs, which do not know bdi.
 func (n *Notice) isolated(name string) string {
 	switch {
 	case n.Language.Dir == "rtl":

@@ -23,7 +23,7 @@ const (
 type line struct {
 	off   int
 	text  string
-	armor bool // the sender's: the line is not a signature or quotation, whatever it looks like
+	armor bool // of the sender: a line in it begins neither a signature nor a quotation
 }
 
 func (l line) blank() bool { return strings.TrimSpace(l.text) == "" }

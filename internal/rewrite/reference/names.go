@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxEscapes is how often a name is decoded that is escaped more than once.
+// maxEscapes bounds how often one name is decoded: some are escaped more than once.
 const maxEscapes = 3
 
 // A Part has the names by which texts may refer to a part: fields of its header, unfolded, each as
@@ -35,8 +35,8 @@ func (s *Set) RefersTo(p Part) bool {
 // Empty reports whether the set refers to nothing.
 func (s *Set) Empty() bool { return !s.any && s.used == 0 }
 
-// hasAny reports whether the set has one of the names that one of the values stands for. No URL
-// that was read is longer than maxURL.
+// hasAny reports whether the set has one of the names that the values stand for. It skips values
+// longer than maxURL, since no URL that was read is longer.
 func (s *Set) hasAny(values []string, names func(string) []string) bool {
 	return slices.ContainsFunc(values, func(value string) bool {
 		return len(value) <= maxURL && slices.ContainsFunc(names(value), s.has)

@@ -121,7 +121,7 @@ const (
 	blanks = rawBlanks + string(entityBlank)
 	// hardEnds end every URL that is not in quotes.
 	hardEnds = blanks + "\"'<>`" + string(entityDouble) + string(entitySingle) + string(entityLess) + string(entityMore)
-	// softEnds are characters that belong to a URL or end it, as its surroundings decide.
+	// softEnds are characters that belong to a URL or end it, depending on the text around it.
 	softEnds = `()\,;#?&|[]{}`
 )
 
@@ -338,7 +338,7 @@ func (s *scanner) canonical(b []byte) string {
 	return canonicalUnicode(u)
 }
 
-// spend reports whether as much work may be done as looking at n bytes is.
+// spend counts the work of looking at n bytes, and reports whether it may be done.
 func (s *scanner) spend(n int) bool {
 	s.set.work += int64(n)
 	s.set.any = s.set.any || s.set.work > freeWork+maxWork*s.set.read

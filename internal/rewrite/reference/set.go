@@ -21,8 +21,8 @@ const (
 // A Set has the names of the parts that the texts of one mail refer to. The zero value is an empty
 // Set. It is not safe for concurrent use.
 //
-// It keeps hashes with a random seed. Two names with one hash only keep a file in the mail, and a
-// sender cannot choose them without the seed.
+// It keeps hashes with a random seed. Two names with the same hash only keep a file in the mail,
+// and a sender cannot choose them without the seed.
 type Set struct {
 	seed  maphash.Seed
 	table []uint64 // open addressing; 0 is a free entry
@@ -40,8 +40,8 @@ type Text struct {
 }
 
 // Read notes the names that a text refers to. It takes memory for them from account. If there is
-// none, or the text cannot be read, the text counts as referring to everything. Read returns errors of
-// t.Content, except for transfer.ErrDamaged.
+// none, or the text cannot be read, the text counts as referring to everything. Read returns errors
+// of t.Content, except for transfer.ErrDamaged.
 func (s *Set) Read(t Text, account *memory.Account) error {
 	sc := scanner{set: s, account: account}
 	err := sc.readText(t)

@@ -156,8 +156,8 @@ var special = func() (table [256]bool) {
 	return table
 }()
 
-// decode appends the characters of raw to window. It returns the rest of raw, which the following
-// text decides about.
+// decode appends the characters of raw to window. It returns the rest of raw, whose meaning depends
+// on the text that follows.
 func (r *textReader) decode(window, raw []byte, ended bool) (_, rest []byte) {
 	for len(raw) > 0 {
 		n := 0
