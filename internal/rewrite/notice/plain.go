@@ -52,7 +52,11 @@ func plainSpot(text string, position Position, flowed bool) spot {
 	switch {
 	case strings.TrimSpace(text[start:]) == "":
 		// The line end between an empty text and its delimiter may be the header's blank line.
-		return spot{at: len(text), after: "\n"}
+		s := spot{at: len(text), after: "\n"}
+		if len(text) > start && !strings.HasSuffix(text, "\n") {
+			s.before = "\n" // blanks would indent the notice
+		}
+		return s
 	case position == Top:
 		return spot{at: start, after: "\n\n"}
 	}

@@ -223,3 +223,12 @@ func TestWorstTextsAreLinear(t *testing.T) {
 		check(line, func() { plainSpot(text, Bottom, true) })
 	}
 }
+
+// A mail program may write a text of blanks beside its HTML.
+func TestBlanksDoNotIndentTheNotice(t *testing.T) {
+	for text, want := range map[string]string{"": "", " ": "\n", "\t ": "\n", "\n": "", " \r\n": "", "\n ": "\n", byteOrderMark: ""} {
+		if got := plainSpot(text, Bottom, false); got.before != want || got.at != len(text) {
+			t.Errorf("%q: the notice is at %d after %q, want it at %d after %q", text, got.at, got.before, len(text), want)
+		}
+	}
+}
