@@ -135,7 +135,7 @@ func TestRangeGivesTheseBytes(t *testing.T) {
 	}
 }
 
-// Every answer that has ranges treats them alike. HEAD has none (RFC 9110 section 14.2), and neither
+// Every answer that has ranges treats them alike. HEAD has no ranges (RFC 9110 section 14.2), nor
 // has an empty file, or an answer whose bytes have no known place before they are made.
 func TestAllAnswersHaveTheSameRanges(t *testing.T) {
 	faults.Covers(t, 88)
@@ -244,7 +244,7 @@ func TestFormTakesTheKeyInAnyShape(t *testing.T) {
 	wantStatus(t, f.request("POST", c+"?key="+key, ""), 400)
 }
 
-// Of a link that only the mail system's server can read, the page says so, and not that a piece is
+// If only the mail system's server can read a link, the page says so, and not that a piece is
 // missing.
 func TestPageTellsAReplacedLinkFromACutOne(t *testing.T) {
 	faults.Covers(t, 78)

@@ -101,7 +101,7 @@ func (g *gateway) writeFailure(w *response, r *http.Request, f failure) {
 	}
 	if f.status == http.StatusRequestedRangeNotSatisfiable {
 		w.Header().Set("Content-Range", size)
-		w.machine = true // people ask for no ranges
+		w.machine = true // only programs ask for ranges
 	}
 	if f.status == http.StatusServiceUnavailable || f.status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)

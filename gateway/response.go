@@ -133,8 +133,8 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // oneRange returns the Range header of a request in the form that http.ServeContent understands, or
 // "" if the header is to be ignored (RFC 9110 section 14.2): with other methods than GET, with
-// another unit, if it is malformed, if the content is empty, and if it has several ranges, since each
-// range of a byte would cost a block.
+// another unit, if it is malformed, if the content is empty, and if it has several ranges, since
+// each range of a byte would cost a block.
 func oneRange(r *http.Request, size int64) string {
 	header := r.Header["Range"]
 	if len(header) != 1 || r.Method != http.MethodGet || size == 0 {
@@ -191,10 +191,10 @@ func (w *response) stream(r *http.Request, content io.ReadSeeker, size int64) er
 	return b.finish()
 }
 
-// body adds three things to http.ServeContent. It keeps the status back until the store has given the
-// first bytes, so that an unreachable store causes a 503 instead of a 200 that breaks off. It also
-// keeps a later error, which http.ServeContent drops. And it leaves a range beyond the end to the
-// gateway's own answer, except for the Content-Range.
+// body adds three things to http.ServeContent. It keeps the status back until the store has given
+// the first bytes, so that an unreachable store causes a 503 instead of a 200 that breaks off. It
+// also keeps a later error, which http.ServeContent drops. And it leaves a range beyond the end to
+// the gateway's own answer, except for the Content-Range.
 type body struct {
 	*response
 	ctx     context.Context

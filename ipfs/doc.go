@@ -40,8 +40,8 @@
 // their memory between two reads. When it is used up, a new leaf gets the memory of the reader that
 // has read nothing for the longest time. That reader gets its leaf from the store once more,
 // verifies it, and keeps only the hashes of its pieces of 32 KiB (1 KiB in all). From then on it
-// gets piece by piece, and compares each with its hash. So slow readers cost a few times what others
-// do, need no memory, and nobody waits for them.
+// gets the leaf piece by piece, and compares each piece with its hash. So slow readers cost a few
+// times as much work as others, but hardly any memory, and no reader waits for another.
 //
 // # The stores
 //

@@ -17,9 +17,9 @@ const pieceSize = 32 << 10
 
 // leaf is one verified block of a file, for as long as it is read. Between two reads its memory is
 // lent to other readers. A reader whose memory was taken is a slow one in a crowd. It verifies the
-// block once more, keeps the hashes of its pieces, and then reads piece by piece: so it costs the
-// store and the processor each byte a few times and not the whole block for each read. A leaf is
-// not safe for concurrent use.
+// block once more, keeps the hashes of its pieces, and then reads piece by piece: so the store and
+// the processor handle each byte a few times, and not the whole block for each read. A leaf is not
+// safe for concurrent use.
 type leaf struct {
 	blocks Blocks
 	c      cid.Cid
@@ -27,7 +27,7 @@ type leaf struct {
 
 	buf    []byte       // verified; nil if the leaf is not in memory
 	loan   *memory.Loan // of buf, between two reads
-	pieces []digest     // of the verified block; nil as long as nobody took its memory
+	pieces []digest     // of the verified block; nil until its memory is taken
 }
 
 type digest = [sha256.Size]byte
@@ -123,7 +123,7 @@ func (l *leaf) lend() {
 	})
 }
 
-// recall reports whether nobody has taken the memory since lend.
+// recall ends the loan, and reports whether the memory is still the leaf's.
 func (l *leaf) recall() bool {
 	loan := l.loan
 	l.loan = nil

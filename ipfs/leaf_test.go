@@ -110,7 +110,7 @@ func TestFastReaderKeepsItsBlock(t *testing.T) {
 	}
 }
 
-// What a reader gets again is verified again, whatever the store gives.
+// A block that a reader gets again is verified again.
 func TestBlockThatChangesInACrowdIsNotRead(t *testing.T) {
 	faults.Covers(t, 77)
 	const size, read = 1 << 20, 40_000

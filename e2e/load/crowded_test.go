@@ -83,10 +83,10 @@ func TestEverythingAtOnceInLittleMemory(t *testing.T) {
 			all.Go(func() { askAgain(ctx, address, asked, began.Done) })
 		}
 	}
-	began.Wait() // what they cost later is measured, not the burst of their beginning
+	began.Wait() // so that the burst of the beginning is not measured
 	mails, downloads := compare(t, d, calm)
-	// Another program on this machine may delay one series of rounds. What makes honest work wait in
-	// Detach shows in each.
+	// Another program on this machine may delay one series of rounds. A cause in Detach would show
+	// in each series.
 	for range 2 {
 		if mails <= slowdown && downloads <= slowdown {
 			break
@@ -168,7 +168,7 @@ func enter(group string) []string {
 	return []string{"sh", "-c", "echo $$ >" + group + "/cgroup.procs && exec \"$@\"", "sh"}
 }
 
-// figures are what a service has used, for whoever must understand why the test failed.
+// figures are what a service has used: they help to understand why the test failed.
 type figures struct {
 	cpu       time.Duration
 	written   int64 // bytes to the disk

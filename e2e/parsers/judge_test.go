@@ -61,7 +61,7 @@ func (c *comparison) complain(rule, format string, args ...any) {
 // notice, and that nothing else is there.
 func (c *comparison) parts() {
 	after := c.after.python.Leaves()
-	var texts []*python.Part // of the received mail, and not found unchanged
+	var texts []*python.Part // of the received mail, without those that are unchanged
 	gone := c.detached()
 	for _, p := range c.before.python.Leaves() {
 		i := slices.IndexFunc(after, func(a *python.Part) bool { return sameLeaf(p, a) })

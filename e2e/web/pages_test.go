@@ -170,7 +170,7 @@ func (c condition) judge(t *testing.T, saw pageSeen, v pageView) {
 }
 
 // A link that a mail system has wrapped opens the file when it is pasted, in the page without the
-// server's help. Of one that only the mail system's server knows, the page says that it leads
+// server's help. If only the mail system's server knows the link, the page says that it leads
 // elsewhere.
 func TestPastedLinksOfMailSystems(t *testing.T) {
 	d := serve(t)

@@ -7,7 +7,7 @@
 //   - charsets.go has the names, and the encodings of golang.org/x/text.
 //   - seven.go decodes the charsets of 7-bit mail that x/text does not have, and recognizes all of
 //     them in bytes that look like ASCII.
-//   - guess.go decodes bytes of which nobody says the charset.
+//   - guess.go guesses the charset of bytes for which none is declared.
 package charsets
 
 import (
@@ -110,7 +110,7 @@ var names = map[string]string{
 // A Charset decodes and encodes text. The zero value is not usable.
 type Charset struct {
 	decoding, encoding encoding.Encoding
-	common             func(encoded []byte) bool // reports what every decoder knows; nil: everything
+	common             func(encoded []byte) bool // reports whether every decoder reads it in the same way; nil: always
 }
 
 // Find returns the charset of a label. It knows the charsets of one or more bytes for each
@@ -270,8 +270,8 @@ func pairs(valid func(a, b byte) bool) func([]byte) bool {
 }
 
 var (
-	// pairsOfGBK excludes the four bytes of GB18030, whose second byte is a digit, and what only
-	// GB18030 has in two.
+	// pairsOfGBK excludes the characters that only GB18030 has: those of four bytes, whose second
+	// byte is a digit, and some of two.
 	pairsOfGBK = pairs(func(a, b byte) bool {
 		return b >= 0x40 && a != 0xFE && (a != 0xA2 || b != 0xE3) && (a != 0xA6 || b < 0xD9) && (a != 0xA8 || b != 0xBF) && (a != 0xA9 || b < 0x89)
 	})
@@ -311,7 +311,7 @@ func inGB2312(a, b byte) bool {
 	return 0xA1 <= a && a <= 0xA9 || 0xB0 <= a && a <= 0xF7
 }
 
-// pairsOfHZ does for HZ what inGB2312 does for its pairs.
+// pairsOfHZ reports whether inGB2312 is true for all pairs of bytes in HZ.
 func pairsOfHZ(encoded []byte) bool {
 	double := false
 	for i := 0; i+1 < len(encoded); i += 2 {

@@ -11,15 +11,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-// What is added to a text is read in the same way by a strict decoder of the charset that the text
-// declares.
+// A strict decoder of the declared charset reads what Encode writes in the same way.
 func TestPythonReadsWhatIsEncoded(t *testing.T) {
 	faults.Covers(t, 69)
 	python, err := exec.LookPath("python3")
 	if err != nil && os.Getenv("CI") == "" {
 		t.Skip("python3 is not installed")
 	}
-	// Of two similar characters, Python takes the other one.
+	// Python takes the other one of two similar characters.
 	same := strings.NewReplacer("‖", "∥", "−", "－", "〜", "～", "¢", "￠", "£", "￡", "¬", "￢", "―", "—", "‾", "¯", "•", "‧", "／", "∕", "♁", "⊕", "☉", "⊙")
 	encoded := map[string][][]byte{}
 	chars := map[string][]string{}
@@ -89,7 +88,7 @@ func TestCharsetsOf7BitsAreRecognized(t *testing.T) {
 	}
 }
 
-// Labels that name no charset are as good as none.
+// Labels that name no charset count as no label.
 func TestLabelsAreUnderstood(t *testing.T) {
 	for label, want := range map[string]string{
 		"UTF-8": "utf-8", "utf_8": "utf-8", " utf8 ": "utf-8", "utf-8*en": "utf-8", "'utf-8'": "utf-8", "ANSI_X3.4-1968": "us-ascii",

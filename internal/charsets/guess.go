@@ -34,7 +34,7 @@ func Guess(s string, hints ...string) string {
 	for _, hint := range hints {
 		named[family(hint)] = true
 		if Name(hint) == "iso-2022-jp" {
-			named["euc-jp"] = true // which is the same as 8-bit text on Unix
+			named["euc-jp"] = true // Japanese that is raw on Unix
 		}
 		if isUncommon(hint) && hasLettersOnly(hint, s) {
 			return Name(hint)

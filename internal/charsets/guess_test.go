@@ -88,7 +88,7 @@ var rawNames = map[string][]string{
 	},
 }
 
-// Of 367 names, 360 are right without a hint, and all with one.
+// 360 of the 367 names are guessed right without a hint, and all with one.
 func TestRawNamesAreGuessed(t *testing.T) {
 	total, wrong := 0, 0
 	for label, names := range rawNames {

@@ -44,7 +44,7 @@ func Parse(s string) (Link, error) {
 }
 
 var (
-	// otherLink matches an address that says more than its host.
+	// otherLink matches an address with a path or a query.
 	otherLink = regexp.MustCompile(`(?i)https?://[^\s/?#]+[/?][^\s#]{8}`)
 	// ourKey matches what looks like a fragment.
 	ourKey = regexp.MustCompile(`#z[1-9A-HJ-NP-Za-km-z]{32}`)
@@ -65,7 +65,7 @@ func parseLayers(text string) (l Link, err error) {
 	return Link{}, err
 }
 
-// maxHashes bounds how many "#" are taken for the one of a link.
+// maxHashes bounds how many "#" of a text are tried as that of a link.
 const maxHashes = 8
 
 // parseText parses a link that is not wrapped. Other addresses may stand before it, also with a "#"
@@ -155,8 +155,8 @@ func parseHead(s string) (l Link, err error) {
 	return l, err
 }
 
-// afterCID matches what comes between the CID and the "#". QUIRK: click trackers add parameters, and
-// mail systems that wrap links leave the fragment at the end of their own parameters.
+// afterCID matches what comes between the CID and the "#". QUIRK: click trackers add parameters,
+// and mail systems that wrap links leave the fragment at the end of their own parameters.
 var afterCID = regexp.MustCompile(`(/bafybei[a-z2-7]{0,52}(?:/all)?)[^A-Za-z0-9/#].*$`)
 
 // cutTail matches the beginning of an object's CID, or a CID and the beginning of "/all". All CIDs

@@ -18,11 +18,11 @@ import (
 //	with "*" for each character that is unusual   Proofpoint URL Defense 3
 //	in base64                                     Sophos
 //
-// unwrap knows these encodings, and not the hosts: there are many, and new ones appear. Others, like
+// unwrap knows these encodings, but no hosts: there are many, and new ones appear. Others, like
 // Mimecast, have only a number in their links: see ErrReplaced.
 
-// maxLayers bounds how often a link may be wrapped and encoded. Two or three mail systems on the way
-// take up to five.
+// maxLayers bounds how often a link may be wrapped and encoded. Two or three mail systems on the
+// way take up to five.
 const maxLayers = 8
 
 // layers yields the text, and then the text without one layer of encoding after another.
@@ -86,12 +86,13 @@ func digit(b byte) byte {
 	return b&7 + 9 // A and a are 0x41 and 0x61
 }
 
-// base64Link matches base64, also in its URL-safe form, that begins with "http://", "https://" or the
-// "{" and quote of JSON, and not within a key.
+// base64Link matches base64, also in its URL-safe form, that begins with "http://", "https://" or
+// the "{" and quote of JSON, and not within a key.
 var base64Link = regexp.MustCompile(`\b(?:aHR0c(?:DovL|HM6Ly)|eyJ)[A-Za-z0-9+/_-]*%?`)
 
-// fromBase64 decodes a link. If more of the address follows the base64, after a slash, it is decoded
-// too: the link ends before it all the same, because "/" becomes no letter and no digit.
+// fromBase64 decodes a link. If more of the address follows the base64, after a slash, it is
+// decoded too. This does not change the link, because "/" becomes neither a letter nor a digit, so
+// the link ends there.
 func fromBase64(text string) string {
 	if strings.HasSuffix(text, "%") {
 		return text // some of it is still percent-encoded
@@ -141,7 +142,7 @@ var base64URL = regexp.MustCompile(`^[A-Za-z0-9_-]*`)
 // fromDefense3 puts the characters, which are in base64, in their places: each "*" stands for the
 // next one, and "**" and a letter for several.
 func fromDefense3(link, replaced string) string {
-	decoded, _ := base64.RawURLEncoding.DecodeString(replaced) // as far as it goes: the end may be cut
+	decoded, _ := base64.RawURLEncoding.DecodeString(replaced) // what comes before an error counts: the end may be cut off
 	characters := []rune(string(decoded))
 	var b strings.Builder
 	for {
@@ -168,8 +169,8 @@ const runs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 func runLength(b byte) int { return strings.IndexByte(runs, b) + 2 }
 
-// likely returns the character that "*" stands for between these texts, if the list of characters was
-// lost: links have only these three that URL Defense replaces.
+// likely returns the character that "*" stands for between these texts, if the list of characters
+// was lost: links have only these three that URL Defense replaces.
 func likely(before, after string) byte {
 	switch {
 	case len(after) > 1 && isHex(after[0]) && isHex(after[1]):

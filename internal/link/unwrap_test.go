@@ -292,8 +292,8 @@ func TestLinkThatOnlyAServerKnowsIsReplaced(t *testing.T) {
 	}
 }
 
-// A client may paste the worst text that the limit allows. The bound is far above what it takes, and
-// far below what quadratic time takes.
+// A client may paste the worst text that the limit allows. The bound is far above what it takes,
+// and far below what quadratic time takes.
 func TestWorstTextsTakeLinearTime(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector makes the measured times meaningless")

@@ -147,9 +147,9 @@ type Loan struct {
 	place  *list.Element // in budget.loans; nil if the loan has ended
 }
 
-// Lend offers n acquired bytes to whoever needs memory, until Recall. If somebody takes them, drop
-// is called, and the caller must not release the bytes any more. drop must be quick, and must not
-// use the budget. The caller must not use the memory before Recall.
+// Lend offers n acquired bytes to other callers until Recall. If one of them takes the bytes, the
+// budget calls drop, and the lender must not release them any more. drop must be quick, and must
+// not use the budget. The lender must not use the memory before Recall.
 func (b *Budget) Lend(n int64, drop func()) *Loan {
 	if b == nil {
 		return nil

@@ -72,7 +72,7 @@ func TestLentMemoryIsTaken(t *testing.T) {
 	}
 }
 
-// What was lent last is taken last, and what was recalled is not taken.
+// The newest loan is taken last, and a recalled one is not taken.
 func TestOldestLoanIsTakenFirst(t *testing.T) { synctest.Test(t, oldestLoanIsTakenFirst) }
 
 func oldestLoanIsTakenFirst(t *testing.T) {
@@ -192,7 +192,7 @@ func TestNoBudgetIsNoLimit(t *testing.T) {
 		t.Error("there is a limit")
 	}
 	if !b.Lend(1<<40, nil).Recall() {
-		t.Error("somebody took the bytes")
+		t.Error("the bytes were taken")
 	}
 	b.Release(3 << 40)
 }

@@ -34,7 +34,7 @@ var (
 // untouchedCase is a mail of which nothing may be detached.
 func untouchedCase(p Policy) mailCase { return mailCase{policy: p} }
 
-// namedCase is a mail with a text and one file, whose name is to be shown as name.
+// namedCase is a mail with a text and one file, which the notice must show with this name.
 func namedCase(name string) mailCase {
 	return mailCase{policy: fromKiB, right: []string{"text/plain*"}, files: []string{name}}
 }
@@ -122,8 +122,8 @@ var cases = map[string]mailCase{
 // notYet has the cases that are still wrong. A case that has become right must be taken out.
 var notYet []string
 
-// Each file in testdata/cases is a mail that was once handled wrongly, and its .want.eml is what its
-// recipients receive.
+// Each file in testdata/cases is a mail that was once handled wrongly, and its .want.eml is what
+// its recipients receive.
 func TestCases(t *testing.T) {
 	paths, err := filepath.Glob("testdata/cases/*.eml")
 	must.Succeed(t, err)

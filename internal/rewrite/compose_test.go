@@ -39,7 +39,7 @@ func TestNoticeFitsIntoItsMail(t *testing.T) {
 	}
 }
 
-// Of fields that stand twice with the same value, none may be left beside a new one.
+// If a field stands twice with the same value, the new one replaces both.
 func TestNoticeReplacesFieldsThatStandTwice(t *testing.T) {
 	fields := "Content-Type: text/plain; charset=us-ascii\r\nContent-Transfer-Encoding: 7bit\r\n"
 	mail := strings.Replace(multi(abc), "--b\r\n\r\nhi", "--b\r\n"+fields+fields+"\r\nhi", 1)

@@ -136,7 +136,7 @@ func TestNamesKeepTheirMeaning(t *testing.T) {
 		{"a hidden file", `a; filename=".bashrc"`, ``, "bashrc"},
 		{"no extension", `a; filename="README"`, `text/plain`, "README"},
 		{"no extension, of a known type", `a; filename="Scan"`, `application/pdf`, "Scan"},
-		// What other programs made of a name.
+		// Names as other programs have changed them.
 		{"percent-encoding", `a; filename="R%C3%A9sum%C3%A9%20of%20Ann.pdf"`, ``, "Résumé of Ann.pdf"},
 		{"percent signs", `a; filename="Rechnung%20Mai 100%.pdf"`, ``, "Rechnung%20Mai 100%.pdf"},
 		{"entities of numbers", `a; filename="R&#233;sum&#233; of Ann & Bob &lt;3.pdf"`, ``, "Résumé of Ann & Bob &lt;3.pdf"},

@@ -7,8 +7,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/readings"
 )
 
-// What all programs read in the same way is not in doubt, so it is detached, and everything else
-// stays. (The test with this name in e2e/parsers asks the programs.)
+// A file is detached if all programs read it in the same way. Otherwise it stays. (The test with
+// this name in e2e/parsers asks the programs.)
 func TestReadings(t *testing.T) {
 	faults.Covers(t, 61, 62, 66, 67)
 	detachedAlike, kept := 0, map[string]int{}

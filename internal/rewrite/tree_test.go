@@ -15,7 +15,8 @@ import (
 // the contents of the detached parts.
 type arranged struct{ mail, left, files string }
 
-// samples are the parts of arranged mails. A file's content is its letter, so that no two are equal.
+// samples are the parts of arranged mails. A file's content is its letter, so that no two are
+// equal.
 var samples = map[byte]string{
 	't': "Content-Type: text/plain\n\nHello",
 	'h': "Content-Type: text/html\n\n<p>Hello</p>",
@@ -199,8 +200,8 @@ func TestMessageWithADispositionIsShown(t *testing.T) {
 	}
 }
 
-// A part is not detached if its type does not say, but its name or the parts beside it show, that it
-// is signed or encrypted.
+// A part is kept if its name or the parts beside it show that it is signed or encrypted, though its
+// type does not say so.
 func TestSignedWithoutSayingSo(t *testing.T) {
 	faults.Covers(t, 57)
 	checkArranged(t, []arranged{
@@ -279,7 +280,7 @@ func TestLaterTextsReferToEarlierParts(t *testing.T) {
 	})
 }
 
-// What is not read may refer to any picture.
+// A part that is not read may refer to any picture.
 func TestPicturesStayBesideWhatIsNotRead(t *testing.T) {
 	const picture = "\r\nContent-Type: image/png\r\nContent-ID: <i>\r\n\r\ni\r\n"
 	for name, part := range map[string]string{
@@ -294,7 +295,7 @@ func TestPicturesStayBesideWhatIsNotRead(t *testing.T) {
 			})
 		}
 	}
-	// What is signed refers to what is signed with it.
+	// A signed text may refer to the parts that are signed with it.
 	signed := "--b\r\nContent-Type: multipart/signed; boundary=c\r\n\r\n--c\r\n\r\nHello\r\n--c\r\n\r\nx\r\n--c--\r\n"
 	detached(t, "Content-Type: multipart/mixed; boundary=b\r\n\r\n"+signed+"--b"+picture+"--b--\r\n", "i")
 }
@@ -368,8 +369,8 @@ func TestTreeTakesMemoryOfTheBudget(t *testing.T) {
 	}
 }
 
-// A part whose encoded form cannot be read back at the end of the mail stays, if a text may refer to
-// it.
+// A part whose encoded form cannot be read back at the end of the mail stays, if a text may refer
+// to it.
 func TestOddPartThatATextMayReferToStays(t *testing.T) {
 	_, body := oddQuoted(300 << 10)
 	odd := "Content-Type: text/css; name=a.css\r\nContent-Transfer-Encoding: quoted-printable\r\n"

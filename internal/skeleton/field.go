@@ -56,7 +56,7 @@ func Links(mail io.Reader) ([]link.Link, error) {
 type fields struct {
 	own, prefixed []link.Link // the last one first
 	failed        error
-	value         *strings.Builder // of the field that the last line belongs to, nil for other fields
+	value         *strings.Builder // of the field that the last line belongs to; nil if that is another field
 	prefix        bool
 }
 

@@ -79,9 +79,9 @@ func (t *base64Decoder) restore(s base64State) {
 
 // equalLines decodes the lines at the start of chunk that are laid out like the line before them,
 // and returns their length in bytes. It is several times as fast as line, and accepts only whole
-// groups of the alphabet. It leaves a line whose end may go on behind it, which is also the last of
-// each chunk, to line. It returns false if it met another character: the caller need not try it
-// again for this chunk.
+// groups of the alphabet. It leaves a line whose end may not be complete, such as the last of each
+// chunk, to line. It returns false if it met another character: then it is not worth trying again
+// for this chunk.
 func (t *base64Decoder) equalLines(dst, chunk []byte) ([]byte, int, bool) {
 	if !inAlphabet[chunk[0]] || t.padded || len(t.quantum) > 0 || !t.endLine() || len(t.runs) == 0 {
 		return dst, 0, true
@@ -214,7 +214,8 @@ func (t *base64Decoder) pad(dst []byte) ([]byte, error) {
 	return t.last(dst)
 }
 
-// last decodes the last group, of which an encoder may write other characters.
+// last decodes the last group. If an encoder would write other characters for it, quantum keeps
+// them.
 func (t *base64Decoder) last(dst []byte) ([]byte, error) {
 	size := len(dst)
 	dst, err := base64.RawStdEncoding.AppendDecode(dst, bytes.TrimRight(t.quantum, "="))

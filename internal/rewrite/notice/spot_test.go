@@ -96,8 +96,8 @@ func TestHTMLHasTheNoticeBelowTheSendersWords(t *testing.T) {
 	}
 }
 
-// The notice is visible: browsers show it, and it is not in an older mail or a form. The mark § shows
-// its place.
+// The notice is visible: browsers show it, and it is not in an older mail or a form. The mark §
+// shows its place.
 func TestHTMLHasTheNoticeWhereItIsSeen(t *testing.T) {
 	faults.Covers(t, 70)
 	for name, marked := range map[string]string{

@@ -171,8 +171,8 @@ func TestTextsInASCIIBecomeUTF8(t *testing.T) {
 	}
 }
 
-// Bytes that the declared charset does not have stay readable: programs take the charset of Windows
-// of which the declared one is a part, or the one that the bytes are in.
+// Bytes that the declared charset does not have stay readable: programs take the Windows charset
+// that contains the declared one, or the charset that the bytes are in.
 func TestTextsInASupersetStayReadable(t *testing.T) {
 	for _, tt := range []struct{ charset, raw, text string }{
 		{"iso-8859-1", "\x93Gr\xfc\xdfe\x94 \x96 5 \x80\r\n", "“Grüße” – 5 €\r\n"},

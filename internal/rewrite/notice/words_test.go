@@ -98,8 +98,8 @@ func TestNoticeStandsOnTopOfLongHTML(t *testing.T) {
 	}
 }
 
-// What counts is what Gmail shows: characters in UTF-8 without their transfer encoding, of all HTML
-// texts together.
+// The length counts as Gmail shows it: characters in UTF-8 without their transfer encoding, of all
+// HTML texts together.
 func TestLengthOfHTMLIsThatOfItsTexts(t *testing.T) {
 	read := func(charset, encoding string, raw string) *Text {
 		text, ok := Read(Body{HTML: true, Charset: charset, Encoding: encoding, Raw: []byte(raw)})

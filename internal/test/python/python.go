@@ -137,7 +137,8 @@ func Start(t T) *Decoder {
 	return &Decoder{in: in, out: bufio.NewReader(out)}
 }
 
-// Want says what a Mail has beyond its tree. To find the defects takes long for a mail of many levels.
+// Want says what a Mail has beyond its tree. Finding the defects takes long for a mail of many
+// levels.
 type Want struct{ Raw, Seen, Defects bool }
 
 // Parse takes a mail apart.

@@ -1,8 +1,9 @@
-// Package readings has mails with an oddity each, and whether mail programs read them alike. Only
-// tests import it.
+// Package readings has odd mails, and says whether mail programs read them alike. Only tests import
+// it.
 //
-// The programs are Python's email package, mailparser and postal-mime. TestReadings of internal/rewrite
-// holds Detach to the readings; that of e2e/parsers holds the readings to the programs.
+// The programs are Python's email package, mailparser and postal-mime. TestReadings of
+// internal/rewrite holds Detach to the readings; that of e2e/parsers holds the readings to the
+// programs.
 package readings
 
 import (
