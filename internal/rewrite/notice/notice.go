@@ -99,11 +99,11 @@ func (n *Notice) html(colored bool) string {
 	b.WriteString(asciiHTML(n.heading()))
 	total := int64(0)
 	for _, f := range n.Files {
-		about := n.Language.Size(f.Size)
+		about := unbroken(n.Language.Size(f.Size))
 		if kind := f.kind(n.Language); kind != "" {
-			about = kind + ", " + about
+			about = asciiHTML(kind) + ", " + about
 		}
-		fmt.Fprintf(&b, rowTags, asciiHTML(f.Link), n.isolated(f.Name), unbroken(about))
+		fmt.Fprintf(&b, rowTags, asciiHTML(f.Link), n.isolated(f.Name), about)
 		total += f.Size
 	}
 	if n.All != "" {

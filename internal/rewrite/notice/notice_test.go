@@ -131,7 +131,7 @@ func TestSizeStaysOnOneLine(t *testing.T) {
 	n := testNotice("en", "report.pdf")
 	n.Files[0].Size = 23_000
 	n.All = n.Files[0].Link
-	if got := n.html(false); strings.Count(got, "23&#160;KB</span>") != 2 || !strings.Contains(got, "PDF,&#160;23") {
+	if got := n.html(false); strings.Count(got, "23&#160;KB</span>") != 2 || !strings.Contains(got, "PDF, 23") {
 		t.Errorf("got %s", got)
 	}
 }

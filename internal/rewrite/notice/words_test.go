@@ -82,7 +82,7 @@ func TestHTMLShowsNamesAndNoAddresses(t *testing.T) {
 	n.Files = append(n.Files, n.Files[0])
 	n.All = n.Files[0].Link
 	text := html.UnescapeString(anyTag.ReplaceAllString(n.html(false), ""))
-	if strings.Contains(text, "://") || strings.Count(n.html(false), "<a ") != 3 || strings.Count(text, "↓\u00a0report.pdf\u00a0 PDF,\u00a012\u00a0KB") != 2 {
+	if strings.Contains(text, "://") || strings.Count(n.html(false), "<a ") != 3 || strings.Count(text, "↓\u00a0report.pdf\u00a0 PDF, 12\u00a0KB") != 2 {
 		t.Errorf("got %q", text)
 	}
 }
