@@ -78,8 +78,8 @@ type Blocks interface {
 	// ErrUnavailable, ErrCorrupt.
 	Get(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 
-	// GetPart fills p with the bytes of a block from off on. If the block has fewer, the error wraps
-	// ErrCorrupt; the other errors are those of Get.
+	// GetPart fills p with the bytes of a block from off on. If the block has fewer, the error
+	// wraps ErrCorrupt; the other errors are those of Get.
 	GetPart(ctx context.Context, c cid.Cid, off int64, p []byte) error
 
 	// Memory returns the store's budget, which the readers of these blocks share. Nil means no limit.

@@ -63,8 +63,8 @@ function drawn() {
   return { kind: icon.dataset.kind || "", drawing: kind.getAttribute("d") + text.textContent, fits, hidden: icon.getAttribute("aria-hidden") === "true" };
 }
 
-// paste puts a text into the page's field. Without a script, it presses the button too, and returns the
-// answer.
+// paste puts a text into the page's field. Without a script, it presses the button too, and returns
+// the answer.
 async function paste(page, text) {
   await page.locator("#key").fill(text);
   if (await page.locator("html[data-state]").count()) return null;

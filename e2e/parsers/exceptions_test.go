@@ -33,7 +33,7 @@ func readExceptions(t *testing.T) exceptions {
 }
 
 // check reports complaints about a mail that are no exceptions, and exceptions without a complaint.
-// The exceptions of the mails in also need no complaint.
+// The exceptions for the mails in also need no complaint.
 func (ex exceptions) check(t *testing.T, mail string, complaints []complaint, also ...string) {
 	t.Helper()
 	allowed := slices.Clone(ex[mail])

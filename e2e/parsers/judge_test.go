@@ -20,12 +20,12 @@ type complaint struct {
 	detail string
 }
 
-// A comparison is of one mail as sent and as delivered.
+// A comparison compares a mail as received with the mail as delivered.
 type comparison struct {
 	before, after reading
 	minSize       int64
 	files         []file       // detached
-	notice        *python.Part // that is a part of its own, if there is one
+	notice        *python.Part // if it is a part of its own
 	complaints    []complaint
 }
 
@@ -96,8 +96,8 @@ func sameLeaf(a, b *python.Part) bool {
 	return a.SHA256 == b.SHA256 && a.Type == b.Type && a.Name == b.Name && a.Disposition == b.Disposition && a.CID == b.CID
 }
 
-// carrier checks a part that was not received like this: it is one of the texts with a notice, or
-// two texts that became one, or a notice. It returns the texts without those.
+// carrier checks a part that the received mail does not have. It must be a text with a notice, two
+// texts that became one, or the notice. carrier returns the texts that are left.
 func (c *comparison) carrier(a *python.Part, texts []*python.Part) []*python.Part {
 	var held []*python.Part // the texts that a holds
 	var whole, added []string

@@ -1,6 +1,6 @@
-// Reads mails as mail programs do: by mailparser, which many web mailers use, and postal-mime, which
-// runs in browsers. Each line of the input is {"mail": base64}. Each line of the output has for each
-// of the two the text and the HTML that it shows, and the files that it lists.
+// Reads mails as mail programs do: by mailparser, which many web mailers use, and postal-mime,
+// which runs in browsers. Each line of the input is {"mail": base64}. Each line of the output has
+// for each of the two the text and the HTML that it shows, and the files that it lists.
 import crypto from 'node:crypto';
 import readline from 'node:readline';
 import { simpleParser } from 'mailparser';
@@ -8,8 +8,8 @@ import PostalMime from 'postal-mime';
 
 const sha256 = (bytes) => crypto.createHash('sha256').update(bytes).digest('hex');
 
-// lines has the content with LF for each line end, and none at the end: the programs change the line
-// ends of files that have no transfer encoding.
+// file describes a file of a mail. lines is the content with LF for each line end, and none at the
+// end: the programs change the line ends of files that have no transfer encoding.
 function file(name, type, content) {
   const bytes = Buffer.from(content);
   const lines = Buffer.from(bytes.toString('latin1').replace(/\r\n/g, '\n').replace(/\n+$/, ''), 'latin1');

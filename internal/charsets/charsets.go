@@ -295,8 +295,7 @@ func inJISX0208(a, b byte) bool {
 	return 0xA1 <= a && a <= 0xF4 && (a <= 0xA8 || a >= 0xB0) || a == 0x8E
 }
 
-// inGB2312 excludes the characters that GBK and GB18030 added, some of them between those of GB
-// 2312.
+// inGB2312 excludes the characters that GBK and GB18030 added, some of them in the gaps of GB 2312.
 func inGB2312(a, b byte) bool {
 	switch {
 	case b < 0xA1:

@@ -78,7 +78,7 @@ func alikeMap(params []param) (map[string]string, bool) {
 	return m, alike
 }
 
-// alikeBoundary returns the boundary in the value of a Content-Type, or "" if there is none or
+// alikeBoundary returns the boundary in the value of a Content-Type, or "" if it has no boundary or
 // programs read different ones. raw is the field's body as received.
 func alikeBoundary(value string, raw []byte) string {
 	params, rest := alikeParams(value)

@@ -43,8 +43,8 @@ func splitParams(header string) map[string]string {
 	return params
 }
 
-// cutParam cuts off the first parameter. The attribute is empty if there is none before the next
-// semicolon.
+// cutParam cuts off the first parameter. The attribute is empty if no parameter stands before the
+// next semicolon.
 func cutParam(s string) (attribute, value, rest string) {
 	n := strings.IndexAny(s, "=;\"")
 	if n < 0 {
@@ -87,7 +87,7 @@ func cutToken(s string) (before, after string) {
 // semicolon.
 //
 // QUIRK: senders do not escape quotation marks in names. The first one before a semicolon, the end
-// or another parameter ends the string; if there is none, the first of all.
+// or another parameter ends the string. Without such a mark, the first one does.
 func cutQuoted(s string) (value, rest string) {
 	first := 0
 	end := 1
@@ -200,7 +200,8 @@ func segments(params map[string]string, name string) []segment {
 	return slices.CompactFunc(found, func(a, b segment) bool { return a.number == b.number })
 }
 
-// cutCharset cuts charset'language'text (RFC 2231 section 4). The charset is "" if there is none.
+// cutCharset cuts charset'language'text (RFC 2231 section 4). The charset is "" if v names no
+// charset.
 //
 // QUIRK: senders leave out one of the apostrophes, or write quotation marks.
 func cutCharset(v string) (charset, text string) {

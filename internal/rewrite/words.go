@@ -18,7 +18,7 @@ type word struct {
 // maxCharset is the length of the longest charset and language in an encoded word.
 const maxCharset = 64
 
-// cutWord cuts s around its first encoded word. If there is none, before is s, and ok is false.
+// cutWord cuts s around its first encoded word. If it has no word, before is s, and ok is false.
 //
 // QUIRK: names that were cut to some length have words without an end.
 func cutWord(s string) (before string, w word, after string, ok bool) {

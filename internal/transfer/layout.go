@@ -42,8 +42,8 @@ type Layout struct {
 	Rule     *Rule  `json:"rule,omitempty"`  // quoted-printable
 	// Exceptions to Rule, in the order of the bytes.
 	Exceptions []Exception `json:"exceptions,omitempty"`
-	// Tail is, of base64, the last group of characters, if an encoder writes others for its bytes.
-	// Of the other encodings, it is the text between the content and the delimiter: a last soft
+	// For base64, Tail is the last group of characters, if an encoder writes others for its bytes.
+	// For the other encodings, it is the text between the content and the delimiter: a last soft
 	// line break, and the line end.
 	Tail string `json:"tail,omitempty"`
 }

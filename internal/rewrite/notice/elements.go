@@ -186,8 +186,8 @@ func (e *elements) end(name string) {
 	}
 }
 
-// last returns the innermost element with this name, or -1 if there is none, or if an element of
-// the classes is within it.
+// last returns the innermost element with this name, or -1 if no such element is open, or if an
+// element of the classes is within it.
 func (e *elements) last(name string, within class) int {
 	for i := len(e.open) - 1; i >= 0; i-- {
 		switch open := &e.open[i]; {

@@ -12,8 +12,8 @@ import (
 const (
 	// MaxText is the length, in bytes of a Body's Raw, of the longest text that takes a notice.
 	MaxText = 1 << 20
-	// maxShown is the length of HTML, in bytes of UTF-8 without a transfer encoding, above which the
-	// notice stands on top: Gmail hides what is beyond 102 KB of a message.
+	// maxShown is the length of HTML, in bytes of UTF-8 without a transfer encoding, above which
+	// the notice stands on top: Gmail hides what is beyond 102 KB of a message.
 	maxShown = 90_000
 )
 

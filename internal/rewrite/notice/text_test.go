@@ -121,7 +121,7 @@ func TestNoticeFitsEveryCharsetAndEncoding(t *testing.T) {
 	}
 }
 
-// A text that looks like ASCII and is not, or whose charset is not known, takes a notice in ASCII,
+// A text that looks like ASCII and is not, or whose charset is unknown, takes a notice in ASCII,
 // and is not declared to be in another charset.
 func TestUndeclaredTextsKeepTheirCharset(t *testing.T) {
 	faults.Covers(t, 69)
