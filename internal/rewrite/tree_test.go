@@ -426,7 +426,7 @@ func misses(s string, at int) (missed, hasText bool, end int) {
 		if at < len(s) && s[at] == '*' && !own(s, at) {
 			return false, true, at + 1
 		}
-		return true, strings.IndexByte("thebIJ", c) >= 0, at
+		return true, strings.IndexByte("th_-ebIJ", c) >= 0, at
 	}
 	missed = c != '{'
 	shown := false
@@ -446,7 +446,7 @@ func misses(s string, at int) (missed, hasText bool, end int) {
 }
 
 // own reports whether the * at an index is a part and not the mark of the one before it.
-func own(s string, at int) bool { return strings.IndexByte("thbnIyJ", s[at-1]) < 0 }
+func own(s string, at int) bool { return strings.IndexByte("th_-bnIyJ", s[at-1]) < 0 }
 
 // Mails of any structure are restored, and every way to show them shows the notice.
 func TestAnyStructure(t *testing.T) {
