@@ -77,11 +77,13 @@ func TestPartsWithContradictingFieldsAreKept(t *testing.T) {
 		"Content-Type: application/pdf; name=b.pdf\r\n", "Content-Type: application/pdf; name=A.pdf\r\n", "Content-Type: text/plain\r\n",
 		"Content-Type:\r\n", "Content-Transfer-Encoding: 7bit\r\n",
 		"Content-Disposition: attachment; filename=a\r\nContent-Disposition: inline\r\n",
+		"Content-Type: application/pdf; name=a.pdf; x=\"; \"\r\nContent-Type: application/pdf; name=a.pdf; x=\";\"\r\n",
 	} {
 		untouched(t, with(field))
 	}
 	for _, field := range []string{
 		"Content-Type: application/pdf; name=a.pdf\r\n", "content-type:\r\n APPLICATION/pdf;\r\n\tname=a.pdf\r\n",
+		"Content-Type: application/pdf;name=a.pdf\r\n", "Content-Type: application/pdf;\r\n  name=a.pdf;\r\n",
 		"Content-Transfer-Encoding: base64\r\n", "Content-Transfer-Encoding: BASE64\r\nContent-Transfer-Encoding: base64\r\n",
 		"Content-Disposition: attachment; filename=a\r\nContent-Disposition: attachment; filename=a\r\n",
 		"Content-ID: <a>\r\nContent-ID: <a>\r\n",

@@ -167,11 +167,17 @@ func (h *header) one(name string) (value string, unique bool) {
 }
 
 // sameValue reports whether two values mean the same. The word before the parameters may be in any
-// case.
+// case, and a line may be folded at any semicolon.
 func sameValue(a, b string) bool {
-	word, params, _ := strings.Cut(a, ";")
-	word2, params2, _ := strings.Cut(b, ";")
-	return strings.EqualFold(word, word2) && params == params2
+	word, params := cutToken(a)
+	word2, params2 := cutToken(b)
+	same := strings.EqualFold(word, word2)
+	for same && params != params2 {
+		word, params = cutToken(params)
+		word2, params2 = cutToken(params2)
+		same = strings.TrimSpace(word) == strings.TrimSpace(word2)
+	}
+	return same
 }
 
 func (f field) is(name string) bool {
