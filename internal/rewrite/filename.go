@@ -336,7 +336,7 @@ var extensions = map[string]string{
 	"application/vnd.ms-outlook": ".msg", "application/vnd.visio": ".vsd", "application/hwp": ".hwp", "application/x-hwp": ".hwp", "application/epub+zip": ".epub",
 	"application/zip": ".zip", "application/x-zip-compressed": ".zip", "application/gzip": ".gz", "application/x-gzip": ".gz", "application/x-tar": ".tar",
 	"application/x-7z-compressed": ".7z", "application/vnd.rar": ".rar", "application/x-rar-compressed": ".rar", "application/x-bzip2": ".bz2", "application/x-xz": ".xz",
-	"application/json": ".json", "application/xml": ".xml", "text/xml": ".xml", "application/ics": ".ics", "text/calendar": ".ics",
+	"application/octet-stream": ".bin", "application/json": ".json", "application/xml": ".xml", "text/xml": ".xml", "application/ics": ".ics", "text/calendar": ".ics",
 	"text/vcard": ".vcf", "text/x-vcard": ".vcf", "text/directory": ".vcf", "message/rfc822": ".eml",
 	"text/csv": ".csv", "text/html": ".html", "application/xhtml+xml": ".xhtml", "text/plain": ".txt", "text/markdown": ".md", "text/css": ".css",
 	"text/tab-separated-values": ".tsv", "text/x-patch": ".patch", "text/x-diff": ".diff", "text/x-log": ".log",

@@ -267,7 +267,7 @@ func TestRawNamesAreInTheLanguageOfTheHeader(t *testing.T) {
 }
 
 func TestAttachmentsWithoutANameGetOneByTheirType(t *testing.T) {
-	for mimeType, want := range map[string]string{"application/pdf": "attachment.pdf", "x/y": "attachment"} {
+	for mimeType, want := range map[string]string{"application/pdf": "attachment.pdf", "application/octet-stream": "attachment.bin", "x/y": "attachment"} {
 		if got := displayName(" ../..", mimeType); got != want {
 			t.Errorf("%s: got %q, want %q", mimeType, got, want)
 		}
