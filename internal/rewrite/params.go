@@ -233,9 +233,14 @@ func percentDecode(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
+	return decodeHex(s, '%')
+}
+
+// decodeHex decodes each byte that is written as mark and two hexadecimal digits.
+func decodeHex(s string, mark byte) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
+		if s[i] == mark && i+2 < len(s) {
 			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
 				b.WriteByte(byte(c))
 				i += 2

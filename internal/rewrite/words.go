@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/charsets"
@@ -141,24 +140,7 @@ func joinWords(run []word, acrossWords bool) string {
 // decodeQ decodes the Q encoding (RFC 2047 section 4.2).
 //
 // QUIRK: senders leave blanks as they are, and fold lines within a character.
-func decodeQ(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '_':
-			b.WriteByte(' ')
-			continue
-		case s[i] == '=' && i+2 < len(s):
-			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
+func decodeQ(s string) string { return decodeHex(strings.ReplaceAll(s, "_", " "), '=') }
 
 // decodeB decodes base64 in either alphabet.
 //

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
-	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -57,6 +56,3 @@ func toBytes(s string) string {
 	}
 	return string(b)
 }
-
-// WithLF returns s with LF for each line end: postal-mime reads text like this.
-func WithLF(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }
