@@ -67,7 +67,7 @@ var signatureTypes = map[string]bool{
 	"application/pgp-signature": true, "application/pkcs7-signature": true, "application/x-pkcs7-signature": true,
 }
 
-// signatureNames are those that programs give to the signature of a whole text, in lower case.
+// signatureNames are the names, in lower case, that programs give to the signature of a whole text.
 var signatureNames = map[string]bool{
 	"smime.p7s": true, "signature.asc": true, "openpgp_signature": true, "openpgp_signature.asc": true,
 	"openpgp digital signature.asc": true, "pgp.sig": true,
@@ -98,8 +98,8 @@ var documents = map[string]bool{
 	".mp3": true, ".mp4": true, ".m4a": true, ".mov": true, ".avi": true, ".wav": true,
 }
 
-// data are extensions of texts that programs read, and that people attach. Such a part is the text
-// of a mail only if the sender says that it is to be shown.
+// data has the extensions of text files that programs read and people attach. Such a part is the
+// text of a mail only if its disposition is inline.
 var data = map[string]bool{
 	".csv": true, ".tsv": true, ".xml": true, ".json": true, ".yaml": true, ".yml": true, ".log": true, ".sql": true,
 	".ini": true, ".conf": true, ".cfg": true, ".edi": true, ".vcf": true, ".tex": true, ".css": true, ".js": true,
@@ -257,7 +257,8 @@ func (l label) isText(p place) bool {
 	return p.leading && (l.inline || p.parent == nil || !data[l.extension()])
 }
 
-// nameless reports whether no name says what the part is.
+// nameless reports whether the part has no name, or one that programs write for files without a
+// name.
 func (l label) nameless() bool { return l.name == "" || placeholders[strings.ToLower(l.base())] }
 
 // marks returns what the part means for the parts beside it.
@@ -270,8 +271,8 @@ func (l label) marks() marks {
 	case ".sig", ".sign", ".asc", ".p7s":
 		m.signs = strings.TrimSuffix(m.name, path.Ext(m.name))
 	}
-	// The signature of a text is called signature.asc or smime.p7s. The name of a file's signature
-	// contains the file's extension: report.pdf.asc.
+	// The signature of a text has one of signatureNames. The name of a file's signature contains
+	// the file's extension: report.pdf.asc.
 	m.signature = signatureTypes[l.mediaType] && path.Ext(m.signs) == "" || signatureNames[strings.ToLower(m.name)]
 	return m
 }

@@ -112,7 +112,8 @@ func (n *Notice) html(colored bool) string {
 	return b.String() + endTags
 }
 
-// unbroken returns text in HTML that stays on one line: on a phone, "23" and "KB" would part.
+// unbroken returns text in HTML that stays on one line: phones would end a line between "23" and
+// "KB".
 func unbroken(s string) string { return asciiHTML(strings.ReplaceAll(s, " ", "\u00a0")) }
 
 // isolated returns a name in HTML. If its direction may differ from the notice's, bdi keeps it from
