@@ -3,7 +3,8 @@
 // see them well. The input is a list of looks as JSON on stdin, the output a list of what was seen.
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
-//           forwarded (X-Forwarded-For), paste (a text for the page's field), view (open the frame), screenshot}
+//           forwarded (X-Forwarded-For), paste (a text for the page's field), view (open the frame),
+//           screenshot}
 //   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed,
 //           origin, error}
 

@@ -6,7 +6,8 @@
 //
 //   - Acquire is for work that must go on. It waits, and may take all of the budget. The caller
 //     gives the bytes back, or lends them, without waiting for a peer or for more of this budget,
-//     so every wait ends. Work that needs two kinds of memory, one after the other, has two budgets.
+//     so every wait ends. Work that needs two kinds of memory, one after the other, has two
+//     budgets.
 //   - TryAcquire is for work that can do without, like read-ahead. It does not wait, and leaves a
 //     quarter of the budget to Acquire, so that bytes taken in this way may be kept for long. An
 //     [Account] takes many small pieces in this way.
