@@ -115,7 +115,7 @@ var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "repor
 // overrule a verdict to detach: see walk.settle.
 func (w *walk) decide(h *header, p place) verdict {
 	ct := h.contentType()
-	if h.bad || p.locked() {
+	if h.bad || h.doubtful(p.parent != nil) || p.locked() {
 		return verdict{refers: !h.bad && ct.refers(), blind: h.bad || ct.main == "multipart"}
 	}
 	_, uniqueType := h.one("Content-Type")

@@ -113,6 +113,16 @@ func splitFields(raw []byte) (fields []field, ok bool) {
 	return fields, true
 }
 
+// doubtful reports whether programs may find other fields about the body: for Python, a field with
+// blanks before its colon ends the header. Of a message, only Content- fields count, so that a
+// mail with "Bcc :", which RFC 5322 section 4.5 allows, is like others.
+func (h *header) doubtful(part bool) bool {
+	return slices.ContainsFunc(h.fields, func(f field) bool {
+		_, content := f.contentName()
+		return (part || content) && h.raw[f.off+int64(len(f.name))] != ':'
+	})
+}
+
 // value returns the field's body unfolded, on one line.
 func (f field) value() string {
 	var b strings.Builder
