@@ -150,7 +150,7 @@ func (w *walk) decide(h *header, p place) verdict {
 		return v
 	case v.shown, p.in(alternativeOrder) && !l.attached:
 		return v
-	case w.refs.refersTo(h), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML):
+	case w.refs.refersTo(h, l.name), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML):
 		return v // in a related, the HTML may follow
 	}
 	if !transfer.Known(v.encoding) {

@@ -32,8 +32,9 @@ func referable(h *header) bool { return h.has("Content-ID") || h.has("Content-Lo
 // maxNames bounds the fields of one name in a part that are compared. A part with more is kept.
 const maxNames = 4
 
-// refersTo reports whether the texts collected so far refer, or may refer, to the part.
-func (r *references) refersTo(h *header) bool {
+// refersTo reports whether the texts collected so far refer, or may refer, to the part with header h
+// and that file name.
+func (r *references) refersTo(h *header, name string) bool {
 	ids, locations := h.all("Content-ID"), h.all("Content-Location")
 	if len(ids) > maxNames || len(locations) > maxNames {
 		return true
@@ -41,11 +42,7 @@ func (r *references) refersTo(h *header) bool {
 	if r.set.Empty() {
 		return false
 	}
-	_, disposition, _ := h.disposition()
-	return r.set.RefersTo(reference.Part{
-		IDs: withWordsDecoded(ids), Locations: withWordsDecoded(locations),
-		Name: fileName(disposition, h.contentType().value, nil),
-	})
+	return r.set.RefersTo(reference.Part{IDs: withWordsDecoded(ids), Locations: withWordsDecoded(locations), Name: name})
 }
 
 // all returns the values of all fields of that name.

@@ -226,7 +226,8 @@ func (w *walk) refersTo(e *entity) (bool, error) {
 		return false, nil
 	}
 	h, err := readHeaderAt(w.spool, span{e.start, e.end})
-	return w.refs.refersTo(&h), err
+	_, disposition, _ := h.disposition()
+	return w.refs.refersTo(&h, fileName(disposition, h.contentType().value, w.charsets)), err
 }
 
 // giveBack puts detached parts back into the mail. Their bodies go to the end of the spool, from
