@@ -42,22 +42,9 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	}
 	defer func() { err = errors.Join(err, a.decoder.Close()) }()
 	mark := w.spool.Size()
-	enough := max(w.policy.MinSize, 1)
-	if v.small {
-		enough = 1
-	}
-	for !a.done && a.size < max(enough, int64(len(pgpMessage))) {
-		if a.size > freeDecoded && !w.memory.Take(scanBuffer) {
-			return w.keepRest(a)
-		}
-		if _, err := w.spool.Write(a.step()); err != nil {
-			return nil, err
-		}
-	}
-	if a.err != nil {
-		return nil, a.err
-	}
-	if a.done && (!a.whole || a.size < enough) || v.nameless && bytes.HasPrefix(a.decoded, []byte(pgpMessage)) {
+	if large, err := w.largeEnough(a, v); err != nil {
+		return nil, err
+	} else if !large {
 		return w.keepRest(a)
 	}
 	if err := errors.Join(w.cuts.sumUp(w.spool), w.spool.Truncate(mark)); err != nil {
@@ -79,6 +66,25 @@ func (w *walk) attachment(ctx context.Context, v verdict, e *entity, p place) (d
 	e.kind, c.entity = kindGone, e
 	w.cuts.add(c)
 	return a.delimiter, nil
+}
+
+// largeEnough decodes the beginning of an attachment, which the spool keeps, and reports whether it
+// shows that the attachment is to be detached.
+func (w *walk) largeEnough(a *attachmentReader, v verdict) (bool, error) {
+	enough := max(w.policy.MinSize, 1)
+	if v.small {
+		enough = 1
+	}
+	for !a.done && a.size < max(enough, int64(len(pgpMessage))) {
+		if a.size > freeDecoded && !w.memory.Take(scanBuffer) {
+			return false, nil
+		}
+		if _, err := w.spool.Write(a.step()); err != nil {
+			return false, err
+		}
+	}
+	armor := v.nameless && bytes.HasPrefix(a.decoded, []byte(pgpMessage))
+	return !armor && (!a.done || a.whole && a.size >= enough), a.err
 }
 
 // store passes the attachment to the Detacher while it arrives.

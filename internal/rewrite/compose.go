@@ -160,7 +160,7 @@ func (m *Message) placeNotice(n *notice.Notice, s spot, texts []*notice.Text) er
 	}
 	edits = append(edits[:len(edits):len(edits)], m.walk.root.removed()...)
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.off, b.off) })
-	edits, changes, err := m.walk.raise(m.walk.loneParts(around), edits)
+	edits, changes, err := raiser{m.walk.spool}.raise(m.walk.loneParts(around), edits)
 	m.edits, m.changes = edits, append(m.changes, changes...)
 	return err
 }

@@ -110,10 +110,23 @@ var data = map[string]bool{
 // others belong together.
 var closedMultiparts = map[string]bool{"signed": true, "encrypted": true, "report": true, "appledouble": true, "digest": true}
 
+// seen is what the parts so far have shown of the mail, besides its tree. It decides what to do with
+// the next part.
+type seen struct {
+	refs     references
+	calendar bool     // the mail has a text/calendar
+	charsets []string // that the mail names; see hints.go
+	blind    bool     // a part was not read, and its texts may refer to others
+}
+
+func (s *seen) note(v verdict) {
+	s.calendar, s.blind = s.calendar || v.calendar, s.blind || v.blind
+}
+
 // decide is the table of what is detached, from a part's header and what came before it. The size
 // of a part is known only once it is decoded, so it does not count here. Later parts may still
 // overrule a verdict to detach: see walk.settle.
-func (w *walk) decide(h *header, p place) verdict {
+func (s *seen) decide(h *header, p place) verdict {
 	ct := h.contentType()
 	if h.bad || h.doubtful(p.parent != nil) || p.locked() {
 		return verdict{refers: !h.bad && ct.refers(), blind: h.bad || ct.main == "multipart"}
@@ -128,7 +141,7 @@ func (w *walk) decide(h *header, p place) verdict {
 	case !uniqueType, !unique:
 		return verdict{refers: ct.refers()}
 	}
-	l := newLabel(h, ct, disposition, dispositionValue, w.charsets)
+	l := newLabel(h, ct, disposition, dispositionValue, s.charsets)
 	v := verdict{marks: l.marks(), shown: l.shown(), aside: l.aside(h), refers: ct.refers(), encoding: h.transferEncoding()}
 	v.calendar = l.mediaType == calendarType
 	signed := p.parent.beside(func(e *entity) bool { return v.signs != "" && e.name == v.signs })
@@ -138,7 +151,7 @@ func (w *walk) decide(h *header, p place) verdict {
 		v.small = true // the file is detached, so its signature is, too
 	case signed != nil && signed.kind != kindGone, signer != nil && signer.kind != kindGone:
 		return v
-	case l.kept(), v.invite && w.calendar:
+	case l.kept(), v.invite && s.calendar:
 		return v
 	case l.isText(p):
 		if l.unclear {
@@ -150,7 +163,7 @@ func (w *walk) decide(h *header, p place) verdict {
 		return v
 	case v.shown, p.in(alternativeOrder) && !l.attached:
 		return v
-	case w.refs.refersTo(h, l.name), referable(h) && (w.blind || p.in(relatedOrder) && !w.refs.hasHTML):
+	case s.refs.refersTo(h, l.name), referable(h) && (s.blind || p.in(relatedOrder) && !s.refs.hasHTML):
 		return v // in a related, the HTML may follow
 	}
 	if !transfer.Known(v.encoding) {
@@ -286,10 +299,10 @@ func decideMultipart(ct contentType) verdict {
 }
 
 // passes reports whether the header alone shows that nothing can be detached.
-func (w *walk) passes(h *header) bool {
+func (s *seen) passes(h *header) bool {
 	if h.has(skeleton.Field) {
 		return true // it was rewritten before
 	}
-	a := w.decide(h, place{leading: true}).action
+	a := s.decide(h, place{leading: true}).action
 	return a != actionDescend && a != actionDetach
 }

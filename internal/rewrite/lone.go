@@ -51,15 +51,18 @@ func (w *walk) loneParts(around *entity) (lone []lonePart) {
 	return lone
 }
 
+// A raiser reads the lone parts and their multiparts from the spool.
+type raiser struct{ spool *spool.Spool }
+
 // raise returns the edits that put each lone part into the place of its multipart, together with
 // the given ones, which must be in order. The changes are those of the message's own header.
-func (w *walk) raise(lone []lonePart, edits []edit) (all []edit, changes []HeaderChange, err error) {
+func (r raiser) raise(lone []lonePart, edits []edit) (all []edit, changes []HeaderChange, err error) {
 	for len(lone) > 0 {
 		n := 1
 		for n < len(lone) && lone[n].part.off == lone[n-1].start && lone[n].alone() {
 			n++
 		}
-		raised, c, err := w.raiseNest(lone[:n], edits)
+		raised, c, err := r.raiseNest(lone[:n], edits)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -71,30 +74,30 @@ func (w *walk) raise(lone []lonePart, edits []edit) (all []edit, changes []Heade
 // raiseNest raises a lone part through all multiparts of a nest: the multipart of each element is
 // the part of the next one. A part that cannot be raised stays in its multipart, which is raised in
 // its place.
-func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
+func (r raiser) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
 	inner, top := nest[0].part, nest[len(nest)-1]
-	part, err := readHeaderAt(w.spool, inner)
+	part, err := readHeaderAt(r.spool, inner)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !part.raisable() {
-		return w.raiseRest(nest, edits)
+		return r.raiseRest(nest, edits)
 	}
 	body := inner.off + int64(len(part.raw))
 	part = parseHeader(edited(part.raw, moved(within(edits, span{inner.off, body}), -inner.off)))
 	raised := []edit{{span: span{top.body, body}}, {span: span{nest[0].last.end, top.end}}}
 	if !nest[0].alone() {
-		between, ok, err := w.appended(&part, span{body, inner.end}, nest[0].last)
+		between, ok, err := r.appended(&part, span{body, inner.end}, nest[0].last)
 		if err != nil {
 			return nil, nil, err
 		}
 		if !ok {
-			return w.raiseRest(nest, edits)
+			return r.raiseRest(nest, edits)
 		}
 		raised = slices.Insert(raised, 1, between)
 	}
 	for _, l := range nest {
-		outer, err := readHeaderAt(w.spool, span{l.start, l.body})
+		outer, err := readHeaderAt(r.spool, span{l.start, l.body})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -112,27 +115,27 @@ func (w *walk) raiseNest(nest []lonePart, edits []edit) ([]edit, []HeaderChange,
 }
 
 // raiseRest is raiseNest without the innermost part.
-func (w *walk) raiseRest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
+func (r raiser) raiseRest(nest []lonePart, edits []edit) ([]edit, []HeaderChange, error) {
 	if len(nest) == 1 {
 		return nil, nil, nil
 	}
-	return w.raiseNest(nest[1:], edits)
+	return r.raiseNest(nest[1:], edits)
 }
 
 // appended returns the edit that appends the text of another part to the one in body, whose header
 // is h. ok is false if the other text would then read differently.
-func (w *walk) appended(h *header, body, other span) (between edit, ok bool, err error) {
-	o, err := readHeaderAt(w.spool, other)
+func (r raiser) appended(h *header, body, other span) (between edit, ok bool, err error) {
+	o, err := readHeaderAt(r.spool, other)
 	if err != nil || !o.raisable() || other.end-other.off > notice.MaxText {
 		return edit{}, false, err
 	}
 	text := span{other.off + int64(len(o.raw)), other.end}
-	raw, err := io.ReadAll(w.spool.Section(text.off, text.end))
+	raw, err := io.ReadAll(r.spool.Section(text.off, text.end))
 	if err != nil || !sameType(h, &o) || !notice.ReadTheSame(h.textBody(raw), o.textBody(raw)) {
 		return edit{}, false, err
 	}
 	tail := make([]byte, min(3, body.end-body.off))
-	if _, err := w.spool.ReadAt(tail, body.end-int64(len(tail))); err != nil && err != io.EOF {
+	if _, err := r.spool.ReadAt(tail, body.end-int64(len(tail))); err != nil && err != io.EOF {
 		return edit{}, false, err
 	}
 	if bytes.HasSuffix(bytes.TrimRight(tail, "\r\n"), []byte("=")) {

@@ -109,7 +109,7 @@ func Read(src io.Reader, p Policy) (*Message, error) {
 		return nil, errors.Join(err, w.close())
 	}
 	m := &Message{walk: w, header: h}
-	m.passes = err == io.EOF || w.passes(&m.header)
+	m.passes = err == io.EOF || w.seen.passes(&m.header)
 	return m, nil
 }
 

@@ -11,12 +11,14 @@ import (
 type references struct {
 	set     reference.Set
 	hasHTML bool // a text in HTML was read
+	read    int  // how many texts were read
 }
 
 // collect notes the references of a text in the spool: in HTML, CSS, SVG or a calendar. It takes
 // their memory from account, and without it counts the text as referring to everything.
 func (r *references) collect(s *spool.Spool, b body, account *memory.Account) error {
 	ct := b.header.contentType()
+	r.read++
 	r.hasHTML = r.hasHTML || ct.String() == "text/html"
 	text := reference.Text{Type: ct.String(), Charset: ct.params["charset"]}
 	if encoding := b.header.transferEncoding(); transfer.Known(encoding) {

@@ -202,7 +202,7 @@ func (w *walk) wanted() (map[*entity]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if referred || c.entity.locked() || c.entity.invite && w.calendar {
+		if referred || c.entity.locked() || c.entity.invite && w.seen.calendar {
 			back[c.entity] = true
 		}
 	}
@@ -219,15 +219,15 @@ func (w *walk) wanted() (map[*entity]bool, error) {
 
 // refersTo reports whether a text that came after a detached part refers, or may refer, to it.
 func (w *walk) refersTo(e *entity) (bool, error) {
-	if w.blind && e.referable {
+	if w.seen.blind && e.referable {
 		return true, nil
 	}
-	if e.read == w.read {
+	if e.read == w.seen.refs.read {
 		return false, nil
 	}
 	h, err := readHeaderAt(w.spool, span{e.start, e.end})
 	_, disposition, _ := h.disposition()
-	return w.refs.refersTo(&h, fileName(disposition, h.contentType().value, w.charsets)), err
+	return w.seen.refs.refersTo(&h, fileName(disposition, h.contentType().value, w.seen.charsets)), err
 }
 
 // giveBack puts detached parts back into the mail. Their bodies go to the end of the spool, from

@@ -31,15 +31,11 @@ type walk struct {
 	spool    *spool.Spool
 	memory   *memory.Account // for what is known of the mail, and grows with it
 
-	root     *entity // the message
-	parts    int
-	cuts     cuts
-	refs     references
-	read     int      // texts that were searched for references
-	calendar bool     // the mail has a text/calendar
-	charsets []string // that the mail names; see hints.go
-	blind    bool     // a part was not read, and its texts may refer to others
-	end      int64    // of the message in the spool, once it was read
+	root  *entity // the message
+	parts int
+	cuts  cuts
+	seen  seen
+	end   int64 // of the message in the spool, once it was read
 }
 
 // A span is a piece of the spool.
@@ -50,7 +46,7 @@ func (s span) size() int64 { return s.end - s.off }
 // message walks the body of the message after its header was read, and makes all decisions.
 func (w *walk) message(ctx context.Context, h header) error {
 	w.root = &entity{}
-	w.noteLocale(&h)
+	w.seen.noteLocale(&h)
 	d, err := w.entity(ctx, h, w.root, place{leading: true})
 	w.end = w.spool.Size()
 	switch {
@@ -73,7 +69,7 @@ func (w *walk) part(ctx context.Context, e *entity, p place) (*delimiter, error)
 	if w.parts++; w.parts > maxParts || !w.memory.Take(entityMemory) {
 		p.parent.more = true
 		w.scan.closeAll()
-		w.blind = true
+		w.seen.blind = true
 		return w.keep()
 	}
 	p.parent.parts = append(p.parent.parts, e)
@@ -124,10 +120,10 @@ func (w *walk) readHeader() (header, *delimiter, error) {
 
 // entity walks the body of an entity with header h.
 func (w *walk) entity(ctx context.Context, h header, e *entity, p place) (d *delimiter, err error) {
-	v := w.decide(&h, p)
+	v := w.seen.decide(&h, p)
 	e.order, e.shown, e.aside, e.opaque, e.marks = v.order, v.shown, v.aside, v.opaque, v.marks
-	e.referable, e.read = referable(&h), w.read
-	w.calendar, w.blind = w.calendar || v.calendar, w.blind || v.blind
+	e.referable, e.read = referable(&h), w.seen.refs.read
+	w.seen.note(v)
 	if p.parent != nil && e.encrypted {
 		p.parent.sealed = true
 	}
@@ -176,12 +172,11 @@ func (w *walk) collect(h header, v verdict, e *entity) (err error) {
 		}
 	}
 	if v.refers {
-		w.read++
-		err = w.refs.collect(w.spool, *b, w.memory)
+		err = w.seen.refs.collect(w.spool, *b, w.memory)
 	}
 	if v.action == actionText {
 		e.kind, e.text = kindText, b
-		w.noteCharset(h.contentType().params["charset"])
+		w.seen.noteCharset(h.contentType().params["charset"])
 	} else {
 		w.memory.Give(h.memory)
 	}
@@ -200,7 +195,7 @@ func beforeLineEnd(s *spool.Spool, text span) (int64, error) {
 // multipart walks the parts of a multipart.
 func (w *walk) multipart(ctx context.Context, v verdict, e *entity, p place) (*delimiter, error) {
 	if p.depth >= maxDepth || !w.scan.push(v.boundary) {
-		w.blind = true
+		w.seen.blind = true
 		return w.keep()
 	}
 	e.kind = kindMultipart
