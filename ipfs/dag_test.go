@@ -12,6 +12,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
@@ -148,6 +149,9 @@ func TestAddDirectoryRefusesBadNames(t *testing.T) {
 
 // A file of any size takes the memory of one chunk.
 func TestAddFileReusesItsBuffer(t *testing.T) {
+	if race.Enabled {
+		t.Skip("under the race detector, a sync.Pool forgets buffers at random")
+	}
 	per := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
