@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/multiformats/go-multiaddr"
@@ -38,7 +39,7 @@ func (c *Config) check() error {
 		p.check(fmt.Sprintf("proxy[%d].", i), refuse)
 	}
 	c.Store.check(refuse)
-	oneOf(refuse, "keys.mode", c.Keys.Mode, "split", "link")
+	c.Keys.check(refuse)
 	for _, l := range []struct{ key, address string }{{"gateway.listen", c.Gateway.Listen}, {"admin.listen", c.Admin.Listen}} {
 		if l.address != "" {
 			checkAddress(refuse, l.key, l.address)
@@ -71,6 +72,7 @@ func (p *Proxy) check(at string, refuse refuseFunc) {
 			refuse(at+"restore_omit", "%q %s", name, problem)
 		}
 	}
+	checkRetention(refuse, at+"retention", p.Retention.Duration)
 	if p.MinSize > maxMinSize {
 		refuse(at+"min_size", "more than 1GiB, so nothing would ever be detached: 64KiB is usual")
 	}
@@ -104,6 +106,28 @@ func languages() []string {
 		codes = append(codes, l.Code)
 	}
 	return codes
+}
+
+func (k *Keys) check(refuse refuseFunc) {
+	oneOf(refuse, "keys.mode", k.Mode, "split", "link")
+	checkRetention(refuse, "keys.retention", k.Retention)
+	// Not 0 either: that might be meant as "never", and would destroy keys within the hour.
+	if k.Grace < minPeriod {
+		refuse("keys.grace", "less than an hour, so a revocation could hardly be undone: 7d is usual; detach revoke --now destroys a file's key without waiting")
+	}
+	if _, err := k.Escrow.Recipients(); err != nil {
+		refuse("keys.escrow", "%w", err)
+	}
+}
+
+// minPeriod is the shortest retention and grace. A link ends with a day, so a shorter period would
+// promise an end that nobody keeps.
+const minPeriod = Duration(time.Hour)
+
+func checkRetention(refuse refuseFunc, key string, d Duration) {
+	if d != 0 && d < minPeriod {
+		refuse(key, "less than an hour, and links end with a day (UTC): write 1d or more, or 0 for forever")
+	}
 }
 
 func (s *Store) check(refuse refuseFunc) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -60,6 +61,9 @@ type Proxy struct {
 	// in any case: those that the mail servers behind remove, such as X-Originating-IP. Bcc,
 	// Resent-Bcc, Return-Path and Content-Length are never stored. Default: only these.
 	RestoreOmit []string `toml:"restore_omit"`
+	// Retention is how long the links in this listener's mails work: as [Keys.Retention], or "" for
+	// the same. [Config.RetentionOf] returns the one that holds. Default "".
+	Retention Retention `toml:"retention"`
 }
 
 // Store is the storage of sealed attachments.
@@ -91,8 +95,25 @@ type Keys struct {
 	// Mode is "split" (a link needs this installation's keyring too, so it can be revoked) or
 	// "link" (the link alone opens the file, forever and through any gateway). Default "split".
 	Mode string `toml:"mode"`
-	// Retention is how long a link works, as 30d, 12h or 90s. 0, the default, is forever.
+	// Retention is how long a link works, as 30d: a link ends with a day (UTC), and works at least
+	// that long and at most a day longer. 0, the default, is forever. At least 1h otherwise. A
+	// changed retention is that of new mails.
 	Retention Duration `toml:"retention"`
+	// Grace is how long a revoked file can be given back (detach revoke --undo). After it, the
+	// file's key is destroyed. At least 1h. Default 7d.
+	Grace Duration `toml:"grace"`
+	// Escrow names age recipients who can open every file that is stored from now on, without its
+	// link: public keys (age1…), separated by blanks, at most 4. Each file's key is sealed for them
+	// into the object, so they can open files that were revoked, too. Default "": nobody.
+	Escrow Escrow `toml:"escrow"`
+}
+
+// RetentionOf returns how long the links in the mails of a listener work. 0 is forever.
+func (c *Config) RetentionOf(p Proxy) time.Duration {
+	if p.Retention.Own {
+		return time.Duration(p.Retention.Duration)
+	}
+	return time.Duration(c.Keys.Retention)
 }
 
 // Gateway is the web server that recipients see.
@@ -135,7 +156,7 @@ func Default() Config {
 	return Config{
 		DataDir: "/var/lib/detach",
 		Store:   Store{Kind: "embedded", MinFree: MinFree{Percent: 5}, Kubo: Kubo{API: "/ip4/127.0.0.1/tcp/5001"}},
-		Keys:    Keys{Mode: "split"},
+		Keys:    Keys{Mode: "split", Grace: Duration(7 * day)},
 		Gateway: Gateway{Listen: "127.0.0.1:8080", View: true},
 		Admin:   Admin{Listen: "127.0.0.1:9090"},
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -49,6 +51,12 @@ func TestDocumentedFileIsTheDefaults(t *testing.T) {
 	}
 }
 
+// alice and bob are age recipients whose secret keys nobody has kept.
+const (
+	alice = "age1fmavcy0lu68cvwt00qvzprlwqg3lpx5lwa85gkkfl5sr9dd98p0q542cem"
+	bob   = "age1hsq40a0g8kym4lwssxqyfmlu99tet0yml90f6p6gt57un074asvqxg9nja"
+)
+
 func TestEveryKeyIsRead(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "token")
 	must.Succeed(t, os.WriteFile(secret, []byte("bearer:abc\n"), 0o600))
@@ -64,9 +72,11 @@ notice = "top"
 language = "fr"
 restore = false
 restore_omit = ["X-Originating-IP", "User-Agent"]
+retention = "90d"
 [[proxy]]
 listen = "127.0.0.1:10125"
 reinject = "127.0.0.1:10026"
+retention = 0
 [store]
 kind = "kubo"
 min_free = "10GiB"
@@ -76,6 +86,8 @@ token_file = "`+secret+`"
 [keys]
 mode = "link"
 retention = "30d"
+grace = "14d"
+escrow = "`+alice+", "+bob+`"
 [gateway]
 listen = ""
 url = "http://localhost:8080/files/"
@@ -86,13 +98,14 @@ listen = ""
 `, nil)
 	must.Succeed(t, err)
 	second := DefaultProxy()
-	second.Listen, second.Reinject = "127.0.0.1:10125", "127.0.0.1:10026"
+	second.Listen, second.Reinject, second.Retention = "127.0.0.1:10125", "127.0.0.1:10026", Retention{Own: true}
 	want := Config{
 		DataDir: "/srv/detach",
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
-			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr", RestoreOmit: []string{"X-Originating-IP", "User-Agent"}}, second},
+			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr", RestoreOmit: []string{"X-Originating-IP", "User-Agent"},
+			Retention: Retention{Own: true, Duration: Duration(90 * day)}}, second},
 		Store: Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
-		Keys:  Keys{Mode: "link", Retention: Duration(30 * 24 * time.Hour)},
+		Keys:  Keys{Mode: "link", Retention: Duration(30 * day), Grace: Duration(14 * day), Escrow: Escrow{alice, bob}},
 		Gateway: Gateway{URL: "http://localhost:8080/files", TrustedProxies: Networks{
 			netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("fd00::/8"),
 		}},
@@ -139,6 +152,14 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"bad time", with("keys.retention", `"a month"`), "keys.retention", "as 90s, 12h or 30d"},
 		{"negative time", with("keys.retention", `"-1d"`), "keys.retention", "as 90s"},
 		{"time too long", with("keys.retention", `"99999999d"`), "keys.retention", "as 90s"},
+		{"retention within a day", with("keys.retention", `"30m"`), "keys.retention", "write 1d or more"},
+		{"retention of a listener within a day", with("proxy.retention", `"59m"`), "proxy[0].retention", "write 1d or more"},
+		{"retention of a listener in words", with("proxy.retention", `"forever"`), "proxy.retention", "as 90s"},
+		{"no grace", with("keys.grace", `"0"`), "keys.grace", "7d is usual"},
+		{"negative grace", with("keys.grace", `"-7d"`), "keys.grace", "as 90s"},
+		{"escrow for a name", with("keys.escrow", `"alice"`), "keys.escrow: recipient 1", "write the public key"},
+		{"escrow with a typo", with("keys.escrow", `"`+alice+" "+strings.Replace(bob, bob[20:22], "qq", 1)+`"`), "keys.escrow: recipient 2", "write the public key"},
+		{"escrow for too many", with("keys.escrow", `"`+strings.Repeat(alice+" ", 5)+`"`), "keys.escrow: 5 recipients", "at most 4"},
 		{"relative data_dir", "data_dir = \"data\"\n" + minimal, "data_dir", "begin it with /"},
 		{"no url", "", "gateway.url: missing", "as https://"},
 		{"url without scheme", url("files.example.org"), "gateway.url", "write https://host"},
@@ -294,5 +315,43 @@ func TestTokenNeverGoesInTheClear(t *testing.T) {
 		if k.TokenFile = ""; k.InTheClear() != clear {
 			t.Errorf("%s: InTheClear is %v, want %v", api, !clear, clear)
 		}
+	}
+}
+
+func TestListenerWithoutRetentionHasThatOfTheKeys(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 30 * day, `retention = ""`: 30 * day, `retention = 0`: 0, `retention = "90d"`: 90 * day} {
+		c, err := Parse(strings.Replace(minimal, "[[proxy]]", "[[proxy]]\n"+text, 1)+"[keys]\nretention = \"30d\"", nil)
+		must.Succeed(t, err)
+		if got := c.RetentionOf(c.Proxy[0]); got != want {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+}
+
+// Somebody who pastes the wrong line of age-keygen's output gets no copy of it on the terminal.
+func TestSecretKeyOfTheEscrowIsRefusedAndNotPrinted(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	must.Succeed(t, err)
+	for _, secret := range []string{id.String(), strings.ToLower(id.String()), "age1" + id.String()[16:], id.String()[:40]} {
+		_, err = Parse(minimal+"[keys]\nescrow = \""+secret+"\"", nil)
+		if err == nil || !strings.Contains(err.Error(), "keys.escrow") || strings.Contains(strings.ToLower(err.Error()), strings.ToLower(secret[20:30])) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestEscrowTakesPostQuantumRecipientsAmongThemselves(t *testing.T) {
+	var pq Escrow
+	for range maxEscrow {
+		id, err := age.GenerateHybridIdentity()
+		must.Succeed(t, err)
+		pq = append(pq, id.Recipient().String())
+	}
+	got, err := pq.Recipients()
+	if err != nil || len(got) != maxEscrow {
+		t.Errorf("got %d recipients, %v", len(got), err)
+	}
+	if _, err := (Escrow{alice, pq[0]}).Recipients(); err == nil || !strings.Contains(err.Error(), "together") {
+		t.Errorf("a mixed escrow: %v", err)
 	}
 }

@@ -86,6 +86,21 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Retention is how long the links of one listener work.
+type Retention struct {
+	Own      bool // false: as long as [Keys.Retention] says, and Duration is 0
+	Duration Duration
+}
+
+// UnmarshalText reads a duration, or nothing.
+func (r *Retention) UnmarshalText(text []byte) error {
+	*r = Retention{Own: len(text) > 0}
+	if !r.Own {
+		return nil
+	}
+	return r.Duration.UnmarshalText(text)
+}
+
 // Networks is a list of IP networks.
 type Networks []netip.Prefix
 
