@@ -145,6 +145,10 @@ func (l *Language) Day(t time.Time) string {
 	return strings.NewReplacer("{day}", day, "{month}", l.Date.Months[t.Month()-1], "{year}", strconv.Itoa(t.Year())).Replace(l.Date.Day)
 }
 
+// LastDay returns the last day, in UTC, before the end of a file: at 00:00 UTC on the day after it.
+// People read it in the mail's notice and on the file's page.
+func LastDay(end time.Time) time.Time { return end.UTC().Add(-time.Nanosecond) }
+
 // Moment returns the date and the time of t in UTC.
 func (l *Language) Moment(t time.Time) string {
 	return strings.NewReplacer("{date}", l.Day(t.UTC()), "{time}", t.UTC().Format("15:04")).Replace(l.Date.Moment)

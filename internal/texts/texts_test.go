@@ -121,3 +121,19 @@ func TestPreferredLanguage(t *testing.T) {
 		}
 	}
 }
+
+func TestLastDayIsTheDayBeforeTheEnd(t *testing.T) {
+	for end, want := range map[string]string{
+		"2027-07-01T00:00:00Z":      "30 June 2027",
+		"2028-03-01T00:00:00Z":      "29 February 2028",
+		"2027-01-01T01:00:00+01:00": "31 December 2026",
+	} {
+		at, err := time.Parse(time.RFC3339, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := English().Day(LastDay(at)); got != want {
+			t.Errorf("%s: got %q, want %q", end, got, want)
+		}
+	}
+}
