@@ -1,25 +1,21 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 
 	"filippo.io/age"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
 // Escrow is a list of age recipients, as written.
 type Escrow []string
 
-const (
-	// maxEscrow bounds the recipients. Each adds 100 bytes to every object, or 1.6 KiB if its key
-	// is post-quantum (age1pq1…).
-	maxEscrow = 4
-	// maxEscrowed is the size of escrow.age in an object, in bytes: see docs/format.md.
-	maxEscrowed = 8 << 10
-	fileKeySize = 32
-)
+// maxEscrow bounds the recipients. Each adds 100 bytes to every object, or 1.6 KiB if its key is
+// post-quantum (age1pq1…).
+const maxEscrow = 4
 
 // UnmarshalText reads recipients that are separated by blanks or commas.
 func (e *Escrow) UnmarshalText(text []byte) error {
@@ -53,20 +49,15 @@ func (e Escrow) Recipients() ([]age.Recipient, error) {
 	return all, tryEscrow(all)
 }
 
-// tryEscrow seals as many bytes as a file key has. Recipients with and without post-quantum keys
-// cannot be mixed.
+// tryEscrow seals a key for the recipients. Those with and without post-quantum keys cannot be
+// mixed, and together they must fit into an object.
 func tryEscrow(recipients []age.Recipient) error {
-	var sealed bytes.Buffer
-	w, err := age.Encrypt(&sealed, recipients...)
+	k, err := crypto.NewKey()
 	if err == nil {
-		_, err = w.Write(make([]byte, fileKeySize))
-		err = errors.Join(err, w.Close())
+		_, err = k.SealEscrow(recipients...)
 	}
 	if err != nil {
 		return fmt.Errorf("these recipients cannot be used together: %w", err)
-	}
-	if sealed.Len() > maxEscrowed {
-		return fmt.Errorf("sealed for these recipients, a file key takes %d bytes, and %d are allowed: write fewer", sealed.Len(), maxEscrowed)
 	}
 	return nil
 }
