@@ -53,6 +53,16 @@ type Store interface {
 	// Delete removes an object. Deleting an object that does not exist is not an error.
 	Delete(ctx context.Context, root cid.Cid) error
 
+	// List calls yield for every whole object, in no particular order. A store that keeps names lists
+	// only the objects whose name begins with prefix. An object that is stored or deleted during the
+	// call may be listed or not. List returns an error of yield unchanged. yield may use the store, and
+	// may take its time.
+	List(ctx context.Context, prefix string, yield func(Item) error) error
+
+	// Rename gives an object another name. A store without names does nothing. If the object is not
+	// whole, a store with names returns an error, and may have taken the old name away.
+	Rename(ctx context.Context, root cid.Cid, name string) error
+
 	// Check writes to the store and returns nil if that works.
 	Check(ctx context.Context) error
 
@@ -62,6 +72,13 @@ type Store interface {
 
 	// Close releases the store's resources. Open objects stay readable.
 	Close() error
+}
+
+// Item is an object as [Store.List] shows it.
+type Item struct {
+	Root cid.Cid
+	Name string // "" in a store without names
+	Size int64  // bytes that the object takes in the store, or -1 if the store does not know
 }
 
 // Warner is a Store that can report its settings that put objects at risk.

@@ -34,6 +34,7 @@ const (
 	maxIndexes = 256
 
 	tempPrefix, tempSuffix = "put-", ".tmp"
+	carSuffix              = ".car"
 )
 
 // Store is an [ipfs.Store] in a directory.
@@ -86,7 +87,7 @@ func open(dir string, readOnly bool, budget *memory.Budget) (*Store, error) {
 }
 
 func (s *Store) path(root cid.Cid) string {
-	return filepath.Join(s.dir, root.String()+".car")
+	return filepath.Join(s.dir, root.String()+carSuffix)
 }
 
 // Put implements [ipfs.Store]. It ignores the name: the file itself is the pin.

@@ -28,7 +28,7 @@ var (
 )
 
 // transport carries every request to a node. It ignores the environment's proxies, refuses
-// redirects, and bounds the size of answers.
+// redirects, and bounds the size of answers except listings.
 type transport struct {
 	base *http.Transport
 }
@@ -88,7 +88,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
+	if req.Context().Value(unboundedKey{}) == nil || resp.StatusCode != http.StatusOK {
+		resp.Body = &bounded{ReadCloser: resp.Body, left: maxAnswer}
+	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case resp.StatusCode/100 == 2 && kind != "" && kind != "text/html":
@@ -163,6 +165,13 @@ func fail(ctx, watched context.Context, what string, err error) error {
 	}
 	return ipfs.Unavailable("kubo "+what, err)
 }
+
+// unbounded returns a context for a request whose answer may be long. The caller bounds each line.
+func unbounded(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unboundedKey{}, true)
+}
+
+type unboundedKey struct{}
 
 // bounded is an answer's body that fails after left bytes.
 type bounded struct {

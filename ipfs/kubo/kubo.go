@@ -4,7 +4,8 @@
 //
 // An object in a node is a recursive pin. Its blocks stream into dag/import as a CAR while they are
 // made. Reads use only the blocks that the node has: a missing block is an error, and no read waits
-// for the network. The size of every answer and the time of every wait for the node are bounded.
+// for the network. The size of every answer, in a listing that of every line, and the time of every
+// wait for the node are bounded.
 package kubo
 
 import (

@@ -55,6 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"Refused", testRefused},
 		{"Panic", testPanic},
 		{"Delete", testDelete},
+		{"List", testList},
 		{"SharedBlocks", testSharedBlocks},
 		{"Missing", testMissing},
 		{"Concurrent", testConcurrent},
@@ -298,6 +299,7 @@ func testStopped(t *testing.T, b Backend) {
 		"open":   openErr,
 		"delete": b.Store.Delete(t.Context(), obj.root),
 		"check":  b.Store.Check(t.Context()),
+		"list":   b.Store.List(t.Context(), "detach", func(ipfs.Item) error { return nil }),
 	} {
 		if !errors.Is(err, ipfs.ErrUnavailable) {
 			t.Errorf("%s in a stopped store: got %v, want ErrUnavailable", what, err)
