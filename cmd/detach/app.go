@@ -159,10 +159,8 @@ func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, erro
 		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"), budget)
 	case "kubo":
 		key = "store.kubo"
-		var token string
-		if token, err = cfg.Store.Kubo.Token(); err == nil {
-			var node *kubo.Store
-			node, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: token, Memory: budget})
+		var node *kubo.Store
+		if node, err = kubo.New(kubo.Config{API: cfg.Store.Kubo.API, Token: cfg.Store.Kubo.Token, Memory: budget}); err == nil {
 			store = node
 			guards = append(guards, freespace.New("the node, by its Datastore.StorageMax", cfg.Store.MinFree.Of, nodeAge, node.Space))
 		}

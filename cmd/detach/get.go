@@ -195,13 +195,13 @@ func (c *getCmd) openStore(objects string) (store ipfs.Store, err error) {
 	flag := "--store"
 	switch {
 	case c.API != "":
-		var token string
-		if token, err = (&config.Kubo{API: c.API, TokenFile: c.TokenFile}).Token(); err != nil {
+		node := &config.Kubo{API: c.API, TokenFile: c.TokenFile}
+		if _, err = node.Token(); err != nil {
 			flag = "--token-file"
 			break
 		}
 		flag = "--api"
-		store, err = kubo.New(kubo.Config{API: c.API, Token: token})
+		store, err = kubo.New(kubo.Config{API: c.API, Token: node.Token})
 	case objects == "":
 		return nil, nil
 	case !isDir(objects):

@@ -85,8 +85,9 @@ type Kubo struct {
 	// Default /ip4/127.0.0.1/tcp/5001.
 	API string `toml:"api"`
 	// TokenFile holds the secret of kubo's API.Authorizations: "bearer:TOKEN",
-	// "basic:USER:PASSWORD" or a bare bearer token. Only its owner (and group) may read it. Refused
-	// with plain HTTP to another machine. Default "": no authorization.
+	// "basic:USER:PASSWORD" or a bare bearer token. Only its owner (and group) may read it. Read
+	// again for each request, so it can be replaced at any time. Refused with plain HTTP to another
+	// machine. Default "": no authorization.
 	TokenFile string `toml:"token_file"`
 }
 

@@ -3,7 +3,6 @@ package kubo
 import (
 	"context"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +29,8 @@ var (
 // transport carries every request to a node. It ignores the environment's proxies, refuses
 // redirects, and bounds the size of answers except listings.
 type transport struct {
-	base *http.Transport
+	base  *http.Transport
+	token *token // nil: none
 }
 
 // dialer returns the base URL of requests to an API address, and their transport.
@@ -45,7 +45,7 @@ func dialer(api string) (string, *transport, error) {
 		ReadBufferSize:         64 << 10,
 		DisableCompression:     true,
 	}
-	t := &transport{base}
+	t := &transport{base: base}
 	if !strings.HasPrefix(api, "/") {
 		u, err := url.Parse(api)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery+u.Fragment != "" {
@@ -84,7 +84,7 @@ func dialer(api string) (string, *transport, error) {
 // RoundTrip refuses answers that a node never gives, redirects among them: http.Client would follow
 // a redirect and send the token there.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(t.authorized(req))
 	if err != nil {
 		return nil, err
 	}
@@ -185,14 +185,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return 0, errTooLong
 	}
 	return n, err
-}
-
-// authorization returns the Authorization header for a token of kubo's API.Authorizations.
-func authorization(token string) string {
-	if basic, ok := strings.CutPrefix(token, "basic:"); ok {
-		return "Basic " + base64.StdEncoding.EncodeToString([]byte(basic))
-	}
-	return "Bearer " + strings.TrimPrefix(token, "bearer:")
 }
 
 // watch ends a context when a node makes no progress for the idle time. A new watch is armed.

@@ -47,8 +47,10 @@ type Config struct {
 	// API is the address of the node's RPC: /ip4/127.0.0.1/tcp/5001, /unix/run/ipfs/api.sock or
 	// http(s)://host:port.
 	API string
-	// Token is the secret in the node's API.Authorizations: a bearer token, or "basic:user:pass".
-	Token string
+	// Token returns the secret in the node's API.Authorizations: a bearer token, "basic:user:pass",
+	// or "" for none. It is called for every request, so the secret may change at any time. While
+	// it returns an error, the last secret is used. Nil means no secret.
+	Token func() (string, error)
 	// Idle bounds a wait for the node without progress; 0 means 40 seconds.
 	Idle time.Duration
 	// Memory is the budget of readers and of read-ahead. Nil means no limit.
@@ -71,7 +73,12 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newClient(base, &http.Client{Transport: t}, cfg.Token)
+	if cfg.Token != nil {
+		if t.token, err = newToken(cfg.Token); err != nil {
+			return nil, err
+		}
+	}
+	c, err := newClient(base, &http.Client{Transport: t})
 	if err != nil {
 		return nil, err
 	}

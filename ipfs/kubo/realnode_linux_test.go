@@ -230,7 +230,7 @@ func TestSpaceIsWhatStorageMaxLeaves(t *testing.T) {
 	node.Run("config", "--json", "API.Authorizations", `{"a": {"AuthSecret": "bearer:s3cret", "AllowedPaths": ["/api/v0/pin"]}}`)
 	node.Stop()
 	node.Start()
-	_, _, err = openStore(t, kubo.Config{API: node.API(), Token: "s3cret"}).Space(t.Context())
+	_, _, err = openStore(t, kubo.Config{API: node.API(), Token: secret("s3cret")}).Space(t.Context())
 	if !errors.Is(err, ipfs.ErrUnavailable) || !strings.Contains(err.Error(), "403") {
 		t.Errorf("not allowed: got %v, want the node's 403", err)
 	}
@@ -256,7 +256,7 @@ func TestAuthorization(t *testing.T) {
 		"basic:me:wrong":     ipfs.ErrUnavailable,
 		"bearer:n0pins":      ipfs.ErrUnavailable,
 	} {
-		s := openStore(t, kubo.Config{API: node.API(), Token: token})
+		s := openStore(t, kubo.Config{API: node.API(), Token: secret(token)})
 		root, err := storetest.TryPutFile(t.Context(), s, io.LimitReader(storetest.Chacha(60), 3<<20))
 		if err == nil {
 			blocks, err := s.Open(t.Context(), root)

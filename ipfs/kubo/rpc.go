@@ -13,13 +13,10 @@ import (
 type client struct{ api *rpc.HttpApi }
 
 // newClient returns a client of the RPC at base, an http(s) URL. It does not connect.
-func newClient(base string, h *http.Client, token string) (client, error) {
+func newClient(base string, h *http.Client) (client, error) {
 	api, err := rpc.NewURLApiWithClient(base, h)
 	if err != nil {
 		return client{}, fmt.Errorf("kubo API: %w", err)
-	}
-	if token != "" {
-		api.Headers.Set("Authorization", authorization(token))
 	}
 	return client{api}, nil
 }
