@@ -103,6 +103,19 @@ func (c configFlag) open() (*app, error) {
 	return openApp(cfg, slog.New(slog.DiscardHandler))
 }
 
+// openAsOwner is open for a command that writes into data_dir: run by root, it does so as the user
+// that owns the directory.
+func (c configFlag) openAsOwner(log *slog.Logger) (*app, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := becomeOwner(cfg.DataDir); err != nil {
+		return nil, usageError{fmt.Errorf("data_dir: %w", err)}
+	}
+	return openApp(cfg, log)
+}
+
 // openApp opens what the configuration names. The store need not be reachable yet: mail without
 // attachments passes regardless.
 func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
