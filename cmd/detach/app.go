@@ -84,6 +84,12 @@ const (
 // small files.
 const spoolDisk = 8 << 30
 
+// clock is what the vault takes the time from.
+type clock struct {
+	now    func() time.Time
+	uptime func() vault.Uptime
+}
+
 // app is what every command needs: the configuration, the memory, the store, and the vault.
 type app struct {
 	cfg    config.Config
@@ -145,7 +151,10 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		mode = vault.LinkOnly
 	}
 	retention := time.Duration(cfg.Keys.Retention)
-	v, err := vault.New(vault.Config{BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Spools: spools, Log: log}, store, keys, cfg.DataDir)
+	v, err := vault.New(vault.Config{
+		BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Now: machineClock.now, Uptime: machineClock.uptime,
+		Spools: spools, Log: log,
+	}, store, keys, cfg.DataDir)
 	if err != nil {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
 	}

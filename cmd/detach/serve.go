@@ -19,13 +19,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
-const (
-	// drainTimeout is how long clients have to finish a mail or a download after SIGTERM. The
-	// service manager kills the process later (TimeoutStopSec=60 in docs/postfix.md).
-	drainTimeout = 50 * time.Second
-	// recoverEvery is the pause between two searches for objects of undelivered mails.
-	recoverEvery = time.Minute
-)
+// drainTimeout is how long clients have to finish a mail or a download after SIGTERM. The service
+// manager kills the process later (TimeoutStopSec=60 in docs/postfix.md).
+const drainTimeout = 50 * time.Second
 
 type serveCmd struct {
 	configFlag

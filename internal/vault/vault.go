@@ -39,6 +39,7 @@ type Config struct {
 	Mode      Mode             // of new objects; stored objects keep theirs
 	Retention time.Duration    // how long new files are served; 0: forever
 	Now       func() time.Time // nil: time.Now
+	Uptime    func() Uptime    // nil: MachineUptime
 	Spools    *spool.Space     // memory and disk for what is being stored; nil: no limit
 	Log       *slog.Logger     // of what the operator should correct; nil: none
 }
@@ -51,6 +52,7 @@ type Vault struct {
 	ledger  *ledger
 	denied  *denyList
 	pending pendingDir
+	clock   *clock
 }
 
 // New opens the vault in dataDir, which holds the ledger, the deny list and the records of pending
@@ -63,6 +65,9 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	cfg.BaseURL = base
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Uptime == nil {
+		cfg.Uptime = MachineUptime
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -78,7 +83,9 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if err != nil {
 		return nil, err
 	}
-	return &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, "denied"), cfg.Log), pending: pending}, nil
+	v := &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, "denied"), cfg.Log), pending: pending}
+	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, stored: v.newestStored}
+	return v, nil
 }
 
 // epoch returns the epoch of what is stored at t. If files expire, an epoch is a day, so that its

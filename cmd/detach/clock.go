@@ -1,0 +1,15 @@
+//go:build !testclock
+
+package main
+
+import (
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+// recoverEvery is the pause between two searches for objects of undelivered mails.
+const recoverEvery = time.Minute
+
+// machineClock is the machine's clock. A build with the tag testclock has one that tests move.
+var machineClock = clock{time.Now, vault.MachineUptime}
