@@ -27,6 +27,7 @@ var floors = map[string][]string{
 	"internal/test":                        {}, // helpers of tests: only tests import them
 	"internal/lines":                       {},
 	"internal/memory":                      {},
+	"internal/migrate":                     {"ipfs"},
 	"internal/progress":                    {"internal/texts"},
 	"internal/object":                      {"internal/transfer", "crypto", "ipfs"},
 	"internal/readahead":                   {"internal/memory"},
