@@ -7,22 +7,32 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// denyList is the file of revoked objects: CIDs or links, one a line, with # comments. Every lookup
-// reads the file again if it has changed, so an entry takes effect immediately in every process.
-// Only the CIDs are kept in memory: a pasted link holds a key.
+// denyList is the file of revoked objects. A line is a ruling that detach revoke wrote:
+//
+//	CID CORE EPOCH deny|undo TIME
+//
+// or what an operator wrote: a CID or a link, perhaps wrapped, which denies the object until the line
+// is taken out. # begins a comment. Among the rulings on an object the latest holds, and of two with
+// the same time the one that denies. So the lists of several machines are merged by putting one at
+// the end of the other.
+//
+// Every lookup reads the file again if it has changed, so an entry takes effect immediately in every
+// process. Only the CIDs are kept in memory: a pasted link holds a key.
 //
 // A line without a CID revokes nothing and is reported. It stops neither the gateway nor the mail,
-// and the other lines count.
+// and the other lines count. A ruling that is malformed in any way denies the CIDs in it.
 type denyList struct {
 	path string
 	log  *slog.Logger
@@ -38,9 +48,37 @@ type denyList struct {
 
 // denied is what a deny list says. Lines are numbered from 1.
 type denied struct {
-	cids       map[cid.Cid]bool
-	unreadable []int // lines in which there is no CID
-	links      []int // lines that hold more than a CID, perhaps the key of the file
+	rulings    map[cid.Cid]ruling
+	written    map[cid.Cid][]int // the lines in which an operator wrote the CID
+	unreadable []int             // lines in which there is no CID
+	links      []int             // lines that hold more than a CID, perhaps the key of the file
+}
+
+// ruling is the latest that detach revoke said about an object.
+type ruling struct {
+	core  cid.Cid
+	epoch crypto.Epoch
+	undo  bool
+	at    time.Time
+}
+
+// beats reports whether r holds and not other: it is later, or denies at the same time.
+func (r ruling) beats(other ruling) bool {
+	return r.at.After(other.at) || r.at.Equal(other.at) && !r.undo
+}
+
+func (r ruling) line(c cid.Cid) string {
+	verdict := rulingDeny
+	if r.undo {
+		verdict = rulingUndo
+	}
+	return strings.Join([]string{c.String(), r.core.String(), string(r.epoch), verdict, r.at.UTC().Format(time.RFC3339Nano)}, " ") + "\n"
+}
+
+// has reports whether the list denies an object.
+func (d denied) has(c cid.Cid) bool {
+	r, ok := d.rulings[c]
+	return ok && !r.undo || len(d.written[c]) > 0
 }
 
 func newDenyList(path string, log *slog.Logger) *denyList {
@@ -51,7 +89,7 @@ func newDenyList(path string, log *slog.Logger) *denyList {
 // may be revoked, and has returns an error.
 func (d *denyList) has(c cid.Cid) (bool, error) {
 	list, err := d.current()
-	return list.cids[c], err
+	return list.has(c), err
 }
 
 // current returns what the file says now. The caller must not change it.
@@ -165,7 +203,7 @@ func uncomment(line string) string {
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 func parseDenied(text string) denied {
-	d := denied{cids: make(map[cid.Cid]bool)}
+	d := denied{rulings: make(map[cid.Cid]ruling), written: make(map[cid.Cid][]int)}
 	rows := strings.Split(lineEnds.Replace(text), "\n")
 	for i := 0; i < len(rows); {
 		n := entryRows(rows[i:])
@@ -181,18 +219,71 @@ func (d *denied) add(line int, entry string) {
 	if !wrapped {
 		entry = uncomment(strings.TrimPrefix(entry, "\ufeff")) // QUIRK: Windows' Notepad writes a byte order mark
 	}
-	if entry == "" {
+	if entry == "" || !wrapped && d.rule(entry) {
 		return
 	}
 	found := link.FindCIDs(entry)
 	for _, c := range found {
-		d.cids[c] = true
+		if at := d.written[c]; len(at) == 0 || at[len(at)-1] != line {
+			d.written[c] = append(at, line)
+		}
 	}
 	if len(found) == 0 {
 		d.unreadable = append(d.unreadable, line)
 	} else if wrapped || link.HasFragment(entry) {
 		d.links = append(d.links, line)
 	}
+}
+
+const (
+	rulingDeny = "deny"
+	rulingUndo = "undo"
+)
+
+// rule takes an entry that detach revoke wrote, and reports whether it is one.
+func (d *denied) rule(entry string) bool {
+	fields := strings.Fields(entry)
+	if len(fields) != 5 || fields[3] != rulingDeny && fields[3] != rulingUndo {
+		return false
+	}
+	c, err := link.ParseCID(fields[0])
+	core, coreErr := link.ParseCID(fields[1])
+	epoch, epochErr := crypto.ParseEpoch(fields[2])
+	at, timeErr := time.Parse(time.RFC3339, fields[4])
+	if err != nil || coreErr != nil || epochErr != nil || timeErr != nil {
+		return false
+	}
+	next := ruling{core, epoch, fields[3] == rulingUndo, at.UTC()}
+	if old, ok := d.rulings[c]; !ok || next.beats(old) {
+		d.rulings[c] = next
+	}
+	return true
+}
+
+// append writes rulings, each later than the one that holds for its object: a file whose revocation
+// was undone in the same moment, or by a machine whose clock is slow, must not stay denied. It
+// returns when they are on disk.
+func (d *denyList) append(rulings map[cid.Cid]ruling) error {
+	list, err := d.current()
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	for c, r := range rulings {
+		if old, ok := list.rulings[c]; ok && !r.at.After(old.at) {
+			r.at = old.at.Add(time.Nanosecond)
+		}
+		text.WriteString(r.line(c))
+	}
+	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the deny list: %w", err)
+	}
+	err = errors.Join(appendSynced(f, []byte(text.String())), f.Close(), durable.SyncDir(filepath.Dir(d.path)))
+	if err != nil {
+		return fmt.Errorf("write the deny list: %w", err)
+	}
+	return nil
 }
 
 // maxWrapped bounds the lines over which a mail program wraps a link of 120 characters.

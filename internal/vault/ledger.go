@@ -2,14 +2,18 @@ package vault
 
 import (
 	"bufio"
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,114 +23,189 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/filelist"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 )
 
 const ledgerSuffix = ".jsonl"
 
-// ledger is the append-only record of what was stored: EPOCH.jsonl, one line for each object.
+// ledger is the append-only list of what was stored: EPOCH.jsonl, one line for each object. It is
+// there for listing and deleting. An object's origin decides whether the object is served, so a lost
+// ledger loses no link, and fsck makes it again.
+//
 // Several processes append to it and read it. Each keeps an index in memory, and on a miss reads
 // what was appended to the files. On the directory's file system, O_APPEND must be atomic.
 type ledger struct {
-	dir  string
-	mode Mode // of the objects that this process appends
+	dir string
 
-	mu     sync.RWMutex // never held during I/O
-	index  map[digest]record
-	synced map[crypto.Epoch]bool // files whose directory entry this process has synced
+	mu       sync.RWMutex // never held during I/O
+	index    map[digest]record
+	verified map[digest]record     // objects in no file whose origin this process has verified
+	synced   map[crypto.Epoch]bool // files whose directory entry this process has synced
 
 	scan    sync.Mutex             // held by the one goroutine that reads the files
 	scans   atomic.Uint64          // how many scans have begun
 	scanErr error                  // the result of the last scan
 	read    map[crypto.Epoch]int64 // bytes of each file that are in index
-
-	asking  sync.Mutex
-	demands map[crypto.Epoch]demand
 }
 
+// maxVerified bounds the objects that are remembered without a line in a file: about 16 MB.
+const maxVerified = 100_000
+
 type digest [32]byte // the part in which the CIDs of objects differ
+
+// Entry is an object in the ledger.
+type Entry struct {
+	CID, Core cid.Cid
+	KID       crypto.KID
+	Epoch     crypto.Epoch // whose end is the object's: that of KID, unless the object was extended
+	Size      int64        // of the attachment, in bytes
+	Created   time.Time    // zero: unknown, as fsck has no key to read it
+	Mail      string       // the same for all objects of a mail: 16 random hex digits; "": unknown
+	Kind      Kind
+}
+
+// Kind says what an object is to the people who get its link.
+type Kind string
+
+// The kinds of objects. A line that fsck made has none.
+const (
+	KindFile     Kind = "file"
+	KindList     Kind = "list"     // of the files of a mail
+	KindOriginal Kind = "original" // what a restored mail needs besides its files
+)
+
+// kindOf returns the kind of an object whose metadata has this media type.
+func kindOf(mediaType string) Kind {
+	switch mediaType {
+	case filelist.Type:
+		return KindList
+	case skeleton.Type:
+		return KindOriginal
+	}
+	return KindFile
+}
+
+// newMailID returns the id that the objects of one mail share in the ledger.
+func newMailID() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails, as of Go 1.24
+	return hex.EncodeToString(id[:])
+}
 
 // record is an object in the index. An index of a million objects takes about 160 MB.
 type record struct {
 	size  int64
-	begin int64 // created, in seconds since 1970
-	end   int64 // expires, likewise; 0: never
-	epoch crypto.Epoch
+	begin int64        // created, in seconds since 1970
+	epoch crypto.Epoch // whose end is the object's
 }
 
-func newRecord(size int64, created, expires time.Time, e crypto.Epoch) record {
-	r := record{size: size, begin: created.Unix(), epoch: e}
-	if !expires.IsZero() {
-		r.end = expires.Unix()
-	}
-	return r
+func newRecord(size int64, created time.Time, e crypto.Epoch) record {
+	return record{size: size, begin: created.Unix(), epoch: e}
 }
 
 func (r record) created() time.Time { return time.Unix(r.begin, 0).UTC() }
 
-// expires returns zero for never.
-func (r record) expires() time.Time {
-	if r.end == 0 {
-		return time.Time{}
-	}
-	return time.Unix(r.end, 0).UTC()
-}
-
-// ledgerLine has the end that is sealed into the object's metadata too. So the end is known without
-// the key, and a changed retention moves no end that a page or a mail has promised.
+// ledgerLine has no end: the name of the epoch says it.
 type ledgerLine struct {
 	CID     string     `json:"cid"`
-	Size    int64      `json:"size"`
-	Created time.Time  `json:"created"`
-	Expires *time.Time `json:"expires"` // nil: never
-	// Mode is "link" for an object that needs no secret, and otherwise absent. Without it, an epoch
-	// in which everything is of mode "link" would seem to have lost its secret.
-	Mode string `json:"mode,omitempty"`
+	Core    string     `json:"core,omitempty"`
+	Size    int64      `json:"size,omitempty"`
+	Created *time.Time `json:"created,omitempty"`
+	Mail    string     `json:"mail,omitempty"`
+	Kind    Kind       `json:"kind,omitempty"`
+	Mode    string     `json:"mode,omitempty"` // "link" or absent
+	// From is the epoch in which an extended object was stored: that of its kid.
+	From crypto.Epoch `json:"from,omitempty"`
+	// Gone takes back the lines before that have this CID. Only CID is there besides.
+	Gone bool `json:"gone,omitempty"`
 }
 
-func (l ledgerLine) record(e crypto.Epoch) record {
-	if l.Expires == nil {
-		return newRecord(l.Size, l.Created, time.Time{}, e)
+const modeLink = "link"
+
+func lineOf(e Entry) ledgerLine {
+	l := ledgerLine{CID: e.CID.String(), Core: e.Core.String(), Size: e.Size, Mail: e.Mail, Kind: e.Kind}
+	if !e.Created.IsZero() {
+		l.Created = &e.Created
 	}
-	return newRecord(l.Size, l.Created, *l.Expires, e)
+	if e.KID.Link {
+		l.Mode = modeLink
+	}
+	if e.file() != e.KID.Epoch {
+		l.From = e.KID.Epoch
+	}
+	return l
 }
 
-func openLedger(dir string, mode Mode) (*ledger, error) {
+// file returns the epoch in whose file the entry stands.
+func (e Entry) file() crypto.Epoch { return cmp.Or(e.Epoch, e.KID.Epoch) }
+
+// entry returns what the line of an object says.
+func (l ledgerLine) entry(c cid.Cid, e crypto.Epoch) Entry {
+	core, _ := link.ParseCID(l.Core)
+	kid := crypto.KID{Epoch: cmp.Or(l.From, e), Link: l.Mode == modeLink}
+	entry := Entry{CID: c, Core: core, KID: kid, Epoch: e, Size: l.Size, Mail: l.Mail, Kind: l.Kind}
+	if l.Created != nil {
+		entry.Created = *l.Created
+	}
+	return entry
+}
+
+func openLedger(dir string) (*ledger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	return &ledger{
-		dir: dir, mode: mode, index: make(map[digest]record), read: make(map[crypto.Epoch]int64), synced: make(map[crypto.Epoch]bool),
-		demands: make(map[crypto.Epoch]demand),
+		dir: dir, index: make(map[digest]record), verified: make(map[digest]record),
+		read: make(map[crypto.Epoch]int64), synced: make(map[crypto.Epoch]bool),
 	}, nil
 }
 
 func (l *ledger) path(e crypto.Epoch) string { return filepath.Join(l.dir, string(e)+ledgerSuffix) }
 
-// append writes the lines of one batch, and returns when they are on disk. If expires is zero, the
-// objects never expire.
-func (l *ledger) append(e crypto.Epoch, created, expires time.Time, objects []stored) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("append to ledger: %w", err)
+// append adds entries, each to the file of its Epoch, or else to that of its KID. It returns when
+// they are on disk.
+func (l *ledger) append(entries ...Entry) error {
+	files := make(map[crypto.Epoch][]ledgerLine)
+	for _, e := range entries {
+		files[e.file()] = append(files[e.file()], lineOf(e))
+	}
+	return l.appendFiles(files)
+}
+
+// forget takes entries back, also those from which they were extended. It returns when that is on
+// disk.
+func (l *ledger) forget(entries ...Entry) error {
+	files := make(map[crypto.Epoch][]ledgerLine)
+	for _, e := range entries {
+		gone := ledgerLine{CID: e.CID.String(), Gone: true}
+		files[e.file()] = append(files[e.file()], gone)
+		if e.file() != e.KID.Epoch {
+			files[e.KID.Epoch] = append(files[e.KID.Epoch], gone)
 		}
-	}()
-	var end *time.Time
-	if !expires.IsZero() {
-		end = &expires
 	}
-	mode := ""
-	if l.mode == LinkOnly {
-		mode = crypto.LinkKID
-	}
-	var lines []byte
-	for _, o := range objects {
-		line, err := json.Marshal(ledgerLine{o.cid.String(), o.size, created, end, mode})
-		if err != nil {
-			return err
+	return l.appendFiles(files)
+}
+
+func (l *ledger) appendFiles(files map[crypto.Epoch][]ledgerLine) error {
+	for _, e := range slices.Sorted(maps.Keys(files)) {
+		var text []byte
+		for _, line := range files[e] {
+			one, err := json.Marshal(line)
+			if err != nil {
+				return fmt.Errorf("append to ledger: %w", err)
+			}
+			text = append(append(text, one...), '\n')
 		}
-		lines = append(append(lines, line...), '\n')
+		if err := l.appendLines(e, text); err != nil {
+			return fmt.Errorf("append to ledger: %w", err)
+		}
 	}
+	return nil
+}
+
+func (l *ledger) appendLines(e crypto.Epoch, lines []byte) error {
 	f, err := os.OpenFile(l.path(e), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -176,7 +255,7 @@ func appendSynced(f *os.File, lines []byte) error {
 	return f.Sync()
 }
 
-// lookup finds an object, also if another process has just committed it. ok: it is in the ledger.
+// lookup finds an object in the files, also if another process has just committed it.
 func (l *ledger) lookup(c cid.Cid) (rec record, ok bool, err error) {
 	d, ok := digestOf(c)
 	if !ok {
@@ -190,6 +269,37 @@ func (l *ledger) lookup(c cid.Cid) (rec record, ok bool, err error) {
 	}
 	rec, ok = l.get(d)
 	return rec, ok, nil
+}
+
+// known is lookup, but finds the objects of remember too.
+func (l *ledger) known(c cid.Cid) (rec record, ok bool, err error) {
+	if d, isObject := digestOf(c); isObject {
+		l.mu.RLock()
+		rec, ok = l.verified[d]
+		l.mu.RUnlock()
+	}
+	if ok {
+		return rec, true, nil
+	}
+	return l.lookup(c)
+}
+
+// remember makes known find an object whose origin was verified, until the process ends or others
+// take its place.
+func (l *ledger) remember(c cid.Cid, rec record) {
+	d, ok := digestOf(c)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.verified[d]; !ok && len(l.verified) >= maxVerified {
+		for any := range l.verified {
+			delete(l.verified, any)
+			break
+		}
+	}
+	l.verified[d] = rec
 }
 
 func (l *ledger) get(d digest) (record, bool) {
@@ -255,6 +365,15 @@ func (l *ledger) files() (map[crypto.Epoch]fs.DirEntry, error) {
 	return files, nil
 }
 
+// epochs returns the epochs that have a file, sorted.
+func (l *ledger) epochs() ([]crypto.Epoch, error) {
+	files, err := l.files()
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	return slices.Sorted(maps.Keys(files)), nil
+}
+
 func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	info, err := entry.Info()
 	if err != nil {
@@ -271,18 +390,61 @@ func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 
 // tail reads the lines that were added.
 func (l *ledger) tail(e crypto.Epoch) (err error) {
-	l.read[e], err = l.lines(e, l.read[e], func(d digest, line ledgerLine) {
-		l.mu.Lock()
-		l.index[d] = line.record(e)
-		l.mu.Unlock()
+	l.read[e], err = l.lines(e, l.read[e], func(_ int64, text []byte) error {
+		l.take(e, text)
+		return nil
 	})
 	return err
 }
 
-// lines reads the complete lines of a file from an offset on, and returns where the next one will
-// begin. An incomplete line is being written or was left by a crash, and is read once it is ended.
-// A malformed line belongs to a mail that was not passed on.
-func (l *ledger) lines(e crypto.Epoch, from int64, take func(digest, ledgerLine)) (next int64, err error) {
+// take takes one line of an epoch's file into the index.
+func (l *ledger) take(e crypto.Epoch, text []byte) {
+	line, c, ok := parseLine(text)
+	if !ok {
+		return
+	}
+	d, _ := digestOf(c)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if line.Gone {
+		delete(l.index, d)
+		delete(l.verified, d)
+	} else {
+		entry := line.entry(c, e)
+		if old, ok := l.index[d]; !ok || !endsBefore(e, old.epoch) {
+			l.index[d] = newRecord(entry.Size, entry.Created, e)
+		}
+	}
+}
+
+// endsBefore reports whether an epoch ends before another one.
+func endsBefore(e, other crypto.Epoch) bool {
+	if e == other || e.End().IsZero() {
+		return false
+	}
+	return other.End().IsZero() || e.End().Before(other.End())
+}
+
+// parseLine returns a line and its CID, or false for a malformed line: it belongs to a mail that was
+// not passed on.
+func parseLine(text []byte) (line ledgerLine, c cid.Cid, ok bool) {
+	if json.Unmarshal(text, &line) != nil || line.Size < 0 {
+		return line, c, false
+	}
+	c, err := link.ParseCID(line.CID)
+	if err == nil && !line.Gone {
+		_, err = link.ParseCID(line.Core)
+	}
+	if err == nil && line.From != "" {
+		_, err = crypto.ParseEpoch(string(line.From))
+	}
+	return line, c, err == nil
+}
+
+// lines reads the complete lines of a file from an offset on, each with its own offset, until take
+// returns an error. It returns where the next line will begin. An incomplete line is being written
+// or was left by a crash, and is read once it is ended.
+func (l *ledger) lines(e crypto.Epoch, from int64, take func(at int64, text []byte) error) (next int64, err error) {
 	f, err := os.Open(l.path(e))
 	if err != nil {
 		return from, err
@@ -300,61 +462,9 @@ func (l *ledger) lines(e crypto.Epoch, from int64, take func(digest, ledgerLine)
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return from, err
 		}
+		if err := take(from, line); err != nil {
+			return from, err
+		}
 		from += int64(len(line))
-		var parsed ledgerLine
-		if json.Unmarshal(line, &parsed) != nil {
-			continue
-		}
-		c, err := link.ParseCID(parsed.CID)
-		if err != nil || parsed.Size < 0 {
-			continue
-		}
-		d, _ := digestOf(c)
-		take(d, parsed)
 	}
-}
-
-// demand says whether the objects of an epoch need the epoch's secret.
-type demand struct {
-	read int64 // bytes of the file that are considered here
-	any  bool  // at least one object of mode "split" was stored
-	end  int64 // the last end of them, in seconds since 1970; math.MaxInt64: never
-}
-
-// at reports whether the secret is still needed at a time: an object that has not expired needs it.
-func (d demand) at(t time.Time) bool { return d.any && t.Unix() < d.end }
-
-func (d *demand) add(line ledgerLine) {
-	if line.Mode == crypto.LinkKID {
-		return
-	}
-	d.any = true
-	if line.Expires == nil {
-		d.end = math.MaxInt64
-	} else {
-		d.end = max(d.end, line.Expires.Unix())
-	}
-}
-
-// demand reads what was appended to an epoch's file since the last call. Without the file, nothing
-// needs the secret: so an operator can give up a ledger.
-func (l *ledger) demand(e crypto.Epoch) (demand, error) {
-	l.asking.Lock()
-	defer l.asking.Unlock()
-	info, err := os.Stat(l.path(e))
-	if errors.Is(err, fs.ErrNotExist) {
-		delete(l.demands, e)
-		return demand{}, nil
-	} else if err != nil {
-		return demand{}, fmt.Errorf("read ledger: %w", err)
-	}
-	d := l.demands[e]
-	if info.Size() < d.read {
-		d = demand{} // the file was replaced
-	}
-	if d.read, err = l.lines(e, d.read, func(_ digest, line ledgerLine) { d.add(line) }); err != nil {
-		return demand{}, fmt.Errorf("read ledger: %w", err)
-	}
-	l.demands[e] = d
-	return d, nil
 }

@@ -36,18 +36,29 @@ func numberedCID(n int) cid.Cid {
 
 func testLedger(t testing.TB, dir string) *ledger {
 	t.Helper()
-	l, err := openLedger(dir, Split)
+	l, err := openLedger(dir)
 	must.Succeed(t, err)
 	return l
 }
 
+// The epochs of these tests.
+const (
+	november crypto.Epoch = "2026-11.k7d2qawm"
+	december crypto.Epoch = "2026-12.aaaaaaaa"
+	february crypto.Epoch = "2027-02-28.bbbbbbbb"
+)
+
+func numberedEntry(e crypto.Epoch, n int) Entry {
+	return Entry{CID: numberedCID(n), Core: numberedCID(-n), KID: crypto.KID{Epoch: e}, Epoch: e, Size: int64(n), Created: ledgerTime, Mail: "0123456789abcdef", Kind: KindFile}
+}
+
 func add(t testing.TB, l *ledger, e crypto.Epoch, numbers ...int) {
 	t.Helper()
-	var objects []stored
+	var entries []Entry
 	for _, n := range numbers {
-		objects = append(objects, stored{numberedCID(n), int64(n)})
+		entries = append(entries, numberedEntry(e, n))
 	}
-	must.Succeed(t, l.append(e, ledgerTime, time.Time{}, objects))
+	must.Succeed(t, l.append(entries...))
 }
 
 func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
@@ -64,14 +75,14 @@ func TestLedgerIsReadByEveryProcess(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	writer, reader := testLedger(t, dir), testLedger(t, dir)
 	wantLines(t, reader, false, 1)
-	add(t, writer, "2026-11", 1, 2)
+	add(t, writer, november, 1, 2)
 	wantLines(t, reader, true, 1, 2)
 	wantLines(t, reader, false, 3)
-	add(t, writer, "2026-11", 3)
-	add(t, testLedger(t, dir), "2026-12", 4) // another process, another month
+	add(t, writer, november, 3)
+	add(t, testLedger(t, dir), december, 4) // another process, another month
 	wantLines(t, reader, true, 1, 2, 3, 4)
 	wantLines(t, testLedger(t, dir), true, 4, 3, 2, 1)
-	if rec, _, err := reader.lookup(numberedCID(4)); err != nil || rec.epoch != "2026-12" {
+	if rec, _, err := reader.lookup(numberedCID(4)); err != nil || rec.epoch != december {
 		t.Errorf("epoch: got %v, %v", rec.epoch, err)
 	}
 }
@@ -79,22 +90,22 @@ func TestLedgerIsReadByEveryProcess(t *testing.T) {
 // The last line may be unfinished, after a crash or on a full disk. The other lines count.
 func TestUnfinishedLedgerLineIsPassedOver(t *testing.T) {
 	whole := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
-	add(t, whole, "2026-11", 1, 2)
-	text, err := os.ReadFile(whole.path("2026-11"))
+	add(t, whole, november, 1, 2)
+	text, err := os.ReadFile(whole.path(november))
 	must.Succeed(t, err)
 	first := bytes.IndexByte(text, '\n') + 1
 	for cut := range text {
 		dir := filepath.Join(t.TempDir(), "ledger")
 		l := testLedger(t, dir)
-		must.Succeed(t, os.WriteFile(l.path("2026-11"), text[:cut], 0o600))
+		must.Succeed(t, os.WriteFile(l.path(november), text[:cut], 0o600))
 		wantLines(t, l, cut >= first, 1)
 		wantLines(t, l, false, 2)
-		add(t, testLedger(t, dir), "2026-11", 3)
+		add(t, testLedger(t, dir), november, 3)
 		wantLines(t, l, true, 3)
 		wantLines(t, l, cut >= first-1, 1) // a line that lacked only its newline is whole now
 		wantLines(t, l, cut >= len(text)-1, 2)
 		wantLines(t, testLedger(t, dir), true, 3) // a process that reads all of it in one scan
-		if got, err := os.ReadFile(l.path("2026-11")); err != nil || !bytes.HasPrefix(got, text[:cut]) || bytes.HasPrefix(got, []byte("\n")) {
+		if got, err := os.ReadFile(l.path(november)); err != nil || !bytes.HasPrefix(got, text[:cut]) || bytes.HasPrefix(got, []byte("\n")) {
 			t.Errorf("cut at %d: got %q, %v", cut, got, err)
 		}
 	}
@@ -104,26 +115,27 @@ func TestMalformedLedgerLinesArePassedOver(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	c := numberedCID(9)
 	line := func(c cid.Cid, size int) string {
-		return fmt.Sprintf(`{"cid":%q,"size":%d,"created":"2026-11-22T20:00:00Z"}`+"\n", c, size)
+		return fmt.Sprintf(`{"cid":%q,"core":%q,"size":%d,"created":"2026-11-22T20:00:00Z"}`+"\n", c, numberedCID(1), size)
 	}
-	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + line(cid.NewCidV1(cid.Raw, c.Hash()), 9) + line(c, -9) + strings.Repeat("x", 1<<20) + "\n"
-	must.Succeed(t, os.WriteFile(l.path("2026-11"), []byte(junk), 0o600))
-	for _, name := range []string{"notes.txt", "x.jsonl", "2026-13.jsonl"} {
+	junk := "\n\n{}\nnull\n{\"cid\":\"bafy\"}\n" + line(cid.NewCidV1(cid.Raw, c.Hash()), 9) + line(c, -9) +
+		fmt.Sprintf(`{"cid":%q,"size":9}`+"\n", c) + strings.Repeat("x", 1<<20) + "\n"
+	must.Succeed(t, os.WriteFile(l.path(november), []byte(junk), 0o600))
+	for _, name := range []string{"notes.txt", "x.jsonl", "2026-13.k7d2qawm.jsonl", "2026-11.jsonl"} {
 		must.Succeed(t, os.WriteFile(filepath.Join(l.dir, name), []byte(line(c, 9)), 0o600))
 	}
 	wantLines(t, l, false, 9)
-	add(t, l, "2026-11", 1)
+	add(t, l, november, 1)
 	wantLines(t, l, true, 1)
 }
 
 // A ledger file that became shorter, as after a restore from a backup, is read from its beginning.
 func TestReplacedLedgerIsReadAnew(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
-	add(t, l, "2026-11", 1, 2, 3)
+	add(t, l, november, 1, 2, 3)
 	wantLines(t, l, true, 1)
-	must.Succeed(t, os.Remove(l.path("2026-11")))
+	must.Succeed(t, os.Remove(l.path(november)))
 	wantLines(t, l, false, 7)
-	add(t, testLedger(t, l.dir), "2026-11", 4)
+	add(t, testLedger(t, l.dir), november, 4)
 	wantLines(t, l, true, 4, 1)
 }
 
@@ -139,7 +151,7 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 				writer = testLedger(t, dir)
 			}
 			for n := 100 * i; n < 100*i+10; n++ {
-				if err := writer.append("2026-11", ledgerTime, time.Time{}, []stored{{numberedCID(n), int64(n)}}); err != nil {
+				if err := writer.append(numberedEntry(november, n)); err != nil {
 					t.Error(err)
 				}
 				if _, ok, err := reader.lookup(numberedCID(n)); !ok || err != nil {
@@ -154,7 +166,7 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 // A ledger that cannot be read is an error, not an empty ledger.
 func TestUnreadableLedgerIsAnError(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
-	must.Succeed(t, os.Mkdir(l.path("2026-11"), 0o700))
+	must.Succeed(t, os.Mkdir(l.path(november), 0o700))
 	for range 2 {
 		if _, _, err := l.lookup(numberedCID(1)); err == nil {
 			t.Error("no error")
@@ -176,7 +188,7 @@ func TestLedgerAppender(t *testing.T) {
 	_, err = bufio.NewReader(os.Stdin).ReadString('\n')
 	must.Succeed(t, err)
 	for n := from; n < from+60; n += 3 {
-		add(t, l, "2026-11", n, n+1, n+2)
+		add(t, l, november, n, n+1, n+2)
 	}
 }
 
@@ -215,7 +227,7 @@ func TestLedgerLinesOfProcessesDoNotMix(t *testing.T) {
 func BenchmarkLedgerMiss(b *testing.B) {
 	l := testLedger(b, filepath.Join(b.TempDir(), "ledger"))
 	for day := range 365 {
-		add(b, l, crypto.EpochOf(ledgerTime.AddDate(0, 0, -day), true), day)
+		add(b, l, crypto.Epoch(ledgerTime.AddDate(0, 0, -day).Format("2006-01-02")+".bbbbbbbb"), day)
 	}
 	c := numberedCID(-1)
 	for b.Loop() {
