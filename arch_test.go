@@ -42,7 +42,7 @@ var floors = map[string][]string{
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
-	"internal/vault":                       {"internal/durable", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/spool", "crypto", "ipfs"},
+	"internal/vault":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/skeleton", "internal/spool", "crypto", "ipfs"},
 	"internal/rewrite":                     {"internal/charsets", "internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/rewrite/reference", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/charsets", "internal/lines", "internal/texts", "internal/transfer"},
 	"internal/rewrite/reference":           {"internal/charsets", "internal/lines", "internal/memory", "internal/readahead", "internal/transfer"},
