@@ -3,6 +3,7 @@ package ipfs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ipfs/go-cid"
 )
@@ -59,8 +60,11 @@ func (s *Fallback) List(ctx context.Context, prefix string, yield func(Item) err
 	return s.older.List(ctx, prefix, yield)
 }
 
-// Warnings implements [Warner] with the warnings of both stores.
+// Warnings implements [Warner] with the warnings of both stores, and the older store's failure.
 func (s *Fallback) Warnings(ctx context.Context) (warnings []string) {
+	if err := s.older.Check(ctx); err != nil {
+		warnings = append(warnings, fmt.Sprintf("the older store fails, and so do the links of what only it has: %v; %s", err, s.older.Remedy(err)))
+	}
 	for _, one := range []Store{s.Store, s.older} {
 		if w, ok := one.(Warner); ok {
 			warnings = append(warnings, w.Warnings(ctx)...)

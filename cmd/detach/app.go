@@ -168,15 +168,36 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 // nodeAge is how long a node's answer about its free space is used.
 const nodeAge = 5 * time.Second
 
-// openStore opens the configured store, guarded by store.min_free. This switch is the only place
-// that knows the kinds of stores.
+// openStore opens the configured store, guarded by store.min_free, and the one in which older
+// objects still are.
 func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, error) {
+	store, err := openGuarded(cfg, cfg.Store.Kind, budget)
+	if err != nil || cfg.Store.Also == "" {
+		return store, err
+	}
+	older, _, err := openKind(cfg, cfg.Store.Also, budget)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return freespace.NewStore(ipfs.NewFallback(store.Unwrap(), older), store.Guards()...), nil
+}
+
+// openGuarded opens a store of a kind, guarded by store.min_free.
+func openGuarded(cfg config.Config, kind string, budget *memory.Budget) (*freespace.Store, error) {
+	store, guards, err := openKind(cfg, kind, budget)
+	if err != nil {
+		return nil, err
+	}
 	// With every store, the data directory holds the ledger and the mails in transit.
-	guards := []*freespace.Guard{freespace.Dir(cfg.DataDir, cfg.Store.MinFree.Of)}
-	var store ipfs.Store
-	var err error
+	guards = append([]*freespace.Guard{freespace.Dir(cfg.DataDir, cfg.Store.MinFree.Of)}, guards...)
+	return freespace.NewStore(store, guards...), nil
+}
+
+// openKind opens a store of a kind. guards are those of its disk, if that is not the one of
+// data_dir. This switch is the only place that knows the kinds of stores.
+func openKind(cfg config.Config, kind string, budget *memory.Budget) (store ipfs.Store, guards []*freespace.Guard, err error) {
 	key := "data_dir"
-	switch cfg.Store.Kind {
+	switch kind {
 	case "embedded":
 		store, err = embedded.Open(filepath.Join(cfg.DataDir, "objects"), budget)
 	case "kubo":
@@ -187,12 +208,12 @@ func openStore(cfg config.Config, budget *memory.Budget) (*freespace.Store, erro
 			guards = append(guards, freespace.New("the node, by its Datastore.StorageMax", cfg.Store.MinFree.Of, nodeAge, node.Space))
 		}
 	default:
-		key, err = "store.kind", fmt.Errorf("there is no store %q", cfg.Store.Kind)
+		key, err = "store.kind", fmt.Errorf("there is no store %q", kind)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, durable.WithRemedy(err, cfg.DataDir))
+		return nil, nil, fmt.Errorf("%s: %w", key, durable.WithRemedy(err, cfg.DataDir))
 	}
-	return freespace.NewStore(store, guards...), nil
+	return store, guards, nil
 }
 
 func (a *app) Close() error { return a.store.Close() }

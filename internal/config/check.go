@@ -132,7 +132,13 @@ func checkRetention(refuse refuseFunc, key string, d Duration) {
 
 func (s *Store) check(refuse refuseFunc) {
 	oneOf(refuse, "store.kind", s.Kind, "embedded", "kubo")
-	if s.Kind != "kubo" {
+	if s.Also != "" {
+		oneOf(refuse, "store.also", s.Also, "embedded", "kubo")
+	}
+	if s.Also == s.Kind {
+		refuse("store.also", "it is the store of store.kind: name the store that still has older objects, or write \"\"")
+	}
+	if s.Kind != "kubo" && s.Also != "kubo" {
 		return
 	}
 	if problem := apiProblem(s.Kubo.API); problem != "" {

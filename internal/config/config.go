@@ -70,11 +70,14 @@ type Proxy struct {
 type Store struct {
 	// Kind is "embedded" (files in data_dir) or "kubo" (an IPFS node). Default "embedded".
 	Kind string `toml:"kind"`
+	// Also is the kind of a second store, from which objects are read that the first one does not
+	// have: while detach migrate moves them. Default "": none.
+	Also string `toml:"also"`
 	// MinFree is how much must stay free in data_dir's file system and, with kubo, of the node's
 	// Datastore.StorageMax: a percentage ("5%", but at least 1 GiB) or a size ("10GiB"). Below it,
 	// attachments are not stored. "0": no minimum. Default 5%.
 	MinFree MinFree `toml:"min_free"`
-	// Kubo is the node of kind "kubo".
+	// Kubo is the node of kind "kubo", whether kind or also names it.
 	Kubo Kubo `toml:"kubo"`
 }
 

@@ -79,6 +79,7 @@ reinject = "127.0.0.1:10026"
 retention = 0
 [store]
 kind = "kubo"
+also = "embedded"
 min_free = "10GiB"
 [store.kubo]
 api = "/unix/run/kubo/api.sock"
@@ -104,7 +105,7 @@ listen = ""
 		Proxy: []Proxy{{Listen: "unix:/run/detach/smtp", Reinject: "unix:/run/postfix/in", OnFailure: "deliver",
 			MinSize: 1000, MaxSize: 25_000_000, Notice: "top", Language: "fr", RestoreOmit: []string{"X-Originating-IP", "User-Agent"},
 			Retention: Retention{Own: true, Duration: Duration(90 * day)}}, second},
-		Store: Store{Kind: "kubo", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
+		Store: Store{Kind: "kubo", Also: "embedded", MinFree: MinFree{Bytes: 10 << 30}, Kubo: Kubo{API: "/unix/run/kubo/api.sock", TokenFile: secret}},
 		Keys:  Keys{Mode: "link", Retention: Duration(30 * day), Grace: Duration(14 * day), Escrow: Escrow{alice, bob}},
 		Gateway: Gateway{URL: "http://localhost:8080/files", TrustedProxies: Networks{
 			netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("fd00::/8"),
@@ -202,6 +203,9 @@ func TestMistakesAreRefusedWithARemedy(t *testing.T) {
 		{"unknown store", with("store.kind", `"s3"`), "store.kind", `"embedded" or "kubo"`},
 		{"bad min_free", with("store.min_free", `"5 percent"`), "store.min_free", "write a whole number with a unit"},
 		{"min_free of the whole disk", with("store.min_free", `"100%"`), "store.min_free", "as 5%"},
+		{"unknown second store", with("store.also", `"s3"`), "store.also", `"embedded" or "kubo"`},
+		{"one store twice", with("store.also", `"embedded"`), "store.also", "the store that still has older objects"},
+		{"bad multiaddr of the second store", with("store.also", "\"kubo\"\n[store.kubo]\napi = \"kubo\""), "store.kubo.api", "write a multiaddr"},
 		{"bad multiaddr", kubo(`api = "/ip4/127.0.0.1/prt/5001"`), "store.kubo.api", "write a multiaddr"},
 		{"bad api URL", kubo(`api = "localhost:5001"`), "store.kubo.api", "write a multiaddr"},
 		{"token that others can read", kubo(`token_file = "` + open + `"`), "store.kubo.token_file", "chmod 0600"},

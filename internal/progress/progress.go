@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,11 +16,14 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
-// Bar counts the bytes that are written through it. On a terminal it draws one line: the bytes, the
-// rate and the time left. Elsewhere it draws nothing. It is not safe for concurrent use.
+// Bar counts the bytes that are written through it, or other things. On a terminal it draws one
+// line: the bytes, the rate and the time left. Elsewhere it draws nothing. It is not safe for
+// concurrent use.
 type Bar struct {
 	to          io.Writer // the terminal, or nil
 	width       func() int
+	say         func(int64) string // writes a number with its unit
+	things      string             // what is counted; "" for bytes
 	total, done int64
 	before      int64 // of done, bytes of an earlier attempt: they say nothing about the rate
 	began, last time.Time
@@ -29,13 +33,26 @@ type Bar struct {
 // New returns a Bar for total bytes, of which an earlier attempt has done some. It draws if stderr
 // is a terminal.
 func New(stderr io.Writer, done, total int64) *Bar {
-	b := &Bar{total: total, done: done, before: done, now: time.Now}
+	b := &Bar{total: total, done: done, before: done, now: time.Now, say: texts.English().Size}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		b.to = stderr
 		b.width = func() int { return widthOf(int(f.Fd())) }
 	}
 	b.began = b.now()
 	return b
+}
+
+// NewCount returns a Bar that counts things, with their name in the plural.
+func NewCount(stderr io.Writer, things string) *Bar {
+	b := New(stderr, 0, 0)
+	b.say, b.things = func(n int64) string { return strconv.FormatInt(n, 10) }, " "+things
+	return b
+}
+
+// Set says how many things are done, and how many there are.
+func (b *Bar) Set(done, total int) {
+	b.done, b.total = int64(done), int64(total)
+	b.draw()
 }
 
 // widthOf returns 80 for a terminal that does not know its width, on a serial line or in a
@@ -49,11 +66,16 @@ func widthOf(terminal int) int {
 
 func (b *Bar) Write(p []byte) (int, error) {
 	b.done += int64(len(p))
+	b.draw()
+	return len(p), nil
+}
+
+// draw draws the line, unless it has just been drawn.
+func (b *Bar) draw() {
 	if now := b.now(); b.to != nil && now.Sub(b.last) >= 100*time.Millisecond {
 		b.last = now
 		fmt.Fprintf(b.to, "\r%s\x1b[K", b.line(b.width())) // CSI K erases to the end of the line (ECMA-48)
 	}
-	return len(p), nil
 }
 
 // Clear removes the line, before anything else is printed.
@@ -67,8 +89,7 @@ func (b *Bar) line(width int) string {
 	const left = 60 // columns for the words beside the bar
 	seconds := b.now().Sub(b.began).Seconds()
 	rate := float64(b.done-b.before) / max(seconds, 1e-3)
-	size := texts.English().Size
-	words := fmt.Sprintf("%s of %s, %s/s, %s left", size(b.done), size(b.total), size(int64(rate)), timeFor(float64(b.total-b.done)/max(rate, 1)))
+	words := fmt.Sprintf("%s of %s%s, %s/s, %s left", b.say(b.done), b.say(b.total), b.things, b.say(int64(rate)), timeFor(float64(b.total-b.done)/max(rate, 1)))
 	cells := min(width-left, 40)
 	if cells < 10 || b.total == 0 {
 		return fit(words, max(width-1, 0))

@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,8 @@ import (
 func TestLineFitsItsWidth(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var drawn strings.Builder
-	p := &Bar{to: &drawn, width: func() int { return 80 }, total: 2_000_000_000, began: now, last: now, now: func() time.Time { return now }}
+	p := New(io.Discard, 0, 2_000_000_000)
+	p.to, p.width, p.began, p.last, p.now = &drawn, func() int { return 80 }, now, now, func() time.Time { return now }
 	if _, err := p.Write(make([]byte, 1000)); err != nil || drawn.Len() != 0 {
 		t.Errorf("drawn %q, want nothing before 100 ms", drawn.String())
 	}
@@ -31,6 +33,17 @@ func TestLineFitsItsWidth(t *testing.T) {
 	p.total, p.done = 0, 0
 	if got := p.line(80); !strings.HasPrefix(got, "0 bytes of 0 bytes") {
 		t.Errorf("for an empty file: %q", got)
+	}
+}
+
+func TestThingsAreCounted(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := NewCount(io.Discard, "objects")
+	p.began, p.now = now, func() time.Time { return now.Add(10 * time.Second) }
+	p.Set(2500, 10_000)
+	want := "[#####               ] 2500 of 10000 objects, 250/s, 30s left"
+	if got := p.line(80); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
