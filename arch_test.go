@@ -15,7 +15,8 @@ const module = "github.com/nkirchhoffer/detach-mta/"
 // floors says which of our packages each package may import directly. A package that is missing
 // here fails the test.
 var floors = map[string][]string{
-	"crypto":                               {"internal/durable"}, // a secret must survive a power failure
+	"crypto":                               {},
+	"crypto/keyring":                       {"internal/durable", "crypto"},
 	"ipfs":                                 {"internal/memory", "internal/readahead"},
 	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
 	"ipfs/kubo":                            {"internal/memory", "ipfs"},
@@ -37,12 +38,12 @@ var floors = map[string][]string{
 	"internal/texts":                       {},
 	"internal/link":                        {"crypto", "ipfs"},
 	"internal/admin":                       {"internal/transaction"},
-	"internal/check":                       {"internal/config", "internal/durable", "internal/freespace", "internal/texts", "crypto", "ipfs"},
+	"internal/check":                       {"internal/config", "internal/durable", "internal/freespace", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
-	"internal/vault":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/skeleton", "internal/spool", "crypto", "ipfs"},
+	"internal/vault":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/skeleton", "internal/spool", "crypto", "crypto/keyring", "ipfs"},
 	"internal/rewrite":                     {"internal/charsets", "internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/rewrite/reference", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/charsets", "internal/lines", "internal/texts", "internal/transfer"},
 	"internal/rewrite/reference":           {"internal/charsets", "internal/lines", "internal/memory", "internal/readahead", "internal/transfer"},
@@ -51,9 +52,9 @@ var floors = map[string][]string{
 	"proxy":                                {"internal/freespace", "internal/lines", "internal/stack", "internal/transaction"},
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: the gateway hands it decrypted bytes
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
-	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "ipfs"},
-	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
+	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to

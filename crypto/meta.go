@@ -2,7 +2,6 @@ package crypto
 
 import (
 	"bytes"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -17,8 +16,6 @@ import (
 )
 
 const (
-	// LinkKID is the kid of mode "link", which needs no epoch's secret.
-	LinkKID = "link"
 	// MaxMeta bounds meta.jwe, which the gateway reads whole for every request of a page. Names and
 	// types have a few hundred bytes.
 	MaxMeta = 64 << 10
@@ -87,21 +84,25 @@ func (m *Meta) UnmarshalJSON(b []byte) error {
 }
 
 // metaKey derives the key of meta.jwe, so that K itself is used with CTR alone.
-func (k Key) metaKey() ([]byte, error) {
-	return hkdf.Key(sha256.New, k.bytes(), nil, infoMeta, SecretSize)
-}
+func (k Key) metaKey() []byte { return k.derive(infoMeta) }
 
 // SealMeta returns m as a compact JWE (RFC 7516) with alg "dir" and enc "A256GCM". kid is public.
-func (k Key) SealMeta(m Meta, kid string) ([]byte, error) {
+// The metadata must end when the epoch does.
+func (k Key) SealMeta(m Meta, kid KID) ([]byte, error) {
 	if k.absent() {
 		return nil, errors.New("seal metadata: absent key")
 	}
-	key, keyErr := k.metaKey()
-	plain, err := json.Marshal(m)
-	if err = errors.Join(checkKID(kid), keyErr, err); err != nil {
+	if _, err := ParseKID(kid.String()); err != nil {
 		return nil, fmt.Errorf("seal metadata: %w", err)
 	}
-	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: key, KeyID: kid}, nil)
+	if !m.Expires.Equal(kid.Epoch.End()) {
+		return nil, errors.New("seal metadata: the end is not the epoch's")
+	}
+	plain, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("seal metadata: %w", err)
+	}
+	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: k.metaKey(), KeyID: kid.String()}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("seal metadata: %w", err)
 	}
@@ -127,15 +128,11 @@ func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	if k.absent() {
 		return Meta{}, ErrWrongKey
 	}
-	key, err := k.metaKey()
-	if err != nil {
-		return Meta{}, fmt.Errorf("open metadata: %w", err)
-	}
 	obj, err := jose.ParseEncryptedCompact(string(jwe), []jose.KeyAlgorithm{jose.DIRECT}, []jose.ContentEncryption{jose.A256GCM})
 	if err != nil {
 		return Meta{}, errMetaForm // go-jose's errors quote the header, which anyone can write
 	}
-	plain, err := obj.Decrypt(key)
+	plain, err := obj.Decrypt(k.metaKey())
 	if err != nil {
 		return Meta{}, ErrWrongKey
 	}
@@ -146,29 +143,30 @@ func (k Key) OpenMeta(jwe []byte) (Meta, error) {
 	return m, nil
 }
 
-// MetaKeyID returns the kid of a meta.jwe: "link", or the name of an epoch. The kid is not
-// authenticated: anyone can write it.
+// MetaKeyID returns the kid of a meta.jwe. The kid is not authenticated before OpenMeta: anyone can
+// write it.
 //
 // The header must have the members alg, enc and kid, and no other: no compression (zip), no other
 // key or certificate (jwk, x5u), no extension (crit).
-func MetaKeyID(jwe []byte) (string, error) {
+func MetaKeyID(jwe []byte) (KID, error) {
 	parts, err := splitJWE(jwe)
 	if err != nil {
-		return "", err
+		return KID{}, err
 	}
 	var header struct{ Alg, Enc, Kid string }
 	dec := json.NewDecoder(bytes.NewReader(parts[0]))
 	dec.DisallowUnknownFields()
 	if dec.Decode(&header) != nil || dec.More() {
-		return "", errMetaForm
+		return KID{}, errMetaForm
 	}
 	if header.Alg != string(jose.DIRECT) || header.Enc != string(jose.A256GCM) {
-		return "", errMetaForm
+		return KID{}, errMetaForm
 	}
-	if err := checkKID(header.Kid); err != nil {
-		return "", errMetaForm
+	kid, err := ParseKID(header.Kid)
+	if err != nil {
+		return KID{}, errMetaForm
 	}
-	return header.Kid, nil
+	return kid, nil
 }
 
 // splitJWE decodes the five parts of RFC 7516 section 3.1. It is strict: one JWE has one spelling.
@@ -191,12 +189,4 @@ func splitJWE(jwe []byte) (parts [5][]byte, err error) {
 		return parts, errMetaForm
 	}
 	return parts, nil
-}
-
-func checkKID(kid string) error {
-	if kid == LinkKID {
-		return nil
-	}
-	_, err := ParseEpoch(kid)
-	return err
 }

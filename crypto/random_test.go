@@ -28,27 +28,14 @@ func TestNoSecretWithoutRandomBytes(t *testing.T) {
 		if s, err := randomSecret(r()); err == nil || !s.absent() {
 			t.Errorf("%s: got a secret, error %v", name, err)
 		}
-		keys, _ := openTestKeyring(t)
-		must.Succeed(t, keys.Ensure("2026-10"))
 		withRandom(r(), func() {
 			if k, err := NewKey(); err == nil || k != (Key{}) {
 				t.Errorf("%s: got a key, error %v", name, err)
 			}
 		})
 		withRandom(r(), func() {
-			if err := keys.Ensure(testEpoch); err == nil {
-				t.Errorf("%s: got an epoch", name)
-			}
-		})
-		if _, err := keys.Share(testEpoch, nil); !errors.Is(err, ErrNoEpoch) {
-			t.Errorf("%s: share of an epoch without a secret: %v", name, err)
-		}
-		if name == "short" {
-			continue // 31 bytes are enough for a nonce
-		}
-		withRandom(r(), func() {
-			if _, err := keys.SealTicket("2026-10", []byte("x"), nil); err == nil {
-				t.Errorf("%s: got a ticket", name)
+			if s, err := NewServiceSecret(); err == nil || s != (ServiceSecret{}) {
+				t.Errorf("%s: got a service secret, error %v", name, err)
 			}
 		})
 	}
@@ -71,10 +58,10 @@ func TestNothingIsDerivedFromAnAbsentKey(t *testing.T) {
 	if got := absent.Split(share); got != (Fragment{}) || got.Encode() != "" {
 		t.Error("an absent key has a fragment")
 	}
-	if _, err := absent.SealMeta(testMeta, LinkKID); err == nil {
+	if _, err := absent.SealMeta(testMeta, dayKID); err == nil {
 		t.Error("an absent key seals")
 	}
-	jwe, err := Key{ZeroShare().secret}.SealMeta(testMeta, LinkKID)
+	jwe, err := Key{ZeroShare().secret}.SealMeta(testMeta, dayKID)
 	must.Succeed(t, err)
 	if _, err := absent.OpenMeta(jwe); !errors.Is(err, ErrWrongKey) {
 		t.Errorf("an absent key opens what 32 zero bytes have sealed: %v", err)

@@ -1,7 +1,9 @@
 package crypto
 
 import (
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"github.com/mr-tron/base58"
 )
 
-// SecretSize is the length in bytes of keys, shares, fragments and epoch secrets alike.
+// SecretSize is the length in bytes of keys, shares, fragments, proofs and an epoch's secrets alike.
 const SecretSize = 32
 
 // maxEncoded is the length of the longest multibase form of a secret: "z" and 44 base58 digits. The
@@ -83,6 +85,26 @@ func (s secret) xor(t secret) secret {
 	return newSecret(&x)
 }
 
+// derive returns 32 bytes of HKDF-SHA256 (RFC 5869) of the secret, with an empty salt. Of an absent
+// secret it returns nil.
+func (s secret) derive(info string) []byte {
+	if s.absent() {
+		return nil
+	}
+	b, err := hkdf.Key(sha256.New, s.bytes(), nil, info, SecretSize)
+	if err != nil {
+		panic(err) // only for more than 255 * 32 bytes
+	}
+	return b
+}
+
+func (s secret) deriveSecret(info string) secret {
+	if s.absent() {
+		return secret{}
+	}
+	return newSecret((*[SecretSize]byte)(s.derive(info)))
+}
+
 // Format is needed beside String: only Format answers every verb, %d and %x among them.
 func (s secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
 func (s secret) String() string               { return redacted }
@@ -138,6 +160,14 @@ func (s Share) Bytes() []byte { return s.bytes() }
 
 // Encode returns the share as the gateway serves it.
 func (s Share) Encode() string { return s.encode() }
+
+// ShareFromBytes returns the share with these 32 bytes, which a key tree derives.
+func ShareFromBytes(b []byte) (Share, error) {
+	if len(b) != SecretSize {
+		return Share{}, errors.New("a share has 32 bytes")
+	}
+	return Share{newSecret((*[SecretSize]byte)(b))}, nil
+}
 
 // Bytes returns a copy of the 32 bytes.
 func (f Fragment) Bytes() []byte { return f.bytes() }

@@ -3,8 +3,6 @@ package crypto
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -26,11 +24,7 @@ func (k Key) EncodedStream() (cipher.Stream, error) {
 	if k.absent() {
 		return nil, errors.New("encoded stream of an absent key")
 	}
-	key, err := hkdf.Key(sha256.New, k.bytes(), nil, "detach/v1 encoded", SecretSize)
-	if err != nil {
-		return nil, err
-	}
-	return streamAt(key, [aes.BlockSize]byte{}, 0), nil
+	return streamAt(k.derive("detach/v1 encoded"), [aes.BlockSize]byte{}, 0), nil
 }
 
 // streamAt returns a stream that starts at any counter block, as the vectors of NIST SP 800-38A F.5

@@ -10,6 +10,19 @@ func StampOf(path string) (Stamp, error) {
 	if err != nil {
 		return Stamp{}, err
 	}
+	return stampOf(info), nil
+}
+
+// StampOfFile returns the stamp of an open file, or an error of type *fs.PathError.
+func StampOfFile(f *os.File) (Stamp, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Stamp{}, err
+	}
+	return stampOf(info), nil
+}
+
+func stampOf(info os.FileInfo) Stamp {
 	modified := info.ModTime().UnixNano()
-	return Stamp{size: info.Size(), modified: modified, changed: modified}, nil
+	return Stamp{size: info.Size(), modified: modified, changed: modified}
 }

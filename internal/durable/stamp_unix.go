@@ -4,6 +4,7 @@ package durable
 
 import (
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,5 +15,18 @@ func StampOf(path string) (Stamp, error) {
 	if err := unix.Stat(path, &s); err != nil {
 		return Stamp{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return Stamp{uint64(s.Dev), uint64(s.Ino), s.Size, s.Mtim.Nano(), s.Ctim.Nano()}, nil
+	return stampOf(&s), nil
+}
+
+// StampOfFile returns the stamp of an open file, or an error of type *fs.PathError.
+func StampOfFile(f *os.File) (Stamp, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return Stamp{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return stampOf(&s), nil
+}
+
+func stampOf(s *unix.Stat_t) Stamp {
+	return Stamp{uint64(s.Dev), uint64(s.Ino), s.Size, s.Mtim.Nano(), s.Ctim.Nano()}
 }

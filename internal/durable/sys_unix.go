@@ -18,6 +18,22 @@ func TryLock(f *os.File) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
+// Lock waits for the exclusive lock of a file. It ends as TryLock's does.
+func Lock(f *os.File) error { return flock(f, syscall.LOCK_EX) }
+
+// LockShared waits until no process has the exclusive lock of a file, and keeps that away until the
+// file is closed.
+func LockShared(f *os.File) error { return flock(f, syscall.LOCK_SH) }
+
+func flock(f *os.File, how int) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		if !errors.Is(err, syscall.EINTR) {
+			return os.NewSyscallError("flock", err)
+		}
+	}
+}
+
 // OwnedByUs reports whether the user of this process owns a file.
 func OwnedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
