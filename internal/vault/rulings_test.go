@@ -1,0 +1,129 @@
+package vault
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+)
+
+func testDenyList(t *testing.T) *denyList {
+	t.Helper()
+	return newDenyList(filepath.Join(t.TempDir(), "denied"), slog.New(slog.DiscardHandler))
+}
+
+func wantDenied(t *testing.T, what string, d *denyList, want bool, numbers ...int) {
+	t.Helper()
+	for _, n := range numbers {
+		if got, err := d.has(numberedCID(n)); got != want || err != nil {
+			t.Errorf("%s: object %d is denied: %v, %v; want %v", what, n, got, err, want)
+		}
+	}
+}
+
+func rulingOf(n int, undo bool, at time.Time) map[cid.Cid]ruling {
+	return map[cid.Cid]ruling{numberedCID(n): {core: numberedCID(-n), epoch: november, undo: undo, at: at}}
+}
+
+func rulingLine(n int, undo bool, at time.Time) string {
+	return rulingOf(n, undo, at)[numberedCID(n)].line(numberedCID(n))
+}
+
+// The order of the lines does not matter, so that lists are merged by putting one after the other.
+func TestLatestRulingHoldsInAnyOrder(t *testing.T) {
+	second := ledgerTime.Add(time.Second)
+	for name, c := range map[string]struct {
+		lines []string
+		want  bool
+	}{
+		"denied":                           {[]string{rulingLine(1, false, ledgerTime)}, true},
+		"undone":                           {[]string{rulingLine(1, false, ledgerTime), rulingLine(1, true, second)}, false},
+		"denied again":                     {[]string{rulingLine(1, true, ledgerTime), rulingLine(1, false, second)}, true},
+		"a tie":                            {[]string{rulingLine(1, true, ledgerTime), rulingLine(1, false, ledgerTime)}, true},
+		"a nanosecond":                     {[]string{rulingLine(1, false, ledgerTime), rulingLine(1, true, ledgerTime.Add(1))}, false},
+		"another time zone":                {[]string{rulingLine(1, false, ledgerTime), strings.Replace(rulingLine(1, true, second), "20:00:01Z", "22:00:01+02:00", 1)}, false},
+		"a comment":                        {[]string{rulingLine(1, false, ledgerTime), strings.Replace(rulingLine(1, true, second), "\n", "   # by mistake\n", 1)}, false},
+		"an operator's line beside":        {[]string{rulingLine(1, true, second), numberedCID(1).String() + "\n"}, true},
+		"an undo without a time":           {[]string{strings.Replace(rulingLine(1, true, second), second.Format(time.RFC3339), "today", 1)}, true},
+		"an undo that a crash cut":         {[]string{rulingLine(1, true, second)[:140] + "\n"}, true},
+		"an undo of an epoch of old":       {[]string{strings.Replace(rulingLine(1, true, second), string(november), "2026-11", 1)}, true},
+		"an undo with a word too many":     {[]string{strings.Replace(rulingLine(1, true, second), "\n", " please\n", 1)}, true},
+		"an undo of a wrapped link's rest": {[]string{"https://files.example.org/" + numberedCID(1).String()[:20] + "\n", rulingLine(1, true, second)}, false},
+	} {
+		d := testDenyList(t)
+		for range 2 {
+			must.Succeed(t, os.WriteFile(d.path, []byte(strings.Join(c.lines, "")), 0o600))
+			wantDenied(t, name, d, c.want, 1)
+			wantDenied(t, name, d, false, 2)
+			if name != "an undo of a wrapped link's rest" {
+				c.lines[0], c.lines[len(c.lines)-1] = c.lines[len(c.lines)-1], c.lines[0]
+			}
+		}
+	}
+}
+
+// What was said last holds, although the clock stands still or went back.
+func TestRulingBeatsTheOneBefore(t *testing.T) {
+	d, other := testDenyList(t), testDenyList(t)
+	other.path = d.path
+	for i, undo := range []bool{false, true, false, true} {
+		must.Succeed(t, d.append(rulingOf(1, undo, ledgerTime.Add(-time.Duration(i)*time.Hour))))
+		wantDenied(t, "written", d, !undo, 1)
+		wantDenied(t, "read by another process", other, !undo, 1)
+	}
+	info, err := os.Stat(d.path)
+	must.Succeed(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// A last line without its end is ended before a ruling follows: people's editors leave such lines.
+func TestRulingFollowsALineWithoutItsEnd(t *testing.T) {
+	d := testDenyList(t)
+	must.Succeed(t, os.WriteFile(d.path, []byte(numberedCID(1).String()), 0o600))
+	must.Succeed(t, d.append(rulingOf(2, false, ledgerTime)))
+	wantDenied(t, "both lines", d, true, 1, 2)
+}
+
+func TestRulingsOfManyWritersDoNotMix(t *testing.T) {
+	path := testDenyList(t).path
+	var writers sync.WaitGroup
+	for i := range 8 {
+		writers.Go(func() {
+			d := newDenyList(path, slog.New(slog.DiscardHandler))
+			for n := 10 * i; n < 10*i+10; n++ {
+				if err := d.append(rulingOf(n, false, ledgerTime)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	d := testDenyList(t)
+	d.path = path
+	list, err := d.current()
+	if err != nil || len(list.rulings) != 80 || len(list.written)+len(list.unreadable) != 0 {
+		t.Errorf("%d rulings, %v; lines %v %v", len(list.rulings), err, list.written, list.unreadable)
+	}
+}
+
+// A list that may be on a file system that is not mounted is not made anew.
+func TestNoRulingIsWrittenIntoAnUnreadableList(t *testing.T) {
+	d := testDenyList(t)
+	target := filepath.Join(t.TempDir(), "missing")
+	must.Succeed(t, os.Symlink(target, d.path))
+	if err := d.append(rulingOf(1, false, ledgerTime)); err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(target); err == nil {
+		t.Error("the list was made")
+	}
+}
