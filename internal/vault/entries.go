@@ -24,6 +24,7 @@ type listing struct {
 	size     map[crypto.Epoch]int64 // of the files, in bytes: lines after it do not count
 	gone     map[place]int64        // the offset of the last line that takes the object back
 	extended map[digest]crypto.Epoch
+	withGone bool // also take objects that were taken back
 }
 
 // place is an object in an epoch's file.
@@ -44,7 +45,7 @@ func (l *ledger) listing() (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := &listing{l, make(map[crypto.Epoch]int64), make(map[place]int64), make(map[digest]crypto.Epoch)}
+	all := &listing{l: l, size: make(map[crypto.Epoch]int64), gone: make(map[place]int64), extended: make(map[digest]crypto.Epoch)}
 	for _, e := range epochs {
 		all.size[e], err = l.lines(e, 0, func(at int64, text []byte) error {
 			if bytes.Contains(text, goneMark) || bytes.Contains(text, fromMark) {
@@ -85,23 +86,35 @@ func (a *listing) each(e crypto.Epoch, take func(Entry) error) error {
 			return nil
 		}
 		d, _ := digestOf(c)
-		if last, ok := a.gone[place{e, d}]; ok && at < last {
-			return nil
-		}
-		if now, ok := a.extended[d]; ok && now != e {
-			return nil
-		}
 		short := binary.BigEndian.Uint64(d[:])
 		if _, ok := seen[short]; ok {
 			return nil
 		}
-		seen[short] = struct{}{}
-		return take(line.entry(c, e))
+		entry := line.entry(c, e)
+		last, ok := a.gone[place{e, d}]
+		entry.Gone = ok && at < last
+		if now, ok := a.extended[d]; entry.Gone && !a.withGone || ok && now != e {
+			return nil
+		}
+		if !entry.Gone {
+			seen[short] = struct{}{}
+		}
+		return take(entry)
 	})
 	if errors.Is(err, errStop) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
+}
+
+// eachEpoch calls each for every epoch that has a file, in the order of their names.
+func (a *listing) eachEpoch(take func(Entry) error) error {
+	for _, e := range slices.Sorted(maps.Keys(a.size)) {
+		if err := a.each(e, take); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // each calls take for each object whose end is that of the epoch, until take returns an error, which
@@ -121,12 +134,7 @@ func (l *ledger) eachEpoch(take func(Entry) error) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range slices.Sorted(maps.Keys(all.size)) {
-		if err := all.each(e, take); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.eachEpoch(take)
 }
 
 // find returns the entries of those objects that are in the ledger, in its order.

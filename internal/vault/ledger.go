@@ -64,6 +64,7 @@ type Entry struct {
 	Created   time.Time    // zero: unknown, as fsck has no key to read it
 	Mail      string       // the same for all objects of a mail: 16 random hex digits; "": unknown
 	Kind      Kind
+	Gone      bool // the object was deleted; only [Vault.Entries] returns such entries
 }
 
 // Kind says what an object is to the people who get its link.

@@ -112,3 +112,14 @@ func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
 	}
 	return cids, isRefused, lines.Err()
 }
+
+// writePending records objects that must be deleted, whatever the ledger says.
+func writePending(f *os.File, entries []Entry) error {
+	var text strings.Builder
+	text.WriteString(refusedLine + "\n")
+	for _, e := range entries {
+		text.WriteString(e.CID.String() + "\n")
+	}
+	_, err := f.WriteString(text.String())
+	return err
+}

@@ -1,0 +1,225 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
+)
+
+// State says whether an object is served, and if not, why.
+type State string
+
+// The states of an object.
+const (
+	StateServed    State = "served"
+	StateRevoked   State = "revoked"   // the deny list has it
+	StateDestroyed State = "destroyed" // its key is gone for good
+	StateEnded     State = "ended"     // its end is over
+	StateGone      State = "gone"      // it was deleted: its mail was refused, or fsck missed it
+)
+
+// Status is what holds for an object now, as far as that is known without the store.
+type Status struct {
+	State   State
+	End     time.Time // zero: never
+	Revoked time.Time // since when; zero if it is not revoked, or only by lines of an operator
+	Lines   []int     // the lines of the deny list in which an operator wrote the CID
+}
+
+// Statuses finds the status of objects as of the moment in which it was made. It is not safe for
+// concurrent use.
+type Statuses struct {
+	keys Keyring
+	list denied
+	now  time.Time
+}
+
+// Statuses returns the present state of the deny list and of the clock.
+func (v *Vault) Statuses() (*Statuses, error) {
+	list, err := v.denied.current()
+	if err != nil {
+		return nil, err
+	}
+	return &Statuses{v.keys, list, v.cfg.Now()}, nil
+}
+
+// Of returns the status of an entry.
+func (s *Statuses) Of(e Entry) (Status, error) {
+	status := Status{State: StateServed, End: e.file().End(), Lines: s.list.written[e.CID]}
+	if r, ok := s.list.rulings[e.CID]; ok && !r.undo {
+		status.Revoked = r.at
+	}
+	destroyed, err := s.keys.Destroyed(e.file(), e.Core)
+	switch {
+	case err != nil:
+		return Status{}, err
+	case e.Gone:
+		status.State = StateGone
+	case !status.End.IsZero() && !s.now.Before(status.End):
+		status.State = StateEnded
+	case destroyed:
+		status.State = StateDestroyed
+	case s.list.has(e.CID):
+		status.State = StateRevoked
+	}
+	return status, nil
+}
+
+// Entries calls take for each object in the ledger, epoch by epoch, also for those that are gone,
+// until take returns an error. It asks the store nothing.
+func (v *Vault) Entries(take func(Entry) error) error {
+	all, err := v.ledger.listing()
+	if err != nil {
+		return err
+	}
+	all.withGone = true
+	return all.eachEpoch(take)
+}
+
+// Find returns the entries of objects: from the ledger, or else from the store, which must have
+// them. If some are not found, it returns the others, and an error with a line for each CID. The
+// errors wrap ErrNotFound or what the store said.
+func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
+	found, err := v.ledger.find(cids...)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[cid.Cid]bool, len(found))
+	for _, e := range found {
+		known[e.CID] = true
+	}
+	var errs []error
+	for _, c := range cids {
+		if known[c] {
+			continue
+		}
+		known[c] = true
+		e, err := v.identify(ctx, c)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c, err))
+			continue
+		}
+		found = append(found, e)
+	}
+	return found, errors.Join(errs...)
+}
+
+// FindMails returns the entries of all objects of the mails that these objects belong to. If the
+// ledger does not say to which mail an object belongs, the error names it.
+func (v *Vault) FindMails(cids ...cid.Cid) ([]Entry, error) {
+	found, err := v.ledger.find(cids...)
+	if err != nil {
+		return nil, err
+	}
+	mails := make(map[cid.Cid]string)
+	for _, e := range found {
+		mails[e.CID] = e.Mail
+	}
+	var errs []error
+	for _, c := range cids {
+		if mails[c] == "" {
+			errs = append(errs, fmt.Errorf("%s: the ledger does not say which mail it belongs to; name the other objects of its mail one by one", c))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return v.ledger.ofMails(slices.Collect(maps.Values(mails))...)
+}
+
+// Revoke adds rulings to the deny list, so that no process that reads it serves the objects. Those
+// that are denied by a ruling already keep its time. It returns when the rulings are on disk.
+func (v *Vault) Revoke(entries ...Entry) error { return v.rule(entries, false) }
+
+// Undo takes back what Revoke did. It does not take out the lines that an operator wrote.
+func (v *Vault) Undo(entries ...Entry) error { return v.rule(entries, true) }
+
+func (v *Vault) rule(entries []Entry, undo bool) error {
+	list, err := v.denied.current()
+	if err != nil {
+		return err
+	}
+	rulings := make(map[cid.Cid]ruling)
+	for _, e := range entries {
+		old, ok := list.rulings[e.CID]
+		if denied := ok && !old.undo; denied == undo {
+			rulings[e.CID] = ruling{core: e.Core, epoch: e.KID.Epoch, undo: undo, at: v.cfg.Now()}
+		}
+	}
+	if len(rulings) == 0 {
+		return nil
+	}
+	return v.denied.append(rulings)
+}
+
+// Due returns the objects that Revoke denied at least a grace period ago, and that were not
+// destroyed yet. Objects that only an operator's line denies are never due.
+func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
+	list, err := v.denied.current()
+	if err != nil {
+		return nil, err
+	}
+	for c, r := range list.rulings {
+		if r.undo || v.cfg.Now().Before(r.at.Add(grace)) {
+			continue
+		}
+		if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil {
+			return nil, err
+		} else if !done {
+			due = append(due, Entry{CID: c, Core: r.core, KID: crypto.KID{Epoch: r.epoch}, Epoch: r.epoch})
+		}
+	}
+	slices.SortFunc(due, func(a, b Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
+	return due, nil
+}
+
+// Destroy destroys the keys of objects, so that nothing opens them again, and then deletes the
+// objects. An error of the keyring wraps no error of the store. Objects that the store could not
+// delete, or that were left because ctx was canceled, are deleted by a later Recover: their keys are
+// destroyed.
+func (v *Vault) Destroy(ctx context.Context, entries ...Entry) (err error) {
+	if len(entries) == 0 {
+		return nil
+	}
+	// The record stands first, so that a process that is killed leaves no object behind.
+	record, err := v.pending.create()
+	if err != nil {
+		return fmt.Errorf("record what is destroyed: %w", err)
+	}
+	defer func() { err = errors.Join(err, record.Close()) }()
+	if err := writePending(record, entries); err != nil {
+		return errors.Join(fmt.Errorf("record what is destroyed: %w", err), durable.Remove(record.Name()))
+	}
+	if err := v.destroyKeys(entries); err != nil {
+		return errors.Join(err, durable.Remove(record.Name()))
+	}
+	for _, e := range entries {
+		if err := v.store.Delete(ctx, e.CID); err != nil {
+			return fmt.Errorf("delete %s, whose key is destroyed: %w", e.CID, err)
+		}
+	}
+	return durable.Remove(record.Name())
+}
+
+// destroyKeys destroys the keys of each epoch in one call, which writes the key file anew once.
+func (v *Vault) destroyKeys(entries []Entry) error {
+	cores := make(map[crypto.Epoch][]cid.Cid)
+	for _, e := range entries {
+		cores[e.KID.Epoch] = append(cores[e.KID.Epoch], e.Core)
+	}
+	for _, e := range slices.Sorted(maps.Keys(cores)) {
+		if err := v.keys.Destroy(e, cores[e]...); err != nil {
+			return fmt.Errorf("destroy keys of %s: %w", e, err)
+		}
+	}
+	return nil
+}
