@@ -30,7 +30,7 @@ func (f *fixture) putAll(files ...named) (all link.Link, each []link.Link) {
 // putAltered stores a mail's files, and their file list after alter has changed it.
 func (f *fixture) putAltered(alter func([]filelist.File), files ...named) (all link.Link, each []link.Link) {
 	f.t.Helper()
-	b := f.vault.Begin()
+	b := f.vault.Begin(f.retention)
 	defer b.Close()
 	var list []filelist.File
 	for _, file := range files {

@@ -5,9 +5,11 @@
 //
 // The key to a file is in the fragment of its link, which a browser does not send. A download is:
 //
-//	GET  /CID                the page: size, dates, the share and the sealed metadata, from which
-//	                         the page's script reads the file's name with the fragment. Scanners
-//	                         may fetch it: it has no key, and a GET uses nothing up.
+//	GET  /CID                the page: size, dates and the sealed metadata, from which the page's
+//	                         script reads the file's name with the fragment and the share.
+//	                         Scanners may fetch it: it has no key, and a GET uses nothing up.
+//	GET  /CID/share          the share, for the proof of the fragment in Authorization, which does
+//	                         not tell the fragment (sealed.go)
 //	POST /CID                the button, with the fragment in a form. The gateway proves the key
 //	                         right by opening the metadata, and answers with a 303 to the ticket.
 //	GET  /CID/t/TICKET/NAME  the file, decrypted while it is sent. The ticket is the sealed
@@ -28,10 +30,10 @@
 // files, made while it is sent (archive.go). The link in a mail's Detach-Restore field leads to the
 // page of the original message, which is also made while it is sent (original.go).
 //
-// Programs that decrypt themselves fetch the share, and the ciphertext, which any cache may hold:
+// Programs that decrypt themselves fetch the share too, and the ciphertext, which any cache may
+// hold:
 //
-//	GET  /CID/share
-//	GET  /CID/data, /CID/meta.jwe
+//	GET  /CID/data, /CID/meta.jwe, /CID/origin
 //	GET  /ipfs/CID?format=raw|car
 //
 // Handlers return an error, which [gateway.fail] turns into a status, a page and a log line. Every

@@ -146,7 +146,7 @@ func TestAllAnswersHaveTheSameRanges(t *testing.T) {
 	c := "/" + one.CID.String()
 	for path, ranges := range map[string]bool{
 		f.ticket(one): true, f.ticket(list): true, c + "/data": true, c + "/meta.jwe": true, "/ipfs" + c + "?format=raw": true, "/ipfs" + c + "/data?format=raw": true,
-		f.ticket(original): false, "/ipfs" + c + "?format=car": false, c + "/share": false, c: false, f.ticket(f.put("empty.txt", nil)): false,
+		f.ticket(original): false, "/ipfs" + c + "?format=car": false, c: false, f.ticket(f.put("empty.txt", nil)): false,
 	} {
 		whole := readAll(t, f.get(path))
 		for header, want := range map[string]int{

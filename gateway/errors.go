@@ -18,6 +18,7 @@ import (
 var (
 	errNothing = errors.New("no such address")
 	errMethod  = errors.New("method not allowed")
+	errProof   = errors.New("no proof of the link")
 	errTooLong = errors.New("form too long")
 	errFormat  = errors.New("no such format")
 	errTooMany = errors.New("too many requests")
@@ -39,6 +40,7 @@ var failures = []failure{
 	{err: errNothing, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: viewer.ErrNoFile, status: http.StatusNotFound, key: "nothing", field: true},
 	{err: errMethod, status: http.StatusMethodNotAllowed, key: "method"},
+	{err: errProof, status: http.StatusUnauthorized, key: "proof"},
 	{err: errTooLong, status: http.StatusRequestEntityTooLarge, key: "toolong", field: true},
 	{err: errRange, status: http.StatusRequestedRangeNotSatisfiable, key: "range"},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
@@ -83,7 +85,11 @@ func (g *gateway) fail(w *response, r *http.Request, err error) {
 	f := classify(err)
 	if w.status != 0 {
 		// Part of the answer is sent. The client must notice that the rest is missing.
-		g.logRequest(w, r, slog.LevelError, "answer broken off", err)
+		level := slog.LevelInfo // for example of a file that was revoked meanwhile
+		if f.fault {
+			level = slog.LevelError
+		}
+		g.logRequest(w, r, level, "answer broken off", err)
 		panic(http.ErrAbortHandler)
 	}
 	g.writeFailure(w, r, f)

@@ -18,7 +18,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -35,11 +35,13 @@ type fixture struct {
 	t     *testing.T
 	dir   string
 	store *faultyStore
-	keys  *crypto.Keyring
+	keys  *keyring.Keyring
 	vault *vault.Vault
 	srv   *httptest.Server
 	logs  *buffer
 	now   *clock
+
+	retention time.Duration // of what is stored
 }
 
 func newFixture(t *testing.T, retention time.Duration) *fixture {
@@ -48,11 +50,11 @@ func newFixture(t *testing.T, retention time.Duration) *fixture {
 	embedded, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	check(t, err)
 	t.Cleanup(func() { embedded.Close() })
-	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
+	keys, err := keyring.Open(filepath.Join(dir, "keys"))
 	check(t, err)
-	f := &fixture{t: t, dir: dir, store: &faultyStore{Store: embedded}, keys: keys, logs: new(buffer), now: &clock{at: time.Now()}}
+	f := &fixture{t: t, dir: dir, store: &faultyStore{Store: embedded}, keys: keys, logs: new(buffer), now: &clock{at: time.Now()}, retention: retention}
 	const base = "https://files.example.org" + prefix
-	f.vault, err = vault.New(vault.Config{BaseURL: base, Retention: retention, Now: f.now.Now}, f.store, keys, dir)
+	f.vault, err = vault.New(vault.Config{BaseURL: base, Now: f.now.Now}, f.store, keys, dir)
 	check(t, err)
 	f.serve(f.vault, Config{})
 	return f
@@ -76,7 +78,7 @@ func (f *fixture) handler(v Vault, cfg Config) http.Handler {
 // put stores a file and returns its link.
 func (f *fixture) put(name string, content []byte) link.Link {
 	f.t.Helper()
-	b := f.vault.Begin()
+	b := f.vault.Begin(f.retention)
 	l, err := b.Detach(context.Background(), name, "application/pdf", bytes.NewReader(content))
 	check(f.t, err)
 	check(f.t, b.Commit(context.Background()))
@@ -117,6 +119,15 @@ func (f *fixture) ticket(l link.Link) string {
 	resp := f.post(path, l.Fragment.Encode())
 	wantStatus(f.t, resp, http.StatusSeeOther)
 	return strings.TrimPrefix(resp.Header.Get("Location"), prefix)
+}
+
+// proof returns the header with which a program that has the link asks for its share.
+func (f *fixture) proof(l link.Link) []string {
+	f.t.Helper()
+	o, err := f.vault.Object(context.Background(), l.CID)
+	check(f.t, err)
+	defer o.Close()
+	return []string{"Authorization", "Detach " + l.Fragment.Proof(o.Core()).Encode()}
 }
 
 var noRedirects = &http.Client{

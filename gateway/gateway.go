@@ -190,8 +190,8 @@ func (g *gateway) object(w *response, r *http.Request, path string) error {
 	}
 	switch rest {
 	case "share":
-		return g.answer(w, r, c, "share", sendShare)
-	case "data", "meta.jwe":
+		return g.share(w, r, c)
+	case "data", "meta.jwe", "origin":
 		return g.answer(w, r, c, rest, sendEntry(rest))
 	}
 	if ticket, ok := strings.CutPrefix(rest, "v/"); ok && g.viewer != nil {

@@ -19,11 +19,12 @@ import (
 )
 
 const (
-	page   = "text/html; charset=utf-8"
-	plain  = "text/plain; charset=utf-8"
-	script = "text/javascript; charset=utf-8"
-	sealed = "application/octet-stream"
-	none   = ""
+	page     = "text/html; charset=utf-8"
+	plain    = "text/plain; charset=utf-8"
+	script   = "text/javascript; charset=utf-8"
+	jsonText = "application/json"
+	sealed   = "application/octet-stream"
+	none     = ""
 )
 
 // answer is a request, and the status and type of its answer.
@@ -42,6 +43,7 @@ func surface(f *fixture) []answer {
 	list, _ := f.putAll(named{"a", noise(1)}, named{"b", noise(2)})
 	all, archive := "/"+list.CID.String()+"/all", f.ticket(list)
 	const foreign = "/bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
+	proof := f.proof(l)
 	f.deny(revoked)
 	return []answer{
 		{"GET", "/", "", nil, 200, page},
@@ -79,9 +81,13 @@ func surface(f *fixture) []answer {
 		{"GET", archive, "", []string{"Range", "bytes=1000000-"}, 416, plain},
 		{"GET", archive, "", []string{"If-None-Match", etag(list.CID, archiveForm)}, 304, none},
 		{"POST", archive, "", nil, 405, page},
-		{"GET", c + "/share", "", nil, 200, plain},
-		{"POST", c + "/share", "", nil, 405, plain},
-		{"GET", foreign + "/share", "", nil, 404, plain},
+		{"GET", c + "/share", "", proof, 200, jsonText},
+		{"HEAD", c + "/share", "", proof, 200, jsonText},
+		{"GET", c + "/share", "", nil, 401, plain},
+		{"GET", "/" + list.CID.String() + "/share", "", proof, 403, plain},
+		{"POST", c + "/share", "", proof, 405, plain},
+		{"GET", foreign + "/share", "", proof, 404, plain},
+		{"GET", "/" + revoked.CID.String() + "/share", "", proof, 410, plain},
 		{"GET", c + "/elsewhere", "", nil, 404, page},
 		{"GET", file, "", nil, 200, sealed},
 		{"HEAD", file, "", nil, 200, sealed},
@@ -93,6 +99,7 @@ func surface(f *fixture) []answer {
 		{"GET", c + "/t/2026-01.AAAA/report.pdf", "", nil, 410, page},
 		{"GET", c + "/data", "", nil, 200, sealed},
 		{"GET", c + "/meta.jwe", "", nil, 200, sealed},
+		{"GET", c + "/origin", "", nil, 200, sealed},
 		{"GET", c + "/data", "", []string{"Range", "bytes=9999-"}, 416, plain},
 		{"GET", "/ipfs" + c + "?format=raw", "", nil, 200, typeRaw},
 		{"GET", "/ipfs" + c + "?format=car", "", nil, 200, typeCAR + "; version=1; order=dfs; dups=y"},
@@ -128,7 +135,7 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 		if strings.Contains(csp, "; sandbox;") == (a.contentType == page || a.contentType == script) {
 			t.Errorf("%s %s: policy %q for %q", a.method, a.path, csp, a.contentType)
 		}
-		ciphertext := strings.HasPrefix(a.path, "/ipfs") || strings.HasSuffix(a.path, "/data") || strings.HasSuffix(a.path, ".jwe")
+		ciphertext := strings.HasPrefix(a.path, "/ipfs") || strings.HasSuffix(a.path, "/data") || strings.HasSuffix(a.path, ".jwe") || strings.HasSuffix(a.path, "/origin")
 		if got := resp.Header.Get("Cache-Control"); strings.HasPrefix(got, noStore) == (ciphertext && a.status < 400) {
 			t.Errorf("%s %s: status %d with Cache-Control %q", a.method, a.path, a.status, got)
 		}
@@ -161,9 +168,9 @@ func TestReadingChangesNothing(t *testing.T) {
 	f := newFixture(t, 0)
 	l := f.put("a.pdf", noise(10))
 	for range 3 {
-		for _, path := range []string{"", "/share", "/meta.jwe", "/data"} {
-			wantStatus(t, f.request("HEAD", "/"+l.CID.String()+path, ""), 200)
-			wantStatus(t, f.get("/"+l.CID.String()+path), 200)
+		for _, path := range []string{"", "/share", "/meta.jwe", "/origin", "/data"} {
+			wantStatus(t, f.request("HEAD", "/"+l.CID.String()+path, "", f.proof(l)...), 200)
+			wantStatus(t, f.get("/"+l.CID.String()+path, f.proof(l)...), 200)
 		}
 	}
 	wantStatus(t, f.get(f.ticket(l)), 200)
@@ -173,14 +180,14 @@ func TestReadingChangesNothing(t *testing.T) {
 func TestEachAnswerOpensItsObjectOnce(t *testing.T) {
 	f := newFixture(t, 0)
 	list, each := f.putAll(threeFiles()...)
-	c := "/" + list.CID.String()
+	c, proof := "/"+list.CID.String(), f.proof(list)
 	for path, want := range map[string]int{
 		c: 1, c + "/all": 1, c + "/share": 1, c + "/data": 1, "/ipfs" + c + "/data?format=car": 1,
 		f.ticket(each[1]): 1,
 		f.ticket(list):    1 + len(each),
 	} {
 		f.store.opens = 0
-		resp := f.get(path)
+		resp := f.get(path, proof...)
 		wantStatus(t, resp, 200)
 		readAll(t, resp)
 		if f.store.opens != want {
@@ -226,7 +233,7 @@ func TestAddressesWithAKeyAreNotCached(t *testing.T) {
 	l := f.put("a.pdf", noise(10))
 	c, key, file := "/"+l.CID.String(), l.Fragment.Encode(), f.ticket(l)
 	rests := []string{
-		"/data", "/meta.jwe", "/share", "/all", "/all/x", "/x", "/t/x/y", "/v/x", "/v/x/file", strings.TrimPrefix(file, c),
+		"/data", "/meta.jwe", "/origin", "/share", "/all", "/all/x", "/x", "/t/x/y", "/v/x", "/v/x/file", strings.TrimPrefix(file, c),
 	}
 	for _, hash := range []string{"%23", "%2523", "%26%2335%3B"} {
 		for _, rest := range rests {
@@ -262,29 +269,30 @@ func TestAddressesWithAKeyAreNotCached(t *testing.T) {
 
 func TestTakenBackFilesAreGone(t *testing.T) {
 	faults.Covers(t, 90)
-	f := newFixture(t, time.Hour)
+	f := newFixture(t, 24*time.Hour)
 	old := f.put("old.pdf", noise(1000))
 	oldFile := f.ticket(old)
-	f.now.add(50 * time.Minute)
+	f.now.add(47 * time.Hour)
 	withdrawn, kept := f.put("withdrawn.pdf", noise(1001)), f.put("kept.pdf", noise(1002))
 	withdrawnFile, keptFile := f.ticket(withdrawn), f.ticket(kept)
+	proof := f.proof(kept)
 	f.deny(withdrawn)
-	f.now.add(20 * time.Minute)
+	f.now.add(time.Hour)
 	_, err := os.Stat(filepath.Join(f.dir, "objects", old.CID.String()+".car"))
 	check(t, err)
 
 	paths := func(c, file string) []string {
-		return []string{"/" + c, "/" + c + "/share", "/" + c + "/data", "/" + c + "/meta.jwe", "/ipfs/" + c + "?format=raw", "/ipfs/" + c + "?format=car", file}
+		return []string{"/" + c, "/" + c + "/share", "/" + c + "/data", "/" + c + "/meta.jwe", "/" + c + "/origin", "/ipfs/" + c + "?format=raw", "/ipfs/" + c + "?format=car", file}
 	}
 	for _, path := range append(paths(old.CID.String(), oldFile), paths(withdrawn.CID.String(), withdrawnFile)...) {
-		wantStatus(t, f.get(path), http.StatusGone)
+		wantStatus(t, f.get(path, proof...), http.StatusGone)
 	}
 	for _, path := range paths(kept.CID.String(), keptFile) {
-		wantStatus(t, f.get(path), http.StatusOK)
+		wantStatus(t, f.get(path, proof...), http.StatusOK)
 	}
 	foreign := "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
 	for _, path := range paths(foreign, "/"+foreign+strings.TrimPrefix(keptFile, "/"+kept.CID.String())) {
-		wantStatus(t, f.get(path), http.StatusNotFound)
+		wantStatus(t, f.get(path, proof...), http.StatusNotFound)
 	}
 	wantStatus(t, f.post("/"+old.CID.String(), old.Fragment.Encode()), http.StatusGone)
 	wantStatus(t, f.post("/"+foreign, old.Fragment.Encode()), http.StatusNotFound)
@@ -294,7 +302,7 @@ func TestTakenBackFilesAreGone(t *testing.T) {
 	// A cache must not keep the file longer than the gateway.
 	age := f.get("/" + kept.CID.String() + "/data").Header.Get("Cache-Control")
 	if !strings.HasPrefix(age, "public, max-age=") || strings.Contains(age, "max-age=31536000") {
-		t.Errorf("got Cache-Control %q for a file that expires within the hour", age)
+		t.Errorf("got Cache-Control %q for a file that expires within two days", age)
 	}
 }
 
@@ -302,10 +310,10 @@ func TestUnreachableStoreIs503(t *testing.T) {
 	faults.Covers(t, 87)
 	f := newFixture(t, 0)
 	l := f.put("a.pdf", noise(10))
-	c, file := "/"+l.CID.String(), f.ticket(l)
+	c, file, proof := "/"+l.CID.String(), f.ticket(l), f.proof(l)
 	f.store.fail(ipfs.ErrUnavailable, nil)
 	for _, path := range []string{c, c + "/share", c + "/data", c + "/meta.jwe", file, "/ipfs" + c + "?format=car"} {
-		resp := f.get(path)
+		resp := f.get(path, proof...)
 		wantStatus(t, resp, http.StatusServiceUnavailable)
 		wantHeader(t, resp, "Retry-After", retryAfter)
 		wantHeader(t, resp, "Cache-Control", noStore)
@@ -364,13 +372,14 @@ func TestNothingSecretInTheLog(t *testing.T) {
 	faults.Covers(t, 82)
 	f := newFixture(t, 0)
 	l := f.put("Kündigung Müller.pdf", noise(3<<20))
+	proof := f.proof(l)
 	c, key := "/"+l.CID.String(), l.Fragment.Encode()
 	file := f.ticket(l)
 	for _, path := range []string{
 		c, c + "/share", c + "/data", c + "/meta.jwe", file, c + "%23" + key, c + "%2523" + key, c + "%23" + key[:30], c + "/" + key,
 		c + "/t/" + key + "/Kündigung", "/" + key, file + "x", "/ipfs" + c + "?format=car&key=" + key, c + "?key=" + key, c[:50] + "%23" + key,
 	} {
-		f.get(path)
+		f.get(path, proof...)
 	}
 	other := f.put("other.pdf", noise(5))
 	f.post(c, other.Fragment.Encode())
@@ -387,7 +396,7 @@ func TestNothingSecretInTheLog(t *testing.T) {
 
 	log := f.logs.String()
 	ticket := strings.Split(file, "/")[3]
-	wantNoText(t, "the log", log, key, key[1:20], other.Fragment.Encode(), ticket, ticket[10:], "ndigung", "ller.pdf", "other.pdf", url.QueryEscape("ü"))
+	wantNoText(t, "the log", log, key, key[1:20], strings.TrimPrefix(proof[1], "Detach z"), other.Fragment.Encode(), ticket, ticket[10:], "ndigung", "ller.pdf", "other.pdf", url.QueryEscape("ü"))
 	wantText(t, "the log", log, l.CID.String(), `"request":"file"`, "answer broken off", "unavailable")
 }
 

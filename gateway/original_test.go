@@ -20,7 +20,7 @@ import (
 // putOriginal stores a message with one attachment, as the proxy does, and returns it.
 func (f *fixture) putOriginal(content []byte, size int64) (whole []byte, l, part link.Link) {
 	f.t.Helper()
-	b := f.vault.Begin()
+	b := f.vault.Begin(f.retention)
 	part, err := b.Detach(context.Background(), "report.pdf", "application/pdf", bytes.NewReader(content))
 	check(f.t, err)
 	const before, after = "Subject: x\r\n\r\n--b\r\n\r\n", "\r\n--b--\r\n"
@@ -76,7 +76,7 @@ func TestOriginalWithoutAPartIsNoMessage(t *testing.T) {
 	file := f.ticket(l)
 
 	f.store.fail(nil, func(_ context.Context, n int, data []byte) ([]byte, error) {
-		if n > 5 { // after directory, metadata, the file's root and two leaves
+		if n > 6 { // after directory, metadata, origin, the file's root and two leaves
 			return nil, errors.New("disk on fire")
 		}
 		return data, nil

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -76,13 +77,13 @@ type view struct {
 	Path string // where the form goes
 
 	// the page of a file
-	CID, Size      string
-	Base           string // begins the addresses of files
-	All            bool   // the address is that of a file list
-	Share, Meta    string // from these and the fragment, the script opens the name
-	Shows          string // the extensions of files that the page can show, or empty
-	Source, Worker string // the addresses of the ciphertext and the service worker
-	Until, Stored  *moment
+	CID, Size          string
+	Base               string   // begins the addresses of files
+	All                bool     // the address is that of a file list
+	Core, Meta, Origin string   // from these, the share and the fragment, the script opens the name
+	Shows              string   // the extensions of files that the page can show, or empty
+	Source, Worker     string   // the addresses of the ciphertext and the service worker
+	Until              *lastDay // nil: the file does not expire
 
 	// a message
 	Message string
@@ -134,13 +135,15 @@ func (v view) SizeWords() (string, error) {
 	return string(words), err
 }
 
-// A moment is a time and its sentence. The script replaces Shown by the reader's local time.
-type moment struct{ Before, Time, Shown, After string }
+// lastDay is the last day of a file, and the sentence that it stands in. The script writes Shown
+// anew in the reader's words.
+type lastDay struct{ Before, Day, Shown, After string }
 
-func momentOf(t *texts.Language, key string, at time.Time) *moment {
-	m := &moment{Time: at.UTC().Format(time.RFC3339), Shown: t.Moment(at)}
-	m.Before, m.After, _ = strings.Cut(t.Text(key), "{date}")
-	return m
+func lastDayBefore(end time.Time, t *texts.Language) *lastDay {
+	day := texts.LastDay(end)
+	d := &lastDay{Day: day.Format(time.DateOnly), Shown: t.Day(day)}
+	d.Before, d.After, _ = strings.Cut(t.Text("page.until"), "{date}")
+	return d
 }
 
 // home serves the page that takes a pasted link.
@@ -167,18 +170,18 @@ func (g *gateway) page(w *response, r *http.Request, c cid.Cid, list bool) error
 		return err
 	}
 	defer o.Close()
-	t := preferred(r)
+	t, origin := preferred(r), o.Origin()
 	v := view{
-		Language: t, Title: t.Text("page.title"), Path: g.site.page(c, list), CID: c.String(), Share: o.Share().Encode(), Meta: string(o.Meta()),
-		Base: g.site.prefix + "/", All: list,
+		Language: t, Title: t.Text("page.title"), Path: g.site.page(c, list), CID: c.String(), Base: g.site.prefix + "/", All: list,
+		Core: o.Core().String(), Meta: string(o.Meta()), Origin: base64.RawURLEncoding.EncodeToString(origin[:]),
 		Source: g.site.prefix + "/ipfs/" + c.String() + "/data?format=car", Worker: g.site.prefix + workerPath,
-		Size: sizeOf(t, o.Size), Stored: momentOf(t, "about.stored", o.Created),
+		Size: sizeOf(t, o.Size),
 	}
 	if g.viewer != nil {
 		v.Shows = g.viewer.Extensions()
 	}
 	if !o.Expires.IsZero() {
-		v.Until = momentOf(t, "page.until", o.Expires)
+		v.Until = lastDayBefore(o.Expires, t)
 	}
 	return g.pages.write(w, http.StatusOK, "file", v)
 }

@@ -1,19 +1,71 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 // yearOfCache is for addresses that determine their content (RFC 8246).
 const yearOfCache = 365 * 24 * time.Hour
 
-// sendShare sends B, the gateway's half of the key, which is useless without the link.
-func sendShare(w *response, _ *http.Request, o *vault.Object) error {
-	return writeString(w, "text/plain; charset=utf-8", o.Share().Encode())
+// proofScheme is the scheme of the Authorization that brings the proof of a link.
+const proofScheme = "Detach"
+
+// share serves B, the gateway's half of the key, to clients that prove that they have the link. The
+// operators of IPFS nodes know all CIDs, and could otherwise collect the shares of all objects.
+func (g *gateway) share(w *response, r *http.Request, c cid.Cid) error {
+	w.route, w.machine = "share", true
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	proof, err := readProof(r)
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", proofScheme)
+		return err
+	}
+	return g.answer(w, r, c, "share", func(w *response, _ *http.Request, o *vault.Object) error {
+		if !o.Origin().Asked(proof) {
+			return vault.ErrWrongKey
+		}
+		return sendShare(w, o)
+	})
+}
+
+// readProof returns the proof in a request's Authorization, or errProof if it has none.
+func readProof(r *http.Request) (crypto.Proof, error) {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, proofScheme) { // RFC 9110 section 11.1
+		return crypto.Proof{}, errProof
+	}
+	proof, err := crypto.ParseProof(strings.TrimLeft(text, " "))
+	if err != nil {
+		return crypto.Proof{}, errProof
+	}
+	return proof, nil
+}
+
+func sendShare(w *response, o *vault.Object) error {
+	answer := struct {
+		Share   string     `json:"share"`
+		Expires *time.Time `json:"expires"`
+	}{Share: o.Share().Encode()}
+	if !o.Expires.IsZero() {
+		end := o.Expires.UTC()
+		answer.Expires = &end
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("write share: %w", err)
+	}
+	return writeString(w, "application/json", string(text)+"\n")
 }
 
 // sendEntry streams the ciphertext of an entry of the object.

@@ -5,21 +5,66 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/mr-tron/base58"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-// A program that has link, share and ciphertext can open the file itself.
+// coreOf returns the CID of an object's directory without its last entry, origin (docs/format.md).
+// The entry takes 54 bytes, before the 4 that end the directory.
+func (f *fixture) coreOf(c cid.Cid) []byte {
+	f.t.Helper()
+	root := readAll(f.t, f.get("/ipfs/"+c.String()+"?format=raw"))
+	sum := sha256.Sum256(append(root[:len(root)-54:len(root)-54], root[len(root)-4:]...))
+	return append([]byte{1, 0x70, 0x12, 32}, sum[:]...)
+}
+
+func derive(t *testing.T, secret []byte, label string, core []byte) []byte {
+	t.Helper()
+	b, err := hkdf.Key(sha256.New, secret, nil, label+string(core), 32)
+	check(t, err)
+	return b
+}
+
+// A program that has the link gets the share, and with the ciphertext it can open the file itself.
 func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	f := newFixture(t, 0)
 	content := noise(1<<20 + 5)
 	l := f.put("report.pdf", content)
-	c := "/" + l.CID.String()
-	share, err := crypto.ParseShare(string(readAll(t, f.get(c+"/share"))))
+	c, core := "/"+l.CID.String(), f.coreOf(l.CID)
+	proof := "z" + base58.Encode(derive(t, l.Fragment.Bytes(), "detach/v1 ask", core))
+	resp := f.get(c+"/share", "Authorization", "Detach "+proof)
+	wantStatus(t, resp, 200)
+	wantHeader(t, resp, "Cache-Control", noStore)
+	var got struct {
+		Share   string
+		Expires *time.Time
+	}
+	check(t, json.Unmarshal(readAll(t, resp), &got))
+	if got.Expires != nil {
+		t.Errorf("a file without an end expires on %s", got.Expires)
+	}
+	share, err := crypto.ParseShare(got.Share)
 	check(t, err)
 	meta, err := crypto.Join(l.Fragment, share).OpenMeta(readAll(t, f.get(c+"/meta.jwe")))
 	check(t, err)
@@ -30,6 +75,11 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	for i, b := range share.Bytes() {
 		key[i] = b ^ l.Fragment.Bytes()[i]
 	}
+	ask := sha256.Sum256(derive(t, l.Fragment.Bytes(), "detach/v1 ask", core))
+	origin := readAll(t, f.get(c+"/origin"))
+	if len(origin) != 96 || !bytes.HasPrefix(origin, append(ask[:], derive(t, key, "detach/v1 commit", core)...)) {
+		t.Errorf("origin does not have ask and commit: %d bytes", len(origin))
+	}
 	block, err := aes.NewCipher(key)
 	check(t, err)
 	data := readAll(t, f.get(c+"/data"))
@@ -37,10 +87,130 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 	if !bytes.Equal(data, content) {
 		t.Error("the ciphertext does not decrypt to the file")
 	}
-	resp := f.get(c + "/data")
+	resp = f.get(c + "/data")
 	wantHeader(t, resp, "Cache-Control", "public, max-age=31536000, immutable, no-transform")
 	wantHeader(t, resp, "Etag", `"`+l.CID.String()+`.data"`)
 	wantStatus(t, f.get(c+"/data", "If-None-Match", resp.Header.Get("Etag")), 304)
+}
+
+// The gateway gives the share only for the proof of this object's own link.
+func TestShareNeedsTheProofOfTheLink(t *testing.T) {
+	f := newFixture(t, 0)
+	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(10))
+	path, proof, key := "/"+l.CID.String()+"/share", f.proof(l)[1], l.Fragment.Encode()
+	for authorization, want := range map[string]int{
+		proof: 200, strings.Replace(proof, "Detach ", "detach  ", 1): 200,
+		"": 401, "Detach": 401, "Detach ": 401, "Detach z": 401, proof[:len(proof)-9]: 401, proof + "z": 401,
+		strings.Replace(proof, "Detach", "Bearer", 1): 401, "Basic eDp5": 401, proof[len("Detach "):]: 401,
+		f.proof(other)[1]: 403, "Detach " + key: 403, "Detach z" + strings.Repeat("1", 32): 403,
+	} {
+		headers := []string{"Authorization", authorization}
+		if authorization == "" {
+			headers = nil
+		}
+		f.store.opens = 0
+		resp := f.get(path, headers...)
+		wantStatus(t, resp, want)
+		wantHeader(t, resp, "Cache-Control", noStore)
+		ask := ""
+		if want == 401 {
+			ask = "Detach"
+		}
+		wantHeader(t, resp, "WWW-Authenticate", ask)
+		if want == 401 && f.store.opens > 0 {
+			t.Errorf("%s: the store was asked without a proof", authorization)
+		}
+	}
+}
+
+// The operators of IPFS nodes know all CIDs. No answer has the share in its body or headers, unless
+// the request has the proof.
+func TestNoAnswerTellsTheShare(t *testing.T) {
+	f := newFixture(t, 24*time.Hour)
+	answers := surface(f)
+	f.deny()
+	shares := make(map[string][]string)
+	for _, a := range answers {
+		for _, text := range inPath.FindAllString(a.path, -1) {
+			c, err := cid.Parse(text)
+			check(t, err)
+			o, err := f.vault.Object(context.Background(), c)
+			if err != nil { // foreign
+				continue
+			}
+			shares[text] = formsOf(o.Share())
+			check(t, o.Close())
+		}
+	}
+	if len(shares) < 3 {
+		t.Fatalf("%d shares are looked for", len(shares))
+	}
+	for _, a := range answers {
+		resp := f.request(a.method, a.path, a.body, a.headers...)
+		said := fmt.Sprint(resp.Header) + string(readAll(t, resp))
+		for c, forms := range shares {
+			proved := a.path == "/"+c+"/share" && a.status == http.StatusOK && a.method == http.MethodGet
+			found := slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(said, form) })
+			if found != proved {
+				t.Errorf("%s %s %v: has the share: %v, want %v", a.method, a.path, a.headers, found, proved)
+			}
+		}
+	}
+}
+
+// formsOf returns a share as it might stand in an answer.
+func formsOf(share crypto.Share) []string {
+	b := share.Bytes()
+	inHex := hex.EncodeToString(b)
+	forms := []string{string(b), inHex, strings.ToUpper(inHex), share.Encode()[1:], base32.StdEncoding.EncodeToString(b)[:51]}
+	for offset, affected := range []int{0, 2, 3} { // characters, by the bytes before
+		text := base64.RawStdEncoding.EncodeToString(append(make([]byte, offset), b...))
+		text = text[affected : len(text)-1]
+		forms = append(forms, text, strings.NewReplacer("+", "-", "/", "_").Replace(text))
+	}
+	return append(forms, strings.ToLower(forms[4]))
+}
+
+// Answers do not tell an object of another installation from one that the store does not have.
+func TestForeignObjectLooksMissing(t *testing.T) {
+	f := newFixture(t, 0)
+	dir := t.TempDir()
+	keys, err := keyring.Open(filepath.Join(dir, "keys"))
+	check(t, err)
+	theirs, err := vault.New(vault.Config{BaseURL: "https://other.example"}, f.store, keys, dir)
+	check(t, err)
+	own := f.put("own.pdf", noise(10))
+	ours := f.vault
+	f.vault = theirs
+	foreign := f.put("foreign.pdf", noise(10))
+	proof := f.proof(foreign)
+	f.vault = ours
+	missing := "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
+	download := strings.TrimPrefix(f.ticket(own), "/"+own.CID.String())
+	for range 2 { // the second time, the gateway remembers
+		for _, rest := range []string{"", "/all", "/share", "/data", "/meta.jwe", "/origin", download, "?format=raw", "?format=car", "/data?format=car", "/origin?format=raw"} {
+			seen := make(map[string]string)
+			for _, c := range []string{foreign.CID.String(), missing} {
+				path := "/" + c + rest
+				if strings.Contains(rest, "format") {
+					path = "/ipfs" + path
+				}
+				resp := f.get(path, proof...)
+				want := http.StatusNotFound
+				if rest == download {
+					want = http.StatusGone // the ticket is another object's
+				}
+				wantStatus(t, resp, want)
+				body := string(readAll(t, resp))
+				resp.Header.Del("Date")
+				seen[c] = strings.ReplaceAll(fmt.Sprint(resp.Header)+body, c, "CID")
+			}
+			if seen[foreign.CID.String()] != seen[missing] {
+				t.Errorf("%s: foreign %s\nmissing %s", rest, seen[foreign.CID.String()], seen[missing])
+			}
+		}
+		wantStatus(t, f.post("/"+foreign.CID.String(), foreign.Fragment.Encode()), http.StatusNotFound)
+	}
 }
 
 func TestTrustlessAnswersWithBlocks(t *testing.T) {
@@ -77,7 +247,7 @@ func TestTrustlessAnswersWithBlocks(t *testing.T) {
 		t.Error("the CAR has other data than /data")
 	}
 
-	for _, name := range []string{"data", "meta.jwe"} {
+	for _, name := range []string{"data", "meta.jwe", "origin"} {
 		resp := f.get(c + "/" + name + "?format=raw")
 		check(t, ipfs.Verify(entries[name], readAll(t, resp)))
 		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+entries[name].String())
@@ -115,7 +285,7 @@ func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 	f := newFixture(t, 0)
 	l := f.put("report.pdf", noise(3<<20))
 	c, ctx := "/"+l.CID.String(), context.Background()
-	for _, name := range []string{"data", "meta.jwe"} {
+	for _, name := range []string{"data", "meta.jwe", "origin"} {
 		resp := f.get("/ipfs" + c + "/" + name + "?format=car")
 		root, blocks, err := ipfs.ReadCAR(resp.Body)
 		check(t, err)

@@ -16,7 +16,7 @@ import (
 func TestPagesUseTheirTexts(t *testing.T) {
 	frame, err := os.ReadFile("viewer/pdf.html")
 	check(t, err)
-	used := []string{"page.until", "page.title", "about.stored", "home.title", "home.text", "error.internal.title", "error.internal.text"}
+	used := []string{"page.until", "page.title", "home.title", "home.text", "error.internal.title", "error.internal.text"}
 	for _, m := range regexp.MustCompile(`\.Text "([^"]+)"`).FindAllStringSubmatch(mustRead("page.html")+string(frame), -1) {
 		used = append(used, m[1])
 	}
@@ -71,9 +71,10 @@ func TestScriptWritesSizesAsTheServerDoes(t *testing.T) {
 	}
 }
 
-func TestMomentsAreInUTC(t *testing.T) {
-	m := momentOf(texts.English(), "page.until", time.Date(2026, 12, 22, 9, 5, 0, 0, time.FixedZone("", 3600)))
-	if got, want := m.Before+m.Shown+m.After, "Available until 22 December 2026, 08:05 UTC"; got != want || m.Time != "2026-12-22T08:05:00Z" {
-		t.Errorf("got %q at %s, want %q", got, m.Time, want)
+// People read the last day, in UTC, in the page as in the mail's notice.
+func TestPageSaysTheLastDay(t *testing.T) {
+	d := lastDayBefore(time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC), texts.English())
+	if got, want := d.Before+d.Shown+d.After, "Available until 30 June 2027 (UTC)"; got != want || d.Day != "2027-06-30" {
+		t.Errorf("got %q on %s, want %q", got, d.Day, want)
 	}
 }

@@ -28,7 +28,7 @@ func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 	}
 	name, entry, _ := strings.Cut(path, "/")
 	c, err := link.ParseCID(name)
-	if err != nil || entry != "" && entry != "data" && entry != "encoded" && entry != "meta.jwe" {
+	if err != nil {
 		return errNothing
 	}
 	w.cid = c
@@ -37,7 +37,7 @@ func (g *gateway) trustless(w *response, r *http.Request, path string) error {
 		return errFormat
 	}
 	return g.answer(w, r, c, "ipfs", func(w *response, r *http.Request, o *vault.Object) error {
-		if !o.CID(entry).Defined() { // few objects have "encoded"
+		if !o.CID(entry).Defined() { // also for what few objects have
 			return errNothing
 		}
 		cacheable(w, o)

@@ -4,7 +4,7 @@
 // the file's page can show the list too. The appended link is not in the links that a reader can
 // copy, and the page removes it from its address.
 detach.all = (() => {
-	const { decode, openMeta, contentKey, clean, extension, draw } = detach;
+	const { decode, sha256, get, open, cidBytes, clean, extension, draw } = detach;
 	const type = 'application/vnd.detach.files';
 	const most = 2 ** 20; // bytes of a list
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
@@ -17,24 +17,24 @@ detach.all = (() => {
 		return history.state;
 	}
 
-	async function get(address) {
-		const answer = await fetch(address, { credentials: 'omit', redirect: 'error' });
-		if (!answer.ok) throw new Error(answer.status);
-		return answer;
+	// Gets what opens the list, where the page is another's. The object's directory without its last
+	// entry, origin, is its core: the entry takes 54 bytes, before the 4 that end the directory.
+	async function sealed(cid, base) {
+		const bytes = async address => new Uint8Array(await (await get(base + address)).arrayBuffer());
+		const [root, origin, meta] = await Promise.all([
+			bytes('ipfs/' + cid + '?format=raw'), bytes(cid + '/origin'), get(base + cid + '/meta.jwe').then(answer => answer.text()),
+		]);
+		const core = await sha256(Uint8Array.from([...root.subarray(0, -54), ...root.subarray(-4)]));
+		return { core: [...cidBytes(cid).subarray(0, 4), ...core], meta, origin };
 	}
 
-	// Fetches and opens the list, which must have the SHA-256 that the sealed metadata gives. Its own
-	// page has the share and the metadata already.
-	async function open(at, { key, sealed }) {
-		const text = name => get(at + name).then(answer => answer.text());
-		const [share, meta] = sealed || await Promise.all([text('/share'), text('/meta.jwe')]);
-		const a = decode(key);
-		const about = await openMeta(a, share, meta);
-		if (about.type !== type || !(about.size <= most)) throw new Error('not a list');
+	// Returns the files of a list, which must have the SHA-256 that the sealed metadata gives.
+	async function read(at, { meta, key }) {
+		if (meta.type !== type || !(meta.size <= most)) throw new Error('not a list');
 		const data = await (await get(at + '/data')).arrayBuffer();
-		const plain = await crypto.subtle.decrypt({ name: 'AES-CTR', counter: new Uint8Array(16), length: 128 }, await contentKey(a, share), data);
-		const sum = Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', plain)), b => b.toString(16).padStart(2, '0')).join('');
-		if (about.sha256 !== sum) throw new Error('not the list');
+		const plain = await crypto.subtle.decrypt({ name: 'AES-CTR', counter: new Uint8Array(16), length: 128 }, key, data);
+		const sum = Array.from(await sha256(plain), b => b.toString(16).padStart(2, '0')).join('');
+		if (meta.sha256 !== sum) throw new Error('not the list');
 		return JSON.parse(new TextDecoder().decode(plain)).files;
 	}
 
@@ -77,18 +77,19 @@ detach.all = (() => {
 		return element('li', a);
 	}
 
-	// Shows the list on its own page, or on the page of a file in it.
+	// Shows the list on its own page, which has opened it, or on the page of a file in it.
 	async function show(own, cid) {
 		const list = own || from();
 		$('all').hidden = true;
 		if (!list) return;
 		const { base } = $('open').dataset;
-		const files = await open(base + list.cid, list);
+		const at = base + list.cid;
+		const files = await read(at, own ? own.opened : await open(at, decode(list.key), await sealed(list.cid, base)));
 		if (!own && !files.some(file => file.link.includes(cid))) return;
 		const say = text => text.replace('{count}', files.length).replace('{size}', size(files.reduce((sum, file) => sum + file.size, 0)));
 		$('files').replaceChildren(...files.map(file => line(file, base, list, own ? '' : cid)));
 		$('up').textContent = say($('up').dataset.text);
-		$('up').href = $('zip').action = base + list.cid + '/all';
+		$('up').href = $('zip').action = at + '/all';
 		$('up').hash = $('zip').key.value = list.key;
 		$('pack').textContent = say($('go').dataset.all);
 		$('up').parentNode.hidden = $('zip').hidden = Boolean(own);

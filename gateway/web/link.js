@@ -1,5 +1,5 @@
 'use strict';
-// Parses links as mail programs pass them on, and opens metadata with their keys.
+// Parses links as mail programs pass them on, and opens objects with their keys (docs/format.md).
 const $ = id => document.getElementById(id);
 
 const detach = (() => {
@@ -32,15 +32,57 @@ const detach = (() => {
 		return bytes.length === 32 ? Uint8Array.from(bytes) : null;
 	}
 
+	// Encodes 32 bytes in the form that decode reads.
+	function encode(bytes) {
+		let text = '';
+		for (let n = bytes.reduce((n, b) => n << 8n | BigInt(b), 0n); n > 0n; n /= 58n) text = base58[n % 58n] + text;
+		const zeros = bytes.findIndex(b => b);
+		return 'z' + '1'.repeat(zeros < 0 ? bytes.length : zeros) + text;
+	}
+
 	const base64url = s => Uint8Array.from(atob(s.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
+	const same = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+	const sha256 = async bytes => new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
 
-	const join = (a, share) => {
+	async function derive(secret, label, core = []) {
+		const from = await crypto.subtle.importKey('raw', secret, 'HKDF', false, ['deriveBits']);
+		const info = Uint8Array.from([...utf8(label), ...core]);
+		return new Uint8Array(await crypto.subtle.deriveBits({ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info }, from, 256));
+	}
+
+	const refused = status => Object.assign(new Error('status ' + status), { status });
+
+	async function get(address, headers = {}) {
+		const answer = await fetch(address, { headers, credentials: 'omit', redirect: 'error' });
+		if (!answer.ok) throw refused(answer.status);
+		return answer;
+	}
+
+	// Opens the object at an address with a, the bytes of its link's fragment, and with core, meta.jwe
+	// and origin. Returns its metadata, and its file key, which cannot be exported. The gateway gives
+	// its share of the key for a proof that comes from the fragment and does not tell it. A fragment
+	// that does not fit causes an error of status 403, like that of a gateway that refuses the proof.
+	async function open(at, a, { core, meta, origin }) {
+		const proof = await derive(a, 'detach/v1 ask', core);
+		if (!same(await sha256(proof), origin.subarray(0, 32))) throw refused(403);
+		const { share } = await (await get(at + '/share', { Authorization: 'Detach ' + encode(proof) })).json();
 		const b = decode(share);
-		return a.map((x, i) => x ^ b[i]);
-	};
+		const k = a.map((x, i) => x ^ b[i]);
+		if (!same(await derive(k, 'detach/v1 commit', core), origin.subarray(32, 64))) throw new Error('not the share');
+		return {
+			meta: await openMeta(await derive(k, 'detach/v1 meta'), meta),
+			key: await crypto.subtle.importKey('raw', k, 'AES-CTR', false, ['decrypt']),
+		};
+	}
 
-	// Returns the file key, which cannot be exported.
-	const contentKey = (a, share) => crypto.subtle.importKey('raw', join(a, share), 'AES-CTR', false, ['decrypt']);
+	// Opens meta.jwe (RFC 7516: dir, A256GCM).
+	async function openMeta(secret, jwe) {
+		const key = await crypto.subtle.importKey('raw', secret, 'AES-GCM', false, ['decrypt']);
+		const [head, , iv, text, tag] = jwe.split('.');
+		const sealed = Uint8Array.from([...base64url(text), ...base64url(tag)]);
+		const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: base64url(iv), additionalData: utf8(head) }, key, sealed);
+		return JSON.parse(new TextDecoder().decode(plain));
+	}
 
 	// Returns the 36 bytes of a CID in base32.
 	function cidBytes(cid) {
@@ -51,18 +93,6 @@ const detach = (() => {
 			if ((bits += 5) >= 8) bytes.push(n >> (bits -= 8) & 255);
 		}
 		return Uint8Array.from(bytes);
-	}
-
-	// Opens meta.jwe (RFC 7516: dir, A256GCM). A wrong key causes an OperationError.
-	async function openMeta(a, share, jwe) {
-		const k = await crypto.subtle.importKey('raw', join(a, share), 'HKDF', false, ['deriveKey']);
-		const key = await crypto.subtle.deriveKey(
-			{ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info: utf8('detach/v1 meta') },
-			k, { name: 'AES-GCM', length: 256 }, false, ['decrypt']);
-		const [head, , iv, text, tag] = jwe.split('.');
-		const sealed = Uint8Array.from([...base64url(text), ...base64url(tag)]);
-		const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: base64url(iv), additionalData: utf8(head) }, key, sealed);
-		return JSON.parse(new TextDecoder().decode(plain));
 	}
 
 	// Returns the name of the download. internal/filename has the same rules; a test compares them.
@@ -109,5 +139,5 @@ const detach = (() => {
 		icon.querySelector('text').textContent = (!d || kind === 'pdf') && ext.length < 5 ? ext.toUpperCase() : '';
 	}
 
-	return { fragment, decode, openMeta, contentKey, cidBytes, clean, extension, draw };
+	return { fragment, decode, encode, base64url, sha256, get, open, cidBytes, clean, extension, draw };
 })();

@@ -1,9 +1,16 @@
 'use strict';
 (() => {
-	const { fragment, decode, openMeta, contentKey, cidBytes, clean, extension, draw, browser, all } = detach;
+	const { fragment, decode, base64url, open, cidBytes, clean, extension, draw, browser, all } = detach;
 	const root = document.documentElement;
 	const skeleton = 'application/vnd.detach.skeleton';
 	const programs = /^(exe|msi|msix|bat|cmd|com|scr|pif|cpl|hta|js|jse|vbs|vbe|wsf|ps1|jar|lnk|url|reg|iso|img|apk|dmg|pkg|app|command|sh|run|desktop|xll|chm)$/;
+	let opened; // the metadata and the key of the object that the page shows
+
+	// Writes a time in the reader's words.
+	function tell(time, form) {
+		const locale = navigator.languages.find(l => l.startsWith(root.lang)) || root.lang;
+		time.textContent = new Intl.DateTimeFormat(locale, { dateStyle: 'long', ...form }).format(new Date(time.dateTime));
+	}
 
 	function describe(meta) {
 		const name = clean(String(meta.name || ''));
@@ -21,6 +28,9 @@
 			$('sha256').textContent = meta.sha256;
 			$('checksum').hidden = false;
 		}
+		$('stored').querySelector('time').dateTime = meta.created;
+		tell($('stored').querySelector('time'), { timeStyle: 'short' });
+		$('stored').hidden = false;
 		// The page offers to show a file by its name. The server decides by the content.
 		if ($('view')) $('view').hidden = made || !$('view').dataset.shows.split(' ').includes(ext.toLowerCase());
 		$('here').hidden = made || !browser.possible(meta.size);
@@ -34,10 +44,9 @@
 		};
 		say('running', 0);
 		try {
-			const { share, meta, cid, source, worker } = $('open').dataset;
-			const a = decode($('key').value);
-			const { name, size } = await openMeta(a, share, meta);
-			const job = { key: await contentKey(a, share), cid: cidBytes(cid), source, name: clean(name), size };
+			const { cid, source, worker } = $('open').dataset;
+			const { key, meta: { name, size } } = opened;
+			const job = { key, cid: cidBytes(cid), source, name: clean(name), size };
 			await browser.start(worker, job, ({ written, done, failed, gone }) => {
 				if (written) say('running', Math.floor(written / size * 100));
 				if (done) say('done');
@@ -59,22 +68,30 @@
 		}
 		root.dataset.state = 'opening';
 		$('key').value = key; // the button works from here on
+		const { base, cid, core, meta, origin } = $('open').dataset;
 		let state = 'ready';
 		try {
-			const { share, meta, cid } = $('open').dataset;
-			const about = await openMeta(a, share, meta);
-			describe(about);
+			const found = await open(base + cid, a, { core: cidBytes(core), meta, origin: base64url(origin) });
+			if (fragment(location.hash) !== key) return;
+			opened = found;
+			describe(opened.meta);
 			// If the list cannot be fetched, the button still works.
-			if (about.type === all.type) await all.show({ cid, key, sealed: [share, meta] }).catch(() => {});
+			if (opened.meta.type === all.type) await all.show({ cid, key, opened }).catch(() => {});
 			else all.show(null, cid).catch(() => {});
-		} catch (error) {
+		} catch ({ status }) {
 			// After other errors, like no WebCrypto over plain HTTP, the button still works.
-			if (error.name === 'OperationError') state = 'wrong';
+			if (status === 403) state = 'wrong';
+			else if (taken.includes(status) && !reloaded()) return location.reload();
 		}
 		if (fragment(location.hash) !== key) return;
 		if (state === 'wrong') $('key').value = '';
 		root.dataset.state = state;
 	}
+
+	// If the file was taken back after the page was fetched, or the store has stopped, the server has
+	// a page for that. It is fetched once, in case that another gateway answers.
+	const taken = [404, 410, 503];
+	const reloaded = () => performance.getEntriesByType('navigation')[0]?.type === 'reload';
 
 	function pasted() {
 		const text = $('key').value;
@@ -88,10 +105,7 @@
 	root.dataset.state = 'opening';
 	addEventListener('hashchange', show);
 	document.addEventListener('DOMContentLoaded', () => {
-		const locale = navigator.languages.find(l => l.startsWith(root.lang)) || root.lang;
-		for (const time of document.querySelectorAll('time')) {
-			time.textContent = new Intl.DateTimeFormat(locale, { dateStyle: 'long', timeStyle: 'short' }).format(new Date(time.dateTime));
-		}
+		if ($('until')) tell($('until'), { timeZone: 'UTC' });
 		$('key').addEventListener('input', pasted);
 		$('view')?.addEventListener('toggle', () => {
 			if (!$('view').open) return;

@@ -40,7 +40,6 @@ type Language struct {
 	} `toml:"size"`
 	Date struct {
 		Day    string   `toml:"day"`
-		Moment string   `toml:"moment"`
 		First  string   `toml:"first"`
 		Months []string `toml:"months"`
 	} `toml:"date"`
@@ -148,11 +147,6 @@ func (l *Language) Day(t time.Time) string {
 // LastDay returns the last day, in UTC, before the end of a file: at 00:00 UTC on the day after it.
 // People read it in the mail's notice and on the file's page.
 func LastDay(end time.Time) time.Time { return end.UTC().Add(-time.Nanosecond) }
-
-// Moment returns the date and the time of t in UTC.
-func (l *Language) Moment(t time.Time) string {
-	return strings.NewReplacer("{date}", l.Day(t.UTC()), "{time}", t.UTC().Format("15:04")).Replace(l.Date.Moment)
-}
 
 // Size returns a number of bytes as file managers write it: in units of a thousand, with one
 // decimal below ten. The script of the pages has the same rules (gateway/web/all.js).
