@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"filippo.io/age"
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
@@ -95,6 +97,25 @@ func TestEscrowedKeyDoesNotPrint(t *testing.T) {
 	}
 }
 
+// A key that somebody else sealed for the escrow's recipient is not the object's.
+func TestOriginCommitsToOneKey(t *testing.T) {
+	service, err := NewServiceSecret()
+	must.Succeed(t, err)
+	k, err := NewKey()
+	must.Succeed(t, err)
+	other, err := NewKey()
+	must.Succeed(t, err)
+	core := cid.NewCidV1(cid.DagProtobuf, coreSum(t))
+	o, err := service.SealOrigin(core, k.Split(ZeroShare()), k)
+	must.Succeed(t, err)
+	if !o.Commits(core, k) {
+		t.Error("the object's key was refused")
+	}
+	if o.Commits(core, other) || o.Commits(core, Key{}) || o.Commits(cid.NewCidV1(cid.Raw, coreSum(t)), k) {
+		t.Error("another key, or that of another object, was accepted")
+	}
+}
+
 func seal(t *testing.T, text []byte, r age.Recipient) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -103,4 +124,11 @@ func seal(t *testing.T, text []byte, r age.Recipient) []byte {
 	_, err = w.Write(text)
 	must.Succeed(t, errors.Join(err, w.Close()))
 	return b.Bytes()
+}
+
+func coreSum(t *testing.T) multihash.Multihash {
+	t.Helper()
+	sum, err := multihash.Sum([]byte("core"), multihash.SHA2_256, -1)
+	must.Succeed(t, err)
+	return sum
 }

@@ -69,11 +69,17 @@ func askOf(p Proof) [sha256.Size]byte { return sha256.Sum256(p.bytes()) }
 // CheckKey returns nil if the fragment is the one of this object's link, and the key is the
 // object's key, and otherwise ErrWrongKey. A decoder calls it before it uses the key.
 func (o Origin) CheckKey(core cid.Cid, f Fragment, k Key) error {
-	commit := k.derive(infoCommit + core.KeyString())
-	if !o.Asked(f.Proof(core)) || subtle.ConstantTimeCompare(commit, o.commit()) != 1 {
+	if !o.Asked(f.Proof(core)) || !o.Commits(core, k) {
 		return ErrWrongKey
 	}
 	return nil
+}
+
+// Commits reports whether k is the object's key. It is what CheckKey checks of a key that an escrow
+// has given, without the link's fragment.
+func (o Origin) Commits(core cid.Cid, k Key) bool {
+	commit := k.derive(infoCommit + core.KeyString())
+	return !k.absent() && subtle.ConstantTimeCompare(commit, o.commit()) == 1
 }
 
 // ServiceSecret is one of an epoch's two secrets. It makes origins and tickets, and names the

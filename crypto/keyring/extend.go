@@ -31,9 +31,11 @@ const (
 	cidSize   = 36
 	nonceSize = 12
 	tagSize   = 16
-	// maxExtension bounds a record. An epoch's name has at most 19 characters.
-	maxExtension = 256
 )
+
+// MaxExtension bounds the size in bytes of a record in extended. An epoch's name has at most 19
+// characters.
+const MaxExtension = 256
 
 // extension is a record in extended/NEW/CORE, which gives the object an end in a later epoch:
 //
@@ -161,7 +163,7 @@ func (r *Keyring) readExtension(to crypto.Epoch, core cid.Cid) (extension, error
 		return extension{}, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxExtension))
+	b, err := io.ReadAll(io.LimitReader(f, MaxExtension))
 	if err != nil {
 		return extension{}, err
 	}
@@ -234,16 +236,21 @@ func (r *Keyring) openExtension(to crypto.Epoch, root, core cid.Cid) (bool, cryp
 	if gone, err := r.marked(x.old, core.String()); err != nil || gone {
 		return false, crypto.Share{}, errors.Join(err, ErrNoExtension)
 	}
+	b, err := r.unseal(to, core, x)
+	return x.link, b, err
+}
+
+// unseal opens a record's share.
+func (r *Keyring) unseal(to crypto.Epoch, core cid.Cid, x extension) (crypto.Share, error) {
 	aead, err := r.extensionAEAD(to, core)
 	if err != nil {
-		return false, crypto.Share{}, err
+		return crypto.Share{}, err
 	}
 	raw, err := aead.Open(nil, x.sealed[:nonceSize], x.sealed[nonceSize:], x.aad(to))
 	if err != nil {
-		return false, crypto.Share{}, fmt.Errorf("%s: %w", r.extensionPath(to, core), errExtension)
+		return crypto.Share{}, fmt.Errorf("%s: %w", r.extensionPath(to, core), errExtension)
 	}
-	b, err := crypto.ShareFromBytes(raw)
-	return x.link, b, err
+	return crypto.ShareFromBytes(raw)
 }
 
 // destroyExtensions removes the records of the marked objects, and returns the epochs that they
