@@ -40,6 +40,7 @@ var floors = map[string][]string{
 	"internal/admin":                       {"internal/transaction"},
 	"internal/check":                       {"internal/config", "internal/durable", "internal/freespace", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
+	"internal/export":                      {"internal/durable", "crypto", "crypto/keyring"},
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
@@ -54,7 +55,7 @@ var floors = map[string][]string{
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
 	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/export", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to

@@ -39,6 +39,7 @@ type commands struct {
 	Filter  filterCmd  `cmd:"" help:"Rewrite one message, from standard input to standard output."`
 	Restore restoreCmd `cmd:"" help:"Turn a rewritten message on standard input back into the original, byte for byte."`
 	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
+	Keys    keysCmd    `cmd:"" help:"Carry what opens the links to another machine, or to a safe place."`
 	Check   checkCmd   `cmd:"" help:"Try everything that the configuration names, and say what to fix."`
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }

@@ -81,6 +81,9 @@ func (d denied) has(c cid.Cid) bool {
 	return ok && !r.undo || len(d.written[c]) > 0
 }
 
+// deniedName is the name of the deny list in a data directory.
+const deniedName = "denied"
+
 func newDenyList(path string, log *slog.Logger) *denyList {
 	return &denyList{path: path, log: log}
 }
@@ -275,11 +278,16 @@ func (d *denyList) append(rulings map[cid.Cid]ruling) error {
 		}
 		text.WriteString(r.line(c))
 	}
+	return d.write(text.String())
+}
+
+// write appends lines, and returns when they are on disk.
+func (d *denyList) write(text string) error {
 	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the deny list: %w", err)
 	}
-	err = errors.Join(appendSynced(f, []byte(text.String())), f.Close(), durable.SyncDir(filepath.Dir(d.path)))
+	err = errors.Join(appendSynced(f, []byte(text)), f.Close(), durable.SyncDir(filepath.Dir(d.path)))
 	if err != nil {
 		return fmt.Errorf("write the deny list: %w", err)
 	}

@@ -83,7 +83,7 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, "denied"), cfg.Log), pending: pending}
+	v := &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log), pending: pending}
 	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, stored: v.newestStored}
 	return v, nil
 }
