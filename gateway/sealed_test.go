@@ -238,7 +238,7 @@ func TestTrustlessAnswersWithBlocks(t *testing.T) {
 	wantStatus(t, f.request("HEAD", c+"?format=car", ""), 200)
 	entries, err := ipfs.OpenDirectory(ctx, blocks, car)
 	check(t, err)
-	file, err := ipfs.OpenFile(ctx, blocks, entries["data"])
+	file, err := ipfs.OpenFile(ctx, blocks, entries["data"].CID)
 	check(t, err)
 	data, err := io.ReadAll(file)
 	check(t, err)
@@ -249,12 +249,12 @@ func TestTrustlessAnswersWithBlocks(t *testing.T) {
 
 	for _, name := range []string{"data", "meta.jwe", "origin"} {
 		resp := f.get(c + "/" + name + "?format=raw")
-		check(t, ipfs.Verify(entries[name], readAll(t, resp)))
-		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+entries[name].String())
+		check(t, ipfs.Verify(entries[name].CID, readAll(t, resp)))
+		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+entries[name].CID.String())
 	}
 	wantStatus(t, f.get(c+"/other?format=raw"), 404)
 	wantStatus(t, f.get(c+"?format=tar"), 406)
-	wantStatus(t, f.get("/ipfs/"+entries["data"].String()+"?format=raw"), 404) // not an object
+	wantStatus(t, f.get("/ipfs/"+entries["data"].CID.String()+"?format=raw"), 404) // not an object
 }
 
 // With entity-bytes, only the leaves that end before the offset are left out.
@@ -292,8 +292,8 @@ func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 		entries, err := ipfs.OpenDirectory(ctx, blocks, l.CID)
 		check(t, err)
 		wantHeader(t, resp, "X-Ipfs-Roots", l.CID.String()+","+root.String())
-		if root != entries[name] {
-			t.Errorf("%s: got root %s, want %s", name, root, entries[name])
+		if root != entries[name].CID {
+			t.Errorf("%s: got root %s, want %s", name, root, entries[name].CID)
 		}
 		file, err := ipfs.OpenFile(ctx, blocks, root)
 		check(t, err)

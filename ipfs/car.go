@@ -270,12 +270,14 @@ type child struct {
 // children returns the links of the node with this content.
 func (at child) children(data []byte) ([]child, error) {
 	var children []child
-	if at.size < 0 && !at.isEntry && isDirectory(data) {
+	if at.size < 0 && !at.isEntry {
 		entries, err := decodeDirectory(data)
 		for _, e := range entries {
-			children = append(children, child{c: e.c, size: -1, isEntry: true})
+			children = append(children, child{c: e.Node.CID, size: -1, isEntry: true})
 		}
-		return children, err
+		if !errors.Is(err, errNotDirectory) {
+			return children, err
+		}
 	}
 	node, err := decodeFileNode(data)
 	if err != nil {

@@ -47,11 +47,11 @@ func readCAR(t testing.TB, r io.Reader, root cid.Cid) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := storetest.ReadBlocks(t.Context(), blocks, entries["data"])
+	data, err := storetest.ReadBlocks(t.Context(), blocks, entries["data"].CID)
 	if err != nil {
 		return data, err
 	}
-	meta, err := storetest.ReadBlocks(t.Context(), blocks, entries["meta.jwe"])
+	meta, err := storetest.ReadBlocks(t.Context(), blocks, entries["meta.jwe"].CID)
 	if err == nil && string(meta) != "meta" {
 		t.Errorf("meta.jwe: %q", meta)
 	}

@@ -2,6 +2,7 @@ package ipfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -184,16 +185,42 @@ func (t *tree) finish() (Node, error) {
 // AddDirectory builds a directory of finished nodes. Names must be unique, and not empty, ".", ".."
 // or with "/" or NUL.
 func AddDirectory(add AddFunc, entries ...Entry) (Node, error) {
-	if len(entries) > maxDirect {
-		return Node{}, fmt.Errorf("ipfs: directory with %d entries", len(entries))
-	}
-	seen := make(map[string]bool, len(entries))
+	d := make(Directory, len(entries))
 	for _, e := range entries {
-		if seen[e.Name] || !validName(e.Name) || !isRaw(e.Node.CID) && !isNode(e.Node.CID) {
-			return Node{}, fmt.Errorf("ipfs: directory with a bad entry %q", e.Name)
+		d[e.Name] = e.Node
+	}
+	if len(d) < len(entries) {
+		return Node{}, errors.New("ipfs: directory with two entries of one name")
+	}
+	return d.Add(add)
+}
+
+// Add builds the directory's block. Names must not be empty, ".", ".." or with "/" or NUL.
+func (d Directory) Add(add AddFunc) (Node, error) {
+	b, n, err := d.encode()
+	if err != nil {
+		return Node{}, err
+	}
+	return n, add(b)
+}
+
+// CID returns the CID that Add would give to the directory. It stores nothing.
+func (d Directory) CID() (cid.Cid, error) {
+	b, _, err := d.encode()
+	return b.CID, err
+}
+
+func (d Directory) encode() (Block, Node, error) {
+	if len(d) > maxDirect {
+		return Block{}, Node{}, fmt.Errorf("ipfs: directory with %d entries", len(d))
+	}
+	entries := make([]Entry, 0, len(d))
+	for name, n := range d {
+		if !validName(name) || !isRaw(n.CID) && !isNode(n.CID) {
+			return Block{}, Node{}, fmt.Errorf("ipfs: directory with a bad entry %q", name)
 		}
-		seen[e.Name] = true
+		entries = append(entries, Entry{name, n})
 	}
 	b, n := encodeDirectory(entries)
-	return n, add(b)
+	return b, n, nil
 }

@@ -24,7 +24,7 @@
 //
 //	blocks, err := store.Open(ctx, root)
 //	entries, err := ipfs.OpenDirectory(ctx, blocks, root)
-//	file, err := ipfs.OpenFile(ctx, blocks, entries["data"]) // an io.ReadSeeker
+//	file, err := ipfs.OpenFile(ctx, blocks, entries["data"].CID) // an io.ReadSeeker
 //
 // # The form of an object
 //

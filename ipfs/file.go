@@ -14,8 +14,13 @@ const maxDepth = 5
 
 var errTooDeep = fmt.Errorf("%w: file nested too deeply", ErrCorrupt)
 
-// OpenDirectory returns the entries of a directory, verified.
-func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.Cid, error) {
+// Directory is the content of a directory: its entries by their names. A directory that was read
+// knows the CIDs and the Tsizes of its entries, but no Size.
+type Directory map[string]Node
+
+// OpenDirectory returns a directory, verified. It refuses a block that AddDirectory would not have
+// written, so two directories with equal entries are one, and Directory.CID returns root.
+func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (Directory, error) {
 	if !isNode(root) {
 		return nil, fmt.Errorf("%w: %s is not a directory", ErrCorrupt, root)
 	}
@@ -30,11 +35,30 @@ func OpenDirectory(ctx context.Context, b Blocks, root cid.Cid) (map[string]cid.
 	if err != nil {
 		return nil, err
 	}
-	entries := make(map[string]cid.Cid, len(list))
+	d := make(Directory, len(list))
 	for _, e := range list {
-		entries[e.name] = e.c
+		d[e.Name] = e.Node
 	}
-	return entries, nil
+	return d, nil
+}
+
+// ReadLeaf returns the content of a small file that AddLeaf wrote: one block. The error of a larger
+// or of any other file wraps ErrCorrupt.
+func ReadLeaf(ctx context.Context, b Blocks, c cid.Cid, limit int) ([]byte, error) {
+	if !isRaw(c) {
+		return nil, fmt.Errorf("%w: %s is not a raw block", ErrCorrupt, c)
+	}
+	data, err := b.Get(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := Verify(c, data); err != nil {
+		return nil, err
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrCorrupt, len(data), limit)
+	}
+	return data, nil
 }
 
 // File reads a stored file. It checks every block against its CID, and the block's size against its

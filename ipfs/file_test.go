@@ -359,14 +359,17 @@ func TestFileTriesAgain(t *testing.T) {
 	}
 }
 
-func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
+func TestOpenDirectoryTakesOnlyWhatAddDirectoryWrites(t *testing.T) {
 	m := newMemory()
 	n := storetest.AddFile(t, m.Add, []byte("x"))
 	d, err := ipfs.AddDirectory(m.Add, ipfs.Entry{Name: "b", Node: n}, ipfs.Entry{Name: "a", Node: n})
 	must.Succeed(t, err)
 	entries, err := ipfs.OpenDirectory(t.Context(), m, d.CID)
-	if err != nil || len(entries) != 2 || entries["a"] != n.CID || entries["b"] != n.CID {
+	if err != nil || len(entries) != 2 || entries["a"].CID != n.CID || entries["b"].Tsize != n.Tsize {
 		t.Errorf("got %v, %v", entries, err)
+	}
+	if c, err := entries.CID(); err != nil || c != d.CID {
+		t.Errorf("the entries give %s, %v, want %s", c, err, d.CID)
 	}
 	named := func(names ...string) cid.Cid {
 		pb := new(merkledag.ProtoNode)
@@ -375,13 +378,26 @@ func TestOpenDirectoryTakesPlainDirectories(t *testing.T) {
 		}
 		return m.addNode(pb, unixfs.FolderPBData())
 	}
+	raw := func(node []byte) cid.Cid {
+		c, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_256}.Sum(node)
+		must.Succeed(t, err)
+		m.Blocks[c] = node
+		return c
+	}
+	whole := m.Blocks[d.CID]
+	link := (len(whole) - 4) / 2 // two links of one length, and 4 bytes of data
 	for what, c := range map[string]cid.Cid{
-		"file":       fileOver(m, n).CID,
-		"leaf":       n.CID,
-		"same twice": named("a", "a"),
-		"no name":    named(""),
-		"parent":     named(".."),
-		"path":       named("a/b"),
+		"file":          fileOver(m, n).CID,
+		"leaf":          n.CID,
+		"other order":   raw(slices.Concat(whole[link:2*link], whole[:link], whole[2*link:])),
+		"data first":    raw(slices.Concat(whole[2*link:], whole[:2*link])),
+		"long number":   raw(slices.Concat(whole[:len(whole)-1], []byte{0x81, 0})),
+		"another field": raw(slices.Concat(whole, []byte{0x18, 1})),
+		"no Tsize":      raw(slices.Concat([]byte{0x12, whole[1] - 2}, whole[2:link-2], whole[2*link:])),
+		"same twice":    named("a", "a"),
+		"no name":       named(""),
+		"parent":        named(".."),
+		"path":          named("a/b"),
 	} {
 		if got, err := ipfs.OpenDirectory(t.Context(), m, c); !errors.Is(err, ipfs.ErrCorrupt) {
 			t.Errorf("%s: got %v %v, want ErrCorrupt", what, got, err)

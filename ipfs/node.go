@@ -1,6 +1,7 @@
 package ipfs
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -24,8 +25,10 @@ const (
 )
 
 var (
-	errLink  = fmt.Errorf("%w: a link that is not of our form", ErrCorrupt)
-	errField = fmt.Errorf("%w: a node that is not a protobuf of numbers and bytes", ErrCorrupt)
+	errLink         = fmt.Errorf("%w: a link that is not of our form", ErrCorrupt)
+	errDirectory    = fmt.Errorf("%w: a directory that is not of our form", ErrCorrupt)
+	errNotDirectory = fmt.Errorf("%w: not a directory", ErrCorrupt)
+	errField        = fmt.Errorf("%w: a node that is not a protobuf of numbers and bytes", ErrCorrupt)
 )
 
 // fileNode is an interior node of a file.
@@ -117,34 +120,32 @@ func appendBytes(message []byte, field uint64, value string) []byte {
 	return append(message, value...)
 }
 
-// isDirectory reports whether a block is a directory. It does not check the entries.
-func isDirectory(block []byte) bool {
-	data, err := decodeNode(block, func([cidLen]byte, []byte) error { return nil })
-	return err == nil && string(data) == directoryData
-}
-
-// dirEntry is a link of a directory.
-type dirEntry struct {
-	name string
-	c    cid.Cid
-}
-
-// decodeDirectory reads a plain directory. It refuses bad and repeated names.
-func decodeDirectory(block []byte) ([]dirEntry, error) {
-	if !isDirectory(block) {
-		return nil, fmt.Errorf("%w: not a directory", ErrCorrupt)
-	}
-	var entries []dirEntry
-	seen := make(map[string]bool)
-	_, err := decodeNode(block, func(hash [cidLen]byte, name []byte) error {
-		if seen[string(name)] || !validName(string(name)) {
-			return fmt.Errorf("%w: directory with a bad entry", ErrCorrupt)
+// decodeDirectory reads a plain directory. It accepts only the bytes that encodeDirectory writes for
+// the entries: one directory has one CID, so a reader can compute it from the entries. The nodes
+// that it returns have no Size.
+func decodeDirectory(block []byte) ([]Entry, error) {
+	var entries []Entry
+	good := true // the node of a file has links without names
+	data, err := decodeNode(block, func(hash [cidLen]byte, name []byte, tsize uint64) error {
+		if good = good && validName(string(name)) && len(entries) < maxDirect; good {
+			entries = append(entries, Entry{string(name), Node{CID: castCID(hash), Tsize: tsize}})
 		}
-		seen[string(name)] = true
-		entries = append(entries, dirEntry{string(name), castCID(hash)})
 		return nil
 	})
-	return entries, err
+	switch {
+	case err != nil:
+		return nil, err
+	case string(data) != directoryData:
+		return nil, errNotDirectory
+	case !good:
+		return nil, errDirectory
+	}
+	again, _ := encodeDirectory(entries)
+	unique := slices.CompactFunc(slices.Clone(entries), func(a, b Entry) bool { return a.Name == b.Name })
+	if len(unique) < len(entries) || !bytes.Equal(again.Data, block) {
+		return nil, errDirectory
+	}
+	return entries, nil
 }
 
 // lookUp returns the CID of a directory's entry, or ErrNotFound.
@@ -153,11 +154,11 @@ func lookUp(directory []byte, name string) (cid.Cid, error) {
 	if err != nil {
 		return cid.Undef, err
 	}
-	i := slices.IndexFunc(entries, func(e dirEntry) bool { return e.name == name })
+	i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name })
 	if i < 0 {
 		return cid.Undef, fmt.Errorf("%w: no entry %q", ErrNotFound, name)
 	}
-	return entries[i].c, nil
+	return entries[i].Node.CID, nil
 }
 
 func validName(name string) bool {
@@ -169,7 +170,7 @@ func validName(name string) bool {
 // a node of 1,024 links, so links are not allocated one by one.
 func decodeFileNode(block []byte) (*fileNode, error) {
 	n := &fileNode{links: make([][cidLen]byte, 0, len(block)/(cidLen+4))}
-	data, err := decodeNode(block, func(hash [cidLen]byte, _ []byte) error {
+	data, err := decodeNode(block, func(hash [cidLen]byte, _ []byte, _ uint64) error {
 		n.links = append(n.links, hash)
 		return nil
 	})
@@ -235,15 +236,15 @@ func LeavesOf(block []byte) (leaves []cid.Cid) {
 
 // decodeNode reads a dag-pb node. It calls link for each link in order, and returns the data. Links
 // must come before the data.
-func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (data []byte, err error) {
+func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte, tsize uint64) error) (data []byte, err error) {
 	err = eachField(block, func(field uint64, value []byte, _ uint64) error {
 		switch {
 		case field == nodeLink && data == nil && value != nil:
-			hash, name, err := decodeLink(value)
+			hash, name, tsize, err := decodeLink(value)
 			if err != nil {
 				return err
 			}
-			return link(hash, name)
+			return link(hash, name, tsize)
 		case field == nodeData && data == nil && value != nil:
 			data = value
 			return nil
@@ -253,11 +254,11 @@ func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte) error) (
 	return data, err
 }
 
-// decodeLink returns the CID and the name of a link. The fields must be in order, the CID first.
-// The link's size is ignored: it says nothing about the file.
-func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
+// decodeLink returns the CID, the name and the Tsize of a link. The fields must be in order, the CID
+// first. The Tsize says nothing about the file, and no block proves it right.
+func decodeLink(link []byte) (hash [cidLen]byte, name []byte, tsize uint64, err error) {
 	last := uint64(0)
-	err = eachField(link, func(field uint64, value []byte, _ uint64) error {
+	err = eachField(link, func(field uint64, value []byte, number uint64) error {
 		inOrder := field > last && (last > 0 || field == linkHash)
 		last = field
 		switch {
@@ -266,6 +267,7 @@ func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 		case inOrder && field == linkName && value != nil:
 			name = value
 		case inOrder && field == linkSize && value == nil:
+			tsize = number
 		default:
 			return errLink
 		}
@@ -274,7 +276,7 @@ func decodeLink(link []byte) (hash [cidLen]byte, name []byte, err error) {
 	if err == nil && last == 0 {
 		err = errLink
 	}
-	return hash, name, err
+	return hash, name, tsize, err
 }
 
 // isOurs reports whether the bytes of a CID are of our form.

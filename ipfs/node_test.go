@@ -84,15 +84,15 @@ func boxoSaysFile(tb testing.TB, data []byte, n *fileNode) {
 	}
 }
 
-func boxoSaysDirectory(tb testing.TB, data []byte, entries []dirEntry) {
+func boxoSaysDirectory(tb testing.TB, data []byte, entries []Entry) {
 	tb.Helper()
 	pb, fs, err := boxoDecodes(data)
 	must.Succeed(tb, err)
-	var got []dirEntry
+	var got []Entry
 	for _, l := range pb.Links() {
-		got = append(got, dirEntry{l.Name, l.Cid})
+		got = append(got, Entry{l.Name, Node{CID: l.Cid, Tsize: l.Size}})
 	}
-	byName := func(a, b dirEntry) int { return cmp.Compare(a.name, b.name) } // boxo sorts links on reading
+	byName := func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) } // boxo sorts links on reading
 	slices.SortStableFunc(got, byName)
 	slices.SortStableFunc(entries, byName)
 	if !fs.IsDir() || !slices.Equal(got, entries) {

@@ -157,7 +157,7 @@ func read(ctx context.Context, s ipfs.Store, root cid.Cid, name string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	return ReadBlocks(ctx, blocks, entries[name])
+	return ReadBlocks(ctx, blocks, entries[name].CID)
 }
 
 func checkUnchanged(t *testing.T, b Backend, before []string) {
