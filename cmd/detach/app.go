@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/check"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
@@ -128,7 +129,7 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if err := durable.MakeDirectory(filepath.Clean(cfg.DataDir)); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w: make it, and give it to the user that runs Detach", err)}
 	}
-	keys, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys"))
+	keys, err := keyring.Open(filepath.Join(cfg.DataDir, "keys"))
 	if err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))}
 	}
@@ -146,13 +147,16 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	escrow, err := escrowOf(cfg)
+	if err != nil {
+		return nil, usageError{errors.Join(err, store.Close())}
+	}
 	mode := vault.Split
 	if cfg.Keys.Mode == "link" {
 		mode = vault.LinkOnly
 	}
-	retention := time.Duration(cfg.Keys.Retention)
 	v, err := vault.New(vault.Config{
-		BaseURL: cfg.Gateway.URL, Mode: mode, Retention: retention, Now: machineClock.now, Uptime: machineClock.uptime,
+		BaseURL: cfg.Gateway.URL, Mode: mode, Escrow: escrow, Now: machineClock.now, Uptime: machineClock.uptime,
 		Spools: spools, Log: log,
 	}, store, keys, cfg.DataDir)
 	if err != nil {
@@ -163,6 +167,15 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
 	}
 	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
+}
+
+// escrowOf returns how the keys of new files are sealed for the operator; nil if they are not.
+func escrowOf(cfg config.Config) (func(crypto.Key) ([]byte, error), error) {
+	recipients, err := cfg.Keys.Escrow.Recipients()
+	if err != nil || len(recipients) == 0 {
+		return nil, err
+	}
+	return func(k crypto.Key) ([]byte, error) { return k.SealEscrow(recipients...) }, nil
 }
 
 // nodeAge is how long a node's answer about its free space is used.
@@ -236,9 +249,10 @@ func (a *app) transactions(p config.Proxy) transaction.Config {
 	if p.Notice == "top" {
 		policy.Notice = rewrite.Top
 	}
+	retention := a.cfg.RetentionOf(p)
 	c := transaction.Config{
 		Policy: func(transaction.Envelope) rewrite.Policy { return policy },
-		Begin:  func() transaction.Batch { return a.vault.Begin() },
+		Begin:  func() transaction.Batch { return a.vault.Begin(retention) },
 
 		SenderLimit: transaction.NewSenderLimit(int64(p.SenderLimit)),
 	}

@@ -235,7 +235,9 @@ func (r *Keyring) create(p crypto.Period) (crypto.Epoch, error) {
 	var e crypto.Epoch
 	err := r.writeTemporary(func(w io.Writer) error {
 		service, err := writeNew(w)
-		e = crypto.NewEpoch(p, service)
+		if err == nil { // else there is no secret to name the epoch by
+			e = crypto.NewEpoch(p, service)
+		}
 		return err
 	}, func(tmp string) error { return r.link(tmp, e) })
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 )
 
@@ -114,10 +115,10 @@ func (l *lab) fill(dataDir string, objects int) {
 	stage.Must(l, os.MkdirAll(stored, 0o700))
 	stage.Must(l, os.MkdirAll(ledger, 0o700))
 	now := time.Now().UTC().Truncate(time.Second)
-	epoch := crypto.EpochOf(now, false)
-	keys, err := crypto.OpenKeyring(filepath.Join(dataDir, "keys"))
+	keys, err := keyring.Open(filepath.Join(dataDir, "keys"))
 	stage.Must(l, err)
-	stage.Must(l, keys.Ensure(epoch)) // a ledger without its epoch's secret would close the epoch
+	epoch, err := keys.Writer(crypto.PeriodOf(now, 0))
+	stage.Must(l, err)
 	lines, err := os.Create(filepath.Join(ledger, string(epoch)+".jsonl"))
 	stage.Must(l, err)
 	defer lines.Close()
@@ -126,7 +127,7 @@ func (l *lab) fill(dataDir string, objects int) {
 	for range objects {
 		c := someCID()
 		stage.Must(l, os.WriteFile(filepath.Join(stored, c+".car"), content, 0o600))
-		stage.Must(l, enc.Encode(map[string]any{"cid": c, "size": 1000, "created": now, "expires": nil}))
+		stage.Must(l, enc.Encode(map[string]any{"cid": c, "core": c, "size": 1000, "created": now, "kind": "file"}))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
@@ -59,7 +59,7 @@ func startWay(t *testing.T) *way {
 	hop, front := listenLocal(t), listenLocal(t)
 	go throwAway(hop)
 	dir := t.TempDir()
-	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
+	keys, err := keyring.Open(filepath.Join(dir, "keys"))
 	stage.Must(t, err)
 	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	stage.Must(t, err)
@@ -67,7 +67,7 @@ func startWay(t *testing.T) *way {
 	stage.Must(t, err)
 	server := proxy.New(proxy.Config{NextHop: hop.Addr().String(), Mail: transaction.Config{
 		Policy: func(transaction.Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 64 << 10, Restore: true} },
-		Begin:  func() transaction.Batch { return v.Begin() },
+		Begin:  func() transaction.Batch { return v.Begin(0) },
 	}}, slog.New(slog.DiscardHandler))
 	go server.Serve(front)
 	conn, err := net.Dial("tcp", front.Addr().String())

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -66,7 +66,7 @@ func existing(path string) string {
 // storage opens the keyring and everything else in the data directory, and writes to the store.
 func (c *checker) storage() {
 	cfg := c.target.Config
-	if _, err := crypto.OpenKeyring(filepath.Join(cfg.DataDir, "keys")); err != nil {
+	if _, err := keyring.Open(filepath.Join(cfg.DataDir, "keys")); err != nil {
 		c.refuse("keys", "data_dir: %v", durable.WithRemedy(err, cfg.DataDir))
 		return
 	}

@@ -19,11 +19,11 @@ import (
 // ipfs.ErrCorrupt if that is not the attachment. Its Close closes blocks; if OpenEncoded fails,
 // they are closed.
 func (o *Opened) OpenEncoded(ctx context.Context, blocks ipfs.Blocks) (io.ReadCloser, error) {
-	c, ok := o.sealed.Entries[Encoded]
+	node, ok := o.sealed.Entries[Encoded]
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("%w: the object has no encoded form", ipfs.ErrCorrupt), blocks.Close())
 	}
-	data, err := ipfs.OpenFile(ctx, blocks, c)
+	data, err := ipfs.OpenFile(ctx, blocks, node.CID)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open encoded form: %w", err), blocks.Close())
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
@@ -49,7 +49,7 @@ func newFaulty(t *testing.T, store func(dir string) (ipfs.Store, error)) *faulty
 	s, err := store(filepath.Join(f.dir, "objects"))
 	must.Succeed(t, err)
 	t.Cleanup(func() { s.Close() })
-	keys, err := crypto.OpenKeyring(filepath.Join(f.dir, "keys"))
+	keys, err := keyring.Open(filepath.Join(f.dir, "keys"))
 	must.Succeed(f.t, err)
 	f.vault, err = vault.New(vault.Config{BaseURL: "https://files.example"}, &pinless{s, f}, keys, f.dir)
 	must.Succeed(f.t, err)
@@ -123,7 +123,7 @@ func (f *faulty) send(mode OnFailure, src string) (string, Outcome, error) {
 		Policy: func(Envelope) rewrite.Policy {
 			return rewrite.Policy{MinSize: 1, Language: "en", Space: spool.NewSpace(f.temp, nil, 1<<40)}
 		},
-		Begin:     func() Batch { return &failing{f.vault.Begin(), f, f.failAt} },
+		Begin:     func() Batch { return &failing{f.vault.Begin(0), f, f.failAt} },
 		OnFailure: mode,
 	}
 	tx := &mail{Transaction: Begin(cfg, Envelope{}, strings.NewReader(src), slog.New(slog.NewTextHandler(&f.log, nil)))}

@@ -31,42 +31,44 @@ const (
 	discardTimeout = 30 * time.Second
 )
 
-var errForeign = errors.New("object does not belong to this batch, or is committed")
+var errNotInBatch = errors.New("object does not belong to this batch, or is committed")
 
-// Batch holds the attachments of one mail, which are stored but not served before Commit. It is not
-// safe for concurrent use. The caller closes it.
+// Batch holds the attachments of one mail. Nobody has their links before the mail is passed on, so
+// before Commit nothing serves them. It is not safe for concurrent use. The caller closes it.
 type Batch struct {
 	v         *Vault
 	created   time.Time
-	epoch     crypto.Epoch
+	period    crypto.Period
+	mail      string       // the same in all lines of the ledger
+	epoch     crypto.Epoch // "" before the first object
 	objects   []stored
 	committed int       // how many of objects are in the ledger
+	listed    int       // how many may be there: a failed Commit may have written them
 	doubtful  []cid.Cid // Put failed, but the object may have been stored
 	pending   *os.File  // the record in pendingDir; nil before the first object
-	ensured   bool      // the epoch has its secret
-	witness   cid.Cid   // one of the objects, and the hash of its share
-	proof     [sha256.Size]byte
 }
 
+// stored is an object of a batch.
 type stored struct {
-	cid  cid.Cid
-	size int64
+	entry  Entry
+	origin crypto.Origin
 }
 
-// Begin starts a batch. It touches neither disk nor store before the first Detach.
-func (v *Vault) Begin() *Batch {
+// Begin starts a batch. Its files are kept for at least the retention, and at most a day longer; 0
+// stands for forever. It touches neither disk nor store before the first Detach.
+func (v *Vault) Begin(retention time.Duration) *Batch {
 	now := v.cfg.Now().UTC().Truncate(time.Second)
-	return &Batch{v: v, created: now, epoch: v.epoch(now)}
+	return &Batch{v: v, created: now, period: crypto.PeriodOf(now, retention), mail: newMailID()}
 }
 
-// Expires returns when the batch's links will end; zero for never.
-func (b *Batch) Expires() time.Time { return b.v.expires(b.created) }
+// Expires returns when the batch's links will end: 00:00 UTC after their last day; zero for never.
+func (b *Batch) Expires() time.Time { return b.period.End() }
 
 // CIDs returns the batch's objects in the order in which they were detached.
 func (b *Batch) CIDs() []cid.Cid {
 	cids := make([]cid.Cid, len(b.objects))
 	for i, o := range b.objects {
-		cids[i] = o.cid
+		cids[i] = o.entry.CID
 	}
 	return cids
 }
@@ -89,102 +91,119 @@ func (b *Batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.
 	}
 	s := &sealer{r: r, encoded: encoded, stream: key.Stream(0), sum: sha256.New()}
 	meta := crypto.Meta{Name: filename.Clip(name), Type: filename.Clip(mediaType), Created: b.created, Expires: b.Expires()}
-	var share crypto.Share
-	var sealed cid.Cid
-	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (cid.Cid, error) {
-		root, err := b.seal(ctx, add, key, meta, s)
-		if err != nil {
-			return root, err
+	var o sealed
+	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (root cid.Cid, err error) {
+		if o, err = b.seal(ctx, add, key, meta, s); err == nil {
+			err = b.note(o.root.String()) // here, because Put deletes the object if it fails
 		}
-		// Both are done here because Put deletes the object if one of them fails.
-		if share, err = b.share(root); err == nil {
-			b.keep(root, share)
-			err = b.note(root.String())
-			sealed = root
-		}
-		return root, err
+		return o.root, err
 	})
 	if err != nil {
-		if sealed.Defined() {
-			b.doubtful = append(b.doubtful, sealed)
+		if o.root.Defined() {
+			b.doubtful = append(b.doubtful, o.root)
 		}
 		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
-	b.objects = append(b.objects, stored{root, s.n})
-	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: key.Split(share)}, nil
+	b.objects = append(b.objects, stored{Entry{
+		CID: root, Core: o.core, KID: b.kid(), Size: s.n, Created: b.created, Mail: b.mail, Kind: kindOf(mediaType),
+	}, o.origin})
+	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: o.fragment}, nil
 }
 
-// ensure makes the epoch's secret before the batch's first object. Later objects need the same one:
-// while the batch is not in the ledger, nothing else would keep a new secret from being made.
-func (b *Batch) ensure() error {
-	if b.v.cfg.Mode == LinkOnly || b.ensured {
+// ensure finds or makes the secrets of the batch's epoch before its first object. With a clock that
+// is wrong, the epoch would have the wrong end.
+func (b *Batch) ensure() (err error) {
+	if b.epoch != "" {
 		return nil
 	}
-	err := b.v.ensure(b.epoch)
-	b.ensured = err == nil
+	if err := b.v.clock.Check(); err != nil {
+		return err
+	}
+	b.epoch, err = b.v.keys.Writer(b.period)
 	return err
 }
 
-// keep notes the secret with which the object was sealed.
-func (b *Batch) keep(c cid.Cid, s crypto.Share) {
-	if !b.witness.Defined() {
-		b.witness, b.proof = c, sha256.Sum256(s.Bytes())
-	}
-}
+func (b *Batch) kid() crypto.KID { return crypto.KID{Epoch: b.epoch, Link: b.v.cfg.Mode == LinkOnly} }
 
-// checkSecret returns an error unless the epoch still has the secret with which the objects were
-// sealed.
-func (b *Batch) checkSecret() error {
-	if !b.witness.Defined() {
-		return nil
-	}
-	share, err := b.share(b.witness)
-	if err == nil && sha256.Sum256(share.Bytes()) != b.proof {
-		err = errors.New("the epoch has another secret than at the mail's beginning")
-	}
-	return err
+// sealed is what makes an object and its link.
+type sealed struct {
+	root, core cid.Cid
+	fragment   crypto.Fragment
+	origin     crypto.Origin
 }
 
 // seal adds the blocks of one object. Data comes first, since the metadata has its size and hash.
-func (b *Batch) seal(ctx context.Context, add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (cid.Cid, error) {
-	data, err := s.store(ctx, add, b.v.cfg.Spools)
-	if err != nil {
-		return cid.Undef, err
+// The other entries fix the core, the core the share and so the fragment, and all of them the origin.
+func (b *Batch) seal(ctx context.Context, add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (o sealed, err error) {
+	entries := make(ipfs.Directory)
+	if entries[object.Data], err = s.store(ctx, add, b.v.cfg.Spools); err != nil {
+		return o, err
 	}
 	meta.Size, meta.SHA256 = s.n, [32]byte(s.sum.Sum(nil))
-	kid := string(b.epoch)
-	if b.v.cfg.Mode == LinkOnly {
-		kid = crypto.LinkKID
-	}
-	jwe, err := key.SealMeta(meta, kid)
+	jwe, err := key.SealMeta(meta, b.kid())
 	if err != nil {
-		return cid.Undef, err
+		return o, err
 	}
-	sealed, err := ipfs.AddLeaf(add, jwe)
-	if err != nil {
-		return cid.Undef, err
+	if entries[object.Meta], err = ipfs.AddLeaf(add, jwe); err != nil {
+		return o, err
 	}
-	entries := []ipfs.Entry{{Name: object.Data, Node: data}, {Name: object.Meta, Node: sealed}}
-	if encoded := s.encoded(); encoded != nil {
-		stream, err := key.EncodedStream()
-		if err != nil {
-			return cid.Undef, err
-		}
-		node, err := addOwn(ctx, add, cipher.StreamReader{S: stream, R: encoded}, b.v.cfg.Spools)
-		if err != nil {
-			return cid.Undef, err
-		}
-		entries = append(entries, ipfs.Entry{Name: object.Encoded, Node: node})
+	if err := b.addEncoded(ctx, add, entries, key, s.encoded()); err != nil {
+		return o, err
 	}
-	dir, err := ipfs.AddDirectory(add, entries...)
-	return dir.CID, err
+	if err := b.addEscrow(add, entries, key); err != nil {
+		return o, err
+	}
+	if o.core, err = entries.CID(); err != nil {
+		return o, err
+	}
+	return b.finish(add, entries, key, o.core)
 }
 
-func (b *Batch) share(c cid.Cid) (crypto.Share, error) {
-	if b.v.cfg.Mode == LinkOnly {
-		return crypto.ZeroShare(), nil
+// addEncoded adds the encoded form, if there is one.
+func (b *Batch) addEncoded(ctx context.Context, add ipfs.AddFunc, entries ipfs.Directory, key crypto.Key, encoded io.Reader) error {
+	if encoded == nil {
+		return nil
 	}
-	return b.v.keys.Share(b.epoch, c.Bytes())
+	stream, err := key.EncodedStream()
+	if err != nil {
+		return err
+	}
+	node, err := addOwn(ctx, add, cipher.StreamReader{S: stream, R: encoded}, b.v.cfg.Spools)
+	entries[object.Encoded] = node
+	return err
+}
+
+// addEscrow adds the key for the operator, if the configuration says so.
+func (b *Batch) addEscrow(add ipfs.AddFunc, entries ipfs.Directory, key crypto.Key) error {
+	if b.v.cfg.Escrow == nil {
+		return nil
+	}
+	file, err := b.v.cfg.Escrow(key)
+	if err != nil {
+		return err
+	}
+	entries[object.Escrow], err = ipfs.AddLeaf(add, file)
+	return err
+}
+
+// finish adds the origin and the directory.
+func (b *Batch) finish(add ipfs.AddFunc, entries ipfs.Directory, key crypto.Key, core cid.Cid) (o sealed, err error) {
+	share := crypto.ZeroShare()
+	if !b.kid().Link {
+		if share, err = b.v.keys.Share(b.epoch, core); err != nil {
+			return o, err
+		}
+	}
+	o.core, o.fragment = core, key.Split(share)
+	if o.origin, err = b.v.keys.SealOrigin(b.epoch, core, o.fragment, key); err != nil {
+		return o, err
+	}
+	if entries[object.Origin], err = ipfs.AddLeaf(add, o.origin[:]); err != nil {
+		return o, err
+	}
+	dir, err := entries.Add(add)
+	o.root = dir.CID
+	return o, err
 }
 
 // note adds a line to the batch's record, which outlives this process. The first note creates it.
@@ -247,17 +266,24 @@ func (s *sealer) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (b *Batch) entries() []Entry {
+	entries := make([]Entry, len(b.objects))
+	for i, o := range b.objects {
+		entries[i] = o.entry
+	}
+	return entries
+}
+
 func (b *Batch) find(c cid.Cid) int {
-	return slices.IndexFunc(b.objects, func(o stored) bool { return o.cid == c })
+	return slices.IndexFunc(b.objects, func(o stored) bool { return o.entry.CID == c })
 }
 
 // Open reads one of the batch's objects back.
 func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-	i := b.find(l.CID)
-	if i < 0 {
-		return nil, errForeign
+	if b.find(l.CID) < 0 {
+		return nil, errNotInBatch
 	}
-	o, err := b.v.object(ctx, l.CID, newRecord(b.objects[i].size, b.created, b.Expires(), b.epoch))
+	o, err := b.v.verified(ctx, l.CID)
 	if err != nil {
 		return nil, err
 	}
@@ -267,8 +293,8 @@ func (b *Batch) Open(ctx context.Context, l link.Link) (io.ReadCloser, error) {
 // Drop deletes one of the batch's objects.
 func (b *Batch) Drop(ctx context.Context, l link.Link) error {
 	i := b.find(l.CID)
-	if i < b.committed {
-		return errForeign
+	if i < b.listed {
+		return errNotInBatch
 	}
 	if err := b.v.store.Delete(ctx, l.CID); err != nil {
 		return fmt.Errorf("drop: %w", err)
@@ -277,8 +303,9 @@ func (b *Batch) Drop(ctx context.Context, l link.Link) error {
 	return nil
 }
 
-// Commit writes the batch into the ledger. When it returns nil, the ledger is on disk and the links
-// are served. A later Commit adds what was detached since.
+// Commit writes the batch into the ledger, after it has proved that the secrets with which the
+// objects were sealed are still there: without them, the links would be dead. When it returns nil,
+// the ledger is on disk. A later Commit adds what was detached since.
 func (b *Batch) Commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -287,18 +314,21 @@ func (b *Batch) Commit(ctx context.Context) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := b.checkSecret(); err != nil {
-		return err
+	for _, o := range fresh {
+		if err := b.v.keys.CheckOrigin(b.epoch, o.entry.Core, o.origin); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
 	}
-	if err := b.v.ledger.append(b.epoch, b.created, b.Expires(), fresh); err != nil {
+	b.listed = len(b.objects)
+	if err := b.v.ledger.append(b.entries()[b.committed:]...); err != nil {
 		return err
 	}
 	b.committed = len(b.objects)
 	return nil
 }
 
-// Discard deletes all of the batch's objects, also after Commit: if the next hop refuses the mail,
-// only its lines in the ledger stay. Discard continues when ctx is canceled, until ctx's deadline
+// Discard deletes all of the batch's objects, also after Commit: the ledger's lines are taken back.
+// Discard continues when ctx is canceled, until ctx's deadline
 // or for 30 s. What it cannot delete is left to the next Discard, or to [Vault.Recover].
 func (b *Batch) Discard(ctx context.Context) error {
 	until := time.Now().Add(discardTimeout)
@@ -312,6 +342,7 @@ func (b *Batch) Discard(ctx context.Context) error {
 		// A failed Commit may have written the ledger, so Recover must not go by the ledger.
 		errs = append(errs, b.note(refusedLine))
 	}
+	errs = append(errs, b.v.ledger.forget(b.entries()[:b.listed]...))
 	gone := func(c cid.Cid) bool {
 		err := b.v.store.Delete(ctx, c)
 		if err != nil {
@@ -319,11 +350,11 @@ func (b *Batch) Discard(ctx context.Context) error {
 		}
 		return err == nil
 	}
-	b.objects = slices.DeleteFunc(b.objects, func(o stored) bool { return gone(o.cid) })
+	b.objects = slices.DeleteFunc(b.objects, func(o stored) bool { return gone(o.entry.CID) })
 	b.doubtful = slices.DeleteFunc(b.doubtful, gone)
-	b.committed = 0
+	b.committed, b.listed = 0, 0
 	if len(b.objects)+len(b.doubtful) == 0 {
-		return nil // even if the note failed, as on a full disk
+		return nil // even if the notes failed, as on a full disk
 	}
 	return errors.Join(errs...)
 }

@@ -30,7 +30,6 @@ func TestNewRefuses(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"no URL":             {},
 		"a URL with a query": {BaseURL: "https://host/?x"},
-		"negative retention": {BaseURL: "https://host", Retention: -1},
 	} {
 		if _, err := New(cfg, s.store, s.keys, s.dir); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -38,14 +37,17 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Files are served only after the commit, and then by every process of the installation.
-func TestNothingIsServedBeforeTheCommit(t *testing.T) {
+// Every process of the installation serves a file from the moment that it is stored, which is before
+// anybody has its link. The commit adds it to the ledger, once.
+func TestFilesAreServedFromTheirFirstMoment(t *testing.T) {
 	s := newSite(t)
 	proxy, gateway := s.vault(t, nil), s.vault(t, nil)
-	b := proxy.Begin()
+	b := proxy.Begin(0)
 	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
-	wantAll(t, proxy, one, ErrNotFound)
-	wantAll(t, gateway, two, ErrNotFound)
+	for _, name := range []string{"Object", "Open"} {
+		wantErr(t, name, routes(proxy, one)[name](t.Context()), nil)
+		wantErr(t, name, routes(gateway, two)[name](t.Context()), nil)
+	}
 	if got := b.CIDs(); len(got) != 2 || got[0] != one.CID || got[1] != two.CID {
 		t.Errorf("CIDs: got %v", got)
 	}
@@ -57,13 +59,15 @@ func TestNothingIsServedBeforeTheCommit(t *testing.T) {
 	}
 	wantAll(t, proxy, one, nil)
 	wantAll(t, gateway, two, nil)
-	text, err := os.ReadFile(filepath.Join(s.dir, "ledger", "2026-11.jsonl"))
-	want := fmt.Sprintf(`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z","expires":null}`+"\n"+
-		`{"cid":"%s","size":3,"created":"2026-11-22T20:00:00Z","expires":null}`+"\n", one.CID, two.CID)
+	text, err := os.ReadFile(filepath.Join(s.dir, "ledger", string(b.epoch)+".jsonl"))
+	want := ""
+	for _, o := range b.objects {
+		want += fmt.Sprintf(`{"cid":"%s","core":"%s","size":3,"created":"2026-11-22T20:00:00Z","mail":"%s","kind":"file"}`+"\n", o.entry.CID, o.entry.Core, b.mail)
+	}
 	if err != nil || string(text) != want {
 		t.Errorf("ledger: got %s, %v, want %s", text, err, want)
 	}
-	wantErr(t, "an empty batch", proxy.Begin().Commit(t.Context()), nil)
+	wantErr(t, "an empty batch", proxy.Begin(0).Commit(t.Context()), nil)
 }
 
 // clientError is an error of the mail's client, which the proxy tells from one of the store.
@@ -75,7 +79,7 @@ func TestFailingSourceLeavesNothing(t *testing.T) {
 	boom := errors.New("connection reset")
 	for _, n := range []int{0, 1, 1000, 1 << 20, 1<<20 + 1, 3 << 20} {
 		for _, err := range []error{boom, clientError{boom}, io.ErrUnexpectedEOF, context.Canceled} {
-			b := v.Begin()
+			b := v.Begin(0)
 			_, got := b.Detach(t.Context(), "geheim.pdf", "application/pdf", io.MultiReader(bytes.NewReader(pattern(n)), iotest.ErrReader(err)))
 			if !errors.Is(got, err) || errors.Is(got, ErrUnavailable) {
 				t.Errorf("after %d bytes: got %v, want %v", n, got, err)
@@ -95,14 +99,14 @@ func TestFailingSourceLeavesNothing(t *testing.T) {
 
 // Every route returns the store's ErrUnavailable, and ErrNotFound if the store lost the object.
 func TestStoreErrorsKeepTheirName(t *testing.T) {
-	_, store, v := newBrokenSite(t)
+	s, store, v := newBrokenSite(t)
 	l := detached(t, v, []byte("x"))
-	if got, want := fmt.Sprint(store.names), "[detach/v1 2026-11]"; got != want {
+	if got, want := fmt.Sprint(store.names), "[detach/v1 "+string(s.epoch(t))+"]"; got != want {
 		t.Errorf("pin names: got %s, want %s", got, want)
 	}
 	down := fmt.Errorf("dial: %w", ipfs.ErrUnavailable)
 	store.put, store.open = down, down
-	b := v.Begin()
+	b := v.Begin(0)
 	wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("x"))), ErrUnavailable)
 	for _, name := range []string{"Object", "Open"} {
 		wantErr(t, name, routes(v, l)[name](t.Context()), ErrUnavailable)
@@ -114,24 +118,24 @@ func TestStoreErrorsKeepTheirName(t *testing.T) {
 // If the epoch's secret cannot be made, Detach fails and stores no object.
 func TestNothingIsStoredWithoutASecret(t *testing.T) {
 	s, v := newVault(t)
-	b := v.Begin()
-	b.epoch = "../x"
+	b := v.Begin(0)
+	b.period = "../x"
 	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); err == nil {
 		t.Error("detached without a secret")
 	}
 	s.wantNothing(t, "no secret")
 }
 
-// If random bytes cannot be read, for the key, the epoch's secret or the metadata's nonce, there is
+// If random bytes cannot be read, for the key, the epoch's secrets or the metadata's nonce, there is
 // no link, and nothing is stored or committed.
 func TestNoRandomBytesNoLink(t *testing.T) {
 	faults.Covers(t, 75)
 	kernel := rand.Reader
 	defer func() { rand.Reader, jose.RandReader = kernel, kernel }()
-	enough := 2*crypto.SecretSize + 12
-	for _, n := range []int{0, 1, crypto.SecretSize - 1, crypto.SecretSize, crypto.SecretSize + 1, 2*crypto.SecretSize - 1, enough - 1} {
+	enough := 3*crypto.SecretSize + 12
+	for _, n := range []int{0, 1, crypto.SecretSize - 1, crypto.SecretSize, crypto.SecretSize + 1, 2*crypto.SecretSize - 1, 3*crypto.SecretSize - 1, enough - 1} {
 		s, v := newVault(t)
-		b := v.Begin()
+		b := v.Begin(0)
 		failing := io.MultiReader(io.LimitReader(kernel, int64(n)), iotest.ErrReader(errors.New("no entropy")))
 		rand.Reader, jose.RandReader = failing, failing
 		l, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x"))
@@ -146,7 +150,7 @@ func TestNoRandomBytesNoLink(t *testing.T) {
 
 func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 	s, v := newVault(t)
-	b := v.Begin()
+	b := v.Begin(0)
 	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
 	r, err := b.Open(t.Context(), one)
 	must.Succeed(t, err)
@@ -172,7 +176,7 @@ func TestBatchReadsAndDropsItsOwn(t *testing.T) {
 func TestDiscardedFilesAreGone(t *testing.T) {
 	s, store, v := newBrokenSite(t)
 	for _, commit := range []bool{false, true} {
-		b := v.Begin()
+		b := v.Begin(0)
 		links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
 		if commit {
 			must.Succeed(t, b.Commit(t.Context()))
@@ -214,7 +218,7 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, store, v := newBrokenSite(t)
-			b := v.Begin()
+			b := v.Begin(0)
 			links := []link.Link{detach(t, b, []byte("one")), detach(t, b, []byte("two"))}
 			if third(b, store) == nil {
 				t.Fatal("Detach of the third succeeds")
@@ -235,7 +239,7 @@ func TestEncodedFormBelongsToItsAttachment(t *testing.T) {
 	content := "three and some more"
 	s := newSite(t)
 	v := s.vault(t, nil)
-	b := v.Begin()
+	b := v.Begin(0)
 	l, err := b.DetachEncoded(t.Context(), "n", "t", strings.NewReader(content), func() io.Reader { return strings.NewReader(encoded) })
 	must.Succeed(t, err)
 	plain := detach(t, b, []byte(content))
@@ -284,7 +288,7 @@ func TestEncodedFormBelongsToItsAttachment(t *testing.T) {
 func TestLongNamesAndTypesAreClipped(t *testing.T) {
 	v := newSite(t).vault(t, nil)
 	for _, name := range []string{"", "\xff\xfe.pdf", "a\r\nb", strings.Repeat("ü", 100_000), "x" + strings.Repeat("€", 1000)} {
-		b := v.Begin()
+		b := v.Begin(0)
 		l, err := b.Detach(t.Context(), name, name, strings.NewReader("x"))
 		must.Succeed(t, err)
 		f, err := b.Open(t.Context(), l)
@@ -326,13 +330,13 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 			store := &recorder{Store: s.store}
 			s.store = store
 			v := s.vault(t, func(c *Config) { c.Mode = mode })
-			first := v.Begin()
+			first := v.Begin(0)
 			gone := detach(t, first, pattern(size))
 			must.Succeed(t, errors.Join(first.Discard(t.Context()), first.Close()))
 			if n := s.objects(t); n != 0 {
 				t.Errorf("%d bytes: %d objects stay of a mail that failed", size, n)
 			}
-			again, twin := detached(t, v, pattern(size)), v.Begin()
+			again, twin := detached(t, v, pattern(size)), v.Begin(0)
 			other := detach(t, twin, pattern(size))
 			if gone.CID == again.CID || again.CID == other.CID || gone.Fragment == again.Fragment || again.Fragment == other.Fragment {
 				t.Errorf("%d bytes: two objects are alike", size)
@@ -352,7 +356,7 @@ func TestSameFileTwiceSharesNothing(t *testing.T) {
 func TestErrorsSayWhyAndNotWhat(t *testing.T) {
 	faults.Covers(t, 43, 82)
 	_, store, v := newBrokenSite(t)
-	b := v.Begin()
+	b := v.Begin(0)
 	l := detach(t, b, []byte("x"))
 	down := fmt.Errorf("%w: the node answers 500: no space left", ipfs.ErrUnavailable)
 	store.put, store.open, store.delete = down, down, down
@@ -378,7 +382,7 @@ func BenchmarkDetach(b *testing.B) {
 	b.SetBytes(int64(len(content)))
 	b.ReportAllocs()
 	for b.Loop() {
-		batch := v.Begin()
+		batch := v.Begin(0)
 		detach(b, batch, content)
 		must.Succeed(b, batch.Discard(b.Context()))
 	}

@@ -136,7 +136,7 @@ func TestUnreadableDenyListStopsDownloadsOnly(t *testing.T) {
 		}
 		wantProblems(t, v, "cannot read the deny list")
 		must.Succeed(t, v.CanStore())
-		b := v.Begin()
+		b := v.Begin(0)
 		got, err := b.Open(t.Context(), detach(t, b, []byte("mail")))
 		must.Succeed(t, err)
 		must.Succeed(t, got.Close())

@@ -1,9 +1,10 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,26 +14,34 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-func TestFileExpiresAtItsSecond(t *testing.T) {
-	s := newSite(t)
-	v := s.vault(t, func(c *Config) { c.Retention = 30 * day })
-	b := v.Begin()
-	end := s.now.Truncate(time.Second).Add(30 * day)
+// A file with a retention is kept for at least that long, until the day (UTC) is over.
+func TestFileEndsWithItsDay(t *testing.T) {
+	s, v := newVault(t)
+	b := v.Begin(30 * day)
+	end := time.Date(2026, 12, 23, 0, 0, 0, 0, time.UTC) // 30 days after 22 November, at midnight
 	if !b.Expires().Equal(end) {
 		t.Errorf("Expires: got %v, want %v", b.Expires(), end)
 	}
-	l := detached(t, v, []byte("x"))
-	if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
-		t.Errorf("the object expires at %v, want %v", got, end)
+	l := kept(t, v, 30*day, []byte("x"))
+	o := opened(t, v, l.CID)
+	if !o.Expires.Equal(end) {
+		t.Errorf("the object expires at %v, want %v", o.Expires, end)
 	}
-	if _, err := os.Stat(filepath.Join(s.dir, "keys", "2026-11-22.key")); err != nil {
-		t.Errorf("with retention an epoch is a day: %v", err)
+	f, err := o.Open(t.Context(), l.Fragment)
+	must.Succeed(t, err)
+	defer f.Close()
+	if !f.Meta.Expires.Equal(end) {
+		t.Errorf("the metadata says %v, want %v", f.Meta.Expires, end)
+	}
+	if got := s.epoch(t).Period(); got != "2026-12-22" {
+		t.Errorf("the epoch's period is %s", got)
 	}
 	s.now = end.Add(-time.Second)
 	wantAll(t, v, l, nil)
 	s.now = end
 	wantAll(t, v, l, ErrExpired)
-	if got := s.vault(t, nil).Begin().Expires(); !got.IsZero() {
+	wantErr(t, "Admit", v.Admit(l.CID), ErrExpired)
+	if got := v.Begin(0).Expires(); !got.IsZero() {
 		t.Errorf("without retention: got %v", got)
 	}
 }
@@ -40,25 +49,25 @@ func TestFileExpiresAtItsSecond(t *testing.T) {
 // A changed retention is that of new files. A stored file keeps its end, in its page's promise as
 // well as in every way to open it.
 func TestChangedRetentionMovesNoEnd(t *testing.T) {
-	for _, retention := range []time.Duration{0, day, 30 * day, 90 * day} {
-		s := newSite(t)
-		before := s.vault(t, func(c *Config) { c.Retention = 30 * day })
-		l, end := detached(t, before, []byte("x")), before.Begin().Expires()
-		forever := detached(t, s.vault(t, nil), []byte("y"))
-		v := s.vault(t, func(c *Config) { c.Retention = retention })
-		s.now = end.Add(-time.Second)
-		if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
-			t.Errorf("retention %v: the object expires at %v, want %v", retention, got, end)
-		}
-		wantAll(t, v, l, nil)
-		s.now = end
-		wantAll(t, v, l, ErrExpired)
-		s.now = end.Add(1000 * day)
-		if got := opened(t, v, forever.CID).Expires; !got.IsZero() {
-			t.Errorf("retention %v: an object without an end expires at %v", retention, got)
-		}
-		wantAll(t, v, forever, nil)
+	s, v := newVault(t)
+	l, end := kept(t, v, 30*day, []byte("x")), v.Begin(30*day).Expires()
+	forever := detached(t, v, []byte("y"))
+	for _, retention := range []time.Duration{day, 90 * day, 0} {
+		kept(t, v, retention, []byte("z"))
 	}
+	v = s.vault(t, nil)
+	s.now = end.Add(-time.Second)
+	if got := opened(t, v, l.CID).Expires; !got.Equal(end) {
+		t.Errorf("the object expires at %v, want %v", got, end)
+	}
+	wantAll(t, v, l, nil)
+	s.now = end
+	wantAll(t, v, l, ErrExpired)
+	s.now = end.Add(1000 * day)
+	if got := opened(t, v, forever.CID).Expires; !got.IsZero() {
+		t.Errorf("an object without an end expires at %v", got)
+	}
+	wantAll(t, v, forever, nil)
 }
 
 const day = 24 * time.Hour
@@ -69,24 +78,20 @@ func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 	for _, mode := range []Mode{Split, LinkOnly} {
 		for _, retention := range []time.Duration{0, 30 * day} {
 			s := newSite(t)
-			change := func(c *Config) { c.Mode, c.Retention = mode, retention }
+			change := func(c *Config) { c.Mode = mode }
 			v := s.vault(t, change)
 			right := s.now
-			l := detached(t, v, []byte("before"))
-			for _, jump := range []time.Duration{-day, day, -time.Hour, -20 * 365 * day} {
+			l := kept(t, v, retention, []byte("before"))
+			for _, jump := range []time.Duration{-day, -time.Hour, day} {
 				s.now = right.Add(jump)
 				wantContent(t, v, l, []byte("before")) // by some of the clocks, it was stored in the future
-				other := detached(t, v, []byte("meanwhile"))
+				other := kept(t, v, retention, []byte("meanwhile"))
 				wantContent(t, v, other, []byte("meanwhile"))
 				s.now = right
 				wantContent(t, v, l, []byte("before"))
-				if jump > -retention || retention == 0 {
-					wantContent(t, v, other, []byte("meanwhile"))
-				} else {
-					wantAll(t, v, other, ErrExpired) // its date is that of the wrong clock
-				}
+				wantContent(t, v, other, []byte("meanwhile"))
 			}
-			s.now = right.Add(31 * day)
+			s.now = right.Add(32 * day)
 			if retention > 0 {
 				wantAll(t, v, l, ErrExpired)
 			} else {
@@ -99,6 +104,18 @@ func TestWrongClockDoesNoLastingHarm(t *testing.T) {
 			wantContent(t, s.vault(t, change), l, []byte("before"))
 		}
 	}
+}
+
+// With a clock that is years behind, a mail's files would end too early: they are not stored.
+func TestNothingIsStoredWithAClockThatIsBehind(t *testing.T) {
+	faults.Covers(t, 99)
+	s, v := newVault(t)
+	kept(t, v, 30*day, []byte("before"))
+	s.now = s.now.AddDate(-20, 0, 0)
+	wantErr(t, "CanStore", v.CanStore(), ErrClock)
+	b := v.Begin(30 * day)
+	defer b.Close()
+	wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("x"))), ErrClock)
 }
 
 // Files can be stored and opened, and expire on time, at unusual dates: around the second at which
@@ -115,8 +132,8 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 		for _, retention := range []time.Duration{0, 12 * time.Hour, 100 * 365 * day} {
 			s := newSite(t)
 			s.now = at
-			v := s.vault(t, func(c *Config) { c.Retention = retention })
-			l := detached(t, v, []byte("dated"))
+			v := s.vault(t, nil)
+			l, end := kept(t, v, retention, []byte("dated")), v.Begin(retention).Expires()
 			ticket, err := v.SealTicket(l.CID, l.Fragment)
 			must.Succeed(t, err)
 			if created := opened(t, v, l.CID).Created; !created.Equal(at.Truncate(time.Second)) {
@@ -126,9 +143,12 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 			wantErr(t, fmt.Sprintf("ticket of %v", at), errOf(v.OpenTicket(l.CID, ticket)), nil)
 			wantContent(t, v, l, []byte("dated"))
 			if retention > 0 {
-				s.now = at.Truncate(time.Second).Add(retention - time.Second)
+				if kept := end.Sub(at); kept < retention || kept > retention+day {
+					t.Errorf("stored at %v for %v: kept for %v", at, retention, kept)
+				}
+				s.now = end.Add(-time.Second)
 				wantContent(t, v, l, []byte("dated"))
-				s.now = s.now.Add(time.Second)
+				s.now = end
 				wantAll(t, v, l, ErrExpired)
 			}
 		}
@@ -142,23 +162,24 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	for name, retention := range map[string]time.Duration{"months": 0, "days": 1000 * day} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
-			change := func(c *Config) { c.Retention = retention }
+			v := s.vault(t, nil)
 			var links []link.Link
 			var epochs []crypto.Epoch
 			for range 4 {
-				v := s.vault(t, change)
-				links = append(links, detached(t, v, []byte(fmt.Sprint(len(links)))))
-				epochs = append(epochs, v.Begin().epoch)
+				b := v.Begin(retention)
+				links = append(links, detach(t, b, []byte(fmt.Sprint(len(links)))))
+				epochs = append(epochs, b.epoch)
+				must.Succeed(t, errors.Join(b.Commit(t.Context()), b.Close()))
 				s.now = s.now.AddDate(0, 1, 0)
 			}
 			if epochs[0] == epochs[1] {
 				t.Fatalf("epochs: %v", epochs)
 			}
-			v := s.vault(t, change)
+			v = s.vault(t, nil)
 			for i, l := range links {
 				wantContent(t, v, l, []byte(fmt.Sprint(i)))
 			}
-			key := filepath.Join(s.dir, "keys", string(epochs[1])+".key")
+			key := s.keyFile(epochs[1])
 			saved, err := os.ReadFile(key)
 			must.Succeed(t, err)
 			must.Succeed(t, os.Remove(key))
@@ -171,24 +192,23 @@ func TestOldLinksAfterNewEpochs(t *testing.T) {
 	}
 }
 
-// After an epoch's secret is destroyed, its files stay closed. If the epoch still runs, a new
-// secret is made, which opens only files that are stored from then on. If the new secret is lost,
-// it counts as missing.
+// After an epoch's secret is destroyed, its files stay closed. If the epoch's period still runs,
+// there is a new epoch, which opens only files that are stored from then on.
 func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	faults.Covers(t, 80, 99)
 	s, v := newVault(t)
 	old := detached(t, v, []byte("destroyed"))
 	ticket, err := v.SealTicket(old.CID, old.Fragment)
 	must.Succeed(t, err)
-	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", "2026-11.destroyed"), nil, 0o600))
-	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
-	for _, name := range []string{"Object", "Open"} {
-		wantErr(t, name, routes(v, old)[name](t.Context()), ErrExpired)
-	}
+	ended := s.epoch(t)
+	must.Succeed(t, s.keys.End(ended))
+	wantAll(t, v, old, ErrExpired)
+	wantErr(t, "Admit", v.Admit(old.CID), ErrExpired)
+	wantErr(t, "the old ticket", errOf(v.OpenTicket(old.CID, ticket)), ErrExpired)
 	wantProblems(t, v)
 	wantContent(t, v, detached(t, v, []byte("new")), []byte("new"))
-	wantErr(t, "the old file under the new secret", errOf(v.Open(t.Context(), old.CID, old.Fragment)), ErrWrongKey)
-	wantErr(t, "the old ticket", errOf(v.OpenTicket(old.CID, ticket)), ErrTicket)
-	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "2026-11.key")))
-	wantProblems(t, v, "keys/2026-11.key")
+	wantAll(t, v, old, ErrExpired)
+	fresh := s.epoch(t)
+	must.Succeed(t, os.Remove(s.keyFile(fresh)))
+	wantProblems(t, v, "keys/"+string(fresh)+".key")
 }

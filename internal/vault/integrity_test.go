@@ -105,8 +105,8 @@ func TestDamageToAnyBlockIsRefused(t *testing.T) {
 	s := newSite(t)
 	o := newVictim(t, s, s.vault(t, nil), pattern(2<<20+5))
 	all := sections(o.car)
-	if len(all) != 6 { // three leaves, the file over them, the metadata, the directory
-		t.Fatalf("%d blocks, want 6", len(all))
+	if len(all) != 7 { // three leaves, the file over them, the metadata, the origin, the directory
+		t.Fatalf("%d blocks, want 7", len(all))
 	}
 	for i, x := range all {
 		for _, at := range []int{x.head, x.cid, x.data, x.data + (x.end-x.data)/2, x.end} {
@@ -186,7 +186,7 @@ func TestAnotherObjectOfTheSameKeyIsRefused(t *testing.T) {
 	}
 }
 
-// An object made of the entries of two others has its own CID and share: neither link opens it.
+// An object made of the entries of two others has its own core, so its origin is not ours.
 func TestKeyIsBoundToTheCID(t *testing.T) {
 	faults.Covers(t, 79)
 	s, v := newVault(t)
@@ -198,9 +198,11 @@ func TestKeyIsBoundToTheCID(t *testing.T) {
 		must.Succeed(t, err)
 		return b
 	}
-	made := put(t, s, v, map[string][]byte{object.Data: part(two.CID, object.Data), object.Meta: part(one.CID, object.Meta)})
-	for _, l := range []link.Link{one, two} {
-		wantErr(t, "put together from two", errOf(v.Open(t.Context(), made, l.Fragment)), ErrWrongKey)
+	for _, origin := range []cid.Cid{one.CID, two.CID} {
+		made := put(t, s, map[string][]byte{
+			object.Data: part(two.CID, object.Data), object.Meta: part(one.CID, object.Meta), object.Origin: part(origin, object.Origin),
+		})
+		wantErr(t, "put together from two", errOf(v.Object(t.Context(), made)), ErrNotFound)
 	}
 	wantContent(t, v, one, []byte("one"))
 	wantContent(t, v, two, []byte("two"))

@@ -84,13 +84,13 @@ func large(t *testing.T, s *site, size int64) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	src := &generator{t: t, left: size, temp: temp}
-	b := s.vault(t, nil).Begin()
+	b := s.vault(t, nil).Begin(0)
 	start := time.Now()
 	_, err := b.Detach(t.Context(), "n", "t", src)
 	must.Succeed(t, err)
 	took := time.Since(start)
 	must.Succeed(t, b.Commit(t.Context()))
-	if got := b.objects[0].size; got != size {
+	if got := b.objects[0].entry.Size; got != size {
 		t.Errorf("%d bytes are stored, want %d", got, size)
 	}
 	t.Logf("%d MB/s; heap at most %d KiB, and %d KiB taken from the system on the way",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
@@ -83,16 +84,19 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 		return nil, err
 	}
 	for _, c := range cids {
-		if !refused {
-			// An object in the ledger stays: its mail may have been passed on.
-			if _, promised, err := v.ledger.lookup(c); err != nil {
-				return gone, err
-			} else if promised {
-				continue
-			}
+		rec, promised, err := v.ledger.lookup(c)
+		if err != nil {
+			return gone, err
+		} else if promised && !refused {
+			continue // its mail may have been passed on
 		}
 		if err := v.store.Delete(ctx, c); err != nil {
 			return gone, err
+		}
+		if promised {
+			if err := v.ledger.forget(Entry{CID: c, KID: crypto.KID{Epoch: rec.epoch}}); err != nil {
+				return gone, err
+			}
 		}
 		gone = append(gone, c)
 	}

@@ -52,7 +52,7 @@ func TestRecoverDeletesWhatKilledProcessesLeft(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := s.objects(t)
-			b := v.Begin()
+			b := v.Begin(0)
 			detach(t, b, []byte("one"))
 			detach(t, b, []byte("two"))
 			must.Succeed(t, c.then(b))
@@ -76,7 +76,7 @@ func TestRecoverReadsAnyDirectory(t *testing.T) {
 	s := newSite(t)
 	s.dir = filepath.Join(s.dir, "data[1] *?")
 	v := s.vault(t, nil)
-	b := v.Begin()
+	b := v.Begin(0)
 	detach(t, b, []byte("one"))
 	killed(t, b)
 	recovered(t, v, 1)
@@ -94,7 +94,7 @@ func TestFinishedBatchLeavesNoRecord(t *testing.T) {
 		func(b *Batch) error { return b.Discard(t.Context()) },
 		func(b *Batch) error { return errors.Join(b.Commit(t.Context()), b.Discard(t.Context())) },
 	} {
-		b := v.Begin()
+		b := v.Begin(0)
 		begun := len(entries(t, s))
 		detach(t, b, []byte("x"))
 		stored := len(entries(t, s))
@@ -109,7 +109,7 @@ func TestFinishedBatchLeavesNoRecord(t *testing.T) {
 func TestNothingIsStoredWithoutARecord(t *testing.T) {
 	s, v := newVault(t)
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "pending")))
-	b := v.Begin()
+	b := v.Begin(0)
 	if _, err := b.Detach(t.Context(), "n", "t", strings.NewReader("x")); err == nil {
 		t.Error("stored without a record")
 	}
@@ -124,7 +124,7 @@ func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 		"stored":    func(*Batch, *brokenStore) error { return nil },
 		"committed": func(b *Batch, _ *brokenStore) error { return b.Commit(t.Context()) },
 		"committed, but the ledger's sync failed": func(b *Batch, _ *brokenStore) error {
-			return b.v.ledger.append(b.epoch, b.created, b.Expires(), b.objects)
+			return b.v.ledger.append(b.entries()...)
 		},
 		"stored, but the answer was lost": func(b *Batch, store *brokenStore) error {
 			store.lost = true
@@ -134,7 +134,7 @@ func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, store, v := newBrokenSite(t)
-			b := v.Begin()
+			b := v.Begin(0)
 			detach(t, b, []byte("x"))
 			must.Succeed(t, before(b, store))
 			n := s.objects(t)
@@ -159,7 +159,7 @@ func TestObjectsOfADeadNodeAreDeletedLater(t *testing.T) {
 	s.store = kuboStore(t, node)
 	v := s.vault(t, nil)
 	before := node.Pins()
-	b := v.Begin()
+	b := v.Begin(0)
 	detach(t, b, []byte("one"))
 	detach(t, b, pattern(3<<20))
 	if n := len(node.Pins()) - len(before); n != 2 {

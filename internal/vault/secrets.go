@@ -3,15 +3,37 @@ package vault
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 )
 
-// ErrKeyMissing means that the secret of an epoch is not in the keyring, although objects need it
-// and nobody has said that it was destroyed. When the key file is back, the objects open again.
-var ErrKeyMissing = errors.New("the secret of the epoch is missing")
+// Keyring holds the secrets of the epochs, and what was destroyed of them. Package
+// crypto/keyring says what its methods do, and has their errors: ErrNoEpoch, ErrDestroyed,
+// ErrForeign, ErrNoExtension.
+type Keyring interface {
+	Writer(crypto.Period) (crypto.Epoch, error)
+	Epochs() ([]crypto.Epoch, error)
+	Check(crypto.Epoch) error
+	Share(e crypto.Epoch, core cid.Cid) (crypto.Share, error)
+	SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error)
+	CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) error
+	Destroyed(e crypto.Epoch, core cid.Cid) (bool, error)
+	Destroy(e crypto.Epoch, cores ...cid.Cid) error
+	End(crypto.Epoch) error
+	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
+	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
+	SealTicket(e crypto.Epoch, day time.Time, plain, aad []byte) (string, error)
+	OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, error)
+}
+
+// ErrKeyMissing means that the key file of an epoch is missing, although the ledger has objects of
+// it and nobody has said that it was destroyed. When the file is back, the objects open again.
+var ErrKeyMissing = errors.New("the key file of the epoch is missing")
 
 // Problem is something in the data directory that the operator has to repair.
 type Problem struct {
@@ -29,39 +51,35 @@ func (v *Vault) Problems() []Problem {
 	return append(all, v.denied.problems()...)
 }
 
-// CanStore returns nil if the vault would store an attachment now, as far as its secrets go.
+// CanStore returns nil if the vault would store an attachment now, as far as its keyring and its
+// clock go.
 func (v *Vault) CanStore() error {
-	if v.cfg.Mode == LinkOnly {
-		return nil
-	}
-	return v.mayEnsure(v.epoch(v.cfg.Now()))
+	_, err := v.keys.Epochs()
+	return errors.Join(err, v.clock.Check())
 }
 
 // missingKeys returns ErrKeyMissing with the epochs of which objects cannot be opened.
 func (v *Vault) missingKeys() error {
-	files, err := v.ledger.files()
+	epochs, err := v.ledger.epochs()
 	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
+		return err
 	}
 	var missing []crypto.Epoch
-	for e := range files {
-		if err := v.keys.Check(e); err == nil || errors.Is(err, crypto.ErrDestroyed) {
+	for _, e := range epochs {
+		if v.expired(e.End()) {
 			continue
-		} else if !errors.Is(err, crypto.ErrNoEpoch) {
-			return err
 		}
-		d, err := v.ledger.demand(e)
-		if err != nil {
-			return err
-		}
-		if d.at(v.cfg.Now()) {
+		switch err := v.keys.Check(e); {
+		case err == nil || errors.Is(err, keyring.ErrDestroyed):
+		case errors.Is(err, keyring.ErrNoEpoch):
 			missing = append(missing, e)
+		default:
+			return err
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	slices.Sort(missing)
 	return keyMissing(missing...)
 }
 
@@ -74,37 +92,6 @@ func keyMissing(epochs ...crypto.Epoch) error {
 	if len(epochs) > maxNamed {
 		more = fmt.Sprintf(" and %d more", len(epochs)-maxNamed)
 	}
-	return fmt.Errorf("%w: put %s%s back, so that the links of the epoch open again; if it is lost for good, create a file keys/EPOCH.destroyed",
+	return fmt.Errorf("%w: put %s%s back, so that the links of the epoch open again; if it is lost for good, create an empty file keys/destroyed/EPOCH/all",
 		ErrKeyMissing, strings.Join(files, ", "), more)
-}
-
-// ensure makes the secret of an epoch in which nothing was stored yet.
-func (v *Vault) ensure(e crypto.Epoch) error {
-	if err := v.mayEnsure(e); err != nil {
-		return err
-	}
-	return v.keys.Ensure(e)
-}
-
-// mayEnsure returns nil if the epoch has its secret, or if a new one can harm no object. A new
-// secret in the place of one that is only missing would break the links of one of the two forever.
-// If the whole keyring is missing, perhaps because its file system is not mounted, no epoch gets a
-// new secret.
-func (v *Vault) mayEnsure(e crypto.Epoch) error {
-	err := v.keys.Check(e)
-	switch {
-	case err == nil || errors.Is(err, crypto.ErrDestroyed):
-		return nil
-	case !errors.Is(err, crypto.ErrNoEpoch):
-		return err
-	}
-	if d, err := v.ledger.demand(e); err != nil {
-		return err
-	} else if d.any {
-		return keyMissing(e)
-	}
-	if empty, err := v.keys.Empty(); err != nil || !empty {
-		return err
-	}
-	return v.missingKeys()
 }

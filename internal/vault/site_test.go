@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -25,7 +26,7 @@ import (
 type site struct {
 	dir   string
 	store ipfs.Store
-	keys  *crypto.Keyring
+	keys  *keyring.Keyring
 	now   time.Time
 }
 
@@ -35,7 +36,7 @@ func newSite(t testing.TB) *site {
 	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
-	keys, err := crypto.OpenKeyring(filepath.Join(dir, "keys"))
+	keys, err := keyring.Open(filepath.Join(dir, "keys"))
 	must.Succeed(t, err)
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
@@ -89,10 +90,16 @@ func detach(t testing.TB, b *Batch, content []byte) link.Link {
 	return l
 }
 
-// detached detaches and commits one attachment.
+// detached detaches and commits one attachment, which is kept forever.
 func detached(t testing.TB, v *Vault, content []byte) link.Link {
 	t.Helper()
-	b := v.Begin()
+	return kept(t, v, 0, content)
+}
+
+// kept is detached for an attachment that is kept for a time.
+func kept(t testing.TB, v *Vault, retention time.Duration, content []byte) link.Link {
+	t.Helper()
+	b := v.Begin(retention)
 	l := detach(t, b, content)
 	must.Succeed(t, b.Commit(t.Context()))
 	return l
@@ -167,24 +174,47 @@ func keyHex(t testing.TB, v *Vault, l link.Link) string {
 	return hex.EncodeToString(key)
 }
 
-// put stores an object that the vault itself would never make, and adds it to the ledger.
-func put(t *testing.T, s *site, v *Vault, entries map[string][]byte) cid.Cid {
+// epoch returns the one epoch of the keyring.
+func (s *site) epoch(t testing.TB) crypto.Epoch {
 	t.Helper()
-	root, err := s.store.Put(t.Context(), "test", func(add ipfs.AddFunc) (cid.Cid, error) {
-		var list []ipfs.Entry
+	epochs, err := s.keys.Epochs()
+	must.Succeed(t, err)
+	if len(epochs) != 1 {
+		t.Fatalf("epochs: %v, want one", epochs)
+	}
+	return epochs[0]
+}
+
+func (s *site) keyFile(e crypto.Epoch) string { return filepath.Join(s.dir, "keys", string(e)+".key") }
+
+// put stores the blocks of an object that the vault itself would never make.
+func put(t testing.TB, s *site, entries map[string][]byte) cid.Cid {
+	t.Helper()
+	return putDirectory(t, s, func(add ipfs.AddFunc) (cid.Cid, error) {
+		d := make(ipfs.Directory)
 		for name, content := range entries {
 			node, err := ipfs.AddFile(add, bytes.NewReader(content))
 			if err != nil {
 				return cid.Undef, err
 			}
-			list = append(list, ipfs.Entry{Name: name, Node: node})
+			d[name] = node
 		}
-		dir, err := ipfs.AddDirectory(add, list...)
-		return dir.CID, err
+		n, err := d.Add(add)
+		return n.CID, err
 	})
+}
+
+func putDirectory(t testing.TB, s *site, build func(ipfs.AddFunc) (cid.Cid, error)) cid.Cid {
+	t.Helper()
+	root, err := s.store.Put(t.Context(), "test", build)
 	must.Succeed(t, err)
-	must.Succeed(t, v.ledger.append("2026-11", s.now, time.Time{}, []stored{{root, 1}}))
 	return root
+}
+
+// index adds an object to the ledger.
+func index(t testing.TB, v *Vault, e crypto.Epoch, c cid.Cid) {
+	t.Helper()
+	must.Succeed(t, v.ledger.append(Entry{CID: c, Core: c, KID: crypto.KID{Epoch: e}, Size: 1, Created: v.cfg.Now()}))
 }
 
 // brokenStore is a store whose methods fail when a test says so.

@@ -9,46 +9,51 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 )
 
 // ticketLife is how long after the click a download may begin or resume.
 const ticketLife = 8 * time.Hour
 
 // SealTicket returns the ticket that replaces the link's fragment in the address of a download, so
-// that an address in a log or a history soon stops working. It does not check the fragment.
+// that an address in a log or a history soon stops working. It does not check the fragment. The
+// object must have been opened before, or be in the ledger.
 func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
-	rec, err := v.admit(c)
+	rec, known, err := v.admit(c)
+	if err == nil && !known {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return "", err
 	}
-	until := v.cfg.Now().Add(ticketLife).Unix()
-	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(until))
-	// The object's own epoch comes first: it works with a read-only keyring too.
-	ticket, err := v.keys.SealTicket(rec.epoch, plain, c.Bytes())
-	if errors.Is(err, crypto.ErrNoEpoch) { // an epoch of mode "link" may have no secret
-		epoch := v.epoch(v.cfg.Now())
-		if err = v.ensure(epoch); err == nil {
-			ticket, err = v.keys.SealTicket(epoch, plain, c.Bytes())
-		}
-	}
-	if err != nil {
+	now := v.cfg.Now()
+	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(now.Add(ticketLife).Unix()))
+	ticket, err := v.keys.SealTicket(rec.epoch, now, plain, c.Bytes())
+	switch {
+	case errors.Is(err, keyring.ErrNoEpoch):
+		return "", v.whyNoEpoch(rec.epoch)
+	case err != nil:
 		return "", fmt.Errorf("seal ticket: %w", err)
 	}
 	return ticket, nil
 }
 
-// OpenTicket returns the fragment, or ErrTicket if the ticket is another object's or too old.
+// OpenTicket returns the fragment, or ErrTicket if the ticket is another object's or too old. Its
+// other errors are those of Admit.
 func (v *Vault) OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
-	if _, err := v.admit(c); err != nil {
-		return crypto.Fragment{}, err
+	admitted := v.Admit(c)
+	if admitted != nil && !errors.Is(admitted, ErrExpired) { // an extension may not be in this ledger
+		return crypto.Fragment{}, admitted
 	}
-	plain, err := v.keys.OpenTicket(ticket, c.Bytes())
-	if errors.Is(err, crypto.ErrTicket) || errors.Is(err, crypto.ErrNoEpoch) {
+	plain, err := v.keys.OpenTicket(ticket, v.cfg.Now(), c.Bytes())
+	switch {
+	case err != nil && admitted != nil:
+		return crypto.Fragment{}, admitted
+	case errors.Is(err, keyring.ErrTicket), errors.Is(err, keyring.ErrNoEpoch):
 		return crypto.Fragment{}, ErrTicket
-	} else if err != nil {
+	case err != nil:
 		return crypto.Fragment{}, fmt.Errorf("open ticket: %w", err)
-	}
-	if len(plain) != crypto.SecretSize+8 {
+	case len(plain) != crypto.SecretSize+8:
 		return crypto.Fragment{}, ErrTicket
 	}
 	until := time.Unix(int64(binary.BigEndian.Uint64(plain[crypto.SecretSize:])), 0)

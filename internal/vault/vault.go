@@ -16,7 +16,7 @@ import (
 
 // The errors that callers tell apart. Some are of lower packages: one condition has one error.
 var (
-	ErrNotFound    = ipfs.ErrNotFound    // not in the ledger, or lost by the store
+	ErrNotFound    = ipfs.ErrNotFound    // not in the store, or not ours
 	ErrUnavailable = ipfs.ErrUnavailable // the store cannot be reached; trying later may help
 	ErrCorrupt     = ipfs.ErrCorrupt     // the stored object is damaged or malformed
 	ErrWrongKey    = crypto.ErrWrongKey  // the fragment does not open this object
@@ -35,29 +35,33 @@ const (
 
 // Config configures a Vault.
 type Config struct {
-	BaseURL   string           // what links begin with: https://HOST[/prefix]
-	Mode      Mode             // of new objects; stored objects keep theirs
-	Retention time.Duration    // how long new files are served; 0: forever
-	Now       func() time.Time // nil: time.Now
-	Uptime    func() Uptime    // nil: MachineUptime
-	Spools    *spool.Space     // memory and disk for what is being stored; nil: no limit
-	Log       *slog.Logger     // of what the operator should correct; nil: none
+	BaseURL string           // what links begin with: https://HOST[/prefix]
+	Mode    Mode             // of new objects; stored objects keep theirs
+	Now     func() time.Time // nil: time.Now
+	Uptime  func() Uptime    // nil: MachineUptime
+	Spools  *spool.Space     // memory and disk for what is being stored; nil: no limit
+	Log     *slog.Logger     // of what the operator should correct; nil: none
+	// Escrow seals the key of each new object for the operator: see [crypto.Key.SealEscrow]. Nil:
+	// only the link and the keyring together open a file.
+	Escrow func(crypto.Key) ([]byte, error)
 }
 
 // Vault is safe for concurrent use, and several processes may share its directory.
 type Vault struct {
 	cfg     Config
 	store   ipfs.Store
-	keys    *crypto.Keyring
+	keys    Keyring
 	ledger  *ledger
 	denied  *denyList
+	foreign foreign
+	lane    *lane
 	pending pendingDir
 	clock   *clock
 }
 
 // New opens the vault in dataDir, which holds the ledger, the deny list and the records of pending
 // batches. The caller closes the store and the keyring.
-func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*Vault, error) {
+func New(cfg Config, store ipfs.Store, keys Keyring, dataDir string) (*Vault, error) {
 	base, err := link.ParseBase(cfg.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("base URL of the links: %w", err)
@@ -72,10 +76,7 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Retention < 0 {
-		return nil, errors.New("retention is negative; set a period, or 0 for forever")
-	}
-	ledger, err := openLedger(filepath.Join(dataDir, "ledger"), cfg.Mode)
+	ledger, err := openLedger(filepath.Join(dataDir, "ledger"))
 	if err != nil {
 		return nil, err
 	}
@@ -83,23 +84,12 @@ func New(cfg Config, store ipfs.Store, keys *crypto.Keyring, dataDir string) (*V
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log), pending: pending}
+	v := &Vault{
+		cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log),
+		foreign: newForeign(), lane: newLane(), pending: pending,
+	}
 	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, stored: v.newestStored}
 	return v, nil
-}
-
-// epoch returns the epoch of what is stored at t. If files expire, an epoch is a day, so that its
-// secret can be destroyed as soon as its last file has expired.
-func (v *Vault) epoch(t time.Time) crypto.Epoch {
-	return crypto.EpochOf(t, v.cfg.Mode == Split && v.cfg.Retention > 0)
-}
-
-// expires returns when a new object, created then, will expire; zero for never.
-func (v *Vault) expires(created time.Time) time.Time {
-	if v.cfg.Retention == 0 {
-		return time.Time{}
-	}
-	return created.Add(v.cfg.Retention)
 }
 
 func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.cfg.Now().Before(t) }

@@ -1,0 +1,327 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// errDestroyed says that the key of this one object was destroyed.
+var errDestroyed = fmt.Errorf("%w: its key was destroyed", ErrExpired)
+
+// grant is what an object that is ours is served with.
+type grant struct {
+	epoch crypto.Epoch // the present one: after an extension, another than the kid's
+	share crypto.Share
+}
+
+// Object admits an object and opens it in the store. The caller closes it. The object's origin
+// decides whether it is ours; the ledger only tells which errors may be told apart. A CID that is
+// not in the ledger waits in the lane, and gets ErrNotFound, whether the store does not have the
+// object or has it from others. Errors: ErrNotFound, ErrRevoked, ErrExpired, ErrKeyMissing, ErrBusy,
+// ErrUnavailable, ErrCorrupt.
+func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
+	rec, known, err := v.admit(c)
+	if err != nil && !(known && errors.Is(err, ErrExpired)) { // an extension may not be in this ledger
+		return nil, err
+	}
+	if !known {
+		leave, err := v.lane.enter(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+	}
+	o, err := v.verified(ctx, c)
+	if err != nil {
+		return nil, v.refusal(c, rec, known, err)
+	}
+	if err := v.describe(ctx, o, rec, known); err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
+}
+
+// Admit returns nil if Object would open the object, as far as that is known without the store.
+// Errors: ErrNotFound, ErrRevoked, ErrExpired.
+func (v *Vault) Admit(c cid.Cid) error {
+	rec, known, err := v.admit(c)
+	if err != nil || !known {
+		return err
+	}
+	if err := v.keys.Check(rec.epoch); errors.Is(err, keyring.ErrDestroyed) {
+		return ErrExpired
+	}
+	return nil // also if the key file is missing: the operator will put it back
+}
+
+// admit returns an error if the object is revoked, is known to be foreign, or has ended. known: it
+// is in the ledger, or this process has verified it before.
+func (v *Vault) admit(c cid.Cid) (rec record, known bool, err error) {
+	if _, ok := digestOf(c); !ok {
+		return record{}, false, ErrNotFound
+	}
+	if err := v.refuseDenied(c); err != nil {
+		return record{}, false, err
+	}
+	rec, known, err = v.ledger.known(c)
+	switch {
+	case err != nil:
+		return record{}, false, err
+	case known && v.expired(rec.epoch.End()):
+		return rec, true, ErrExpired
+	case !known && v.foreign.has(c):
+		return record{}, false, errNotOurs
+	}
+	return rec, known, nil
+}
+
+var errNotOurs = fmt.Errorf("%w: an object of this name is not ours", ErrNotFound)
+
+func (v *Vault) refuseDenied(c cid.Cid) error {
+	revoked, err := v.denied.has(c)
+	if err == nil && revoked {
+		err = ErrRevoked
+	}
+	return err
+}
+
+// refuseDestroyed returns an error unless the keyring can still open the object.
+func (v *Vault) refuseDestroyed(e crypto.Epoch, core cid.Cid) error {
+	if err := v.keys.Check(e); errors.Is(err, keyring.ErrNoEpoch) {
+		return ErrExpired
+	} else if err != nil {
+		return err
+	}
+	destroyed, err := v.keys.Destroyed(e, core)
+	if err == nil && destroyed {
+		err = errDestroyed
+	}
+	return err
+}
+
+// verified opens an object in the store and proves that it is ours and has not ended. Errors besides
+// those of the store and of [object.Read]: ErrExpired for an object that is ours; keyring.ErrForeign;
+// keyring.ErrNoEpoch if the proof needs a secret that is not here.
+func (v *Vault) verified(ctx context.Context, c cid.Cid) (*Object, error) {
+	blocks, err := v.store.Open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open object: %w", err)
+	}
+	sealed, err := object.Read(ctx, blocks, c)
+	if err != nil {
+		return nil, errors.Join(err, blocks.Close())
+	}
+	g, err := v.grant(sealed)
+	if err == nil && v.expired(g.epoch.End()) {
+		err = ErrExpired
+	}
+	if err != nil {
+		return nil, errors.Join(err, blocks.Close())
+	}
+	w := v.watch(sealed, g)
+	return &Object{Expires: g.epoch.End(), sealed: sealed, grant: g, blocks: watchedBlocks{blocks, w}, watch: w, now: v.cfg.Now}, nil
+}
+
+// grant proves that an object is ours, by its origin or by the record of its extension.
+func (v *Vault) grant(s *object.Sealed) (grant, error) {
+	e := s.KID.Epoch
+	proof := v.keys.CheckOrigin(e, s.Core, s.Origin)
+	switch {
+	case errors.Is(proof, keyring.ErrDestroyed): // and the origin is right
+		return grant{}, errDestroyed
+	case proof != nil && !errors.Is(proof, keyring.ErrNoEpoch):
+		return grant{}, proof
+	}
+	later, link, share, err := v.keys.Extension(s.Root, s.Core)
+	switch {
+	case err == nil && link == s.KID.Link:
+		return grant{later, share}, nil
+	case err != nil && !errors.Is(err, keyring.ErrNoExtension):
+		// A damaged record must not close an object that opens without it.
+		v.cfg.Log.Error("an extension cannot be used", "cid", s.Root, "error", err)
+	}
+	switch {
+	case proof != nil:
+		return grant{}, proof
+	case s.KID.Link:
+		return grant{e, crypto.ZeroShare()}, nil
+	}
+	share, err = v.keys.Share(e, s.Core)
+	return grant{e, share}, err
+}
+
+// refusal returns the error that an unverified object has for the caller. An object that is not
+// known gets one answer, whether it is missing, foreign, or of a secret that is not here.
+func (v *Vault) refusal(c cid.Cid, rec record, known bool, err error) error {
+	switch {
+	case errors.Is(err, ErrExpired), errors.Is(err, ErrUnavailable):
+		return err
+	case known && v.expired(rec.epoch.End()):
+		return ErrExpired
+	case known && errors.Is(err, keyring.ErrNoEpoch):
+		return v.whyNoEpoch(rec.epoch)
+	case errors.Is(err, keyring.ErrForeign), !known && errors.Is(err, ErrCorrupt):
+		v.foreign.add(c)
+		return errNotOurs
+	case errors.Is(err, keyring.ErrNoEpoch):
+		return errNotOurs
+	}
+	return err
+}
+
+// whyNoEpoch returns the error for an object of ours whose epoch has no key file.
+func (v *Vault) whyNoEpoch(e crypto.Epoch) error {
+	if errors.Is(v.keys.Check(e), keyring.ErrDestroyed) {
+		return ErrExpired
+	}
+	return keyMissing(e)
+}
+
+// describe completes an object by the ledger, or by the object itself. It remembers an object that
+// is not in the ledger, or has another end there: the next request needs no lane.
+func (v *Vault) describe(ctx context.Context, o *Object, rec record, known bool) (err error) {
+	if known {
+		o.Size, o.Created = rec.size, rec.created()
+	} else if o.Size, err = sizeOf(ctx, o); err != nil {
+		return err
+	}
+	if !known || rec.epoch != o.grant.epoch {
+		v.ledger.remember(o.sealed.Root, newRecord(o.Size, o.Created, o.grant.epoch))
+	}
+	return nil
+}
+
+// sizeOf returns the size of the attachment, whose ciphertext is as long. The origin proves that the
+// Tsize is what we wrote, so a file of one block is not read for it.
+func sizeOf(ctx context.Context, o *Object) (int64, error) {
+	data := o.sealed.Entries[object.Data]
+	if data.CID.Type() == cid.Raw {
+		return int64(data.Tsize), nil
+	}
+	f, err := ipfs.OpenFile(ctx, o.blocks, data.CID)
+	if err != nil {
+		return 0, fmt.Errorf("open data: %w", err)
+	}
+	defer f.Close()
+	return f.Size(), nil
+}
+
+// identify returns what an object in the store says of itself, if it is ours, also if it is revoked
+// or has ended. Created, Mail and Kind are unknown. Errors: ErrNotFound for a foreign and for a
+// missing object, ErrUnavailable, ErrCorrupt.
+func (v *Vault) identify(ctx context.Context, c cid.Cid) (Entry, error) {
+	blocks, err := v.store.Open(ctx, c)
+	if err != nil {
+		return Entry{}, fmt.Errorf("open object: %w", err)
+	}
+	defer blocks.Close()
+	sealed, err := object.Read(ctx, blocks, c)
+	if err != nil {
+		return Entry{}, err
+	}
+	g, err := v.grant(sealed)
+	switch {
+	case errors.Is(err, keyring.ErrForeign), errors.Is(err, keyring.ErrNoEpoch):
+		return Entry{}, errNotOurs
+	case err != nil && !errors.Is(err, errDestroyed):
+		return Entry{}, err
+	}
+	size, err := sizeOf(ctx, &Object{sealed: sealed, blocks: blocks})
+	return Entry{CID: c, Core: sealed.Core, KID: sealed.KID, Epoch: g.epoch, Size: size}, err
+}
+
+const (
+	// foreignTime is how long a CID is refused that the store has as an object of others. A CID that
+	// the store does not have is never remembered: its object may be stored the moment after.
+	foreignTime = time.Minute
+	// maxForeign is more than what the lane lets through in foreignTime.
+	maxForeign = 4096
+)
+
+// foreign remembers the CIDs of objects that are not ours.
+type foreign struct {
+	since *lru.Cache[cid.Cid, time.Time]
+}
+
+func newForeign() foreign {
+	since, err := lru.New[cid.Cid, time.Time](maxForeign)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return foreign{since}
+}
+
+func (f foreign) add(c cid.Cid) { f.since.Add(c, time.Now()) }
+
+func (f foreign) has(c cid.Cid) bool {
+	since, ok := f.since.Peek(c)
+	return ok && time.Since(since) < foreignTime
+}
+
+// ErrBusy means that too many CIDs that are not in the ledger are being asked for. It wraps
+// ErrUnavailable.
+var ErrBusy = fmt.Errorf("%w: too many requests for unknown objects", ErrUnavailable)
+
+const (
+	laneSlots = 8                     // objects that are looked up together
+	lanePace  = 20 * time.Millisecond // between two objects: 50 a second
+	laneWait  = time.Second           // how long a request waits for its turn, and how long a pause is made up for
+)
+
+// lane is the one way to the store for CIDs that are not in the ledger, which anyone can make up.
+// They share it, so that they cannot make a gateway or its node work.
+type lane struct {
+	slots chan struct{}
+	mu    sync.Mutex
+	next  time.Time // when the next request may look
+}
+
+func newLane() *lane { return &lane{slots: make(chan struct{}, laneSlots)} }
+
+// enter waits for a turn. The caller calls leave once it has looked. Errors: ErrBusy, and ctx's.
+func (l *lane) enter(ctx context.Context) (leave func(), err error) {
+	wait, ok := l.reserve(time.Now())
+	if !ok {
+		return nil, ErrBusy
+	}
+	if wait > 0 {
+		turn := time.NewTimer(wait)
+		defer turn.Stop()
+		select {
+		case <-turn.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return func() { <-l.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// reserve returns how long to wait for a turn, or false if too many wait.
+func (l *lane) reserve(now time.Time) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if earliest := now.Add(-laneWait); l.next.Before(earliest) {
+		l.next = earliest
+	}
+	if wait = l.next.Sub(now); wait > laneWait {
+		return 0, false
+	}
+	l.next = l.next.Add(lanePace)
+	return wait, true
+}
