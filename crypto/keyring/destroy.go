@@ -76,7 +76,7 @@ func (r *Keyring) Destroy(e crypto.Epoch, cores ...cid.Cid) error {
 	if len(names) == 0 {
 		return nil
 	}
-	unlock, err := r.lock()
+	unlock, err := r.lock(changeLock)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (r *Keyring) End(e crypto.Epoch) error {
 	if _, err := crypto.ParseEpoch(string(e)); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	unlock, err := r.lock()
+	unlock, err := r.lock(changeLock)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r *Keyring) End(e crypto.Epoch) error {
 // Apply brings the key files up to date with the marks in destroyed, which may have come from
 // another machine, and removes what a crash left. Open does the same.
 func (r *Keyring) Apply() error {
-	unlock, err := r.lock()
+	unlock, err := r.lock(changeLock)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (r *Keyring) Apply() error {
 }
 
 // apply removes the extensions of the marked objects of an epoch, and then destroys what is marked
-// in every epoch concerned. The caller holds the lock.
+// in every epoch concerned. The caller holds changeLock.
 func (r *Keyring) apply(e crypto.Epoch, marks []string) error {
 	extended, err := r.destroyExtensions(marks)
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *Keyring) apply(e crypto.Epoch, marks []string) error {
 	return nil
 }
 
-// applyTo destroys in one epoch's key file what is marked. The caller holds the lock.
+// applyTo destroys in one epoch's key file what is marked. The caller holds changeLock.
 func (r *Keyring) applyTo(e crypto.Epoch) error {
 	ended, err := r.marked(e, allMark)
 	if err != nil {
@@ -195,7 +195,7 @@ func (r *Keyring) finishEnd(e crypto.Epoch) error {
 }
 
 // puncture writes the key file anew without the leaves of these paths, if it has any of them. A
-// missing key file is not an error. The caller holds the lock.
+// missing key file is not an error. The caller holds changeLock.
 func (r *Keyring) puncture(e crypto.Epoch, paths []path) error {
 	r.forget(e) // so that every byte is verified again
 	k, err := r.open(e)
@@ -230,7 +230,7 @@ func (r *Keyring) rewrite(e crypto.Epoch, k key, paths []path) error {
 		return err
 	}
 	r.step("write")
-	return r.writeTemporary(func(w io.Writer) error {
+	return r.writeTemporary(nextPrefix, func(w io.Writer) error {
 		return writePunctured(w, k.content, k, paths)
 	}, func(tmp string) error {
 		r.step("link old")
@@ -281,14 +281,26 @@ func overwrite(f *os.File) error {
 }
 
 // removeLeftovers overwrites and deletes the key files that a crash left under other names. The
-// caller holds the lock, so nobody is writing one.
+// caller holds changeLock.
 func (r *Keyring) removeLeftovers() error {
+	if err := r.removeAll(oldPrefix, nextPrefix); err != nil {
+		return err
+	}
+	unlock, err := r.lock(makeLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return r.removeAll(newPrefix)
+}
+
+func (r *Keyring) removeAll(prefixes ...string) error {
 	names, err := readNames(r.dir)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, oldPrefix) && !strings.HasPrefix(name, newPrefix) {
+		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			continue
 		}
 		if err := r.removeLeftover(filepath.Join(r.dir, name)); err != nil {

@@ -12,7 +12,7 @@
 // or "all". So keyrings of several machines are merged by copying their files into one directory in
 // any order. Every derivation looks for the mark, and Open punctures the key files that lack it.
 //
-// A key file is replaced by renaming, under the lock of the file ".lock". At every moment it is the
+// A key file is replaced by renaming, under a lock. At every moment it is the
 // old file or the new one. The old file's bytes are then overwritten. Readers hold a shared lock on
 // the key file that they read, so that it is not overwritten meanwhile. Nothing but the list of
 // punctured leaves is kept in memory: a deleted file is a secret that is gone, immediately and in

@@ -66,7 +66,7 @@ func (r *Keyring) Extend(root, core cid.Cid, old, to crypto.Epoch, link bool, b 
 	if len(root.Bytes()) != cidSize || len(b.Bytes()) != crypto.SecretSize {
 		return errors.New("extend: the root or the share is absent")
 	}
-	unlock, err := r.lock() // Destroy looks for records under the lock
+	unlock, err := r.lock(changeLock) // Destroy looks for records under the lock
 	if err != nil {
 		return err
 	}
@@ -140,10 +140,10 @@ func (r *Keyring) writeExtension(to crypto.Epoch, core cid.Cid, x extension) err
 	if err := durable.MakeDirectory(dir); err != nil {
 		return err
 	}
-	if err := durable.RemoveAbandoned(dir, newPrefix, ""); err != nil {
+	if err := durable.RemoveAbandoned(dir, nextPrefix, ""); err != nil {
 		return err
 	}
-	tmp, err := durable.CreateLocked(dir, newPrefix+"*")
+	tmp, err := durable.CreateLocked(dir, nextPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func (r *Keyring) unseal(to crypto.Epoch, core cid.Cid, x extension) (crypto.Sha
 }
 
 // destroyExtensions removes the records of the marked objects, and returns the epochs that they
-// were extended into, where it marks them too. The caller holds the lock, and then applies the
+// were extended into, where it marks them too. The caller holds changeLock, and then applies the
 // marks.
 func (r *Keyring) destroyExtensions(marks []string) ([]crypto.Epoch, error) {
 	names, err := readNames(filepath.Join(r.dir, extendedDirName))

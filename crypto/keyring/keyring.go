@@ -27,9 +27,17 @@ var (
 
 const (
 	keySuffix = ".key"
-	newPrefix = ".new-" // begins the name of a file that is being written
-	oldPrefix = ".old-" // begins the name of a key file that was replaced, until it is overwritten
-	lockName  = ".lock"
+
+	// These begin the names of key files under way. Each belongs to the holder of a lock, so for the
+	// next holder such a file is a leftover of a crash.
+	newPrefix  = ".new-"  // a new epoch's; makeLock
+	nextPrefix = ".next-" // to replace another, or from another keyring; changeLock
+	oldPrefix  = ".old-"  // a replaced one, until it is overwritten; changeLock
+
+	// A long change of one epoch must not keep mails from a new one, so there are two locks. The
+	// holder of makeLock never waits for changeLock.
+	changeLock = ".lock"
+	makeLock   = ".lock-new"
 )
 
 // Keyring is a directory of key files, which several processes may share. It is safe for concurrent
@@ -37,8 +45,6 @@ const (
 type Keyring struct {
 	dir string
 	at  func(step string) // called before each step of a change, for tests of crashes; may be nil
-
-	making sync.Mutex // held while Writer looks for a key file and makes one
 
 	mu     sync.Mutex
 	known  map[crypto.Epoch]known
@@ -175,19 +181,17 @@ func (r *Keyring) Writer(p crypto.Period) (crypto.Epoch, error) {
 	if _, err := crypto.ParsePeriod(string(p)); err != nil {
 		return "", fmt.Errorf("keyring: %w", err)
 	}
-	r.making.Lock()
-	defer r.making.Unlock()
 	e, err := r.usable(p)
 	if err != nil || e != "" {
 		return e, err
 	}
-	unlock, err := r.lock()
+	unlock, err := r.lock(makeLock)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	if e, err := r.usable(p); err != nil || e != "" {
-		return e, err // another process was faster
+		return e, err // another caller was faster
 	}
 	return r.create(p)
 }
@@ -230,10 +234,10 @@ func (r *Keyring) syncName(e crypto.Epoch) error {
 	return nil
 }
 
-// create makes a new key file. The caller holds the lock.
+// create makes a new key file. The caller holds makeLock.
 func (r *Keyring) create(p crypto.Period) (crypto.Epoch, error) {
 	var e crypto.Epoch
-	err := r.writeTemporary(func(w io.Writer) error {
+	err := r.writeTemporary(newPrefix, func(w io.Writer) error {
 		service, err := writeNew(w)
 		if err == nil { // else there is no secret to name the epoch by
 			e = crypto.NewEpoch(p, service)
@@ -257,10 +261,10 @@ func (r *Keyring) link(tmp string, e crypto.Epoch) error {
 }
 
 // writeTemporary writes a key file, 0600 and synced, under a temporary name, which is no longer
-// there when writeTemporary returns. publish gives the file its own name. The caller holds the
-// lock, so any other file with a temporary name is a leftover.
-func (r *Keyring) writeTemporary(write func(io.Writer) error, publish func(tmp string) error) error {
-	tmp, err := os.CreateTemp(r.dir, newPrefix+"*")
+// there when writeTemporary returns. publish gives the file its own name. The caller holds the lock
+// of the prefix.
+func (r *Keyring) writeTemporary(prefix string, write func(io.Writer) error, publish func(tmp string) error) error {
+	tmp, err := os.CreateTemp(r.dir, prefix+"*")
 	if err != nil {
 		return err
 	}
@@ -277,9 +281,9 @@ func (r *Keyring) step(name string) {
 	}
 }
 
-// lock waits until no other caller, in any process, changes the keyring.
-func (r *Keyring) lock() (unlock func(), err error) {
-	path := filepath.Join(r.dir, lockName)
+// lock waits until no other caller, in any process, has the lock.
+func (r *Keyring) lock(name string) (unlock func(), err error) {
+	path := filepath.Join(r.dir, name)
 	f, err := openCurrent(path, durable.Lock, func() (*os.File, error) {
 		return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	})

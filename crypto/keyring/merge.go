@@ -34,7 +34,7 @@ func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	if err != nil {
 		return fmt.Errorf("merge the key file of epoch %s: %w", e, err)
 	}
-	unlock, err := r.lock()
+	unlock, err := r.lock(changeLock)
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	return r.puncture(e, slices.Clone(c.cover.paths))
 }
 
-// install adds a key file, and punctures it as the marks say. The caller holds the lock.
+// install adds a key file, and punctures it as the marks say. The caller holds changeLock.
 func (r *Keyring) install(e crypto.Epoch, content []byte) error {
-	err := r.writeTemporary(func(w io.Writer) error {
+	err := r.writeTemporary(nextPrefix, func(w io.Writer) error {
 		_, err := w.Write(content)
 		return err
 	}, func(tmp string) error { return r.link(tmp, e) })
