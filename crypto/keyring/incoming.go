@@ -31,13 +31,15 @@ func (r *Keyring) MergeExtension(to crypto.Epoch, core cid.Cid, record []byte) (
 	if err != nil {
 		return false, err
 	}
-	unlock, err := r.lock() // Destroy looks for records under the lock
+	unlock, err := r.lock(changeLock) // Destroy looks for records under the lock
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	if gone, err := r.marked(x.old, core.String()); err != nil || gone {
-		return false, errors.Join(err, ErrDestroyed)
+	if gone, err := r.marked(x.old, core.String()); err != nil {
+		return false, err
+	} else if gone {
+		return false, ErrDestroyed
 	}
 	if _, err := r.unseal(to, core, x); err != nil {
 		return false, err
