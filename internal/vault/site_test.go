@@ -102,6 +102,7 @@ func kept(t testing.TB, v *Vault, retention time.Duration, content []byte) link.
 	b := v.Begin(retention)
 	l := detach(t, b, content)
 	must.Succeed(t, b.Commit(t.Context()))
+	must.Succeed(t, b.Close())
 	return l
 }
 
