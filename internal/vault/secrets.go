@@ -23,7 +23,6 @@ type Keyring interface {
 	SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error)
 	CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) error
 	Destroyed(e crypto.Epoch, core cid.Cid) (bool, error)
-	DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error)
 	Destroy(e crypto.Epoch, cores ...cid.Cid) error
 	End(crypto.Epoch) error
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
@@ -38,16 +37,19 @@ var ErrKeyMissing = errors.New("the key file of the epoch is missing")
 
 // Problem is something in the data directory that the operator has to repair.
 type Problem struct {
-	Part  string // "keys" or "denied"
+	Part  string // "keys", "denied" or "clock"
 	Err   error  // one line: what is wrong, and what to do
 	Minor bool   // everything works all the same
 }
 
-// Problems finds what is wrong with the keyring and with the deny list.
+// Problems finds what is wrong with the keyring, the clock and the deny list.
 func (v *Vault) Problems() []Problem {
 	var all []Problem
 	if err := v.missingKeys(); err != nil {
 		all = append(all, Problem{Part: "keys", Err: err})
+	}
+	if err := v.clock.Trusted(); err != nil {
+		all = append(all, Problem{Part: "clock", Err: err, Minor: v.clock.Check() == nil}) // mail passes
 	}
 	return append(all, v.denied.problems()...)
 }
