@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/output"
@@ -215,11 +215,11 @@ func (c *getCmd) openStore(objects string) (store ipfs.Store, err error) {
 	return store, nil
 }
 
-func openKeys(dir string) (*crypto.Keyring, error) {
+func openKeys(dir string) (*keyring.Keyring, error) {
 	if !isDir(dir) {
 		return nil, fmt.Errorf("%s is not a directory, or does not exist: name the keys folder of a data_dir", dir)
 	}
-	return crypto.ReadKeyring(dir)
+	return keyring.Read(dir)
 }
 
 func isDir(path string) bool {

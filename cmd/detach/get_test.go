@@ -149,7 +149,7 @@ func TestGetLeavesNothingOfAWithdrawnFile(t *testing.T) {
 func TestGetFromTheStoreSaysThatAFileIsGone(t *testing.T) {
 	site := fetchtest.New(t)
 	file := fetchtest.File{Name: "a.bin", Type: "text/plain", Content: []byte("content")}
-	expired := fetchtest.Store(t, site.Open(t, 1), file)[0]
+	expired := site.StoreEnded(t, file)
 	removed := site.Store(t, file.Content)
 	must.Succeed(t, os.Remove(filepath.Join(site.Dir, "objects", removed.CID.String()+".car")))
 	t.Chdir(t.TempDir())

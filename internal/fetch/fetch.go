@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -27,9 +28,9 @@ import (
 
 // Client opens what links name. The zero Client asks the gateway of each link for everything.
 type Client struct {
-	Store ipfs.Store      // has the blocks; nil: the link's gateway has them
-	Keys  *crypto.Keyring // has the gateway's half of the key; nil: the link's gateway has it
-	pause time.Duration   // before the first retry; 0: retryPause
+	Store ipfs.Store       // has the blocks; nil: the link's gateway has them
+	Keys  *keyring.Keyring // has the gateway's half of the key; nil: the link's gateway has it
+	pause time.Duration    // before the first retry; 0: retryPause
 }
 
 // Close closes the store.
@@ -72,21 +73,20 @@ func (c Client) Fetch(ctx context.Context, l link.Link, w io.Writer) (crypto.Met
 	return o.Meta, o.Copy(ctx, w, nil)
 }
 
-// unlock joins the two halves of the key, and proves the key by opening the metadata.
+// unlock joins the two halves of the key, and proves the key right.
 func (o *Object) unlock(ctx context.Context) error {
 	sealed, err := o.sealed(ctx)
 	if err != nil {
 		return explain(err)
 	}
-	share, err := sealed.Share(func(epoch crypto.Epoch) (crypto.Share, error) { return o.share(ctx, epoch) })
+	share, end, err := o.share(ctx, sealed)
 	if err != nil {
 		return err
 	}
-	o.opened, err = sealed.Unlock(o.Link.Fragment, share, time.Now())
+	o.opened, err = sealed.Unlock(o.Link.Fragment, share, end, time.Now())
 	switch {
 	case errors.Is(err, crypto.ErrWrongKey):
-		return errors.New("the link does not open this file: it was cut short or changed on its way; " +
-			"copy all of it, to the last letter after #")
+		return errWrongLink
 	case errors.Is(err, object.ErrExpired):
 		return errGone
 	case err != nil:
@@ -96,16 +96,21 @@ func (o *Object) unlock(ctx context.Context) error {
 	return nil
 }
 
-// sealed reads the directory and the metadata. A gateway sends them as blocks too, with the proof
-// of their path, so that they are checked against the CID.
+// sealed reads the directory, the metadata and the origin. A gateway sends them as blocks too, with
+// the proof of their path, so that they are checked against the CID.
 func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
 	if o.client.Store == nil {
-		car, err := o.gateway.car(ctx, o.Link.CID, object.Meta, 0)
+		meta, err := o.gateway.car(ctx, o.Link.CID, object.Meta, 0)
 		if err != nil {
 			return nil, err
 		}
-		defer car.Close()
-		return object.ReadCAR(ctx, car, o.Link.CID)
+		defer meta.Close()
+		origin, err := o.gateway.car(ctx, o.Link.CID, object.Origin, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer origin.Close()
+		return object.ReadCAR(ctx, meta, origin, o.Link.CID)
 	}
 	blocks, err := o.stored(ctx)
 	if err != nil {
@@ -115,24 +120,44 @@ func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
 	return object.Read(ctx, blocks, o.Link.CID)
 }
 
-// share returns the gateway's half of the key.
-func (o *Object) share(ctx context.Context, epoch crypto.Epoch) (crypto.Share, error) {
-	if o.client.Keys != nil {
-		share, err := o.client.Keys.Share(epoch, o.Link.CID.Bytes())
-		if errors.Is(err, crypto.ErrNoEpoch) {
-			err = fmt.Errorf("no %s.key in the keyring: is it that of the Detach that stored the file? (%w)", epoch, err)
-		}
-		return share, err
+// share returns the gateway's half of the key, and the present end of the object by the gateway or
+// the keyring. A link that does not fit is refused before the gateway is asked.
+func (o *Object) share(ctx context.Context, s *object.Sealed) (crypto.Share, time.Time, error) {
+	proof := o.Link.Fragment.Proof(s.Core)
+	switch {
+	case !s.Origin.Asked(proof):
+		return crypto.Share{}, time.Time{}, errWrongLink
+	case o.client.Keys != nil:
+		return o.client.derive(s)
+	case s.KID.Link && !ended(s.KID.Epoch.End()): // needs no gateway, unless that has a later end
+		return crypto.ZeroShare(), s.KID.Epoch.End(), nil
 	}
-	text, err := o.gateway.share(ctx, o.Link.CID)
-	if err != nil {
-		return crypto.Share{}, err
+	return o.gateway.share(ctx, s.Root, proof)
+}
+
+func ended(end time.Time) bool { return !end.IsZero() && !time.Now().Before(end) }
+
+// derive returns the share and the end from the keyring: those of the extension, if there is one.
+func (c Client) derive(s *object.Sealed) (crypto.Share, time.Time, error) {
+	later, link, share, err := c.Keys.Extension(s.Root, s.Core)
+	if err == nil && link == s.KID.Link {
+		return share, later.End(), nil
 	}
-	share, err := crypto.ParseShare(text)
-	if err != nil {
-		return share, errNotDetach
+	if err != nil && !errors.Is(err, keyring.ErrNoExtension) {
+		return crypto.Share{}, time.Time{}, err
 	}
-	return share, nil
+	end := s.KID.Epoch.End()
+	if s.KID.Link {
+		return crypto.ZeroShare(), end, nil
+	}
+	share, err = c.Keys.Share(s.KID.Epoch, s.Core)
+	switch {
+	case errors.Is(err, keyring.ErrDestroyed):
+		err = errGone
+	case errors.Is(err, keyring.ErrNoEpoch):
+		err = fmt.Errorf("no %s.key in the keyring: is it that of the Detach that stored the file? (%w)", s.KID.Epoch, err)
+	}
+	return share, end, err
 }
 
 // file opens the attachment at a byte.

@@ -1,8 +1,8 @@
 package fetch
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
 const (
@@ -47,7 +49,7 @@ const typeCAR = "application/vnd.ipld.car"
 // directory comes first: it proves the path. The caller closes the body.
 func (g *gateway) car(ctx context.Context, c cid.Cid, entry string, from int64) (io.ReadCloser, error) {
 	path := fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:*", c, entry, from)
-	body, err := g.open(ctx, path, typeCAR)
+	body, err := g.open(ctx, path, typeCAR, "")
 	if err != nil {
 		return nil, err
 	}
@@ -57,24 +59,43 @@ func (g *gateway) car(ctx context.Context, c cid.Cid, entry string, from int64) 
 	return body, nil
 }
 
-// share downloads the gateway's half of an object's key, in its text form.
-func (g *gateway) share(ctx context.Context, c cid.Cid) (string, error) {
-	body, err := g.open(ctx, "/"+c.String()+"/share", "*/*")
+// share downloads the gateway's half of an object's key, and the object's present end: zero for
+// never. The proof shows that the client has the link, and does not tell the link.
+func (g *gateway) share(ctx context.Context, c cid.Cid, p crypto.Proof) (crypto.Share, time.Time, error) {
+	body, err := g.open(ctx, "/"+c.String()+"/share", "application/json", "Detach "+p.Encode())
 	if err != nil {
-		return "", err
+		return crypto.Share{}, time.Time{}, err
 	}
 	defer body.Close()
+	var answer struct {
+		Share   string     `json:"share"`
+		Expires *time.Time `json:"expires"`
+	}
 	b, err := io.ReadAll(io.LimitReader(body, maxShare))
-	return string(bytes.TrimSpace(b)), err
+	if err != nil {
+		return crypto.Share{}, time.Time{}, err
+	}
+	if json.Unmarshal(b, &answer) != nil {
+		return crypto.Share{}, time.Time{}, errNotDetach
+	}
+	share, err := crypto.ParseShare(answer.Share)
+	if err != nil {
+		return crypto.Share{}, time.Time{}, errNotDetach
+	}
+	var end time.Time
+	if answer.Expires != nil {
+		end = *answer.Expires
+	}
+	return share, end, nil
 }
 
-// maxShare is above the length of a share in its text form.
-const maxShare = 1 << 10
+// maxShare is above the length of the answer with a share.
+const maxShare = 4 << 10
 
 var errNotDetach = errors.New("the answer does not come from Detach: is the link's address right?")
 
-// open starts a download that fails when it stalls. The caller closes it.
-func (g *gateway) open(ctx context.Context, path, accept string) (*download, error) {
+// open starts a download that fails when it stalls. The caller closes it. authorization may be "".
+func (g *gateway) open(ctx context.Context, path, accept, authorization string) (*download, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+path, nil)
 	if err != nil {
@@ -82,6 +103,9 @@ func (g *gateway) open(ctx context.Context, path, accept string) (*download, err
 		return nil, err
 	}
 	r.Header.Set("Accept", accept)
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
 	resp, err := g.http.Do(r)
 	if err != nil {
 		cancel(nil)
@@ -99,8 +123,9 @@ func (g *gateway) open(ctx context.Context, path, accept string) (*download, err
 type statusError int
 
 const (
-	errNotFound = statusError(http.StatusNotFound)
-	errGone     = statusError(http.StatusGone)
+	errWrongLink = statusError(http.StatusForbidden)
+	errNotFound  = statusError(http.StatusNotFound)
+	errGone      = statusError(http.StatusGone)
 )
 
 // retryable reports whether the same request may be answered later.
@@ -108,6 +133,9 @@ func (s statusError) retryable() bool { return s >= 500 || s == http.StatusTooMa
 
 func (s statusError) Error() string {
 	switch s {
+	case errWrongLink:
+		return "the link does not open this file: it was cut short or changed on its way; " +
+			"copy all of it, to the last letter after #"
 	case errNotFound:
 		return "the file is not found at this gateway: is the link complete?"
 	case errGone:

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -30,7 +30,7 @@ type Site struct {
 
 	url     string
 	store   ipfs.Store
-	keys    *crypto.Keyring
+	keys    *keyring.Keyring
 	handler http.Handler
 }
 
@@ -45,26 +45,24 @@ func New(t testing.TB) *Site {
 	must.Succeed(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	s.store = store
-	s.keys, err = crypto.OpenKeyring(filepath.Join(s.Dir, "keys"))
+	s.keys, err = keyring.Open(filepath.Join(s.Dir, "keys"))
 	must.Succeed(t, err)
-	s.Vault = s.Open(t, 0)
+	s.Vault, err = vault.New(vault.Config{BaseURL: s.url}, store, s.keys, s.Dir)
+	must.Succeed(t, err)
 	s.handler, err = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
 	return s
 }
 
-// Open opens the vault again, with a retention.
-func (s *Site) Open(t testing.TB, retention time.Duration) *vault.Vault {
-	t.Helper()
-	v, err := vault.New(vault.Config{BaseURL: s.url, Retention: retention}, s.store, s.keys, s.Dir)
-	must.Succeed(t, err)
-	return v
-}
-
 // Store stores files as the attachments of one mail, and returns their links.
 func Store(t testing.TB, v *vault.Vault, files ...File) []link.Link {
 	t.Helper()
-	batch := v.Begin()
+	return store(t, v, 0, files)
+}
+
+func store(t testing.TB, v *vault.Vault, retention time.Duration, files []File) []link.Link {
+	t.Helper()
+	batch := v.Begin(retention)
 	defer batch.Close()
 	links := make([]link.Link, len(files))
 	for i, f := range files {
@@ -74,6 +72,16 @@ func Store(t testing.TB, v *vault.Vault, files ...File) []link.Link {
 	}
 	must.Succeed(t, batch.Commit(t.Context()))
 	return links
+}
+
+// StoreEnded stores a file that ended a while ago, and returns its link.
+func (s *Site) StoreEnded(t testing.TB, f File) link.Link {
+	t.Helper()
+	const day = 24 * time.Hour
+	past := func() time.Time { return time.Now().Add(-9 * day) }
+	v, err := vault.New(vault.Config{BaseURL: s.url, Now: past}, s.store, s.keys, t.TempDir()) // whose clock is the past's
+	must.Succeed(t, err)
+	return store(t, v, day, []File{f})[0]
 }
 
 // File is an attachment.
