@@ -45,6 +45,7 @@ var failures = []failure{
 	{err: errRange, status: http.StatusRequestedRangeNotSatisfiable, key: "range"},
 	{err: errTooMany, status: http.StatusTooManyRequests, key: "toomany"},
 	{err: errBusy, status: http.StatusServiceUnavailable, key: "unavailable", fault: true},
+	{err: vault.ErrBusy, status: http.StatusServiceUnavailable, key: "unavailable"}, // strangers ask for unknown CIDs
 	{err: errFormat, status: http.StatusNotAcceptable, key: "format"},
 	{err: viewer.ErrKind, status: http.StatusUnsupportedMediaType, key: "noview"},
 	{err: link.ErrReplaced, status: http.StatusBadRequest, key: "replaced", field: true},

@@ -51,11 +51,17 @@ func newPages(site site, brand Brand) (*pages, error) {
 	}, nil
 }
 
+// scripts returns files of the script without their comments and indentation, which are for us.
 func scripts(names ...string) string {
-	for i, name := range names {
-		names[i] = mustRead(name)
+	var b strings.Builder
+	for _, name := range names {
+		for line := range strings.Lines(mustRead(name)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+				b.WriteString(line + "\n")
+			}
+		}
 	}
-	return strings.Join(names, "\n")
+	return strings.TrimSpace(b.String())
 }
 
 func mustRead(name string) string {

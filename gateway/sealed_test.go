@@ -26,6 +26,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -196,11 +197,7 @@ func TestForeignObjectLooksMissing(t *testing.T) {
 					path = "/ipfs" + path
 				}
 				resp := f.get(path, proof...)
-				want := http.StatusNotFound
-				if rest == download {
-					want = http.StatusGone // the ticket is another object's
-				}
-				wantStatus(t, resp, want)
+				wantStatus(t, resp, http.StatusNotFound)
 				body := string(readAll(t, resp))
 				resp.Header.Del("Date")
 				seen[c] = strings.ReplaceAll(fmt.Sprint(resp.Header)+body, c, "CID")
@@ -306,4 +303,59 @@ func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 			t.Errorf("%s: more blocks follow: %v", name, err)
 		}
 	}
+}
+
+// busy is a vault that too many unknown CIDs are asked of.
+type busy struct{ Vault }
+
+func (busy) Object(context.Context, cid.Cid) (*vault.Object, error) { return nil, vault.ErrBusy }
+
+// Whoever makes up too many CIDs is told to come later, and the log does not call it a fault.
+func TestTooManyUnknownObjectsAre503(t *testing.T) {
+	f := newFixture(t, 0)
+	l := f.put("a.pdf", noise(10))
+	proof := f.proof(l)
+	f.serve(busy{f.vault}, Config{})
+	for _, rest := range []string{"", "/share", "/data"} {
+		resp := f.get("/"+l.CID.String()+rest, proof...)
+		wantStatus(t, resp, http.StatusServiceUnavailable)
+		wantHeader(t, resp, "Retry-After", retryAfter)
+	}
+	wantNoText(t, "the log", f.logs.String(), "ERROR")
+}
+
+// Whatever is being downloaded breaks off visibly within a second or so after it is revoked.
+func TestRevokedDownloadBreaksOff(t *testing.T) {
+	f := newFixture(t, 0)
+	l := f.put("film.mp4", noise(6<<20))
+	list, each := f.putAll(named{"a.mp4", noise(6 << 20)}, named{"b", noise(1)})
+	_, original, part := f.putOriginal(noise(6<<20), 6<<20)
+	for path, revoked := range map[string]link.Link{
+		f.ticket(l): l, "/" + l.CID.String() + "/data": l, "/ipfs/" + l.CID.String() + "/data?format=car": l,
+		f.ticket(original): part, f.ticket(list): each[0],
+	} {
+		f.deny()
+		blocked, release := make(chan struct{}), make(chan struct{})
+		f.store.fail(nil, atLeaf(3, func(_ context.Context, data []byte) ([]byte, error) {
+			if blocked != nil {
+				close(blocked)
+				blocked = nil
+				<-release
+			}
+			return data, nil
+		}))
+		began := blocked
+		resp := f.get(path)
+		wantStatus(t, resp, 200)
+		<-began
+		f.deny(revoked)
+		time.Sleep(1100 * time.Millisecond) // the vault asks its deny list once a second
+		close(release)
+		if got, err := io.ReadAll(resp.Body); err == nil || len(got) > 4<<20 {
+			t.Errorf("%.20s…: %d bytes and %v, want it broken off after about 3 MiB", path, len(got), err)
+		}
+	}
+	f.srv.Close()
+	wantText(t, "the log", f.logs.String(), "answer broken off", "attachment was revoked")
+	wantNoText(t, "the log", f.logs.String(), "ERROR")
 }

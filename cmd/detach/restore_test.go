@@ -59,7 +59,7 @@ func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
 	must.Succeed(t, err)
 	defer m.Close()
 	if !m.Passes() {
-		batch := h.vault.Begin()
+		batch := h.vault.Begin(0)
 		must.Succeed(t, m.Detach(context.Background(), batch))
 		must.Succeed(t, batch.Commit(context.Background()))
 	}

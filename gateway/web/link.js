@@ -44,10 +44,10 @@ const detach = (() => {
 	const same = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
 	const sha256 = async bytes => new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
 
-	async function derive(secret, label, core = []) {
-		const from = await crypto.subtle.importKey('raw', secret, 'HKDF', false, ['deriveBits']);
+	async function derive(from, label, core = []) {
+		const key = await crypto.subtle.importKey('raw', from, 'HKDF', false, ['deriveBits']);
 		const info = Uint8Array.from([...utf8(label), ...core]);
-		return new Uint8Array(await crypto.subtle.deriveBits({ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info }, from, 256));
+		return new Uint8Array(await crypto.subtle.deriveBits({ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info }, key, 256));
 	}
 
 	const refused = status => Object.assign(new Error('status ' + status), { status });
@@ -76,8 +76,8 @@ const detach = (() => {
 	}
 
 	// Opens meta.jwe (RFC 7516: dir, A256GCM).
-	async function openMeta(secret, jwe) {
-		const key = await crypto.subtle.importKey('raw', secret, 'AES-GCM', false, ['decrypt']);
+	async function openMeta(from, jwe) {
+		const key = await crypto.subtle.importKey('raw', from, 'AES-GCM', false, ['decrypt']);
 		const [head, , iv, text, tag] = jwe.split('.');
 		const sealed = Uint8Array.from([...base64url(text), ...base64url(tag)]);
 		const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: base64url(iv), additionalData: utf8(head) }, key, sealed);

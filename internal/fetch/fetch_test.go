@@ -105,11 +105,13 @@ func TestMetadataOfAnotherCIDIsRefused(t *testing.T) {
 	}
 	for name, answer := range spoilt {
 		site.Spoil = func(path string, right []byte) []byte {
-			if !strings.HasSuffix(path, "/meta.jwe") {
+			switch {
+			case strings.HasSuffix(path, "/meta.jwe"):
+				return answer
+			case !strings.HasSuffix(path, "/origin"):
 				t.Errorf("%s: asked for %s", name, path)
-				return right
 			}
-			return answer
+			return right
 		}
 		var got bytes.Buffer
 		if _, err := impatient.Fetch(t.Context(), l, &got); !errors.Is(err, ipfs.ErrCorrupt) || got.Len() > 0 {
