@@ -78,35 +78,10 @@ type migration struct {
 }
 
 func (m *migration) run(ctx context.Context) (Result, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	items := make(chan ipfs.Item)
-	var workers sync.WaitGroup
-	for range max(1, m.Workers) {
-		workers.Go(func() {
-			for i := range items {
-				did, err := m.move(ctx, i.Root)
-				if err := m.finish(ctx, i.Root, did, err); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	err := m.From.List(ctx, m.Prefix, func(i ipfs.Item) error {
-		select {
-		case items <- i:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	err := ipfs.EachObject(ctx, m.From, m.Prefix, m.Workers, func(ctx context.Context, i ipfs.Item) error {
+		did, err := m.move(ctx, i.Root)
+		return m.finish(ctx, i.Root, did, err)
 	})
-	close(items)
-	workers.Wait()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	} else if err != nil {
-		err = fmt.Errorf("list the old store: %w", err)
-	}
 	return m.result, err
 }
 
