@@ -25,13 +25,16 @@ import (
 )
 
 const (
-	// pinPrefix begins the name of every pin that Detach sets on a node.
-	pinPrefix = "detach/v1 "
+	// PinPrefix begins the name of every pin that Detach sets on a node.
+	PinPrefix = "detach/v1 "
 	// discardTimeout bounds how long a failed mail's connection waits for the store to delete.
 	discardTimeout = 30 * time.Second
 )
 
 var errNotInBatch = errors.New("object does not belong to this batch, or is committed")
+
+// PinName returns the name of the pin of an object that is stored in this epoch.
+func PinName(e crypto.Epoch) string { return PinPrefix + string(e) }
 
 // Batch holds the attachments of one mail. Nobody has their links before the mail is passed on, so
 // before Commit nothing serves them. It is not safe for concurrent use. The caller closes it.
@@ -92,7 +95,7 @@ func (b *Batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.
 	s := &sealer{r: r, encoded: encoded, stream: key.Stream(0), sum: sha256.New()}
 	meta := crypto.Meta{Name: filename.Clip(name), Type: filename.Clip(mediaType), Created: b.created, Expires: b.Expires()}
 	var o sealed
-	root, err := b.v.store.Put(ctx, pinPrefix+string(b.epoch), func(add ipfs.AddFunc) (root cid.Cid, err error) {
+	root, err := b.v.store.Put(ctx, PinName(b.epoch), func(add ipfs.AddFunc) (root cid.Cid, err error) {
 		if o, err = b.seal(ctx, add, key, meta, s); err == nil {
 			err = b.note(o.root.String()) // here, because Put deletes the object if it fails
 		}
@@ -324,6 +327,7 @@ func (b *Batch) Commit(ctx context.Context) error {
 		return err
 	}
 	b.committed = len(b.objects)
+	_ = b.note(committedLine) // best effort: the ledger is on disk
 	return nil
 }
 

@@ -21,6 +21,8 @@ const (
 	pendingPrefix = "batch-"
 	// refusedLine marks a batch whose objects must go even if they are in the ledger.
 	refusedLine = "refused"
+	// committedLine follows the objects that are in the ledger. They stay also if the ledger is lost.
+	committedLine = "committed"
 )
 
 // pendingDir holds a record of each batch that is not done: a file of the CIDs that the batch
@@ -79,15 +81,15 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 	if !durable.TryLock(f) {
 		return nil, nil
 	}
-	cids, refused, err := readPending(f)
+	record, err := readPending(f)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range cids {
+	for _, c := range record.doomed() {
 		rec, promised, err := v.ledger.lookup(c)
 		if err != nil {
 			return gone, err
-		} else if promised && !refused {
+		} else if promised && !record.refused {
 			continue // its mail may have been passed on
 		}
 		if err := v.store.Delete(ctx, c); err != nil {
@@ -103,18 +105,37 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 	return gone, durable.Remove(name)
 }
 
+// pendingRecord is what a batch's record says.
+type pendingRecord struct {
+	open, committed []cid.Cid
+	refused         bool
+}
+
+// doomed returns the objects that must go, unless the ledger has them and the batch is not refused.
+func (r pendingRecord) doomed() []cid.Cid {
+	if r.refused {
+		return append(r.committed, r.open...)
+	}
+	return r.open
+}
+
 // readPending reads a batch's record. It skips an incomplete line: the process ended while it wrote
 // the line, so the object was not stored.
-func readPending(f *os.File) (cids []cid.Cid, isRefused bool, err error) {
+func readPending(f *os.File) (r pendingRecord, err error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if lines.Text() == refusedLine {
-			isRefused = true
-		} else if c, err := link.ParseCID(lines.Text()); err == nil {
-			cids = append(cids, c)
+		switch lines.Text() {
+		case refusedLine:
+			r.refused = true
+		case committedLine:
+			r.committed, r.open = append(r.committed, r.open...), nil
+		default:
+			if c, err := link.ParseCID(lines.Text()); err == nil {
+				r.open = append(r.open, c)
+			}
 		}
 	}
-	return cids, isRefused, lines.Err()
+	return r, lines.Err()
 }
 
 // writePending records objects that must be deleted, whatever the ledger says.

@@ -193,3 +193,21 @@ func TestObjectsOfADeadNodeAreDeletedLater(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A mail that was committed keeps its objects when its process is killed and the ledger is lost
+// too: the mail may have been passed on.
+func TestCommittedObjectsOutliveTheLedger(t *testing.T) {
+	s, v := newVault(t)
+	b := v.Begin(0)
+	l := detach(t, b, pattern(100))
+	must.Succeed(t, b.Commit(t.Context()))
+	open := detach(t, b, pattern(200))
+	must.Succeed(t, b.pending.Close()) // as of a process that is killed
+	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
+	v = s.vault(t, nil)
+	gone, err := v.Recover(t.Context())
+	if err != nil || len(gone) != 1 || gone[0] != open.CID {
+		t.Errorf("got %v, %v, want only the object that was not committed, %s", gone, err, open.CID)
+	}
+	wantContent(t, v, l, pattern(100))
+}

@@ -26,6 +26,7 @@ type Keyring interface {
 	Destroy(e crypto.Epoch, cores ...cid.Cid) error
 	End(crypto.Epoch) error
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
+	Extended(core cid.Cid) ([]crypto.Epoch, error)
 	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
 	SealTicket(e crypto.Epoch, day time.Time, plain, aad []byte) (string, error)
 	OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, error)
@@ -37,19 +38,16 @@ var ErrKeyMissing = errors.New("the key file of the epoch is missing")
 
 // Problem is something in the data directory that the operator has to repair.
 type Problem struct {
-	Part  string // "keys", "denied" or "clock"
+	Part  string // "keys" or "denied"
 	Err   error  // one line: what is wrong, and what to do
 	Minor bool   // everything works all the same
 }
 
-// Problems finds what is wrong with the keyring, the clock and the deny list.
+// Problems finds what is wrong with the keyring and with the deny list.
 func (v *Vault) Problems() []Problem {
 	var all []Problem
 	if err := v.missingKeys(); err != nil {
 		all = append(all, Problem{Part: "keys", Err: err})
-	}
-	if err := v.clock.Trusted(); err != nil {
-		all = append(all, Problem{Part: "clock", Err: err, Minor: v.clock.Check() == nil}) // mail passes
 	}
 	return append(all, v.denied.problems()...)
 }

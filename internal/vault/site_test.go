@@ -41,11 +41,10 @@ func newSite(t testing.TB) *site {
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
 
-// vault opens the site's vault, like another process of the installation. A changed s.now is time that
-// has passed; with MachineUptime it is a clock that was set.
+// vault opens the site's vault, like another process of the installation.
 func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	t.Helper()
-	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }, Uptime: s.uptime}
+	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }}
 	if change != nil {
 		change(&cfg)
 	}
@@ -53,8 +52,6 @@ func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	must.Succeed(t, err)
 	return v
 }
-
-func (s *site) uptime() Uptime { return Uptime{"the only one", s.now.Sub(time.Unix(0, 0))} }
 
 func newVault(t testing.TB) (*site, *Vault) {
 	t.Helper()
@@ -104,7 +101,7 @@ func kept(t testing.TB, v *Vault, retention time.Duration, content []byte) link.
 	t.Helper()
 	b := v.Begin(retention)
 	l := detach(t, b, content)
-	must.Succeed(t, b.Commit(t.Context()))
+	must.Succeed(t, errors.Join(b.Commit(t.Context()), b.Close()))
 	return l
 }
 

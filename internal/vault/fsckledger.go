@@ -1,0 +1,277 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+// reportOrphans reports the objects that are ours and not in the ledger, and adds them to it. An
+// object of a mail that is on its way is no orphan: a batch first notes an object in its record,
+// then stores it, then adds it to the ledger, and at last removes the record. So who reads the
+// records before the ledger finds it in one of them.
+func (f *fsck) reportOrphans(ctx context.Context) error {
+	for some := range slices.Chunk(f.orphans, orphansAtOnce) {
+		pending, err := f.v.pending.all()
+		if err != nil {
+			return err
+		}
+		if err := f.v.ledger.catchUp(); err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		var orphans []Entry
+		for _, c := range some {
+			d, _ := digestOf(c)
+			if _, known := f.v.ledger.get(d); known || pending[c] {
+				continue
+			}
+			e, err := f.v.identify(ctx, c)
+			if errors.Is(err, ErrNotFound) {
+				continue // deleted meanwhile
+			} else if err != nil {
+				return fmt.Errorf("read %s: %w", c, err)
+			}
+			orphans = append(orphans, e)
+		}
+		if err := f.adopt(orphans); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stored reports whether the store has an object, or does not say.
+func (f *fsck) stored(ctx context.Context, c cid.Cid) bool {
+	blocks, err := f.v.store.Open(ctx, c)
+	if err != nil {
+		return !errors.Is(err, ErrNotFound)
+	}
+	_ = blocks.Close() // nothing was read
+	return true
+}
+
+func (f *fsck) adopt(orphans []Entry) error {
+	if f.Repair {
+		if err := f.v.ledger.append(orphans...); err != nil {
+			return err
+		}
+	}
+	for _, e := range orphans {
+		f.report(Finding{Class: Orphaned, CID: e.CID.String(), Epoch: e.Epoch, What: "it is ours, and not in the ledger: its link works, but detach list does not show it",
+			Do: "run detach fsck --repair, which adds it", Repaired: f.Repair})
+	}
+	return nil
+}
+
+// size returns how many objects the index has.
+func (l *ledger) size() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.index)
+}
+
+// checkLedger reports what is in the ledger and not in the store.
+func (f *fsck) checkLedger(ctx context.Context) error {
+	var dead []Entry
+	total := 0 // objects that the store should have
+	err := f.v.ledger.eachEpoch(func(e Entry) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		d, _ := digestOf(e.CID)
+		if f.present[d] {
+			total++
+			return nil
+		}
+		if gone, err := f.v.destroyed(e); err != nil || gone || f.v.expired(e.file().End()) {
+			return err
+		}
+		total++
+		if f.stored(ctx, e.CID) {
+			f.unlisted = append(f.unlisted, e)
+		} else {
+			dead = append(dead, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.bury(dead, total)
+}
+
+// destroyed reports whether the key of an entry was destroyed, alone or with its epoch.
+func (v *Vault) destroyed(e Entry) (bool, error) {
+	if destroyed, err := v.keys.Destroyed(e.KID.Epoch, e.Core); err != nil || destroyed {
+		return destroyed, err
+	}
+	return errors.Is(v.keys.Check(e.file()), keyring.ErrDestroyed), nil
+}
+
+// fewDead is how many objects may be taken out of the ledger however small it is.
+const fewDead = 10
+
+// bury reports dead objects, and takes them out of the ledger. If most of the ledger seems dead, the
+// store is more likely the wrong one, or not mounted: then the ledger stays as it is.
+func (f *fsck) bury(dead []Entry, total int) error {
+	do := "run detach fsck --repair, which takes it out of the ledger, or bring the object back from a backup"
+	repair := f.Repair
+	if len(dead) > fewDead && len(dead) > total/2 {
+		repair = false
+		do = fmt.Sprintf("the store lacks %d of %d objects of the ledger: check that store.kind and store.also name the store that has them; the ledger stays as it is", len(dead), total)
+	}
+	if repair {
+		if err := f.v.ledger.forget(dead...); err != nil {
+			return err
+		}
+	}
+	for _, e := range dead {
+		f.report(Finding{Class: Dead, CID: e.CID.String(), Epoch: e.Epoch, What: "it is in the ledger, and not in the store: its link gives an error", Do: do, Repaired: repair})
+	}
+	return nil
+}
+
+// checkPins reports objects that a node has, and no pin of ours holds. An object that was stored
+// after the first listing is in a second one.
+func (f *fsck) checkPins(ctx context.Context) error {
+	if len(f.unlisted) == 0 {
+		return nil
+	}
+	err := f.v.store.List(ctx, PinPrefix, func(i ipfs.Item) error {
+		d, _ := digestOf(i.Root)
+		f.present[d] = true
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list objects: %w", err)
+	}
+	for _, e := range f.unlisted {
+		d, _ := digestOf(e.CID)
+		if _, known, err := f.v.ledger.lookup(e.CID); err != nil {
+			return err
+		} else if f.present[d] || !known {
+			continue
+		}
+		f.pin(ctx, e)
+	}
+	return nil
+}
+
+// pin reports an object without a pin of ours, and pins it.
+func (f *fsck) pin(ctx context.Context, e Entry) {
+	x := Finding{Class: Unpinned, CID: e.CID.String(), Epoch: e.Epoch, What: "its pin is missing or has another name: the node's next garbage collection may delete it",
+		Do: "run detach fsck --repair, which pins it"}
+	if f.Repair {
+		err := f.v.store.Rename(ctx, e.CID, PinName(e.KID.Epoch))
+		if x.Repaired = err == nil; err != nil {
+			x.Do = fmt.Sprintf("pin it at the node: %v", err)
+		}
+	}
+	f.report(x)
+}
+
+// checkKeys reports the epochs that have objects, in the ledger or in the store, and no key file.
+func (f *fsck) checkKeys(context.Context) error {
+	epochs, err := f.v.ledger.epochs()
+	if err != nil {
+		return err
+	}
+	for _, e := range epochs {
+		if _, ok := f.keyless[e]; ok || f.v.expired(e.End()) {
+			continue
+		}
+		switch err := f.v.keys.Check(e); {
+		case err == nil || errors.Is(err, keyring.ErrDestroyed):
+		case errors.Is(err, keyring.ErrNoEpoch):
+			f.keyless[e] = new(unopened)
+		default:
+			return err
+		}
+	}
+	for _, e := range slices.Sorted(maps.Keys(f.keyless)) {
+		u := f.keyless[e]
+		f.report(Finding{Class: Keyless, Epoch: e,
+			What: fmt.Sprintf("keys/%s.key is missing: %d objects of the ledger do not open, and %d more in the store that name this epoch", e, u.listed, u.stored),
+			Do:   fmt.Sprintf("put the key file back, from an export or from the machine that made it; if it is lost for good, create an empty file keys/destroyed/%s/all", e)})
+	}
+	return nil
+}
+
+// checkLeftovers reports the records of batches whose process is gone.
+func (f *fsck) checkLeftovers(ctx context.Context) error {
+	names, err := f.v.pending.abandoned()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	if f.Repair {
+		if _, err := f.v.Recover(ctx); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		f.report(Finding{Class: Leftover, What: "pending/" + name + " is of a mail that was interrupted",
+			Do: "run detach fsck --repair, or detach serve, which deletes what the mail had stored", Repaired: f.Repair})
+	}
+	return nil
+}
+
+// all returns the objects in all records that are not committed.
+func (p pendingDir) all() (map[cid.Cid]bool, error) {
+	objects := make(map[cid.Cid]bool)
+	err := p.each(func(f *os.File) error {
+		record, err := readPending(f)
+		for _, c := range record.doomed() {
+			objects[c] = true
+		}
+		return err
+	})
+	return objects, err
+}
+
+// abandoned returns the names of the records whose process is gone.
+func (p pendingDir) abandoned() (names []string, err error) {
+	if !durable.Locks {
+		return nil, nil
+	}
+	err = p.each(func(f *os.File) error {
+		if durable.TryLock(f) {
+			names = append(names, filepath.Base(f.Name()))
+		}
+		return nil
+	})
+	return names, err
+}
+
+// each calls take for each record that is still there, and closes it.
+func (p pendingDir) each(take func(*os.File) error) error {
+	entries, err := os.ReadDir(string(p))
+	if err != nil {
+		return fmt.Errorf("read the records of pending mails: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), pendingPrefix) {
+			continue
+		}
+		f, err := os.Open(filepath.Join(string(p), entry.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("read the records of pending mails: %w", err)
+		}
+		if err := errors.Join(take(f), f.Close()); err != nil {
+			return fmt.Errorf("read the records of pending mails: %w", err)
+		}
+	}
+	return nil
+}
