@@ -112,7 +112,7 @@ func (g *gateway) file(w *response, r *http.Request, c cid.Cid, ticket string) e
 
 // openTicket opens the file that a ticket stands for. The caller closes it.
 func (g *gateway) openTicket(r *http.Request, c cid.Cid, ticket string) (*vault.File, error) {
-	fragment, err := g.vault.OpenTicket(c, ticket)
+	fragment, err := g.vault.OpenTicket(r.Context(), c, ticket)
 	if err != nil {
 		return nil, err
 	}

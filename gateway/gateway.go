@@ -33,7 +33,7 @@ type Vault interface {
 	// SealTicket returns the ticket that replaces the fragment in the address of a download.
 	SealTicket(c cid.Cid, f crypto.Fragment) (string, error)
 	// OpenTicket returns the fragment, or vault.ErrTicket if the ticket does not fit or is too old.
-	OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error)
+	OpenTicket(ctx context.Context, c cid.Cid, ticket string) (crypto.Fragment, error)
 }
 
 // Config configures a gateway.

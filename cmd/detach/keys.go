@@ -165,6 +165,9 @@ func (c *keysImportCmd) Run(e *env) error {
 		return usageError{err}
 	}
 	archive, err := export.Open(file, size, identities...)
+	if _, scrypt := identities[0].(*age.ScryptIdentity); scrypt && errors.Is(err, export.ErrWrongIdentity) {
+		err = errors.New("the passphrase is another")
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}

@@ -282,7 +282,22 @@ var (
 // while the process runs, and cannot be set.
 func processUptime() Uptime { return Uptime{processID, time.Since(processBegan)} }
 
-// newestStored returns when the newest object was stored; zero if there is none.
+// newestStored returns when the newest object in the ledger was stored; zero if there is none.
 func (v *Vault) newestStored() (newest time.Time, err error) {
+	epochs, err := v.ledger.epochs()
+	if err != nil {
+		return newest, err
+	}
+	for _, e := range epochs {
+		_, err := v.ledger.lines(e, 0, func(_ int64, text []byte) error {
+			if line, _, ok := parseLine(text); ok && line.Created != nil && line.Created.After(newest) {
+				newest = *line.Created
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return newest, fmt.Errorf("read ledger: %w", err)
+		}
+	}
 	return newest, nil
 }

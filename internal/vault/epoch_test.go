@@ -140,7 +140,7 @@ func TestFilesOfUnusualDatesExpireOnTime(t *testing.T) {
 				t.Errorf("stored at %v: Created is %v", at, created)
 			}
 			s.now = at.Add(ticketLife - time.Second)
-			wantErr(t, fmt.Sprintf("ticket of %v", at), errOf(v.OpenTicket(l.CID, ticket)), nil)
+			wantErr(t, fmt.Sprintf("ticket of %v", at), errOf(v.OpenTicket(t.Context(), l.CID, ticket)), nil)
 			wantContent(t, v, l, []byte("dated"))
 			if retention > 0 {
 				if kept := end.Sub(at); kept < retention || kept > retention+day {
@@ -204,7 +204,7 @@ func TestDestroyedEpochStaysDestroyed(t *testing.T) {
 	must.Succeed(t, s.keys.End(ended))
 	wantAll(t, v, old, ErrExpired)
 	wantErr(t, "Admit", v.Admit(old.CID), ErrExpired)
-	wantErr(t, "the old ticket", errOf(v.OpenTicket(old.CID, ticket)), ErrExpired)
+	wantErr(t, "the old ticket", errOf(v.OpenTicket(t.Context(), old.CID, ticket)), ErrExpired)
 	wantProblems(t, v)
 	wantContent(t, v, detached(t, v, []byte("new")), []byte("new"))
 	wantAll(t, v, old, ErrExpired)

@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
@@ -172,7 +173,7 @@ func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
 		if r.undo || v.cfg.Now().Before(r.at.Add(grace)) {
 			continue
 		}
-		if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil {
+		if done, err := v.isDestroyed(c, r); err != nil {
 			return nil, err
 		} else if !done {
 			due = append(due, Entry{CID: c, Core: r.core, KID: crypto.KID{Epoch: r.epoch}, Epoch: r.epoch})
@@ -180,6 +181,17 @@ func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
 	}
 	slices.SortFunc(due, func(a, b Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
 	return due, nil
+}
+
+// isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one that
+// it was extended into.
+func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
+	if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !done {
+		return false, err
+	}
+	// A record that cannot be used must go, too.
+	_, _, _, err := v.keys.Extension(c, r.core)
+	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
 // Destroy destroys the keys of objects, so that nothing opens them again, and then deletes the

@@ -41,10 +41,11 @@ func newSite(t testing.TB) *site {
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
 
-// vault opens the site's vault, like another process of the installation.
+// vault opens the site's vault, like another process of the installation. A changed s.now is time that
+// has passed; with MachineUptime it is a clock that was set.
 func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	t.Helper()
-	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }}
+	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }, Uptime: s.uptime}
 	if change != nil {
 		change(&cfg)
 	}
@@ -52,6 +53,8 @@ func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	must.Succeed(t, err)
 	return v
 }
+
+func (s *site) uptime() Uptime { return Uptime{"the only one", s.now.Sub(time.Unix(0, 0))} }
 
 func newVault(t testing.TB) (*site, *Vault) {
 	t.Helper()

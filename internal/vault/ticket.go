@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,16 +40,26 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 }
 
 // OpenTicket returns the fragment, or ErrTicket if the ticket is another object's or too old. Its
-// other errors are those of Admit.
-func (v *Vault) OpenTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
-	admitted := v.Admit(c)
-	if admitted != nil && !errors.Is(admitted, ErrExpired) { // an extension may not be in this ledger
-		return crypto.Fragment{}, admitted
+// other errors are those of Object.
+func (v *Vault) OpenTicket(ctx context.Context, c cid.Cid, ticket string) (crypto.Fragment, error) {
+	f, err := v.openTicket(c, ticket)
+	if errors.Is(err, ErrTicket) {
+		// Only for an object that may be served is the ticket to blame.
+		o, refused := v.Object(ctx, c)
+		if refused != nil {
+			return f, refused
+		}
+		return f, errors.Join(err, o.Close())
+	}
+	return f, err
+}
+
+func (v *Vault) openTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
+	if err := v.refuseDenied(c); err != nil {
+		return crypto.Fragment{}, err
 	}
 	plain, err := v.keys.OpenTicket(ticket, v.cfg.Now(), c.Bytes())
 	switch {
-	case err != nil && admitted != nil:
-		return crypto.Fragment{}, admitted
 	case errors.Is(err, keyring.ErrTicket), errors.Is(err, keyring.ErrNoEpoch):
 		return crypto.Fragment{}, ErrTicket
 	case err != nil:

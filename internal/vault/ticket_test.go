@@ -21,15 +21,15 @@ func TestTicketOpensOneObjectForItsLife(t *testing.T) {
 			t.Error("the ticket has its fragment or a reserved character in it")
 		}
 		other := s.vault(t, func(c *Config) { c.Mode = mode }) // another gateway, or this one restarted
-		if got, err := other.OpenTicket(one.CID, ticket); err != nil || got != one.Fragment {
+		if got, err := other.OpenTicket(t.Context(), one.CID, ticket); err != nil || got != one.Fragment {
 			t.Errorf("mode %d: another fragment, error %v", mode, err)
 		}
-		wantErr(t, "another object's", errOf(v.OpenTicket(two.CID, ticket)), ErrTicket)
+		wantErr(t, "another object's", errOf(v.OpenTicket(t.Context(), two.CID, ticket)), ErrTicket)
 		s.now = s.now.Add(ticketLife - time.Second)
-		wantErr(t, "shortly before its end", errOf(v.OpenTicket(one.CID, ticket)), nil)
+		wantErr(t, "shortly before its end", errOf(v.OpenTicket(t.Context(), one.CID, ticket)), nil)
 		s.now = s.now.Add(time.Second)
 		for _, bad := range []string{ticket, "", "x", ticket[:20]} {
-			wantErr(t, "too old, or malformed", errOf(v.OpenTicket(one.CID, bad)), ErrTicket)
+			wantErr(t, "too old, or malformed", errOf(v.OpenTicket(t.Context(), one.CID, bad)), ErrTicket)
 		}
 	}
 }
@@ -48,8 +48,8 @@ func TestTicketsFollowTheClock(t *testing.T) {
 		ticket, err := v.SealTicket(l.CID, l.Fragment)
 		must.Succeed(t, err)
 		s.now = right
-		wantErr(t, fmt.Sprintf("sealed %v off", c.jump), errOf(v.OpenTicket(l.CID, ticket)), c.want)
+		wantErr(t, fmt.Sprintf("sealed %v off", c.jump), errOf(v.OpenTicket(t.Context(), l.CID, ticket)), c.want)
 		s.now = right.Add(c.jump + ticketLife)
-		wantErr(t, fmt.Sprintf("sealed %v off, after its life", c.jump), errOf(v.OpenTicket(l.CID, ticket)), ErrTicket)
+		wantErr(t, fmt.Sprintf("sealed %v off, after its life", c.jump), errOf(v.OpenTicket(t.Context(), l.CID, ticket)), ErrTicket)
 	}
 }

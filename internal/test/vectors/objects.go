@@ -2,6 +2,7 @@ package vectors
 
 import (
 	"bytes"
+	"encoding/base32"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ func addGood(out map[string]Object) {
 	v.Now = v.Expires.Add(-time.Second)
 	out["04-before-expiry"] = v
 	v.Now, v.Comment = *v.Expires, "Ended at this very second: the day is over."
-	out["05-expired"] = v.refused("expired")
+	out["05-expired"] = v.refused("expired").client()
 	m = newMaker()
 	m.extra = map[string][]byte{"escrow.age": escrow()}
 	v = m.vector("The key is sealed for an escrow recipient, too.", hello)
@@ -323,4 +324,12 @@ func dataSizes() DataSizes {
 		v.Files = append(v.Files, DataSize{size, text(b.file("data", ctr(v.Key, make([]byte, size))).cid)})
 	}
 	return v
+}
+
+// Split returns the worked example with other content.
+func Split(content []byte) Object { return newMaker().vector("", content) }
+
+// CIDBytes returns the 36 bytes of a CID.
+func CIDBytes(text string) []byte {
+	return have(base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(text[1:])))
 }
