@@ -125,6 +125,7 @@ def read_directory(node):
     names = [name for _, name, _ in links]
     need(data == b"\x08\x01" and names == sorted(set(names)))
     need({b"data", b"meta.jwe", b"origin"} <= set(names) <= {b"data", b"encoded", b"escrow.age", b"meta.jwe", b"origin"})
+    need(all(cid[:4] == RAW and tsize <= 8192 for cid, name, tsize in links if name == b"escrow.age"))
     core = DAG_PB + sha256(write_node([link for link in links if link[1] != b"origin"], data))
     return {name.decode(): (cid, tsize) for cid, name, tsize in links}, core
 

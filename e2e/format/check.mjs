@@ -117,6 +117,7 @@ function entries(directory) {
   if (!['data', 'meta.jwe', 'origin'].every(n => map.has(n))) refuse('malformed')
   if (!names.every(n => ['data', 'encoded', 'escrow.age', 'meta.jwe', 'origin'].includes(n))) refuse('malformed')
   for (const { cid } of links) if (prefix(cid) !== rawPrefix) refuse('malformed') // the vectors' files have one block
+  if (map.get('escrow.age')?.size > 8192n) refuse('malformed')
   const core = Buffer.concat([Buffer.from(dagPBPrefix, 'hex'), sha256(encodeDirectory(links.filter(l => l.name !== 'origin')))])
   return { map, core }
 }
@@ -233,9 +234,9 @@ const decrypt = (key, data) => createDecipheriv('aes-256-ctr', key, Buffer.alloc
 // Section "What a gateway serves".
 function admit(v, cid, core, kid, origin) {
   const file = name => name in v.keyring ? Buffer.from(v.keyring[name], 'hex') : undefined
-  const own = file(kid.epoch + '.key'), marks = `destroyed/${kid.epoch}/`, name = encodeCID(core)
+  const marks = `destroyed/${kid.epoch}/`, name = encodeCID(core), ended = file(marks + 'all') !== undefined
+  const own = ended ? undefined : file(kid.epoch + '.key') // it is deleted, if a copy came back
   let share, end = kid.end
-  if (file(marks + 'all')) refuse('destroyed')
   for (const path of Object.keys(v.keyring).filter(path => path.startsWith('extended/') && path.endsWith('/' + name))) {
     const later = path.split('/')[1]
     const r = readExtension(file(path), { later, keyFile: file(later + '.key'), root: cid, core })
@@ -248,7 +249,7 @@ function admit(v, cid, core, kid, origin) {
     if (!hmac(hkdf(service, info('origin')), core, origin.subarray(0, 64)).equals(origin.subarray(64))) refuse('foreign')
     const leaf = leafOf(tree, pathOf(core))
     share = kid.link ? Buffer.alloc(32) : hkdf(leaf, info('share', core))
-  } else if (!share) refuse('foreign')
+  } else if (!share) refuse(v.indexed ? ended ? 'destroyed' : 'key missing' : 'foreign')
   if (file(marks + name)) refuse('destroyed')
   if (Date.parse(v.now) >= end) refuse('expired')
   return { share, end }

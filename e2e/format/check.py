@@ -73,7 +73,8 @@ def admit(v, store, root):
     epoch, link, end = d.parse_kid(d.read_jwe(jwe)[0])
     share, key_file = None, ring.get(epoch + ".key")
     marks = f"destroyed/{epoch}/"
-    need(marks + "all" not in ring, "destroyed")
+    if marks + "all" in ring:
+        key_file = None  # it is deleted, if a copy came back
     for name, record in ring.items():
         new = re.fullmatch(f"extended/(.*)/{d.cid_text(core)}", name)
         if new:
@@ -81,7 +82,8 @@ def admit(v, store, root):
             need((old, mode) == (epoch, link), "foreign")
             end = max(end, d.parse_kid(new[1])[2])
     if share is None or key_file is not None:
-        need(key_file is not None, "foreign")
+        unproven = "destroyed" if marks + "all" in ring else "key missing"
+        need(key_file is not None, unproven if v.get("indexed") else "foreign")
         share = d.derive_share(epoch, link, key_file, core, origin)
     need(marks + d.cid_text(core) not in ring, "destroyed")
     need(d.parse_time(v["now"]) < end, "expired")

@@ -18,8 +18,9 @@ type Object struct {
 	Now     time.Time `json:"now"`
 	// Keyring has the content of each file in the folder keys, by its path there.
 	Keyring map[string]Hex `json:"keyring"`
-	Denied  string         `json:"denied,omitempty"` // the file of this name
-	Blocks  []Block        `json:"blocks"`           // what the store gives for each CID
+	Denied  string         `json:"denied,omitempty"`  // the file of this name
+	Indexed bool           `json:"indexed,omitempty"` // the index has the object
+	Blocks  []Block        `json:"blocks"`            // what the store gives for each CID
 	// Client says that a decoder that has the share in place of the keyring refuses the object with
 	// the same outcome: the keyring proves nothing about this mistake.
 	Client bool `json:"client,omitempty"`
@@ -191,7 +192,7 @@ func keyring(files ...keyFile) map[string]Hex {
 
 // refused returns a vector of an object that does not open, without what only opening could show.
 func (v Object) refused(expect string) Object {
-	return Object{Comment: v.Comment, Expect: expect, Link: v.Link, Now: v.Now, Keyring: v.Keyring, Denied: v.Denied, Blocks: v.Blocks, Share: v.Share}
+	return Object{Comment: v.Comment, Expect: expect, Link: v.Link, Now: v.Now, Keyring: v.Keyring, Denied: v.Denied, Indexed: v.Indexed, Blocks: v.Blocks, Share: v.Share}
 }
 
 // client says that a decoder without the keyring refuses the object, too.

@@ -100,10 +100,17 @@ func addEnded(out map[string]Object) {
 	put("22-marked", "The mark stands, and the key file is an older, whole copy.", with(monthKey, mark+text(o.core)), "", "destroyed")
 	put("23-merged-punctures", "Two punctured copies were merged: one has lost this leaf, the other its neighbour.", keyring(monthKey.without(core, core^1)), "", "destroyed")
 	put("24-neighbours-punctured", "The leaves beside it were destroyed, left and right, near and far.", keyring(monthKey.without(core^1, core+1, core-1, core^1<<63, 0, ^path(0))), "", "ok")
-	put("25-epoch-destroyed", "The whole epoch was destroyed.", map[string]Hex{mark + "all": {}}, "", "destroyed")
+	put("25-epoch-destroyed", "The whole epoch was destroyed. The index still has the object.", map[string]Hex{mark + "all": {}}, "", "destroyed")
 	put("26-epoch-destroyed-key-restored", "The whole epoch was destroyed, and a backup brought its key file back.", with(monthKey, mark+"all"), "", "destroyed")
-	put("27-no-key", "No key file of the epoch: nothing says that the object is ours.", map[string]Hex{}, "", "foreign")
-	put("28-two-keyrings", "The keyrings of two machines: both have a key file of this month.", keyring(monthKey, otherKey, dayKey), "", "ok")
+	put("27-epoch-destroyed-not-indexed", "The whole epoch was destroyed, and the index has no object: nothing says that it was ours.", map[string]Hex{mark + "all": {}}, "", "foreign")
+	put("28-no-key", "No key file of the epoch, and the index has no object: nothing says that it is ours.", map[string]Hex{}, "", "foreign")
+	put("29-key-missing", "No key file of the epoch, and the index has the object: the key file is missing.", map[string]Hex{}, "", "key missing")
+	for _, name := range []string{"25-epoch-destroyed", "26-epoch-destroyed-key-restored", "29-key-missing"} {
+		v := out[name]
+		v.Indexed = true
+		out[name] = v
+	}
+	put("19-two-keyrings", "The keyrings of two machines: both have a key file of this month.", keyring(monthKey, otherKey, dayKey), "", "ok")
 
 	line := func(verb, at string) string {
 		return fmt.Sprintf("%s %s %s %s %s\n", text(o.root), text(o.core), epoch, verb, at)
@@ -198,6 +205,7 @@ func addMalformed(out map[string]Object) {
 	put("56-varint", "The root was wrapped anew: a number has a needless byte.", func(m *maker) {
 		m.root = func(block []byte) []byte { return join(block[:len(block)-3], []byte{0x82, 0x00, 0x08, 0x01}) }
 	})
+	put("57-escrow-long", "escrow.age is too long.", func(m *maker) { m.extra = map[string][]byte{"escrow.age": make([]byte, 8<<10+1)} })
 	m := newMaker()
 	wrapped := m.seal(hello)
 	out["54-origin-wrapped"] = wrapOrigin(m.vector("The root was wrapped anew: origin is the same bytes under a node.", hello), wrapped).refused("malformed").client()
