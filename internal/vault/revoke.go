@@ -36,12 +36,18 @@ type Status struct {
 	Lines   []int     // the lines of the deny list in which an operator wrote the CID
 }
 
-// Statuses finds the status of objects as of the moment in which it was made. It is not safe for
-// concurrent use.
+// Statuses finds the status of objects as of the moment in which it was made. It reads the deny list
+// once, and what was destroyed once for each epoch. It is not safe for concurrent use.
 type Statuses struct {
-	keys Keyring
-	list denied
-	now  time.Time
+	keys   Keyring
+	list   denied
+	now    time.Time
+	epochs map[crypto.Epoch]epochStatus
+}
+
+type epochStatus struct {
+	end       time.Time
+	destroyed func(core cid.Cid) bool
 }
 
 // Statuses returns the present state of the deny list and of the clock.
@@ -50,29 +56,42 @@ func (v *Vault) Statuses() (*Statuses, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Statuses{v.keys, list, v.cfg.Now()}, nil
+	return &Statuses{v.keys, list, v.cfg.Now(), make(map[crypto.Epoch]epochStatus)}, nil
 }
 
 // Of returns the status of an entry.
 func (s *Statuses) Of(e Entry) (Status, error) {
-	status := Status{State: StateServed, End: e.file().End(), Lines: s.list.written[e.CID]}
+	epoch, err := s.epoch(e.file())
+	if err != nil {
+		return Status{}, err
+	}
+	status := Status{State: StateServed, End: epoch.end, Lines: s.list.written[e.CID]}
 	if r, ok := s.list.rulings[e.CID]; ok && !r.undo {
 		status.Revoked = r.at
 	}
-	destroyed, err := s.keys.Destroyed(e.file(), e.Core)
 	switch {
-	case err != nil:
-		return Status{}, err
 	case e.Gone:
 		status.State = StateGone
-	case !status.End.IsZero() && !s.now.Before(status.End):
+	case !epoch.end.IsZero() && !s.now.Before(epoch.end):
 		status.State = StateEnded
-	case destroyed:
+	case epoch.destroyed(e.Core):
 		status.State = StateDestroyed
-	case s.list.has(e.CID):
+	case !status.Revoked.IsZero() || len(status.Lines) > 0:
 		status.State = StateRevoked
 	}
 	return status, nil
+}
+
+func (s *Statuses) epoch(e crypto.Epoch) (epochStatus, error) {
+	if known, ok := s.epochs[e]; ok {
+		return known, nil
+	}
+	destroyed, err := s.keys.DestroyedIn(e)
+	if err != nil {
+		return epochStatus{}, err
+	}
+	s.epochs[e] = epochStatus{e.End(), destroyed}
+	return s.epochs[e], nil
 }
 
 // Entries calls take for each object in the ledger, epoch by epoch, also for those that are gone,
@@ -106,7 +125,7 @@ func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
 		known[c] = true
 		e, err := v.identify(ctx, c)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", c, err))
+			errs = append(errs, v.notFound(c, err))
 			continue
 		}
 		found = append(found, e)
@@ -114,9 +133,17 @@ func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
 	return found, errors.Join(errs...)
 }
 
+// notFound returns the error for an object that is not in the ledger.
+func (v *Vault) notFound(c cid.Cid, err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%s is not stored here: it is not in the ledger, and the store does not have it as an object of this installation: %w", c, err)
+	}
+	return fmt.Errorf("%s is not in the ledger, and the store cannot tell whether it is ours: %w; to have it refused until then, write the CID into %s", c, err, v.denied.path)
+}
+
 // FindMails returns the entries of all objects of the mails that these objects belong to. If the
 // ledger does not say to which mail an object belongs, the error names it.
-func (v *Vault) FindMails(cids ...cid.Cid) ([]Entry, error) {
+func (v *Vault) FindMails(_ context.Context, cids ...cid.Cid) ([]Entry, error) {
 	found, err := v.ledger.find(cids...)
 	if err != nil {
 		return nil, err
@@ -183,15 +210,17 @@ func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
 	return due, nil
 }
 
-// isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one that
-// it was extended into.
+// isDestroyed reports whether the object's key is gone. The key of an object that was extended
+// outlives its own epoch.
 func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
-	if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !done {
+	if gone, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !gone {
 		return false, err
 	}
-	// A record that cannot be used must go, too.
 	_, _, _, err := v.keys.Extension(c, r.core)
-	return errors.Is(err, keyring.ErrNoExtension), nil
+	if errors.Is(err, keyring.ErrNoExtension) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Destroy destroys the keys of objects, so that nothing opens them again, and then deletes the

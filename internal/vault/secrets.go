@@ -23,6 +23,7 @@ type Keyring interface {
 	SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error)
 	CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) error
 	Destroyed(e crypto.Epoch, core cid.Cid) (bool, error)
+	DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error)
 	Destroy(e crypto.Epoch, cores ...cid.Cid) error
 	End(crypto.Epoch) error
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error

@@ -26,8 +26,6 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
-const week = 7 * day
-
 // wantSwept sweeps, and wants the epochs, files and destroyed objects to be of these numbers.
 func wantSwept(t *testing.T, v *Vault, o SweepOptions, epochs, files, destroyed int) Swept {
 	t.Helper()

@@ -1,0 +1,222 @@
+package vault
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
+)
+
+const week = 7 * 24 * time.Hour
+
+// entry returns the entry of a link's object.
+func entry(t *testing.T, v *Vault, l link.Link) Entry {
+	t.Helper()
+	found, err := v.Find(t.Context(), l.CID)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	return found[0]
+}
+
+func wantState(t *testing.T, v *Vault, e Entry, want State) Status {
+	t.Helper()
+	all, err := v.Statuses()
+	must.Succeed(t, err)
+	got, err := all.Of(e)
+	if err != nil || got.State != want {
+		t.Errorf("state: got %+v, %v; want %s", got, err, want)
+	}
+	return got
+}
+
+func wantDue(t *testing.T, v *Vault, want ...Entry) {
+	t.Helper()
+	due, err := v.Due(week)
+	must.Succeed(t, err)
+	same := slices.EqualFunc(due, want, func(a, b Entry) bool {
+		return a.CID == b.CID && a.Core == b.Core && a.KID.Epoch == b.KID.Epoch
+	})
+	if !same {
+		t.Errorf("due: got %+v, want %+v", due, want)
+	}
+}
+
+// A revoked file can be given back during the grace period. After it, it is destroyed for good, and
+// the files beside it open.
+func TestRevokedFileComesBackUntilItIsDestroyed(t *testing.T) {
+	s, v := newVault(t)
+	l, neighbour := detached(t, v, []byte("revoked")), detached(t, v, []byte("neighbour"))
+	other := s.vault(t, nil) // another process
+	e := entry(t, v, l)
+	wantState(t, v, e, StateServed)
+	must.Succeed(t, v.Revoke(e))
+	since := wantState(t, v, e, StateRevoked).Revoked
+	if !since.Equal(s.now) {
+		t.Errorf("revoked since %v, want %v", since, s.now)
+	}
+	wantAll(t, v, l, ErrRevoked)
+	wantAll(t, other, l, ErrRevoked)
+	must.Succeed(t, v.Undo(e))
+	wantAll(t, other, l, nil)
+	wantState(t, v, e, StateServed)
+
+	must.Succeed(t, v.Revoke(e))
+	s.now = s.now.Add(week - time.Hour)
+	must.Succeed(t, other.Revoke(e)) // again: the time of the first one counts
+	wantDue(t, v)
+	s.now = s.now.Add(2 * time.Hour)
+	wantDue(t, other, e)
+	must.Succeed(t, v.Undo(e))
+	wantDue(t, other)
+	must.Succeed(t, v.Revoke(e))
+	must.Succeed(t, v.Destroy(t.Context(), e))
+	s.now = s.now.Add(2 * week)
+	wantDue(t, v)
+	wantState(t, other, e, StateDestroyed)
+	must.Succeed(t, v.Undo(e))
+	wantState(t, v, e, StateDestroyed)
+	for _, v := range []*Vault{v, other} {
+		if _, err := content(t, v, l); err == nil {
+			t.Error("a destroyed file opens")
+		}
+		wantContent(t, v, neighbour, []byte("neighbour"))
+	}
+	if n, left := s.objects(t), entries(t, s); n != 1 || len(left) != 0 {
+		t.Errorf("%d objects and records %v stay, want the neighbour alone", n, left)
+	}
+}
+
+// The key goes first. An object that the store cannot delete is deleted later.
+func TestDestroyingNeedsNoStore(t *testing.T) {
+	s, store, v := newBrokenSite(t)
+	l := detached(t, v, []byte("x"))
+	e := entry(t, v, l)
+	store.delete = ipfs.ErrUnavailable
+	wantErr(t, "Destroy", v.Destroy(t.Context(), e), ErrUnavailable)
+	wantState(t, v, e, StateDestroyed)
+	if gone, err := v.Recover(t.Context()); err == nil || len(gone) != 0 {
+		t.Errorf("recovered %v, %v although the store is down", gone, err)
+	}
+	store.delete = nil
+	recovered(t, v, 1)
+	s.wantNothing(t, "recovered")
+}
+
+// An object whose key could not be destroyed is not deleted.
+func TestObjectStaysUntilItsKeyIsDestroyed(t *testing.T) {
+	s, v := newVault(t)
+	l := detached(t, v, []byte("x"))
+	e := entry(t, v, l)
+	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "keys", "destroyed"), nil, 0o600)) // no directory
+	if err := v.Destroy(t.Context(), e); err == nil {
+		t.Error("no error")
+	}
+	recovered(t, v, 0)
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "keys", "destroyed")))
+	wantContent(t, v, l, []byte("x"))
+}
+
+// A file is found by its CID alone, also without the ledger. Objects of others are not.
+func TestObjectsAreFoundWithoutTheLedger(t *testing.T) {
+	s, v := newVault(t)
+	l := detached(t, v, []byte("ours"))
+	want := entry(t, v, l)
+	elsewhere := newSite(t)
+	elsewhere.store = s.store
+	foreign := detached(t, elsewhere.vault(t, nil), []byte("theirs"))
+
+	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
+	v = s.vault(t, nil)
+	found, err := v.Find(t.Context(), foreign.CID, l.CID, numberedCID(1), l.CID)
+	if len(found) != 1 || found[0].CID != want.CID || found[0].Core != want.Core || found[0].KID != want.KID || found[0].Epoch != want.Epoch || found[0].Size != want.Size {
+		t.Errorf("found %+v, want %+v", found, want)
+	}
+	if !errors.Is(err, ErrNotFound) || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("got %v, want an error for each of the others", err)
+	}
+	if _, err := v.FindMails(t.Context(), l.CID); err == nil {
+		t.Error("the mail of an object is found without the ledger")
+	}
+	must.Succeed(t, v.Revoke(found...))
+	wantAll(t, v, l, ErrRevoked)
+}
+
+// The objects of a mail are those of one batch.
+func TestMailIsFoundByOneOfItsObjects(t *testing.T) {
+	_, v := newVault(t)
+	b := v.Begin(0)
+	one, two := detach(t, b, []byte("one")), detach(t, b, []byte("two"))
+	must.Succeed(t, b.Commit(t.Context()))
+	detached(t, v, []byte("of another mail"))
+	found, err := v.FindMails(t.Context(), two.CID)
+	must.Succeed(t, err)
+	if len(found) != 2 || found[0].CID != one.CID || found[1].CID != two.CID {
+		t.Errorf("found %+v, want the two of the mail", found)
+	}
+}
+
+// What an operator wrote into the list denies until it is taken out, and nothing is destroyed for it.
+func TestOperatorsLineIsNeverDue(t *testing.T) {
+	s, v := newVault(t)
+	l := detached(t, v, []byte("x"))
+	s.deny(t, "# list\n"+l.URL()+"\n")
+	e := entry(t, v, l)
+	if got := wantState(t, v, e, StateRevoked); !slices.Equal(got.Lines, []int{2}) || !got.Revoked.IsZero() {
+		t.Errorf("got %+v", got)
+	}
+	s.now = s.now.Add(52 * week)
+	wantDue(t, v)
+	must.Succeed(t, v.Undo(e))
+	wantAll(t, v, l, ErrRevoked)
+	must.Succeed(t, v.Revoke(e)) // which can be due
+	s.now = s.now.Add(week)
+	wantDue(t, v, e)
+}
+
+func TestStatesOfObjects(t *testing.T) {
+	s, v := newVault(t)
+	ended, gone := kept(t, v, 24*time.Hour, []byte("ended")), v.Begin(0)
+	served := detached(t, v, []byte("served"))
+	deleted := detach(t, gone, []byte("gone"))
+	must.Succeed(t, gone.Commit(t.Context()))
+	must.Succeed(t, gone.Discard(t.Context()))
+	s.now = s.now.Add(week)
+	got := make(map[string]State)
+	all, err := v.Statuses()
+	must.Succeed(t, err)
+	must.Succeed(t, v.Entries(func(e Entry) error {
+		status, err := all.Of(e)
+		got[e.CID.String()] = status.State
+		return err
+	}))
+	for l, want := range map[link.Link]State{ended: StateEnded, served: StateServed, deleted: StateGone} {
+		if got[l.CID.String()] != want {
+			t.Errorf("got %q, want %q", got[l.CID.String()], want)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("%d objects, want 3", len(got))
+	}
+}
+
+// No line that detach writes has a key in it.
+func TestRulingHoldsNoKey(t *testing.T) {
+	s, v := newVault(t)
+	l := detached(t, v, []byte("x"))
+	must.Succeed(t, v.Revoke(entry(t, v, l)))
+	text, err := os.ReadFile(filepath.Join(s.dir, "denied"))
+	must.Succeed(t, err)
+	if !bytes.HasPrefix(text, []byte(l.CID.String()+" ")) || bytes.Contains(text, []byte(l.Fragment.Encode())) || bytes.Count(text, []byte("\n")) != 1 {
+		t.Errorf("got %q", text)
+	}
+	wantProblems(t, v)
+}
