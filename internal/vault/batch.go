@@ -61,7 +61,7 @@ type stored struct {
 // stands for forever. It touches neither disk nor store before the first Detach.
 func (v *Vault) Begin(retention time.Duration) *Batch {
 	now := v.cfg.Now().UTC().Truncate(time.Second)
-	return &Batch{v: v, created: now, period: crypto.PeriodOf(now, retention), mail: newMailID()}
+	return &Batch{v: v, created: now, period: crypto.PeriodOf(now, retention)}
 }
 
 // Expires returns when the batch's links will end: 00:00 UTC after their last day; zero for never.
@@ -120,6 +120,9 @@ func (b *Batch) ensure() (err error) {
 		return nil
 	}
 	if err := b.v.clock.Check(); err != nil {
+		return err
+	}
+	if b.mail, err = newMailID(); err != nil {
 		return err
 	}
 	b.epoch, err = b.v.keys.Writer(b.period)

@@ -126,13 +126,13 @@ func TestNothingIsStoredWithoutASecret(t *testing.T) {
 	s.wantNothing(t, "no secret")
 }
 
-// If random bytes cannot be read, for the key, the epoch's secrets or the metadata's nonce, there is
+// If random bytes cannot be read, for the key, the mail's id, the epoch's secrets or the metadata's nonce, there is
 // no link, and nothing is stored or committed.
 func TestNoRandomBytesNoLink(t *testing.T) {
 	faults.Covers(t, 75)
 	kernel := rand.Reader
 	defer func() { rand.Reader, jose.RandReader = kernel, kernel }()
-	enough := 3*crypto.SecretSize + 12
+	enough := 3*crypto.SecretSize + 8 + 12
 	for _, n := range []int{0, 1, crypto.SecretSize - 1, crypto.SecretSize, crypto.SecretSize + 1, 2*crypto.SecretSize - 1, 3*crypto.SecretSize - 1, enough - 1} {
 		s, v := newVault(t)
 		b := v.Begin(0)

@@ -7,6 +7,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
+// The notice says the last day on which the links work, which ends in UTC.
 func TestHeading(t *testing.T) {
 	for _, tt := range []struct {
 		code  string
@@ -15,11 +16,11 @@ func TestHeading(t *testing.T) {
 		want  string
 	}{
 		{"en", 1, time.Time{}, "Because of its size, this attachment is kept by files.example.org:"},
-		{"en", 2, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), "Because of their size, these 2 attachments are kept by files.example.org until 1 February 2027:"},
-		{"fr", 1, time.Date(2027, 8, 1, 0, 0, 0, 0, time.UTC), "En raison de sa taille, cette pièce jointe est conservée par files.example.org jusqu’au 1er août 2027\u00a0:"},
-		{"fr", 3, time.Time{}, "En raison de leur taille, ces 3 pièces jointes sont conservées par files.example.org\u00a0:"},
-		{"de", 2, time.Date(2027, 3, 31, 0, 0, 0, 0, time.UTC), "Wegen ihrer Größe liegen diese 2 Anhänge bis zum 31. März 2027 bei files.example.org:"},
-		{"es", 1, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "Por su tamaño, este archivo adjunto se guarda en files.example.org hasta el 1 de enero de 2027:"},
+		{"en", 2, time.Date(2027, 2, 2, 0, 0, 0, 0, time.UTC), "Because of their size, these 2 attachments are kept by files.example.org until 1 February 2027 (UTC):"},
+		{"fr", 1, time.Date(2027, 8, 2, 0, 0, 0, 0, time.UTC), "Vu sa taille, cette pièce jointe est conservée par files.example.org jusqu’au 1er août 2027 (UTC)\u00a0:"},
+		{"fr", 3, time.Time{}, "Vu leur taille, ces 3 pièces jointes sont conservées par files.example.org\u00a0:"},
+		{"de", 2, time.Date(2027, 4, 1, 0, 0, 0, 0, time.UTC), "Wegen ihrer Größe liegen diese 2 Anhänge bis zum 31. März 2027 (UTC) bei files.example.org:"},
+		{"es", 1, time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC), "Por su tamaño, este archivo adjunto se guarda en files.example.org hasta el 1 de enero de 2027 (UTC):"},
 	} {
 		n := Notice{Language: texts.In(tt.code), Operator: "files.example.org", Files: make([]File, tt.files), Expires: tt.until}
 		if got := n.heading(); got != tt.want {

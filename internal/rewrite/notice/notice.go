@@ -20,7 +20,7 @@ type Notice struct {
 	Operator string // who keeps the files: a name on one line, or a host
 	Files    []File
 	All      string    // the link to all files; may be empty
-	Expires  time.Time // when the links stop working; zero: never
+	Expires  time.Time // when the links stop working: the first second after the last day; zero: never
 }
 
 // A File is a file that was taken out.
@@ -36,7 +36,7 @@ type File struct {
 func (n *Notice) heading() string {
 	forms, date := n.Language.Heading, ""
 	if !n.Expires.IsZero() {
-		forms, date = n.Language.HeadingUntil, n.Language.Day(n.Expires)
+		forms, date = n.Language.HeadingUntil, n.Language.Day(texts.LastDay(n.Expires))
 	}
 	return n.fill(forms, date)
 }
