@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 //	files DIR COUNT [NAME]  wants this number of files in a folder, one of them called NAME
 //	link FILE               sets $LINK, $CID and $FRAGMENT from the first link in a mail
 //	exits CODE COMMAND...   runs a command, and wants this exit code
+//	renamed                 gives the gateway the name localhost in DETACH_GATEWAY_URL and $NEWURL
 //	stale FILE              makes a socket as a killed process leaves it
 //	fetch CODE URL          wants this status of a web server, and prints the body
 func TestScripts(t *testing.T) {
@@ -61,6 +62,7 @@ func TestScripts(t *testing.T) {
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
 			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel, "forward": forward,
 			"refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
+			"renamed": renamed,
 		},
 	})
 }
@@ -100,6 +102,13 @@ func writeConfig(ts *testscript.TestScript, _ bool, args []string) {
 	text += fmt.Sprintf("[gateway]\nlisten = %q\nurl = \"http://%[1]s\"\n[admin]\nlisten = %q\n",
 		ts.Getenv("GATEWAY"), ts.Getenv("ADMIN"))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func renamed(ts *testscript.TestScript, _ bool, _ []string) {
+	_, port, err := net.SplitHostPort(ts.Getenv("GATEWAY"))
+	ts.Check(err)
+	ts.Setenv("NEWURL", "http://localhost:"+port)
+	ts.Setenv("DETACH_GATEWAY_URL", ts.Getenv("NEWURL"))
 }
 
 func attachment(ts *testscript.TestScript, _ bool, args []string) {
