@@ -8,7 +8,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-// recoverEvery is the pause between two searches for objects of undelivered mails.
+// recoverEvery is the pause between two searches for objects of undelivered mails, and between two
+// looks at the clock.
 const recoverEvery = time.Minute
 
 // machineClock is the machine's clock. A build with the tag testclock has one that tests move.

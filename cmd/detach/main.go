@@ -41,6 +41,8 @@ type commands struct {
 	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
 	Keys    keysCmd    `cmd:"" help:"Carry what opens the links to another machine, or to a safe place."`
 	Check   checkCmd   `cmd:"" help:"Try everything that the configuration names, and say what to fix."`
+	Sweep   sweepCmd   `cmd:"" help:"Remove what has ended: keys whose day is over, files that were revoked."`
+	Extend  extendCmd  `cmd:"" help:"Move the end of files to a later day."`
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 

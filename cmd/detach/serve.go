@@ -59,12 +59,13 @@ func (c *serveCmd) Run(e *env) (err error) {
 		e.log.Warn("attachments cannot be stored now", "error", err, "remedy", a.store.Remedy(err))
 	}
 	ctx, stop := context.WithCancel(e.ctx)
-	var recovering sync.WaitGroup
-	recovering.Go(func() {
+	var tidying sync.WaitGroup
+	tidying.Go(func() {
 		a.logProblems(e.log)
 		a.recoverLoop(ctx, e.log)
 	})
-	defer recovering.Wait()
+	tidying.Go(func() { a.sweepLoop(ctx, e.log) })
+	defer tidying.Wait()
 	defer stop()
 	return a.serve(e.ctx, l, brand, e.log)
 }
@@ -102,10 +103,15 @@ func (a *app) recoverLoop(ctx context.Context, log *slog.Logger) {
 		if err != nil && ctx.Err() == nil {
 			log.Warn("what interrupted mails had stored is not removed yet", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(recoverEvery):
-		}
+		wait(ctx, recoverEvery)
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

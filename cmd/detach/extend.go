@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+type extendCmd struct {
+	configFlag
+	Links   []string        `arg:"" optional:"" name:"link" help:"Links, or the CIDs in them."`
+	Message bool            `help:"Extend all files of the mails that the links belong to."`
+	Epoch   string          `placeholder:"EPOCH" help:"Extend all files that end with this epoch."`
+	Until   string          `placeholder:"DATE" xor:"end" required:"" help:"The last day, in UTC: 2027-06-30."`
+	For     config.Duration `placeholder:"TIME" xor:"end" required:"" help:"How long from now, as 90d."`
+	JSON    bool            `name:"json" help:"Print one JSON object for each file."`
+}
+
+// Help implements kong.HelpProvider.
+func (*extendCmd) Help() string {
+	return `Moves the end of files to a later day. The links stay the same; the page and detach get say the new date, but the notice in the mail keeps the old one.
+
+A file can be extended while it is served: not after its end, and not while it is revoked. A link to the list of files of a mail does not extend the files: use --message.`
+}
+
+// Run extends what it can, and fails if something could not be extended.
+func (c *extendCmd) Run(e *env) error {
+	period, err := c.period()
+	if err != nil {
+		return usageError{err}
+	}
+	if (c.Epoch == "") == (len(c.Links) == 0) {
+		return usageError{errors.New("name links or CIDs, or an epoch with --epoch")}
+	}
+	a, err := c.openAsOwner(e.log)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	report := extendReport{env: e, json: c.JSON}
+	if c.Epoch != "" {
+		err = c.extendEpoch(e, a, period, &report)
+	} else {
+		err = c.extendLinks(e, a, period, &report)
+	}
+	return errors.Join(err, report.done())
+}
+
+// period returns the period whose end the files shall have.
+func (c *extendCmd) period() (crypto.Period, error) {
+	now := machineClock.now()
+	if c.Until == "" {
+		return crypto.PeriodOf(now, time.Duration(c.For)), nil
+	}
+	p, err := crypto.ParsePeriod(c.Until)
+	if err != nil || p.End().IsZero() {
+		return "", fmt.Errorf("--until %q is not a day: write it as 2027-06-30", c.Until)
+	}
+	if !p.End().After(now) {
+		return "", fmt.Errorf("--until %s is over", c.Until)
+	}
+	return p, nil
+}
+
+func (c *extendCmd) extendEpoch(e *env, a *app, p crypto.Period, report *extendReport) error {
+	epoch, err := crypto.ParseEpoch(c.Epoch)
+	if err != nil {
+		return usageError{fmt.Errorf("--epoch: %w; detach stat lists the epochs", err)}
+	}
+	return a.vault.ExtendEpoch(e.ctx, epoch, p, report.add)
+}
+
+func (c *extendCmd) extendLinks(e *env, a *app, p crypto.Period, report *extendReport) error {
+	var cids []cid.Cid
+	for _, text := range c.Links {
+		found := link.FindCIDs(text)
+		if len(found) == 0 {
+			return usageError{errors.New("an argument has no CID in it: name links, or the CIDs in them")}
+		}
+		cids = append(cids, found...)
+	}
+	find := a.vault.Find
+	if c.Message {
+		find = a.vault.FindMails
+	}
+	entries, err := find(e.ctx, cids...)
+	for _, entry := range entries {
+		x, err := a.vault.Extend(e.ctx, entry, p)
+		report.add(entry.CID, x, err)
+	}
+	return err
+}
+
+// extendReport prints what was extended.
+type extendReport struct {
+	env            *env
+	json           bool
+	failed, passed int
+}
+
+// add prints a line for one file. A file that ends late enough already is not a failure.
+func (r *extendReport) add(c cid.Cid, x vault.Extended, err error) {
+	text := ""
+	switch {
+	case err == nil:
+		text = "available until " + lastDay(x.To) + ", no longer until " + lastDay(x.From)
+	case errors.Is(err, vault.ErrNotLater):
+		text, err = "not changed: it is available until "+lastDay(x.From)+" already", nil
+	case errors.Is(err, vault.ErrEndless):
+		text, err = "not changed: it has no end", nil
+	case errors.Is(err, vault.ErrRevoked):
+		text = "not extended: it was revoked; detach revoke --undo gives it back"
+	case errors.Is(err, vault.ErrExpired):
+		text = "not extended: it has ended"
+	default:
+		text = "not extended: " + err.Error()
+	}
+	if err == nil {
+		r.passed++
+	} else {
+		r.failed++
+	}
+	r.print(c, x, text, err != nil)
+}
+
+func (r *extendReport) print(c cid.Cid, x vault.Extended, text string, failed bool) {
+	if !r.json {
+		fmt.Fprintf(r.env.stdout, "%s  %s\n", c, plain(text))
+		return
+	}
+	line := struct {
+		CID   string     `json:"cid"`
+		End   *time.Time `json:"end,omitempty"`
+		Error string     `json:"error,omitempty"`
+	}{CID: c.String()}
+	if end := x.To; !end.IsZero() {
+		line.End = &end
+	}
+	if failed {
+		line.Error = text
+	}
+	_ = json.NewEncoder(r.env.stdout).Encode(line)
+}
+
+func lastDay(end time.Time) string { return texts.English().Day(texts.LastDay(end)) + " (UTC)" }
+
+func (r *extendReport) done() error {
+	if r.failed > 0 {
+		return fmt.Errorf("%d of %s could not be extended", r.failed, count(r.failed+r.passed, "file"))
+	}
+	return nil
+}
