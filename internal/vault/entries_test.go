@@ -112,14 +112,17 @@ func TestDoubledLineCountsOnce(t *testing.T) {
 func TestObjectsOfAMailAreFound(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	one, other, unknown := numberedEntry(november, 1), numberedEntry(december, 2), numberedEntry(november, 3)
-	other.Mail, unknown.Mail = newMailID(), ""
+	var err error
+	other.Mail, err = newMailID()
+	must.Succeed(t, err)
+	unknown.Mail = ""
 	must.Succeed(t, l.append(one, other, unknown))
 	found, err := l.ofMails(other.Mail, "")
 	if err != nil || len(found) != 1 || found[0].CID != other.CID {
 		t.Errorf("found %+v, %v; want object 2", found, err)
 	}
-	if len(other.Mail) != 16 || other.Mail == newMailID() {
-		t.Errorf("mail id %q", other.Mail)
+	if next, err := newMailID(); err != nil || len(other.Mail) != 16 || other.Mail == next {
+		t.Errorf("mail ids %q and %q, %v", other.Mail, next, err)
 	}
 }
 
