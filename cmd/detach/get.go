@@ -6,9 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
+
+	"filippo.io/age"
 
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/export"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/output"
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
@@ -23,19 +27,20 @@ import (
 )
 
 type getCmd struct {
-	Output    string `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
-	Store     string `placeholder:"DIR" xor:"store" help:"Take the ciphertext from the embedded store in DIR, a data_dir or its objects folder, and not from the link's gateway. With a data_dir its keyring is used too, and no gateway is asked at all."`
-	API       string `name:"api" placeholder:"ADDR" xor:"store" help:"Take the ciphertext from the kubo node whose RPC is at ADDR: /ip4/127.0.0.1/tcp/5001, /unix/PATH, http(s)://HOST:PORT."`
-	TokenFile string `placeholder:"FILE" help:"A file with the secret of the node's API.Authorizations, as in the configuration."`
-	Keys      string `placeholder:"DIR" help:"Take the gateway's half of the key from the keyring in DIR."`
-	Link      string `arg:"" help:"The link, as in the mail. Put it in quotes."`
+	Output    string   `short:"o" placeholder:"FILE" help:"Where to write: a file (replaced if it exists), a directory, or - for standard output. Default: the file's own name, here, and never over another."`
+	Store     string   `placeholder:"DIR" xor:"store" help:"Take the ciphertext from the embedded store in DIR, a data_dir or its objects folder, and not from the link's gateway. With a data_dir its keyring is used too, and no gateway is asked at all."`
+	API       string   `name:"api" placeholder:"ADDR" xor:"store" help:"Take the ciphertext from the kubo node whose RPC is at ADDR: /ip4/127.0.0.1/tcp/5001, /unix/PATH, http(s)://HOST:PORT."`
+	TokenFile string   `placeholder:"FILE" help:"A file with the secret of the node's API.Authorizations, as in the configuration."`
+	Keys      string   `placeholder:"DIR" help:"Take the gateway's half of the key from the keyring in DIR."`
+	Identity  []string `short:"i" placeholder:"FILE" help:"Open the file by the key that is escrowed in it, for this age identity. Needs --store or --api, and of the link only the CID."`
+	Link      string   `arg:"" help:"The link, as in the mail. Put it in quotes."`
 }
 
 // Run downloads what a link names: a file, a whole message, or all files of a mail as a ZIP.
 func (c *getCmd) Run(e *env) error {
-	l, err := link.Parse(c.Link)
+	l, err := c.link()
 	if err != nil {
-		return usageError{linkError(err)}
+		return usageError{err}
 	}
 	client, err := c.client()
 	if err != nil {
@@ -47,6 +52,9 @@ func (c *getCmd) Run(e *env) error {
 		return err
 	}
 	defer o.Close()
+	if end := o.Meta.Expires; len(c.Identity) > 0 && !end.IsZero() && !time.Now().Before(end) {
+		fmt.Fprintf(e.stderr, "the links to this file ended on %s\n", texts.LastDay(end).Format(time.DateOnly))
+	}
 	switch o.Meta.Type {
 	case skeleton.Type:
 		return c.original(e, o)
@@ -54,6 +62,22 @@ func (c *getCmd) Run(e *env) error {
 		return c.zip(e, o)
 	}
 	return c.file(e, o)
+}
+
+// link returns the object to open. An escrow needs no fragment.
+func (c *getCmd) link() (link.Link, error) {
+	if len(c.Identity) == 0 {
+		l, err := link.Parse(c.Link)
+		if err != nil {
+			return l, linkError(err)
+		}
+		return l, nil
+	}
+	cids := link.FindCIDs(c.Link)
+	if len(cids) != 1 {
+		return link.Link{}, errors.New("name one file by its CID, bafybei…, or by its link")
+	}
+	return link.Link{CID: cids[0]}, nil
 }
 
 // linkError says what is wrong with a link, and what to do.
@@ -168,6 +192,9 @@ func (c *getCmd) client() (client fetch.Client, err error) {
 	if c.Keys != "" {
 		keys = c.Keys
 	}
+	if client.Escrow, err = c.escrow(); err != nil {
+		return client, err
+	}
 	if client.Store, err = c.openStore(objects); err != nil || keys == "" {
 		return client, err
 	}
@@ -175,6 +202,21 @@ func (c *getCmd) client() (client fetch.Client, err error) {
 		return client, errors.Join(fmt.Errorf("--keys: %w", err), client.Close())
 	}
 	return client, nil
+}
+
+// escrow returns what opens escrowed keys, or nil.
+func (c *getCmd) escrow() (all []age.Identity, err error) {
+	for _, path := range c.Identity {
+		if c.Store == "" && c.API == "" {
+			return nil, errors.New("--identity: an escrowed key is in the stored object: name the store, --store DIR or --api ADDR")
+		}
+		some, err := export.ReadIdentities(path)
+		if err != nil {
+			return nil, fmt.Errorf("--identity: %w", err)
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 // folders returns where --store has its objects and its keyring. The flag may name a data_dir,

@@ -53,7 +53,7 @@ func (o *Object) original(ctx context.Context, l link.Link, encoded bool) (io.Re
 	if !encoded {
 		return o.part(ctx, l)
 	}
-	if l.Base != o.Link.Base {
+	if !o.leadsHere(l) {
 		return nil, errElsewhere
 	}
 	part, err := o.client.Open(ctx, l)
@@ -81,10 +81,16 @@ func (p encodedPart) Close() error {
 
 var errElsewhere = errors.New("the message names a file at another gateway than its own")
 
+// leadsHere reports whether a link is to the same gateway as the object's own. With an escrow no
+// gateway is asked.
+func (o *Object) leadsHere(l link.Link) bool {
+	return o.client.Escrow != nil || l.Base == o.Link.Base
+}
+
 // part opens an attachment of a message, or a file of a file list. It refuses a link to another
 // gateway than the message's: a sender must not lead the client elsewhere.
 func (o *Object) part(ctx context.Context, l link.Link) (io.ReadCloser, error) {
-	if l.Base != o.Link.Base {
+	if !o.leadsHere(l) {
 		return nil, errElsewhere
 	}
 	in, pipe := io.Pipe()

@@ -19,6 +19,8 @@ import (
 	"io"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -30,7 +32,10 @@ import (
 type Client struct {
 	Store ipfs.Store       // has the blocks; nil: the link's gateway has them
 	Keys  *keyring.Keyring // has the gateway's half of the key; nil: the link's gateway has it
-	pause time.Duration    // before the first retry; 0: retryPause
+	// Escrow opens objects by the keys that are escrowed in them, so that links need only a CID.
+	// Store must not be nil then. Nil: no escrow.
+	Escrow []age.Identity
+	pause  time.Duration // before the first retry; 0: retryPause
 }
 
 // Close closes the store.
@@ -79,6 +84,9 @@ func (o *Object) unlock(ctx context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
+	if o.client.Escrow != nil {
+		return o.unlockEscrowed(ctx, sealed)
+	}
 	share, end, err := o.share(ctx, sealed)
 	if err != nil {
 		return err
@@ -91,6 +99,23 @@ func (o *Object) unlock(ctx context.Context) error {
 		return errGone
 	case err != nil:
 		return explain(err)
+	}
+	o.Meta = o.opened.Meta
+	return nil
+}
+
+// unlockEscrowed opens the object for the holder of the escrow, whatever its end is.
+func (o *Object) unlockEscrowed(ctx context.Context, s *object.Sealed) error {
+	blocks, err := o.stored(ctx)
+	if err != nil {
+		return err
+	}
+	defer blocks.Close()
+	o.opened, err = s.UnlockEscrowed(ctx, blocks, o.client.Escrow...)
+	if errors.Is(err, object.ErrNotEscrowed) {
+		return fmt.Errorf("%w: keys.escrow was empty when it was stored", err)
+	} else if err != nil {
+		return err
 	}
 	o.Meta = o.opened.Meta
 	return nil
