@@ -162,7 +162,7 @@ def read_jwe(jwe):
     need(sorted(header)[2][0] == "kid")
     return sorted(header)[2][1], (raw[2], raw[3] + raw[4], parts[0])
 
-# Section "Key files".
+# Sections "The key tree" and "Key file".
 def cover(paths, depth=0, prefix=0):
     """Yields depth and prefix of each node that is left, from left to right."""
     if not paths:

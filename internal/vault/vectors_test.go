@@ -33,7 +33,7 @@ import (
 )
 
 // outcomes maps the results in the vectors to errors. A gateway tells neither a malformed nor a
-// damaged object from a missing one, unless the index has it.
+// damaged object from a missing one, unless the ledger has it.
 var outcomes = map[string][]error{
 	"ok":          {nil},
 	"incomplete":  {link.ErrIncomplete},
@@ -398,6 +398,40 @@ func TestDenyListVectors(t *testing.T) {
 		list, err := d.current()
 		if err != nil || !slices.Equal(list.unreadable, v.Bad) {
 			t.Errorf("%s: lines that say nothing: %v, %v, want %v", v.Comment, list.unreadable, err, v.Bad)
+		}
+	}
+}
+
+// The worked example of docs/format.md is the first vector, byte for byte.
+func TestWorkedExample(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/format.md")
+	must.Succeed(t, err)
+	text := strings.Join(strings.Fields(string(doc)), "")
+	var v vectors.Object
+	vectors.Read(t, "object-01-split.json", &v)
+	l, err := link.Parse(v.Link)
+	must.Succeed(t, err)
+	var meta bytes.Buffer
+	must.Succeed(t, json.Compact(&meta, v.Meta))
+	want := map[string]string{
+		"attachment": hex.EncodeToString(v.Attachment), "key": hex.EncodeToString(v.Key), "encoded share": v.Share,
+		"fragment": hex.EncodeToString(l.Fragment.Bytes()), "encoded fragment": l.Fragment.Encode(), "CID": l.CID.String(),
+		"CID bytes": hex.EncodeToString(l.CID.Bytes()), "core": v.Core, "proof": v.Proof,
+		"ask": hex.EncodeToString(v.Origin[:32]), "commit": hex.EncodeToString(v.Origin[32:64]), "code": hex.EncodeToString(v.Origin[64:]),
+		"link": v.Link, "meta.jwe": v.MetaJWE, "metadata": strings.Join(strings.Fields(meta.String()), ""),
+	}
+	for name, content := range v.Keyring {
+		want["name of the key file"], want["key file"] = name, hex.EncodeToString(content)
+	}
+	for _, b := range v.Blocks {
+		want["CID of "+b.CID] = b.CID
+		if len(b.Data) < 256 && !bytes.Equal(b.Data, v.Origin) { // the document has meta.jwe as text
+			want["block "+b.CID] = hex.EncodeToString(b.Data)
+		}
+	}
+	for what, s := range want {
+		if s == "" || !strings.Contains(text, s) {
+			t.Errorf("docs/format.md does not have the %s: %s", what, s)
 		}
 	}
 }

@@ -19,7 +19,7 @@ type Object struct {
 	// Keyring has the content of each file in the folder keys, by its path there.
 	Keyring map[string]Hex `json:"keyring"`
 	Denied  string         `json:"denied,omitempty"`  // the file of this name
-	Indexed bool           `json:"indexed,omitempty"` // the index has the object
+	Indexed bool           `json:"indexed,omitempty"` // the ledger has the object
 	Blocks  []Block        `json:"blocks"`            // what the store gives for each CID
 	// Client says that a decoder that has the share in place of the keyring refuses the object with
 	// the same outcome: the keyring proves nothing about this mistake.

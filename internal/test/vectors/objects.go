@@ -100,11 +100,11 @@ func addEnded(out map[string]Object) {
 	put("22-marked", "The mark stands, and the key file is an older, whole copy.", with(monthKey, mark+text(o.core)), "", "destroyed")
 	put("23-merged-punctures", "Two punctured copies were merged: one has lost this leaf, the other its neighbour.", keyring(monthKey.without(core, core^1)), "", "destroyed")
 	put("24-neighbours-punctured", "The leaves beside it were destroyed, left and right, near and far.", keyring(monthKey.without(core^1, core+1, core-1, core^1<<63, 0, ^path(0))), "", "ok")
-	put("25-epoch-destroyed", "The whole epoch was destroyed. The index still has the object.", map[string]Hex{mark + "all": {}}, "", "destroyed")
+	put("25-epoch-destroyed", "The whole epoch was destroyed. The ledger still has the object.", map[string]Hex{mark + "all": {}}, "", "destroyed")
 	put("26-epoch-destroyed-key-restored", "The whole epoch was destroyed, and a backup brought its key file back.", with(monthKey, mark+"all"), "", "destroyed")
-	put("27-epoch-destroyed-not-indexed", "The whole epoch was destroyed, and the index has no object: nothing says that it was ours.", map[string]Hex{mark + "all": {}}, "", "foreign")
-	put("28-no-key", "No key file of the epoch, and the index has no object: nothing says that it is ours.", map[string]Hex{}, "", "foreign")
-	put("29-key-missing", "No key file of the epoch, and the index has the object: the key file is missing.", map[string]Hex{}, "", "key missing")
+	put("27-epoch-destroyed-not-indexed", "The whole epoch was destroyed, and the ledger lacks the object: nothing says that it was ours.", map[string]Hex{mark + "all": {}}, "", "foreign")
+	put("28-no-key", "No key file of the epoch, and the ledger lacks the object: nothing says that it is ours.", map[string]Hex{}, "", "foreign")
+	put("29-key-missing", "No key file of the epoch, and the ledger has the object: the key file is missing.", map[string]Hex{}, "", "key missing")
 	for _, name := range []string{"25-epoch-destroyed", "26-epoch-destroyed-key-restored", "29-key-missing"} {
 		v := out[name]
 		v.Indexed = true
