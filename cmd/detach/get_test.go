@@ -175,8 +175,8 @@ func TestGetAsksTheGatewayForTheRest(t *testing.T) {
 		{[]string{"--store", site.Dir}, "[]"},
 		{[]string{"--store", objects}, "[/share]"},
 		{[]string{"--store", objects, "--keys", keys}, "[]"},
-		{[]string{"--keys", keys}, "[/meta.jwe /data]"},
-		{nil, "[/meta.jwe /share /data]"},
+		{[]string{"--keys", keys}, "[/meta.jwe /origin /data]"},
+		{nil, "[/meta.jwe /origin /share /data]"},
 	} {
 		t.Chdir(t.TempDir())
 		asked = nil

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
@@ -32,7 +33,7 @@ func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 		mails = corpus.Golden
 	}
 	for name, mail := range mails(t) {
-		rewritten, n := filterMail(t, h, mail)
+		rewritten, n := filterMail(t, h, mail, 0)
 		if detached += n; n == 0 {
 			if !bytes.Equal(rewritten, mail) {
 				t.Errorf("%s: nothing was detached, and it was changed", name)
@@ -53,13 +54,13 @@ func TestEveryMailIsRestoredFromTheStore(t *testing.T) {
 	t.Logf("%d attachments detached", detached)
 }
 
-func filterMail(t *testing.T, h *app, mail []byte) ([]byte, int) {
+func filterMail(t *testing.T, h *app, mail []byte, retention time.Duration) ([]byte, int) {
 	t.Helper()
 	m, err := rewrite.Read(bytes.NewReader(mail), rewrite.Policy{MinSize: 1, Language: "auto", Restore: true})
 	must.Succeed(t, err)
 	defer m.Close()
 	if !m.Passes() {
-		batch := h.vault.Begin(0)
+		batch := h.vault.Begin(retention)
 		must.Succeed(t, m.Detach(context.Background(), batch))
 		must.Succeed(t, batch.Commit(context.Background()))
 	}
@@ -78,7 +79,7 @@ func TestWrongFieldsDoNotStopRestore(t *testing.T) {
 	mail := []byte("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n" +
 		"Content-Disposition: attachment; filename=a.txt\r\n\r\ncontent\r\n--b--\r\n")
 	links := func() (skeletonLink, file link.Link) {
-		rewritten, n := filterMail(t, h, mail)
+		rewritten, n := filterMail(t, h, mail, 0)
 		restore, err := skeleton.Links(bytes.NewReader(rewritten))
 		must.Succeed(t, err)
 		found := regexp.MustCompile(`https://files\.example\.org/\w{59}#\w+`).FindAll(rewritten, -1)

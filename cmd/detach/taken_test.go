@@ -19,7 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
@@ -40,7 +42,12 @@ func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 		"revoked": func(r *routes, l link.Link) {
 			must.Succeed(t, os.WriteFile(filepath.Join(r.dir, "denied"), []byte(l.CID.String()+"\n"), 0o600))
 		},
-		"expired": func(r *routes, _ link.Link) { r.later.Store(int64(2 * time.Hour)) },
+		"expired": func(r *routes, _ link.Link) { r.later.Store(int64(48 * time.Hour)) },
+		"destroyed": func(r *routes, l link.Link) {
+			epochs, err := r.keys.Epochs()
+			must.Succeed(t, err)
+			must.Succeed(t, r.keys.Destroy(epochs[0], r.cores[l.CID]))
+		},
 		"deleted": func(r *routes, l link.Link) { must.Succeed(t, r.store.Delete(t.Context(), l.CID)) },
 		"without its epoch's secret": func(r *routes, _ link.Link) {
 			keys, err := filepath.Glob(filepath.Join(r.dir, "keys", "*.key"))
@@ -63,6 +70,9 @@ func TestNoRouteGivesWhatWasTakenBack(t *testing.T) {
 					r.wantGone(t, path, name, sealed)
 				}
 				r.wantNoCommand(t, name, sealed)
+				if how == "destroyed" || how == "revoked" || how == "deleted" {
+					r.wantOthers(t, name)
+				}
 			})
 		}
 	}
@@ -104,18 +114,20 @@ func secretContent(name string) []byte {
 type routes struct {
 	dir      string
 	store    ipfs.Store
+	keys     *keyring.Keyring
 	vault    *vault.Vault
 	server   *httptest.Server
 	later    atomic.Int64 // nanoseconds
 	mail     []byte
 	files    map[string]link.Link
+	cores    map[cid.Cid]cid.Cid // of the files
 	list     link.Link
 	original link.Link
 }
 
 func newRoutes(t *testing.T) *routes {
 	t.Helper()
-	r := &routes{dir: t.TempDir(), files: map[string]link.Link{}}
+	r := &routes{dir: t.TempDir(), files: map[string]link.Link{}, cores: map[cid.Cid]cid.Cid{}}
 	var handler http.Handler
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { handler.ServeHTTP(w, req) }))
 	t.Cleanup(r.server.Close)
@@ -123,10 +135,10 @@ func newRoutes(t *testing.T) *routes {
 	must.Succeed(t, err)
 	t.Cleanup(func() { store.Close() })
 	r.store = store
-	keys, err := crypto.OpenKeyring(filepath.Join(r.dir, "keys"))
+	r.keys, err = keyring.Open(filepath.Join(r.dir, "keys"))
 	must.Succeed(t, err)
 	now := func() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
-	r.vault, err = vault.New(vault.Config{BaseURL: r.server.URL, Retention: time.Hour, Now: now}, store, keys, r.dir)
+	r.vault, err = vault.New(vault.Config{BaseURL: r.server.URL, Now: now}, store, r.keys, r.dir)
 	must.Succeed(t, err)
 	handler, err = gateway.New(gateway.Config{BaseURL: r.server.URL}, r.vault, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
@@ -148,7 +160,7 @@ func (r *routes) send(t *testing.T) {
 	}
 	mail.WriteString("--b--\r\n")
 	r.mail = mail.Bytes()
-	rewritten, n := filterMail(t, &app{vault: r.vault}, r.mail)
+	rewritten, n := filterMail(t, &app{vault: r.vault}, r.mail, 24*time.Hour)
 	links, err := skeleton.Links(bytes.NewReader(rewritten))
 	must.Succeed(t, err)
 	r.original = links[0]
@@ -164,8 +176,18 @@ func (r *routes) send(t *testing.T) {
 			r.list = l
 		} else {
 			r.files[names[i]] = l
+			o, err := r.vault.Object(t.Context(), l.CID)
+			must.Succeed(t, err)
+			r.cores[l.CID] = o.Core()
+			must.Succeed(t, o.Close())
 		}
 	}
+}
+
+// proof returns the header with which the share of a file is asked for.
+func (r *routes) proof(name string) []string {
+	l := r.files[name]
+	return []string{"Authorization", "Detach " + l.Fragment.Proof(r.cores[l.CID]).Encode()}
 }
 
 // get returns the answer to a request, as far as it came, and the error that broke it off.
@@ -205,6 +227,9 @@ func (r *routes) wantAll(t *testing.T) {
 		if (status == http.StatusOK) != (name == "odd") {
 			t.Fatalf("%s: /encoded is %d: the encoded form belongs to odd quoted-printable alone", name, status)
 		}
+		if status, _, _ = r.do(t, http.MethodGet, "/"+l.CID.String()+"/share", r.proof(name)...); status != http.StatusOK {
+			t.Fatalf("%s: /share is %d before it was taken back", name, status)
+		}
 	}
 	if _, got, err := r.do(t, http.MethodGet, r.open(t, r.original)); err != nil || !bytes.Equal(got, r.mail) {
 		t.Fatalf("the original: got %d bytes, %v, before anything was taken back", len(got), err)
@@ -228,13 +253,13 @@ func (r *routes) wantAll(t *testing.T) {
 func (r *routes) paths(t *testing.T, name string) []string {
 	t.Helper()
 	c := r.files[name].CID.String()
-	paths := []string{"/" + c, "/" + c + "/share", "/" + c + "/data", "/" + c + "/meta.jwe", "/" + c + "/encoded"}
-	for _, entry := range []string{"", "/data", "/encoded", "/meta.jwe"} {
+	paths := []string{"/" + c, "/" + c + "/share", "/" + c + "/data", "/" + c + "/meta.jwe", "/" + c + "/origin", "/" + c + "/encoded"}
+	for _, entry := range []string{"", "/data", "/encoded", "/meta.jwe", "/origin"} {
 		for _, format := range []string{"?format=raw", "?format=car", "?format=car&dag-scope=entity&entity-bytes=9:*"} {
 			paths = append(paths, "/ipfs/"+c+entry+format)
 		}
 	}
-	paths = append(paths, "/"+r.list.CID.String()+"/all", "/"+r.list.CID.String()+"/all.json", "/"+r.original.CID.String())
+	paths = append(paths, "/"+r.list.CID.String()+"/all", "/"+r.original.CID.String())
 	return append(paths, r.fresh(t, name)...)
 }
 
@@ -264,13 +289,13 @@ func (r *routes) sealed(t *testing.T, l link.Link) (pieces [][]byte) {
 
 func (r *routes) wantGone(t *testing.T, path, name string, sealed [][]byte) {
 	t.Helper()
-	for _, header := range [][]string{nil, {"Range", "bytes=50-90000"}, {"Range", "bytes=-50000"}, {"Sec-Fetch-Dest", "iframe"}} {
+	for _, header := range [][]string{nil, {"Range", "bytes=50-90000"}, {"Range", "bytes=-50000"}, {"Sec-Fetch-Dest", "iframe"}, r.proof(name)} {
 		_, body, _ := r.do(t, http.MethodGet, path, header...)
 		wantNothingOf(t, path+" "+strings.Join(header, " "), name, body, sealed)
 	}
 	c := r.files[name].CID.String()
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		if status, _, _ := r.do(t, method, path); strings.Contains(path, c) && status < 400 {
+		if status, _, _ := r.do(t, method, path, r.proof(name)...); strings.Contains(path, c) && status < 400 {
 			t.Errorf("%s %s: status %d", method, path, status)
 		}
 	}
@@ -297,6 +322,19 @@ func wantNothingOf(t *testing.T, where, name string, text []byte, sealed [][]byt
 	for _, piece := range sealed {
 		if bytes.Contains(text, piece) {
 			t.Fatalf("%s: has stored bytes of the file", where)
+		}
+	}
+}
+
+// wantOthers wants the other files of the mail to open.
+func (r *routes) wantOthers(t *testing.T, taken string) {
+	t.Helper()
+	for name, l := range r.files {
+		if name == taken {
+			continue
+		}
+		if _, got, err := r.do(t, http.MethodGet, r.open(t, l)); err != nil || !bytes.Equal(got, secretContent(name)) {
+			t.Errorf("%s: got %d bytes, %v, after %s was taken back", name, len(got), err, taken)
 		}
 	}
 }

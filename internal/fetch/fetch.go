@@ -94,7 +94,7 @@ func (o *Object) unlock(ctx context.Context) error {
 	o.opened, err = sealed.Unlock(o.Link.Fragment, share, end, time.Now())
 	switch {
 	case errors.Is(err, crypto.ErrWrongKey):
-		return errWrongLink
+		return errOtherShare // the link has passed
 	case errors.Is(err, object.ErrExpired):
 		return errGone
 	case err != nil:
@@ -121,20 +121,20 @@ func (o *Object) unlockEscrowed(ctx context.Context, s *object.Sealed) error {
 	return nil
 }
 
+var errOtherShare = errors.New("the link fits this file, but the other half of its key does not: ask the operator of the gateway")
+
 // sealed reads the directory, the metadata and the origin. A gateway sends them as blocks too, with
 // the proof of their path, so that they are checked against the CID.
 func (o *Object) sealed(ctx context.Context) (*object.Sealed, error) {
 	if o.client.Store == nil {
-		meta, err := o.gateway.car(ctx, o.Link.CID, object.Meta, 0)
+		meta, err := o.gateway.smallCAR(ctx, o.Link.CID, object.Meta)
 		if err != nil {
 			return nil, err
 		}
-		defer meta.Close()
-		origin, err := o.gateway.car(ctx, o.Link.CID, object.Origin, 0)
+		origin, err := o.gateway.smallCAR(ctx, o.Link.CID, object.Origin)
 		if err != nil {
 			return nil, err
 		}
-		defer origin.Close()
 		return object.ReadCAR(ctx, meta, origin, o.Link.CID)
 	}
 	blocks, err := o.stored(ctx)

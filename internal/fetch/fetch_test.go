@@ -9,15 +9,19 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
+	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 // impatient is a Client that does not make the test wait.
@@ -60,7 +64,7 @@ func TestFetchTrustsNoGateway(t *testing.T) {
 		"nothing":                  at("/data", always("")),
 		"a page instead":           at("/data", always(page)),
 		"a page for everything":    at("", always(page)),
-		"another share":            at("/share", always(crypto.ZeroShare().Encode())),
+		"another share":            at("/share", always(`{"share":"`+crypto.ZeroShare().Encode()+`","expires":null}`)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			site := fetchtest.New(t)
@@ -116,6 +120,84 @@ func TestMetadataOfAnotherCIDIsRefused(t *testing.T) {
 		var got bytes.Buffer
 		if _, err := impatient.Fetch(t.Context(), l, &got); !errors.Is(err, ipfs.ErrCorrupt) || got.Len() > 0 {
 			t.Errorf("%s: %d bytes written, error %v, want ErrCorrupt", name, got.Len(), err)
+		}
+	}
+}
+
+// A link with a wrong fragment is refused before its gateway is asked for the share, and an origin
+// that was changed is not believed.
+func TestWrongLinkIsNotSent(t *testing.T) {
+	site := fetchtest.New(t)
+	l, other := site.Store(t, []byte("content")), site.Store(t, []byte("other"))
+	var asked []string
+	site.Spoil = func(path string, answer []byte) []byte {
+		asked = append(asked, path[strings.LastIndexByte(path, '/'):])
+		return answer
+	}
+	wrong := l
+	wrong.Fragment = other.Fragment
+	var got bytes.Buffer
+	if _, err := impatient.Fetch(t.Context(), wrong, &got); !errors.Is(err, errWrongLink) || got.Len() > 0 {
+		t.Errorf("%d bytes written, error %v, want %v", got.Len(), err, errWrongLink)
+	}
+	if slices.Contains(asked, "/share") {
+		t.Errorf("asked for %v", asked)
+	}
+	origin := site.Answer(fmt.Sprintf("/ipfs/%s/origin?format=car", l.CID))
+	for i := len(origin) - 96; i < len(origin); i += 13 {
+		site.Spoil = func(path string, answer []byte) []byte {
+			if strings.HasSuffix(path, "/origin") {
+				answer = bytes.Clone(answer)
+				answer[i] ^= 1
+			}
+			return answer
+		}
+		if _, err := impatient.Fetch(t.Context(), l, io.Discard); !errors.Is(err, ipfs.ErrCorrupt) {
+			t.Errorf("flipped at %d: %v, want ErrCorrupt", i, err)
+		}
+	}
+}
+
+// The key of another share is refused, and it is not called the link's fault.
+func TestShareOfAnotherObjectIsRefused(t *testing.T) {
+	site := fetchtest.New(t)
+	l := site.Store(t, []byte("content"))
+	for _, share := range []string{crypto.ZeroShare().Encode(), l.Fragment.Encode()} {
+		site.Spoil = func(path string, answer []byte) []byte {
+			if strings.HasSuffix(path, "/share") {
+				return []byte(`{"share":"` + share + `","expires":null}`)
+			}
+			return answer
+		}
+		var got bytes.Buffer
+		if _, err := impatient.Fetch(t.Context(), l, &got); !errors.Is(err, errOtherShare) || got.Len() > 0 {
+			t.Errorf("%d bytes written, error %v, want %v", got.Len(), err, errOtherShare)
+		}
+	}
+}
+
+// A file that was extended is opened until its new end, which the gateway tells with the share, and
+// the keyring by the record of the extension.
+func TestExtendedFileIsFetched(t *testing.T) {
+	site := fetchtest.New(t)
+	l := site.StoreEnded(t, fetchtest.File{Name: "a.bin", Type: "text/plain", Content: []byte("content")})
+	store, err := embedded.OpenReadOnly(filepath.Join(site.Dir, "objects"))
+	must.Succeed(t, err)
+	keys, err := keyring.Read(filepath.Join(site.Dir, "keys"))
+	must.Succeed(t, err)
+	fromStore := Client{Store: store, Keys: keys}
+	defer fromStore.Close()
+	for name, c := range map[string]Client{"gateway": impatient, "store": fromStore} {
+		if _, err := c.Fetch(t.Context(), l, io.Discard); !errors.Is(err, errGone) {
+			t.Errorf("%s: %v before it is extended, want %v", name, err, errGone)
+		}
+	}
+	end := site.Extend(t, l)
+	for name, c := range map[string]Client{"gateway": impatient, "store": fromStore} {
+		var got bytes.Buffer
+		meta, err := c.Fetch(t.Context(), l, &got)
+		if err != nil || got.String() != "content" || !meta.Expires.Equal(end) {
+			t.Errorf("%s: got %q until %s, %v, want it until %s", name, got.String(), meta.Expires, err, end)
 		}
 	}
 }

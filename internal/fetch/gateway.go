@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,20 @@ func (g *gateway) car(ctx context.Context, c cid.Cid, entry string, from int64) 
 	}
 	return body, nil
 }
+
+// smallCAR downloads an entry of one small block, as car does.
+func (g *gateway) smallCAR(ctx context.Context, c cid.Cid, entry string) (io.Reader, error) {
+	body, err := g.car(ctx, c, entry, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxSmallCAR))
+	return bytes.NewReader(b), err
+}
+
+// maxSmallCAR is more than a directory and the largest meta.jwe take together.
+const maxSmallCAR = 2 * crypto.MaxMeta
 
 // share downloads the gateway's half of an object's key, and the object's present end: zero for
 // never. The proof shows that the client has the link, and does not tell the link.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -77,11 +78,29 @@ func store(t testing.TB, v *vault.Vault, retention time.Duration, files []File) 
 // StoreEnded stores a file that ended a while ago, and returns its link.
 func (s *Site) StoreEnded(t testing.TB, f File) link.Link {
 	t.Helper()
-	const day = 24 * time.Hour
-	past := func() time.Time { return time.Now().Add(-9 * day) }
-	v, err := vault.New(vault.Config{BaseURL: s.url, Now: past}, s.store, s.keys, t.TempDir()) // whose clock is the past's
+	return store(t, s.past(t), day, []File{f})[0]
+}
+
+// Extend gives a file from StoreEnded a later end, in the future, and returns it.
+func (s *Site) Extend(t testing.TB, l link.Link) time.Time {
+	t.Helper()
+	v := s.past(t)
+	entries, err := v.Find(t.Context(), l.CID)
 	must.Succeed(t, err)
-	return store(t, v, day, []File{f})[0]
+	extended, err := v.Extend(t.Context(), entries[0], crypto.PeriodOf(time.Now(), 30*day))
+	must.Succeed(t, err)
+	return extended.To
+}
+
+const day = 24 * time.Hour
+
+// past returns a vault as it was some days ago, over the same objects and keys.
+func (s *Site) past(t testing.TB) *vault.Vault {
+	t.Helper()
+	now := func() time.Time { return time.Now().Add(-9 * day) }
+	v, err := vault.New(vault.Config{BaseURL: s.url, Now: now}, s.store, s.keys, t.TempDir())
+	must.Succeed(t, err)
+	return v
 }
 
 // File is an attachment.
