@@ -149,6 +149,7 @@ func (r *Keyring) writeExtension(to crypto.Epoch, core cid.Cid, x extension) err
 	}
 	_, err = tmp.Write(x.encode())
 	if err = errors.Join(err, tmp.Sync()); err == nil {
+		r.step("rename record")
 		err = os.Rename(tmp.Name(), r.extensionPath(to, core))
 	}
 	if err != nil {
