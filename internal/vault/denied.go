@@ -67,6 +67,11 @@ func (r ruling) beats(other ruling) bool {
 	return r.at.After(other.at) || r.at.Equal(other.at) && !r.undo
 }
 
+// entry returns what a ruling knows of an object.
+func (r ruling) entry(c cid.Cid) Entry {
+	return Entry{CID: c, Core: r.core, KID: crypto.KID{Epoch: r.epoch}, Epoch: r.epoch}
+}
+
 func (r ruling) line(c cid.Cid) string {
 	verdict := rulingDeny
 	if r.undo {

@@ -105,10 +105,14 @@ func (v *Vault) Entries(take func(Entry) error) error {
 	return all.eachEpoch(take)
 }
 
-// Find returns the entries of objects: from the ledger, or else from the store, which must have
-// them. If some are not found, it returns the others, and an error with a line for each CID. The
-// errors wrap ErrNotFound or what the store said.
+// Find returns the entries of objects: from the ledger, from the rulings of the deny list, or else
+// from the store, which must have them. If some are not found, it returns the others, and an error
+// with a line for each CID. The errors wrap ErrNotFound or what the store said.
 func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
+	list, err := v.denied.current()
+	if err != nil {
+		return nil, err
+	}
 	found, err := v.ledger.find(cids...)
 	if err != nil {
 		return nil, err
@@ -123,12 +127,13 @@ func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
 			continue
 		}
 		known[c] = true
-		e, err := v.identify(ctx, c)
-		if err != nil {
+		if r, ok := list.rulings[c]; ok {
+			found = append(found, r.entry(c))
+		} else if e, err := v.identify(ctx, c); err == nil {
+			found = append(found, e)
+		} else {
 			errs = append(errs, v.notFound(c, err))
-			continue
 		}
-		found = append(found, e)
 	}
 	return found, errors.Join(errs...)
 }
@@ -136,7 +141,7 @@ func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
 // notFound returns the error for an object that is not in the ledger.
 func (v *Vault) notFound(c cid.Cid, err error) error {
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("%s is not stored here: it is not in the ledger, and the store does not have it as an object of this installation: %w", c, err)
+		return fmt.Errorf("%s is not stored here: it is not in the ledger, and the store does not have it as an object of this installation: %w", c, ErrNotFound)
 	}
 	return fmt.Errorf("%s is not in the ledger, and the store cannot tell whether it is ours: %w; to have it refused until then, write the CID into %s", c, err, v.denied.path)
 }
@@ -176,11 +181,11 @@ func (v *Vault) rule(entries []Entry, undo bool) error {
 	if err != nil {
 		return err
 	}
-	rulings := make(map[cid.Cid]ruling)
+	rulings, now := make(map[cid.Cid]ruling), v.cfg.Now()
 	for _, e := range entries {
 		old, ok := list.rulings[e.CID]
 		if denied := ok && !old.undo; denied == undo {
-			rulings[e.CID] = ruling{core: e.Core, epoch: e.KID.Epoch, undo: undo, at: v.cfg.Now()}
+			rulings[e.CID] = ruling{core: e.Core, epoch: e.KID.Epoch, undo: undo, at: now}
 		}
 	}
 	if len(rulings) == 0 {
@@ -203,24 +208,22 @@ func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
 		if done, err := v.isDestroyed(c, r); err != nil {
 			return nil, err
 		} else if !done {
-			due = append(due, Entry{CID: c, Core: r.core, KID: crypto.KID{Epoch: r.epoch}, Epoch: r.epoch})
+			due = append(due, r.entry(c))
 		}
 	}
 	slices.SortFunc(due, func(a, b Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
 	return due, nil
 }
 
-// isDestroyed reports whether the object's key is gone. The key of an object that was extended
-// outlives its own epoch.
+// isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one
+// that it was extended into.
 func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
-	if gone, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !gone {
+	if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !done {
 		return false, err
 	}
+	// A record that cannot be used must go, too.
 	_, _, _, err := v.keys.Extension(c, r.core)
-	if errors.Is(err, keyring.ErrNoExtension) {
-		return true, nil
-	}
-	return false, err
+	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
 // Destroy destroys the keys of objects, so that nothing opens them again, and then deletes the

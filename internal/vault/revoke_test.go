@@ -15,8 +15,6 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-const week = 7 * 24 * time.Hour
-
 // entry returns the entry of a link's object.
 func entry(t *testing.T, v *Vault, l link.Link) Entry {
 	t.Helper()
@@ -148,6 +146,11 @@ func TestObjectsAreFoundWithoutTheLedger(t *testing.T) {
 	}
 	must.Succeed(t, v.Revoke(found...))
 	wantAll(t, v, l, ErrRevoked)
+	// Now the deny list knows the object, so that neither ledger nor store are needed to give it back.
+	must.Succeed(t, s.store.Delete(t.Context(), l.CID))
+	again := entry(t, v, l)
+	must.Succeed(t, v.Undo(again))
+	wantState(t, v, again, StateServed)
 }
 
 // The objects of a mail are those of one batch.

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+type listCmd struct {
+	configFlag
+	Epoch     string          `placeholder:"EPOCH" help:"Only objects of this epoch, or of this day or month: 2027-02-28."`
+	Older     config.Duration `placeholder:"TIME" help:"Only objects stored longer ago than this: 90d, 12h."`
+	Newer     config.Duration `placeholder:"TIME" help:"Only objects stored since then: 30d."`
+	Min       config.Size     `placeholder:"SIZE" help:"Only objects of at least this size: 10MB."`
+	Kind      string          `placeholder:"KIND" enum:",file,list,original" default:"" help:"Only files, the lists of a mail's files, or what originals are restored from: file, list, original."`
+	Revoked   bool            `help:"Only objects that are revoked. Without one of these flags, list shows what is stored: served and revoked objects."`
+	Ended     bool            `help:"Only objects whose end is over."`
+	Destroyed bool            `help:"Only objects whose key was destroyed."`
+	Gone      bool            `help:"Only objects that were deleted because their mail was refused, or that fsck did not find."`
+	JSON      bool            `name:"json" help:"Print one JSON object for each line."`
+}
+
+// listed is an object in the output of list --json.
+type listed struct {
+	CID     string      `json:"cid"`
+	Epoch   string      `json:"epoch"`
+	Mode    string      `json:"mode"`
+	Kind    vault.Kind  `json:"kind,omitempty"`
+	Mail    string      `json:"mail,omitempty"`
+	Size    int64       `json:"size"`
+	Created *time.Time  `json:"created"`
+	Ends    *time.Time  `json:"ends"`
+	State   vault.State `json:"state"`
+	Revoked *time.Time  `json:"revoked,omitempty"`
+}
+
+func toListed(e vault.Entry, s vault.Status) listed {
+	mode := "split"
+	if e.KID.Link {
+		mode = "link"
+	}
+	return listed{
+		CID: e.CID.String(), Epoch: string(e.Epoch), Mode: mode, Kind: e.Kind, Mail: e.Mail, Size: e.Size,
+		Created: known(e.Created), Ends: known(s.End), State: s.State, Revoked: known(s.Revoked),
+	}
+}
+
+// known returns nil for the zero time, which JSON has as null.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// Run prints the objects in the ledger, epoch by epoch.
+func (c *listCmd) Run(e *env) (err error) {
+	a, err := c.openAsOwner(e.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	out := bufio.NewWriter(e.stdout)
+	print := tableOf(out)
+	if c.JSON {
+		print = linesOf(out)
+	}
+	total := tally{}
+	err = a.eachObject(func(entry vault.Entry, s vault.Status) error {
+		if !c.wants(entry, s, machineClock.now()) {
+			return e.ctx.Err()
+		}
+		total.add(entry)
+		return print(entry, s)
+	})
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		fmt.Fprintln(out, total)
+	}
+	return out.Flush()
+}
+
+// eachObject calls take for each object in the ledger with its status.
+func (a *app) eachObject(take func(vault.Entry, vault.Status) error) error {
+	statuses, err := a.vault.Statuses()
+	if err != nil {
+		return err
+	}
+	return a.vault.Entries(func(e vault.Entry) error {
+		s, err := statuses.Of(e)
+		if err != nil {
+			return err
+		}
+		return take(e, s)
+	})
+}
+
+func (c *listCmd) wants(e vault.Entry, s vault.Status, now time.Time) bool {
+	age := now.Sub(e.Created)
+	switch {
+	case !slices.Contains(c.states(), s.State):
+	case c.Epoch != "" && c.Epoch != string(e.Epoch) && c.Epoch != string(e.Epoch.Period()):
+	case c.Older > 0 && (e.Created.IsZero() || age <= time.Duration(c.Older)):
+	case c.Newer > 0 && (e.Created.IsZero() || age > time.Duration(c.Newer)):
+	case e.Size < int64(c.Min):
+	case c.Kind != "" && c.Kind != string(e.Kind):
+	default:
+		return true
+	}
+	return false
+}
+
+// states returns the states of the objects that are shown.
+func (c *listCmd) states() (states []vault.State) {
+	for state, wanted := range map[vault.State]bool{
+		vault.StateRevoked: c.Revoked, vault.StateEnded: c.Ended, vault.StateDestroyed: c.Destroyed, vault.StateGone: c.Gone,
+	} {
+		if wanted {
+			states = append(states, state)
+		}
+	}
+	if len(states) == 0 {
+		return []vault.State{vault.StateServed, vault.StateRevoked}
+	}
+	return states
+}
+
+const rowForm = "%-10s  %-10s  %9s  %-8s  %-9s  %s\n"
+
+// tableOf returns a function that prints rows below one head. The CID stands last and whole: revoke
+// needs it.
+func tableOf(w io.Writer) func(vault.Entry, vault.Status) error {
+	head := false
+	return func(e vault.Entry, s vault.Status) error {
+		if !head {
+			head = true
+			fmt.Fprintf(w, rowForm, "STORED", "LAST DAY", "SIZE", "KIND", "STATE", "CID")
+		}
+		_, err := fmt.Fprintf(w, rowForm, dayOr(e.Created, "unknown"), lastDay(s.End), texts.English().Size(e.Size), cmp.Or(string(e.Kind), "unknown"), s.State, e.CID)
+		return err
+	}
+}
+
+func linesOf(w io.Writer) func(vault.Entry, vault.Status) error {
+	enc := json.NewEncoder(w)
+	return func(e vault.Entry, s vault.Status) error { return enc.Encode(toListed(e, s)) }
+}
+
+// dayOr returns the day of t in UTC, or a word for the zero time.
+func dayOr(t time.Time, zero string) string {
+	if t.IsZero() {
+		return zero
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+// lastDay returns the last day before an end.
+func lastDay(end time.Time) string {
+	if end.IsZero() {
+		return "never ends"
+	}
+	return texts.LastDay(end).Format(time.DateOnly)
+}
+
+// tally counts objects.
+type tally struct {
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}
+
+func (t *tally) add(e vault.Entry) {
+	t.Objects++
+	t.Bytes += e.Size
+}
+
+func (t tally) String() string {
+	noun := "objects"
+	if t.Objects == 1 {
+		noun = "object"
+	}
+	return fmt.Sprintf("%d %s, %s", t.Objects, noun, texts.English().Size(t.Bytes))
+}

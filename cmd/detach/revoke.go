@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+type revokeCmd struct {
+	configFlag
+	Links   []string `arg:"" name:"link" help:"Links or CIDs, as they were pasted. The part after # is not needed. - reads them from standard input."`
+	Message bool     `help:"Take all objects of the mails that these belong to."`
+	Undo    bool     `xor:"when" help:"Serve the files again. Possible until their keys are destroyed, after keys.grace."`
+	Now     bool     `xor:"when" help:"Destroy the files' keys immediately and for good, and delete the objects."`
+	JSON    bool     `name:"json" help:"Print one JSON object for each object."`
+}
+
+// Run revokes, gives back or destroys objects. Objects that cannot be found do not keep it from the
+// others.
+func (c *revokeCmd) Run(e *env) (err error) {
+	cids, err := c.cids(e.stdin)
+	if err != nil {
+		return usageError{err}
+	}
+	a, err := c.openAsOwner(e.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	find := a.vault.Find
+	if c.Message {
+		find = a.vault.FindMails
+	}
+	entries, missing := find(e.ctx, cids...)
+	r := revocation{revokeCmd: c, app: a, entries: entries, out: e.stdout}
+	return errors.Join(r.run(e.ctx), missing)
+}
+
+// maxPasted bounds what is read from standard input.
+const maxPasted = 1 << 20
+
+// cids returns the objects that the arguments name, each once. No error quotes an argument: it may
+// hold a key.
+func (c *revokeCmd) cids(stdin io.Reader) (cids []cid.Cid, err error) {
+	for i, arg := range c.Links {
+		if arg == "-" {
+			text, err := io.ReadAll(io.LimitReader(stdin, maxPasted))
+			if err != nil {
+				return nil, fmt.Errorf("read standard input: %w", err)
+			}
+			arg = string(text)
+		}
+		found := link.FindCIDs(arg)
+		if len(found) == 0 {
+			return nil, fmt.Errorf("there is no whole CID in argument %d: paste the link, or write its part that begins with bafybei", i+1)
+		}
+		for _, one := range found {
+			if !slices.Contains(cids, one) {
+				cids = append(cids, one)
+			}
+		}
+	}
+	return cids, nil
+}
+
+// revocation is one run of the command on the objects that were found.
+type revocation struct {
+	*revokeCmd
+	app     *app
+	entries []vault.Entry
+	out     io.Writer
+}
+
+func (r revocation) run(ctx context.Context) error {
+	before, err := r.statuses()
+	if err != nil || len(r.entries) == 0 {
+		return err
+	}
+	failed := r.do(ctx, before)
+	after, err := r.statuses() // also after an error: a part may be done
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	var errs []error
+	for i, e := range r.entries {
+		o := outcome{e, before[i], after[i], r.revokeCmd, r.app.cfg}
+		if err := r.print(o); err != nil {
+			return errors.Join(failed, err)
+		}
+		errs = append(errs, o.failure())
+	}
+	if failed == nil && !r.JSON {
+		r.remark(before, after)
+	}
+	return errors.Join(failed, errors.Join(errs...))
+}
+
+func (r revocation) do(ctx context.Context, before []vault.Status) error {
+	if r.Undo {
+		return r.app.vault.Undo(r.in(before, vault.StateRevoked)...)
+	}
+	if err := r.app.vault.Revoke(r.in(before, vault.StateServed, vault.StateRevoked)...); err != nil || !r.Now {
+		return err
+	}
+	return r.app.vault.Destroy(ctx, r.entries...)
+}
+
+// in returns the objects that were in one of these states.
+func (r revocation) in(before []vault.Status, states ...vault.State) (some []vault.Entry) {
+	for i, e := range r.entries {
+		if slices.Contains(states, before[i].State) {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+func (r revocation) statuses() ([]vault.Status, error) {
+	all, err := r.app.vault.Statuses()
+	if err != nil {
+		return nil, err
+	}
+	statuses := make([]vault.Status, len(r.entries))
+	for i, e := range r.entries {
+		if statuses[i], err = all.Of(e); err != nil {
+			return nil, err
+		}
+	}
+	return statuses, nil
+}
+
+func (r revocation) print(o outcome) error {
+	if !r.JSON {
+		_, err := fmt.Fprintf(r.out, "%s  %s\n", o.CID, o.says())
+		return err
+	}
+	return json.NewEncoder(r.out).Encode(struct {
+		listed
+		DestroyedAfter *time.Time `json:"destroyed_after"`
+		Changed        bool       `json:"changed"`
+	}{toListed(o.Entry, o.after), known(o.due()), o.before.State != o.after.State})
+}
+
+// remark says what the command did and did not do, once for all objects.
+func (r revocation) remark(before, after []vault.Status) {
+	has := func(statuses []vault.Status, state vault.State) bool {
+		return slices.ContainsFunc(statuses, func(s vault.Status) bool { return s.State == state })
+	}
+	switch {
+	case has(after, vault.StateRevoked) && !r.Undo:
+		fmt.Fprint(r.out, revokedRemark)
+	case has(after, vault.StateDestroyed) && r.Now:
+		fmt.Fprint(r.out, destroyedRemark)
+	}
+	linkOnly := slices.ContainsFunc(r.entries, func(e vault.Entry) bool { return e.KID.Link })
+	if linkOnly && !r.Undo {
+		fmt.Fprint(r.out, linkRemark)
+	}
+}
+
+const (
+	revokedRemark = `
+From now on, no gateway that reads this deny list gives these files out. detach revoke --undo serves
+them again, until detach sweep destroys their keys. A person who has downloaded a file keeps it.
+`
+	destroyedRemark = `
+The keys are destroyed in this data directory, and the objects are deleted from the store. Nothing
+that Detach stored opens the files any more. Detach cannot reach:
+- a person who has downloaded a file, or asked a gateway for its half of the key;
+- backups, exports and snapshots of the key files. Delete the old ones;
+- other machines with the same key files. Copy keys/destroyed and the deny list to them.
+`
+	linkRemark = `
+Some of these files are of mode "link". Their links open any copy of the object that exists outside
+of this store, without a gateway.
+`
+)
+
+// outcome is what the command did with one object.
+type outcome struct {
+	vault.Entry
+	before, after vault.Status
+	cmd           *revokeCmd
+	cfg           config.Config
+}
+
+// due returns when the object's key will be destroyed, or zero.
+func (o outcome) due() time.Time {
+	if o.after.State != vault.StateRevoked || o.after.Revoked.IsZero() {
+		return time.Time{}
+	}
+	return o.after.Revoked.Add(time.Duration(o.cfg.Keys.Grace))
+}
+
+// says returns what holds for the object now, in words.
+func (o outcome) says() string {
+	text := texts.English()
+	switch o.after.State {
+	case vault.StateServed:
+		if o.before.State == vault.StateServed {
+			return "is not revoked"
+		}
+		return "served again"
+	case vault.StateRevoked:
+		if o.due().IsZero() {
+			return "revoked by the deny list"
+		}
+		return "revoked; destroyed after " + text.Moment(o.due()) + " (UTC)"
+	case vault.StateEnded:
+		return "not served since its end: the last day was " + text.Day(texts.LastDay(o.after.End))
+	case vault.StateDestroyed:
+		if o.before.State == vault.StateDestroyed {
+			return "was destroyed before"
+		}
+		return "destroyed"
+	}
+	return string(o.after.State)
+}
+
+// failure returns why the object is not as the command was to make it.
+func (o outcome) failure() error {
+	switch {
+	case !o.cmd.Undo:
+		return nil
+	case o.after.State == vault.StateDestroyed:
+		return fmt.Errorf("%s cannot be given back: its key is destroyed, and nothing brings it back", o.CID)
+	case len(o.after.Lines) > 0:
+		return fmt.Errorf("%s stays revoked, by line %d of %s: take the line out", o.CID, o.after.Lines[0], filepath.Join(o.cfg.DataDir, "denied"))
+	}
+	return nil
+}

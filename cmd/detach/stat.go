@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
+)
+
+type statCmd struct {
+	configFlag
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// summary is what stat prints. Stored, Ends and Kinds count what is stored: served and revoked
+// objects.
+type summary struct {
+	States map[vault.State]tally `json:"states"`
+	Total  tally                 `json:"stored"`
+	Kinds  []group               `json:"kinds"`
+	Ages   []group               `json:"ages"`
+	Ends   []group               `json:"ends"`
+	Epochs []*epochSummary       `json:"epochs"`
+
+	epochs map[crypto.Epoch]*epochSummary
+}
+
+// group is a line of a summary. The periods overlap: what was stored within a day was stored within
+// a week, too.
+type group struct {
+	Name string `json:"name"`
+	tally
+	has func(e vault.Entry, s vault.Status) bool
+}
+
+type epochSummary struct {
+	Epoch  crypto.Epoch          `json:"epoch"`
+	Ends   *time.Time            `json:"ends"`
+	States map[vault.State]tally `json:"states"`
+}
+
+const day = 24 * time.Hour
+
+// periods are the ages and the times to an end that are counted together.
+var periods = []struct {
+	name string
+	time.Duration
+}{{"1 day", day}, {"7 days", 7 * day}, {"30 days", 30 * day}, {"90 days", 90 * day}, {"1 year", 365 * day}}
+
+func newSummary(now time.Time) *summary {
+	s := &summary{States: make(map[vault.State]tally), epochs: make(map[crypto.Epoch]*epochSummary)}
+	for _, kind := range []vault.Kind{vault.KindFile, vault.KindList, vault.KindOriginal, ""} {
+		s.Kinds = append(s.Kinds, group{Name: cmp.Or(string(kind), "unknown"), has: func(e vault.Entry, _ vault.Status) bool { return e.Kind == kind }})
+	}
+	age := func(e vault.Entry) time.Duration { return now.Sub(e.Created) }
+	left := func(s vault.Status) time.Duration { return s.End.Sub(now) }
+	last := periods[len(periods)-1].Duration
+	for _, p := range periods {
+		s.Ages = append(s.Ages, group{Name: "within " + p.name, has: func(e vault.Entry, _ vault.Status) bool { return age(e) <= p.Duration }})
+		s.Ends = append(s.Ends, group{Name: "within " + p.name, has: func(_ vault.Entry, st vault.Status) bool {
+			return !st.End.IsZero() && left(st) <= p.Duration
+		}})
+	}
+	s.Ages = append(s.Ages,
+		group{Name: "longer ago", has: func(e vault.Entry, _ vault.Status) bool { return !e.Created.IsZero() && age(e) > last }},
+		group{Name: "unknown", has: func(e vault.Entry, _ vault.Status) bool { return e.Created.IsZero() }})
+	s.Ends = append(s.Ends,
+		group{Name: "later", has: func(_ vault.Entry, st vault.Status) bool { return left(st) > last }},
+		group{Name: "never", has: func(_ vault.Entry, st vault.Status) bool { return st.End.IsZero() }})
+	return s
+}
+
+// add counts an object.
+func (s *summary) add(e vault.Entry, st vault.Status) error {
+	count(s.States, e, st.State)
+	epoch, ok := s.epochs[e.Epoch]
+	if !ok {
+		epoch = &epochSummary{e.Epoch, known(st.End), make(map[vault.State]tally)}
+		s.epochs[e.Epoch] = epoch
+		s.Epochs = append(s.Epochs, epoch)
+	}
+	count(epoch.States, e, st.State)
+	if st.State != vault.StateServed && st.State != vault.StateRevoked {
+		return nil
+	}
+	s.Total.add(e)
+	for _, groups := range [][]group{s.Kinds, s.Ages, s.Ends} {
+		for i, g := range groups {
+			if g.has(e, st) {
+				groups[i].add(e)
+			}
+		}
+	}
+	return nil
+}
+
+func count(states map[vault.State]tally, e vault.Entry, s vault.State) {
+	t := states[s]
+	t.add(e)
+	states[s] = t
+}
+
+// Run prints what is stored: by state, kind, age, end and epoch.
+func (c *statCmd) Run(e *env) (err error) {
+	a, err := c.openAsOwner(e.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	s := newSummary(machineClock.now())
+	if err := a.eachObject(s.add); err != nil {
+		return err
+	}
+	slices.SortFunc(s.Epochs, func(a, b *epochSummary) int { return byEnd(a.Epoch, b.Epoch) })
+	if c.JSON {
+		return json.NewEncoder(e.stdout).Encode(s)
+	}
+	out := bufio.NewWriter(e.stdout)
+	s.print(out)
+	return out.Flush()
+}
+
+// byEnd orders epochs by their end, those without an end last, and then by name.
+func byEnd(a, b crypto.Epoch) int {
+	endA, endB := a.End(), b.End()
+	if endA.IsZero() != endB.IsZero() {
+		if endA.IsZero() {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(endA.Compare(endB), cmp.Compare(a, b))
+}
+
+// shown are the states in the table of epochs.
+var shown = []vault.State{vault.StateServed, vault.StateRevoked, vault.StateDestroyed, vault.StateEnded, vault.StateGone}
+
+func (s *summary) print(w io.Writer) {
+	const form = "%-19s  %-10s  %9s"
+	fmt.Fprintf(w, form+"  %9s  %9s  %9s  %9s  %9s\n", "EPOCH", "LAST DAY", "SIZE", "SERVED", "REVOKED", "DESTROYED", "ENDED", "GONE")
+	for _, epoch := range s.Epochs {
+		stored := epoch.States[vault.StateServed].Bytes + epoch.States[vault.StateRevoked].Bytes
+		fmt.Fprintf(w, form, epoch.Epoch, lastDay(epoch.Epoch.End()), texts.English().Size(stored))
+		for _, state := range shown {
+			fmt.Fprintf(w, "  %9d", epoch.States[state].Objects)
+		}
+		fmt.Fprintln(w)
+	}
+	printGroups(w, "KIND", s.Kinds)
+	printGroups(w, "STORED", s.Ages)
+	printGroups(w, "ENDS", s.Ends)
+	fmt.Fprintf(w, "\nstored: %s", s.Total)
+	for _, state := range shown[1:] {
+		fmt.Fprintf(w, "; %s: %d", state, s.States[state].Objects)
+	}
+	fmt.Fprintln(w)
+}
+
+func printGroups(w io.Writer, head string, groups []group) {
+	fmt.Fprintf(w, "\n%-15s  %9s  %9s\n", head, "OBJECTS", "SIZE")
+	for _, g := range groups {
+		if g.Objects > 0 {
+			fmt.Fprintf(w, "%-15s  %9d  %9s\n", g.Name, g.Objects, texts.English().Size(g.Bytes))
+		}
+	}
+}
