@@ -38,7 +38,7 @@ type listed struct {
 	Mail    string      `json:"mail,omitempty"`
 	Size    int64       `json:"size"`
 	Created *time.Time  `json:"created"`
-	Ends    *time.Time  `json:"ends"`
+	End     *time.Time  `json:"end"`
 	State   vault.State `json:"state"`
 	Revoked *time.Time  `json:"revoked,omitempty"`
 }
@@ -50,7 +50,7 @@ func toListed(e vault.Entry, s vault.Status) listed {
 	}
 	return listed{
 		CID: e.CID.String(), Epoch: string(e.Epoch), Mode: mode, Kind: e.Kind, Mail: e.Mail, Size: e.Size,
-		Created: known(e.Created), Ends: known(s.End), State: s.State, Revoked: known(s.Revoked),
+		Created: known(e.Created), End: known(s.End), State: s.State, Revoked: known(s.Revoked),
 	}
 }
 
@@ -148,7 +148,7 @@ func tableOf(w io.Writer) func(vault.Entry, vault.Status) error {
 			head = true
 			fmt.Fprintf(w, rowForm, "STORED", "LAST DAY", "SIZE", "KIND", "STATE", "CID")
 		}
-		_, err := fmt.Fprintf(w, rowForm, dayOr(e.Created, "unknown"), lastDay(s.End), texts.English().Size(e.Size), cmp.Or(string(e.Kind), "unknown"), s.State, e.CID)
+		_, err := fmt.Fprintf(w, rowForm, dayOr(e.Created, "unknown"), endDay(s.End), texts.English().Size(e.Size), cmp.Or(string(e.Kind), "unknown"), s.State, e.CID)
 		return err
 	}
 }
@@ -166,8 +166,8 @@ func dayOr(t time.Time, zero string) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
-// lastDay returns the last day before an end.
-func lastDay(end time.Time) string {
+// endDay returns the last day before an end.
+func endDay(end time.Time) string {
 	if end.IsZero() {
 		return "never ends"
 	}
@@ -186,9 +186,5 @@ func (t *tally) add(e vault.Entry) {
 }
 
 func (t tally) String() string {
-	noun := "objects"
-	if t.Objects == 1 {
-		noun = "object"
-	}
-	return fmt.Sprintf("%d %s, %s", t.Objects, noun, texts.English().Size(t.Bytes))
+	return count(t.Objects, "object") + ", " + texts.English().Size(t.Bytes)
 }

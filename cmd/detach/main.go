@@ -38,6 +38,9 @@ type commands struct {
 	Demo    demoCmd    `cmd:"" help:"Show everything on this machine: a sample mail, a mailbox in the browser, a link to click."`
 	Filter  filterCmd  `cmd:"" help:"Rewrite one message, from standard input to standard output."`
 	Restore restoreCmd `cmd:"" help:"Turn a rewritten message on standard input back into the original, byte for byte."`
+	Revoke  revokeCmd  `cmd:"" help:"Take files back: no link opens them any more."`
+	List    listCmd    `cmd:"" help:"List what is stored."`
+	Stat    statCmd    `cmd:"" help:"Count what is stored: by age, size, kind and end."`
 	Get     getCmd     `cmd:"" help:"Fetch, verify and decrypt the file behind a link."`
 	Keys    keysCmd    `cmd:"" help:"Carry what opens the links to another machine, or to a safe place."`
 	Check   checkCmd   `cmd:"" help:"Try everything that the configuration names, and say what to fix."`

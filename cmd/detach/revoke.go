@@ -12,9 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
-	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
@@ -95,7 +93,7 @@ func (r revocation) run(ctx context.Context) error {
 	}
 	var errs []error
 	for i, e := range r.entries {
-		o := outcome{e, before[i], after[i], r.revokeCmd, r.app.cfg}
+		o := outcome{e, before[i], after[i], r.revokeCmd, time.Duration(r.app.cfg.Keys.Grace), r.app.deniedFile()}
 		if err := r.print(o); err != nil {
 			return errors.Join(failed, err)
 		}
@@ -109,7 +107,7 @@ func (r revocation) run(ctx context.Context) error {
 
 func (r revocation) do(ctx context.Context, before []vault.Status) error {
 	if r.Undo {
-		return r.app.vault.Undo(r.in(before, vault.StateRevoked)...)
+		return r.app.vault.Undo(r.in(before, vault.StateRevoked, vault.StateEnded)...)
 	}
 	if err := r.app.vault.Revoke(r.in(before, vault.StateServed, vault.StateRevoked)...); err != nil || !r.Now {
 		return err
@@ -160,7 +158,7 @@ func (r revocation) remark(before, after []vault.Status) {
 	}
 	switch {
 	case has(after, vault.StateRevoked) && !r.Undo:
-		fmt.Fprint(r.out, revokedRemark)
+		fmt.Fprintf(r.out, revokedRemark, r.app.deniedFile())
 	case has(after, vault.StateDestroyed) && r.Now:
 		fmt.Fprint(r.out, destroyedRemark)
 	}
@@ -172,8 +170,8 @@ func (r revocation) remark(before, after []vault.Status) {
 
 const (
 	revokedRemark = `
-From now on, no gateway that reads this deny list gives these files out. detach revoke --undo serves
-them again, until detach sweep destroys their keys. A person who has downloaded a file keeps it.
+From now on, no gateway that reads %s gives these files out. Until their keys are
+destroyed, detach revoke --undo takes this back. A person who has downloaded a file keeps it.
 `
 	destroyedRemark = `
 The keys are destroyed in this data directory, and the objects are deleted from the store. Nothing
@@ -188,12 +186,15 @@ of this store, without a gateway.
 `
 )
 
+func (a *app) deniedFile() string { return filepath.Join(a.cfg.DataDir, "denied") }
+
 // outcome is what the command did with one object.
 type outcome struct {
 	vault.Entry
 	before, after vault.Status
 	cmd           *revokeCmd
-	cfg           config.Config
+	grace         time.Duration
+	denied        string // the path of the deny list
 }
 
 // due returns when the object's key will be destroyed, or zero.
@@ -201,12 +202,11 @@ func (o outcome) due() time.Time {
 	if o.after.State != vault.StateRevoked || o.after.Revoked.IsZero() {
 		return time.Time{}
 	}
-	return o.after.Revoked.Add(time.Duration(o.cfg.Keys.Grace))
+	return o.after.Revoked.Add(o.grace)
 }
 
 // says returns what holds for the object now, in words.
 func (o outcome) says() string {
-	text := texts.English()
 	switch o.after.State {
 	case vault.StateServed:
 		if o.before.State == vault.StateServed {
@@ -217,9 +217,9 @@ func (o outcome) says() string {
 		if o.due().IsZero() {
 			return "revoked by the deny list"
 		}
-		return "revoked; destroyed after " + text.Moment(o.due()) + " (UTC)"
+		return "revoked; destroyed after " + o.due().UTC().Format("2006-01-02 15:04 UTC")
 	case vault.StateEnded:
-		return "not served since its end: the last day was " + text.Day(texts.LastDay(o.after.End))
+		return "not served since its end: the last day was " + endDay(o.after.End)
 	case vault.StateDestroyed:
 		if o.before.State == vault.StateDestroyed {
 			return "was destroyed before"
@@ -237,7 +237,7 @@ func (o outcome) failure() error {
 	case o.after.State == vault.StateDestroyed:
 		return fmt.Errorf("%s cannot be given back: its key is destroyed, and nothing brings it back", o.CID)
 	case len(o.after.Lines) > 0:
-		return fmt.Errorf("%s stays revoked, by line %d of %s: take the line out", o.CID, o.after.Lines[0], filepath.Join(o.cfg.DataDir, "denied"))
+		return fmt.Errorf("%s stays revoked, by line %d of %s: take the line out", o.CID, o.after.Lines[0], o.denied)
 	}
 	return nil
 }

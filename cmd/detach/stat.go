@@ -23,12 +23,12 @@ type statCmd struct {
 // summary is what stat prints. Stored, Ends and Kinds count what is stored: served and revoked
 // objects.
 type summary struct {
-	States map[vault.State]tally `json:"states"`
-	Total  tally                 `json:"stored"`
-	Kinds  []group               `json:"kinds"`
-	Ages   []group               `json:"ages"`
-	Ends   []group               `json:"ends"`
-	Epochs []*epochSummary       `json:"epochs"`
+	States states          `json:"states"`
+	Total  tally           `json:"stored"`
+	Kinds  []group         `json:"kinds"`
+	Ages   []group         `json:"ages"`
+	Ends   []group         `json:"ends"`
+	Epochs []*epochSummary `json:"epochs"`
 
 	epochs map[crypto.Epoch]*epochSummary
 }
@@ -42,9 +42,9 @@ type group struct {
 }
 
 type epochSummary struct {
-	Epoch  crypto.Epoch          `json:"epoch"`
-	Ends   *time.Time            `json:"ends"`
-	States map[vault.State]tally `json:"states"`
+	Epoch  crypto.Epoch `json:"epoch"`
+	End    *time.Time   `json:"end"`
+	States states       `json:"states"`
 }
 
 const day = 24 * time.Hour
@@ -56,7 +56,7 @@ var periods = []struct {
 }{{"1 day", day}, {"7 days", 7 * day}, {"30 days", 30 * day}, {"90 days", 90 * day}, {"1 year", 365 * day}}
 
 func newSummary(now time.Time) *summary {
-	s := &summary{States: make(map[vault.State]tally), epochs: make(map[crypto.Epoch]*epochSummary)}
+	s := &summary{States: make(states), epochs: make(map[crypto.Epoch]*epochSummary)}
 	for _, kind := range []vault.Kind{vault.KindFile, vault.KindList, vault.KindOriginal, ""} {
 		s.Kinds = append(s.Kinds, group{Name: cmp.Or(string(kind), "unknown"), has: func(e vault.Entry, _ vault.Status) bool { return e.Kind == kind }})
 	}
@@ -80,14 +80,14 @@ func newSummary(now time.Time) *summary {
 
 // add counts an object.
 func (s *summary) add(e vault.Entry, st vault.Status) error {
-	count(s.States, e, st.State)
+	s.States.add(e, st.State)
 	epoch, ok := s.epochs[e.Epoch]
 	if !ok {
-		epoch = &epochSummary{e.Epoch, known(st.End), make(map[vault.State]tally)}
+		epoch = &epochSummary{e.Epoch, known(st.End), make(states)}
 		s.epochs[e.Epoch] = epoch
 		s.Epochs = append(s.Epochs, epoch)
 	}
-	count(epoch.States, e, st.State)
+	epoch.States.add(e, st.State)
 	if st.State != vault.StateServed && st.State != vault.StateRevoked {
 		return nil
 	}
@@ -102,10 +102,13 @@ func (s *summary) add(e vault.Entry, st vault.Status) error {
 	return nil
 }
 
-func count(states map[vault.State]tally, e vault.Entry, s vault.State) {
-	t := states[s]
+// states counts objects by their state.
+type states map[vault.State]tally
+
+func (s states) add(e vault.Entry, state vault.State) {
+	t := s[state]
 	t.add(e)
-	states[s] = t
+	s[state] = t
 }
 
 // Run prints what is stored: by state, kind, age, end and epoch.
@@ -148,7 +151,7 @@ func (s *summary) print(w io.Writer) {
 	fmt.Fprintf(w, form+"  %9s  %9s  %9s  %9s  %9s\n", "EPOCH", "LAST DAY", "SIZE", "SERVED", "REVOKED", "DESTROYED", "ENDED", "GONE")
 	for _, epoch := range s.Epochs {
 		stored := epoch.States[vault.StateServed].Bytes + epoch.States[vault.StateRevoked].Bytes
-		fmt.Fprintf(w, form, epoch.Epoch, lastDay(epoch.Epoch.End()), texts.English().Size(stored))
+		fmt.Fprintf(w, form, epoch.Epoch, endDay(epoch.Epoch.End()), texts.English().Size(stored))
 		for _, state := range shown {
 			fmt.Fprintf(w, "  %9d", epoch.States[state].Objects)
 		}

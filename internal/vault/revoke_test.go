@@ -15,6 +15,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
+const week = 7 * 24 * time.Hour
+
 // entry returns the entry of a link's object.
 func entry(t *testing.T, v *Vault, l link.Link) Entry {
 	t.Helper()
