@@ -4,7 +4,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { createDecipheriv, createHash, createHmac, hkdfSync, webcrypto } from 'node:crypto'
-import { compactDecrypt, decodeProtectedHeader, errors } from 'jose'
+import { compactDecrypt, decodeProtectedHeader, errors, flattenedDecrypt } from 'jose'
 
 globalThis.crypto ??= webcrypto // jose uses it, and Node 18, as in Debian 12, does not define it
 
@@ -256,8 +256,9 @@ function admit(v, cid, core, kid, origin) {
 }
 
 const encodeCID = cid => {
-  let bits = BigInt('0x' + cid.toString('hex')) << 2n, out = ''
-  for (; out.length < 58; bits >>= 5n) out = 'abcdefghijklmnopqrstuvwxyz234567'[Number(bits & 31n)] + out
+  const digits = Math.ceil(cid.length * 8 / 5)
+  let bits = BigInt('0x' + cid.toString('hex')) << BigInt(digits * 5 - cid.length * 8), out = ''
+  for (; out.length < digits; bits >>= 5n) out = 'abcdefghijklmnopqrstuvwxyz234567'[Number(bits & 31n)] + out
   return 'b' + out
 }
 
@@ -394,6 +395,30 @@ async function checkKIDs({ valid, invalid }) {
     want(`kid ${kid}`, [got.epoch, got.link, got.end].join(), [epoch, link, ends ? Date.parse(ends) : Infinity].join())
   }
   for (const kid of invalid) await outcome(`kid ${kid}`, 'malformed', () => parseKID(kid), () => {})
+}
+
+// Section "DAG-JOSE". The block is DAG-CBOR: a map of byte strings.
+async function checkDAGJOSE({ meta_jwe: compact, key, block, cid }) {
+  const data = Buffer.from(block, 'hex'), node = {}
+  let at = 0
+  const head = major => {
+    const n = data[at++]
+    if (n >> 5 !== major) refuse('malformed')
+    return (n & 31) < 24 ? n & 31 : (n & 31) === 24 ? data[at++] : data.readUInt16BE((at += 2) - 2)
+  }
+  const string = major => {
+    const length = head(major)
+    return data.subarray(at, at += length)
+  }
+  for (let n = head(5); n > 0; n--) {
+    const name = string(3).toString()
+    node[name] = string(2).toString('base64url')
+  }
+  want('DAG-JOSE: members', Object.keys(node).join(), 'iv,tag,protected,ciphertext')
+  want('DAG-JOSE: compact', [node.protected, '', node.iv, node.ciphertext, node.tag].join('.'), compact)
+  want('DAG-JOSE: CID', cid, encodeCID(Buffer.concat([Buffer.from('0185011220', 'hex'), sha256(data)])))
+  const { plaintext } = await flattenedDecrypt(node, Buffer.from(key, 'hex'))
+  want('DAG-JOSE: size', JSON.parse(new TextDecoder().decode(plaintext)).size, 15)
 }
 
 // Section "The skeleton".
@@ -614,6 +639,7 @@ for (const name of objects) await checkObject(name)
 checkKeystream(read('keystream.json'))
 checkData(read('data.json'))
 await checkKIDs(read('kid.json'))
+await checkDAGJOSE(read('dag-jose.json'))
 for (const v of read('tree.json')) await checkTree(v)
 for (const v of read('keyfile.json').files) await checkKeyFile(v)
 for (const v of read('ticket.json')) await checkTicket(v)

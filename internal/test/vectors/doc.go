@@ -60,5 +60,6 @@ func All() map[string]any {
 	files["ticket.json"] = tickets(split)
 	files["extension.json"] = extensions()
 	files["denied.json"] = denyLists()
+	files["dag-jose.json"] = dagJOSE(split)
 	return files
 }

@@ -238,3 +238,36 @@ func links(split string) []Link {
 		{Comment: "another scheme", In: strings.Replace(split, "https", "ftp", 1), Expect: "invalid"},
 	}
 }
+
+// DAGJOSE is a meta.jwe and the DAG-JOSE block of the same JWE. The key is that of the JWE.
+type DAGJOSE struct {
+	MetaJWE string `json:"meta_jwe"`
+	Key     Hex    `json:"key"`
+	Block   Hex    `json:"block"`
+	CID     string `json:"cid"`
+}
+
+// dagJOSE encodes the block as DAG-CBOR: a map, the shorter names first.
+func dagJOSE(v Object) DAGJOSE {
+	const codec = 0x85 // in a CID it takes two bytes
+	parts := strings.Split(v.MetaJWE, ".")
+	block := []byte{0xa4}
+	for _, member := range []struct{ name, part string }{{"iv", parts[2]}, {"tag", parts[4]}, {"protected", parts[0]}, {"ciphertext", parts[3]}} {
+		value := have(base64.RawURLEncoding.DecodeString(member.part))
+		block = join(block, []byte{0x60 | byte(len(member.name))}, []byte(member.name), byteString(value))
+	}
+	cid := join([]byte{1, codec, 1, 0x12, 0x20}, sum(block))
+	return DAGJOSE{v.MetaJWE, derive(v.Key, "detach/v1 meta"), block, text(cid)}
+}
+
+// byteString is a byte string of CBOR (RFC 8949 section 3.1) of less than 64 KiB.
+func byteString(b []byte) []byte {
+	switch n := len(b); {
+	case n < 24:
+		return join([]byte{0x40 | byte(n)}, b)
+	case n < 256:
+		return join([]byte{0x58, byte(n)}, b)
+	default:
+		return join(binary.BigEndian.AppendUint16([]byte{0x59}, uint16(n)), b)
+	}
+}
