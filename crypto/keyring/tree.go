@@ -1,7 +1,6 @@
 package keyring
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -110,17 +109,35 @@ type node [crypto.SecretSize]byte
 
 // child returns HMAC-SHA256(node, bit), where bit is one byte.
 func (n *node) child(bit byte) *node {
-	mac := hmac.New(sha256.New, n[:])
-	mac.Write([]byte{bit})
-	return (*node)(mac.Sum(nil))
+	c := *n
+	c.step(bit)
+	return &c
 }
 
 // descend returns the leaf at the end of p below a node that lies on p.
 func (n *node) descend(p path, from int) *node {
+	leaf := *n
 	for at := from; at < depth; at++ {
-		n = n.child(p.bit(at))
+		leaf.step(p.bit(at))
 	}
-	return n
+	return &leaf
+}
+
+// step replaces a node by its child: HMAC-SHA256 (RFC 2104), whose key is shorter than a block. It
+// is written out because hmac.New allocates eight times, and there are 64 steps to a leaf.
+func (n *node) step(bit byte) {
+	var inner [sha256.BlockSize + 1]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	copy(inner[:], n[:])
+	copy(outer[:], n[:])
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	inner[sha256.BlockSize] = bit
+	sum := sha256.Sum256(inner[:])
+	copy(outer[sha256.BlockSize:], sum[:])
+	*n = sha256.Sum256(outer[:])
 }
 
 // puncture copies the nodes of a tree from old to out, and replaces each node above a newly

@@ -246,3 +246,15 @@ func BenchmarkOpen(b *testing.B) {
 		_ = f.Close()
 	}
 }
+
+// BenchmarkObject is what each request costs before its first byte.
+func BenchmarkObject(b *testing.B) {
+	v := newSite(b).vault(b, nil)
+	l := detached(b, v, pattern(100_000))
+	b.ReportAllocs()
+	for b.Loop() {
+		o, err := v.Object(b.Context(), l.CID)
+		must.Succeed(b, err)
+		_ = o.Close()
+	}
+}
