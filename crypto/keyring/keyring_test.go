@@ -1,17 +1,22 @@
 package keyring
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -59,5 +64,206 @@ func TestDestroyedShareIsGoneAndItsNeighboursStay(t *testing.T) {
 		}
 		// Without the mark, the key file itself does not have it.
 		must.Succeed(t, os.RemoveAll(filepath.Join(r.dir, destroyedDir)))
+	}
+}
+
+// badCores are no cores: of no object, of version 0, and with another hash.
+func badCores(t *testing.T) []cid.Cid {
+	t.Helper()
+	sum, err := multihash.Sum([]byte("core"), multihash.SHA2_256, -1)
+	must.Succeed(t, err)
+	long, err := multihash.Sum([]byte("core"), multihash.SHA2_512, -1)
+	must.Succeed(t, err)
+	return []cid.Cid{cid.Undef, cid.NewCidV0(sum), cid.NewCidV1(cid.DagProtobuf, long)}
+}
+
+func TestDeletedKeyFileIsASecretThatIsGone(t *testing.T) {
+	faults.Covers(t, 80)
+	r, e := newTestKeyring(t)
+	if again, err := r.Writer(testPeriod); err != nil || again != e {
+		t.Errorf("second time: got %s, %v, want %s", again, err, e)
+	}
+	if info, err := os.Stat(r.dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: got %v, %v, want mode 0700", info.Mode(), err)
+	}
+	if info, err := os.Stat(r.path(e)); err != nil || info.Mode().Perm() != 0o600 || info.Size() != int64(headerSize)+32+32 {
+		t.Errorf("key file: got %v, %v, want mode 0600 and one node", info, err)
+	}
+	if e.Period() != testPeriod || r.path(e) != filepath.Join(r.dir, string(e)+".key") {
+		t.Errorf("epoch %s in %s", e, r.path(e))
+	}
+	want, err := r.Share(e, coreAt(1))
+	must.Succeed(t, err)
+	again, err := Open(r.dir)
+	must.Succeed(t, err)
+	if got, err := again.Share(e, coreAt(1)); err != nil || got != want {
+		t.Errorf("after reopening: another share, error %v", err)
+	}
+	// The share is of the whole core, and not only of the bits that lead to the leaf.
+	raw := cid.NewCidV1(cid.Raw, coreAt(1).Hash())
+	if got, err := r.Share(e, raw); err != nil || got == want {
+		t.Errorf("another core at the same leaf: the same share, error %v", err)
+	}
+	must.Succeed(t, os.Remove(r.path(e)))
+	for _, r := range []*Keyring{r, again} {
+		_, shareErr := r.Share(e, coreAt(1))
+		_, originErr := r.SealOrigin(e, coreAt(1), crypto.Fragment{}, crypto.Key{})
+		_, ticketErr := r.SealTicket(e, time.Now(), nil, nil)
+		for what, err := range map[string]error{"Share": shareErr, "SealOrigin": originErr, "SealTicket": ticketErr, "Check": r.Check(e)} {
+			if !errors.Is(err, ErrNoEpoch) || errors.Is(err, ErrDestroyed) {
+				t.Errorf("%s after deletion: got %v, want ErrNoEpoch and not ErrDestroyed", what, err)
+			}
+		}
+		if gone, err := r.Destroyed(e, coreAt(1)); gone || err != nil {
+			t.Errorf("a missing file passes for a destroyed one, error %v", err)
+		}
+	}
+	if other, err := r.Writer(testPeriod); err != nil || other == e {
+		t.Errorf("made again: the name of the deleted epoch is back, error %v", err)
+	}
+}
+
+// A key file that is deleted while shares are derived gives right shares, and then none.
+func TestKeyFileIsDeletedWhileSharesAreDerived(t *testing.T) {
+	r, e := newTestKeyring(t)
+	want, err := r.Share(e, coreAt(1))
+	must.Succeed(t, err)
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 4)
+	for range cap(started) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				got, err := r.Share(e, coreAt(1))
+				if errors.Is(err, ErrNoEpoch) {
+					return
+				}
+				if err != nil || got != want {
+					t.Errorf("a wrong share, error %v", err)
+					return
+				}
+				if n == 0 {
+					started <- struct{}{}
+				}
+			}
+		})
+	}
+	for range cap(started) {
+		<-started
+	}
+	must.Succeed(t, os.Remove(r.path(e)))
+	wg.Wait()
+}
+
+// Each epoch has its own secrets: a new one changes no other, and an ended one takes no other along.
+func TestEpochsStandAlone(t *testing.T) {
+	faults.Covers(t, 80)
+	r, _ := newTestKeyring(t)
+	shares, want := map[crypto.Share]bool{}, map[crypto.Epoch]crypto.Share{}
+	for _, p := range []crypto.Period{"2026-10", "2026-11", "2026-11-22"} {
+		e, err := r.Writer(p)
+		must.Succeed(t, err)
+		want[e], err = r.Share(e, coreAt(1))
+		must.Succeed(t, err)
+		shares[want[e]] = true
+	}
+	if len(shares) != len(want) {
+		t.Errorf("%d epochs have %d shares of one object", len(want), len(shares))
+	}
+	epochs, err := r.Epochs()
+	if err != nil || len(epochs) != 4 || !slices.IsSorted(epochs) {
+		t.Fatalf("epochs: %q, %v", epochs, err)
+	}
+	ended := epochs[1]
+	must.Succeed(t, r.End(ended))
+	for e, share := range want {
+		got, err := r.Share(e, coreAt(1))
+		if e == ended {
+			if !errors.Is(err, ErrDestroyed) {
+				t.Errorf("ended: got %v, want ErrDestroyed", err)
+			}
+		} else if err != nil || got != share {
+			t.Errorf("%s: another share, error %v", e, err)
+		}
+	}
+}
+
+// The old inode may have other names, and forensics: its bytes are overwritten.
+func TestReplacedAndEndedFilesAreOverwritten(t *testing.T) {
+	r, e := newTestKeyring(t)
+	kept := filepath.Join(t.TempDir(), "kept")
+	for _, change := range []func() error{
+		func() error { return r.Destroy(e, coreAt(1)) }, func() error { return r.End(e) },
+	} {
+		must.Succeed(t, os.Link(r.path(e), kept))
+		must.Succeed(t, change())
+		b, err := os.ReadFile(kept)
+		must.Succeed(t, err)
+		if rest := bytes.Trim(b, "\x00"); len(b) < headerSize || len(rest) != 0 {
+			t.Errorf("%d bytes stay of %d", len(rest), len(b))
+		}
+		must.Succeed(t, os.Remove(kept))
+	}
+}
+
+// End marks the epoch, deletes its file, and holds for a copy of the file that comes back.
+func TestEndedEpochStaysEnded(t *testing.T) {
+	r, e := newTestKeyring(t)
+	old, err := r.Export(e)
+	must.Succeed(t, err)
+	for range 2 {
+		must.Succeed(t, r.End(e))
+	}
+	wantFiles(t, r.dir, 0)
+	for _, half := range [][]byte{old, old[:40], make([]byte, len(old))} { // a crash in End leaves zeros
+		replaceKey(t, r, e, half)
+		for _, read := range []func(string) (*Keyring, error){Read, Open} {
+			back, err := read(r.dir)
+			must.Succeed(t, err)
+			if _, err := back.Share(e, coreAt(1)); !errors.Is(err, ErrDestroyed) {
+				t.Errorf("the file is back: got %v, want ErrDestroyed", err)
+			}
+			if gone, err := back.Destroyed(e, coreAt(1)); !gone || err != nil {
+				t.Errorf("the file is back: destroyed %v, %v", gone, err)
+			}
+		}
+		wantFiles(t, r.dir, 0)
+	}
+	if err := r.Merge(e, old); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("merged: got %v, want ErrDestroyed", err)
+	}
+	if other, err := r.Writer(testPeriod); err != nil || other == e {
+		t.Errorf("Writer gives the ended epoch, error %v", err)
+	}
+}
+
+func TestOriginsAreTheEpochs(t *testing.T) {
+	r, e := newTestKeyring(t)
+	other, err := r.Writer("2028-01-01")
+	must.Succeed(t, err)
+	k, err := crypto.NewKey()
+	must.Succeed(t, err)
+	share, err := r.Share(e, coreAt(1))
+	must.Succeed(t, err)
+	o, err := r.SealOrigin(e, coreAt(1), k.Split(share), k)
+	must.Succeed(t, err)
+	forged := o
+	forged[95] ^= 1
+	check := func(what string, e crypto.Epoch, core cid.Cid, o crypto.Origin, want error) {
+		t.Helper()
+		if err := r.CheckOrigin(e, core, o); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", what, err, want)
+		}
+	}
+	check("right", e, coreAt(1), o, nil)
+	check("another epoch", other, coreAt(1), o, ErrForeign)
+	check("another core", e, coreAt(2), o, ErrForeign)
+	check("forged", e, coreAt(1), forged, ErrForeign)
+	check("unknown epoch", "2026-11.aaaa2345", coreAt(1), o, ErrNoEpoch)
+	must.Succeed(t, r.Destroy(e, coreAt(1)))
+	check("destroyed", e, coreAt(1), o, ErrDestroyed)
+	check("destroyed and forged", e, coreAt(1), forged, ErrForeign) // no oracle of what was destroyed
+	must.Succeed(t, r.End(e))
+	if err := r.CheckOrigin(e, coreAt(1), o); !errors.Is(err, ErrNoEpoch) || errors.Is(err, ErrDestroyed) {
+		t.Errorf("ended: got %v, want ErrNoEpoch, because nothing was verified", err)
 	}
 }
