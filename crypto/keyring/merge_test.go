@@ -1,0 +1,146 @@
+package keyring
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+)
+
+// machine is one of several with a keyring each.
+type machine struct {
+	*Keyring
+	epoch crypto.Epoch // the machine's own
+}
+
+// A and B have an epoch each and one in common, since B was cloned from A. Each has destroyed
+// something in each, and ended an epoch. Merged by cp in any order, a keyring serves both machines'
+// files and nothing that either has destroyed.
+func TestKeyringsAreMergedByCopying(t *testing.T) {
+	faults.Covers(t, 80)
+	common, old := newTestKeyring(t)
+	ended, err := common.Writer("2027-01-31")
+	must.Succeed(t, err)
+	extended, err := common.Share(old, coreAt(50))
+	must.Succeed(t, err)
+	var all [2]machine
+	want := make(map[crypto.Epoch]crypto.Share)
+	want[old], err = common.Share(old, coreAt(7))
+	must.Succeed(t, err)
+	for i := range all {
+		dir := t.TempDir()
+		must.Succeed(t, os.Chmod(dir, 0o700))
+		copyKeyring(t, dir, common.dir)
+		r, err := Open(dir)
+		must.Succeed(t, err)
+		e, err := r.Writer(crypto.Period([]string{"2027-06-01", "2027-06-02"}[i]))
+		must.Succeed(t, err)
+		want[e], err = r.Share(e, coreAt(7))
+		must.Succeed(t, err)
+		must.Succeed(t, r.Destroy(old, coreAt(uint64(i+1))))
+		must.Succeed(t, r.Destroy(e, coreAt(3)))
+		all[i] = machine{r, e}
+	}
+	a, b := all[0], all[1]
+	must.Succeed(t, a.End(ended))
+	// B extends a file that A has destroyed, into an epoch that A does not know.
+	must.Succeed(t, b.Extend(coreAt(98), coreAt(50), old, b.epoch, false, extended))
+	must.Succeed(t, a.Destroy(old, coreAt(50)))
+
+	var results []map[string]string
+	for _, order := range [][2]machine{{a, b}, {b, a}} {
+		dir := t.TempDir()
+		must.Succeed(t, os.Chmod(dir, 0o700))
+		copyKeyring(t, dir, order[0].dir)
+		running, err := Open(dir)
+		must.Succeed(t, err)
+		copyKeyring(t, dir, order[1].dir)
+		checkMerged(t, running, a, b, old, ended, want) // a process that was open while cp ran
+		merged, err := Open(dir)
+		must.Succeed(t, err)
+		checkMerged(t, merged, a, b, old, ended, want)
+		checkMerged(t, running, a, b, old, ended, want)
+		results = append(results, contents(t, dir))
+	}
+	if !maps.Equal(results[0], results[1]) {
+		t.Error("the order of copying makes a difference")
+	}
+	for name := range results[0] {
+		if name[0] == '.' {
+			t.Errorf("%s stays", name)
+		}
+	}
+}
+
+func checkMerged(t *testing.T, r *Keyring, a, b machine, old, ended crypto.Epoch, want map[crypto.Epoch]crypto.Share) {
+	t.Helper()
+	for e, share := range want {
+		if got, err := r.Share(e, coreAt(7)); err != nil || got != share {
+			t.Errorf("%s: another share, error %v", e, err)
+		}
+	}
+	for _, gone := range []struct {
+		epoch crypto.Epoch
+		core  uint64
+	}{{old, 1}, {old, 2}, {old, 50}, {a.epoch, 3}, {b.epoch, 3}, {ended, 7}} {
+		if _, err := r.Share(gone.epoch, coreAt(gone.core)); !errors.Is(err, ErrDestroyed) {
+			t.Errorf("object %d of %s: got %v, want ErrDestroyed", gone.core, gone.epoch, err)
+		}
+	}
+	if _, _, _, err := r.Extension(coreAt(98), coreAt(50)); !errors.Is(err, ErrNoExtension) {
+		t.Errorf("the extension of a destroyed object: got %v, want ErrNoExtension", err)
+	}
+}
+
+// Two copies of one key file with different punctures have the punctures of both after Merge.
+func TestMergedKeyFileHasBothPunctures(t *testing.T) {
+	r, e := newTestKeyring(t)
+	whole, err := r.Export(e)
+	must.Succeed(t, err)
+	want, err := r.Share(e, coreAt(7))
+	must.Succeed(t, err)
+	must.Succeed(t, r.Destroy(e, coreAt(1), coreAt(2)))
+	other := punctured(t, whole, 2, 3, 1<<63)
+	for range 2 {
+		must.Succeed(t, r.Merge(e, other))
+		must.Succeed(t, r.Merge(e, whole)) // an older copy brings nothing back
+	}
+	got, err := r.Export(e)
+	must.Succeed(t, err)
+	if !slices.Equal(got, punctured(t, whole, 1, 2, 3, 1<<63)) {
+		t.Error("not the union of the punctures")
+	}
+	if share, err := r.Share(e, coreAt(7)); err != nil || share != want {
+		t.Errorf("another share, error %v", err)
+	}
+	// Into an empty keyring, and into one that only knows of the destruction.
+	empty, _ := newTestKeyring(t)
+	must.Succeed(t, empty.Destroy(e, coreAt(5)))
+	must.Succeed(t, empty.Merge(e, whole))
+	got, err = empty.Export(e)
+	must.Succeed(t, err)
+	if !slices.Equal(got, punctured(t, whole, 5)) {
+		t.Error("the mark was there before the key file, which is not punctured")
+	}
+	wantFiles(t, empty.dir, 2)
+}
+
+func TestMergeRefusesAnotherSecret(t *testing.T) {
+	r, e := newTestKeyring(t)
+	before, err := r.Export(e)
+	must.Succeed(t, err)
+	far, other := newTestKeyring(t)
+	foreign, err := far.Export(other)
+	must.Succeed(t, err)
+	if err := r.Merge(e, foreign); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+	if after, err := r.Export(e); err != nil || !slices.Equal(after, before) {
+		t.Errorf("the key file is another now, error %v", err)
+	}
+}
