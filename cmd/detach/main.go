@@ -46,6 +46,8 @@ type commands struct {
 	Check   checkCmd   `cmd:"" help:"Try everything that the configuration names, and say what to fix."`
 	Sweep   sweepCmd   `cmd:"" help:"Remove what has ended: keys whose day is over, files that were revoked."`
 	Extend  extendCmd  `cmd:"" help:"Move the end of files to a later day."`
+	Migrate migrateCmd `cmd:"" help:"Copy all stored objects into another store, while mail flows."`
+	Fsck    fsckCmd    `cmd:"" help:"Compare the keyring, the ledger and the store, and repair what cannot do harm."`
 	Version versionCmd `cmd:"" help:"Print what this binary was built from."`
 }
 

@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 //	renamed                 gives the gateway the name localhost in DETACH_GATEWAY_URL and $NEWURL
 //	stale FILE              makes a socket as a killed process leaves it
 //	fetch CODE URL          wants this status of a web server, and prints the body
+//	kubo                    runs an IPFS node, with its RPC at $KUBO
+//
+// The condition [kubo] says whether there is an IPFS node.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -58,10 +61,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DETACH_STORE_MIN_FREE", "0") // a script must not depend on how full this disk is
 			return nil
 		},
+		Condition: haveServer,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nexthop": nextHop, "config": writeConfig, "attachment": attachment, "mail": writeTestMail, "ready": ready,
 			"send": send, "delivered": delivered, "link": findLink, "restorelink": findRestoreLink, "travel": travel, "forward": forward,
-			"refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
+			"kubo": startKubo, "refield": refield, "deny": deny, "files": files, "exits": exits, "fetch": fetchURL, "stale": stale,
 			"renamed": renamed,
 		},
 	})
@@ -71,6 +75,21 @@ func TestScripts(t *testing.T) {
 type world struct {
 	t   *testing.T // the test of all scripts
 	box *mailbox.Mailbox
+}
+
+func haveServer(name string) (bool, error) {
+	if name != "kubo" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	_, err := servers.KuboBinary()
+	if os.Getenv("CI") == "" {
+		return err == nil, nil
+	}
+	return true, err
+}
+
+func startKubo(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("KUBO", servers.Kubo(ts.Value("world").(*world).t).API())
 }
 
 func nextHop(ts *testscript.TestScript, _ bool, _ []string) {
