@@ -180,12 +180,18 @@ func (v *Vault) refusal(c cid.Cid, rec record, known bool, err error) error {
 	return err
 }
 
-// whyNoEpoch returns the error for an object of ours whose epoch has no key file.
+// whyNoEpoch returns the error for an object of this epoch, by the ledger, that no key file proves.
 func (v *Vault) whyNoEpoch(e crypto.Epoch) error {
-	if errors.Is(v.keys.Check(e), keyring.ErrDestroyed) {
+	err := v.keys.Check(e)
+	switch {
+	case err == nil:
+		return errNotOurs // its kid names another epoch than the ledger
+	case errors.Is(err, keyring.ErrDestroyed):
 		return ErrExpired
+	case errors.Is(err, keyring.ErrNoEpoch):
+		return keyMissing(e)
 	}
-	return keyMissing(e)
+	return err
 }
 
 // describe completes an object by the ledger, or by the object itself. It remembers an object that

@@ -350,10 +350,10 @@ func (l *ledger) refresh() error {
 	return nil
 }
 
-// files returns the ledger's files.
+// files returns the ledger's files. A ledger that was lost as a whole has none.
 func (l *ledger) files() (map[crypto.Epoch]fs.DirEntry, error) {
 	entries, err := os.ReadDir(l.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	files := make(map[crypto.Epoch]fs.DirEntry)

@@ -19,6 +19,7 @@ const watchEvery = time.Second
 type watch struct {
 	allowed func() error
 	next    time.Time // of the next question
+	err     error     // the answer that was not yes
 }
 
 func (v *Vault) watch(s *object.Sealed, g grant) *watch {
@@ -28,7 +29,7 @@ func (v *Vault) watch(s *object.Sealed, g grant) *watch {
 		}
 		return v.refuseDestroyed(g.epoch, s.Core)
 	}
-	return &watch{allowed, time.Now().Add(watchEvery)}
+	return &watch{allowed: allowed, next: time.Now().Add(watchEvery)}
 }
 
 // check returns an error if the object may no longer be served. It asks at most once a second.
@@ -37,11 +38,12 @@ func (w *watch) check() error {
 		return nil
 	}
 	now := time.Now()
-	if now.Before(w.next) {
-		return nil
+	if w.err != nil || now.Before(w.next) {
+		return w.err
 	}
 	w.next = now.Add(watchEvery)
-	return w.allowed()
+	w.err = w.allowed()
+	return w.err
 }
 
 func (w *watch) read(r io.Reader, p []byte) (int, error) {
