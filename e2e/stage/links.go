@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
@@ -230,14 +234,12 @@ func FileHash(t servers.T, l Link) string {
 // and notes both.
 func (l Link) Key(t servers.T) string {
 	t.Helper()
-	resp, err := http.Get(l.Page + "/share")
-	Must(t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	Must(t, err)
-	share, err := crypto.ParseShare(strings.TrimSpace(string(body)))
-	Must(t, err)
 	fragment, err := crypto.ParseFragment(l.Fragment)
+	Must(t, err)
+	var answer struct{ Share string }
+	proof := fragment.Proof(l.core(t)).Encode()
+	Must(t, json.Unmarshal(l.get(t, "/"+l.CID+"/share", "Authorization", "Detach "+proof), &answer))
+	share, err := crypto.ParseShare(answer.Share)
 	Must(t, err)
 	joined := make([]byte, 32)
 	for i := range joined {
@@ -249,4 +251,34 @@ func (l Link) Key(t servers.T) string {
 	KeepSecret(FragmentSecret, hex.EncodeToString(fragment.Bytes()))
 	KeepSecret(KeySecret, key)
 	return key
+}
+
+// core returns the CID of the object's directory without its last entry, origin, which takes 54
+// bytes before the 4 that end the directory.
+func (l Link) core(t servers.T) cid.Cid {
+	t.Helper()
+	root := l.get(t, "/ipfs/"+l.CID+"?format=raw")
+	sum, err := multihash.Sum(slices.Concat(root[:len(root)-54], root[len(root)-4:]), multihash.SHA2_256, -1)
+	Must(t, err)
+	return cid.NewCidV1(cid.DagProtobuf, sum)
+}
+
+// get returns what the link's gateway answers to a path.
+func (l Link) get(t servers.T, path string, header ...string) []byte {
+	t.Helper()
+	base, _, _ := strings.Cut(l.Page, "/"+l.CID)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+	Must(t, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	Must(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	Must(t, err)
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", path, resp.Status)
+	}
+	return body
 }
