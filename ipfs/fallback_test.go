@@ -95,3 +95,36 @@ func TestFallbackWhileTheFirstStoreIsDown(t *testing.T) {
 		t.Errorf("got %v, want ErrUnavailable: the first store may have the object", err)
 	}
 }
+
+// refusingStore refuses to delete, to check and to be without warnings.
+type refusingStore struct {
+	ipfs.Store
+	deleted *int
+}
+
+func (s refusingStore) Delete(context.Context, cid.Cid) error {
+	*s.deleted++
+	return ipfs.Unavailable("delete", errors.New("down"))
+}
+
+func (refusingStore) Check(context.Context) error {
+	return ipfs.Unavailable("check", errors.New("down"))
+}
+func (refusingStore) Remedy(error) string               { return "start it" }
+func (refusingStore) Warnings(context.Context) []string { return []string{"sync is off"} }
+
+// Both stores must delete an object, the older one first, so that no copy of it is made meanwhile.
+// An older store that fails is a warning: mail is stored all the same.
+func TestFallbackWhileTheOlderStoreIsDown(t *testing.T) {
+	first, _, _ := twoStores(t)
+	deleted := 0
+	both := ipfs.NewFallback(first, refusingStore{deleted: &deleted})
+	root := storetest.PutFile(t, both, strings.NewReader("new"))
+	must.Succeed(t, both.Check(t.Context()))
+	if got := both.Warnings(t.Context()); len(got) != 2 || !strings.Contains(got[0], "start it") || got[1] != "sync is off" {
+		t.Errorf("warnings: %q", got)
+	}
+	if err := both.Delete(t.Context(), root); !errors.Is(err, ipfs.ErrUnavailable) || deleted != 1 {
+		t.Errorf("got %v, want ErrUnavailable: the object may still be there", err)
+	}
+}

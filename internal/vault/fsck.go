@@ -96,7 +96,7 @@ type fsck struct {
 	mu       sync.Mutex
 	result   FsckResult
 	present  map[digest]bool // objects that the store lists
-	orphans  []cid.Cid       // that may be orphans
+	orphans  []Entry         // that may be orphans
 	unlisted []Entry         // of the ledger, which the store has and did not list
 	keyless  map[crypto.Epoch]*unopened
 	outage   int // objects in a row that could not be read because the store was unavailable
@@ -144,7 +144,7 @@ func (f *fsck) checkItem(ctx context.Context, i ipfs.Item) error {
 	if !first { // two stores have it
 		return nil
 	}
-	sealed, err := f.read(ctx, i)
+	sealed, size, err := f.read(ctx, i)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -156,7 +156,7 @@ func (f *fsck) checkItem(ctx context.Context, i ipfs.Item) error {
 	case err != nil:
 		f.reportUnreadable(ctx, i.Root, known, err)
 	default:
-		return f.checkOrigin(ctx, i, sealed, known)
+		return f.checkOrigin(ctx, i, sealed, size, known)
 	}
 	return nil
 }
@@ -188,25 +188,32 @@ func (f *fsck) countOutage(err error) error {
 // errVanished means that an object was deleted after the store listed it.
 var errVanished = errors.New("object is gone")
 
-// read returns a verified object, and reads all of it if it is in the sample.
-func (f *fsck) read(ctx context.Context, i ipfs.Item) (*object.Sealed, error) {
+// read returns a verified object and the size of its attachment, and reads all of it if it is in the
+// sample.
+func (f *fsck) read(ctx context.Context, i ipfs.Item) (sealed *object.Sealed, size int64, err error) {
 	blocks, err := f.v.store.Open(ctx, i.Root)
 	switch {
 	case errors.Is(err, ErrNotFound) && i.Name == "":
-		return nil, errVanished // a file; of a pin the blocks stay for a while
+		return nil, 0, errVanished // a file; of a pin the blocks stay for a while
 	case err != nil:
-		return nil, err
+		return nil, 0, err
 	}
 	defer blocks.Close()
-	sealed, err := object.Read(ctx, blocks, i.Root)
-	if err == nil && rand.Float64() < f.Sample {
-		if err = ipfs.Walk(ctx, blocks, i.Root, ignore); err == nil {
-			f.mu.Lock()
-			f.result.Verified++
-			f.mu.Unlock()
-		}
+	if sealed, err = object.Read(ctx, blocks, i.Root); err != nil {
+		return nil, 0, err
 	}
-	return sealed, err
+	if size, err = sizeOf(ctx, &Object{sealed: sealed, blocks: blocks}); err != nil {
+		return nil, 0, err
+	}
+	if rand.Float64() < f.Sample {
+		if err := ipfs.Walk(ctx, blocks, i.Root, ignore); err != nil {
+			return nil, 0, err
+		}
+		f.mu.Lock()
+		f.result.Verified++
+		f.mu.Unlock()
+	}
+	return sealed, size, nil
 }
 
 func ignore(ipfs.Block) error { return nil }
@@ -218,8 +225,11 @@ func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err 
 			Do: "find out who put it there: Detach neither serves nor deletes it"})
 		return
 	}
-	f.report(Finding{Class: Damaged, CID: c.String(), What: err.Error(),
-		Do: "bring the object back from a backup or another node; until then its link gives an error"})
+	do := "bring the object back from a backup or another node; until then its link gives an error"
+	if errors.Is(err, ErrUnavailable) {
+		do = "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
+	}
+	f.report(Finding{Class: Damaged, CID: c.String(), What: err.Error(), Do: do})
 }
 
 // whole reports whether every block of an object is there and right.
@@ -233,8 +243,8 @@ func (f *fsck) whole(ctx context.Context, c cid.Cid) bool {
 }
 
 // checkOrigin tells our objects from others, and compares ours with the ledger and with their names.
-func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, known bool) error {
-	_, err := f.v.grant(s)
+func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, size int64, known bool) error {
+	g, err := f.v.grant(s)
 	e := s.KID.Epoch
 	switch {
 	case errors.Is(err, ErrExpired):
@@ -258,7 +268,7 @@ func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, k
 	}
 	if !known {
 		f.mu.Lock()
-		f.orphans = append(f.orphans, i.Root)
+		f.orphans = append(f.orphans, Entry{CID: s.Root, Core: s.Core, KID: s.KID, Epoch: g.epoch, Size: size})
 		f.mu.Unlock()
 	}
 	return f.checkName(ctx, i, e)

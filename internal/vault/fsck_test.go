@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -422,4 +424,56 @@ func testRandomDeletions(t *testing.T, rnd *rand.Rand) {
 			t.Errorf("after the repair: %s", f)
 		}
 	}
+}
+
+// removeBlock removes the first block of an object from the disk of its node.
+func removeBlock(t *testing.T, s *site, node *servers.KuboNode, c cid.Cid) {
+	t.Helper()
+	blocks, err := s.store.Open(t.Context(), c)
+	must.Succeed(t, err)
+	defer blocks.Close()
+	var first cid.Cid
+	must.Succeed(t, ipfs.Walk(t.Context(), blocks, c, func(b ipfs.Block) error {
+		if !first.Defined() {
+			first = b.CID
+		}
+		return nil
+	}))
+	key := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(first.Hash())
+	files, err := filepath.Glob(filepath.Join(node.Repo, "blocks", "*", key+".data"))
+	must.Succeed(t, err)
+	if len(files) != 1 {
+		t.Fatalf("block %s is in %d files", first, len(files))
+	}
+	must.Succeed(t, os.Remove(files[0]))
+}
+
+// At a real node, a pin that was renamed or lost is repaired, and lost and damaged blocks are found.
+func TestFsckAtANode(t *testing.T) {
+	node := servers.Kubo(t)
+	s := newSite(t)
+	s.store = kuboStore(t, node)
+	v := s.vault(t, nil)
+	right, lost, renamed, gone := detached(t, v, pattern(1)), detached(t, v, pattern(2)), detached(t, v, pattern(3)), detached(t, v, pattern(4))
+	hollow := detached(t, v, pattern(2<<20))
+	want := node.Pins()
+	node.Run("pin", "rm", lost.CID.String())
+	node.Run("pin", "add", "--name=detach/v1 2026-10.aaaaaaaa", renamed.CID.String())
+	node.Run("pin", "rm", gone.CID.String())
+	node.Run("block", "rm", "--force", gone.CID.String())
+	removeBlock(t, s, node, hollow.CID)
+
+	_, all, _ := checkup(t, v, true)
+	wantFound(t, all, "unpinned "+lost.CID.String(), "misnamed "+renamed.CID.String(), "dead "+gone.CID.String(), "damaged "+hollow.CID.String())
+	want = slices.DeleteFunc(want, func(pin string) bool { return strings.HasPrefix(pin, gone.CID.String()) })
+	got := node.Pins()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("pins are %q, want %q", got, want)
+	}
+	wantContent(t, v, lost, pattern(2))
+	wantContent(t, v, right, pattern(1))
+	_, all, _ = checkup(t, v, true)
+	wantFound(t, all, "damaged "+hollow.CID.String())
 }

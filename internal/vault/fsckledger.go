@@ -30,21 +30,12 @@ func (f *fsck) reportOrphans(ctx context.Context) error {
 		if err := f.v.ledger.catchUp(); err != nil {
 			return fmt.Errorf("read ledger: %w", err)
 		}
-		var orphans []Entry
-		for _, c := range some {
-			d, _ := digestOf(c)
-			if _, known := f.v.ledger.get(d); known || pending[c] {
-				continue
-			}
-			e, err := f.v.identify(ctx, c)
-			if errors.Is(err, ErrNotFound) {
-				continue // deleted meanwhile
-			} else if err != nil {
-				return fmt.Errorf("read %s: %w", c, err)
-			}
-			orphans = append(orphans, e)
-		}
-		if err := f.adopt(orphans); err != nil {
+		some = slices.DeleteFunc(some, func(e Entry) bool {
+			d, _ := digestOf(e.CID)
+			_, known := f.v.ledger.get(d)
+			return known || pending[e.CID] || !f.stored(ctx, e.CID)
+		})
+		if err := f.adopt(some); err != nil {
 			return err
 		}
 	}
