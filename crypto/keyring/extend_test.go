@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -64,6 +65,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 
 // Destroying reaches every epoch that the file was extended into, also from a copy of the record.
 func TestDestroyedFileIsGoneFromItsExtensions(t *testing.T) {
+	faults.Covers(t, 109)
 	r, old, to, b := extendedScene(t)
 	neighbour, err := r.Share(to, coreAt(4))
 	must.Succeed(t, err)

@@ -189,6 +189,7 @@ func TestEpochsStandAlone(t *testing.T) {
 
 // The old inode may have other names, and forensics: its bytes are overwritten.
 func TestReplacedAndEndedFilesAreOverwritten(t *testing.T) {
+	faults.Covers(t, 109)
 	r, e := newTestKeyring(t)
 	kept := filepath.Join(t.TempDir(), "kept")
 	for _, change := range []func() error{
@@ -207,6 +208,7 @@ func TestReplacedAndEndedFilesAreOverwritten(t *testing.T) {
 
 // End marks the epoch, deletes its file, and holds for a copy of the file that comes back.
 func TestEndedEpochStaysEnded(t *testing.T) {
+	faults.Covers(t, 109)
 	r, e := newTestKeyring(t)
 	old, err := r.Export(e)
 	must.Succeed(t, err)

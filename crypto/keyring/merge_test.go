@@ -22,7 +22,7 @@ type machine struct {
 // something in each, and ended an epoch. Merged by cp in any order, a keyring serves both machines'
 // files and nothing that either has destroyed.
 func TestKeyringsAreMergedByCopying(t *testing.T) {
-	faults.Covers(t, 80)
+	faults.Covers(t, 109)
 	common, old := newTestKeyring(t)
 	ended, err := common.Writer("2027-01-31")
 	must.Succeed(t, err)

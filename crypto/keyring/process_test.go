@@ -162,6 +162,7 @@ const each = 10 // destroyed by each process
 // Several processes destroy at once, while others read. No puncture is lost, nothing else is, and
 // no reader ever gets a wrong share.
 func TestProcessesPunctureAtOnce(t *testing.T) {
+	faults.Covers(t, 109)
 	r, e := newTestKeyring(t)
 	whole, err := r.Export(e)
 	must.Succeed(t, err)
@@ -386,7 +387,7 @@ func contents(t *testing.T, dir string) map[string]string {
 // new one, nothing that was not to be destroyed is lost, and the next Open and the change repeated
 // give what the change alone gives, with nothing left behind.
 func TestKilledAtEveryStep(t *testing.T) {
-	faults.Covers(t, 80)
+	faults.Covers(t, 109)
 	s := makeScene(t)
 	before := contents(t, s.Dir)
 	for change := range changes {

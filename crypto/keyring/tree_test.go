@@ -18,6 +18,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/test/race"
 )
@@ -120,6 +121,7 @@ func clustered(rng *rand.Rand, n int) []path {
 // The file has the cover of the oracle and nothing else, so no ancestor of a punctured leaf. It is
 // the same for every order and every batch, and every other leaf is what it was.
 func TestPuncturesLeaveTheCover(t *testing.T) {
+	faults.Covers(t, 109)
 	root := ascending(32)
 	whole := keyFileOf(t, ascending(0), root)
 	for seed := range uint64(30) {
