@@ -320,3 +320,32 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// An object has one name. A text that go-cid reads as the same CID in another form is not it.
+func TestObjectCIDHasOneForm(t *testing.T) {
+	c := testLink("https://files.example.org", 1).CID
+	text := c.String()
+	if got, err := ParseCID(text); err != nil || got != c {
+		t.Errorf("got %v, %v, want %v", got, err, c)
+	}
+	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	valid := 0
+	for _, last := range alphabet { // two of its five bits are beyond the 36 bytes
+		other := text[:len(text)-1] + string(last)
+		got, err := ParseCID(other)
+		if err == nil {
+			valid++
+		}
+		if err == nil && got.String() != other {
+			t.Errorf("%s is read as %s", other, got)
+		}
+	}
+	if valid != len(alphabet)/4 {
+		t.Errorf("%d last letters are accepted, want %d", valid, len(alphabet)/4)
+	}
+	for _, bad := range []string{"", "b", strings.ToUpper(text), text + "a", text[1:], text[:20] + "\n" + text[21:], "b" + text, "z" + text[1:], cid.NewCidV1(cid.Raw, c.Hash()).String()} {
+		if _, err := ParseCID(bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: got %v, want ErrInvalid", bad, err)
+		}
+	}
+}
