@@ -359,3 +359,37 @@ func TestRevokedDownloadBreaksOff(t *testing.T) {
 	wantText(t, "the log", f.logs.String(), "answer broken off", "attachment was revoked")
 	wantNoText(t, "the log", f.logs.String(), "ERROR")
 }
+
+// The page and the share's answer have the present end of a file, also after it was moved.
+func TestPageAndShareSayThePresentEnd(t *testing.T) {
+	f := newFixture(t, 24*time.Hour)
+	l := f.put("a.pdf", noise(10))
+	c := "/" + l.CID.String()
+	f.wantEnd(l, crypto.PeriodOf(f.now.Now(), 24*time.Hour).End())
+
+	entries, err := f.vault.Find(context.Background(), l.CID)
+	check(t, err)
+	later := crypto.PeriodOf(f.now.Now(), 40*24*time.Hour)
+	_, err = f.vault.Extend(context.Background(), entries[0], later)
+	check(t, err)
+	f.wantEnd(l, later.End())
+
+	file := f.ticket(l)
+	f.now.add(10 * 24 * time.Hour)
+	f.wantEnd(l, later.End())
+	wantStatus(t, f.get(file), http.StatusGone) // the ticket was for hours
+	wantStatus(t, f.get(f.ticket(l)), http.StatusOK)
+	f.now.add(40 * 24 * time.Hour)
+	wantStatus(t, f.get(c), http.StatusGone)
+}
+
+// wantEnd wants a file's page to name its last day, and the share to have its end.
+func (f *fixture) wantEnd(l link.Link, end time.Time) {
+	f.t.Helper()
+	wantText(f.t, "the page", f.body("/"+l.CID.String()), `datetime="`+end.AddDate(0, 0, -1).Format(time.DateOnly)+`"`)
+	var answer struct{ Expires time.Time }
+	check(f.t, json.Unmarshal(readAll(f.t, f.get("/"+l.CID.String()+"/share", f.proof(l)...)), &answer))
+	if !answer.Expires.Equal(end) {
+		f.t.Errorf("the share's answer ends on %s, want %s", answer.Expires, end)
+	}
+}
