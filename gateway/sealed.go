@@ -53,10 +53,14 @@ func readProof(r *http.Request) (crypto.Proof, error) {
 }
 
 func sendShare(w *response, o *vault.Object) error {
+	share, err := o.Share()
+	if err != nil {
+		return err
+	}
 	answer := struct {
 		Share   string     `json:"share"`
 		Expires *time.Time `json:"expires"`
-	}{Share: o.Share().Encode()}
+	}{Share: share.Encode()}
 	if !o.Expires.IsZero() {
 		end := o.Expires.UTC()
 		answer.Expires = &end

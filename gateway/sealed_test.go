@@ -139,7 +139,9 @@ func TestNoAnswerTellsTheShare(t *testing.T) {
 			if err != nil { // foreign
 				continue
 			}
-			shares[text] = formsOf(o.Share())
+			share, err := o.Share()
+			check(t, err)
+			shares[text] = formsOf(share)
 			check(t, o.Close())
 		}
 	}

@@ -38,6 +38,10 @@ func (v *Vault) Extend(ctx context.Context, e Entry, p crypto.Period) (Extended,
 	case !p.End().After(o.Expires):
 		return Extended{CID: e.CID, From: o.Expires, To: o.Expires}, ErrNotLater
 	}
+	share, err := o.Share()
+	if err != nil {
+		return Extended{}, err
+	}
 	epoch, err := v.keys.Writer(p)
 	if err != nil {
 		return Extended{}, fmt.Errorf("extend: %w", err)
@@ -47,7 +51,7 @@ func (v *Vault) Extend(ctx context.Context, e Entry, p crypto.Period) (Extended,
 	if err := v.ledger.append(e); err != nil {
 		return Extended{}, err
 	}
-	if err := v.keys.Extend(e.CID, e.Core, e.KID.Epoch, epoch, e.KID.Link, o.Share()); err != nil {
+	if err := v.keys.Extend(e.CID, e.Core, e.KID.Epoch, epoch, e.KID.Link, share); err != nil {
 		return Extended{}, fmt.Errorf("extend: %w", err)
 	}
 	return Extended{e.CID, o.Expires, epoch.End()}, nil

@@ -271,7 +271,7 @@ func TestFsckKeepsExtendedObjects(t *testing.T) {
 	old := o.sealed.KID.Epoch
 	later, err := s.keys.Writer(crypto.PeriodOf(s.now, 90*24*time.Hour))
 	must.Succeed(t, err)
-	must.Succeed(t, s.keys.Extend(l.CID, o.sealed.Core, old, later, false, o.Share()))
+	must.Succeed(t, s.keys.Extend(l.CID, o.sealed.Core, old, later, false, shareOf(t, o)))
 	must.Succeed(t, s.keys.End(old))
 	key := filepath.Join(s.dir, "keys", string(later)+".key")
 	must.Succeed(t, os.Rename(key, key+".away"))

@@ -22,7 +22,11 @@ var errDestroyed = fmt.Errorf("%w: its key was destroyed", ErrExpired)
 // grant is what an object that is ours is served with.
 type grant struct {
 	epoch crypto.Epoch // the present one: after an extension, another than the kid's
-	share crypto.Share
+	share func() (crypto.Share, error)
+}
+
+func given(s crypto.Share) func() (crypto.Share, error) {
+	return func() (crypto.Share, error) { return s, nil }
 }
 
 // Object admits an object and opens it in the store. The caller closes it. The object's origin
@@ -146,7 +150,7 @@ func (v *Vault) grant(s *object.Sealed) (grant, error) {
 	later, link, share, err := v.keys.Extension(s.Root, s.Core)
 	switch {
 	case err == nil && link == s.KID.Link:
-		return grant{later, share}, nil
+		return grant{later, given(share)}, nil
 	case err != nil && !errors.Is(err, keyring.ErrNoExtension):
 		// A damaged record must not close an object that opens without it.
 		v.cfg.Log.Error("an extension cannot be used", "cid", s.Root, "error", err)
@@ -155,10 +159,18 @@ func (v *Vault) grant(s *object.Sealed) (grant, error) {
 	case proof != nil:
 		return grant{}, proof
 	case s.KID.Link:
-		return grant{e, crypto.ZeroShare()}, nil
+		return grant{e, given(crypto.ZeroShare())}, nil
 	}
-	share, err = v.keys.Share(e, s.Core)
-	return grant{e, share}, err
+	// Deriving the share takes longer than the proof, and most requests do without.
+	return grant{e, func() (crypto.Share, error) { return v.share(e, s.Core) }}, nil
+}
+
+func (v *Vault) share(e crypto.Epoch, core cid.Cid) (crypto.Share, error) {
+	share, err := v.keys.Share(e, core)
+	if errors.Is(err, keyring.ErrNoEpoch) { // since the proof
+		err = errDestroyed
+	}
+	return share, err
 }
 
 // refusal returns the error that an unverified object has for the caller. An object that is not

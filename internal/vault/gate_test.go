@@ -178,7 +178,7 @@ func TestForgedObjectsAreNotOurs(t *testing.T) {
 		l, other := detached(t, v, []byte("report")), detached(t, v, []byte("other"))
 		later := kept(t, v, 30*day, []byte("another epoch"))
 		o := opened(t, v, l.CID)
-		key := crypto.Join(l.Fragment, o.Share())
+		key := crypto.Join(l.Fragment, shareOf(t, o))
 		kid := o.sealed.KID
 		wrongMode, wrongEpoch, lost := kid, kid, kid
 		wrongMode.Link = !kid.Link
@@ -245,12 +245,12 @@ func TestAskAndCommitAreCheckedUnderOurOrigin(t *testing.T) {
 	s, v := newVault(t)
 	l := detached(t, v, []byte("x"))
 	o := opened(t, v, l.CID)
-	key := crypto.Join(l.Fragment, o.Share())
+	key := crypto.Join(l.Fragment, shareOf(t, o))
 	another, err := crypto.NewKey()
 	must.Succeed(t, err)
 	for what, seal := range map[string]func() (crypto.Origin, error){
 		"ask": func() (crypto.Origin, error) {
-			return s.keys.SealOrigin(s.epoch(t), o.Core(), another.Split(o.Share()), key)
+			return s.keys.SealOrigin(s.epoch(t), o.Core(), another.Split(shareOf(t, o)), key)
 		},
 		"commit": func() (crypto.Origin, error) { return s.keys.SealOrigin(s.epoch(t), o.Core(), l.Fragment, another) },
 	} {
@@ -370,7 +370,7 @@ func TestExtensionIsProof(t *testing.T) {
 	old, o := s.epoch(t), opened(t, v, l.CID)
 	next, err := s.keys.Writer(crypto.PeriodOf(s.now, 30*day))
 	must.Succeed(t, err)
-	must.Succeed(t, s.keys.Extend(l.CID, o.Core(), old, next, false, o.Share()))
+	must.Succeed(t, s.keys.Extend(l.CID, o.Core(), old, next, false, shareOf(t, o)))
 	for _, ledger := range []bool{true, false} {
 		if !ledger {
 			must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
@@ -411,7 +411,7 @@ func TestEscrow(t *testing.T) {
 	o := opened(t, s.vault(t, nil), l.CID)
 	key, err := crypto.OpenEscrow(parts(t, s, l.CID)[object.Escrow], operator)
 	must.Succeed(t, err)
-	if key != crypto.Join(l.Fragment, o.Share()) {
+	if key != crypto.Join(l.Fragment, shareOf(t, o)) {
 		t.Error("the escrow has another key")
 	}
 	b := s.vault(t, func(c *Config) {

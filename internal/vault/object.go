@@ -35,8 +35,9 @@ func (o *Object) Core() cid.Cid { return o.sealed.Core }
 // Origin returns the object's entry "origin".
 func (o *Object) Origin() crypto.Origin { return o.sealed.Origin }
 
-// Share returns B, the gateway's half of the key.
-func (o *Object) Share() crypto.Share { return o.grant.share }
+// Share returns B, the gateway's half of the key; ErrExpired if it was destroyed since the object was
+// opened.
+func (o *Object) Share() (crypto.Share, error) { return o.grant.share() }
 
 // Meta returns meta.jwe as it is stored.
 func (o *Object) Meta() []byte { return o.sealed.Meta }
@@ -115,7 +116,10 @@ func (o *Object) OpenEncoded(ctx context.Context, f crypto.Fragment) (io.ReadClo
 // unlock proves the key right. The caller closes blocks, which the object no longer has; if unlock
 // fails, the object is closed.
 func (o *Object) unlock(f crypto.Fragment) (opened *object.Opened, blocks ipfs.Blocks, err error) {
-	opened, err = o.sealed.Unlock(f, o.grant.share, o.Expires, o.now())
+	share, err := o.Share()
+	if err == nil {
+		opened, err = o.sealed.Unlock(f, share, o.Expires, o.now())
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, o.Close())
 	}

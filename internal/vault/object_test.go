@@ -179,10 +179,10 @@ func TestFilesKeepTheirMode(t *testing.T) {
 			wantErr(t, "mode "+name, errOf(content(t, v, l)), nil)
 		}
 	}
-	if opened(t, split, free.CID).Share() != crypto.ZeroShare() {
+	if shareOf(t, opened(t, split, free.CID)) != crypto.ZeroShare() {
 		t.Error("the share of mode link is not 32 zero bytes")
 	}
-	if opened(t, split, old.CID).Share() == crypto.ZeroShare() {
+	if shareOf(t, opened(t, split, old.CID)) == crypto.ZeroShare() {
 		t.Error("the share of mode split is 32 zero bytes")
 	}
 }

@@ -125,6 +125,13 @@ func opened(t testing.TB, v *Vault, c cid.Cid) *Object {
 	return o
 }
 
+func shareOf(t testing.TB, o *Object) crypto.Share {
+	t.Helper()
+	share, err := o.Share()
+	must.Succeed(t, err)
+	return share
+}
+
 // content reads an object to its end or to an error.
 func content(t *testing.T, v *Vault, l link.Link) ([]byte, error) {
 	t.Helper()
@@ -171,7 +178,7 @@ func wantAll(t *testing.T, v *Vault, l link.Link, want error) {
 func keyHex(t testing.TB, v *Vault, l link.Link) string {
 	t.Helper()
 	key := l.Fragment.Bytes()
-	for i, b := range opened(t, v, l.CID).Share().Bytes() {
+	for i, b := range shareOf(t, opened(t, v, l.CID)).Bytes() {
 		key[i] ^= b
 	}
 	return hex.EncodeToString(key)

@@ -243,8 +243,8 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	}
 	o := opened(t, vault, l.CID)
 	origin := o.Origin()
-	if o.Share().Encode() != v.Share || o.Core().String() != v.Core || hex.EncodeToString(origin[:]) != hex.EncodeToString(v.Origin) {
-		t.Errorf("share %s, core %s, origin %x, want %s, %s, %x", o.Share().Encode(), o.Core(), origin, v.Share, v.Core, v.Origin)
+	if shareOf(t, o).Encode() != v.Share || o.Core().String() != v.Core || hex.EncodeToString(origin[:]) != hex.EncodeToString(v.Origin) {
+		t.Errorf("share %s, core %s, origin %x, want %s, %s, %x", shareOf(t, o).Encode(), o.Core(), origin, v.Share, v.Core, v.Origin)
 	}
 	if !o.Expires.Equal(end) {
 		t.Errorf("the end: got %v, want %v", o.Expires, end)
