@@ -1,37 +1,39 @@
 #!/usr/bin/env python3
-"""decode.py opens a file that Detach stored, and uses nothing of Detach. It follows docs/format.md.
+"""decode.py opens a file that Detach stored, without Detach. It follows docs/format.md.
 
     decode.py LINK BLOCKS --share z...          the share, as the gateway answers it
     decode.py LINK BLOCKS --key-file EPOCH.key  the epoch's key file, from which the share follows
     decode.py CID  BLOCKS --key HEX             the file key, 64 digits
 
 BLOCKS is a CAR file (`ipfs dag export CID`, or the gateway's /ipfs/CID?format=car), or a directory
-with a file for each block, which has the block's CID as its name. The attachment goes to the
-standard output, and its metadata as JSON to the standard error. It ends with 1 and says why if the
-object is refused. It needs Python 3.9 and python3-cryptography.
+with a file for each block, named by the block's CID. The attachment goes to the standard output, its
+metadata to the standard error. If the object is refused, it says why and exits with 1. It needs
+Python 3.9 and python3-cryptography.
 """
 import argparse, base64, datetime, hashlib, hmac, json, os, re, sys
-
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-RAW, DAG_PB = b"\x01\x55\x12\x20", b"\x01\x70\x12\x20"  # how a CID begins; 32 bytes of hash follow
-BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-NEVER = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
-
-class Refused(Exception):
-    """The object must not be opened. The text is one of the outcomes in docs/vectors."""
+class Refused(ValueError):
+    """The object must not be opened. The text is an outcome in docs/vectors. A ValueError of
+    another kind means that the object is malformed."""
 
 def need(condition, otherwise="malformed"):
     if not condition:
         raise Refused(otherwise)
 
-# Section "Conventions".
+# Conventions.
+RAW, DAG_PB = b"\x01\x55\x12\x20", b"\x01\x70\x12\x20"  # how a CID begins; 32 bytes of hash follow
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
 def sha256(data): return hashlib.sha256(data).digest()
-def mac(key, data): return hmac.new(key, data, hashlib.sha256).digest()
+def mac(key, data): return hmac.digest(key, data, "sha256")
 def derive(secret, info): return mac(mac(bytes(32), secret), info + b"\x01")  # HKDF, 32 bytes
 def xor(a, b): return bytes(x ^ y for x, y in zip(a, b))
+def base32(data): return base64.b32encode(data).decode().lower().rstrip("=")
+def cid_text(cid): return "b" + base32(cid)
+def parse_time(text): return datetime.datetime.fromisoformat((text or "9999-12-31T23:59:59Z").replace("Z", "+00:00"))
 
 def multibase(text):
     need(text not in ("", "z"), "incomplete")
@@ -51,15 +53,13 @@ def parse_cid(text):
     need(cid[:4] in (RAW, DAG_PB) and cid_text(cid) == text, "invalid")
     return cid
 
-def cid_text(cid): return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
-
 def parse_link(link):
     head, _, fragment = link.partition("#")
     cid = parse_cid(re.sub("/all$", "", head).rpartition("/")[2])
     need(cid[:4] == DAG_PB, "invalid")
     return cid, multibase(fragment)
 
-# Section "Object": blocks, and the nodes of the tree. Protobuf has numbers and byte strings.
+# Object: blocks, and the nodes of the tree. Protobuf has numbers and byte strings.
 def block(store, cid):
     need(cid in store, "not found")
     need(sha256(store[cid]) == cid[4:], "damaged")
@@ -80,8 +80,8 @@ def read_fields(data):
     while at < len(data):
         tag, at = read_number(data, at)
         value, at = read_number(data, at)
-        need(tag & 7 in (0, 2) and (tag & 7 == 0 or at + value <= len(data)))
         if tag & 7 == 2:
+            need(at + value <= len(data))
             value, at = data[at:at + value], at + value
         fields.append((tag >> 3, value))
     return fields
@@ -98,9 +98,9 @@ def write_node(links, data):
 def read_node(node):
     """Returns the links, each with CID, name and size of all its blocks, and the UnixFS data."""
     fields = read_fields(node)
-    links = [tuple(value for _, value in read_fields(link)) for n, link in fields if n == 2 and isinstance(link, bytes)]
-    need(fields and isinstance(fields[-1][1], bytes) and all(len(link) == 3 and isinstance(link[0], bytes) for link in links))
-    need(all(len(cid) == 36 and cid[:4] in (RAW, DAG_PB) for cid, _, _ in links))
+    need(all(isinstance(value, bytes) for _, value in fields) and fields)
+    links = [tuple(value for _, value in read_fields(link)) for number, link in fields if number == 2]
+    need(all(list(map(type, link)) == [bytes, bytes, int] and len(link[0]) == 36 for link in links))
     need(write_node(links, fields[-1][1]) == node)  # a node has one encoding
     return links, fields[-1][1]
 
@@ -108,61 +108,52 @@ def leaves(store, cid, size=None):
     """Yields the leaves of a file. size is what the node above says of it."""
     data = block(store, cid)
     if cid[:4] == RAW:
-        need(size is None or len(data) == size)
+        need(size in (None, len(data)))
         yield data
         return
     links, unixfs = read_node(data)
     sizes = [value for number, value in read_fields(unixfs) if number == 4]
-    total = sum(sizes)
-    need(unixfs == b"\x08\x02" + write_field(3, total) + b"".join(write_field(4, s) for s in sizes))
-    need(len(links) == len(sizes) and 0 not in sizes and size in (None, total))
+    need(unixfs == b"\x08\x02" + write_field(3, sum(sizes)) + b"".join(write_field(4, s) for s in sizes))
+    need(len(links) == len(sizes) and 0 not in sizes and size in (None, sum(sizes)))
     for (child, _, _), child_size in zip(links, sizes):
         yield from leaves(store, child, child_size)
 
 def read_directory(node):
-    """Returns the entries, and core: the CID of the directory without origin."""
+    """Returns CID and size of the entries, and core: the CID of the directory without origin."""
     links, data = read_node(node)
-    names = [name for _, name, _ in links]
+    names = [name.decode() for _, name, _ in links]
     need(data == b"\x08\x01" and names == sorted(set(names)))
-    need({b"data", b"meta.jwe", b"origin"} <= set(names) <= {b"data", b"encoded", b"escrow.age", b"meta.jwe", b"origin"})
-    need(all(cid[:4] == RAW and tsize <= 8192 for cid, name, tsize in links if name == b"escrow.age"))
+    need({"data", "meta.jwe", "origin"} <= set(names) <= {"data", "encoded", "escrow.age", "meta.jwe", "origin"})
+    need(all(cid[:4] == RAW and size <= 8192 for cid, name, size in links if name == b"escrow.age"))
     core = DAG_PB + sha256(write_node([link for link in links if link[1] != b"origin"], data))
-    return {name.decode(): (cid, tsize) for cid, name, tsize in links}, core
+    return {name: (cid, size) for name, (cid, _, size) in zip(names, links)}, core
 
 def small_file(store, entry, longest):
-    cid, tsize = entry
-    need(cid[:4] == RAW and tsize <= longest)
-    need(len(block(store, cid)) == tsize)
+    cid, size = entry
+    need(cid[:4] == RAW and size <= longest)
+    need(len(block(store, cid)) == size)
     return store[cid]
 
-# Section "Epochs" and "meta.jwe".
+# Epochs, and the header of meta.jwe.
 def parse_kid(kid):
     """Returns the epoch, whether the mode is link, and the end."""
-    match = isinstance(kid, str) and re.fullmatch(r"(([0-9]{4}-[0-9]{2})(-[0-9]{2})?\.[a-z2-7]{8})(\.link)?", kid)
+    match = re.fullmatch(r"(([0-9]{4}-[0-9]{2})(-[0-9]{2})?\.[a-z2-7]{8})(\.link)?", str(kid))
     need(match)
-    try:
-        day = datetime.date.fromisoformat(match[2] + (match[3] or "-01"))
-    except ValueError:
-        raise Refused("malformed")
-    midnight = datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc)
-    return match[1], bool(match[4]), midnight + datetime.timedelta(days=1) if match[3] else NEVER
+    midnight = parse_time(match[2] + (match[3] or "-01") + "T00:00:00Z")
+    return match[1], bool(match[4]), midnight + datetime.timedelta(days=1) if match[3] else parse_time(None)
 
 def read_jwe(jwe):
     """Returns the kid, and what is sealed: nonce, ciphertext with tag, additional data."""
     parts = jwe.split(b".")
-    need(len(parts) == 5 and all(re.fullmatch(rb"[A-Za-z0-9_-]*", part) for part in parts))
-    raw = [base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)) if len(part) % 4 != 1 else b"" for part in parts]
-    need([base64.urlsafe_b64encode(r).rstrip(b"=") for r in raw] == parts)
-    need(raw[1] == b"" and len(raw[2]) == 12 and len(raw[4]) == 16)
-    try:
-        header = json.loads(raw[0], object_pairs_hook=list)
-    except ValueError:
-        raise Refused("malformed")
-    need(isinstance(header, list) and sorted(header)[:2] == [("alg", "dir"), ("enc", "A256GCM")] and len(header) == 3)
-    need(sorted(header)[2][0] == "kid")
-    return sorted(header)[2][1], (raw[2], raw[3] + raw[4], parts[0])
+    header, encrypted_key, nonce, text, tag = raw = [base64.urlsafe_b64decode(part + b"==") for part in parts]
+    need([base64.urlsafe_b64encode(r).rstrip(b"=") for r in raw] == parts)  # it has one spelling
+    need(encrypted_key == b"" and len(nonce) == 12 and len(tag) == 16)
+    members = json.loads(header, object_pairs_hook=tuple)
+    need(sorted(name for name, _ in members) == ["alg", "enc", "kid"])
+    need(dict(members)["alg"] == "dir" and dict(members)["enc"] == "A256GCM")
+    return dict(members)["kid"], (nonce, text + tag, parts[0])
 
-# Sections "The key tree" and "Key file".
+# The key tree, and the key file.
 def cover(paths, depth=0, prefix=0):
     """Yields depth and prefix of each node that is left, from left to right."""
     if not paths:
@@ -173,35 +164,33 @@ def cover(paths, depth=0, prefix=0):
 
 def read_key_file(epoch, data):
     """Returns the service secret, the destroyed paths, and the nodes by depth and prefix."""
-    body, magic = data[:-32], b"detach/v1 key\n"
-    need(body.startswith(magic) and len(body) >= 50 and sha256(body) == data[-32:])
-    service, count = body[14:46], int.from_bytes(body[46:50], "big")
-    need(len(body) >= 50 + 8 * count)
-    paths = [int.from_bytes(body[50 + 8 * i:58 + 8 * i], "big") for i in range(count)]
+    body, service = data[:-32], data[14:46]
+    need(body.startswith(b"detach/v1 key\n") and sha256(body) == data[-32:])
+    start = 50 + 8 * int.from_bytes(body[46:50], "big")
+    need(50 <= start <= len(body))
+    paths = [int.from_bytes(body[at:at + 8], "big") for at in range(50, start, 8)]
     need(paths == sorted(set(paths)))
-    places, nodes = list(cover(paths)), body[50 + 8 * count:]
-    need(len(nodes) == 32 * len(places))
-    need(base64.b32encode(derive(service, b"detach/v1 epoch id")[:5]).decode().lower() == epoch.split(".")[1])
-    return service, paths, {place: nodes[32 * i:32 * i + 32] for i, place in enumerate(places)}
+    places = list(cover(paths))
+    need(len(body) == start + 32 * len(places))
+    need(base32(derive(service, b"detach/v1 epoch id")[:5]) == epoch.split(".")[1])
+    return service, paths, {place: body[start + 32 * i:][:32] for i, place in enumerate(places)}
 
 def leaf(nodes, core):
     path = int.from_bytes(core[4:12], "big")
-    for depth in range(65):
-        if (depth, path >> 64 - depth) in nodes:
-            node = nodes[depth, path >> 64 - depth]
-            for bit in range(63 - depth, -1, -1):
-                node = mac(node, bytes([path >> bit & 1]))
-            return node
-    raise Refused("destroyed")
+    above = [depth for depth in range(65) if (depth, path >> 64 - depth) in nodes]
+    need(above, "destroyed")
+    node = nodes[above[0], path >> 64 - above[0]]
+    for bit in range(63 - above[0], -1, -1):
+        node = mac(node, bytes([path >> bit & 1]))
+    return node
 
 def derive_share(epoch, link, key_file, core, origin):
-    """What a gateway does: the share, if the object is one that this key file's owner made."""
+    """Does a gateway's work: the share, if the owner of this key file made the object."""
     service, _, nodes = read_key_file(epoch, key_file)
     need(hmac.compare_digest(mac(derive(service, b"detach/v1 origin"), core + origin[:64]), origin[64:]), "foreign")
     secret = leaf(nodes, core)
     return bytes(32) if link else derive(secret, b"detach/v1 share" + core)
 
-# Sections "Origin" and "Object".
 def open_object(store, root, fragment=None, share=None, key_file=None, key=None, now=None, end=None):
     """Returns K, the metadata, and the attachment in pieces. end is that of the share's answer."""
     entries, core = read_directory(block(store, root))
@@ -209,7 +198,6 @@ def open_object(store, root, fragment=None, share=None, key_file=None, key=None,
     need(len(origin) == 96)
     kid, (nonce, sealed, protected) = read_jwe(jwe)
     epoch, link, epoch_end = parse_kid(kid)
-    now = now or datetime.datetime.now(datetime.timezone.utc)
     if key_file is not None:
         share = derive_share(epoch, link, key_file, core, origin)
     if key is None:
@@ -220,10 +208,9 @@ def open_object(store, root, fragment=None, share=None, key_file=None, key=None,
         meta = json.loads(AESGCM(derive(key, b"detach/v1 meta")).decrypt(nonce, sealed, protected))
     except InvalidTag:
         raise Refused("wrong key")
+    now = now or datetime.datetime.now(datetime.timezone.utc)
     need(now < max(parse_time(meta["expires"]), end or epoch_end), "expired")
     return key, meta, attachment(store, entries["data"][0], key, meta)
-
-def parse_time(text): return NEVER if text is None else datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 def attachment(store, data, key, meta):
     need(sum(map(len, leaves(store, data))) == meta["size"])
@@ -232,12 +219,16 @@ def attachment(store, data, key, meta):
         plain = stream.update(piece)
         digest.update(plain)
         yield plain
-    need(digest.hexdigest() == meta["sha256"], "damaged")
+    need(digest.hexdigest() == meta["sha256"])
+
+def read_file(path):
+    with open(path, "rb") as f:
+        return f.read()
 
 def read_blocks(path):
     if os.path.isdir(path):
-        return {parse_cid(name): open(os.path.join(path, name), "rb").read() for name in os.listdir(path)}
-    data, store = open(path, "rb").read(), {}
+        return {parse_cid(name): read_file(os.path.join(path, name)) for name in os.listdir(path)}
+    data, store = read_file(path), {}
     length, at = read_number(data, 0)
     at += length  # the header
     while at < len(data):
@@ -248,21 +239,19 @@ def read_blocks(path):
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("link"), args.add_argument("blocks")
-    args.add_argument("--share"), args.add_argument("--key-file"), args.add_argument("--key")
+    one = args.add_mutually_exclusive_group(required=True)
+    one.add_argument("--share"), one.add_argument("--key-file"), one.add_argument("--key")
     args.add_argument("--expires", help="the end in the gateway's answer, if the file was extended")
     a = args.parse_args()
-    if [a.share, a.key_file, a.key].count(None) != 2:
-        args.error("give one of --share, --key-file and --key")
     try:
         root, fragment = parse_link(a.link) if a.key is None else (parse_cid(a.link), None)
         _, meta, pieces = open_object(
-            read_blocks(a.blocks), root, fragment, share=a.share and multibase(a.share),
-            key_file=a.key_file and open(a.key_file, "rb").read(), key=a.key and bytes.fromhex(a.key),
-            end=a.expires and parse_time(a.expires))
+            read_blocks(a.blocks), root, fragment, a.share and multibase(a.share), a.key_file and read_file(a.key_file),
+            a.key and bytes.fromhex(a.key), end=a.expires and parse_time(a.expires))
         for piece in pieces:
             sys.stdout.buffer.write(piece)
-    except Refused as refused:
-        sys.exit(f"refused: {refused}")
+    except ValueError as error:
+        sys.exit("refused: " + (str(error) if isinstance(error, Refused) else "malformed"))
     print(json.dumps(meta, ensure_ascii=False), file=sys.stderr)
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def outcome(call):
         return "ok", call()
     except Refused as refused:
         return str(refused), None
+    except ValueError:
+        return "malformed", None
     except InvalidTag:
         return "refused", None
 
