@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -307,17 +308,20 @@ func (downStore) Open(context.Context, cid.Cid) (ipfs.Blocks, error) {
 // listed.
 type namedStore struct {
 	ipfs.Store
+	mu    sync.Mutex
 	names map[cid.Cid]string
 }
 
 func (s *namedStore) Put(ctx context.Context, name string, build func(ipfs.AddFunc) (cid.Cid, error)) (cid.Cid, error) {
 	root, err := s.Store.Put(ctx, name, build)
-	s.names[root] = name
-	return root, err
+	return root, errors.Join(err, s.Rename(ctx, root, name))
 }
 
 func (s *namedStore) List(_ context.Context, prefix string, yield func(ipfs.Item) error) error {
-	for root, name := range s.names {
+	s.mu.Lock()
+	names := maps.Clone(s.names)
+	s.mu.Unlock()
+	for root, name := range names {
 		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
@@ -329,6 +333,8 @@ func (s *namedStore) List(_ context.Context, prefix string, yield func(ipfs.Item
 }
 
 func (s *namedStore) Rename(_ context.Context, root cid.Cid, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.names[root] = name
 	return nil
 }
@@ -337,7 +343,7 @@ func (s *namedStore) Rename(_ context.Context, root cid.Cid, name string) error 
 // object.
 func TestFsckRepairsPins(t *testing.T) {
 	s := newSite(t)
-	store := &namedStore{s.store, make(map[cid.Cid]string)}
+	store := &namedStore{Store: s.store, names: make(map[cid.Cid]string)}
 	s.store = store
 	v := s.vault(t, nil)
 	right, lost, renamed, other := detached(t, v, pattern(1)), detached(t, v, pattern(2)), detached(t, v, pattern(3)), detached(t, v, pattern(4))
