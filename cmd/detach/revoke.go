@@ -46,29 +46,43 @@ func (c *revokeCmd) Run(e *env) (err error) {
 	return errors.Join(r.run(e.ctx), missing)
 }
 
-// maxPasted bounds what is read from standard input.
-const maxPasted = 1 << 20
+// maxPasted bounds what is read from standard input: the CIDs of a million objects.
+const maxPasted = 64 << 20
 
 // cids returns the objects that the arguments name, each once. No error quotes an argument: it may
 // hold a key.
 func (c *revokeCmd) cids(stdin io.Reader) (cids []cid.Cid, err error) {
 	for i, arg := range c.Links {
-		if arg == "-" {
-			text, err := io.ReadAll(io.LimitReader(stdin, maxPasted))
-			if err != nil {
-				return nil, fmt.Errorf("read standard input: %w", err)
-			}
-			arg = string(text)
-		}
 		found := link.FindCIDs(arg)
-		if len(found) == 0 {
+		if arg == "-" {
+			if found, err = pasted(stdin); err != nil {
+				return nil, err
+			}
+		} else if len(found) == 0 {
 			return nil, fmt.Errorf("there is no whole CID in argument %d: paste the link, or write its part that begins with bafybei", i+1)
 		}
-		for _, one := range found {
-			if !slices.Contains(cids, one) {
-				cids = append(cids, one)
-			}
-		}
+		cids = append(cids, found...)
+	}
+	seen := make(map[cid.Cid]bool)
+	return slices.DeleteFunc(cids, func(one cid.Cid) bool {
+		double := seen[one]
+		seen[one] = true
+		return double
+	}), nil
+}
+
+// pasted reads links and CIDs, as the deny list has them.
+func pasted(stdin io.Reader) ([]cid.Cid, error) {
+	text, err := io.ReadAll(io.LimitReader(stdin, maxPasted+1))
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	if len(text) > maxPasted {
+		return nil, fmt.Errorf("standard input has more than %d MB: give the CIDs in several parts", maxPasted>>20)
+	}
+	cids, unreadable := vault.ReadLinks(string(text))
+	if len(unreadable) > 0 {
+		return nil, fmt.Errorf("there is no whole CID in line %d of standard input", unreadable[0])
 	}
 	return cids, nil
 }

@@ -193,6 +193,21 @@ func lines(numbers []int) string {
 	return word + " " + strings.Trim(fmt.Sprint(numbers), "[]") + more
 }
 
+// ReadLinks returns the objects that a text names, each once, and the numbers of the lines in which
+// there is no CID. It reads what the deny list reads: CIDs and links, also wrapped,
+// and comments.
+func ReadLinks(text string) (cids []cid.Cid, unreadable []int) {
+	list := parseDenied(text)
+	all := make(map[cid.Cid]bool)
+	for c := range list.rulings {
+		all[c] = true
+	}
+	for c := range list.written {
+		all[c] = true
+	}
+	return sortedCIDs(all), list.unreadable
+}
+
 // uncomment returns a line without its comment: the rest after a # at the beginning, or after white
 // space. The # of a link follows its CID.
 func uncomment(line string) string {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,5 +126,16 @@ func TestNoRulingIsWrittenIntoAnUnreadableList(t *testing.T) {
 	}
 	if _, err := os.Stat(target); err == nil {
 		t.Error("the list was made")
+	}
+}
+
+// A list of links for a command is read as the deny list is, and names what was ruled upon, too.
+func TestLinksAreReadAsInTheDenyList(t *testing.T) {
+	one, two := numberedCID(1).String(), numberedCID(2).String()
+	text := "# a list\n" + two + "  # first\nhttps://files.example.org/" + one[:20] + "\n" + one[20:] + "#zKey\n" + two + "\noops\n" + rulingLine(3, true, ledgerTime)
+	got, unreadable := ReadLinks(text)
+	want := sortedCIDs(map[cid.Cid]bool{numberedCID(1): true, numberedCID(2): true, numberedCID(3): true})
+	if !slices.Equal(got, want) || !slices.Equal(unreadable, []int{6}) {
+		t.Errorf("got %v and lines %v, want %v and line 6", got, unreadable, want)
 	}
 }
