@@ -24,6 +24,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -78,6 +79,7 @@ func wantNotOurs(t *testing.T, what string, s *site, c cid.Cid) {
 // A root block made anew around the entries of an object is not the object: whoever has the link of
 // a revoked file cannot give the file another CID.
 func TestObjectsHaveOneRoot(t *testing.T) {
+	faults.Covers(t, 79, 90)
 	s, v := newVault(t)
 	l := detached(t, v, []byte("report"))
 	entries := parts(t, s, l.CID)
@@ -172,6 +174,7 @@ func withKID(t *testing.T, jwe []byte, kid crypto.KID) []byte {
 // Nobody makes an object of ours by changing one, also not with the link and the gateway's share,
 // which give the key.
 func TestForgedObjectsAreNotOurs(t *testing.T) {
+	faults.Covers(t, 79)
 	for _, mode := range []Mode{Split, LinkOnly} {
 		s := newSite(t)
 		v := s.vault(t, func(c *Config) { c.Mode = mode })
@@ -242,6 +245,7 @@ func TestForgedObjectsAreNotOurs(t *testing.T) {
 // An ask or a commit that is not that of the key is refused before the key is used, even under our
 // own origin.
 func TestAskAndCommitAreCheckedUnderOurOrigin(t *testing.T) {
+	faults.Covers(t, 79)
 	s, v := newVault(t)
 	l := detached(t, v, []byte("x"))
 	o := opened(t, v, l.CID)
@@ -308,6 +312,7 @@ func TestGatewayNeedsNoLedger(t *testing.T) {
 // Two proxies have keyrings of their own. After cp -r in either order, one gateway serves both, and
 // nothing that either has destroyed.
 func TestMergedKeyringsServeBoth(t *testing.T) {
+	faults.Covers(t, 80)
 	for name, order := range map[string][]int{"one after two": {1, 0}, "two after one": {0, 1}} {
 		gateway := newSite(t)
 		var links, destroyed []link.Link
@@ -338,6 +343,7 @@ func TestMergedKeyringsServeBoth(t *testing.T) {
 
 // Only one file's key is destroyed: it is gone for every process, with and without a ledger.
 func TestDestroyedFileIsGoneAlone(t *testing.T) {
+	faults.Covers(t, 90)
 	for _, mode := range []Mode{Split, LinkOnly} {
 		s := newSite(t)
 		v := s.vault(t, func(c *Config) { c.Mode = mode })
@@ -437,6 +443,7 @@ func (s *countedStore) Open(ctx context.Context, c cid.Cid) (ipfs.Blocks, error)
 // A foreign object is looked at once a minute. A missing one is looked for each time: it may be
 // stored the moment after.
 func TestOnlyForeignIsRemembered(t *testing.T) {
+	faults.Covers(t, 92)
 	s, v := newVault(t)
 	entries := parts(t, s, detached(t, v, []byte("x")).CID)
 	entries[object.Data] = []byte("y")
@@ -478,6 +485,7 @@ func TestOnlyForeignIsRemembered(t *testing.T) {
 
 // CIDs that are not in the ledger are looked up 50 times a second, 8 at once, and no more.
 func TestUnknownCIDsShareALane(t *testing.T) {
+	faults.Covers(t, 92)
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane()
 		begin := time.Now()
@@ -562,6 +570,7 @@ func TestKnownObjectsNeedNoLane(t *testing.T) {
 // A running download breaks off within a second after the file was taken back, in whatever form it
 // is read, and stays broken off.
 func TestRunningDownloadsBreakOff(t *testing.T) {
+	faults.Covers(t, 90)
 	for what, take := range map[string]struct {
 		back func(*testing.T, *site, *Object) error
 		want error
