@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/internal/filelist"
@@ -74,7 +73,7 @@ func (g *gateway) left(all []filelist.File) (form string, files []filelist.File,
 	for i, f := range all {
 		err := g.vault.Admit(f.Link.CID)
 		switch {
-		case g.lost.has(f.Link.CID), errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
+		case g.lost.Has(f.Link.CID), errors.Is(err, vault.ErrRevoked), errors.Is(err, vault.ErrExpired), errors.Is(err, vault.ErrNotFound):
 			fmt.Fprintln(choice, i)
 		case err != nil:
 			return "", nil, fmt.Errorf("file %d of the file list: %w", i, err)
@@ -95,7 +94,7 @@ func (g *gateway) left(all []filelist.File) (form string, files []filelist.File,
 func (g *gateway) openListed(ctx context.Context, f filelist.File, offset int64) (io.ReadCloser, error) {
 	file, err := openFile(ctx, g.vault, f.Link.CID, f.Link.Fragment)
 	if errors.Is(err, vault.ErrNotFound) {
-		g.lost.add(f.Link.CID)
+		g.lost.Add(f.Link.CID)
 		return nil, fmt.Errorf("%w: %w", errLost, err)
 	}
 	if errors.Is(err, vault.ErrWrongKey) {
@@ -118,24 +117,3 @@ const (
 	lostTime = 10 * time.Minute
 	maxLost  = 10_000
 )
-
-// lost remembers which files the store did not have when a ZIP came to them, and when. It is a
-// cache: each gateway finds out by itself.
-type lost struct {
-	since *lru.Cache[cid.Cid, time.Time]
-}
-
-func newLost() *lost {
-	since, err := lru.New[cid.Cid, time.Time](maxLost)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return &lost{since}
-}
-
-func (l *lost) add(c cid.Cid) { l.since.Add(c, time.Now()) }
-
-func (l *lost) has(c cid.Cid) bool {
-	since, ok := l.since.Peek(c)
-	return ok && time.Since(since) < lostTime
-}

@@ -20,6 +20,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/gateway/viewer"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
+	"github.com/nkirchhoffer/detach-mta/internal/recent"
 	"github.com/nkirchhoffer/detach-mta/internal/stack"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -65,8 +66,8 @@ type gateway struct {
 	pages  *pages
 	viewer *viewer.Viewer // nil: files are not shown
 	limits *limits
-	lost   *lost
-	lists  chan struct{} // a slot for each file list that is being read
+	lost   *recent.Set[cid.Cid] // files that the store did not have when a ZIP came to them
+	lists  chan struct{}        // a slot for each file list that is being read
 }
 
 // New returns the gateway's handler, or an error that says what is wrong with cfg. The handler sets
@@ -88,7 +89,7 @@ func New(cfg Config, v Vault, log *slog.Logger) (http.Handler, error) {
 		return nil, err
 	}
 	g := &gateway{
-		cfg: cfg, vault: v, log: log, site: site, pages: pages, lost: newLost(),
+		cfg: cfg, vault: v, log: log, site: site, pages: pages, lost: recent.NewSet[cid.Cid](maxLost, lostTime),
 		lists: make(chan struct{}, listsAtOnce),
 	}
 	g.limits = newLimits(cfg.TrustedProxies, func() {

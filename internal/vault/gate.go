@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
@@ -84,7 +83,7 @@ func (v *Vault) admit(c cid.Cid) (rec record, known bool, err error) {
 		return record{}, false, err
 	case known && v.expired(rec.epoch.End()):
 		return rec, true, ErrExpired
-	case !known && v.foreign.has(c):
+	case !known && v.foreign.Has(c):
 		return record{}, false, errNotOurs
 	}
 	return rec, known, nil
@@ -184,7 +183,7 @@ func (v *Vault) refusal(c cid.Cid, rec record, known bool, err error) error {
 	case known && errors.Is(err, keyring.ErrNoEpoch):
 		return v.whyNoEpoch(rec.epoch)
 	case errors.Is(err, keyring.ErrForeign), !known && errors.Is(err, ErrCorrupt):
-		v.foreign.add(c)
+		v.foreign.Add(c)
 		return errNotOurs
 	case errors.Is(err, keyring.ErrNoEpoch):
 		return errNotOurs
@@ -266,26 +265,6 @@ const (
 	// maxForeign is more than what the lane lets through in foreignTime.
 	maxForeign = 4096
 )
-
-// foreign remembers the CIDs of objects that are not ours.
-type foreign struct {
-	since *lru.Cache[cid.Cid, time.Time]
-}
-
-func newForeign() foreign {
-	since, err := lru.New[cid.Cid, time.Time](maxForeign)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return foreign{since}
-}
-
-func (f foreign) add(c cid.Cid) { f.since.Add(c, time.Now()) }
-
-func (f foreign) has(c cid.Cid) bool {
-	since, ok := f.since.Peek(c)
-	return ok && time.Since(since) < foreignTime
-}
 
 // ErrBusy means that too many CIDs that are not in the ledger are being asked for. It wraps
 // ErrUnavailable.

@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/recent"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -53,7 +56,7 @@ type Vault struct {
 	keys    Keyring
 	ledger  *ledger
 	denied  *denyList
-	foreign foreign
+	foreign *recent.Set[cid.Cid] // objects in the store that are not ours
 	lane    *lane
 	pending pendingDir
 	clock   *clock
@@ -86,7 +89,7 @@ func New(cfg Config, store ipfs.Store, keys Keyring, dataDir string) (*Vault, er
 	}
 	v := &Vault{
 		cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log),
-		foreign: newForeign(), lane: newLane(), pending: pending,
+		foreign: recent.NewSet[cid.Cid](maxForeign, foreignTime), lane: newLane(), pending: pending,
 	}
 	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, stored: v.newestStored}
 	return v, nil
