@@ -269,3 +269,30 @@ func TestOriginsAreTheEpochs(t *testing.T) {
 		t.Errorf("ended: got %v, want ErrNoEpoch, because nothing was verified", err)
 	}
 }
+
+// What a keyring remembers of a key file holds only for the bytes that it verified.
+func TestRememberedKeyFileIsTheOneThatIsThere(t *testing.T) {
+	r, e := newTestKeyring(t)
+	settle(t, r, e)
+	if r.known[e].content == nil {
+		t.Fatal("nothing is remembered, so this test shows nothing")
+	}
+	other, err := Open(r.dir)
+	must.Succeed(t, err)
+	must.Succeed(t, other.Destroy(e, coreAt(1)))
+	must.Succeed(t, os.RemoveAll(filepath.Join(r.dir, destroyedDir))) // which would hide a mistake
+	if _, err := r.Share(e, coreAt(1)); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("destroyed by another process: got %v, want ErrDestroyed", err)
+	}
+	settle(t, r, e)
+	file, err := os.ReadFile(r.path(e))
+	must.Succeed(t, err)
+	info, err := os.Stat(r.path(e))
+	must.Succeed(t, err)
+	file[len(file)-1-sha256.Size] ^= 1
+	replaceKey(t, r, e, file)
+	must.Succeed(t, os.Chtimes(r.path(e), info.ModTime(), info.ModTime())) // as cp -p does
+	if _, err := r.Share(e, coreAt(2)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("changed in place: got %v, want ErrDamaged", err)
+	}
+}

@@ -40,7 +40,7 @@ func TestProcess(t *testing.T) {
 }
 
 var jobs = map[string]func(t *testing.T, dir, argument string){
-	"create": jobCreate, "destroy": jobDestroy, "read": jobRead, "crash": jobCrash,
+	"create": jobCreate, "destroy": jobDestroy, "read": jobRead, "crash": jobCrash, "die": jobDie,
 }
 
 // process is TestProcess in another process.

@@ -156,6 +156,13 @@ func TestPuncturesLeaveTheCover(t *testing.T) {
 func compareLeaves(t *testing.T, root, file []byte, c *content, probes []path) {
 	t.Helper()
 	o := oracle{"": root}
+	for _, p := range c.cover.paths {
+		for at := range depth + 1 {
+			if bytes.Contains(file, o.node(fmt.Sprintf("%064b", p)[:at])) {
+				t.Fatalf("%016x of %016x: the file has its ancestor at depth %d", p, c.cover.paths, at)
+			}
+		}
+	}
 	for _, p := range probes {
 		index, at, ok := c.cover.find(p)
 		if ok == slices.Contains(c.cover.paths, p) {
@@ -220,8 +227,7 @@ func settle(t testing.TB, r *Keyring, e crypto.Epoch) {
 	for !stamp.Settled(time.Now()) {
 		time.Sleep(50 * time.Millisecond)
 	}
-	_, err = r.Share(e, coreAt(1))
-	must.Succeed(t, err)
+	must.Succeed(t, r.Check(e))
 }
 
 func TestTenThousandPuncturesAreSmallAndFast(t *testing.T) {
