@@ -5,15 +5,18 @@
 // stream can start at counter zero; CTR lets a download start at any byte. K is never stored. It is
 // split in two:
 //
-//	share    B = HKDF-SHA256(epoch secret, "detach/v1 share" ‖ CID)   derived by the gateway when asked
-//	fragment A = K ⊕ B                                                in the recipient's link, nowhere else
+//	share    B = HKDF-SHA256(leaf, "detach/v1 share" ‖ core)   derived by the gateway when asked
+//	fragment A = K ⊕ B                                         in the recipient's link, nowhere else
 //
-// The epoch secrets are in the [Keyring], one file for each period. Deleting one destroys every
-// file of that period, on every node that ever copied it.
+// The leaf is the object's own node in the key tree of its [Epoch] (package crypto/keyring), and
+// core is the CID of the object without its origin. Destroying a leaf destroys one file, and
+// destroying the tree every file of the epoch, on every node that ever copied it.
 //
 // CTR authenticates nothing. The integrity of the ciphertext comes from its CID, which every
-// decoder must verify. Opening the sealed [Meta] (AES-256-GCM, as a JWE) proves that a key is the
-// right one, and a decoder opens it before it releases a byte.
+// decoder must verify. The [Origin] says who made the object, and binds it to one link and one key:
+// the gateway gives the share to those who show a [Proof] of the link, and a decoder compares both
+// before it uses the key. It opens the sealed [Meta] (AES-256-GCM, as a JWE) before it releases a
+// byte.
 //
 // docs/format.md specifies the formats.
 package crypto

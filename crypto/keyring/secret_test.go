@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,6 +104,7 @@ func TestCrashOfAKeyringShowsNoSecret(t *testing.T) {
 
 // jobDie dies while it writes the nodes of a punctured key file.
 func jobDie(t *testing.T, dir, how string) {
+	debug.SetTraceback("all")
 	must.Succeed(t, syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}))
 	r, err := Open(dir)
 	must.Succeed(t, err)
