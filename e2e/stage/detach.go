@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -293,6 +294,19 @@ func (d *Detach) Pipe(t servers.T, command string, mail io.Reader, wrap ...strin
 		t.Fatalf("detach %s: %v\n%s", command, err, LastLines(stderr.String(), 10))
 	}
 	return out
+}
+
+// Run runs one of detach's commands, and returns what it wrote and its exit code.
+func (d *Detach) Run(t servers.T, args ...string) (out string, code int) {
+	t.Helper()
+	cmd := exec.Command(binary, append(slices.Clone(args), "--config", d.Config)...)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+d.Tmp, "DETACH_STORE_MIN_FREE=0"), d.Env...)
+	text, err := cmd.CombinedOutput()
+	KeepLog("detach", string(text))
+	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+		Must(t, err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
 }
 
 // Put stores files without a mail server, and returns their links.

@@ -35,11 +35,16 @@ func Binary() string { return binary }
 
 // Build builds the detach that all tests run, into dir.
 func Build(ctx context.Context, dir string, flags ...string) error {
+	return build(ctx, dir, nil, flags)
+}
+
+func build(ctx context.Context, dir string, tags, flags []string) error {
 	binary = filepath.Join(dir, "detach")
 	if HasPDFJS() {
-		flags = append(flags, "-tags=pdfjs")
+		tags = append(tags, "pdfjs")
 	}
-	args := append(append([]string{"build", "-o", binary}, flags...), "github.com/nkirchhoffer/detach-mta/cmd/detach")
+	args := append([]string{"build", "-o", binary, "-tags=" + strings.Join(tags, ",")}, flags...)
+	args = append(args, "github.com/nkirchhoffer/detach-mta/cmd/detach")
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -55,22 +60,27 @@ func HasPDFJS() bool {
 // Main is the TestMain of a folder of tests: it builds the binary, runs the tests, and then
 // searches all logs for secrets. A folder names the kinds of secrets that its tests must have used,
 // so that the search is never empty.
-func Main(m *testing.M, kinds ...Kind) {
+func Main(m *testing.M, kinds ...Kind) { mainWith(m, nil, kinds) }
+
+// MainWithClock is Main with a binary whose clock a [Clock] moves.
+func MainWithClock(m *testing.M, kinds ...Kind) { mainWith(m, []string{"testclock"}, kinds) }
+
+func mainWith(m *testing.M, tags []string, kinds []Kind) {
 	flag.Parse()
 	if flag.Lookup("test.list").Value.String() != "" {
 		os.Exit(m.Run())
 	}
-	os.Exit(run(m, kinds))
+	os.Exit(run(m, tags, kinds))
 }
 
-func run(m *testing.M, kinds []Kind) int {
+func run(m *testing.M, tags []string, kinds []Kind) int {
 	dir, err := os.MkdirTemp("", "detach-e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := Build(context.Background(), dir); err != nil {
+	if err := build(context.Background(), dir, tags, nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
