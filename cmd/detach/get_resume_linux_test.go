@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -159,6 +160,7 @@ func (g *aGet) ends(t *testing.T, s syscall.Signal) {
 // door lets a number of bytes through, and then makes clients wait until it is closed.
 type door struct {
 	left, gave atomic.Int64
+	reading    sync.Mutex
 	closed     chan struct{}
 }
 
@@ -175,6 +177,8 @@ func newDoor(t *testing.T, to string, left int64) (*door, string) {
 			}
 			return 0, io.ErrUnexpectedEOF
 		}
+		d.reading.Lock() // answers arrive side by side, and share what is left
+		defer d.reading.Unlock()
 		n, err := resp.Body.Read(p[:min(int64(len(p)), d.left.Load())])
 		d.left.Add(-int64(n))
 		d.gave.Add(int64(n))
