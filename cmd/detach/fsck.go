@@ -10,6 +10,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 type fsckCmd struct {
@@ -46,6 +47,9 @@ func (c *fsckCmd) Run(e *env) (err error) {
 		},
 	})
 	bar.Clear()
+	if errors.Is(err, ipfs.ErrUnavailable) {
+		err = fmt.Errorf("%w; %s", err, a.store.Remedy(err))
+	}
 	if err := errors.Join(err, broken); err != nil {
 		return err
 	}
@@ -53,7 +57,7 @@ func (c *fsckCmd) Run(e *env) (err error) {
 		return err
 	}
 	if left := result.Left(); left > 0 {
-		return fmt.Errorf("%d of %d faults are left", left, left+result.Repaired)
+		return fmt.Errorf("%s left", count(left, "fault"))
 	}
 	return nil
 }
@@ -97,6 +101,6 @@ func (c *fsckCmd) total(e *env, r vault.FsckResult) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(r)
 	}
-	_, err := fmt.Fprintf(e.stdout, "%d objects, %d of them verified to the last block; %d faults repaired, %d left\n", r.Objects, r.Verified, r.Repaired, r.Left())
+	_, err := fmt.Fprintf(e.stdout, "%s, %d of them verified to the last block; %s repaired, %d left\n", count(r.Objects, "object"), r.Verified, count(r.Repaired, "fault"), r.Left())
 	return err
 }

@@ -56,7 +56,7 @@ func (c *migrateCmd) Run(e *env) (err error) {
 		},
 	})
 	bar.Clear()
-	return errors.Join(c.report(e, result), c.outcome(result, err, to))
+	return errors.Join(c.report(e, result), c.outcome(e.ctx, result, err, from, to))
 }
 
 // openBoth opens the store that objects leave, and the one into which they go.
@@ -81,16 +81,24 @@ func (c *migrateCmd) report(e *env, r migrate.Result) (err error) {
 }
 
 // outcome returns what the operator must do before the migration is done; nil if that is nothing.
-func (c *migrateCmd) outcome(r migrate.Result, err error, to ipfs.Store) error {
+func (c *migrateCmd) outcome(ctx context.Context, r migrate.Result, err error, from, to ipfs.Store) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted: run the same command again to go on")
 	case errors.Is(err, ipfs.ErrUnavailable):
-		return fmt.Errorf("%w; when both stores work (%s), run the same command again to go on", err, to.Remedy(err))
+		return fmt.Errorf("%w; %s, and run the same command again to go on", err, remedy(ctx, err, from, to))
 	case err != nil:
 		return err
 	case r.Failed > 0:
-		return fmt.Errorf("%d objects could not be copied and are still in the old store: detach fsck says what is wrong with them", r.Failed)
+		return fmt.Errorf("%s could not be copied, and stay in the old store: detach fsck says what is wrong with them", count(r.Failed, "object"))
 	}
 	return nil
+}
+
+// remedy says what to do about the store that fails.
+func remedy(ctx context.Context, err error, from, to ipfs.Store) string {
+	if broken := from.Check(ctx); broken != nil {
+		return from.Remedy(broken)
+	}
+	return to.Remedy(err)
 }
