@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -153,20 +154,38 @@ func MetaKeyID(jwe []byte) (KID, error) {
 	if err != nil {
 		return KID{}, err
 	}
-	var header struct{ Alg, Enc, Kid string }
-	dec := json.NewDecoder(bytes.NewReader(parts[0]))
-	dec.DisallowUnknownFields()
-	if dec.Decode(&header) != nil || dec.More() {
+	header, ok := stringMembers(parts[0])
+	if !ok || len(header) != 3 || header["alg"] != string(jose.DIRECT) || header["enc"] != string(jose.A256GCM) {
 		return KID{}, errMetaForm
 	}
-	if header.Alg != string(jose.DIRECT) || header.Enc != string(jose.A256GCM) {
-		return KID{}, errMetaForm
-	}
-	kid, err := ParseKID(header.Kid)
+	kid, err := ParseKID(header["kid"])
 	if err != nil {
 		return KID{}, errMetaForm
 	}
 	return kid, nil
+}
+
+// stringMembers reads a JSON object whose members are strings. It refuses a name that stands twice,
+// and tells upper from lower case, unlike json.Unmarshal: other decoders could read another kid.
+func stringMembers(text []byte) (members map[string]string, ok bool) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if begin, err := dec.Token(); err != nil || begin != json.Delim('{') {
+		return nil, false
+	}
+	members = make(map[string]string)
+	for dec.More() {
+		name, nameErr := dec.Token()
+		value, valueErr := dec.Token()
+		key, isName := name.(string)
+		text, isText := value.(string)
+		if _, twice := members[key]; nameErr != nil || valueErr != nil || !isName || !isText || twice {
+			return nil, false
+		}
+		members[key] = text
+	}
+	_, endErr := dec.Token()
+	_, restErr := dec.Token()
+	return members, endErr == nil && restErr == io.EOF
 }
 
 // splitJWE decodes the five parts of RFC 7516 section 3.1. It is strict: one JWE has one spelling.

@@ -145,7 +145,8 @@ function keyID(jwe) {
   } catch {
     refuse('malformed')
   }
-  if (Object.keys(header).sort().join() !== 'alg,enc,kid') refuse('malformed')
+  const names = Buffer.from(jwe.split('.')[0], 'base64url').toString().match(/"[a-z]+":/gi) // JSON.parse takes the last of two
+  if (Object.keys(header).sort().join() !== 'alg,enc,kid' || names.length !== 3) refuse('malformed')
   if (header.alg !== 'dir' || header.enc !== 'A256GCM' || jwe.split('.')[1] !== '') refuse('malformed')
   return parseKID(header.kid)
 }

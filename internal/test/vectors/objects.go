@@ -171,11 +171,13 @@ func addMalformed(out map[string]Object) {
 		out[name] = m.vector(comment, hello).refused("malformed").client()
 	}
 	for name, h := range map[string]string{
-		"40-kid-path":     header("../x"),
-		"41-kid-missing":  `{"alg":"dir","enc":"A256GCM"}`,
-		"42-zip":          `{"alg":"dir","enc":"A256GCM","kid":"` + monthKey.epoch() + `","zip":"DEF"}`,
-		"43-alg-none":     `{"alg":"none","enc":"A256GCM","kid":"` + monthKey.epoch() + `"}`,
-		"44-kid-old-form": header("2026-11"),
+		"40-kid-path":        header("../x"),
+		"41-kid-missing":     `{"alg":"dir","enc":"A256GCM"}`,
+		"42-zip":             `{"alg":"dir","enc":"A256GCM","kid":"` + monthKey.epoch() + `","zip":"DEF"}`,
+		"43-alg-none":        `{"alg":"none","enc":"A256GCM","kid":"` + monthKey.epoch() + `"}`,
+		"44-kid-old-form":    header("2026-11"),
+		"58-kid-twice":       `{"alg":"dir","enc":"A256GCM","kid":"` + dayKey.epoch() + `","kid":"` + monthKey.epoch() + `"}`,
+		"59-kid-in-capitals": `{"alg":"dir","enc":"A256GCM","KID":"` + monthKey.epoch() + `"}`,
 	} {
 		put(name, "The header is "+h, func(m *maker) { m.header = h })
 	}
