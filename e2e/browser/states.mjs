@@ -4,9 +4,11 @@
 //
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
 //           forwarded (X-Forwarded-For), paste (a text for the page's field), view (open the frame),
-//           screenshot}
+//           slow (milliseconds before the share is asked for), share (the status of its answer, if it is
+//           refused), screenshot}
 //   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed,
-//           origin, error}
+//           origin, shift (how far the page moved while it was read: the browser's layout shift), wait
+//           (milliseconds from the page to the share), error}
 
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -53,6 +55,20 @@ async function inFrame(page) {
   return { viewed: String(await viewed.jsonValue()), origin: await frame.evaluate(() => self.origin) };
 }
 
+// watchShift adds up the layout shifts of a page (https://web.dev/articles/cls). Firefox has none.
+function watchShift() {
+  window.shift = 0;
+  if (!PerformanceObserver.supportedEntryTypes.includes("layout-shift")) return;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => (window.shift += entry.value))).observe({ type: "layout-shift", buffered: true });
+}
+
+// waited returns how far the page moved, and how long it waited for the share.
+function waited() {
+  const [own] = performance.getEntriesByType("navigation");
+  const share = performance.getEntriesByType("resource").find(({ name }) => name.endsWith("/share"));
+  return { shift: window.shift, wait: share ? share.responseEnd - own.domInteractive : 0 };
+}
+
 // drawn returns the icon of the page's file: its kind, its drawing, whether that stays on its sheet, and
 // whether it is hidden from screen readers.
 function drawn() {
@@ -73,14 +89,20 @@ async function paste(page, text) {
   return response;
 }
 
-async function look(browser, { url, state, device, dark, locale, forwarded, paste: text, view, screenshot }) {
-  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], icon: null, viewed: "", origin: "", error: "" };
+async function look(browser, { url, state, device, dark, locale, forwarded, paste: text, view, slow, share, screenshot }) {
+  const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], icon: null, viewed: "", origin: "", shift: 0, wait: 0, error: "" };
   const context = await browser.newContext({
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
   });
   try {
     const complaints = [];
     const page = ready(await context.newPage(), complaints);
+    await page.addInitScript(watchShift);
+    if (slow) await page.route("**/share", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, slow));
+      await route.continue();
+    });
+    if (share) await page.route("**/share", (route) => route.fulfill({ status: share }));
     page.on("request", (request) => request.url().startsWith("data:") || seen.requests.push(request.method() + " " + request.url()));
     let response = await page.goto(url);
     // Some requests are allowed even from an address that makes too many.
@@ -94,9 +116,11 @@ async function look(browser, { url, state, device, dark, locale, forwarded, past
     }
     seen.status = response.status();
     seen.retry = (await response.allHeaders())["retry-after"] || "";
-    seen.bytes = (await response.body()).length;
+    if (!share) seen.bytes = (await response.body()).length; // the page may be fetched again
     if (state) await page.locator(`html[data-state=${state}]`).waitFor();
+    if (slow) await page.locator("#go").waitFor();
     if (view) Object.assign(seen, await inFrame(page));
+    Object.assign(seen, await page.evaluate(waited));
     seen.title = await page.title();
     seen.text = await page.locator("body").innerText();
     seen.lang = await page.locator("html").getAttribute("lang");
