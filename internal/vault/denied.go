@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,7 @@ type denyList struct {
 	stamp   durable.Stamp
 	settled bool // stamp would show a change
 	sum     [sha256.Size]byte
+	size    int // of the text, in bytes
 	list    denied
 }
 
@@ -139,11 +141,33 @@ func (d *denyList) reload() error {
 		return err
 	}
 	d.stamp, d.settled = stamp, stamp.Settled(now)
-	if sum := sha256.Sum256(text); !d.read || sum != d.sum {
-		d.read, d.sum, d.list = true, sum, parseDenied(string(text))
-		d.list.report(d.log)
+	sum := sha256.Sum256(text)
+	if d.read && sum == d.sum {
+		return nil
 	}
+	list, ok := d.extended(text)
+	if !ok {
+		list = parseDenied(string(text))
+		list.report(d.log)
+	}
+	d.read, d.sum, d.size, d.list = true, sum, len(text), list
 	return nil
+}
+
+// extended returns what the file says if only rulings were added to what was read before. So a
+// revocation takes effect quickly in a long list.
+func (d *denyList) extended(text []byte) (denied, bool) {
+	if !d.read || d.size == 0 || len(text) < d.size || text[d.size-1] != '\n' || sha256.Sum256(text[:d.size]) != d.sum {
+		return denied{}, false
+	}
+	list := d.list
+	list.rulings = maps.Clone(list.rulings) // others may be reading it
+	for row := range strings.SplitSeq(string(text[d.size:]), "\n") {
+		if row != "" && !list.rule(row) {
+			return denied{}, false
+		}
+	}
+	return list, true
 }
 
 func (d *denied) report(log *slog.Logger) {
@@ -276,7 +300,8 @@ func (d *denied) rule(entry string) bool {
 	if err != nil || coreErr != nil || epochErr != nil || timeErr != nil {
 		return false
 	}
-	next := ruling{core, epoch, fields[3] == rulingUndo, at.UTC()}
+	// The text of the file, which may hold keys, must not stay in memory.
+	next := ruling{core, crypto.Epoch(strings.Clone(string(epoch))), fields[3] == rulingUndo, at.UTC()}
 	if old, ok := d.rulings[c]; !ok || next.beats(old) {
 		d.rulings[c] = next
 	}

@@ -2,8 +2,10 @@ package vault
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -137,5 +139,41 @@ func TestLinksAreReadAsInTheDenyList(t *testing.T) {
 	want := sortedCIDs(map[cid.Cid]bool{numberedCID(1): true, numberedCID(2): true, numberedCID(3): true})
 	if !slices.Equal(got, want) || !slices.Equal(unreadable, []int{6}) {
 		t.Errorf("got %v and lines %v, want %v and line 6", got, unreadable, want)
+	}
+}
+
+// A list that has grown says the same as one that is read as a whole.
+func TestGrownDenyListIsReadLikeAWholeOne(t *testing.T) {
+	c := numberedCID(1).String()
+	pieces := []string{
+		rulingLine(1, false, ledgerTime), rulingLine(1, true, ledgerTime.Add(1)), rulingLine(2, false, ledgerTime), c + "\n", "\n", "# a comment\n", "oops\n",
+		"https://files.example.org/" + c[:20] + "\n", c[20:] + "\n", rulingLine(3, true, ledgerTime) + rulingLine(4, false, ledgerTime),
+		rulingLine(2, true, ledgerTime)[:100], "\n", strings.Replace(rulingLine(5, false, ledgerTime), "\n", "\r\n", 1), strings.Replace(rulingLine(6, false, ledgerTime), "\n", "  # why\n", 1),
+	}
+	random := rand.New(rand.NewPCG(13, 13))
+	for range 300 {
+		d, text := testDenyList(t), ""
+		for range random.IntN(8) {
+			text += pieces[random.IntN(len(pieces))]
+			must.Succeed(t, os.WriteFile(d.path, []byte(text), 0o600))
+			got, err := d.current()
+			must.Succeed(t, err)
+			if want := parseDenied(text); !reflect.DeepEqual(got, want) {
+				t.Fatalf("%q: got %+v, want %+v", text, got, want)
+			}
+		}
+	}
+}
+
+// What readers have is not changed under them.
+func TestGrowingDenyListChangesNoOlderReading(t *testing.T) {
+	d := testDenyList(t)
+	must.Succeed(t, d.append(rulingOf(1, false, ledgerTime)))
+	before, err := d.current()
+	must.Succeed(t, err)
+	must.Succeed(t, d.append(rulingOf(2, false, ledgerTime)))
+	wantDenied(t, "grown", d, true, 1, 2)
+	if len(before.rulings) != 1 {
+		t.Errorf("%d rulings, want 1", len(before.rulings))
 	}
 }
