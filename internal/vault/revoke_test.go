@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -53,6 +54,7 @@ func wantDue(t *testing.T, v *Vault, want ...Entry) {
 // A revoked file can be given back during the grace period. After it, it is destroyed for good, and
 // the files beside it open.
 func TestRevokedFileComesBackUntilItIsDestroyed(t *testing.T) {
+	faults.Covers(t, 90)
 	s, v := newVault(t)
 	l, neighbour := detached(t, v, []byte("revoked")), detached(t, v, []byte("neighbour"))
 	other := s.vault(t, nil) // another process
@@ -97,6 +99,7 @@ func TestRevokedFileComesBackUntilItIsDestroyed(t *testing.T) {
 
 // The key goes first. An object that the store cannot delete is deleted later.
 func TestDestroyingNeedsNoStore(t *testing.T) {
+	faults.Covers(t, 90)
 	s, store, v := newBrokenSite(t)
 	l := detached(t, v, []byte("x"))
 	e := entry(t, v, l)

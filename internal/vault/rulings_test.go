@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -41,6 +42,7 @@ func rulingLine(n int, undo bool, at time.Time) string {
 
 // The order of the lines does not matter, so that lists are merged by putting one after the other.
 func TestLatestRulingHoldsInAnyOrder(t *testing.T) {
+	faults.Covers(t, 90)
 	second := ledgerTime.Add(time.Second)
 	for name, c := range map[string]struct {
 		lines []string
