@@ -173,12 +173,18 @@ func (f *front) checkKept(t *testing.T, content []byte) {
 
 func startNginx(t *testing.T, gateway, public string) *front {
 	t.Helper()
+	return runNginx(t, gateway, public, gatewayGuide(t, "nginx"))
+}
+
+// runNginx runs a configuration of docs/gateway.md.
+func runNginx(t *testing.T, gateway, public, guide string) *front {
+	t.Helper()
 	servers.Need(t, "nginx")
 	dir, plain := t.TempDir(), servers.FreeAddr(t)
 	f := &front{url: "https://" + public, plain: "http://" + plain, dir: dir, logs: []string{filepath.Join(dir, "main.log"), filepath.Join(dir, "detach.log"), filepath.Join(dir, "detach-error.log")}}
 	trusted := certificate(t, dir)
 	site := strings.NewReplacer("listen 80;", "listen "+plain+";", "listen 443", "listen "+public, "/etc/letsencrypt/live/files.example.org", dir,
-		"/var/log/nginx", dir, "127.0.0.1:8080", gateway, "files.example.org", "127.0.0.1").Replace(gatewayGuide(t, "nginx"))
+		"/var/log/nginx", dir, "127.0.0.1:8080", gateway, "files.example.org", "127.0.0.1").Replace(guide)
 	temp := filepath.Join(dir, "temp")
 	stage.Must(t, os.Mkdir(temp, 0o700))
 	main := "user root;\npid " + dir + "/pid;\ndaemon off;\nevents {}\nhttp {\nclient_body_temp_path " + temp + "/body;\nproxy_temp_path " + temp +
@@ -204,6 +210,12 @@ func TestGatewayGuideWithNginx(t *testing.T) {
 
 func startCaddy(t *testing.T, gateway, public string) *front {
 	t.Helper()
+	return runCaddy(t, gateway, public, gatewayGuide(t, "caddyfile"))
+}
+
+// runCaddy runs a configuration of docs/gateway.md.
+func runCaddy(t *testing.T, gateway, public, guide string) *front {
+	t.Helper()
 	servers.Need(t, "caddy")
 	dir, plain := t.TempDir(), servers.FreeAddr(t)
 	f := &front{url: "https://" + public, plain: "http://" + plain, dir: dir, logs: []string{filepath.Join(dir, "caddy.log")}}
@@ -213,7 +225,9 @@ func startCaddy(t *testing.T, gateway, public string) *front {
 	// Ports and certificate are the test's. Another Caddy may have the port of the administration,
 	// so that is off. servers.FreeAddr holds the UDP port of public, so HTTP/3 is off.
 	ours := fmt.Sprintf("\n{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\thttp_port %s\n\thttps_port %s\n\tservers {\n\t\tprotocols h1 h2\n\t}\n", http, https)
-	file := strings.NewReplacer("\n{\n", ours, "files.example.org {", "127.0.0.1 {\n\ttls "+dir+"/fullchain.pem "+dir+"/privkey.pem", "127.0.0.1:8080", gateway).Replace(gatewayGuide(t, "caddyfile"))
+	file := strings.NewReplacer("\n{\n", ours, "example.org {", "example.org {\n\ttls "+dir+"/fullchain.pem "+dir+"/privkey.pem",
+		"127.0.0.1:8080", gateway).Replace(guide)
+	file = strings.ReplaceAll(file, "files.example.org", "127.0.0.1")
 	stage.Must(t, os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(file), 0o600))
 	cmd := exec.Command(servers.LookPath("caddy"), "run", "--config", filepath.Join(dir, "Caddyfile"), "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
@@ -223,3 +237,57 @@ func startCaddy(t *testing.T, gateway, public string) *front {
 
 // Caddy works as configured in docs/gateway.md.
 func TestGatewayGuideWithCaddy(t *testing.T) { behind(t, startCaddy) }
+
+// After the gateway got another name, as docs/gateway.md says, the web server answers under both, and
+// a link with the old one opens. Here 127.0.0.1 is the new name.
+func TestOldHostNameStaysBesideTheNew(t *testing.T) {
+	guide := stage.ReadFile(t, stage.Path("docs", "gateway.md"))
+	unwrapped := strings.Join(strings.Fields(guide), " ")
+	for server, c := range map[string]struct {
+		old, both string // in the guide
+		run       func(t *testing.T, gateway, public, guide string) *front
+	}{
+		"nginx":     {"server_name files.example.org;", "server_name files.example.org old.example.org;", runNginx},
+		"caddyfile": {"files.example.org {", "files.example.org, old.example.org {", runCaddy},
+	} {
+		t.Run(server, func(t *testing.T) {
+			if !strings.Contains(unwrapped, c.both) {
+				t.Fatalf("docs/gateway.md does not say %q", c.both)
+			}
+			public := servers.FreeAddr(t)
+			d := stage.Serve(t, stage.Setup{Policy: "min_size = \"1\"\nrestore = false", URL: "https://" + public})
+			// Other sites of the same web server must not answer for it.
+			text := strings.ReplaceAll(gatewayGuide(t, server), c.old, c.both)
+			if server == "nginx" {
+				text = "server {\n listen 443 ssl default_server;\n ssl_certificate /etc/letsencrypt/live/files.example.org/fullchain.pem;\n" +
+					" ssl_certificate_key /etc/letsencrypt/live/files.example.org/privkey.pem;\n return 404;\n}\n" + text
+			}
+			f := c.run(t, strings.TrimPrefix(d.URL, "http://"), public, text)
+			l := d.Put(t, stage.FileOf("a.bin", stage.Noise(82, 1000)))[0]
+			want := f.under(t, "127.0.0.1", l.Page)
+			if got := f.under(t, "old.example.org", l.Page); got != want || !strings.Contains(got, l.CID) {
+				t.Errorf("the page under the old name differs from the one under the new:\n%s", got)
+			}
+			if got := f.under(t, "other.example.org", l.Page); strings.Contains(got, l.CID) {
+				t.Error("a name that is not configured shows the page too, so this test shows nothing")
+			}
+		})
+	}
+}
+
+// under returns what is at an address of the web server under another name than its own, or "" if
+// it does not answer.
+func (f *front) under(t *testing.T, host, address string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	stage.Must(t, err)
+	req.Host = host
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	stage.Must(t, err)
+	return string(body)
+}
