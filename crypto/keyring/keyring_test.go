@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,6 +42,54 @@ func newTestKeyring(t testing.TB) (*Keyring, crypto.Epoch) {
 	e, err := r.Writer(testPeriod)
 	must.Succeed(t, err)
 	return r, e
+}
+
+// wantFiles checks that a directory has this many key files, the locks, marks and extensions, and
+// nothing else.
+func wantFiles(t *testing.T, dir string, keys int) {
+	t.Helper()
+	names, err := readNames(dir)
+	must.Succeed(t, err)
+	n := 0
+	for _, name := range names {
+		if _, isKey := strings.CutSuffix(name, keySuffix); isKey && name[0] != '.' {
+			n++
+		} else if !slices.Contains([]string{changeLock, makeLock, destroyedDir, extendedDirName}, name) {
+			t.Errorf("there is a file %s", name)
+		}
+	}
+	if n != keys {
+		t.Errorf("%d key files, want %d: %q", n, keys, names)
+	}
+}
+
+// copyKeyring copies a keyring into another, as cp -r FROM/. TO/ does.
+func copyKeyring(t *testing.T, to, from string) {
+	t.Helper()
+	must.Succeed(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		if err != nil || d.IsDir() {
+			return errors.Join(err, os.MkdirAll(target, 0o700))
+		}
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.WriteFile(target, b, 0o600))
+	}))
+}
+
+// contents returns the key files, marks and records of a keyring.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	must.Succeed(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), changeLock) {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		all[name] = string(b)
+		return err
+	}))
+	return all
 }
 
 func TestDestroyedShareIsGoneAndItsNeighboursStay(t *testing.T) {

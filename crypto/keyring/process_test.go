@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -120,25 +119,6 @@ func TestProcessesAgreeOnANewEpoch(t *testing.T) {
 		t.Errorf("made: %v, want one epoch", made)
 	}
 	wantFiles(t, dir, 1)
-}
-
-// wantFiles checks that a directory has this many key files, the locks, marks and extensions, and
-// nothing else.
-func wantFiles(t *testing.T, dir string, keys int) {
-	t.Helper()
-	names, err := readNames(dir)
-	must.Succeed(t, err)
-	n := 0
-	for _, name := range names {
-		if _, isKey := strings.CutSuffix(name, keySuffix); isKey && name[0] != '.' {
-			n++
-		} else if !slices.Contains([]string{changeLock, makeLock, destroyedDir, extendedDirName}, name) {
-			t.Errorf("there is a file %s", name)
-		}
-	}
-	if n != keys {
-		t.Errorf("%d key files, want %d: %q", n, keys, names)
-	}
 }
 
 // numbered returns the n-th core of a test. Neighbours are close in the tree.
@@ -310,19 +290,6 @@ func (s scene) copyOf(t *testing.T) scene {
 	return s
 }
 
-// copyKeyring copies a keyring into another, as cp -r FROM/. TO/ does.
-func copyKeyring(t *testing.T, to, from string) {
-	t.Helper()
-	must.Succeed(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		if err != nil || d.IsDir() {
-			return errors.Join(err, os.MkdirAll(target, 0o700))
-		}
-		b, err := os.ReadFile(path)
-		return errors.Join(err, os.WriteFile(target, b, 0o600))
-	}))
-}
-
 // steps returns the steps of a change.
 func (s scene) steps(t *testing.T, change string) (names []string) {
 	t.Helper()
@@ -365,22 +332,6 @@ func (s scene) crash(t *testing.T, change string, n int) {
 	if status := p.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGKILL {
 		t.Fatalf("the process was not killed: %s", p.out)
 	}
-}
-
-// contents returns the key files, marks and records of a keyring.
-func contents(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	all := make(map[string]string)
-	must.Succeed(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), changeLock) {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path)
-		all[name] = string(b)
-		return err
-	}))
-	return all
 }
 
 // A process is killed at every step of every change. Afterwards each key file is the old one or the
