@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """decode.py opens a file that Detach stored, without Detach. It follows docs/format.md.
 
-    decode.py LINK BLOCKS --share z...          the share, as the gateway answers it
-    decode.py LINK BLOCKS --key-file EPOCH.key  the epoch's key file, from which the share follows
-    decode.py CID  BLOCKS --key HEX             the file key, 64 digits
+    decode.py LINK BLOCKS --proof               prints the proof, for which the gateway gives the share
+    decode.py LINK BLOCKS --share z...          with that share
+    decode.py LINK BLOCKS --key-file EPOCH.key  with the epoch's key file, from which the share follows
+    decode.py CID  BLOCKS --key HEX             with the file key, 64 digits
 
 BLOCKS is a CAR file (`ipfs dag export CID`, or the gateway's /ipfs/CID?format=car), or a directory
 with a file for each block, named by the block's CID. The attachment goes to the standard output, its
@@ -46,6 +47,13 @@ def multibase(text):
     need(len(raw) >= 32, "incomplete")
     need(len(raw) == 32, "invalid")
     return raw
+
+def write_multibase(raw):
+    number, text = int.from_bytes(raw, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = BASE58[digit] + text
+    return "z" + "1" * (len(raw) - len(raw.lstrip(b"\0"))) + text
 
 def parse_cid(text):
     need(re.fullmatch("b[a-z2-7]{58}", text), "invalid")
@@ -191,6 +199,8 @@ def derive_share(epoch, link, key_file, core, origin):
     secret = leaf(nodes, core)
     return bytes(32) if link else derive(secret, b"detach/v1 share" + core)
 
+def proof(fragment, core): return derive(fragment, b"detach/v1 ask" + core)
+
 def open_object(store, root, fragment=None, share=None, key_file=None, key=None, now=None, end=None):
     """Returns K, the metadata, and the attachment in pieces. end is that of the share's answer."""
     entries, core = read_directory(block(store, root))
@@ -201,7 +211,7 @@ def open_object(store, root, fragment=None, share=None, key_file=None, key=None,
     if key_file is not None:
         share = derive_share(epoch, link, key_file, core, origin)
     if key is None:
-        need(sha256(derive(fragment, b"detach/v1 ask" + core)) == origin[:32], "wrong key")
+        need(sha256(proof(fragment, core)) == origin[:32], "wrong key")
         key = xor(fragment, share)
     need(derive(key, b"detach/v1 commit" + core) == origin[32:64], "wrong key")
     try:
@@ -240,13 +250,17 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("link"), args.add_argument("blocks")
     one = args.add_mutually_exclusive_group(required=True)
+    one.add_argument("--proof", action="store_true")
     one.add_argument("--share"), one.add_argument("--key-file"), one.add_argument("--key")
     args.add_argument("--expires", help="the end in the gateway's answer, if the file was extended")
     a = args.parse_args()
     try:
         root, fragment = parse_link(a.link) if a.key is None else (parse_cid(a.link), None)
+        store = read_blocks(a.blocks)
+        if a.proof:
+            return print(write_multibase(proof(fragment, read_directory(block(store, root))[1])))
         _, meta, pieces = open_object(
-            read_blocks(a.blocks), root, fragment, a.share and multibase(a.share), a.key_file and read_file(a.key_file),
+            store, root, fragment, a.share and multibase(a.share), a.key_file and read_file(a.key_file),
             a.key and bytes.fromhex(a.key), end=a.expires and parse_time(a.expires))
         for piece in pieces:
             sys.stdout.buffer.write(piece)

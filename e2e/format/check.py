@@ -122,7 +122,7 @@ def check_object(name):
     want(f"{name}: opened", opened, (bytes.fromhex(v["key"]), v["meta"], base64.b64decode(v["attachment"])))
     want(f"{name}: core", d.cid_text(core), v["core"])
     want(f"{name}: origin", d.small_file(store, entries["origin"], 96).hex(), v["origin"])
-    want(f"{name}: proof", d.derive(fragment, b"detach/v1 ask" + core), d.multibase(v["proof"]))
+    want(f"{name}: proof", d.write_multibase(d.proof(fragment, core)), v["proof"])
     end = "expires" in v and d.parse_time(v["expires"])
     want(f"{name}: key", outcome(lambda: open_with(root, key=opened[0], end=end)), ("ok", opened))
     if "identity" in v:

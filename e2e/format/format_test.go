@@ -158,15 +158,12 @@ func TestDecodePy(t *testing.T) {
 				{v.Link, car, "--key-file", keyFile},
 				{cid, car, "--key", hex.EncodeToString(v.Key)},
 			} {
-				var stderr bytes.Buffer
-				cmd := exec.Command("python3", append([]string{"../../docs/decode.py"}, args...)...)
-				cmd.Stderr = &stderr
-				got, err := cmd.Output()
+				got, stderr, err := decode(args...)
 				if err != nil || !bytes.Equal(got, content) {
-					t.Errorf("%s: %d bytes, %v: %s", args[2], len(got), err, stderr.Bytes())
+					t.Errorf("%s: %d bytes, %v: %s", args[2], len(got), err, stderr)
 				}
-				if !strings.Contains(stderr.String(), `"name": "grüße.txt"`) {
-					t.Errorf("%s: the metadata is %s", args[2], stderr.Bytes())
+				if !strings.Contains(stderr, `"name": "grüße.txt"`) {
+					t.Errorf("%s: the metadata is %s", args[2], stderr)
 				}
 			}
 		})
@@ -194,11 +191,8 @@ func TestDecodePyRefuses(t *testing.T) {
 			c.change(&v)
 			car := filepath.Join(t.TempDir(), "object.car")
 			must.Succeed(t, os.WriteFile(car, carOf(v), 0o600))
-			var stdout, stderr bytes.Buffer
-			cmd := exec.Command("python3", "../../docs/decode.py", v.Link, car, "--share", v.Share)
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			if err := cmd.Run(); err == nil || stdout.Len() != 0 || strings.TrimSpace(stderr.String()) != c.want {
-				t.Errorf("%v, %q on the standard output, %s", err, stdout.Bytes(), stderr.Bytes())
+			if got, stderr, err := decode(v.Link, car, "--share", v.Share); err == nil || len(got) != 0 || stderr != c.want {
+				t.Errorf("%v, %q on the standard output, %s", err, got, stderr)
 			}
 		})
 	}
