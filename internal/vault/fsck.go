@@ -21,7 +21,7 @@ type Class string
 // The classes.
 const (
 	Dead     Class = "dead"     // in the ledger and not in the store
-	Orphaned Class = "orphaned" // in the store and ours, and not in the ledger
+	Orphaned Class = "orphaned" // in the store and ours, and not in the ledger, or not with its later end
 	Damaged  Class = "damaged"  // in the store, and a block is missing or wrong
 	Foreign  Class = "foreign"  // in the store like one of ours, and not made with a secret that is here
 	Keyless  Class = "keyless"  // an epoch that has objects and no key file
@@ -266,7 +266,7 @@ func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, s
 	case err != nil:
 		return err
 	}
-	if !known {
+	if !known || f.v.ledger.lags(s.Root, g.epoch) {
 		f.mu.Lock()
 		f.orphans = append(f.orphans, Entry{CID: s.Root, Core: s.Core, KID: s.KID, Epoch: g.epoch, Size: size})
 		f.mu.Unlock()

@@ -283,6 +283,38 @@ func TestFsckKeepsExtendedObjects(t *testing.T) {
 	wantContent(t, v, l, pattern(1000))
 }
 
+// The ledger gets the later end of an extended object again: with the earlier one, the object would
+// be deleted too early. An extended object that is lost is dead, also after its first epoch's end.
+func TestFsckKnowsExtensions(t *testing.T) {
+	s, v := newVault(t)
+	l := kept(t, v, 30*24*time.Hour, pattern(1000))
+	entries, err := v.ledger.find(l.CID)
+	must.Succeed(t, err)
+	_, err = v.Extend(t.Context(), entries[0], crypto.PeriodOf(s.now, 90*24*time.Hour))
+	must.Succeed(t, err)
+	_, all, _ := checkup(t, v, true)
+	wantFound(t, all)
+	entries, err = v.ledger.find(l.CID)
+	must.Succeed(t, err)
+	old, later := entries[0].KID.Epoch, entries[0].Epoch
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "ledger", string(later)+".jsonl")))
+	v = s.vault(t, nil)
+	_, all, _ = checkup(t, v, true)
+	wantFound(t, all, "orphaned "+l.CID.String())
+	again, err := v.ledger.find(l.CID)
+	must.Succeed(t, err)
+	if len(again) != 1 || again[0].Epoch != later || again[0].KID.Epoch != old {
+		t.Errorf("the ledger has %+v, want the end %s", again, later)
+	}
+	_, all, _ = checkup(t, v, true)
+	wantFound(t, all)
+
+	must.Succeed(t, s.keys.End(old))
+	must.Succeed(t, os.Remove(s.car(l.CID)))
+	_, all, _ = checkup(t, v, true)
+	wantFound(t, all, "dead "+l.CID.String())
+}
+
 // A store that does not answer is an error, and no object is called damaged for it.
 func TestFsckEndsWhenTheStoreIsDown(t *testing.T) {
 	s, v := newVault(t)

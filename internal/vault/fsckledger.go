@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -31,9 +32,7 @@ func (f *fsck) reportOrphans(ctx context.Context) error {
 			return fmt.Errorf("read ledger: %w", err)
 		}
 		some = slices.DeleteFunc(some, func(e Entry) bool {
-			d, _ := digestOf(e.CID)
-			_, known := f.v.ledger.get(d)
-			return known || pending[e.CID] || !f.stored(ctx, e.CID)
+			return !f.v.ledger.lags(e.CID, e.file()) || pending[e.CID] || !f.stored(ctx, e.CID)
 		})
 		if err := f.adopt(some); err != nil {
 			return err
@@ -59,7 +58,11 @@ func (f *fsck) adopt(orphans []Entry) error {
 		}
 	}
 	for _, e := range orphans {
-		f.report(Finding{Class: Orphaned, CID: e.CID.String(), Epoch: e.Epoch, What: "it is ours, and not in the ledger: its link works, but detach list does not show it",
+		what := "it is ours, and not in the ledger: its link works, but detach list does not show it"
+		if e.file() != e.KID.Epoch {
+			what = "it was extended, and the ledger has it without its later end: it would be deleted too early"
+		}
+		f.report(Finding{Class: Orphaned, CID: e.CID.String(), Epoch: e.Epoch, What: what,
 			Do: "run detach fsck --repair, which adds it", Repaired: f.Repair})
 	}
 	return nil
@@ -70,6 +73,14 @@ func (l *ledger) size() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return len(l.index)
+}
+
+// lags reports whether the index lacks an object that ends with this epoch, or has an earlier end of
+// it.
+func (l *ledger) lags(c cid.Cid, e crypto.Epoch) bool {
+	d, _ := digestOf(c)
+	rec, known := l.get(d)
+	return !known || endsBefore(rec.epoch, e)
 }
 
 // checkLedger reports what is in the ledger and not in the store.
@@ -85,7 +96,8 @@ func (f *fsck) checkLedger(ctx context.Context) error {
 			total++
 			return nil
 		}
-		if gone, err := f.v.destroyed(e); err != nil || gone || f.v.expired(e.file().End()) {
+		// Destroying an object that was extended marks it in the later epoch, too.
+		if gone, err := f.v.keys.Destroyed(e.file(), e.Core); err != nil || gone || f.v.expired(e.file().End()) {
 			return err
 		}
 		total++
@@ -100,14 +112,6 @@ func (f *fsck) checkLedger(ctx context.Context) error {
 		return err
 	}
 	return f.bury(dead, total)
-}
-
-// destroyed reports whether the key of an entry was destroyed, alone or with its epoch.
-func (v *Vault) destroyed(e Entry) (bool, error) {
-	if destroyed, err := v.keys.Destroyed(e.KID.Epoch, e.Core); err != nil || destroyed {
-		return destroyed, err
-	}
-	return errors.Is(v.keys.Check(e.file()), keyring.ErrDestroyed), nil
 }
 
 // fewDead is how many objects may be taken out of the ledger however small it is.
