@@ -71,9 +71,9 @@ func (c *listCmd) Run(e *env) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
 	out := bufio.NewWriter(e.stdout)
-	print := tableOf(out)
+	show := tableOf(out)
 	if c.JSON {
-		print = linesOf(out)
+		show = linesOf(out)
 	}
 	total := tally{}
 	err = a.eachObject(func(entry vault.Entry, s vault.Status) error {
@@ -81,7 +81,7 @@ func (c *listCmd) Run(e *env) (err error) {
 			return e.ctx.Err()
 		}
 		total.add(entry)
-		return print(entry, s)
+		return show(entry, s)
 	})
 	if err != nil {
 		return err

@@ -173,14 +173,15 @@ func (r revocation) remark(before, after []vault.Status) {
 	switch {
 	case has(after, vault.StateRevoked) && !r.Undo:
 		fmt.Fprintf(r.out, revokedRemark, r.app.deniedFile())
-	case has(after, vault.StateDestroyed) && r.Now:
+	case has(after, vault.StateDestroyed) && r.Now && r.any(func(e vault.Entry) bool { return !e.KID.Link }):
 		fmt.Fprint(r.out, destroyedRemark)
 	}
-	linkOnly := slices.ContainsFunc(r.entries, func(e vault.Entry) bool { return e.KID.Link })
-	if linkOnly && !r.Undo {
+	if !r.Undo && r.any(func(e vault.Entry) bool { return e.KID.Link }) {
 		fmt.Fprint(r.out, linkRemark)
 	}
 }
+
+func (r revocation) any(is func(vault.Entry) bool) bool { return slices.ContainsFunc(r.entries, is) }
 
 const (
 	revokedRemark = `
@@ -195,8 +196,8 @@ that Detach stored opens the files any more. Detach cannot reach:
 - other machines with the same key files. Copy keys/destroyed and the deny list to them.
 `
 	linkRemark = `
-Some of these files are of mode "link". Their links open any copy of the object that exists outside
-of this store, without a gateway.
+Files of mode "link" have no key here that could be destroyed. Their links open any copy of the
+object that exists outside of this store, without a gateway.
 `
 )
 

@@ -296,8 +296,8 @@ func (l *ledger) remember(c cid.Cid, rec record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.verified[d]; !ok && len(l.verified) >= maxVerified {
-		for any := range l.verified {
-			delete(l.verified, any)
+		for some := range l.verified {
+			delete(l.verified, some)
 			break
 		}
 	}
