@@ -27,6 +27,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -96,6 +97,7 @@ func TestShareAndCiphertextOpenTheFile(t *testing.T) {
 
 // The gateway gives the share only for the proof of this object's own link.
 func TestShareNeedsTheProofOfTheLink(t *testing.T) {
+	faults.Covers(t, 95)
 	f := newFixture(t, 0)
 	l, other := f.put("a.pdf", noise(10)), f.put("b.pdf", noise(10))
 	path, proof, key := "/"+l.CID.String()+"/share", f.proof(l)[1], l.Fragment.Encode()
@@ -127,6 +129,7 @@ func TestShareNeedsTheProofOfTheLink(t *testing.T) {
 // The operators of IPFS nodes know all CIDs. No answer has the share in its body or headers, unless
 // the request has the proof.
 func TestNoAnswerTellsTheShare(t *testing.T) {
+	faults.Covers(t, 95)
 	f := newFixture(t, 24*time.Hour)
 	answers := surface(f)
 	f.deny()
@@ -176,6 +179,7 @@ func formsOf(share crypto.Share) []string {
 
 // Answers do not tell an object of another installation from one that the store does not have.
 func TestForeignObjectLooksMissing(t *testing.T) {
+	faults.Covers(t, 92)
 	f := newFixture(t, 0)
 	dir := t.TempDir()
 	keys, err := keyring.Open(filepath.Join(dir, "keys"))
@@ -312,8 +316,9 @@ type busy struct{ Vault }
 
 func (busy) Object(context.Context, cid.Cid) (*vault.Object, error) { return nil, vault.ErrBusy }
 
-// Whoever makes up too many CIDs is told to come later, and the log does not call it a fault.
+// A client that makes up too many CIDs is told to come later, and the log does not call it a fault.
 func TestTooManyUnknownObjectsAre503(t *testing.T) {
+	faults.Covers(t, 92)
 	f := newFixture(t, 0)
 	l := f.put("a.pdf", noise(10))
 	proof := f.proof(l)
@@ -326,8 +331,9 @@ func TestTooManyUnknownObjectsAre503(t *testing.T) {
 	wantNoText(t, "the log", f.logs.String(), "ERROR")
 }
 
-// Whatever is being downloaded breaks off visibly within a second or so after it is revoked.
+// A download in any form breaks off visibly about a second after its file is revoked.
 func TestRevokedDownloadBreaksOff(t *testing.T) {
+	faults.Covers(t, 90)
 	f := newFixture(t, 0)
 	l := f.put("film.mp4", noise(6<<20))
 	list, each := f.putAll(named{"a.mp4", noise(6 << 20)}, named{"b", noise(1)})
