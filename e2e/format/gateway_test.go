@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/fetch/fetchtest"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -82,6 +84,32 @@ func TestDecodePyOpensFromAGateway(t *testing.T) {
 	}
 	if !strings.Contains(stderr, `"name": "a.bin"`) {
 		t.Errorf("the metadata is %s", stderr)
+	}
+}
+
+// The commands in docs/gateway.md, to the letter.
+func TestGuideOpensAFileWithoutDetach(t *testing.T) {
+	needPython(t)
+	servers.Need(t, "curl")
+	guide, err := os.ReadFile("../../docs/gateway.md")
+	must.Succeed(t, err)
+	commands := regexp.MustCompile("(?s)```sh\n(URL=.*?decode\\.py.*?)```").FindSubmatch(guide)
+	if commands == nil {
+		t.Fatal("docs/gateway.md has no commands with decode.py")
+	}
+	dir := t.TempDir()
+	decoder, err := os.ReadFile("../../docs/decode.py")
+	must.Succeed(t, err)
+	must.Succeed(t, os.WriteFile(filepath.Join(dir, "decode.py"), decoder, 0o600))
+	content := fetchtest.Random(2<<20 + 1)
+	l := fetchtest.New(t).Store(t, content)
+	cmd := exec.Command("sh", "-ec", string(commands[1]))
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "LINK="+l.URL())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v, want %d", len(got), err, len(content))
 	}
 }
 
