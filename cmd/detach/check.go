@@ -3,15 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
-	"time"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/check"
-	"github.com/nkirchhoffer/detach-mta/internal/config"
-	"github.com/nkirchhoffer/detach-mta/internal/export"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
@@ -47,7 +40,7 @@ func (c *checkCmd) Run(e *env) error {
 			}
 			return a.store, nil
 		},
-		Problems: func() []check.Finding { return append(a.problems(), exportProblems(cfg)...) },
+		Problems: func() []check.Finding { return append(a.problems(), a.keyWarnings()...) },
 		Brand:    func() error { _, err := loadBrand(cfg.Gateway); return err },
 	}, report)
 	problems := "1 problem"
@@ -74,49 +67,4 @@ func (a *app) problems() (found []check.Finding) {
 		found = append(found, check.Finding{Level: level, What: p.Part, Text: p.Err.Error()})
 	}
 	return found
-}
-
-// exportProblems returns a warning if links would be lost with this machine: no export has the
-// epoch's key. Only check says so, and not readyz, which tells whether the service works.
-func exportProblems(cfg config.Config) []check.Finding {
-	warn := func(format string, args ...any) []check.Finding {
-		return []check.Finding{{Level: check.Warn, What: "keys export", Text: fmt.Sprintf(format, args...)}}
-	}
-	keys, err := keyring.Read(keysDir(cfg))
-	if err != nil {
-		return nil // check has said so
-	}
-	epochs, err := keys.Epochs()
-	if err != nil {
-		return nil
-	}
-	last, missing, err := export.Missing(keysDir(cfg), slices.DeleteFunc(epochs, over))
-	switch {
-	case err != nil:
-		return warn("%v", err)
-	case len(missing) == 0:
-		return nil
-	}
-	since := "never"
-	if !last.IsZero() {
-		since = "last on " + last.Format(time.DateOnly)
-	}
-	return warn("exported %s, and there are keys of %s: they are in no export, and lost with this disk: detach keys export", since, someEpochs(missing))
-}
-
-func over(e crypto.Epoch) bool { return !e.End().IsZero() && !machineClock.now().Before(e.End()) }
-
-// maxEpochs bounds the epochs that a message names.
-const maxEpochs = 3
-
-func someEpochs(epochs []crypto.Epoch) string {
-	var names []string
-	for _, e := range epochs[:min(len(epochs), maxEpochs)] {
-		names = append(names, string(e))
-	}
-	text := strings.Join(names, ", ")
-	if more := len(epochs) - maxEpochs; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
