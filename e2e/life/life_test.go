@@ -16,6 +16,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 )
 
@@ -42,6 +43,7 @@ type life struct {
 // Files are stored, downloaded, revoked, given back, extended, destroyed and swept, each at its
 // time. At every step both gateways serve what lives and nothing else, and so does the attacker's.
 func TestFilesLiveAndEnd(t *testing.T) {
+	faults.Covers(t, 110)
 	for _, store := range []string{"embedded", "kubo"} {
 		t.Run(store, func(t *testing.T) {
 			l := begin(t, store == "kubo")

@@ -115,6 +115,7 @@ func TestClockIsTrustedAfterAnEvenDay(t *testing.T) {
 // A clock that is set back to the right time is trusted immediately, and its mistake is not
 // recorded.
 func TestCorrectedClockIsTrusted(t *testing.T) {
+	faults.Covers(t, 99)
 	for _, jump := range []time.Duration{-20 * 365 * day, -25 * hour, 25 * hour, 20 * 365 * day} {
 		m, dir := newMachine(), t.TempDir()
 		c := m.clock(dir)

@@ -21,5 +21,8 @@
 // [Vault.Object] opens a stored object, if it is not revoked, ours, not destroyed and not ended. It
 // asks in this order. While the object is read, it is asked again once a second.
 //
+// [Vault.Revoke] takes objects back, [Vault.Extend] moves their end, and [Vault.Sweep] destroys the
+// keys of what has ended, or was revoked long enough ago, and then deletes it.
+//
 // docs/format.md specifies the object, the ledger, the deny list and the ticket.
 package vault

@@ -26,6 +26,7 @@ type Keyring interface {
 	DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error)
 	Destroy(e crypto.Epoch, cores ...cid.Cid) error
 	End(crypto.Epoch) error
+	Apply() error
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
 	Extended(core cid.Cid) ([]crypto.Epoch, error)
 	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)

@@ -57,14 +57,16 @@ func (s Swept) None() bool {
 
 // Sweep removes what has ended: the keys of epochs whose day is over, then their objects; keys and
 // objects of files that were revoked longer than the grace period ago; what interrupted mails left;
-// and the lists of epochs that ended more than a year ago. Several processes may sweep together,
-// and a sweep may be killed: the next one continues. Unless the clock can be trusted, Sweep returns
-// ErrClock, and removes only what interrupted mails left.
+// and the lists of epochs that ended more than a year ago. It destroys what the marks say that were
+// copied in from another machine. Several processes may sweep together, and a sweep may be killed:
+// the next one continues. Unless the clock can be trusted, Sweep returns ErrClock, and removes only
+// what does not depend on the time.
 //
 // Sweep tries every step, also after one has failed. Its result holds beside an error, too.
 func (v *Vault) Sweep(ctx context.Context, o SweepOptions) (s Swept, err error) {
 	if !o.DryRun {
 		s.Recovered, err = v.Recover(ctx)
+		err = errors.Join(err, v.keys.Apply())
 	}
 	if doubt := v.clock.Trusted(); doubt != nil {
 		return s, errors.Join(err, doubt)

@@ -21,6 +21,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -87,6 +88,7 @@ func TestSweepEndsWhatIsOver(t *testing.T) {
 // A sweep that is interrupted at any deletion is continued by the next one, and deletes nothing
 // whose key is still there.
 func TestSweepContinuesWhereItWasInterrupted(t *testing.T) {
+	faults.Covers(t, 110)
 	const files = 5
 	boom := errors.New("no route to node")
 	for stop := range files + 1 {
@@ -150,6 +152,7 @@ func (s *countingStore) Delete(ctx context.Context, c cid.Cid) error {
 
 // An epoch whose key cannot be destroyed keeps its objects.
 func TestNothingIsDeletedBeforeItsKey(t *testing.T) {
+	faults.Covers(t, 110)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	kept(t, v, day, []byte("x"))
@@ -168,6 +171,7 @@ func (stuckKeyring) End(crypto.Epoch) error { return errors.New("read-only file 
 // Several machines sweep one directory together, while mails are stored: each object is removed
 // once, and none that is needed.
 func TestSweepsTogether(t *testing.T) {
+	faults.Covers(t, 110)
 	s := newSite(t)
 	v := s.vault(t, nil)
 	for i := range 100 {
@@ -203,6 +207,7 @@ func TestSweepsTogether(t *testing.T) {
 
 // A clock that cannot be trusted stops the sweep, except for what interrupted mails left.
 func TestSweepStopsWithAWrongClock(t *testing.T) {
+	faults.Covers(t, 99)
 	s := newSite(t)
 	set := func(c *Config) { c.Uptime = MachineUptime }
 	v := s.vault(t, set)
@@ -285,6 +290,7 @@ func TestOldListsAreRemoved(t *testing.T) {
 // While an object is being deleted, mails are stored and links are opened: the sweep holds nothing
 // that they wait for.
 func TestMailsPassWhileSweeping(t *testing.T) {
+	faults.Covers(t, 110)
 	s := newSite(t)
 	store := &countingStore{Store: s.store, failAt: -1}
 	s.store = store
@@ -368,4 +374,24 @@ func fill(t *testing.T, s *site, v *Vault, n int) {
 		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "objects", e.CID.String()+".car"), body, 0o600))
 	}
 	must.Succeed(t, v.ledger.append(list...))
+}
+
+// Marks that were copied from another machine take effect in the key files at the next sweep.
+func TestSweepAppliesMarks(t *testing.T) {
+	s, v := newVault(t)
+	l, neighbor := kept(t, v, day, []byte("x")), kept(t, v, day, []byte("y"))
+	o := opened(t, v, l.CID)
+	keyFile := filepath.Join(s.dir, "keys", string(o.grant.epoch)+".key")
+	before, err := os.Stat(keyFile)
+	must.Succeed(t, err)
+	marks := filepath.Join(s.dir, "keys", "destroyed", string(o.grant.epoch))
+	must.Succeed(t, os.MkdirAll(marks, 0o700))
+	must.Succeed(t, os.WriteFile(filepath.Join(marks, o.Core().String()), nil, 0o600))
+	wantSwept(t, v, SweepOptions{}, 0, 0, 0)
+	after, err := os.Stat(keyFile)
+	must.Succeed(t, err)
+	if os.SameFile(before, after) {
+		t.Error("the key file is not written anew")
+	}
+	wantContent(t, v, neighbor, []byte("y"))
 }
