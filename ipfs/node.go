@@ -120,9 +120,9 @@ func appendBytes(message []byte, field uint64, value string) []byte {
 	return append(message, value...)
 }
 
-// decodeDirectory reads a plain directory. It accepts only the bytes that encodeDirectory writes for
-// the entries: one directory has one CID, so a reader can compute it from the entries. The nodes
-// that it returns have no Size.
+// decodeDirectory reads a plain directory. It accepts only the bytes that encodeDirectory writes
+// for the entries: one directory has one CID, so a reader can compute it from the entries. The
+// nodes that it returns have no Size.
 func decodeDirectory(block []byte) ([]Entry, error) {
 	var entries []Entry
 	good := true // the node of a file has links without names
@@ -254,8 +254,8 @@ func decodeNode(block []byte, link func(hash [cidLen]byte, name []byte, tsize ui
 	return data, err
 }
 
-// decodeLink returns the CID, the name and the Tsize of a link. The fields must be in order, the CID
-// first. The Tsize says nothing about the file, and no block proves it right.
+// decodeLink returns the CID, the name and the Tsize of a link. The fields must be in order, the
+// CID first. The Tsize says nothing about the file, and no block proves it right.
 func decodeLink(link []byte) (hash [cidLen]byte, name []byte, tsize uint64, err error) {
 	last := uint64(0)
 	err = eachField(link, func(field uint64, value []byte, number uint64) error {

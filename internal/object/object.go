@@ -6,7 +6,7 @@
 // It is the decoder of docs/format.md for the gateway, the command line and restore. The caller
 // brings the blocks and the share:
 //
-//	sealed, err := object.Read(ctx, blocks, root)           // or ReadCAR: the directory, meta.jwe, origin
+//	sealed, err := object.Read(ctx, blocks, root)           // or ReadCAR; verified, without a key
 //	share, end, err := …                                    // of the keyring, or of the gateway
 //	opened, err := sealed.Unlock(fragment, share, end, now) // proves the key: the metadata is open
 //	file, err := opened.Open(ctx, blocks)                   // or OpenCAR, from an offset
@@ -68,8 +68,8 @@ func Read(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (*Sealed, error
 }
 
 // ReadCAR is Read with a gateway's answers to /ipfs/CID/meta.jwe?format=car and
-// /ipfs/CID/origin?format=car. It reads origin after it has verified meta. It ignores the roots that
-// the CARs state.
+// /ipfs/CID/origin?format=car. It reads origin after it has verified meta. It ignores the roots
+// that the CARs state.
 func ReadCAR(ctx context.Context, meta, origin io.Reader, root cid.Cid) (*Sealed, error) {
 	s := &Sealed{Root: root}
 	blocks, err := openCAR(meta)

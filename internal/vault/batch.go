@@ -36,8 +36,8 @@ var errNotInBatch = errors.New("object does not belong to this batch, or is comm
 // PinName returns the name of the pin of an object that is stored in this epoch.
 func PinName(e crypto.Epoch) string { return PinPrefix + string(e) }
 
-// NameOf returns the name of the pin of an object in a store, whose metadata tell its epoch. It does
-// not check whether the object is ours.
+// NameOf returns the name of the pin of an object in a store, whose metadata tell its epoch. It
+// does not check whether the object is ours.
 func NameOf(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (string, error) {
 	sealed, err := object.Read(ctx, blocks, root)
 	if err != nil {
@@ -149,7 +149,8 @@ type sealed struct {
 }
 
 // seal adds the blocks of one object. Data comes first, since the metadata has its size and hash.
-// The other entries fix the core, the core the share and so the fragment, and all of them the origin.
+// The other entries fix the core, the core the share and so the fragment, and all of them the
+// origin.
 func (b *Batch) seal(ctx context.Context, add ipfs.AddFunc, key crypto.Key, meta crypto.Meta, s *sealer) (o sealed, err error) {
 	entries := make(ipfs.Directory)
 	if entries[object.Data], err = s.store(ctx, add, b.v.cfg.Spools); err != nil {

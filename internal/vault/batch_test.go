@@ -37,8 +37,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Every process of the installation serves a file from the moment that it is stored, which is before
-// anybody has its link. The commit adds it to the ledger, once.
+// Every process of the installation serves a file from the moment that it is stored, which is
+// before anybody has its link. The commit adds it to the ledger, once.
 func TestFilesAreServedFromTheirFirstMoment(t *testing.T) {
 	s := newSite(t)
 	proxy, gateway := s.vault(t, nil), s.vault(t, nil)
@@ -126,8 +126,8 @@ func TestNothingIsStoredWithoutASecret(t *testing.T) {
 	s.wantNothing(t, "no secret")
 }
 
-// If random bytes cannot be read, for the key, the mail's id, the epoch's secrets or the metadata's nonce, there is
-// no link, and nothing is stored or committed.
+// If random bytes cannot be read, for the key, the mail's id, the epoch's secrets or the metadata's
+// nonce, there is no link, and nothing is stored or committed.
 func TestNoRandomBytesNoLink(t *testing.T) {
 	faults.Covers(t, 75)
 	kernel := rand.Reader

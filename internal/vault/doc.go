@@ -11,7 +11,7 @@
 //
 //	batch := v.Begin(retention)
 //	defer batch.Close()
-//	link, err := batch.Detach(ctx, name, mediaType, attachment) // reads it once, encrypts it on the way
+//	link, err := batch.Detach(ctx, name, mediaType, attachment) // read once, encrypted on the way
 //	…
 //	err = batch.Commit(ctx)  // the keys are there, and the ledger is on disk: the mail may go on
 //	err = batch.Discard(ctx) // or: the files are deleted

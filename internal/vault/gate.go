@@ -31,8 +31,8 @@ func given(s crypto.Share) func() (crypto.Share, error) {
 // Object admits an object and opens it in the store. The caller closes it. The object's origin
 // decides whether it is ours; the ledger only tells which errors may be told apart. A CID that is
 // not in the ledger waits in the lane, and gets ErrNotFound, whether the store does not have the
-// object or has it from others. Errors: ErrNotFound, ErrRevoked, ErrExpired, ErrKeyMissing, ErrBusy,
-// ErrUnavailable, ErrCorrupt.
+// object or has it from others. Errors: ErrNotFound, ErrRevoked, ErrExpired, ErrKeyMissing,
+// ErrBusy, ErrUnavailable, ErrCorrupt.
 func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 	rec, known, err := v.admit(c)
 	if err != nil && !(known && errors.Is(err, ErrExpired)) { // an extension may not be in this ledger
@@ -113,9 +113,9 @@ func (v *Vault) refuseDestroyed(e crypto.Epoch, core cid.Cid) error {
 	return err
 }
 
-// verified opens an object in the store and proves that it is ours and has not ended. Errors besides
-// those of the store and of [object.Read]: ErrExpired for an object that is ours; keyring.ErrForeign;
-// keyring.ErrNoEpoch if the proof needs a secret that is not here.
+// verified opens an object in the store and proves that it is ours and has not ended. Errors
+// besides those of the store and of [object.Read]: ErrExpired for an object that is ours;
+// keyring.ErrForeign; keyring.ErrNoEpoch if the proof needs a secret that is not here.
 func (v *Vault) verified(ctx context.Context, c cid.Cid) (*Object, error) {
 	blocks, err := v.store.Open(ctx, c)
 	if err != nil {
@@ -219,8 +219,8 @@ func (v *Vault) describe(ctx context.Context, o *Object, rec record, known bool)
 	return nil
 }
 
-// sizeOf returns the size of the attachment, whose ciphertext is as long. The origin proves that the
-// Tsize is what we wrote, so a file of one block is not read for it.
+// sizeOf returns the size of the attachment, whose ciphertext is as long. The origin proves that
+// the Tsize is what we wrote, so a file of one block is not read for it.
 func sizeOf(ctx context.Context, o *Object) (int64, error) {
 	data := o.sealed.Entries[object.Data]
 	if data.CID.Type() == cid.Raw {
@@ -259,8 +259,8 @@ func (v *Vault) identify(ctx context.Context, c cid.Cid) (Entry, error) {
 }
 
 const (
-	// foreignTime is how long a CID is refused that the store has as an object of others. A CID that
-	// the store does not have is never remembered: its object may be stored the moment after.
+	// foreignTime is how long a CID is refused that the store has as an object of others. A CID
+	// that the store does not have is never remembered: its object may be stored the moment after.
 	foreignTime = time.Minute
 	// maxForeign is more than what the lane lets through in foreignTime.
 	maxForeign = 4096

@@ -136,8 +136,8 @@ func TestObjectsHaveOneRoot(t *testing.T) {
 
 func joined(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
-// addRoot adds a directory's block after a change to its bytes. links are the block's fields: a link
-// for each entry, and the data.
+// addRoot adds a directory's block after a change to its bytes. links are the block's fields: a
+// link for each entry, and the data.
 func addRoot(t *testing.T, add ipfs.AddFunc, d ipfs.Directory, change func(block []byte, links [][]byte) []byte) (cid.Cid, error) {
 	t.Helper()
 	var block []byte
@@ -369,7 +369,8 @@ func TestEndedEpochIsNotFoundWithoutALedger(t *testing.T) {
 	wantNotOurs(t, "not in the ledger", s, l.CID)
 }
 
-// The end of an object is that of its epoch or of its extension, for a gateway without a ledger too.
+// The end of an object is that of its epoch or of its extension, for a gateway without a ledger
+// too.
 func TestExtensionIsProof(t *testing.T) {
 	s, v := newVault(t)
 	l, neighbor := kept(t, v, 2*day, []byte("x")), kept(t, v, 2*day, []byte("y"))

@@ -35,8 +35,8 @@ func (o *Object) Core() cid.Cid { return o.sealed.Core }
 // Origin returns the object's entry "origin".
 func (o *Object) Origin() crypto.Origin { return o.sealed.Origin }
 
-// Share returns B, the gateway's half of the key; ErrExpired if it was destroyed since the object was
-// opened.
+// Share returns B, the gateway's half of the key; ErrExpired if it was destroyed since the object
+// was opened.
 func (o *Object) Share() (crypto.Share, error) { return o.grant.share() }
 
 // Meta returns meta.jwe as it is stored.

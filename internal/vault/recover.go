@@ -21,7 +21,8 @@ const (
 	pendingPrefix = "batch-"
 	// refusedLine marks a batch whose objects must go even if they are in the ledger.
 	refusedLine = "refused"
-	// committedLine follows the objects that are in the ledger. They stay also if the ledger is lost.
+	// committedLine follows the objects that are in the ledger. They stay also if the ledger is
+	// lost.
 	committedLine = "committed"
 )
 

@@ -41,8 +41,8 @@ func newSite(t testing.TB) *site {
 	return &site{dir, store, keys, time.Date(2026, 11, 22, 20, 0, 0, 5e8, time.UTC)}
 }
 
-// vault opens the site's vault, like another process of the installation. A changed s.now is time that
-// has passed; with MachineUptime it is a clock that was set.
+// vault opens the site's vault, like another process of the installation. A changed s.now is time
+// that has passed; with MachineUptime it is a clock that was set.
 func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	t.Helper()
 	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }, Uptime: s.uptime}
