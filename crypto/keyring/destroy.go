@@ -179,6 +179,11 @@ func (r *Keyring) applyTo(e crypto.Epoch) error {
 }
 
 func (r *Keyring) finishEnd(e crypto.Epoch) error {
+	_, keyErr := os.Lstat(r.path(e))
+	_, extendedErr := os.Lstat(r.extendedDir(e))
+	if errors.Is(keyErr, fs.ErrNotExist) && errors.Is(extendedErr, fs.ErrNotExist) {
+		return nil // finished already, as most epochs are when Open comes here
+	}
 	r.step("overwrite ended")
 	if err := r.shred(r.path(e)); err != nil {
 		return fmt.Errorf("end epoch %s: %w", e, err)
@@ -197,18 +202,18 @@ func (r *Keyring) finishEnd(e crypto.Epoch) error {
 // puncture writes the key file anew without the leaves of these paths, if it has any of them. A
 // missing key file is not an error. The caller holds changeLock.
 func (r *Keyring) puncture(e crypto.Epoch, paths []path) error {
-	r.forget(e) // so that every byte is verified again
-	k, err := r.open(e)
-	if errors.Is(err, ErrNoEpoch) {
+	paths, err := r.unpunctured(e, paths)
+	if errors.Is(err, ErrNoEpoch) || err == nil && len(paths) == 0 {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	paths = slices.DeleteFunc(paths, func(p path) bool { _, _, ok := k.cover.find(p); return !ok })
-	if len(paths) > 0 {
-		err = r.rewrite(e, k, paths)
+	r.forget(e) // so that every byte is verified again before it is copied
+	k, err := r.open(e)
+	if err != nil {
+		return err
 	}
-	if err = errors.Join(err, k.Close()); err == nil && len(paths) > 0 {
+	if err = errors.Join(r.rewrite(e, k, paths), k.Close()); err == nil {
 		r.step("overwrite")
 		err = r.shred(r.oldPath(e))
 	}
@@ -216,6 +221,18 @@ func (r *Keyring) puncture(e crypto.Epoch, paths []path) error {
 		return fmt.Errorf("puncture the key file of epoch %s: %w", e, durable.WithRemedy(err, r.dir))
 	}
 	return nil
+}
+
+// unpunctured returns those of the paths that the key file still has.
+func (r *Keyring) unpunctured(e crypto.Epoch, paths []path) ([]path, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	k, err := r.open(e)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(paths, func(p path) bool { _, _, ok := k.cover.find(p); return !ok }), k.Close()
 }
 
 // oldPath is a second name of the key file that is replaced. After a crash removeLeftovers

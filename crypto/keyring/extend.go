@@ -257,39 +257,50 @@ func (r *Keyring) unseal(to crypto.Epoch, core cid.Cid, x extension) (crypto.Sha
 // destroyExtensions removes the records of the marked objects, and returns the epochs that they
 // were extended into, where it marks them too. The caller holds changeLock, and then applies the
 // marks.
-func (r *Keyring) destroyExtensions(marks []string) ([]crypto.Epoch, error) {
-	names, err := readNames(filepath.Join(r.dir, extendedDirName))
-	if err != nil || len(names) == 0 {
-		return nil, err
+func (r *Keyring) destroyExtensions(marks []string) (extended []crypto.Epoch, err error) {
+	epochs, err := readNames(filepath.Join(r.dir, extendedDirName))
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	var extended []crypto.Epoch
-	for _, mark := range marks {
-		core, err := cid.Decode(mark)
+	for _, name := range epochs {
+		e, err := crypto.ParseEpoch(name)
 		if err != nil {
-			continue // not a mark of an object
+			continue // not ours
 		}
-		epochs, err := r.extensions(core)
+		records, err := readNames(r.extendedDir(e))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("keyring: %w", err)
 		}
-		for _, e := range epochs {
+		cores := both(records, marks)
+		for _, core := range cores {
 			if err := r.destroyExtension(e, core); err != nil {
 				return nil, err
 			}
 		}
-		extended = append(extended, epochs...)
+		if len(cores) > 0 {
+			extended = append(extended, e)
+		}
 	}
-	slices.Sort(extended)
-	return slices.Compact(extended), nil
+	return extended, nil
 }
 
-func (r *Keyring) destroyExtension(to crypto.Epoch, core cid.Cid) error {
+// both returns the names of cores that are in both lists.
+func both(records, marks []string) []string {
+	marked := make(map[string]bool, len(marks))
+	for _, mark := range marks {
+		_, err := cid.Decode(mark)
+		marked[mark] = err == nil
+	}
+	return slices.DeleteFunc(records, func(record string) bool { return !marked[record] })
+}
+
+func (r *Keyring) destroyExtension(to crypto.Epoch, core string) error {
 	r.step("mark extension")
-	if err := r.mark(to, core.String()); err != nil {
+	if err := r.mark(to, core); err != nil {
 		return err
 	}
 	r.step("remove extension")
-	if err := durable.Remove(r.extensionPath(to, core)); err != nil {
+	if err := durable.Remove(filepath.Join(r.extendedDir(to), core)); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
 	return durable.SyncDir(r.extendedDir(to))

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -39,7 +40,7 @@ func TestProcess(t *testing.T) {
 }
 
 var jobs = map[string]func(t *testing.T, dir, argument string){
-	"create": jobCreate, "destroy": jobDestroy, "read": jobRead, "crash": jobCrash, "die": jobDie,
+	"create": jobCreate, "destroy": jobDestroy, "read": jobRead, "crash": jobCrash, "die": jobDie, "full": jobFull,
 }
 
 // process is TestProcess in another process.
@@ -417,5 +418,49 @@ func checkShares(t *testing.T, r *Keyring, s scene, change, when string) {
 		case err != nil || wantErr != nil || got != share:
 			t.Errorf("%s: object %d has another share than before, error %v", when, n, err)
 		}
+	}
+}
+
+// jobFull destroys objects while no file can grow beyond the size of the whole key file.
+func jobFull(t *testing.T, dir, _ string) {
+	r, err := Open(dir)
+	must.Succeed(t, err)
+	epochs, err := r.Epochs()
+	must.Succeed(t, err)
+	signal.Ignore(syscall.SIGXFSZ)
+	must.Succeed(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 500, Max: 500}))
+	fmt.Println("destroy:", r.Destroy(epochs[0], numbered(1), numbered(2)))
+}
+
+// If the disk is full the key file stays as it is, and the mark alone keeps the share away. The
+// next Open punctures.
+func TestFullDiskKeepsTheKeyFile(t *testing.T) {
+	faults.Covers(t, 109)
+	r, e := newTestKeyring(t)
+	whole, err := r.Export(e)
+	must.Succeed(t, err)
+	want, err := r.Share(e, numbered(3))
+	must.Succeed(t, err)
+	p := start(t, "full", r.dir, "-")
+	p.finish(t)
+	if !strings.Contains(p.out.String(), "destroy: puncture the key file") {
+		t.Fatalf("the file could be written: %s", p.out)
+	}
+	if now, err := r.Export(e); err != nil || !bytes.Equal(now, whole) {
+		t.Errorf("the key file is another now, error %v", err)
+	}
+	wantFiles(t, r.dir, 1)
+	for range 2 {
+		if _, err := r.Share(e, numbered(1)); !errors.Is(err, ErrDestroyed) {
+			t.Errorf("got %v, want ErrDestroyed", err)
+		}
+		if got, err := r.Share(e, numbered(3)); err != nil || got != want {
+			t.Errorf("another share, error %v", err)
+		}
+		r, err = Open(r.dir)
+		must.Succeed(t, err)
+	}
+	if now, err := r.Export(e); err != nil || bytes.Equal(now, whole) {
+		t.Errorf("Open does not puncture, error %v", err)
 	}
 }
