@@ -262,15 +262,21 @@ func (d *Detach) Objects(t servers.T) []string {
 	return names
 }
 
-// Ledger returns the CIDs that Detach has promised to keep.
+// Ledger returns the CIDs that Detach has promised to keep, and has not taken back since.
 func (d *Detach) Ledger(t servers.T) map[string]bool {
 	t.Helper()
 	cids := make(map[string]bool)
 	for _, name := range d.Files(t, "ledger/*.jsonl") {
 		for line := range strings.Lines(ReadFile(t, filepath.Join(d.DataDir, name))) {
-			var entry struct{ CID string }
+			var entry struct {
+				CID  string
+				Gone bool
+			}
 			// A killed process may have left half a line.
-			if json.Unmarshal([]byte(line), &entry) == nil {
+			switch err := json.Unmarshal([]byte(line), &entry); {
+			case err == nil && entry.Gone:
+				delete(cids, entry.CID)
+			case err == nil:
 				cids[entry.CID] = true
 			}
 		}
