@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -257,6 +258,28 @@ func (v objectVector) checkOpened(t *testing.T, vault *Vault, got []byte, meta c
 	}
 	v.checkEncoded(t, vault, l)
 	v.checkEscrow(t, o)
+}
+
+// A person who knows every block of an object wraps it anew, with one bit of the directory changed.
+func TestRootWithAnyBitChangedIsNotServed(t *testing.T) {
+	faults.Covers(t, 79)
+	var v objectVector
+	vectors.Read(t, "object-01-split.json", &v.Object)
+	root := v.Blocks[len(v.Blocks)-1].Data
+	vault := v.site(t)
+	store := vault.store.(blockStore)
+	for bit := range 8 * len(root) {
+		changed := bytes.Clone(root)
+		changed[bit/8] ^= 1 << (bit % 8)
+		digest := sha256.Sum256(changed)
+		c, err := cid.Cast(append([]byte("\x01\x70\x12\x20"), digest[:]...))
+		must.Succeed(t, err)
+		store.blocks[c.String()] = changed
+		if o, err := vault.verified(t.Context(), c); err == nil {
+			t.Errorf("with bit %d changed it is served", bit)
+			_ = o.Close()
+		}
+	}
 }
 
 func (v objectVector) checkEncoded(t *testing.T, vault *Vault, l link.Link) {
