@@ -311,6 +311,31 @@ func TestTrustlessEntryComesWithItsProof(t *testing.T) {
 	}
 }
 
+// The sealed key of the escrow is an entry like the others, for mirrors. Objects without it have no
+// such address.
+func TestEscrowIsPartOfTheObject(t *testing.T) {
+	f := newFixture(t, 0)
+	without := f.put("a.pdf", noise(10))
+	escrow := noise(500)
+	var err error
+	f.vault, err = vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix, Escrow: func(crypto.Key) ([]byte, error) { return escrow, nil }}, f.store, f.keys, f.dir)
+	check(t, err)
+	l := f.put("b.pdf", noise(10))
+	resp := f.get("/ipfs/" + l.CID.String() + "/escrow.age?format=raw")
+	wantStatus(t, resp, 200)
+	if got := readAll(t, resp); !bytes.Equal(got, escrow) {
+		t.Errorf("got %d bytes, want %d", len(got), len(escrow))
+	}
+	if car := readAll(t, f.get("/ipfs/"+l.CID.String()+"?format=car")); !bytes.Contains(car, escrow) {
+		t.Error("the CAR of the object lacks escrow.age")
+	}
+	wantStatus(t, f.get("/ipfs/"+without.CID.String()+"/escrow.age?format=raw"), 404)
+	wantStatus(t, f.get("/"+l.CID.String()+"/share", f.proof(l)...), 200)
+	if o := openAll(t, []opening{f.attempt(l)})[0]; o.Name != "b.pdf" {
+		t.Errorf("the script gets %q, %s", o.Name, o.Failed)
+	}
+}
+
 // busy is a vault that too many unknown CIDs are asked of.
 type busy struct{ Vault }
 

@@ -158,6 +158,20 @@ func TestGetFromTheStoreSaysThatAFileIsGone(t *testing.T) {
 		"--store", site.Dir, removed.URL())
 }
 
+// A link that was changed on its way is called that, before anything is written.
+func TestGetSaysThatALinkIsWrong(t *testing.T) {
+	site := fetchtest.New(t)
+	l, other := site.Store(t, []byte("content")), site.Store(t, []byte("other"))
+	l.Fragment = other.Fragment
+	t.Chdir(t.TempDir())
+	for _, args := range [][]string{nil, {"--store", site.Dir}, {"--store", filepath.Join(site.Dir, "objects")}} {
+		wantFailure(t, fmt.Sprint(args), "detach: the link does not open this file: it was cut short or changed on its way", append(args, l.URL())...)
+	}
+	if left, err := os.ReadDir("."); err != nil || len(left) > 0 {
+		t.Errorf("%d files were written, %v", len(left), err)
+	}
+}
+
 // With a data directory, get asks no gateway; with the store alone, it asks for the share.
 func TestGetAsksTheGatewayForTheRest(t *testing.T) {
 	site, content := fetchtest.New(t), fetchtest.Random(2<<20+1)
