@@ -33,7 +33,7 @@ A file can be extended while it is served: not after its end, and not while it i
 }
 
 // Run extends what it can, and fails if something could not be extended.
-func (c *extendCmd) Run(e *env) error {
+func (c *extendCmd) Run(e *env) (err error) {
 	period, err := c.period()
 	if err != nil {
 		return usageError{err}
@@ -45,7 +45,7 @@ func (c *extendCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	defer a.Close()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	report := extendReport{env: e, json: c.JSON}
 	if c.Epoch != "" {
 		err = c.extendEpoch(e, a, period, &report)

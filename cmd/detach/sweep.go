@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
@@ -27,18 +29,20 @@ detach serve does the same every hour. A sweep may be interrupted; the next one 
 }
 
 // Run sweeps once, and prints what was removed.
-func (c *sweepCmd) Run(e *env) error {
+func (c *sweepCmd) Run(e *env) (err error) {
 	a, err := c.openAsOwner(e.log)
 	if err != nil {
 		return err
 	}
-	defer a.Close()
+	defer func() { err = errors.Join(err, a.Close()) }()
 	if c.TrustClock && !c.DryRun {
 		if err := a.vault.TrustClock(); err != nil {
 			return err
 		}
 	}
-	swept, err := a.vault.Sweep(e.ctx, vault.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace), DryRun: c.DryRun})
+	bar := progress.NewCount(e.stderr, "files")
+	swept, err := a.vault.Sweep(e.ctx, vault.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace), DryRun: c.DryRun, Progress: bar.Set})
+	bar.Clear()
 	if c.JSON {
 		enc := json.NewEncoder(e.stdout)
 		if failed := enc.Encode(sweptJSON(swept)); failed != nil {

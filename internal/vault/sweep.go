@@ -32,6 +32,10 @@ const (
 type SweepOptions struct {
 	Grace  time.Duration // how long a revoked file can be given back
 	DryRun bool          // only say what a sweep would do
+	// Progress is called after each file of an ended epoch is deleted. It may be nil.
+	Progress func(done, total int)
+
+	deleted func() // is called after each file; set by Sweep
 }
 
 // Swept is what a sweep did, or would do.
@@ -71,12 +75,31 @@ func (v *Vault) Sweep(ctx context.Context, o SweepOptions) (s Swept, err error) 
 	if doubt := v.clock.Trusted(); doubt != nil {
 		return s, errors.Join(err, doubt)
 	}
+	o.deleted = v.countSweep(ctx, o)
 	for _, step := range []func(context.Context, SweepOptions, *Swept) error{v.endEpochs, v.destroyDue, v.forgetLists} {
 		if ctx.Err() == nil {
 			err = errors.Join(err, step(ctx, o, &s))
 		}
 	}
 	return s, errors.Join(err, ctx.Err())
+}
+
+// countSweep returns the function that is called after each deletion. If somebody wants to see the
+// progress, it counts first.
+func (v *Vault) countSweep(ctx context.Context, o SweepOptions) func() {
+	if o.Progress == nil || o.DryRun {
+		return func() {}
+	}
+	var ahead Swept
+	_ = v.endEpochs(ctx, SweepOptions{DryRun: true, deleted: func() {}}, &ahead) // the sweep itself meets the same error
+	total, done := 0, 0
+	for _, e := range ahead.Ended {
+		total += e.Files
+	}
+	return func() {
+		done++
+		o.Progress(done, total)
+	}
 }
 
 // TrustClock records the present time as right, so that Sweep goes on.
@@ -141,6 +164,7 @@ func (v *Vault) endEpoch(ctx context.Context, o SweepOptions, ended *EndedEpoch)
 			}
 		}
 		ended.Files, ended.Bytes = ended.Files+1, ended.Bytes+e.Size
+		o.deleted()
 		return nil
 	})
 }

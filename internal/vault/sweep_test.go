@@ -63,7 +63,11 @@ func TestSweepEndsWhatIsOver(t *testing.T) {
 	if n := s.objects(t); n != 5 {
 		t.Errorf("after a dry run %d objects are left, want 5", n)
 	}
-	done := wantSwept(t, v, SweepOptions{}, 1, 3, 0)
+	var progress []string
+	done := wantSwept(t, v, SweepOptions{Progress: func(done, total int) { progress = append(progress, fmt.Sprint(done, "/", total)) }}, 1, 3, 0)
+	if got := fmt.Sprint(progress); got != "[1/3 2/3 3/3]" {
+		t.Errorf("progress: %s", got)
+	}
 	if dry.Ended[0] != done.Ended[0] || done.Ended[0].Bytes != 3003 || !done.Ended[0].Key {
 		t.Errorf("dry run: %+v, sweep: %+v", dry.Ended, done.Ended)
 	}
