@@ -58,7 +58,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}
 	}
 	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %#x %d %b %o %c %U %t %e %p %T %z %08d %[1]*[1]d") {
-		for _, v := range []any{k, &k, b, &b, a, &a, k.secret, Proof{k.secret}, ServiceSecret{k.secret}} {
+		for _, v := range []any{k, &k, b, &b, a, &a, k.secret, Proof(k), ServiceSecret(k)} {
 			out := fmt.Sprintf(verb, v)
 			check(verb, out)
 			if verb != "%p" && verb != "%T" && len(verb) < 5 && out != redacted {
