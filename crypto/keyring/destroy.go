@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -261,89 +260,4 @@ func (r *Keyring) rewrite(e crypto.Epoch, k key, paths []path) error {
 		r.step("sync")
 		return durable.SyncDir(r.dir)
 	})
-}
-
-// shred overwrites a file with zeros and deletes it. It waits for those who are reading the file. A
-// file that does not exist is not an error.
-func (r *Keyring) shred(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := errors.Join(durable.Lock(f), overwrite(f)); err != nil {
-		return err
-	}
-	r.step("unlink")
-	if err := durable.Remove(path); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(path))
-}
-
-func overwrite(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	zeros := make([]byte, 64<<10)
-	for offset := int64(0); offset < info.Size(); offset += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), info.Size()-offset)], offset); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
-}
-
-// removeLeftovers overwrites and deletes the key files that a crash left under other names. The
-// caller holds changeLock.
-func (r *Keyring) removeLeftovers() error {
-	if err := r.removeAll(oldPrefix, nextPrefix); err != nil {
-		return err
-	}
-	unlock, err := r.lock(makeLock)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return r.removeAll(newPrefix)
-}
-
-func (r *Keyring) removeAll(prefixes ...string) error {
-	names, err := readNames(r.dir)
-	if err != nil {
-		return fmt.Errorf("keyring: %w", err)
-	}
-	for _, name := range names {
-		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
-			continue
-		}
-		if err := r.removeLeftover(filepath.Join(r.dir, name)); err != nil {
-			return fmt.Errorf("keyring: %w", err)
-		}
-	}
-	return nil
-}
-
-// removeLeftover overwrites and deletes a file. If that is only another name of a key file, the
-// name alone is deleted.
-func (r *Keyring) removeLeftover(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	epochs, err := r.Epochs()
-	if err != nil {
-		return err
-	}
-	for _, e := range epochs {
-		if key, err := os.Stat(r.path(e)); err == nil && os.SameFile(info, key) {
-			return durable.Remove(path)
-		}
-	}
-	return r.shred(path)
 }

@@ -39,8 +39,8 @@ const MaxExtension = 256
 
 // extension is a record in extended/NEW/CORE, which gives the object an end in a later epoch:
 //
-//	CID of the root (36) ‖ length of the old epoch's name (1) ‖ the name ‖ mode (1: 0 split, 1 link) ‖
-//	nonce (12) ‖ AES-256-GCM of B (32) ‖ tag (16)
+//	CID of the root (36) ‖ length of the old epoch's name (1) ‖ the name ‖
+//	mode (1: 0 split, 1 link) ‖ nonce (12) ‖ AES-256-GCM of B (32) ‖ tag (16)
 type extension struct {
 	root   []byte
 	old    crypto.Epoch
@@ -205,6 +205,10 @@ func laterFirst(a, b crypto.Epoch) int {
 	}
 	return cmp.Or(b.End().Compare(a.End()), cmp.Compare(a, b))
 }
+
+// Extended returns the epochs that an object with this core was extended into, the latest end
+// first. Their key files may be missing here, or destroyed.
+func (r *Keyring) Extended(core cid.Cid) ([]crypto.Epoch, error) { return r.extensions(core) }
 
 // Extension returns the epoch with the latest end that the object was extended into and whose key
 // file is here, the object's mode, and its share. It returns ErrNoExtension if there is none, or if

@@ -25,8 +25,8 @@ const (
 
 // content is what a key file says, without the nodes:
 //
-//	"detach/v1 key\n" ‖ service secret (32) ‖ number of paths (4, big-endian) ‖ paths (8 each) ‖
-//	nodes (32 each) ‖ SHA-256 of all before
+//	"detach/v1 key\n" ‖ service secret (32) ‖ number of paths (4, big-endian) ‖
+//	paths (8 each) ‖ nodes (32 each) ‖ SHA-256 of all before
 type content struct {
 	service crypto.ServiceSecret
 	cover   cover

@@ -9,8 +9,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
 
-// DestroyedIn returns what Destroyed says now about the objects of an epoch, for lists: it reads the
-// marks and the key file once. A core that no object can have counts as not destroyed.
+// DestroyedIn returns what Destroyed says now about the objects of an epoch, for lists: it reads
+// the marks and the key file once. A core that no object can have counts as not destroyed.
 func (r *Keyring) DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error) {
 	names, err := readNames(r.markDir(e))
 	if err != nil {
