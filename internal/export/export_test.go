@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -391,5 +393,41 @@ func TestImportDoesNotExtendWhatIsDestroyed(t *testing.T) {
 	must.Succeed(t, c.keys.End(to))
 	if counts := c.imports(whole, id); counts.Extended != 0 {
 		t.Errorf("imported %+v", counts)
+	}
+}
+
+// An export that runs while keys are destroyed is whole, and a mark is never without its effect.
+func TestExportIsWholeWhileKeysAreDestroyed(t *testing.T) {
+	a, id := newMachine(t), newIdentity(t)
+	e := a.epoch(month)
+	var cores []cid.Cid
+	for i := range 60 {
+		cores = append(cores, coreOf(t, fmt.Sprint(i)))
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for _, core := range cores {
+			if err := a.keys.Destroy(e, core); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 5 {
+		b := newMachine(t)
+		b.imports(a.export(id.Recipient()), id)
+		for i, core := range cores {
+			_, err := os.Lstat(filepath.Join(b.dir, "keys", "destroyed", string(e), core.String()))
+			if marked := err == nil; marked == (b.share(e, core) != "") {
+				t.Errorf("object %d is marked as destroyed: %v, and opens: %v", i, marked, !marked)
+			}
+		}
+	}
+	running.Wait()
+	b := newMachine(t)
+	b.imports(a.export(id.Recipient()), id)
+	for i, core := range cores {
+		if b.share(e, core) != "" {
+			t.Errorf("object %d opens", i)
+		}
 	}
 }
