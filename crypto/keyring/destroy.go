@@ -130,7 +130,9 @@ func (r *Keyring) Apply() error {
 		if err != nil {
 			return fmt.Errorf("keyring: %w", err)
 		}
-		if err := r.apply(e, marks); err != nil {
+		// A damaged key file gets the marks when the right one is put back. Until then it derives
+		// nothing.
+		if err := r.apply(e, marks); err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
@@ -212,7 +214,8 @@ func (r *Keyring) puncture(e crypto.Epoch, paths []path) error {
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(r.rewrite(e, k, paths), k.Close()); err == nil {
+	err = r.replace(e, func(w io.Writer) error { return writePunctured(w, k.content, k, paths) })
+	if err = errors.Join(err, k.Close()); err == nil {
 		r.step("overwrite")
 		err = r.shred(r.oldPath(e))
 	}
@@ -240,15 +243,13 @@ func (r *Keyring) oldPath(e crypto.Epoch) string {
 	return filepath.Join(r.dir, oldPrefix+string(e)+keySuffix)
 }
 
-// rewrite replaces the key file k by one with more punctures, and leaves the old one at oldPath.
-func (r *Keyring) rewrite(e crypto.Epoch, k key, paths []path) error {
+// replace replaces the epoch's key file by what write writes, and leaves the old one at oldPath.
+func (r *Keyring) replace(e crypto.Epoch, write func(io.Writer) error) error {
 	if err := r.removeLeftover(r.oldPath(e)); err != nil {
 		return err
 	}
 	r.step("write")
-	return r.writeTemporary(nextPrefix, func(w io.Writer) error {
-		return writePunctured(w, k.content, k, paths)
-	}, func(tmp string) error {
+	return r.writeTemporary(nextPrefix, write, func(tmp string) error {
 		r.step("link old")
 		if err := os.Link(r.path(e), r.oldPath(e)); err != nil {
 			return err

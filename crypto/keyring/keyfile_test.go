@@ -40,11 +40,13 @@ func TestDamagedKeyFileIsRefusedAndNotReplaced(t *testing.T) {
 	}
 	for how, file := range damaged {
 		replaceKey(t, r, e, file)
-		_, openErr := Open(r.dir)
-		_, readErr := Read(r.dir)
+		opened, err := Open(r.dir) // the other epochs must open
+		must.Succeed(t, err)
+		_, err = Read(r.dir)
+		must.Succeed(t, err)
 		_, shareErr := r.Share(e, coreAt(2))
 		for what, err := range map[string]error{
-			"Open": openErr, "Read": readErr, "Share": shareErr, "Check": r.Check(e), "Destroy": r.Destroy(e, coreAt(2)), "Merge": r.Merge(e, good),
+			"Share": shareErr, "Check after Open": opened.Check(e), "Check": r.Check(e), "Destroy": r.Destroy(e, coreAt(2)),
 		} {
 			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), r.path(e)) || !strings.Contains(err.Error(), "backup") {
 				t.Errorf("%s: %s: got %v, want ErrDamaged, the file and a remedy", how, what, err)
@@ -64,6 +66,30 @@ func TestDamagedKeyFileIsRefusedAndNotReplaced(t *testing.T) {
 	if _, err := r.Share(e, coreAt(2)); err != nil {
 		t.Errorf("put back: %v", err)
 	}
+}
+
+// The right key file takes the place of a damaged one, and what was destroyed meanwhile stays so.
+func TestMergeMendsADamagedKeyFile(t *testing.T) {
+	r, e := newTestKeyring(t)
+	good, err := r.Export(e)
+	must.Succeed(t, err)
+	want, err := r.Share(e, coreAt(2))
+	must.Succeed(t, err)
+	must.Succeed(t, r.Destroy(e, coreAt(1)))
+	replaceKey(t, r, e, good[:len(good)-1])
+	if err := r.Destroy(e, coreAt(3)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+	must.Succeed(t, r.Merge(e, good))
+	if got, err := r.Share(e, coreAt(2)); err != nil || got != want {
+		t.Errorf("another share, error %v", err)
+	}
+	got, err := r.Export(e)
+	must.Succeed(t, err)
+	if !bytes.Equal(got, punctured(t, good, 1, 3)) {
+		t.Error("the mended key file is not punctured as the marks say")
+	}
+	wantFiles(t, r.dir, 1)
 }
 
 // A damaged key file must not stop the mail: new files get a key file of their own.

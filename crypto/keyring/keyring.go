@@ -57,8 +57,8 @@ type known struct {
 
 // Open opens the directory, and makes it (0700) if it does not exist. It finishes what a crash
 // interrupted, and applies every mark in destroyed to the key files. It refuses a directory that
-// others can write to, and key files that are damaged or that others can read. The error names the
-// path and the remedy.
+// others can write to, and key files that others can read. The error names the path and the remedy.
+// A damaged key file closes its own epoch alone: Check finds it.
 func Open(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
@@ -94,7 +94,7 @@ func newKeyring(dir string) *Keyring {
 	return &Keyring{dir: dir, known: make(map[crypto.Epoch]known), synced: make(map[crypto.Epoch]bool)}
 }
 
-// verify returns an error if a key file cannot be used.
+// verify returns an error if a key file is not safe, or has a name that no epoch has.
 func (r *Keyring) verify() error {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
@@ -110,7 +110,7 @@ func (r *Keyring) verify() error {
 			return fmt.Errorf("the name of key file %s is %w: move the file elsewhere", filepath.Join(r.dir, entry.Name()), err)
 		}
 		// If the file was deleted since the directory was read, the secret was destroyed.
-		if err := r.Check(epoch); err != nil && !errors.Is(err, ErrNoEpoch) {
+		if err := r.Check(epoch); err != nil && !errors.Is(err, ErrNoEpoch) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}

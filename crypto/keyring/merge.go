@@ -30,7 +30,7 @@ func (r *Keyring) Export(e crypto.Epoch) ([]byte, error) {
 }
 
 // Merge takes in a key file of this epoch from another keyring. If the keyring has one already, the
-// result has the punctures of both. Merge returns ErrDamaged if the bytes are not the epoch's key
+// result has the punctures of both. A damaged one is replaced. Merge returns ErrDamaged if the bytes are not the epoch's key
 // file, and ErrDestroyed if the epoch was destroyed here.
 func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	c, err := parseNamed(bytes.NewReader(other), int64(len(other)), e)
@@ -45,6 +45,8 @@ func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	k, err := r.open(e)
 	if errors.Is(err, ErrNoEpoch) && !errors.Is(err, ErrDestroyed) {
 		return r.install(e, other)
+	} else if errors.Is(err, ErrDamaged) {
+		return r.mend(e, other)
 	} else if err != nil {
 		return err
 	}
@@ -60,14 +62,31 @@ func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 
 // install adds a key file, and punctures it as the marks say. The caller holds changeLock.
 func (r *Keyring) install(e crypto.Epoch, content []byte) error {
-	err := r.writeTemporary(nextPrefix, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	}, func(tmp string) error { return r.link(tmp, e) })
+	err := r.writeTemporary(nextPrefix, writing(content), func(tmp string) error { return r.link(tmp, e) })
 	if err != nil {
 		return fmt.Errorf("merge the key file of epoch %s: %w", e, durable.WithRemedy(err, r.dir))
 	}
 	return r.applyTo(e)
+}
+
+// mend replaces a damaged key file, and punctures the new one as the marks say: nobody can tell what
+// else the damaged one had destroyed. The caller holds changeLock.
+func (r *Keyring) mend(e crypto.Epoch, content []byte) error {
+	err := r.replace(e, writing(content))
+	if err == nil {
+		err = r.shred(r.oldPath(e))
+	}
+	if err != nil {
+		return fmt.Errorf("replace the damaged key file of epoch %s: %w", e, durable.WithRemedy(err, r.dir))
+	}
+	return r.applyTo(e)
+}
+
+func writing(content []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	}
 }
 
 // MaxKeyFile bounds the size in bytes of a key file that comes from elsewhere, and so the memory

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
@@ -73,11 +74,11 @@ func TestKeyringDoesNotPrintItsSecrets(t *testing.T) {
 			}
 		}
 	}
-	other := "2027-02-28.aaaa2345" // the errors about a wrong name and about damage
+	other := crypto.Epoch("2027-02-28.aaaa2345") // the errors about a wrong name and about damage
 	file, err := os.ReadFile(filepath.Join(r.dir, name+keySuffix))
 	must.Succeed(t, err)
-	must.Succeed(t, os.WriteFile(filepath.Join(r.dir, other+keySuffix), file, 0o600))
-	if _, err := Open(r.dir); !errors.Is(err, ErrDamaged) || leak(err.Error()) != "" {
+	must.Succeed(t, os.WriteFile(filepath.Join(r.dir, string(other)+keySuffix), file, 0o600))
+	if err := r.Check(other); !errors.Is(err, ErrDamaged) || leak(err.Error()) != "" {
 		t.Errorf("got %v, want ErrDamaged without a secret", err)
 	}
 }

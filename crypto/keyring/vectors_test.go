@@ -100,7 +100,9 @@ func TestKeyFileVectors(t *testing.T) {
 		must.Succeed(t, os.Chmod(dir, 0o700))
 		path := filepath.Join(dir, v.Epoch+".key")
 		must.Succeed(t, os.WriteFile(path, v.File, 0o600))
-		_, err := keyring.Open(dir)
+		r, err := keyring.Open(dir)
+		must.Succeed(t, err)
+		err = r.Check(crypto.Epoch(v.Epoch))
 		if v.Expect == "ok" && err != nil || v.Expect != "ok" && !errors.Is(err, keyring.ErrDamaged) {
 			t.Errorf("%s: got %v, want %s", v.Comment, err, v.Expect)
 		}

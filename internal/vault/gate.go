@@ -101,9 +101,12 @@ func (v *Vault) refuseDenied(c cid.Cid) error {
 
 // refuseDestroyed returns an error unless the keyring can still open the object.
 func (v *Vault) refuseDestroyed(e crypto.Epoch, core cid.Cid) error {
-	if err := v.keys.Check(e); errors.Is(err, keyring.ErrNoEpoch) {
+	switch err := v.keys.Check(e); {
+	case errors.Is(err, keyring.ErrNoEpoch):
 		return ErrExpired
-	} else if err != nil {
+	case errors.Is(err, keyring.ErrDamaged):
+		return keyDamaged(err)
+	case err != nil:
 		return err
 	}
 	destroyed, err := v.keys.Destroyed(e, core)
@@ -115,7 +118,7 @@ func (v *Vault) refuseDestroyed(e crypto.Epoch, core cid.Cid) error {
 
 // verified opens an object in the store and proves that it is ours and has not ended. Errors
 // besides those of the store and of [object.Read]: ErrExpired for an object that is ours;
-// keyring.ErrForeign; keyring.ErrNoEpoch if the proof needs a secret that is not here.
+// keyring.ErrForeign; keyring.ErrNoEpoch or ErrDamaged if the proof needs a secret that is not here.
 func (v *Vault) verified(ctx context.Context, c cid.Cid) (*Object, error) {
 	blocks, err := v.store.Open(ctx, c)
 	if err != nil {
@@ -185,7 +188,9 @@ func (v *Vault) refusal(c cid.Cid, rec record, known bool, err error) error {
 	case errors.Is(err, keyring.ErrForeign), !known && errors.Is(err, ErrCorrupt):
 		v.foreign.Add(c)
 		return errNotOurs
-	case errors.Is(err, keyring.ErrNoEpoch):
+	case known && errors.Is(err, keyring.ErrDamaged):
+		return keyDamaged(err)
+	case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 		return errNotOurs
 	}
 	return err
@@ -201,6 +206,8 @@ func (v *Vault) whyNoEpoch(e crypto.Epoch) error {
 		return ErrExpired
 	case errors.Is(err, keyring.ErrNoEpoch):
 		return keyMissing(e)
+	case errors.Is(err, keyring.ErrDamaged):
+		return keyDamaged(err)
 	}
 	return err
 }
@@ -249,7 +256,7 @@ func (v *Vault) identify(ctx context.Context, c cid.Cid) (Entry, error) {
 	}
 	g, err := v.grant(sealed)
 	switch {
-	case errors.Is(err, keyring.ErrForeign), errors.Is(err, keyring.ErrNoEpoch):
+	case errors.Is(err, keyring.ErrForeign), errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 		return Entry{}, errNotOurs
 	case err != nil && !errors.Is(err, errDestroyed):
 		return Entry{}, err

@@ -51,6 +51,9 @@ func (v *Vault) Problems() []Problem {
 	if err := v.missingKeys(); err != nil {
 		all = append(all, Problem{Part: "keys", Err: err})
 	}
+	for _, err := range v.damagedKeys() {
+		all = append(all, Problem{Part: "keys", Err: err})
+	}
 	if err := v.clock.Trusted(); err != nil {
 		all = append(all, Problem{Part: "clock", Err: err, Minor: v.clock.Check() == nil}) // mail passes
 	}
@@ -76,7 +79,7 @@ func (v *Vault) missingKeys() error {
 			continue
 		}
 		switch err := v.keys.Check(e); {
-		case err == nil || errors.Is(err, keyring.ErrDestroyed):
+		case err == nil || errors.Is(err, keyring.ErrDestroyed) || errors.Is(err, keyring.ErrDamaged):
 		case errors.Is(err, keyring.ErrNoEpoch):
 			missing = append(missing, e)
 		default:
@@ -88,6 +91,24 @@ func (v *Vault) missingKeys() error {
 	}
 	return keyMissing(missing...)
 }
+
+// damagedKeys returns an error for each key file that is damaged.
+func (v *Vault) damagedKeys() (all []error) {
+	epochs, err := v.keys.Epochs()
+	if err != nil {
+		return []error{err}
+	}
+	for _, e := range epochs {
+		if err := v.keys.Check(e); errors.Is(err, keyring.ErrDamaged) {
+			all = append(all, keyDamaged(err))
+		}
+	}
+	return all
+}
+
+// keyDamaged is the error for an object whose key file is there and damaged. For its readers that
+// is as if the file were missing: the operator can put the right one back.
+func keyDamaged(err error) error { return fmt.Errorf("%w: %w", ErrKeyMissing, err) }
 
 func keyMissing(epochs ...crypto.Epoch) error {
 	var files []string

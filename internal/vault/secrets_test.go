@@ -95,6 +95,29 @@ func TestMissingKeyClosesItsEpochAlone(t *testing.T) {
 	wantAll(t, v, november, ErrExpired)
 }
 
+// A damaged key file is as one that is missing, also when the process starts: its epoch alone is
+// closed, until the right file is put back.
+func TestDamagedKeyClosesItsEpochAlone(t *testing.T) {
+	faults.Covers(t, 80)
+	s, v := newVault(t)
+	november, lost := detached(t, v, []byte("november")), s.epoch(t)
+	good, err := os.ReadFile(s.keyFile(lost))
+	must.Succeed(t, err)
+	s.now = s.now.AddDate(0, 1, 0)
+	december := detached(t, v, []byte("december"))
+	must.Succeed(t, os.WriteFile(s.keyFile(lost), good[:len(good)-1], 0o600))
+	for _, v := range []*Vault{v, s.restarted(t)} {
+		wantContent(t, v, december, []byte("december"))
+		wantAll(t, v, november, ErrKeyMissing)
+		wantProblems(t, v, "keys/"+string(lost)+".key")
+		must.Succeed(t, v.CanStore())
+	}
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "ledger", string(lost)+ledgerSuffix)))
+	wantAll(t, s.restarted(t), november, ErrNotFound) // nothing proves that it is ours
+	must.Succeed(t, os.WriteFile(s.keyFile(lost), good, 0o600))
+	wantContent(t, s.restarted(t), november, []byte("november"))
+}
+
 // Nothing needs a secret whose objects have all ended.
 func TestUnneededKeyIsNotMissed(t *testing.T) {
 	faults.Covers(t, 80)

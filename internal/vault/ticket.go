@@ -31,7 +31,7 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(now.Add(ticketLife).Unix()))
 	ticket, err := v.keys.SealTicket(rec.epoch, now, plain, c.Bytes())
 	switch {
-	case errors.Is(err, keyring.ErrNoEpoch):
+	case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 		return "", v.whyNoEpoch(rec.epoch)
 	case err != nil:
 		return "", fmt.Errorf("seal ticket: %w", err)
@@ -62,6 +62,8 @@ func (v *Vault) openTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
 	switch {
 	case errors.Is(err, keyring.ErrTicket), errors.Is(err, keyring.ErrNoEpoch):
 		return crypto.Fragment{}, ErrTicket
+	case errors.Is(err, keyring.ErrDamaged):
+		return crypto.Fragment{}, keyDamaged(err)
 	case err != nil:
 		return crypto.Fragment{}, fmt.Errorf("open ticket: %w", err)
 	case len(plain) != crypto.SecretSize+8:
