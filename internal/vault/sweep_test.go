@@ -328,7 +328,7 @@ func TestSweepLoad(t *testing.T) {
 	v := s.vault(t, nil)
 	fill(t, s, v, n)
 	ended := s.now.Add(3 * day)
-	quiet := mailTimes(t, v, func(done int) bool { return done < 500 })
+	quiet := mailTimes(t, v, func(done int) bool { return done < 3000 })
 	s.now = ended
 	var sweeping atomic.Bool
 	sweeping.Store(true)
