@@ -178,8 +178,11 @@ func (v *Vault) extended(e Entry) (bool, error) {
 	return err == nil && !v.over(to), err
 }
 
-// deleteGently deletes an object, and then pauses for as long as that took: at least half of the
-// store's time is left to mails.
+// rest is how many times as long as a deletion the pause after it is. While a store syncs a deletion
+// to its disk, mails wait for the same disk.
+const rest = 4
+
+// deleteGently deletes an object, and then pauses.
 func (v *Vault) deleteGently(ctx context.Context, c cid.Cid) error {
 	began := time.Now()
 	if err := v.store.Delete(ctx, c); err != nil {
@@ -188,7 +191,7 @@ func (v *Vault) deleteGently(ctx context.Context, c cid.Cid) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(time.Since(began)):
+	case <-time.After(rest * time.Since(began)):
 		return nil
 	}
 }
