@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"testing"
 
-	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
@@ -102,11 +100,7 @@ func decrypt(t *testing.T, base string, l stage.Link) []byte {
 		}
 		return content
 	}
-	share, err := crypto.ParseShare(strings.TrimSpace(string(read("share"))))
-	stage.Must(t, err)
-	fragment, err := crypto.ParseFragment(l.Fragment)
-	stage.Must(t, err)
-	key := crypto.Join(fragment, share)
+	key := l.FileKey(t)
 	meta, err := key.OpenMeta(read("meta.jwe"))
 	stage.Must(t, err)
 	data := read("data")

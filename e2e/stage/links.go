@@ -234,13 +234,7 @@ func FileHash(t servers.T, l Link) string {
 // and notes both.
 func (l Link) Key(t servers.T) string {
 	t.Helper()
-	fragment, err := crypto.ParseFragment(l.Fragment)
-	Must(t, err)
-	var answer struct{ Share string }
-	proof := fragment.Proof(l.core(t)).Encode()
-	Must(t, json.Unmarshal(l.get(t, "/"+l.CID+"/share", "Authorization", "Detach "+proof), &answer))
-	share, err := crypto.ParseShare(answer.Share)
-	Must(t, err)
+	fragment, share := l.halves(t)
 	joined := make([]byte, 32)
 	for i := range joined {
 		joined[i] = share.Bytes()[i] ^ fragment.Bytes()[i]
@@ -251,6 +245,25 @@ func (l Link) Key(t servers.T) string {
 	KeepSecret(FragmentSecret, hex.EncodeToString(fragment.Bytes()))
 	KeepSecret(KeySecret, key)
 	return key
+}
+
+// FileKey is Key as the program holds it.
+func (l Link) FileKey(t servers.T) crypto.Key {
+	t.Helper()
+	return crypto.Join(l.halves(t))
+}
+
+// halves returns the link's half of the key, and the gateway's, which it gives for a proof.
+func (l Link) halves(t servers.T) (crypto.Fragment, crypto.Share) {
+	t.Helper()
+	fragment, err := crypto.ParseFragment(l.Fragment)
+	Must(t, err)
+	var answer struct{ Share string }
+	proof := fragment.Proof(l.core(t)).Encode()
+	Must(t, json.Unmarshal(l.get(t, "/"+l.CID+"/share", "Authorization", "Detach "+proof), &answer))
+	share, err := crypto.ParseShare(answer.Share)
+	Must(t, err)
+	return fragment, share
 }
 
 // core returns the CID of the object's directory without its last entry, origin, which takes 54
