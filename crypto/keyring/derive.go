@@ -106,7 +106,8 @@ func (r *Keyring) CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) err
 }
 
 // Destroyed reports whether the secret of the object with this core was destroyed: alone, or with
-// the epoch. A key file that is only missing is not destroyed.
+// the epoch. A key file that is only missing or damaged is not destroyed: the right one may come
+// back.
 func (r *Keyring) Destroyed(e crypto.Epoch, core cid.Cid) (bool, error) {
 	marked, err := r.marked(e, core.String())
 	if err != nil || marked {
@@ -117,7 +118,7 @@ func (r *Keyring) Destroyed(e crypto.Epoch, core cid.Cid) (bool, error) {
 		return false, fmt.Errorf("keyring: %w", err)
 	}
 	k, err := r.open(e)
-	if errors.Is(err, ErrNoEpoch) {
+	if errors.Is(err, ErrNoEpoch) || errors.Is(err, ErrDamaged) {
 		return errors.Is(err, ErrDestroyed), nil
 	} else if err != nil {
 		return false, err

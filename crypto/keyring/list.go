@@ -24,7 +24,7 @@ func (r *Keyring) DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error) {
 	switch {
 	case errors.Is(err, ErrDestroyed):
 		return func(cid.Cid) bool { return true }, nil
-	case errors.Is(err, ErrNoEpoch):
+	case errors.Is(err, ErrNoEpoch), errors.Is(err, ErrDamaged): // the right key file may come back
 		return func(core cid.Cid) bool { return len(marks) > 0 && marks[core.String()] }, nil
 	case err != nil:
 		return nil, err

@@ -24,7 +24,7 @@ const (
 	Orphaned Class = "orphaned" // in the store and ours, and not in the ledger, or not with its later end
 	Damaged  Class = "damaged"  // in the store, and a block is missing or wrong
 	Foreign  Class = "foreign"  // in the store like one of ours, and not made with a secret that is here
-	Keyless  Class = "keyless"  // an epoch that has objects and no key file
+	Keyless  Class = "keyless"  // an epoch that has objects and no key file, or a damaged one
 	Ended    Class = "ended"    // in the store, although its key was destroyed
 	Misnamed Class = "misnamed" // a pin that does not name the object's epoch
 	Unpinned Class = "unpinned" // in the ledger and in the store, but no pin of ours holds it
@@ -253,7 +253,7 @@ func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, s
 		f.report(Finding{Class: Foreign, CID: s.Root.String(), Epoch: e, What: "its origin is not of the key file of the epoch that it names",
 			Do: "find out who put it there: Detach neither serves nor deletes it"})
 		return nil
-	case errors.Is(err, keyring.ErrNoEpoch):
+	case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 		missing, err := f.v.missingEpoch(s)
 		if err != nil {
 			return err

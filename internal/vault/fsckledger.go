@@ -176,7 +176,8 @@ func (f *fsck) pin(ctx context.Context, e Entry) {
 	f.report(x)
 }
 
-// checkKeys reports the epochs that have objects, in the ledger or in the store, and no key file.
+// checkKeys reports the epochs that have objects, in the ledger or in the store, and no key file or
+// a damaged one.
 func (f *fsck) checkKeys(context.Context) error {
 	epochs, err := f.v.ledger.epochs()
 	if err != nil {
@@ -188,19 +189,31 @@ func (f *fsck) checkKeys(context.Context) error {
 		}
 		switch err := f.v.keys.Check(e); {
 		case err == nil || errors.Is(err, keyring.ErrDestroyed):
-		case errors.Is(err, keyring.ErrNoEpoch):
+		case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 			f.keyless[e] = new(unopened)
 		default:
 			return err
 		}
 	}
 	for _, e := range slices.Sorted(maps.Keys(f.keyless)) {
-		u := f.keyless[e]
-		f.report(Finding{Class: Keyless, Epoch: e,
-			What: fmt.Sprintf("keys/%s.key is missing: %d objects of the ledger do not open, and %d more in the store that name this epoch", e, u.listed, u.stored),
-			Do:   fmt.Sprintf("put the key file back, from an export or from the machine that made it; if it is lost for good, create an empty file keys/destroyed/%s/all", e)})
+		f.report(f.keylessFinding(e, *f.keyless[e]))
 	}
 	return nil
+}
+
+// keylessFinding says what an epoch's missing or damaged key file keeps closed.
+func (f *fsck) keylessFinding(e crypto.Epoch, u unopened) Finding {
+	what := fmt.Sprintf("keys/%s.key is missing", e)
+	if errors.Is(f.v.keys.Check(e), keyring.ErrDamaged) {
+		what = fmt.Sprintf("keys/%s.key is damaged", e)
+	}
+	if u == (unopened{}) {
+		what += ": no object needs it now, but files that were extended into this epoch end earlier than the ledger says"
+	} else {
+		what += fmt.Sprintf(": the store has objects that do not open, %d in the ledger and %d more that name this epoch", u.listed, u.stored)
+	}
+	return Finding{Class: Keyless, Epoch: e, What: what,
+		Do: fmt.Sprintf("put the key file back, from an export or from the machine that made it; if it is lost for good, create an empty file keys/destroyed/%s/all", e)}
 }
 
 // checkLeftovers reports the records of batches whose process is gone.

@@ -100,7 +100,7 @@ func (v *Vault) damagedKeys() (all []error) {
 	}
 	for _, e := range epochs {
 		if err := v.keys.Check(e); errors.Is(err, keyring.ErrDamaged) {
-			all = append(all, keyDamaged(err))
+			all = append(all, err)
 		}
 	}
 	return all
