@@ -101,18 +101,9 @@ type app struct {
 	vault  *vault.Vault
 }
 
-// open loads the configuration and opens what it names. The caller closes the app.
-func (c configFlag) open() (*app, error) {
-	cfg, err := c.load()
-	if err != nil {
-		return nil, err
-	}
-	return openApp(cfg, slog.New(slog.DiscardHandler))
-}
-
-// openAsOwner is open for a command that writes into data_dir: run by root, it does so as the user
-// that owns the directory.
-func (c configFlag) openAsOwner(log *slog.Logger) (*app, error) {
+// openNew loads the configuration and opens what it names. It makes data_dir if that does not exist.
+// The caller closes the app.
+func (c configFlag) openNew() (*app, error) {
 	cfg, err := c.load()
 	if err != nil {
 		return nil, err
@@ -120,7 +111,32 @@ func (c configFlag) openAsOwner(log *slog.Logger) (*app, error) {
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, usageError{fmt.Errorf("data_dir: %w", err)}
 	}
+	return openApp(cfg, slog.New(slog.DiscardHandler))
+}
+
+// openAsOwner is openNew for a command about what is stored: data_dir must exist.
+func (c configFlag) openAsOwner(log *slog.Logger) (*app, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := enterDataDir(cfg); err != nil {
+		return nil, err
+	}
 	return openApp(cfg, log)
+}
+
+// enterDataDir makes the process one of the user that owns data_dir. It does not make the directory:
+// a wrong path would look like an installation in which nothing is stored, and a directory that root
+// has made could not be used by the service.
+func enterDataDir(cfg config.Config) error {
+	if !isDir(cfg.DataDir) {
+		return usageError{fmt.Errorf("data_dir: %s does not exist: make it, mode 0700, for the user that runs Detach", cfg.DataDir)}
+	}
+	if err := becomeOwner(cfg.DataDir); err != nil {
+		return usageError{fmt.Errorf("data_dir: %w", err)}
+	}
+	return nil
 }
 
 // openApp opens what the configuration names. The store need not be reachable yet: mail without

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/nkirchhoffer/detach-mta/internal/check"
+	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
 )
 
@@ -18,7 +19,7 @@ var levels = map[check.Level]string{check.OK: "ok", check.Warn: "warn", check.Fa
 // Run prints a line for each check. The exit code is that of detach serve if serve would not start,
 // and otherwise 1 if something does not work.
 func (c *checkCmd) Run(e *env) error {
-	cfg, err := c.load()
+	cfg, err := c.loadAsOwner()
 	if err != nil {
 		return err
 	}
@@ -55,6 +56,22 @@ func (c *checkCmd) Run(e *env) error {
 		return fmt.Errorf("%s found", problems)
 	}
 	return nil
+}
+
+// loadAsOwner loads the configuration as the service will: run by root, it becomes the user that owns
+// data_dir, and reads the file again.
+func (c *checkCmd) loadAsOwner() (config.Config, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return cfg, err
+	}
+	if err := becomeOwner(cfg.DataDir); err != nil {
+		return cfg, usageError{fmt.Errorf("data_dir: %w", err)}
+	}
+	if cfg, err = c.load(); err != nil {
+		return cfg, usageError{fmt.Errorf("as the user that owns data_dir: %w", err)}
+	}
+	return cfg, nil
 }
 
 // problems returns what is wrong with the keyring and the deny list.

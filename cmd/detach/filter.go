@@ -14,7 +14,7 @@ type filterCmd struct {
 
 // Run rewrites one message by the policy of the first [[proxy]].
 func (c *filterCmd) Run(e *env) (err error) {
-	a, err := c.open()
+	a, err := c.openNew()
 	if err != nil {
 		return err
 	}

@@ -184,11 +184,8 @@ func (c *keysImportCmd) Run(e *env) error {
 
 // importTarget opens the keyring as the user that owns data_dir, and makes it if it is new.
 func importTarget(cfg config.Config) (export.Target, error) {
-	if !isDir(cfg.DataDir) {
-		return export.Target{}, usageError{fmt.Errorf("data_dir: %s does not exist: make it, mode 0700, for the user that runs Detach", cfg.DataDir)}
-	}
-	if err := becomeOwner(cfg.DataDir); err != nil {
-		return export.Target{}, usageError{fmt.Errorf("data_dir: %w", err)}
+	if err := enterDataDir(cfg); err != nil {
+		return export.Target{}, err
 	}
 	keys, err := keyring.Open(keysDir(cfg))
 	if err != nil {

@@ -38,8 +38,8 @@ func (c *migrateCmd) Run(e *env) (err error) {
 	if c.Workers < 1 {
 		return usageError{errors.New("--workers: write 1 or more")}
 	}
-	if err := becomeOwner(cfg.DataDir); err != nil {
-		return usageError{fmt.Errorf("data_dir: %w", err)}
+	if err := enterDataDir(cfg); err != nil {
+		return err
 	}
 	from, to, err := openBoth(cfg, c.To)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -21,7 +22,7 @@ type restoreCmd struct {
 // Run turns one rewritten message back into its original. It writes nothing before the whole
 // original is spooled and checked.
 func (c *restoreCmd) Run(e *env) (err error) {
-	a, err := c.open()
+	a, err := c.openAsOwner(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,6 @@ var refusals = map[string]refusal{
 	"reinject to itself":      {put{}, proxyListen, `listen = "127.0.0.1:1"`, `^detach: proxy\[0\]\.reinject: .* is proxy\[0\]\.listen, Detach itself`},
 	"address of another host": {put{}, proxyListen, `listen = "203.0.113.1:25"`, `^detach: proxy\[0\]\.listen: .*203\.0\.113\.1:25.* choose another address`}, // RFC 5737
 	"key readable by all":     {put{"data/keys/2026-11.abcdefgh.key", zeroKey, 0o644, 0}, ``, ``, `^detach: data_dir: .*2026-11\.abcdefgh\.key .*0644.*chmod 600`},
-	"malformed key":           {put{"data/keys/2026-11.abcdefgh.key", "t0psecret\n", 0o600, 0}, ``, ``, `^detach: data_dir: .*2026-11\.abcdefgh\.key: key file is damaged.*backup`},
 	"writable keyring":        {put{"data/keys/2026-11.abcdefgh.key", zeroKey, 0o600, 0o775}, ``, ``, `^detach: data_dir: keyring .*data/keys .*0775.* chmod 700`},
 	"data_dir is a file":      {put{"data", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*not a directory.*`},
 	"store is a file":         {put{"data/objects", "", 0o600, 0}, ``, ``, `^detach: data_dir: .*objects.* not a directory`},
