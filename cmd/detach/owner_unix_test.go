@@ -75,7 +75,9 @@ func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
 	must.Succeed(t, os.Chown(data, nobody, nobody))
 	exe, err := os.Executable()
 	must.Succeed(t, err)
-	must.Succeed(t, os.Symlink(exe, program)) // TestMain runs the command of this name
+	binary, err := os.ReadFile(exe)
+	must.Succeed(t, err)
+	must.Succeed(t, os.WriteFile(program, binary, 0o755)) // TestMain runs the command of this name
 	text := fmt.Sprintf("data_dir = %q\n[store]\nmin_free = \"0\"\n[[proxy]]\nlisten = \"127.0.0.1:0\"\nreinject = \"127.0.0.1:1\"\nmin_size = \"1KB\"\n[gateway]\nlisten = \"\"\nurl = \"http://127.0.0.1:1\"\n", data)
 	must.Succeed(t, os.WriteFile(config, []byte(text), 0o644))
 	detach := func(mail []byte, args ...string) []byte {
@@ -106,9 +108,17 @@ func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
 		return nil
 	}))
 
+	// Another user is not told to take the directory.
+	stranger := exec.Command(program, "list", "--config", config)
+	stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody - 1, Gid: nobody - 1}}
+	out, err := stranger.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("run this as root, or as the user nobody, who owns "+data)) {
+		t.Errorf("%v: %s", err, out)
+	}
+
 	// The service must be able to read the configuration, too.
 	must.Succeed(t, os.Chmod(config, 0o600))
-	out, err := exec.Command(program, "check", "--config", config).CombinedOutput()
+	out, err = exec.Command(program, "check", "--config", config).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 || !bytes.Contains(out, []byte("as the user that owns data_dir: ")) {
 		t.Errorf("%v: %s", err, out)
 	}

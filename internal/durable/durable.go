@@ -76,6 +76,9 @@ func Remedy(err error, dir string) string {
 	case errors.Is(err, syscall.EROFS):
 		return "mount the file system of " + dir + " for writing; the kernel's log may say why it is not"
 	case errors.Is(err, fs.ErrPermission):
+		if owner := otherOwner(dir); owner != "" {
+			return "run this as root, or as the user " + owner + ", who owns " + dir
+		}
 		return "give it to the user that runs Detach: chown -R " + userName() + " " + dir
 	}
 	return ""
@@ -87,6 +90,26 @@ func WithRemedy(err error, dir string) error {
 		return fmt.Errorf("%w: %s", err, remedy)
 	}
 	return err
+}
+
+// otherOwner returns the name of the user that owns a directory, or "" if that is root or the user of
+// this process. Only a directory of root's was made by mistake and should have another owner.
+func otherOwner(dir string) string {
+	info, err := os.Stat(dir)
+	if err != nil && dir != filepath.Dir(dir) { // the owner of the directory above does not let us look
+		return otherOwner(filepath.Dir(dir))
+	}
+	if err != nil || OwnedByUs(info) {
+		return ""
+	}
+	uid := ownerOf(info)
+	if uid == "" || uid == "0" {
+		return ""
+	}
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return uid
 }
 
 // userName returns the name of the user of this process, or "detach" if it has none.

@@ -22,5 +22,7 @@ func LockShared(*os.File) error { return nil }
 // OwnedByUs always reports true: on these systems a file's mode names no owner.
 func OwnedByUs(fs.FileInfo) bool { return true }
 
+func ownerOf(fs.FileInfo) string { return "" }
+
 // SyncDir does nothing: these systems cannot sync a directory.
 func SyncDir(string) error { return nil }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -38,6 +39,14 @@ func flock(f *os.File, how int) error {
 func OwnedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return !ok || int(stat.Uid) == os.Geteuid()
+}
+
+// ownerOf returns the number of the user that owns a file, or "".
+func ownerOf(info fs.FileInfo) string {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return strconv.Itoa(int(stat.Uid))
+	}
+	return ""
 }
 
 // SyncDir makes the names in a directory survive a power failure: fsync(2) of a file covers only
