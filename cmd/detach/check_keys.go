@@ -51,11 +51,11 @@ func (a *app) exportWarning(epochs []crypto.Epoch) []check.Finding {
 	case len(missing) == 0:
 		return nil
 	}
-	since := "never"
+	since := "never exported"
 	if !last.IsZero() {
-		since = "last on " + last.Format(time.DateOnly)
+		since = "last exported on " + last.Format(time.DateOnly)
 	}
-	return warning(what, "exported %s, and there are keys of %s: they are in no export, and lost with this disk: detach keys export", since, someEpochs(missing))
+	return warning(what, "%s: the keys of %s are in no export, and would be lost with this disk: run detach keys export", since, someEpochs(missing))
 }
 
 // sweepWarning warns of epochs that ended, and whose keys still exist.

@@ -27,9 +27,9 @@ func TestCheckWarnsOfKeys(t *testing.T) {
 	}{
 		"a new installation": {},
 		"exported":           {periods: []crypto.Period{"2026-11"}, exported: 1},
-		"never exported":     {periods: []crypto.Period{"2026-11"}, want: []string{"keys export: exported never, and there are keys of 2026-11."}},
-		"a new epoch":        {periods: []crypto.Period{"2026-11", "2026-12"}, exported: 1, want: []string{"keys export: exported last on 2026-11-30, and there are keys of 2026-12."}},
-		"many":               {periods: []crypto.Period{"2026-08", "2026-09", "2026-10", "2026-11", "2026-12"}, want: []string{" and 2 more: they are in no export"}},
+		"never exported":     {periods: []crypto.Period{"2026-11"}, want: []string{"keys export: never exported: the keys of 2026-11."}},
+		"a new epoch":        {periods: []crypto.Period{"2026-11", "2026-12"}, exported: 1, want: []string{"keys export: last exported on 2026-11-30: the keys of 2026-12."}},
+		"many":               {periods: []crypto.Period{"2026-08", "2026-09", "2026-10", "2026-11", "2026-12"}, want: []string{" and 2 more are in no export"}},
 		"ended today":        {periods: []crypto.Period{day(24 * time.Hour)}},
 		"ended long ago":     {periods: []crypto.Period{day(96 * time.Hour)}, want: []string{"have ended, and their keys still exist: start detach serve"}},
 		"revoked":            {periods: []crypto.Period{"2026-11"}, exported: 1, revoked: 8*24*time.Hour - 1},

@@ -20,8 +20,8 @@ type extendCmd struct {
 	Links   []string        `arg:"" optional:"" name:"link" help:"Links, or the CIDs in them."`
 	Message bool            `help:"Extend all files of the mails that the links belong to."`
 	Epoch   string          `placeholder:"EPOCH" help:"Extend all files that end with this epoch."`
-	Until   string          `placeholder:"DATE" xor:"end" required:"" help:"The last day, in UTC: 2027-06-30."`
-	For     config.Duration `placeholder:"TIME" xor:"end" required:"" help:"How long from now, as 90d."`
+	Until   string          `placeholder:"DATE" xor:"end" help:"The last day, in UTC: 2027-06-30."`
+	For     config.Duration `placeholder:"TIME" xor:"end" help:"How long from now, as 90d."`
 	JSON    bool            `name:"json" help:"Print one JSON object for each file."`
 }
 
@@ -58,7 +58,10 @@ func (c *extendCmd) Run(e *env) (err error) {
 // period returns the period whose end the files shall have.
 func (c *extendCmd) period() (crypto.Period, error) {
 	now := machineClock.now()
-	if c.Until == "" {
+	switch {
+	case c.Until == "" && c.For == 0:
+		return "", errors.New("say until when: --until 2027-06-30, or --for 90d")
+	case c.Until == "":
 		return crypto.PeriodOf(now, time.Duration(c.For)), nil
 	}
 	p, err := crypto.ParsePeriod(c.Until)
@@ -76,7 +79,13 @@ func (c *extendCmd) extendEpoch(e *env, a *app, p crypto.Period, report *extendR
 	if err != nil {
 		return usageError{fmt.Errorf("--epoch: %w; detach stat lists the epochs", err)}
 	}
-	return a.vault.ExtendEpoch(e.ctx, epoch, p, report.add)
+	if err := a.vault.ExtendEpoch(e.ctx, epoch, p, report.add); err != nil {
+		return err
+	}
+	if report.passed+report.failed == 0 {
+		return fmt.Errorf("no file ends with epoch %s; detach stat lists the epochs", epoch)
+	}
+	return nil
 }
 
 func (c *extendCmd) extendLinks(e *env, a *app, p crypto.Period, report *extendReport) error {
@@ -96,6 +105,7 @@ func (c *extendCmd) extendLinks(e *env, a *app, p crypto.Period, report *extendR
 	for _, entry := range entries {
 		x, err := a.vault.Extend(e.ctx, entry, p)
 		report.add(entry.CID, x, err)
+		report.list = report.list || err == nil && !c.Message && entry.Kind == vault.KindList
 	}
 	return err
 }
@@ -105,6 +115,7 @@ type extendReport struct {
 	env            *env
 	json           bool
 	failed, passed int
+	list           bool // the list of a mail's files was extended, and not the files
 }
 
 // add prints a line for one file. A file that ends late enough already is not a failure.
@@ -112,13 +123,13 @@ func (r *extendReport) add(c cid.Cid, x vault.Extended, err error) {
 	text := ""
 	switch {
 	case err == nil:
-		text = "available until " + lastDay(x.To) + ", no longer until " + lastDay(x.From)
+		text = "extended: its last day is " + lastDay(x.To) + ", and was " + lastDay(x.From)
 	case errors.Is(err, vault.ErrNotLater):
-		text, err = "not changed: it is available until "+lastDay(x.From)+" already", nil
+		text, err = "not changed: its last day is "+lastDay(x.From)+" already", nil
 	case errors.Is(err, vault.ErrEndless):
 		text, err = "not changed: it has no end", nil
 	case errors.Is(err, vault.ErrRevoked):
-		text = "not extended: it was revoked; detach revoke --undo gives it back"
+		text = "not extended: it was revoked; detach revoke --undo gives it back, unless its key is destroyed"
 	case errors.Is(err, vault.ErrExpired):
 		text = "not extended: it has ended"
 	default:
@@ -153,7 +164,15 @@ func (r *extendReport) print(c cid.Cid, x vault.Extended, text string, failed bo
 
 func lastDay(end time.Time) string { return texts.English().Day(texts.LastDay(end)) + " (UTC)" }
 
+// listRemark is for an operator who took the link to all files for all files.
+const listRemark = `
+A list of a mail's files stays longer, and the files do not. With --message, they stay as long.
+`
+
 func (r *extendReport) done() error {
+	if r.list && !r.json {
+		fmt.Fprint(r.env.stdout, listRemark)
+	}
 	if r.failed > 0 {
 		return fmt.Errorf("%d of %s could not be extended", r.failed, count(r.failed+r.passed, "file"))
 	}

@@ -63,7 +63,7 @@ func (c *keysExportCmd) Run(e *env) error {
 		return err
 	}
 	_, err = fmt.Fprintf(e.stderr, "exported %s, %s, %s\n"+
-		"Whoever can decrypt this export can open every link that works now, also after it is revoked, destroyed or ended here.\n"+
+		"Everyone who can decrypt this export can open every link that works now, also after it is revoked, destroyed or ended here.\n"+
 		"Keep it apart from the objects, and delete it when a newer one has taken its place.\n",
 		count(len(counts.Epochs), "epoch"), count(counts.Extended, "extension"), count(counts.Destroyed, "mark of something destroyed", "marks of what is destroyed"))
 	return err
@@ -129,6 +129,9 @@ func writeExport(e *env, path string, write func(io.Writer) error) error {
 
 // replaceFile writes a file of mode 0600 in the place of path. If it fails, the old file stays.
 func replaceFile(path string, write func(io.Writer) error) error {
+	if dir := filepath.Dir(path); !isDir(dir) {
+		return fmt.Errorf("the directory %s does not exist: make it, or name another file", dir)
+	}
 	f, err := durable.CreateLocked(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
@@ -146,7 +149,7 @@ type keysImportCmd struct {
 	configFlag
 	Identity       []string `short:"i" placeholder:"FILE" help:"The age identity that opens the export, as age-keygen writes it."`
 	PassphraseFile string   `placeholder:"FILE" help:"The passphrase is on the first line of FILE, such as /dev/fd/3. Default: it is asked on the terminal."`
-	File           string   `arg:"" help:"The export; - for standard input. Import only exports that you have made: whoever knows the recipient can write one."`
+	File           string   `arg:"" help:"The export; - for standard input. Import only exports that you have made: everyone who knows the recipient can write one."`
 }
 
 // Run reads and verifies the whole export, and then adds what it has.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -17,7 +18,7 @@ import (
 
 type listCmd struct {
 	configFlag
-	Epoch     string          `placeholder:"EPOCH" help:"Only objects of this epoch, or of this day or month: 2027-02-28."`
+	Epoch     string          `placeholder:"EPOCH" help:"Only objects of this epoch, or of this day or month: 2027-02-28, 2026-11."`
 	Older     config.Duration `placeholder:"TIME" help:"Only objects stored longer ago than this: 90d, 12h."`
 	Newer     config.Duration `placeholder:"TIME" help:"Only objects stored since then: 30d."`
 	Min       config.Size     `placeholder:"SIZE" help:"Only objects of at least this size: 10MB."`
@@ -65,6 +66,11 @@ func known(t time.Time) *time.Time {
 
 // Run prints the objects in the ledger, epoch by epoch.
 func (c *listCmd) Run(e *env) (err error) {
+	if _, err := crypto.ParsePeriod(c.Epoch); c.Epoch != "" && err != nil {
+		if _, err := crypto.ParseEpoch(c.Epoch); err != nil {
+			return usageError{fmt.Errorf("--epoch: %q is neither an epoch nor a day or month: write 2027-02-28 or 2026-11; detach stat lists the epochs", c.Epoch)}
+		}
+	}
 	a, err := c.openAsOwner(e.log)
 	if err != nil {
 		return err

@@ -18,10 +18,17 @@ import (
 
 type migrateCmd struct {
 	configFlag
-	To      string `required:"" enum:"embedded,kubo" help:"The new store: embedded or kubo. The old one is the other."`
+	To      string `placeholder:"STORE" required:"" enum:"embedded,kubo" help:"The new store: embedded or kubo. The old one is the other."`
 	Delete  bool   `help:"Delete from the old store what the new one has, after reading all of it from the new one."`
 	Workers int    `default:"8" help:"How many objects are copied at the same time (${default})."`
 	JSON    bool   `name:"json" help:"Print the result as JSON."`
+}
+
+// Help implements kong.HelpProvider.
+func (*migrateCmd) Help() string {
+	return `Copies all stored objects into another store, and verifies them on the way. Links stay the same. It may be interrupted; run it again to go on.
+
+So that every link works meanwhile: write the new store as store.kind and the old one as store.also, and restart detach serve; then run detach migrate, and again with --delete; then remove store.also, and restart detach serve.`
 }
 
 // Run copies all objects into another store, under the same CIDs, while mail flows. It can be
@@ -56,7 +63,11 @@ func (c *migrateCmd) Run(e *env) (err error) {
 		},
 	})
 	bar.Clear()
-	return errors.Join(c.report(e, result), c.outcome(e.ctx, result, err, from, to))
+	failed := c.outcome(e.ctx, result, err, from, to)
+	if failed != nil && result == (migrate.Result{}) && !c.JSON {
+		return failed // it did not begin
+	}
+	return errors.Join(c.report(e, result), failed)
 }
 
 // openBoth opens the store that objects leave, and the one into which they go.

@@ -77,7 +77,7 @@ func (a *app) restore(ctx context.Context, w io.Writer, links []link.Link) error
 	return m.Restore(ctx, w, func(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
 		part, err := a.vault.OpenPart(ctx, l.CID, l.Fragment, encoded)
 		if err != nil {
-			return nil, openError("an attachment of the mail", err)
+			return nil, openError("the attachment "+l.CID.String()+" of the mail", err)
 		}
 		return part, nil
 	})
@@ -141,7 +141,7 @@ func openError(what string, err error) error {
 	case errors.Is(err, vault.ErrExpired):
 		return fmt.Errorf("%s has expired, or the secret of its epoch was destroyed (%w)", what, err)
 	case errors.Is(err, vault.ErrRevoked):
-		return fmt.Errorf("%s was revoked: it is listed in the file denied (%w)", what, err)
+		return fmt.Errorf("%s was revoked: detach revoke --undo gives it back, unless its key is destroyed (%w)", what, err)
 	case errors.Is(err, vault.ErrWrongKey):
 		return fmt.Errorf("%s does not open with its link: the link was changed on its way (%w)", what, err)
 	}

@@ -176,6 +176,9 @@ func (r revocation) remark(before, after []vault.Status) {
 	case has(after, vault.StateDestroyed) && r.Now && r.any(func(e vault.Entry) bool { return !e.KID.Link }):
 		fmt.Fprint(r.out, destroyedRemark)
 	}
+	if !r.Undo && !r.Message && r.any(func(e vault.Entry) bool { return e.Kind == vault.KindList }) {
+		fmt.Fprint(r.out, filesRemark)
+	}
 	if !r.Undo && r.any(func(e vault.Entry) bool { return e.KID.Link }) {
 		fmt.Fprint(r.out, linkRemark)
 	}
@@ -194,6 +197,11 @@ that Detach stored opens the files any more. Detach cannot reach:
 - a person who has downloaded a file, or asked a gateway for its half of the key;
 - backups, exports and snapshots of the key files. Delete the old ones;
 - other machines with the same key files. Copy keys/destroyed and the deny list to them.
+`
+	// filesRemark is for an operator who took the link to all files for all files.
+	filesRemark = `
+The list of a mail's files no longer opens. The links to the single files still do, unless these were
+revoked, too: with --message, detach revoke takes the list and all files of its mail.
 `
 	linkRemark = `
 Files of mode "link" have no key here that could be destroyed. Their links open any copy of the

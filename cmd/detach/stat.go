@@ -56,7 +56,7 @@ var periods = []struct {
 }{{"1 day", day}, {"7 days", 7 * day}, {"30 days", 30 * day}, {"90 days", 90 * day}, {"1 year", 365 * day}}
 
 func newSummary(now time.Time) *summary {
-	s := &summary{States: make(states), epochs: make(map[crypto.Epoch]*epochSummary)}
+	s := &summary{States: make(states), Epochs: []*epochSummary{}, epochs: make(map[crypto.Epoch]*epochSummary)}
 	for _, kind := range []vault.Kind{vault.KindFile, vault.KindList, vault.KindOriginal, ""} {
 		s.Kinds = append(s.Kinds, group{Name: cmp.Or(string(kind), "unknown"), has: func(e vault.Entry, _ vault.Status) bool { return e.Kind == kind }})
 	}
@@ -147,6 +147,22 @@ func byEnd(a, b crypto.Epoch) int {
 var shown = []vault.State{vault.StateServed, vault.StateRevoked, vault.StateDestroyed, vault.StateEnded, vault.StateGone}
 
 func (s *summary) print(w io.Writer) {
+	if len(s.Epochs) > 0 {
+		s.printEpochs(w)
+	}
+	if s.Total.Objects > 0 {
+		printGroups(w, "KIND", s.Kinds)
+		printGroups(w, "STORED", s.Ages)
+		printGroups(w, "ENDS", s.Ends)
+	}
+	fmt.Fprintf(w, "stored: %s", s.Total)
+	for _, state := range shown[1:] {
+		fmt.Fprintf(w, "; %s: %d", state, s.States[state].Objects)
+	}
+	fmt.Fprintln(w)
+}
+
+func (s *summary) printEpochs(w io.Writer) {
 	const form = "%-19s  %-10s  %9s"
 	fmt.Fprintf(w, form+"  %9s  %9s  %9s  %9s  %9s\n", "EPOCH", "LAST DAY", "SIZE", "SERVED", "REVOKED", "DESTROYED", "ENDED", "GONE")
 	for _, epoch := range s.Epochs {
@@ -157,21 +173,15 @@ func (s *summary) print(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	printGroups(w, "KIND", s.Kinds)
-	printGroups(w, "STORED", s.Ages)
-	printGroups(w, "ENDS", s.Ends)
-	fmt.Fprintf(w, "\nstored: %s", s.Total)
-	for _, state := range shown[1:] {
-		fmt.Fprintf(w, "; %s: %d", state, s.States[state].Objects)
-	}
 	fmt.Fprintln(w)
 }
 
 func printGroups(w io.Writer, head string, groups []group) {
-	fmt.Fprintf(w, "\n%-15s  %9s  %9s\n", head, "OBJECTS", "SIZE")
+	fmt.Fprintf(w, "%-15s  %9s  %9s\n", head, "OBJECTS", "SIZE")
 	for _, g := range groups {
 		if g.Objects > 0 {
 			fmt.Fprintf(w, "%-15s  %9d  %9s\n", g.Name, g.Objects, texts.English().Size(g.Bytes))
 		}
 	}
+	fmt.Fprintln(w)
 }

@@ -51,6 +51,9 @@ func (c *sweepCmd) Run(e *env) (err error) {
 		return err
 	}
 	printSwept(e.stdout, swept, c.DryRun)
+	if err == nil && swept.None() {
+		fmt.Fprintln(e.stdout, "nothing to remove")
+	}
 	return err
 }
 
@@ -58,7 +61,7 @@ func (c *sweepCmd) Run(e *env) (err error) {
 func printSwept(w io.Writer, s vault.Swept, dry bool) {
 	would := ""
 	if dry {
-		would = "would have been "
+		would = "would be "
 	}
 	for _, x := range s.Ended {
 		files := fmt.Sprintf("%s (%s)", count(x.Files, "file"), texts.English().Size(x.Bytes))
@@ -69,16 +72,17 @@ func printSwept(w io.Writer, s vault.Swept, dry bool) {
 		}
 	}
 	if s.Destroyed > 0 {
-		fmt.Fprintf(w, "%s that had been revoked: keys %sdestroyed, and files deleted\n", count(s.Destroyed, "file"), would)
+		key, file := "its key", "the file"
+		if s.Destroyed > 1 {
+			key, file = "their keys", "the files"
+		}
+		fmt.Fprintf(w, "%s: %s %sdestroyed, and %s %sdeleted\n", count(s.Destroyed, "revoked file"), key, would, file, would)
 	}
 	if n := len(s.Recovered); n > 0 {
 		fmt.Fprintf(w, "%s of interrupted mails %sdeleted\n", count(n, "file"), would)
 	}
 	for _, x := range s.Forgotten {
 		fmt.Fprintf(w, "the list of epoch %s %sremoved\n", x, would)
-	}
-	if s.None() {
-		fmt.Fprintln(w, "nothing to remove")
 	}
 }
 

@@ -226,6 +226,9 @@ func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err 
 		return
 	}
 	do := "bring the object back from a backup or another node; until then its link gives an error"
+	if known {
+		do += "; if there is none, detach revoke --now gives the file up"
+	}
 	if errors.Is(err, ErrUnavailable) {
 		do = "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
 	}
