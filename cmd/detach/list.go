@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -71,7 +72,7 @@ func (c *listCmd) Run(e *env) (err error) {
 			return usageError{fmt.Errorf("--epoch: %q is neither an epoch nor a day or month: write 2027-02-28 or 2026-11; detach stat lists the epochs", c.Epoch)}
 		}
 	}
-	a, err := c.openAsOwner(e.log)
+	a, err := c.openAsOwner(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
@@ -32,7 +33,7 @@ func (c *revokeCmd) Run(e *env) (err error) {
 	if err != nil {
 		return usageError{err}
 	}
-	a, err := c.openAsOwner(e.log)
+	a, err := c.openAsOwner(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

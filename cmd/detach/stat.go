@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -113,7 +114,7 @@ func (s states) add(e vault.Entry, state vault.State) {
 
 // Run prints what is stored: by state, kind, age, end and epoch.
 func (c *statCmd) Run(e *env) (err error) {
-	a, err := c.openAsOwner(e.log)
+	a, err := c.openAsOwner(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
