@@ -17,7 +17,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-const ownerEnv = "DETACH_TEST_OWNER"
+const (
+	ownerEnv = "DETACH_TEST_OWNER"
+	nobody   = 65534
+)
 
 // TestOwnerProcess is the process that TestRootWritesAsTheOwner starts.
 func TestOwnerProcess(t *testing.T) {
@@ -31,7 +34,6 @@ func TestOwnerProcess(t *testing.T) {
 
 // Commands that root runs leave files that the service can read.
 func TestRootWritesAsTheOwner(t *testing.T) {
-	const nobody = 65534
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
 	}
@@ -59,9 +61,10 @@ func TestRootWritesAsTheOwner(t *testing.T) {
 	must.Succeed(t, becomeOwner(filepath.Join(t.TempDir(), "missing")))
 }
 
-// Root runs the commands as docs/operations.md says, and the service can read all that they write.
-func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
-	const nobody = 65534
+// ownedByNobody makes a configuration with a data directory that belongs to the user nobody. It
+// returns the directory and a function that runs a command as root, or as another user.
+func ownedByNobody(t *testing.T) (dir string, detach func(uid uint32, mail []byte, args ...string) (out []byte, code int)) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
 	}
@@ -78,25 +81,34 @@ func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
 	binary, err := os.ReadFile(exe)
 	must.Succeed(t, err)
 	must.Succeed(t, os.WriteFile(program, binary, 0o755)) // TestMain runs the command of this name
-	text := fmt.Sprintf("data_dir = %q\n[store]\nmin_free = \"0\"\n[[proxy]]\nlisten = \"127.0.0.1:0\"\nreinject = \"127.0.0.1:1\"\nmin_size = \"1KB\"\n[gateway]\nlisten = \"\"\nurl = \"http://127.0.0.1:1\"\n", data)
+	text := fmt.Sprintf("data_dir = %q\n[store]\nmin_free = \"0\"\n[[proxy]]\nlisten = \"127.0.0.1:0\"\nreinject = \"127.0.0.1:1\"\nmin_size = \"1KB\"\n"+
+		"[gateway]\nlisten = \"\"\nurl = \"http://127.0.0.1:1\"\n", data)
 	must.Succeed(t, os.WriteFile(config, []byte(text), 0o644))
-	detach := func(mail []byte, args ...string) []byte {
-		t.Helper()
+	return dir, func(uid uint32, mail []byte, args ...string) ([]byte, int) {
 		cmd := exec.Command(program, append(args, "--config", config)...)
-		cmd.Stdin, cmd.Stderr = bytes.NewReader(mail), t.Output()
-		out, err := cmd.Output()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() != 1 || args[0] != "check") {
-			t.Errorf("%s: %v", args[0], err)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		cmd.Stdin = bytes.NewReader(mail)
+		out, err := cmd.CombinedOutput()
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+			t.Error(err)
 		}
-		return out
+		return out, cmd.ProcessState.ExitCode()
 	}
-	mail := []byte("MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=a.bin\r\n\r\n" +
-		strings.Repeat("attached\r\n", 1000))
-	if got := detach(detach(mail, "filter"), "restore"); !bytes.Equal(got, mail) {
-		t.Errorf("restored %d bytes, want %d", len(got), len(mail))
+}
+
+var attachedMail = []byte("MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=a.bin\r\n\r\n" +
+	strings.Repeat("attached\r\n", 1000))
+
+// Root runs the commands as docs/operations.md says, and the service can read all that they write.
+func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
+	dir, detach := ownedByNobody(t)
+	data := filepath.Join(dir, "data")
+	rewritten, _ := detach(0, attachedMail, "filter")
+	if got, code := detach(0, rewritten, "restore"); !bytes.Equal(got, attachedMail) {
+		t.Errorf("restored with exit code %d: %s", code, got)
 	}
-	if report := detach(nil, "check"); !bytes.Contains(report, []byte("ok    data_dir ")) || !bytes.Contains(report, []byte("ok    store ")) {
-		t.Errorf("check says: %s", report)
+	if report, code := detach(0, nil, "check"); code != 1 || !bytes.Contains(report, []byte("ok    data_dir ")) || !bytes.Contains(report, []byte("ok    store ")) {
+		t.Errorf("check: exit code %d: %s", code, report)
 	}
 	must.Succeed(t, filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
 		must.Succeed(t, err)
@@ -109,17 +121,45 @@ func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
 	}))
 
 	// Another user is not told to take the directory.
-	stranger := exec.Command(program, "list", "--config", config)
-	stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody - 1, Gid: nobody - 1}}
-	out, err := stranger.CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte("run this as root, or as the user nobody, who owns "+data)) {
-		t.Errorf("%v: %s", err, out)
+	if out, code := detach(nobody-1, nil, "list"); code != 2 || !bytes.Contains(out, []byte("run this as root, or as the user nobody, who owns "+data)) {
+		t.Errorf("another user: exit code %d: %s", code, out)
 	}
 
 	// The service must be able to read the configuration, too.
-	must.Succeed(t, os.Chmod(config, 0o600))
-	out, err = exec.Command(program, "check", "--config", config).CombinedOutput()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 || !bytes.Contains(out, []byte("as the user that owns data_dir: ")) {
-		t.Errorf("%v: %s", err, out)
+	must.Succeed(t, os.Chmod(filepath.Join(dir, "detach.toml"), 0o600))
+	if out, code := detach(0, nil, "check"); code != 2 || !bytes.Contains(out, []byte("as the user that owns data_dir: ")) {
+		t.Errorf("check: exit code %d: %s", code, out)
+	}
+}
+
+// What root has copied into data_dir belongs to root: each command says to whom it must be given.
+func TestCopiesOfRootAreFound(t *testing.T) {
+	dir, detach := ownedByNobody(t)
+	detach(0, attachedMail, "filter")
+	give := func(pattern string, uid int) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "data", pattern))
+		must.Succeed(t, err)
+		if len(files) == 0 {
+			t.Fatalf("there is no %s", pattern)
+		}
+		for _, file := range files {
+			must.Succeed(t, os.Chown(file, uid, uid))
+		}
+	}
+	for _, tt := range []struct{ pattern, command, want string }{
+		{"ledger/*.jsonl", "list", "permission denied: give it to the user that runs Detach: chown -R nobody "},
+		{"ledger/*.jsonl", "check", "FAIL  ledger              cannot read the ledger, and until then no link opens: "},
+		{"objects/*.car", "fsck", "permission denied; give it to the user that runs Detach: chown -R nobody "},
+		{"keys/*.key", "list", "permission denied: give it to the user that runs Detach: chown -R nobody "},
+	} {
+		give(tt.pattern, 0)
+		if out, code := detach(0, nil, tt.command); code == 0 || !bytes.Contains(out, []byte(tt.want)) {
+			t.Errorf("%s: exit code %d, want %q in %s", tt.command, code, tt.want, out)
+		}
+		give(tt.pattern, nobody)
+	}
+	if out, code := detach(0, nil, "fsck", "--all"); code != 0 {
+		t.Errorf("fsck: exit code %d: %s", code, out)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -114,7 +115,8 @@ func otherOwner(dir string) string {
 
 // userName returns the name of the user of this process, or "detach" if it has none.
 func userName() string {
-	if u, err := user.Current(); err == nil && u.Username != "" {
+	// Not user.Current: it remembers root after the process has become another user.
+	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil && u.Username != "" {
 		return u.Username
 	}
 	return "detach"

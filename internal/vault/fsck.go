@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 
@@ -229,7 +230,10 @@ func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err 
 	if known {
 		do += "; if there is none, detach revoke --now gives the file up"
 	}
-	if errors.Is(err, ErrUnavailable) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		do = f.v.store.Remedy(err)
+	case errors.Is(err, ErrUnavailable):
 		do = "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
 	}
 	f.report(Finding{Class: Damaged, CID: c.String(), What: err.Error(), Do: do})

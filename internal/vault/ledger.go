@@ -376,6 +376,24 @@ func (l *ledger) epochs() ([]crypto.Epoch, error) {
 	return slices.Sorted(maps.Keys(files)), nil
 }
 
+// readable returns an error if a file cannot be opened.
+func (l *ledger) readable() error {
+	epochs, err := l.epochs()
+	if err != nil {
+		return err
+	}
+	for _, e := range epochs {
+		f, err := os.Open(l.path(e))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed after its end
+		} else if err != nil {
+			return fmt.Errorf("cannot read the ledger, and until then no link opens: %w", durable.WithRemedy(err, l.dir))
+		}
+		_ = f.Close() // nothing was read
+	}
+	return nil
+}
+
 func (l *ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {
 	info, err := entry.Info()
 	if err != nil {
@@ -449,7 +467,7 @@ func parseLine(text []byte) (line ledgerLine, c cid.Cid, ok bool) {
 func (l *ledger) lines(e crypto.Epoch, from int64, take func(at int64, text []byte) error) (next int64, err error) {
 	f, err := os.Open(l.path(e))
 	if err != nil {
-		return from, err
+		return from, durable.WithRemedy(err, l.dir)
 	}
 	defer f.Close()
 	if _, err := f.Seek(from, io.SeekStart); err != nil {

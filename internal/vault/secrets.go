@@ -40,12 +40,12 @@ var ErrKeyMissing = errors.New("the key file of the epoch is missing")
 
 // Problem is something in the data directory that the operator has to repair.
 type Problem struct {
-	Part  string // "keys", "denied" or "clock"
+	Part  string // "keys", "ledger", "denied" or "clock"
 	Err   error  // one line: what is wrong, and what to do
 	Minor bool   // everything works all the same
 }
 
-// Problems finds what is wrong with the keyring, the clock and the deny list.
+// Problems finds what is wrong with the keyring, the ledger, the clock and the deny list.
 func (v *Vault) Problems() []Problem {
 	var all []Problem
 	if err := v.missingKeys(); err != nil {
@@ -53,6 +53,9 @@ func (v *Vault) Problems() []Problem {
 	}
 	for _, err := range v.damagedKeys() {
 		all = append(all, Problem{Part: "keys", Err: err})
+	}
+	if err := v.ledger.readable(); err != nil {
+		all = append(all, Problem{Part: "ledger", Err: err})
 	}
 	if err := v.clock.Trusted(); err != nil {
 		all = append(all, Problem{Part: "clock", Err: err, Minor: v.clock.Check() == nil}) // mail passes
