@@ -197,12 +197,17 @@ func (v *Vault) rule(entries []Entry, undo bool) error {
 // Due returns the objects that Revoke denied at least a grace period ago, and that were not
 // destroyed yet. Objects that only an operator's line denies are never due.
 func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
+	return v.due(v.cfg.Now().Add(-grace))
+}
+
+// due is Due for what Revoke denied no later than a time.
+func (v *Vault) due(until time.Time) (due []Entry, err error) {
 	list, err := v.denied.current()
 	if err != nil {
 		return nil, err
 	}
 	for c, r := range list.rulings {
-		if r.undo || v.cfg.Now().Before(r.at.Add(grace)) {
+		if r.undo || r.at.After(until) {
 			continue
 		}
 		if done, err := v.isDestroyed(c, r); err != nil {
@@ -213,6 +218,18 @@ func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
 	}
 	slices.SortFunc(due, func(a, b Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
 	return due, nil
+}
+
+// stillDenied returns those of the objects that the latest ruling denies now.
+func (v *Vault) stillDenied(entries []Entry) ([]Entry, error) {
+	list, err := v.denied.current()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(entries, func(e Entry) bool {
+		r, ok := list.rulings[e.CID]
+		return !ok || r.undo
+	}), nil
 }
 
 // isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one

@@ -232,6 +232,7 @@ type brokenStore struct {
 	ipfs.Store
 	put, open, delete error
 	lost              bool // Put stores, but returns an error
+	opening, deleting func() // called before the store does it; may be nil
 	names             []string
 }
 
@@ -251,12 +252,18 @@ func (s *brokenStore) Open(ctx context.Context, c cid.Cid) (ipfs.Blocks, error) 
 	if s.open != nil {
 		return nil, s.open
 	}
+	if s.opening != nil {
+		s.opening()
+	}
 	return s.Store.Open(ctx, c)
 }
 
 func (s *brokenStore) Delete(ctx context.Context, c cid.Cid) error {
 	if s.delete != nil {
 		return s.delete
+	}
+	if s.deleting != nil {
+		s.deleting()
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -35,7 +35,8 @@ type SweepOptions struct {
 	// Progress is called after each file of an ended epoch is deleted. It may be nil.
 	Progress func(done, total int)
 
-	deleted func() // is called after each file; set by Sweep
+	deleted func()    // is called after each file; set by Sweep
+	now     time.Time // when the sweep began, by the clock that was trusted; set by Sweep
 }
 
 // Swept is what a sweep did, or would do.
@@ -72,6 +73,8 @@ func (v *Vault) Sweep(ctx context.Context, o SweepOptions) (s Swept, err error) 
 		s.Recovered, err = v.Recover(ctx)
 		err = errors.Join(err, v.keys.Apply())
 	}
+	// Only this time decides what has ended: the clock may be set while files are being deleted.
+	o.now = v.cfg.Now()
 	if doubt := v.clock.Trusted(); doubt != nil {
 		return s, errors.Join(err, doubt)
 	}
@@ -91,7 +94,7 @@ func (v *Vault) countSweep(ctx context.Context, o SweepOptions) func() {
 		return func() {}
 	}
 	var ahead Swept
-	_ = v.endEpochs(ctx, SweepOptions{DryRun: true, deleted: func() {}}, &ahead) // the sweep itself meets the same error
+	_ = v.endEpochs(ctx, SweepOptions{DryRun: true, deleted: func() {}, now: o.now}, &ahead) // the sweep itself meets the same error
 	total, done := 0, 0
 	for _, e := range ahead.Ended {
 		total += e.Files
@@ -106,9 +109,9 @@ func (v *Vault) countSweep(ctx context.Context, o SweepOptions) func() {
 func (v *Vault) TrustClock() error { return v.clock.Trust() }
 
 // over reports whether an epoch ended long enough ago to be swept.
-func (v *Vault) over(e crypto.Epoch) bool {
+func (o SweepOptions) over(e crypto.Epoch) bool {
 	end := e.End()
-	return !end.IsZero() && !v.cfg.Now().Before(end.Add(sweepMargin))
+	return !end.IsZero() && !o.now.Before(end.Add(sweepMargin))
 }
 
 // endEpochs ends the epochs that are over.
@@ -125,7 +128,7 @@ func (v *Vault) endEpochs(ctx context.Context, o SweepOptions, s *Swept) error {
 	slices.Sort(epochs)
 	var errs []error
 	for _, e := range slices.Compact(epochs) {
-		if !v.over(e) || ctx.Err() != nil {
+		if !o.over(e) || ctx.Err() != nil {
 			continue
 		}
 		ended := EndedEpoch{Epoch: e, Key: slices.Contains(keys, e)}
@@ -155,7 +158,7 @@ func (v *Vault) endEpoch(ctx context.Context, o SweepOptions, ended *EndedEpoch)
 		return err
 	}
 	return list.each(ctx, !o.DryRun, func(e Entry) error {
-		if kept, err := v.extended(e); kept || err != nil {
+		if kept, err := v.extended(o, e); kept || err != nil {
 			return err
 		}
 		if !o.DryRun {
@@ -170,12 +173,12 @@ func (v *Vault) endEpoch(ctx context.Context, o SweepOptions, ended *EndedEpoch)
 }
 
 // extended reports whether a file of an epoch that is over was extended into one that is not.
-func (v *Vault) extended(e Entry) (bool, error) {
+func (v *Vault) extended(o SweepOptions, e Entry) (bool, error) {
 	to, _, _, err := v.keys.Extension(e.CID, e.Core)
 	if errors.Is(err, keyring.ErrNoExtension) {
 		return false, nil
 	}
-	return err == nil && !v.over(to), err
+	return err == nil && !o.over(to), err
 }
 
 // rest is how many times as long as a deletion the pause after it is. While a store syncs a deletion
@@ -198,11 +201,15 @@ func (v *Vault) deleteGently(ctx context.Context, c cid.Cid) error {
 
 // destroyDue destroys the keys of what was revoked longer than the grace period ago.
 func (v *Vault) destroyDue(ctx context.Context, o SweepOptions, s *Swept) error {
-	due, err := v.Due(o.Grace)
+	due, err := v.due(o.now.Add(-o.Grace))
 	if err != nil {
 		return err
 	}
 	for some := range slices.Chunk(due, destroyTogether) {
+		// Deleting takes a while, in which a file may be given back.
+		if some, err = v.stillDenied(some); err != nil {
+			return err
+		}
 		if !o.DryRun {
 			if err := v.Destroy(ctx, some...); err != nil {
 				return fmt.Errorf("destroy what was revoked: %w", err)
@@ -220,7 +227,7 @@ func (v *Vault) forgetLists(_ context.Context, o SweepOptions, s *Swept) error {
 		return err
 	}
 	for _, e := range epochs {
-		if !v.over(e) || v.cfg.Now().Before(e.End().Add(keepList)) {
+		if !o.over(e) || o.now.Before(e.End().Add(keepList)) {
 			continue
 		}
 		list, err := v.openSweptList(e)

@@ -233,6 +233,47 @@ func TestSweepStopsWithAWrongClock(t *testing.T) {
 	wantSwept(t, v, SweepOptions{}, 1, 1, 0)
 }
 
+// A clock that is set while a sweep deletes files ends nothing early.
+func TestClockThatIsSetDuringASweepEndsNothing(t *testing.T) {
+	faults.Covers(t, 99)
+	s := newSite(t)
+	v := s.vault(t, nil)
+	kept(t, v, day, []byte("over"))
+	later, revoked := kept(t, v, 30*day, []byte("later")), detached(t, v, []byte("revoked"))
+	s.now = s.now.Add(3 * day)
+	must.Succeed(t, v.Revoke(entry(t, v, revoked)))
+	right := s.now
+	wantSwept(t, v, SweepOptions{Progress: func(int, int) { s.now = right.Add(365 * day) }}, 1, 1, 0)
+	s.now = right
+	must.Succeed(t, v.Undo(entry(t, v, revoked)))
+	wantContent(t, v, later, []byte("later"))
+	wantContent(t, v, revoked, []byte("revoked"))
+}
+
+// A file that is given back while a sweep destroys others stays.
+func TestFileThatIsGivenBackDuringASweepStays(t *testing.T) {
+	s, store, v := newBrokenSite(t)
+	l := detached(t, v, []byte("given back"))
+	back := entry(t, v, l)
+	rulings := map[cid.Cid]ruling{back.CID: {core: back.Core, epoch: back.KID.Epoch, at: s.now}}
+	for i := range destroyTogether { // they come first, and fill the first step
+		hash, err := multihash.Encode(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)), multihash.SHA2_256)
+		must.Succeed(t, err)
+		c := cid.NewCidV1(cid.DagProtobuf, hash)
+		rulings[c] = ruling{core: c, epoch: back.KID.Epoch, at: s.now}
+	}
+	must.Succeed(t, v.denied.append(rulings))
+	s.now = s.now.Add(2 * week)
+	other, deleted := s.vault(t, nil), 0
+	store.deleting = func() {
+		if deleted++; deleted == 1 {
+			must.Succeed(t, other.Undo(back))
+		}
+	}
+	wantSwept(t, v, SweepOptions{}, 0, 0, destroyTogether)
+	wantContent(t, v, l, []byte("given back"))
+}
+
 // What was revoked is destroyed when its grace period is over; what was given back is not.
 func TestSweepDestroysWhatWasRevoked(t *testing.T) {
 	s := newSite(t)
