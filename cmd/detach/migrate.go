@@ -8,7 +8,9 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/migrate"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
@@ -48,6 +50,10 @@ func (c *migrateCmd) Run(e *env) (err error) {
 	if err := enterDataDir(cfg); err != nil {
 		return err
 	}
+	keys, err := keyring.Read(keysDir(cfg))
+	if err != nil {
+		return usageError{fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))}
+	}
 	from, to, err := openBoth(cfg, c.To)
 	if err != nil {
 		return usageError{err}
@@ -55,7 +61,7 @@ func (c *migrateCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, from.Close(), to.Close()) }()
 	bar := progress.NewCount(e.stderr, "objects")
 	result, err := migrate.Run(e.ctx, migrate.Config{
-		From: from, To: to, Prefix: vault.PinPrefix, Name: vault.NameOf, Workers: c.Workers, Delete: c.Delete,
+		From: from, To: to, Prefix: vault.PinPrefix, Name: vault.Namer(keys), Workers: c.Workers, Delete: c.Delete,
 		Progress: bar.Set,
 		Failed: func(root cid.Cid, err error) {
 			bar.Clear()

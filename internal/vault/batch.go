@@ -24,27 +24,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
-const (
-	// PinPrefix begins the name of every pin that Detach sets on a node.
-	PinPrefix = "detach/v1 "
-	// discardTimeout bounds how long a failed mail's connection waits for the store to delete.
-	discardTimeout = 30 * time.Second
-)
+// discardTimeout bounds how long a failed mail's connection waits for the store to delete.
+const discardTimeout = 30 * time.Second
 
 var errNotInBatch = errors.New("object does not belong to this batch, or is committed")
-
-// PinName returns the name of the pin of an object that is stored in this epoch.
-func PinName(e crypto.Epoch) string { return PinPrefix + string(e) }
-
-// NameOf returns the name of the pin of an object in a store, whose metadata tell its epoch. It
-// does not check whether the object is ours.
-func NameOf(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (string, error) {
-	sealed, err := object.Read(ctx, blocks, root)
-	if err != nil {
-		return "", err
-	}
-	return PinName(sealed.KID.Epoch), nil
-}
 
 // Batch holds the attachments of one mail. Nobody has their links before the mail is passed on, so
 // before Commit nothing serves them. It is not safe for concurrent use. The caller closes it.
