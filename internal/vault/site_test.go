@@ -231,7 +231,7 @@ func index(t testing.TB, v *Vault, e crypto.Epoch, c cid.Cid) {
 type brokenStore struct {
 	ipfs.Store
 	put, open, delete error
-	lost              bool // Put stores, but returns an error
+	lost              bool   // Put stores, but returns an error
 	opening, deleting func() // called before the store does it; may be nil
 	names             []string
 }
