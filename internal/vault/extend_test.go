@@ -78,6 +78,39 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 	}
 }
 
+// A file whose later key file is missing or damaged stays when its own epoch ends: the key file may
+// come back. If the later epoch was destroyed, nothing opens the file.
+func TestSweepKeepsAnExtendedFileWithoutItsKeyFile(t *testing.T) {
+	for what, lose := range map[string]struct {
+		key  func(path string, s *site, e crypto.Epoch) error
+		left int
+	}{
+		"missing": {func(path string, _ *site, _ crypto.Epoch) error { return os.Remove(path) }, 1},
+		"damaged": {func(path string, _ *site, _ crypto.Epoch) error { return os.Truncate(path, 20) }, 1},
+		"ended":   {func(_ string, s *site, e crypto.Epoch) error { return s.keys.End(e) }, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s, v := newVault(t)
+			l := kept(t, v, 10*day, []byte("x"))
+			first := opened(t, v, l.CID).Expires
+			extended(t, s, v, l, 30*day)
+			later := found(t, v, l).Epoch
+			file, err := os.ReadFile(s.keyFile(later))
+			must.Succeed(t, err)
+			must.Succeed(t, lose.key(s.keyFile(later), s, later))
+			s.now = first.Add(sweepMargin)
+			wantSwept(t, v, SweepOptions{}, 1, 1-lose.left, 0)
+			if n := s.objects(t); n != lose.left {
+				t.Fatalf("%d objects are left, want %d", n, lose.left)
+			}
+			if lose.left > 0 {
+				must.Succeed(t, os.WriteFile(s.keyFile(later), file, 0o600))
+				wantContent(t, s.vault(t, nil), l, []byte("x"))
+			}
+		})
+	}
+}
+
 // found0 returns the core of an object, which may be gone from the ledger and the store.
 func found0(t *testing.T, l link.Link, v *Vault) cid.Cid {
 	t.Helper()

@@ -172,13 +172,16 @@ func (v *Vault) endEpoch(ctx context.Context, o SweepOptions, ended *EndedEpoch)
 	})
 }
 
-// extended reports whether a file of an epoch that is over was extended into one that is not.
+// extended reports whether a file of an epoch that is over was extended into one that is not. A key
+// file that is missing or damaged may come back, so the file stays unless the key was destroyed.
 func (v *Vault) extended(o SweepOptions, e Entry) (bool, error) {
-	to, _, _, err := v.keys.Extension(e.CID, e.Core)
-	if errors.Is(err, keyring.ErrNoExtension) {
-		return false, nil
+	epochs, err := v.keys.Extended(e.Core)
+	if err != nil {
+		return false, err
 	}
-	return err == nil && !o.over(to), err
+	return slices.ContainsFunc(epochs, func(to crypto.Epoch) bool {
+		return !o.over(to) && !errors.Is(v.keys.Check(to), keyring.ErrDestroyed)
+	}), nil
 }
 
 // rest is how many times as long as a deletion the pause after it is. While a store syncs a deletion
