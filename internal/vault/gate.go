@@ -35,7 +35,8 @@ func given(s crypto.Share) func() (crypto.Share, error) {
 // ErrBusy, ErrUnavailable, ErrCorrupt.
 func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 	rec, known, err := v.admit(c)
-	if err != nil && !(known && errors.Is(err, ErrExpired)) { // an extension may not be in this ledger
+	foreign := errors.Is(err, errNotOurs)
+	if err != nil && !foreign && !(known && errors.Is(err, ErrExpired)) { // an extension may not be in this ledger
 		return nil, err
 	}
 	if !known {
@@ -44,6 +45,9 @@ func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 			return nil, err
 		}
 		defer leave()
+	}
+	if foreign { // only now: without the lane, its answer would tell it from a missing one
+		return nil, err
 	}
 	o, err := v.verified(ctx, c)
 	if err != nil {

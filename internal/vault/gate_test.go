@@ -484,6 +484,24 @@ func TestOnlyForeignIsRemembered(t *testing.T) {
 	})
 }
 
+// While the lane is full, a foreign object that was looked at before is answered as a missing one:
+// otherwise a stranger could find out what the node has of others.
+func TestFullLaneDoesNotTellForeignFromMissing(t *testing.T) {
+	faults.Covers(t, 92)
+	s, v := newVault(t)
+	entries := parts(t, s, detached(t, v, []byte("x")).CID)
+	entries[object.Data] = []byte("y")
+	foreign, missing := put(t, s, entries), unknownCID(t, 0)
+	synctest.Test(t, func(t *testing.T) {
+		v := s.vault(t, nil)
+		wantErr(t, "foreign", errOf(v.Object(t.Context(), foreign)), ErrNotFound)
+		for _, ok := v.lane.reserve(time.Now()); ok; _, ok = v.lane.reserve(time.Now()) {
+		}
+		wantErr(t, "missing", errOf(v.Object(t.Context(), missing)), ErrBusy)
+		wantErr(t, "foreign again", errOf(v.Object(t.Context(), foreign)), ErrBusy)
+	})
+}
+
 // CIDs that are not in the ledger are looked up 50 times a second, 8 at once, and no more.
 func TestUnknownCIDsShareALane(t *testing.T) {
 	faults.Covers(t, 92)
@@ -533,6 +551,15 @@ func TestUnknownCIDsShareALane(t *testing.T) {
 	})
 }
 
+// unknownCID returns the CID of an object that nobody has.
+func unknownCID(t *testing.T, n int) cid.Cid {
+	t.Helper()
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	mh, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	must.Succeed(t, err)
+	return cid.NewCidV1(cid.DagProtobuf, mh)
+}
+
 // An object in the ledger never waits in the lane, and one that was verified waits once.
 func TestKnownObjectsNeedNoLane(t *testing.T) {
 	s, v := newVault(t)
@@ -545,16 +572,10 @@ func TestKnownObjectsNeedNoLane(t *testing.T) {
 	for range 500 {
 		opened(t, bare, l.CID)
 	}
-	unknown := func(n int) cid.Cid {
-		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
-		mh, err := multihash.Encode(sum[:], multihash.SHA2_256)
-		must.Succeed(t, err)
-		return cid.NewCidV1(cid.DagProtobuf, mh)
-	}
 	refused := 0
 	done := make(chan error)
 	for n := range 300 {
-		go func() { done <- errOf(v.Object(t.Context(), unknown(n))) }()
+		go func() { done <- errOf(v.Object(t.Context(), unknownCID(t, n))) }()
 	}
 	for range 300 {
 		if errors.Is(<-done, ErrBusy) {
