@@ -53,7 +53,11 @@ func (v *Vault) Object(ctx context.Context, c cid.Cid) (*Object, error) {
 	if err != nil {
 		return nil, v.refusal(c, rec, known, err)
 	}
-	if err := v.describe(ctx, o, rec, known); err != nil {
+	err = v.describe(ctx, o, rec, known)
+	if err == nil {
+		err = v.refuseDenied(c) // again: the store may have taken long
+	}
+	if err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil

@@ -589,6 +589,23 @@ func TestKnownObjectsNeedNoLane(t *testing.T) {
 	opened(t, bare, l.CID)
 }
 
+// A store may take long to open an object. What was taken back meanwhile is not given out.
+func TestRevokedWhileTheStoreOpensIt(t *testing.T) {
+	faults.Covers(t, 90)
+	for _, ledger := range []bool{true, false} {
+		s, store, v := newBrokenSite(t)
+		l := detached(t, v, []byte("x"))
+		e := entry(t, v, l)
+		if !ledger {
+			must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
+			v = s.vault(t, nil)
+		}
+		other := s.vault(t, nil)
+		store.opening = func() { must.Succeed(t, other.Revoke(e)) }
+		wantErr(t, "revoked meanwhile", errOf(v.Object(t.Context(), l.CID)), ErrRevoked)
+	}
+}
+
 // A running download breaks off within a second after the file was taken back, in whatever form it
 // is read, and stays broken off.
 func TestRunningDownloadsBreakOff(t *testing.T) {
