@@ -130,13 +130,20 @@ func (r *Keyring) Apply() error {
 		if err != nil {
 			return fmt.Errorf("keyring: %w", err)
 		}
-		// A damaged key file gets the marks when the right one is put back. Until then it derives
-		// nothing.
-		if err := r.apply(e, marks); err != nil && !errors.Is(err, ErrDamaged) {
+		if err := r.apply(e, marks); err != nil && !onlyDamaged(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// onlyDamaged reports whether an error of apply says nothing but that key files are damaged. They get
+// the marks when the right ones are put back. Until then they derive nothing.
+func onlyDamaged(err error) bool {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !errors.Is(err, ErrDamaged) })
+	}
+	return errors.Is(err, ErrDamaged)
 }
 
 // apply removes the extensions of the marked objects of an epoch, and then destroys what is marked
@@ -146,12 +153,11 @@ func (r *Keyring) apply(e crypto.Epoch, marks []string) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, e := range append(extended, e) {
-		if err := r.applyTo(e); err != nil {
-			return err
-		}
+		errs = append(errs, r.applyTo(e)) // a damaged key file must not keep the others whole
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // applyTo destroys in one epoch's key file what is marked. The caller holds changeLock.

@@ -93,6 +93,21 @@ func TestDestroyedFileIsGoneFromItsExtensions(t *testing.T) {
 	}
 }
 
+// A damaged key file of the later epoch does not keep the file's own epoch from being punctured.
+func TestDestroyingPassesOverADamagedKeyFile(t *testing.T) {
+	faults.Covers(t, 109)
+	r, old, to, b := extendedScene(t)
+	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
+	must.Succeed(t, os.Truncate(r.path(to), 20))
+	if err := r.Destroy(old, coreAt(3)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+	must.Succeed(t, os.RemoveAll(r.markDir(old)))
+	if _, err := r.Share(old, coreAt(3)); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("the leaf in the key file of the old epoch: got %v, want ErrDestroyed", err)
+	}
+}
+
 func TestDestroyedFileCannotBeExtended(t *testing.T) {
 	r, old, to, b := extendedScene(t)
 	must.Succeed(t, r.Destroy(old, coreAt(3)))

@@ -235,11 +235,14 @@ func (v *Vault) stillDenied(entries []Entry) ([]Entry, error) {
 // isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one
 // that it was extended into.
 func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
-	if done, err := v.keys.Destroyed(r.epoch, r.core); err != nil || !done {
+	done, err := v.keys.Destroyed(r.epoch, r.core)
+	if errors.Is(err, keyring.ErrDamaged) { // it has no mark yet
+		return false, nil
+	} else if err != nil || !done {
 		return false, err
 	}
 	// A record that cannot be used must go, too.
-	_, _, _, err := v.keys.Extension(c, r.core)
+	_, _, _, err = v.keys.Extension(c, r.core)
 	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
@@ -260,27 +263,36 @@ func (v *Vault) Destroy(ctx context.Context, entries ...Entry) (err error) {
 	if err := writePending(record, entries); err != nil {
 		return errors.Join(fmt.Errorf("record what is destroyed: %w", err), durable.Remove(record.Name()))
 	}
-	if err := v.destroyKeys(entries); err != nil {
-		return errors.Join(err, durable.Remove(record.Name()))
-	}
-	for _, e := range entries {
+	done, failed := v.destroyKeys(entries)
+	for _, e := range done {
 		if err := v.store.Delete(ctx, e.CID); err != nil {
-			return fmt.Errorf("delete %s, whose key is destroyed: %w", e.CID, err)
+			return errors.Join(failed, fmt.Errorf("delete %s, whose key is destroyed: %w", e.CID, err))
 		}
 	}
-	return durable.Remove(record.Name())
+	return errors.Join(failed, durable.Remove(record.Name()))
 }
 
-// destroyKeys destroys the keys of each epoch in one call, which writes the key file anew once.
-func (v *Vault) destroyKeys(entries []Entry) error {
-	cores := make(map[crypto.Epoch][]cid.Cid)
+// destroyKeys destroys the keys of each epoch in one call, which writes the key file anew once. It
+// tries every epoch, and returns the entries whose keys nothing derives any more: those in a damaged
+// key file too, which gets its punctures when it is mended.
+func (v *Vault) destroyKeys(entries []Entry) (done []Entry, err error) {
+	epochs := make(map[crypto.Epoch][]Entry)
 	for _, e := range entries {
-		cores[e.KID.Epoch] = append(cores[e.KID.Epoch], e.Core)
+		epochs[e.KID.Epoch] = append(epochs[e.KID.Epoch], e)
 	}
-	for _, e := range slices.Sorted(maps.Keys(cores)) {
-		if err := v.keys.Destroy(e, cores[e]...); err != nil {
-			return fmt.Errorf("destroy keys of %s: %w", e, err)
+	var errs []error
+	for _, epoch := range slices.Sorted(maps.Keys(epochs)) {
+		var cores []cid.Cid
+		for _, e := range epochs[epoch] {
+			cores = append(cores, e.Core)
+		}
+		err := v.keys.Destroy(epoch, cores...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("destroy keys of %s: %w", epoch, err))
+		}
+		if err == nil || errors.Is(err, keyring.ErrDamaged) {
+			done = append(done, epochs[epoch]...)
 		}
 	}
-	return nil
+	return done, errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -49,6 +51,24 @@ func wantDue(t *testing.T, v *Vault, want ...Entry) {
 	if !same {
 		t.Errorf("due: got %+v, want %+v", due, want)
 	}
+}
+
+// Files of an epoch whose key file is damaged can be revoked and destroyed, and so can those of other
+// epochs.
+func TestDamagedKeyFileStopsNoDestruction(t *testing.T) {
+	s, v := newVault(t)
+	damaged, other := kept(t, v, 90*day, []byte("a")), kept(t, v, 91*day, []byte("b"))
+	first, second := entry(t, v, damaged), entry(t, v, other)
+	must.Succeed(t, os.Truncate(s.keyFile(first.KID.Epoch), 20))
+	wantState(t, v, first, StateServed)
+	must.Succeed(t, v.Revoke(first, second))
+	wantState(t, v, first, StateRevoked)
+	s.now = s.now.Add(2 * week)
+	swept, err := v.Sweep(t.Context(), SweepOptions{Grace: week})
+	wantErr(t, "the sweep", err, keyring.ErrDamaged)
+	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "keys", "destroyed", string(second.KID.Epoch))))
+	wantErr(t, "the share in the other key file", errOf(s.keys.Share(second.KID.Epoch, second.Core)), keyring.ErrDestroyed)
+	s.wantNothing(t, "swept "+fmt.Sprint(swept))
 }
 
 // A revoked file can be given back during the grace period. After it, it is destroyed for good, and

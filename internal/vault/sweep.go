@@ -208,19 +208,25 @@ func (v *Vault) destroyDue(ctx context.Context, o SweepOptions, s *Swept) error 
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for some := range slices.Chunk(due, destroyTogether) {
 		// Deleting takes a while, in which a file may be given back.
-		if some, err = v.stillDenied(some); err != nil {
-			return err
+		some, err := v.stillDenied(some)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
 		}
 		if !o.DryRun {
 			if err := v.Destroy(ctx, some...); err != nil {
-				return fmt.Errorf("destroy what was revoked: %w", err)
+				errs = append(errs, fmt.Errorf("destroy what was revoked: %w", err))
+				if ctx.Err() != nil || errors.Is(err, ErrUnavailable) {
+					break
+				}
+				continue
 			}
 		}
 		s.Destroyed += len(some)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // forgetLists removes the lists of epochs that ended long ago.
