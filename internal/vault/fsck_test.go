@@ -112,6 +112,26 @@ func TestFsckFindsNothingInASoundInstallation(t *testing.T) {
 	wantContent(t, v, onTheWay, pattern(200))
 }
 
+// A damaged key file is a fault among others, and hides none of them.
+func TestFsckPassesOverADamagedKeyFile(t *testing.T) {
+	s, v := newVault(t)
+	closed, dead := kept(t, v, 30*day, []byte("closed")), kept(t, v, 30*day, []byte("dead"))
+	orphan, epoch := detached(t, v, []byte("orphan")), epochOf(t, v, closed.CID)
+	s.removeLine(t, epochOf(t, v, orphan.CID), orphan.CID)
+	must.Succeed(t, os.Remove(s.car(dead.CID)))
+	must.Succeed(t, os.Truncate(s.keyFile(epoch), 20))
+	found, all, _ := checkup(t, s.reopened(t), true)
+	wantFound(t, all, "keyless "+string(epoch), "orphaned "+orphan.CID.String(), "dead "+dead.CID.String())
+	for _, f := range found {
+		if f.Class == Keyless && !strings.Contains(f.What, "is damaged: 1 objects of the ledger do not open") {
+			t.Errorf("it says: %s", f.What)
+		}
+	}
+	if n := s.objects(t); n != 2 {
+		t.Errorf("%d objects are left, want 2", n)
+	}
+}
+
 // Every kind of fault is found and named. What can be repaired is found no more after a repair.
 func TestFsckFindsEveryFault(t *testing.T) {
 	s, v := newVault(t)
