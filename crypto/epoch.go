@@ -9,6 +9,7 @@ import (
 const (
 	monthLayout = "2006-01"
 	dayLayout   = "2006-01-02"
+	lastDay     = "9999-12-31"
 
 	// epochIDSize is the length in characters of the id in an epoch's name: base32 of 5 bytes.
 	epochIDSize = 8
@@ -35,13 +36,16 @@ func PeriodOf(now time.Time, retention time.Duration) Period {
 }
 
 // ParsePeriod accepts what PeriodOf writes and nothing else: digits and dashes, and a date that
-// exists.
+// exists, before 9999-12-31.
 func ParsePeriod(s string) (Period, error) {
 	layout := monthLayout
 	if len(s) == len(dayLayout) {
 		layout = dayLayout
 	}
 	if t, err := time.Parse(layout, s); err != nil || t.Format(layout) != s {
+		return "", errPeriodForm
+	}
+	if s == lastDay { // its end has no RFC 3339 form
 		return "", errPeriodForm
 	}
 	return Period(s), nil

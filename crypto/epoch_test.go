@@ -11,7 +11,7 @@ var badEpochs = []string{
 	"2026-11\u0000.aaaa2345", "2026-13.aaaa2345", "2026-1.aaaa2345", "2026-11-31.aaaa2345", "2026-11-22 .aaaa2345",
 	"+026-11.aaaa2345", "2026-11.AAAA2345", "2026-11.aaaa2341", "2026-11.aaaa234", "2026-11.aaaa23456", "2026-11.aaaa/345",
 	"2026-11.aaaa2345.key", "2026-11..aaaa2345", "2026-11.aaaa2345.LINK", "2026-11.aaaa2345.link.link",
-	"2026-W47.aaaa2345", "٢٠٢٦-11.aaaa2345", "2026-11.aaaa23é",
+	"2026-W47.aaaa2345", "9999-12-31.aaaa2345", "٢٠٢٦-11.aaaa2345", "2026-11.aaaa23é",
 }
 
 func TestEpochsAreNamedByEndAndSecret(t *testing.T) {
@@ -66,7 +66,7 @@ func TestPeriodOfAFile(t *testing.T) {
 			t.Errorf("%s: parsed to %q, %v", p, got, err)
 		}
 	}
-	for _, s := range []string{"", "2026", "2026-00", "2025-02-29", "2026-11-2", " 2026-11", "2026-11\n", "2026/11", "20261-1", "-026-11"} {
+	for _, s := range []string{"", "2026", "2026-00", "2025-02-29", "2026-11-2", " 2026-11", "2026-11\n", "2026/11", "20261-1", "-026-11", "9999-12-31"} {
 		if _, err := ParsePeriod(s); err == nil {
 			t.Errorf("%q: accepted", s)
 		}

@@ -66,7 +66,7 @@ func (c *extendCmd) period() (crypto.Period, error) {
 	}
 	p, err := crypto.ParsePeriod(c.Until)
 	if err != nil || p.End().IsZero() {
-		return "", fmt.Errorf("--until %q is not a day: write it as 2027-06-30", c.Until)
+		return "", fmt.Errorf("--until %q is not a day before 9999-12-31: write it as 2027-06-30", c.Until)
 	}
 	if !p.End().After(now) {
 		return "", fmt.Errorf("--until %s is over", c.Until)
