@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,4 +78,29 @@ func TestRemovedFileCanBeRemovedAgain(t *testing.T) {
 	must.Succeed(t, os.WriteFile(path, nil, 0o600))
 	must.Succeed(t, Remove(path))
 	must.Succeed(t, Remove(path))
+}
+
+func TestCopyHasAnotherIdentity(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("files are not told from their copies on this system")
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	identity := func() string {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+		must.Succeed(t, err)
+		defer f.Close()
+		_, err = f.WriteString("a line\n")
+		must.Succeed(t, err)
+		id, err := Identity(f)
+		must.Succeed(t, err)
+		return id
+	}
+	first := identity()
+	if again := identity(); again != first {
+		t.Errorf("one file: %q and %q", first, again)
+	}
+	must.Succeed(t, os.Rename(path, path+".old"))
+	if other := identity(); other == first {
+		t.Errorf("two files: %q", first)
+	}
 }

@@ -149,7 +149,10 @@ func TestFsckFindsEveryFault(t *testing.T) {
 	s.flip(t, damaged.CID)
 	must.Succeed(t, s.keys.Destroy(e, opened(t, v, ended.CID).sealed.Core))
 	s.removeLine(t, e, leftover.CID)
-	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "pending", "batch-1"), []byte(leftover.CID.String()+"\n"), 0o600))
+	record, err := v.pending.create()
+	must.Succeed(t, err)
+	_, err = record.WriteString(leftover.CID.String() + "\n")
+	must.Succeed(t, errors.Join(err, record.Close()))
 	must.Succeed(t, os.Rename(filepath.Join(s.dir, "keys", string(lost)+".key"), filepath.Join(s.dir, "lost.key")))
 	other, w := newVault(t)
 	foreign := detached(t, w, pattern(1<<10)) // of an epoch that is unknown here

@@ -24,12 +24,17 @@ const (
 	// committedLine follows the objects that are in the ledger. They stay also if the ledger is
 	// lost.
 	committedLine = "committed"
+	// identityPrefix begins the first line, which tells a record from its copies.
+	identityPrefix = "record "
 )
 
 // pendingDir holds a record of each batch that is not done: a file of the CIDs that the batch
 // stores, one a line. A line is written before the store makes its object durable. The batch's
 // process holds a lock on the file, and removes the file when the batch is done. A file without a
 // lock was therefore left by a crash, or by a batch that could not reach the store to delete.
+//
+// The first line tells a record from its copy in a backup. When the copy comes back, mails have been
+// passed on of which it knows nothing, and the store may have their objects.
 //
 // The files are not synced: they survive a killed process, but a power failure may lose them. Then
 // the objects stay in the store although no mail links to them.
@@ -43,7 +48,24 @@ func openPending(dir string) (pendingDir, error) {
 }
 
 func (p pendingDir) create() (*os.File, error) {
-	return durable.CreateLocked(string(p), pendingPrefix+"*")
+	f, err := durable.CreateLocked(string(p), pendingPrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	line, err := identityLine(f)
+	if err == nil {
+		_, err = f.WriteString(line + "\n")
+	}
+	if err != nil {
+		return nil, errors.Join(err, durable.Remove(f.Name()), f.Close())
+	}
+	return f, nil
+}
+
+// identityLine returns the first line of a record that is not a copy.
+func identityLine(f *os.File) (string, error) {
+	id, err := durable.Identity(f)
+	return identityPrefix + id, err
 }
 
 // Recover deletes the objects of batches whose process was killed, or could not reach the store to
@@ -108,12 +130,16 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 
 // pendingRecord is what a batch's record says.
 type pendingRecord struct {
+	original        bool // and not a copy
 	open, committed []cid.Cid
 	refused         bool
 }
 
 // doomed returns the objects that must go, unless the ledger has them and the batch is not refused.
 func (r pendingRecord) doomed() []cid.Cid {
+	if !r.original {
+		return nil
+	}
 	if r.refused {
 		return append(r.committed, r.open...)
 	}
@@ -123,9 +149,15 @@ func (r pendingRecord) doomed() []cid.Cid {
 // readPending reads a batch's record. It skips an incomplete line: the process ended while it wrote
 // the line, so the object was not stored.
 func readPending(f *os.File) (r pendingRecord, err error) {
+	identity, err := identityLine(f)
+	if err != nil {
+		return r, err
+	}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		switch lines.Text() {
+		case identity:
+			r.original = true
 		case refusedLine:
 			r.refused = true
 		case committedLine:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,30 @@ func recovered(t *testing.T, v *Vault, want int) {
 	gone, err := v.Recover(t.Context())
 	if err != nil || len(gone) != want {
 		t.Errorf("recovered %v, %v; want %d objects", gone, err, want)
+	}
+}
+
+// A data directory that was copied while a mail was on its way has the mail's record, and not its line
+// in the ledger. With the same store as before, nothing of the mail is deleted.
+func TestCopiedRecordDeletesNothing(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("files are not told from their copies on this system")
+	}
+	s, v := newVault(t)
+	b := v.Begin(0)
+	l := detach(t, b, []byte("passed on after the copy"))
+	record := entries(t, s)[0]
+	text, err := os.ReadFile(record)
+	must.Succeed(t, err)
+	must.Succeed(t, b.Commit(t.Context()))
+	must.Succeed(t, b.Close())
+	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger"))) // the disk is lost, and the copy comes back
+	must.Succeed(t, os.WriteFile(record, text, 0o600))
+	restored := s.vault(t, nil)
+	recovered(t, restored, 0)
+	wantContent(t, restored, l, []byte("passed on after the copy"))
+	if left := entries(t, s); len(left) > 0 {
+		t.Errorf("records left: %v", left)
 	}
 }
 
