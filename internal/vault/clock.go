@@ -115,9 +115,8 @@ type clock struct {
 	path   string
 	now    func() time.Time
 	uptime func() Uptime
-	// stored returns when the newest object was stored; zero for never. It is asked when the file is
-	// missing.
-	stored func() (time.Time, error)
+	// past returns the time that stands for the record when the file is missing; zero: now.
+	past func() (time.Time, error)
 
 	mu   sync.Mutex
 	last moment // at which the file showed that the clock can be trusted
@@ -199,8 +198,8 @@ func (c *clock) Trust() error {
 	return errors.New("record the time: another process is recording it; run the command again")
 }
 
-// read returns the record. Without a file, or with a malformed one, it is the time of the newest
-// object, or now if there is none.
+// read returns the record. Without a file, or with a malformed one, it is what past returns, or
+// now.
 func (c *clock) read(now moment) (r clockRecord, found bool, err error) {
 	text, err := os.ReadFile(c.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -209,14 +208,14 @@ func (c *clock) read(now moment) (r clockRecord, found bool, err error) {
 	if err == nil && json.Unmarshal(text, &r) == nil && !r.Newest.Time.IsZero() {
 		return r, true, nil
 	}
-	stored, err := c.stored()
+	past, err := c.past()
 	if err != nil {
 		return r, false, err
 	}
-	if stored.IsZero() {
-		stored = now.Time
+	if past.IsZero() {
+		past = now.Time
 	}
-	return clockRecord{Newest: moment{Time: stored.UTC()}}, false, nil
+	return clockRecord{Newest: moment{Time: past.UTC()}}, false, nil
 }
 
 // write replaces the file. It writes to a temporary file that it has locked. If another process has
@@ -281,6 +280,26 @@ var (
 // processUptime is the Uptime where the machine's is not known. Go's monotonic clock does not stop
 // while the process runs, and cannot be set.
 func processUptime() Uptime { return Uptime{processID, time.Since(processBegan)} }
+
+// lastKnown returns the time that stands for a record that is missing: when the newest object in the
+// ledger was stored or, without a ledger, the end of the first epoch that was not swept although it
+// seems to be over. It is zero if there is neither.
+func (v *Vault) lastKnown() (time.Time, error) {
+	newest, err := v.newestStored()
+	if err != nil || !newest.IsZero() {
+		return newest, err
+	}
+	epochs, err := v.keys.Epochs() // sorted
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, e := range epochs {
+		if v.expired(e.End()) {
+			return e.End(), nil
+		}
+	}
+	return time.Time{}, nil
+}
 
 // newestStored returns when the newest object in the ledger was stored; zero if there is none.
 func (v *Vault) newestStored() (newest time.Time, err error) {

@@ -37,7 +37,7 @@ func (m *machine) restart(boot string, d time.Duration) {
 func (m *machine) clock(dir string) *clock {
 	return &clock{
 		path: filepath.Join(dir, "clock"), now: func() time.Time { return m.now }, uptime: func() Uptime { return m.up },
-		stored: func() (time.Time, error) { return time.Time{}, nil },
+		past: func() (time.Time, error) { return time.Time{}, nil },
 	}
 }
 
@@ -180,7 +180,7 @@ func TestLostClockFile(t *testing.T) {
 		stored := m.now
 		open := func() *clock {
 			c := m.clock(dir)
-			c.stored = func() (time.Time, error) { return stored, nil }
+			c.past = func() (time.Time, error) { return stored, nil }
 			return c
 		}
 		if text != "" {

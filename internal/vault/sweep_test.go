@@ -233,6 +233,25 @@ func TestSweepStopsWithAWrongClock(t *testing.T) {
 	wantSwept(t, v, SweepOptions{}, 1, 1, 0)
 }
 
+// Keys that were brought to a new machine with a wrong clock are not ended: without a ledger, the
+// epochs in the keyring tell that it was earlier a moment ago.
+func TestKeysOnANewMachineDoNotEndByItsClock(t *testing.T) {
+	faults.Covers(t, 99)
+	s := newSite(t)
+	l := kept(t, s.vault(t, nil), 30*day, []byte("x"))
+	must.Succeed(t, errors.Join(os.RemoveAll(filepath.Join(s.dir, "ledger")), os.Remove(filepath.Join(s.dir, "clock"))))
+	right, set := s.now, func(c *Config) { c.Uptime = MachineUptime }
+	s.now = right.Add(10 * 365 * day)
+	for range 2 {
+		if swept, err := s.vault(t, set).Sweep(t.Context(), SweepOptions{}); !errors.Is(err, ErrClock) || !swept.None() {
+			t.Errorf("swept %+v, %v", swept, err)
+		}
+	}
+	s.now = right
+	must.Succeed(t, s.vault(t, set).TrustClock())
+	wantContent(t, s.vault(t, set), l, []byte("x"))
+}
+
 // A clock that is set while a sweep deletes files ends nothing early.
 func TestClockThatIsSetDuringASweepEndsNothing(t *testing.T) {
 	faults.Covers(t, 99)

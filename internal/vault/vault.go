@@ -91,7 +91,7 @@ func New(cfg Config, store ipfs.Store, keys Keyring, dataDir string) (*Vault, er
 		cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log),
 		foreign: recent.NewSet[cid.Cid](maxForeign, foreignTime), lane: newLane(), pending: pending,
 	}
-	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, stored: v.newestStored}
+	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, past: v.lastKnown}
 	return v, nil
 }
 
