@@ -1,10 +1,13 @@
 package vault
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -107,6 +110,31 @@ func TestSweepKeepsAnExtendedFileWithoutItsKeyFile(t *testing.T) {
 				must.Succeed(t, os.WriteFile(s.keyFile(later), file, 0o600))
 				wantContent(t, s.vault(t, nil), l, []byte("x"))
 			}
+		})
+	}
+}
+
+// A running download of an extended file breaks off when the mark of its own epoch comes from another
+// machine, which knows nothing of the extension. The end of that epoch does not break it off.
+func TestMarkFromElsewhereBreaksOffAnExtendedFile(t *testing.T) {
+	for what, c := range map[string]struct {
+		mark string
+		want error
+	}{"the file": {"", ErrExpired}, "its first epoch": {"all", nil}} {
+		s := newSite(t)
+		synctest.Test(t, func(t *testing.T) {
+			v := s.vault(t, nil)
+			l := kept(t, v, 10*day, pattern(2<<20))
+			extended(t, s, v, l, 30*day)
+			file, err := v.Open(t.Context(), l.CID, l.Fragment)
+			must.Succeed(t, err)
+			defer file.Close()
+			e := found(t, v, l)
+			marks := filepath.Join(s.dir, "keys", "destroyed", string(e.KID.Epoch))
+			must.Succeed(t, os.MkdirAll(marks, 0o700))
+			must.Succeed(t, os.WriteFile(filepath.Join(marks, cmp.Or(c.mark, e.Core.String())), nil, 0o600))
+			time.Sleep(watchEvery)
+			wantErr(t, what, errOf(io.ReadFull(file, make([]byte, 10))), c.want)
 		})
 	}
 }

@@ -2,11 +2,13 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -27,7 +29,14 @@ func (v *Vault) watch(s *object.Sealed, g grant) *watch {
 		if err := v.refuseDenied(s.Root); err != nil {
 			return err
 		}
-		return v.refuseDestroyed(g.epoch, s.Core)
+		if err := v.refuseDestroyed(g.epoch, s.Core); err != nil || g.epoch == s.KID.Epoch {
+			return err
+		}
+		// A mark of the file's own epoch may have come from a machine that does not know the later one.
+		if _, _, _, err := v.keys.Extension(s.Root, s.Core); errors.Is(err, keyring.ErrNoExtension) {
+			return errDestroyed
+		}
+		return nil
 	}
 	return &watch{allowed: allowed, next: time.Now().Add(watchEvery)}
 }
