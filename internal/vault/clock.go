@@ -142,6 +142,14 @@ func (c *clock) Trusted() error {
 	return err
 }
 
+// latest returns the time or, if the clock is behind the newest recorded time, that one.
+func (c *clock) latest() time.Time {
+	if v, r, err := c.look(); err == nil && v == behind {
+		return r.Newest.Time
+	}
+	return c.now()
+}
+
 func (c *clock) refusal(v verdict, r clockRecord) error {
 	now := c.now().UTC().Format(time.RFC3339)
 	newest := r.Newest.Time.UTC().Format(time.RFC3339)

@@ -181,7 +181,8 @@ func (v *Vault) rule(entries []Entry, undo bool) error {
 	if err != nil {
 		return err
 	}
-	rulings, now := make(map[cid.Cid]ruling), v.cfg.Now()
+	// With a clock that is behind, the grace period would be over as soon as it is corrected.
+	rulings, now := make(map[cid.Cid]ruling), v.clock.latest()
 	for _, e := range entries {
 		old, ok := list.rulings[e.CID]
 		if denied := ok && !old.undo; denied == undo {

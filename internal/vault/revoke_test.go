@@ -53,6 +53,23 @@ func wantDue(t *testing.T, v *Vault, want ...Entry) {
 	}
 }
 
+// A file that is revoked while the clock is years behind has its whole grace period.
+func TestGracePeriodDoesNotBeginInThePast(t *testing.T) {
+	s := newSite(t)
+	set := func(c *Config) { c.Uptime = MachineUptime }
+	l := kept(t, s.vault(t, set), 90*day, []byte("x"))
+	right := s.now
+	s.now = time.Unix(0, 0)
+	booted := s.vault(t, set)
+	e := entry(t, booted, l)
+	must.Succeed(t, booted.Revoke(e))
+	s.now = right.Add(week - time.Hour)
+	v := s.vault(t, set)
+	wantDue(t, v)
+	must.Succeed(t, v.Undo(e))
+	wantContent(t, v, l, []byte("x"))
+}
+
 // Files of an epoch whose key file is damaged can be revoked and destroyed, and so can those of other
 // epochs.
 func TestDamagedKeyFileStopsNoDestruction(t *testing.T) {
