@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 )
@@ -98,5 +99,8 @@ func entryOf(parts []string) (entry, bool) {
 		e.kind = extended
 	}
 	e.core, err = cid.Decode(last)
-	return e, err == nil && e.core.Version() == 1
+	return e, err == nil && e.core.Prefix() == coreForm
 }
+
+// coreForm is the form of the CIDs that objects have.
+var coreForm = cid.Prefix{Version: 1, Codec: cid.DagProtobuf, MhType: multihash.SHA2_256, MhLength: 32}

@@ -227,6 +227,8 @@ func TestExportThatIsDamagedChangesNothing(t *testing.T) {
 func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 	id := newIdentity(t)
 	e, core := "2026-11.abcdefgh", coreOf(t, "x").String()
+	other, err := cid.V1Builder{Codec: cid.DagProtobuf, MhType: multihash.SHA2_512}.Sum([]byte("x"))
+	must.Succeed(t, err)
 	for _, h := range []tar.Header{
 		{Name: "../keys/" + e + ".key"},
 		{Name: "/keys/" + e + ".key"},
@@ -240,6 +242,7 @@ func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 		{Name: "keys/destroyed/" + e + "/" + strings.ToUpper(core)},
 		{Name: "keys/destroyed/" + e + "/.." + core},
 		{Name: "keys/destroyed/../" + core},
+		{Name: "keys/destroyed/" + e + "/" + other.String()},
 		{Name: "keys/removed/" + e + "/" + core},
 		{Name: "keys/extended/" + e + "/all"},
 		{Name: "objects/" + core + ".car"},
@@ -261,6 +264,34 @@ func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 		must.Succeed(t, errors.Join(err, w.Close(), sealed.Close()))
 		if _, err := export.Open(bytes.NewReader(b.Bytes()), int64(b.Len()), id); err == nil {
 			t.Errorf("%q of type %q and %d bytes: accepted", h.Name, h.Typeflag, h.Size)
+		}
+	}
+}
+
+// A record that is damaged at the exporter does not keep the others from being restored.
+func TestImportPassesOverAnUnusableExtension(t *testing.T) {
+	id, from, to := newIdentity(t), newMachine(t), newMachine(t)
+	old, later := from.epoch("2027-02-28"), from.epoch("2027-06-30")
+	var records []string
+	for i := range 3 {
+		core := coreOf(t, fmt.Sprint(i))
+		b, err := from.keys.Share(old, core)
+		must.Succeed(t, err)
+		must.Succeed(t, from.keys.Extend(core, core, old, later, false, b))
+		records = append(records, filepath.Join(from.dir, "keys", "extended", string(later), core.String()))
+	}
+	must.Succeed(t, os.Truncate(records[1], 50))
+	file := from.export(id.Recipient())
+	a, err := export.Open(bytes.NewReader(file), int64(len(file)), id)
+	must.Succeed(t, err)
+	counts, err := a.Import(to.target())
+	if counts.Extended != 2 || err == nil || !strings.Contains(err.Error(), filepath.Base(records[1])) {
+		t.Errorf("got %+v, %v; want two extensions, and an error that names the third", counts, err)
+	}
+	for i := range 3 {
+		core := coreOf(t, fmt.Sprint(i))
+		if _, _, _, err := to.keys.Extension(core, core); (err == nil) != (i != 1) {
+			t.Errorf("extension %d: %v", i, err)
 		}
 	}
 }

@@ -54,6 +54,9 @@ func (a *Archive) Import(to Target) (Counts, error) {
 	if err := to.Keys.Apply(); err != nil {
 		return in.counts, fmt.Errorf("import: %w", err)
 	}
+	if in.unusable > 0 {
+		return in.counts, fmt.Errorf("import: %d records of extended files cannot be used, and the rest is imported; the first is %w", in.unusable, in.first)
+	}
 	return in.counts, nil
 }
 
@@ -62,6 +65,9 @@ type importer struct {
 	counts Counts
 	marks  map[crypto.Epoch][]cid.Cid // of destroyed files, to be written together
 	marked int                        // how many they are
+
+	unusable int // records of extended files that do not open
+	first    error
 }
 
 // maxMarks bounds the marks that are collected: a key file is written anew for each collection.
@@ -135,5 +141,10 @@ func (in *importer) extend(e entry, content io.Reader) error {
 	if fresh {
 		in.counts.Extended++
 	}
-	return err
+	if err != nil { // the others must be restored all the same
+		if in.unusable++; in.unusable == 1 {
+			in.first = fmt.Errorf("%s: %w", e.name(), err)
+		}
+	}
+	return nil
 }
