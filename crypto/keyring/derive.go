@@ -20,7 +20,7 @@ const infoShare = "detach/v1 share"
 // Share derives B for the object with this core. It returns ErrNoEpoch, or ErrDestroyed if the
 // object's or the epoch's secret was destroyed.
 func (r *Keyring) Share(e crypto.Epoch, core cid.Cid) (crypto.Share, error) {
-	b, err := r.deriveLeaf(e, core, infoShare)
+	b, err := r.keys.deriveLeaf(e, core, infoShare)
 	if err != nil {
 		return crypto.Share{}, err
 	}
@@ -28,17 +28,17 @@ func (r *Keyring) Share(e crypto.Epoch, core cid.Cid) (crypto.Share, error) {
 }
 
 // deriveLeaf returns 32 bytes of HKDF-SHA256 of the leaf for core, with an empty salt.
-func (r *Keyring) deriveLeaf(e crypto.Epoch, core cid.Cid, info string) ([]byte, error) {
+func (ks *keys) deriveLeaf(e crypto.Epoch, core cid.Cid, info string) ([]byte, error) {
 	p, err := pathOf(core)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	k, err := r.open(e)
+	k, err := ks.open(e)
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	if err := r.refuseDestroyed(k, e, core, p); err != nil {
+	if err := ks.refuseDestroyed(k, e, core, p); err != nil {
 		return nil, err
 	}
 	leaf, err := k.leaf(p)
@@ -49,8 +49,8 @@ func (r *Keyring) deriveLeaf(e crypto.Epoch, core cid.Cid, info string) ([]byte,
 }
 
 // refuseDestroyed returns ErrDestroyed if the core is marked, or its leaf punctured.
-func (r *Keyring) refuseDestroyed(k key, e crypto.Epoch, core cid.Cid, p path) error {
-	marked, err := r.marked(e, core.String())
+func (ks *keys) refuseDestroyed(k key, e crypto.Epoch, core cid.Cid, p path) error {
+	marked, err := ks.marks.has(e, core.String())
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (k key) leaf(p path) (*node, error) {
 // SealOrigin returns the origin of a new object of this epoch. It returns ErrNoEpoch or
 // ErrDestroyed if the epoch has no secret.
 func (r *Keyring) SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error) {
-	file, err := r.open(e)
+	file, err := r.keys.open(e)
 	if err != nil {
 		return crypto.Origin{}, err
 	}
@@ -92,7 +92,7 @@ func (r *Keyring) CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) err
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrForeign, err)
 	}
-	k, err := r.open(e)
+	k, err := r.keys.open(e)
 	if errors.Is(err, ErrNoEpoch) {
 		return ErrNoEpoch
 	} else if err != nil {
@@ -102,14 +102,14 @@ func (r *Keyring) CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) err
 	if !k.service.Made(core, o) {
 		return ErrForeign
 	}
-	return r.refuseDestroyed(k, e, core, p)
+	return r.keys.refuseDestroyed(k, e, core, p)
 }
 
 // Destroyed reports whether the secret of the object with this core was destroyed: alone, or with
 // the epoch. A key file that is only missing or damaged is not destroyed: the right one may come
 // back.
 func (r *Keyring) Destroyed(e crypto.Epoch, core cid.Cid) (bool, error) {
-	marked, err := r.marked(e, core.String())
+	marked, err := r.marks.has(e, core.String())
 	if err != nil || marked {
 		return marked, err
 	}
@@ -117,7 +117,7 @@ func (r *Keyring) Destroyed(e crypto.Epoch, core cid.Cid) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("keyring: %w", err)
 	}
-	k, err := r.open(e)
+	k, err := r.keys.open(e)
 	if errors.Is(err, ErrNoEpoch) || errors.Is(err, ErrDamaged) {
 		return errors.Is(err, ErrDestroyed), nil
 	} else if err != nil {

@@ -28,7 +28,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 		t.Errorf("before: got %v, want ErrNoExtension", err)
 	}
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
-	if before, err := os.ReadFile(r.extensionPath(to, coreAt(3))); err != nil || bytes.Contains(before, b.Bytes()) {
+	if before, err := os.ReadFile(r.records.path(to, coreAt(3))); err != nil || bytes.Contains(before, b.Bytes()) {
 		t.Errorf("the record shows the share, error %v", err)
 	}
 	check := func(wantEpoch crypto.Epoch, wantLink bool, want crypto.Share) {
@@ -49,11 +49,11 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 	check(year, true, crypto.ZeroShare())
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, forever, false, b))
 	check(forever, false, b)
-	must.Succeed(t, os.Remove(r.path(forever)))
+	must.Succeed(t, os.Remove(r.keys.path(forever)))
 	check(year, true, crypto.ZeroShare())
 	must.Succeed(t, r.End(year))
 	check(to, false, b)
-	if _, err := os.Lstat(r.extendedDir(year)); err == nil {
+	if _, err := os.Lstat(r.records.folder(year)); err == nil {
 		t.Error("the records of an ended epoch stay")
 	}
 	for what, pair := range map[string][2]uint64{"another root": {97, 3}, "another core": {98, 4}} {
@@ -70,7 +70,7 @@ func TestDestroyedFileIsGoneFromItsExtensions(t *testing.T) {
 	neighbour, err := r.Share(to, coreAt(4))
 	must.Succeed(t, err)
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
-	record, err := os.ReadFile(r.extensionPath(to, coreAt(3)))
+	record, err := os.ReadFile(r.records.path(to, coreAt(3)))
 	must.Succeed(t, err)
 	must.Succeed(t, r.Destroy(old, coreAt(3)))
 	for _, when := range []string{"destroyed", "the record is back", "without the mark of the old epoch", "without any mark"} {
@@ -80,12 +80,12 @@ func TestDestroyedFileIsGoneFromItsExtensions(t *testing.T) {
 		if _, err := r.Share(to, coreAt(3)); !errors.Is(err, ErrDestroyed) {
 			t.Errorf("%s: the leaf of the new epoch: got %v, want ErrDestroyed", when, err)
 		}
-		must.Succeed(t, os.WriteFile(r.extensionPath(to, coreAt(3)), record, 0o600))
+		must.Succeed(t, os.WriteFile(r.records.path(to, coreAt(3)), record, 0o600))
 		switch when {
 		case "the record is back":
-			must.Succeed(t, os.RemoveAll(r.markDir(old)))
+			must.Succeed(t, os.RemoveAll(r.marks.folder(old)))
 		case "without the mark of the old epoch":
-			must.Succeed(t, os.RemoveAll(r.markDir(to)))
+			must.Succeed(t, os.RemoveAll(r.marks.folder(to)))
 		}
 	}
 	if got, err := r.Share(to, coreAt(4)); err != nil || got != neighbour {
@@ -98,11 +98,11 @@ func TestDestroyingPassesOverADamagedKeyFile(t *testing.T) {
 	faults.Covers(t, 109)
 	r, old, to, b := extendedScene(t)
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
-	must.Succeed(t, os.Truncate(r.path(to), 20))
+	must.Succeed(t, os.Truncate(r.keys.path(to), 20))
 	if err := r.Destroy(old, coreAt(3)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
-	must.Succeed(t, os.RemoveAll(r.markDir(old)))
+	must.Succeed(t, os.RemoveAll(r.marks.folder(old)))
 	if _, err := r.Share(old, coreAt(3)); !errors.Is(err, ErrDestroyed) {
 		t.Errorf("the leaf in the key file of the old epoch: got %v, want ErrDestroyed", err)
 	}
@@ -126,7 +126,7 @@ func TestDestroyedFileCannotBeExtended(t *testing.T) {
 func TestAlteredExtensionDoesNotOpen(t *testing.T) {
 	r, old, to, b := extendedScene(t)
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
-	path := r.extensionPath(to, coreAt(3))
+	path := r.records.path(to, coreAt(3))
 	good, err := os.ReadFile(path)
 	must.Succeed(t, err)
 	if want := cidSize + 1 + len(old) + 1 + nonceSize + crypto.SecretSize + tagSize; len(good) != want {
@@ -149,9 +149,9 @@ func TestAlteredExtensionDoesNotOpen(t *testing.T) {
 	// Under another core, and in another epoch.
 	later, err := r.Writer("2029-01-01")
 	must.Succeed(t, err)
-	must.Succeed(t, os.MkdirAll(r.extendedDir(later), 0o700))
-	must.Succeed(t, os.Rename(path, r.extensionPath(to, coreAt(4))))
-	must.Succeed(t, os.WriteFile(r.extensionPath(later, coreAt(3)), good, 0o600))
+	must.Succeed(t, os.MkdirAll(r.records.folder(later), 0o700))
+	must.Succeed(t, os.Rename(path, r.records.path(to, coreAt(4))))
+	must.Succeed(t, os.WriteFile(r.records.path(later, coreAt(3)), good, 0o600))
 	for _, core := range []uint64{3, 4} {
 		if _, _, _, err := r.Extension(coreAt(98), coreAt(core)); err == nil {
 			t.Errorf("moved: opens for core %d", core)

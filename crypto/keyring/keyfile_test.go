@@ -21,7 +21,7 @@ import (
 // replaceKey writes other bytes into the epoch's key file, in place, as cp does.
 func replaceKey(t *testing.T, r *Keyring, e crypto.Epoch, file []byte) {
 	t.Helper()
-	must.Succeed(t, os.WriteFile(r.path(e), file, 0o600))
+	must.Succeed(t, os.WriteFile(r.keys.path(e), file, 0o600))
 }
 
 // Every byte counts: the error names the file and what to do, and the file is left as it is.
@@ -48,7 +48,7 @@ func TestDamagedKeyFileIsRefusedAndNotReplaced(t *testing.T) {
 		for what, err := range map[string]error{
 			"Share": shareErr, "Check after Open": opened.Check(e), "Check": r.Check(e), "Destroy": r.Destroy(e, coreAt(2)),
 		} {
-			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), r.path(e)) || !strings.Contains(err.Error(), "backup") {
+			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), r.keys.path(e)) || !strings.Contains(err.Error(), "backup") {
 				t.Errorf("%s: %s: got %v, want ErrDamaged, the file and a remedy", how, what, err)
 			} else if strings.Contains(err.Error(), hex.EncodeToString(good[20:24])) {
 				t.Errorf("%s: %s: the error quotes the key", how, what)
@@ -57,7 +57,7 @@ func TestDamagedKeyFileIsRefusedAndNotReplaced(t *testing.T) {
 		if err := r.Merge(e, file); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: merged: %v", how, err)
 		}
-		if got, err := os.ReadFile(r.path(e)); err != nil || !bytes.Equal(got, file) {
+		if got, err := os.ReadFile(r.keys.path(e)); err != nil || !bytes.Equal(got, file) {
 			t.Errorf("%s: the file was replaced, error %v", how, err)
 		}
 		must.Succeed(t, os.RemoveAll(filepath.Join(r.dir, destroyedDir, string(e), coreAt(2).String())))
@@ -151,17 +151,17 @@ func TestKeyFileBelongsToItsName(t *testing.T) {
 	r, e := newTestKeyring(t)
 	other, err := r.Writer("2028-01")
 	must.Succeed(t, err)
-	must.Succeed(t, os.Rename(r.path(other), r.path(e)))
+	must.Succeed(t, os.Rename(r.keys.path(other), r.keys.path(e)))
 	if _, err := r.Share(e, coreAt(1)); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "name") {
 		t.Errorf("another epoch's file: got %v, want ErrDamaged", err)
 	}
 	// Only the id is checked: a file that was given another end keeps its secret.
 	longer := crypto.Epoch("2030-01-01" + string(other)[len("2028-01"):])
-	must.Succeed(t, os.Rename(r.path(e), r.path(longer)))
+	must.Succeed(t, os.Rename(r.keys.path(e), r.keys.path(longer)))
 	if err := r.Check(longer); err != nil {
 		t.Errorf("another end: %v", err)
 	}
-	must.Succeed(t, os.Rename(r.path(longer), filepath.Join(r.dir, "mine.key")))
+	must.Succeed(t, os.Rename(r.keys.path(longer), filepath.Join(r.dir, "mine.key")))
 	if _, err := Open(r.dir); err == nil || !strings.Contains(err.Error(), "mine.key") {
 		t.Errorf("name of no epoch: got %v, want it named", err)
 	}
@@ -171,17 +171,17 @@ func TestUnsafeKeyringsAreRefused(t *testing.T) {
 	faults.Covers(t, 82, 97)
 	r, e := newTestKeyring(t)
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o666} {
-		must.Succeed(t, os.Chmod(r.path(e), mode))
+		must.Succeed(t, os.Chmod(r.keys.path(e), mode))
 		_, openErr := Open(r.dir)
 		_, shareErr := r.Share(e, coreAt(1))
 		_, writerErr := r.Writer(testPeriod)
 		for what, err := range map[string]error{"Open": openErr, "Share": shareErr, "Writer": writerErr} {
-			if err == nil || !strings.Contains(err.Error(), r.path(e)) || !strings.Contains(err.Error(), "chmod 600") {
+			if err == nil || !strings.Contains(err.Error(), r.keys.path(e)) || !strings.Contains(err.Error(), "chmod 600") {
 				t.Errorf("mode %04o: %s: got %v, want the file and chmod 600", mode, what, err)
 			}
 		}
 	}
-	must.Succeed(t, os.Chmod(r.path(e), 0o600))
+	must.Succeed(t, os.Chmod(r.keys.path(e), 0o600))
 	for _, mode := range []os.FileMode{0o777, 0o770, 0o720, 0o702} {
 		must.Succeed(t, os.Chmod(r.dir, mode))
 		_, openErr := Open(r.dir)

@@ -5,14 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
-	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
 var (
@@ -39,20 +34,16 @@ const (
 )
 
 // Keyring is a directory of key files, which several processes may share. It is safe for concurrent
-// use.
+// use. Its methods take the locks, and decide the order in which the parts change their files.
 type Keyring struct {
 	dir string
 	at  func(step string) // called before each step of a change, for tests of crashes; may be nil
 
-	mu     sync.Mutex
-	known  map[crypto.Epoch]known
-	synced map[crypto.Epoch]bool // epochs whose directory entry this process has synced
-}
-
-// known is a key file that was verified. The content holds as long as the stamp does.
-type known struct {
-	stamp   durable.Stamp
-	content *content
+	marks    marks     // destroyed/
+	keys     *keys     // EPOCH.key, read
+	writer   keyWriter // EPOCH.key, made and replaced
+	shredder shredder  // EPOCH.key, deleted
+	records  records   // extended/
 }
 
 // Open opens the directory, and makes it (0700) if it does not exist. It finishes what a crash
@@ -71,7 +62,7 @@ func Open(dir string) (*Keyring, error) {
 	if err := r.Apply(); err != nil && !errors.Is(err, syscall.EROFS) {
 		return nil, err
 	}
-	if err := r.verify(); err != nil {
+	if err := r.keys.verify(); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -84,37 +75,19 @@ func Read(dir string) (*Keyring, error) {
 		return nil, err
 	}
 	r := newKeyring(dir)
-	if err := r.verify(); err != nil {
+	if err := r.keys.verify(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 func newKeyring(dir string) *Keyring {
-	return &Keyring{dir: dir, known: make(map[crypto.Epoch]known), synced: make(map[crypto.Epoch]bool)}
-}
-
-// verify returns an error if a key file is not safe, or has a name that no epoch has.
-func (r *Keyring) verify() error {
-	entries, err := os.ReadDir(r.dir)
-	if err != nil {
-		return fmt.Errorf("open keyring: %w", err)
-	}
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), keySuffix)
-		if !ok || strings.HasPrefix(name, ".") {
-			continue
-		}
-		epoch, err := crypto.ParseEpoch(name)
-		if err != nil {
-			return fmt.Errorf("the name of key file %s is %w: move the file elsewhere", filepath.Join(r.dir, entry.Name()), err)
-		}
-		// If the file was deleted since the directory was read, the secret was destroyed.
-		if err := r.Check(epoch); err != nil && !errors.Is(err, ErrNoEpoch) && !errors.Is(err, ErrDamaged) {
-			return err
-		}
-	}
-	return nil
+	r := &Keyring{dir: dir, marks: marks{dir}}
+	r.keys = newKeys(dir, r.marks)
+	r.shredder = shredder{r.keys, r.step}
+	r.writer = keyWriter{r.keys, r.shredder, r.step}
+	r.records = records{dir, r.marks, r.keys, r.step}
+	return r
 }
 
 // refuseShared refuses a directory that others can write to: they could replace our secrets with
@@ -130,25 +103,6 @@ func refuseShared(dir string) error {
 	return nil
 }
 
-func (r *Keyring) path(e crypto.Epoch) string { return filepath.Join(r.dir, string(e)+keySuffix) }
-
-// Epochs returns the epochs that have a key file, sorted by name.
-func (r *Keyring) Epochs() ([]crypto.Epoch, error) {
-	names, err := readNames(r.dir)
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	var epochs []crypto.Epoch
-	for _, name := range names {
-		name, isKey := strings.CutSuffix(name, keySuffix)
-		if epoch, err := crypto.ParseEpoch(name); isKey && err == nil {
-			epochs = append(epochs, epoch)
-		}
-	}
-	slices.Sort(epochs)
-	return epochs, nil
-}
-
 // readNames returns the names in a directory. A directory that does not exist has none.
 func readNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
@@ -162,18 +116,38 @@ func readNames(dir string) ([]string, error) {
 	return names, nil
 }
 
+// Epochs returns the epochs that have a key file, sorted by name.
+func (r *Keyring) Epochs() ([]crypto.Epoch, error) { return r.keys.epochs() }
+
 // Check returns nil if the epoch's key file can be used, and otherwise ErrNoEpoch, ErrDestroyed, or
 // why it cannot be used.
-func (r *Keyring) Check(e crypto.Epoch) error {
-	k, err := r.open(e)
-	if err != nil {
-		return err
-	}
-	return k.Close()
-}
+func (r *Keyring) Check(e crypto.Epoch) error { return r.keys.check(e) }
 
+// step is called by all parts before each step of a change.
 func (r *Keyring) step(name string) {
 	if r.at != nil {
 		r.at(name)
 	}
+}
+
+// Writer returns the epoch for files of this period that are stored now: the first one in the
+// keyring that has the period and is not damaged, or a new one. When Writer returns, the key file
+// is on disk, and links that need it may be given away.
+func (r *Keyring) Writer(p crypto.Period) (crypto.Epoch, error) {
+	if _, err := crypto.ParsePeriod(string(p)); err != nil {
+		return "", fmt.Errorf("keyring: %w", err)
+	}
+	e, err := r.keys.usable(p)
+	if err != nil || e != "" {
+		return e, err
+	}
+	unlock, err := r.keys.lock(makeLock)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if e, err := r.keys.usable(p); err != nil || e != "" {
+		return e, err // another caller was faster
+	}
+	return r.writer.create(p)
 }

@@ -136,11 +136,11 @@ func TestDeletedKeyFileIsASecretThatIsGone(t *testing.T) {
 	if info, err := os.Stat(r.dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("directory: got %v, %v, want mode 0700", info.Mode(), err)
 	}
-	if info, err := os.Stat(r.path(e)); err != nil || info.Mode().Perm() != 0o600 || info.Size() != int64(headerSize)+32+32 {
+	if info, err := os.Stat(r.keys.path(e)); err != nil || info.Mode().Perm() != 0o600 || info.Size() != int64(headerSize)+32+32 {
 		t.Errorf("key file: got %v, %v, want mode 0600 and one node", info, err)
 	}
-	if e.Period() != testPeriod || r.path(e) != filepath.Join(r.dir, string(e)+".key") {
-		t.Errorf("epoch %s in %s", e, r.path(e))
+	if e.Period() != testPeriod || r.keys.path(e) != filepath.Join(r.dir, string(e)+".key") {
+		t.Errorf("epoch %s in %s", e, r.keys.path(e))
 	}
 	want, err := r.Share(e, coreAt(1))
 	must.Succeed(t, err)
@@ -154,7 +154,7 @@ func TestDeletedKeyFileIsASecretThatIsGone(t *testing.T) {
 	if got, err := r.Share(e, raw); err != nil || got == want {
 		t.Errorf("another core at the same leaf: the same share, error %v", err)
 	}
-	must.Succeed(t, os.Remove(r.path(e)))
+	must.Succeed(t, os.Remove(r.keys.path(e)))
 	for _, r := range []*Keyring{r, again} {
 		_, shareErr := r.Share(e, coreAt(1))
 		_, originErr := r.SealOrigin(e, coreAt(1), crypto.Fragment{}, crypto.Key{})
@@ -200,7 +200,7 @@ func TestKeyFileIsDeletedWhileSharesAreDerived(t *testing.T) {
 	for range cap(started) {
 		<-started
 	}
-	must.Succeed(t, os.Remove(r.path(e)))
+	must.Succeed(t, os.Remove(r.keys.path(e)))
 	wg.Wait()
 }
 
@@ -245,7 +245,7 @@ func TestReplacedAndEndedFilesAreOverwritten(t *testing.T) {
 	for _, change := range []func() error{
 		func() error { return r.Destroy(e, coreAt(1)) }, func() error { return r.End(e) },
 	} {
-		must.Succeed(t, os.Link(r.path(e), kept))
+		must.Succeed(t, os.Link(r.keys.path(e), kept))
 		must.Succeed(t, change())
 		b, err := os.ReadFile(kept)
 		must.Succeed(t, err)
@@ -324,7 +324,7 @@ func TestOriginsAreTheEpochs(t *testing.T) {
 func TestRememberedKeyFileIsTheOneThatIsThere(t *testing.T) {
 	r, e := newTestKeyring(t)
 	settle(t, r, e)
-	if r.known[e].content == nil {
+	if r.keys.known[e].content == nil {
 		t.Fatal("nothing is remembered, so this test shows nothing")
 	}
 	other, err := Open(r.dir)
@@ -335,13 +335,13 @@ func TestRememberedKeyFileIsTheOneThatIsThere(t *testing.T) {
 		t.Errorf("destroyed by another process: got %v, want ErrDestroyed", err)
 	}
 	settle(t, r, e)
-	file, err := os.ReadFile(r.path(e))
+	file, err := os.ReadFile(r.keys.path(e))
 	must.Succeed(t, err)
-	info, err := os.Stat(r.path(e))
+	info, err := os.Stat(r.keys.path(e))
 	must.Succeed(t, err)
 	file[len(file)-1-sha256.Size] ^= 1
 	replaceKey(t, r, e, file)
-	must.Succeed(t, os.Chtimes(r.path(e), info.ModTime(), info.ModTime())) // as cp -p does
+	must.Succeed(t, os.Chtimes(r.keys.path(e), info.ModTime(), info.ModTime())) // as cp -p does
 	if _, err := r.Share(e, coreAt(2)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("changed in place: got %v, want ErrDamaged", err)
 	}

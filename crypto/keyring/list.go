@@ -12,7 +12,7 @@ import (
 // DestroyedIn returns what Destroyed says now about the objects of an epoch, for lists: it reads
 // the marks and the key file once. A core that no object can have counts as not destroyed.
 func (r *Keyring) DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error) {
-	names, err := readNames(r.markDir(e))
+	names, err := readNames(r.marks.folder(e))
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
@@ -20,7 +20,7 @@ func (r *Keyring) DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error) {
 	for _, name := range names {
 		marks[name] = true
 	}
-	k, err := r.open(e)
+	k, err := r.keys.open(e)
 	switch {
 	case errors.Is(err, ErrDestroyed):
 		return func(cid.Cid) bool { return true }, nil

@@ -30,9 +30,9 @@ func TestListOfDestroyedObjectsAgreesWithDestroyed(t *testing.T) {
 	must.Succeed(t, os.Rename(marks, marks+".away"))
 	want("without the marks")
 	must.Succeed(t, os.Rename(marks+".away", marks))
-	must.Succeed(t, os.Rename(r.path(e), filepath.Join(r.dir, "away")))
+	must.Succeed(t, os.Rename(r.keys.path(e), filepath.Join(r.dir, "away")))
 	want("without the key file")
-	must.Succeed(t, os.Rename(filepath.Join(r.dir, "away"), r.path(e)))
+	must.Succeed(t, os.Rename(filepath.Join(r.dir, "away"), r.keys.path(e)))
 	must.Succeed(t, r.End(e))
 	want("ended")
 }

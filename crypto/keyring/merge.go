@@ -16,7 +16,7 @@ import (
 
 // Export returns the bytes of the epoch's key file, verified. They are secret.
 func (r *Keyring) Export(e crypto.Epoch) ([]byte, error) {
-	k, err := r.open(e)
+	k, err := r.keys.open(e)
 	if err != nil {
 		return nil, err
 	}
@@ -30,19 +30,19 @@ func (r *Keyring) Export(e crypto.Epoch) ([]byte, error) {
 }
 
 // Merge takes in a key file of this epoch from another keyring. If the keyring has one already, the
-// result has the punctures of both. A damaged one is replaced. Merge returns ErrDamaged if the bytes are not the epoch's key
-// file, and ErrDestroyed if the epoch was destroyed here.
+// result has the punctures of both. A damaged one is replaced. Merge returns ErrDamaged if the bytes
+// are not the epoch's key file, and ErrDestroyed if the epoch was destroyed here.
 func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	c, err := parseNamed(bytes.NewReader(other), int64(len(other)), e)
 	if err != nil {
 		return fmt.Errorf("merge the key file of epoch %s: %w", e, err)
 	}
-	unlock, err := r.lock(changeLock)
+	unlock, err := r.keys.lock(changeLock)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	k, err := r.open(e)
+	k, err := r.keys.open(e)
 	if errors.Is(err, ErrNoEpoch) && !errors.Is(err, ErrDestroyed) {
 		return r.install(e, other)
 	} else if errors.Is(err, ErrDamaged) {
@@ -57,24 +57,24 @@ func (r *Keyring) Merge(e crypto.Epoch, other []byte) error {
 	if !same {
 		return fmt.Errorf("merge the key file of epoch %s: %w: it has another secret than the one here", e, ErrDamaged)
 	}
-	return r.puncture(e, slices.Clone(c.cover.paths))
+	return r.writer.puncture(e, slices.Clone(c.cover.paths))
 }
 
 // install adds a key file, and punctures it as the marks say. The caller holds changeLock.
 func (r *Keyring) install(e crypto.Epoch, content []byte) error {
-	err := r.writeTemporary(nextPrefix, writing(content), func(tmp string) error { return r.link(tmp, e) })
+	err := r.writer.writeTemporary(nextPrefix, writing(content), func(tmp string) error { return r.writer.link(tmp, e) })
 	if err != nil {
 		return fmt.Errorf("merge the key file of epoch %s: %w", e, durable.WithRemedy(err, r.dir))
 	}
 	return r.applyTo(e)
 }
 
-// mend replaces a damaged key file, and punctures the new one as the marks say: nobody can tell what
-// else the damaged one had destroyed. The caller holds changeLock.
+// mend replaces a damaged key file, and punctures the new one as the marks say: nobody can tell
+// what else the damaged one had destroyed. The caller holds changeLock.
 func (r *Keyring) mend(e crypto.Epoch, content []byte) error {
-	err := r.replace(e, writing(content))
+	err := r.writer.replace(e, writing(content))
 	if err == nil {
-		err = r.shred(r.oldPath(e))
+		err = r.shredder.shred(r.writer.oldPath(e))
 	}
 	if err != nil {
 		return fmt.Errorf("replace the damaged key file of epoch %s: %w", e, durable.WithRemedy(err, r.dir))
@@ -108,23 +108,23 @@ func (r *Keyring) MergeExtension(to crypto.Epoch, core cid.Cid, record []byte) (
 	if err != nil {
 		return false, err
 	}
-	unlock, err := r.lock(changeLock) // Destroy looks for records under the lock
+	unlock, err := r.keys.lock(changeLock) // Destroy looks for records under the lock
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	if gone, err := r.marked(x.old, core.String()); err != nil {
+	if gone, err := r.marks.has(x.old, core.String()); err != nil {
 		return false, err
 	} else if gone {
 		return false, ErrDestroyed
 	}
-	if _, err := r.unseal(to, core, x); err != nil {
+	if _, err := r.records.unseal(to, core, x); err != nil {
 		return false, err
 	}
-	if _, err := r.readExtension(to, core); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := r.records.read(to, core); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := r.writeExtension(to, core, x); err != nil {
+	if err := r.records.write(to, core, x); err != nil {
 		return false, fmt.Errorf("merge an extension: %w", durable.WithRemedy(err, r.dir))
 	}
 	return true, nil

@@ -197,7 +197,7 @@ func TestForeignExtensionIsNotMerged(t *testing.T) {
 	b, err := from.Share(old, core)
 	must.Succeed(t, err)
 	must.Succeed(t, from.Extend(root, core, old, to, false, b))
-	record, err := os.ReadFile(from.extensionPath(to, core))
+	record, err := os.ReadFile(from.records.path(to, core))
 	must.Succeed(t, err)
 
 	r, err := Open(t.TempDir())

@@ -63,12 +63,12 @@ func TestKeyringDoesNotPrintItsSecrets(t *testing.T) {
 	r, name := secretKeyring(t)
 	epochs, err := r.Epochs()
 	must.Succeed(t, err)
-	k, err := r.open(epochs[0])
+	k, err := r.keys.open(epochs[0])
 	must.Succeed(t, err)
 	defer k.Close()
-	r.known[epochs[0]] = known{content: k.content}
+	r.keys.known[epochs[0]] = known{content: k.content}
 	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %o %c") {
-		for _, v := range []any{r, *k.content, k.content, k, r.known} {
+		for _, v := range []any{r, r.keys, r.writer, r.records, *k.content, k.content, k, r.keys.known} {
 			if s := leak(fmt.Sprintf(verb, v)); s != "" {
 				t.Errorf("%s of %T prints %q of a secret", verb, v, s)
 			}
@@ -111,7 +111,7 @@ func jobDie(t *testing.T, dir, how string) {
 	must.Succeed(t, err)
 	epochs, err := r.Epochs()
 	must.Succeed(t, err)
-	k, err := r.open(epochs[0])
+	k, err := r.keys.open(epochs[0])
 	must.Succeed(t, err)
 	if how == "control" {
 		ready := make(chan struct{})

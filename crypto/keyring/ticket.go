@@ -31,7 +31,7 @@ var ErrTicket = errors.New("invalid ticket")
 // gone.
 func (r *Keyring) SealTicket(e crypto.Epoch, now time.Time, plain, aad []byte) (string, error) {
 	day := now.UTC().Format(dayLayout)
-	aead, err := r.ticketAEAD(e, day)
+	aead, err := r.keys.ticketAEAD(e, day)
 	if err != nil {
 		return "", err
 	}
@@ -59,7 +59,7 @@ func (r *Keyring) OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, 
 	if err != nil {
 		return nil, ErrTicket
 	}
-	aead, err := r.ticketAEAD(epoch, parts[2])
+	aead, err := r.keys.ticketAEAD(epoch, parts[2])
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +82,8 @@ func near(day string, now time.Time) bool {
 	return false
 }
 
-func (r *Keyring) ticketAEAD(e crypto.Epoch, day string) (cipher.AEAD, error) {
-	k, err := r.open(e)
+func (ks *keys) ticketAEAD(e crypto.Epoch, day string) (cipher.AEAD, error) {
+	k, err := ks.open(e)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func TestShareIsAsSpecified(t *testing.T) {
 	r, err := Open(t.TempDir())
 	must.Succeed(t, err)
 	const e = "2027-02-28.dl3xa6mq"
-	must.Succeed(t, os.WriteFile(r.path(e), keyFileOf(t, ascending(0), ascending(32)), 0o600))
+	must.Succeed(t, os.WriteFile(r.keys.path(e), keyFileOf(t, ascending(0), ascending(32)), 0o600))
 	sum := sha256.Sum256([]byte("core"))
 	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
 	must.Succeed(t, err)
@@ -212,7 +212,7 @@ func tenThousand(t testing.TB) (*Keyring, crypto.Epoch) {
 		paths[i] = path(rng.Uint64())
 	}
 	start := time.Now()
-	must.Succeed(t, r.puncture(e, paths))
+	must.Succeed(t, r.writer.puncture(e, paths))
 	most := time.Since(start)
 	must.Succeed(t, r.Destroy(e, coreAt(rng.Uint64()))) // a file of full size is written anew
 	t.Logf("9,999 punctured in %v, one more in %v", most, time.Since(start)-most)
@@ -222,7 +222,7 @@ func tenThousand(t testing.TB) (*Keyring, crypto.Epoch) {
 // settle waits until the key file is old enough for its content to be kept in memory.
 func settle(t testing.TB, r *Keyring, e crypto.Epoch) {
 	t.Helper()
-	stamp, err := durable.StampOf(r.path(e))
+	stamp, err := durable.StampOf(r.keys.path(e))
 	must.Succeed(t, err)
 	for !stamp.Settled(time.Now()) {
 		time.Sleep(50 * time.Millisecond)
@@ -235,7 +235,7 @@ func TestTenThousandPuncturesAreSmallAndFast(t *testing.T) {
 		t.Skip("measures time")
 	}
 	r, e := tenThousand(t)
-	info, err := os.Stat(r.path(e))
+	info, err := os.Stat(r.keys.path(e))
 	must.Succeed(t, err)
 	settle(t, r, e)
 	times := make([]time.Duration, 500)

@@ -12,9 +12,15 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
+// shredder overwrites key files before it deletes them, those that a crash left included.
+type shredder struct {
+	keys *keys
+	step func(name string)
+}
+
 // shred overwrites a file with zeros and deletes it. It waits for those who are reading the file. A
 // file that does not exist is not an error.
-func (r *Keyring) shred(path string) error {
+func (s shredder) shred(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -25,7 +31,7 @@ func (r *Keyring) shred(path string) error {
 	if err := errors.Join(durable.Lock(f), overwrite(f)); err != nil {
 		return err
 	}
-	r.step("unlink")
+	s.step("unlink")
 	if err := durable.Remove(path); err != nil {
 		return err
 	}
@@ -48,20 +54,20 @@ func overwrite(f *os.File) error {
 
 // removeLeftovers overwrites and deletes the key files that a crash left under other names. The
 // caller holds changeLock.
-func (r *Keyring) removeLeftovers() error {
-	if err := r.removeAll(oldPrefix, nextPrefix); err != nil {
+func (s shredder) removeLeftovers() error {
+	if err := s.removeAll(oldPrefix, nextPrefix); err != nil {
 		return err
 	}
-	unlock, err := r.lock(makeLock)
+	unlock, err := s.keys.lock(makeLock)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return r.removeAll(newPrefix)
+	return s.removeAll(newPrefix)
 }
 
-func (r *Keyring) removeAll(prefixes ...string) error {
-	names, err := readNames(r.dir)
+func (s shredder) removeAll(prefixes ...string) error {
+	names, err := readNames(s.keys.dir)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -69,7 +75,7 @@ func (r *Keyring) removeAll(prefixes ...string) error {
 		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			continue
 		}
-		if err := r.removeLeftover(filepath.Join(r.dir, name)); err != nil {
+		if err := s.removeLeftover(filepath.Join(s.keys.dir, name)); err != nil {
 			return fmt.Errorf("keyring: %w", err)
 		}
 	}
@@ -78,21 +84,21 @@ func (r *Keyring) removeAll(prefixes ...string) error {
 
 // removeLeftover overwrites and deletes a file. If that is only another name of a key file, the
 // name alone is deleted.
-func (r *Keyring) removeLeftover(path string) error {
+func (s shredder) removeLeftover(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	epochs, err := r.Epochs()
+	epochs, err := s.keys.epochs()
 	if err != nil {
 		return err
 	}
 	for _, e := range epochs {
-		if key, err := os.Stat(r.path(e)); err == nil && os.SameFile(info, key) {
+		if key, err := os.Stat(s.keys.path(e)); err == nil && os.SameFile(info, key) {
 			return durable.Remove(path)
 		}
 	}
-	return r.shred(path)
+	return s.shred(path)
 }
