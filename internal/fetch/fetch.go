@@ -164,25 +164,18 @@ func ended(end time.Time) bool { return !end.IsZero() && !time.Now().Before(end)
 
 // derive returns the share and the end from the keyring: those of the extension, if there is one.
 func (c Client) derive(s *object.Sealed) (crypto.Share, time.Time, error) {
-	later, link, share, err := c.Keys.Extension(s.Root, s.Core)
-	if err == nil && link == s.KID.Link {
-		return share, later.End(), nil
-	}
-	if err != nil && !errors.Is(err, keyring.ErrNoExtension) {
+	g, err := c.Keys.Grant(s.Root, s.Core, s.KID.Epoch, s.KID.Link)
+	if err != nil {
 		return crypto.Share{}, time.Time{}, err
 	}
-	end := s.KID.Epoch.End()
-	if s.KID.Link {
-		return crypto.ZeroShare(), end, nil
-	}
-	share, err = c.Keys.Share(s.KID.Epoch, s.Core)
+	share, err := g.Share()
 	switch {
 	case errors.Is(err, keyring.ErrDestroyed):
 		err = errGone
 	case errors.Is(err, keyring.ErrNoEpoch):
 		err = fmt.Errorf("no %s.key in the keyring: is it that of the Detach that stored the file? (%w)", s.KID.Epoch, err)
 	}
-	return share, end, err
+	return share, g.Epoch.End(), err
 }
 
 // file opens the attachment at a byte.

@@ -24,10 +24,6 @@ type grant struct {
 	share func() (crypto.Share, error)
 }
 
-func given(s crypto.Share) func() (crypto.Share, error) {
-	return func() (crypto.Share, error) { return s, nil }
-}
-
 // Object admits an object and opens it in the store. The caller closes it. The object's origin
 // decides whether it is ours; the ledger only tells which errors may be told apart. A CID that is
 // not in the ledger waits in the lane, and gets ErrNotFound, whether the store does not have the
@@ -157,26 +153,20 @@ func (v *Vault) grant(s *object.Sealed) (grant, error) {
 	case proof != nil && !errors.Is(proof, keyring.ErrNoEpoch):
 		return grant{}, proof
 	}
-	later, link, share, err := v.keys.Extension(s.Root, s.Core)
-	switch {
-	case err == nil && link == s.KID.Link:
-		return grant{later, given(share)}, nil
-	case err != nil && !errors.Is(err, keyring.ErrNoExtension):
+	g, err := v.keys.Grant(s.Root, s.Core, e, s.KID.Link)
+	if err != nil {
 		// A damaged record must not close an object that opens without it.
 		v.cfg.Log.Error("an extension cannot be used", "cid", s.Root, "error", err)
 	}
-	switch {
-	case proof != nil:
+	if proof != nil && !g.Extended {
 		return grant{}, proof
-	case s.KID.Link:
-		return grant{e, given(crypto.ZeroShare())}, nil
 	}
-	// Deriving the share takes longer than the proof, and most requests do without.
-	return grant{e, func() (crypto.Share, error) { return v.share(e, s.Core) }}, nil
+	return grant{g.Epoch, func() (crypto.Share, error) { return provenShare(g) }}, nil
 }
 
-func (v *Vault) share(e crypto.Epoch, core cid.Cid) (crypto.Share, error) {
-	share, err := v.keys.Share(e, core)
+// provenShare returns the share of an object that was proven to be ours.
+func provenShare(g keyring.Grant) (crypto.Share, error) {
+	share, err := g.Share()
 	if errors.Is(err, keyring.ErrNoEpoch) { // since the proof
 		err = errDestroyed
 	}

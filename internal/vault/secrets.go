@@ -30,6 +30,7 @@ type Keyring interface {
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
 	Extended(core cid.Cid) ([]crypto.Epoch, error)
 	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
+	Grant(root, core cid.Cid, e crypto.Epoch, link bool) (keyring.Grant, error)
 	SealTicket(e crypto.Epoch, day time.Time, plain, aad []byte) (string, error)
 	OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, error)
 }
