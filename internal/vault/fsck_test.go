@@ -123,7 +123,7 @@ func TestFsckPassesOverADamagedKeyFile(t *testing.T) {
 	found, all, _ := checkup(t, s.reopened(t), true)
 	wantFound(t, all, "keyless "+string(epoch), "orphaned "+orphan.CID.String(), "dead "+dead.CID.String())
 	for _, f := range found {
-		if f.Class == Keyless && !strings.Contains(f.What, "is damaged: 1 objects of the ledger do not open") {
+		if f.Class == Keyless && !strings.Contains(f.What, "is damaged: the store has objects that do not open, 1 in the ledger") {
 			t.Errorf("it says: %s", f.What)
 		}
 	}
