@@ -197,7 +197,8 @@ The keys are destroyed in this data directory, and the objects are deleted from 
 that Detach stored opens the files any more. Detach cannot reach:
 - a person who has downloaded a file, or asked a gateway for its half of the key;
 - backups, exports and snapshots of the key files. Delete the old ones;
-- other machines with the same key files. Copy keys/destroyed and the deny list to them.
+- other machines with the same key files. Copy keys/destroyed and the deny list to them;
+- a copy of an object that was stored with keys.escrow, for those who have the escrow identity.
 `
 	// filesRemark is for an operator who took the link to all files for all files.
 	filesRemark = `
