@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -101,8 +102,8 @@ type app struct {
 	vault  *vault.Vault
 }
 
-// openNew loads the configuration and opens what it names. It makes data_dir if that does not exist.
-// The caller closes the app.
+// openNew loads the configuration and opens what it names. It makes data_dir if that does not
+// exist. The caller closes the app.
 func (c configFlag) openNew() (*app, error) {
 	cfg, err := c.load()
 	if err != nil {
@@ -126,12 +127,15 @@ func (c configFlag) openAsOwner(log *slog.Logger) (*app, error) {
 	return openApp(cfg, log)
 }
 
-// enterDataDir makes the process one of the user that owns data_dir. It does not make the directory:
-// a wrong path would look like an installation in which nothing is stored, and a directory that root
-// has made could not be used by the service.
+// enterDataDir makes the process one of the user that owns data_dir. It does not make the
+// directory: a wrong path would look like an installation in which nothing is stored, and a
+// directory that root has made could not be used by the service.
 func enterDataDir(cfg config.Config) error {
-	if !isDir(cfg.DataDir) {
+	switch _, err := os.Stat(cfg.DataDir); {
+	case errors.Is(err, fs.ErrNotExist):
 		return usageError{fmt.Errorf("data_dir: %s does not exist: make it, mode 0700, for the user that runs Detach", cfg.DataDir)}
+	case err != nil:
+		return usageError{fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))}
 	}
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return usageError{fmt.Errorf("data_dir: %w", err)}

@@ -58,8 +58,8 @@ func (c *checkCmd) Run(e *env) error {
 	return nil
 }
 
-// loadAsOwner loads the configuration as the service will: run by root, it becomes the user that owns
-// data_dir, and reads the file again.
+// loadAsOwner loads the configuration as the service will: run by root, it becomes the user that
+// owns data_dir, and reads the file again.
 func (c *checkCmd) loadAsOwner() (config.Config, error) {
 	cfg, err := c.load()
 	if err != nil {

@@ -70,7 +70,8 @@ func (c *serveCmd) Run(e *env) (err error) {
 	return a.serve(e.ctx, l, brand, e.log)
 }
 
-// logProblems says what is wrong with the keyring and the ledger. The deny list is reported whenever it is read.
+// logProblems says what is wrong with the keyring and the ledger. The deny list is reported whenever
+// it is read.
 func (a *app) logProblems(log *slog.Logger) {
 	for _, p := range a.vault.Problems() {
 		if p.Part == "keys" || p.Part == "ledger" {

@@ -93,11 +93,11 @@ func WithRemedy(err error, dir string) error {
 	return err
 }
 
-// otherOwner returns the name of the user that owns a directory, or "" if that is root or the user of
-// this process. Only a directory of root's was made by mistake and should have another owner.
+// otherOwner returns the name of the user that owns a directory, or "" if that is root or the user
+// of this process. Only a directory of root's was made by mistake and should have another owner.
 func otherOwner(dir string) string {
 	info, err := os.Stat(dir)
-	if err != nil && dir != filepath.Dir(dir) { // the owner of the directory above does not let us look
+	if err != nil && dir != filepath.Dir(dir) { // we may not look into that above
 		return otherOwner(filepath.Dir(dir))
 	}
 	if err != nil || OwnedByUs(info) {
