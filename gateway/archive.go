@@ -39,7 +39,7 @@ func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vau
 	}
 	defer release()
 	for {
-		err := g.sendZIP(w, r, c, all.Files, list.Meta.Created)
+		err := g.sendZIP(w, r, c, all.Files, list)
 		if w.status != 0 || !errors.Is(err, errLost) {
 			return err
 		}
@@ -51,19 +51,32 @@ func (g *gateway) sendArchive(w *response, r *http.Request, c cid.Cid, list *vau
 // their names made unique, whatever part of the ZIP is asked for.
 const filesPerRequest = 50
 
-// sendZIP sends the ZIP of the files that are left.
-func (g *gateway) sendZIP(w *response, r *http.Request, c cid.Cid, all []filelist.File, modified time.Time) error {
+// sendZIP sends the ZIP of the files of a list that are left.
+func (g *gateway) sendZIP(w *response, r *http.Request, c cid.Cid, all []filelist.File, list *vault.File) error {
 	form, files, err := g.left(all)
 	if err != nil {
 		return err
 	}
 	ctx := r.Context()
-	zip := filelist.ZIP(files, modified, func(i int, offset int64) (io.ReadCloser, error) {
+	zip := filelist.ZIP(files, list.Meta.Created, func(i int, offset int64) (io.ReadCloser, error) {
 		return g.openListed(ctx, files[i], offset)
 	})
 	defer zip.Close()
 	w.Header().Set("Etag", etag(c, form))
-	return w.stream(r, zip, zip.Size())
+	return w.stream(r, allowed{zip, list}, zip.Size())
+}
+
+// allowed is content that is read for as long as the file may be served that it came from.
+type allowed struct {
+	io.ReadSeeker
+	from *vault.File
+}
+
+func (a allowed) Read(p []byte) (int, error) {
+	if err := a.from.Allowed(); err != nil {
+		return 0, err
+	}
+	return a.ReadSeeker.Read(p)
 }
 
 // left returns the files that may be opened, and a name for this choice. It does not ask the store,

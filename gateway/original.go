@@ -41,7 +41,7 @@ func (g *gateway) sendOriginal(w *response, r *http.Request, c cid.Cid, file *va
 	}
 	defer release()
 	h.Set("Content-Length", strconv.FormatInt(m.Size(), 10))
-	out := bufio.NewWriterSize(&original{w}, originalBuffer)
+	out := bufio.NewWriterSize(&original{w, file}, originalBuffer)
 	err = m.Restore(r.Context(), out, func(ctx context.Context, l link.Link, encoded bool) (io.ReadCloser, error) {
 		w.storeClock()
 		if !encoded {
@@ -67,10 +67,17 @@ func (g *gateway) sendOriginal(w *response, r *http.Request, c cid.Cid, file *va
 // before any of it is sent.
 const originalBuffer = 64 << 10
 
-// original writes a message to the client. The store's clock stops meanwhile.
-type original struct{ *response }
+// original writes a message to the client, for as long as its skeleton may be served. The store's
+// clock stops meanwhile.
+type original struct {
+	*response
+	skeleton *vault.File
+}
 
 func (o *original) Write(p []byte) (int, error) {
+	if err := o.skeleton.Allowed(); err != nil {
+		return 0, err
+	}
 	o.stall.Stop()
 	defer o.storeClock()
 	return o.response.Write(p)

@@ -366,6 +366,7 @@ func TestRevokedDownloadBreaksOff(t *testing.T) {
 	for path, revoked := range map[string]link.Link{
 		f.ticket(l): l, "/" + l.CID.String() + "/data": l, "/ipfs/" + l.CID.String() + "/data?format=car": l,
 		f.ticket(original): part, f.ticket(list): each[0],
+		f.ticket(original): original, f.ticket(list): list, // their parts may still be served
 	} {
 		f.deny()
 		blocked, release := make(chan struct{}), make(chan struct{})

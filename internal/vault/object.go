@@ -84,6 +84,10 @@ type File struct {
 // Read implements io.Reader. It fails within a second after the object was revoked.
 func (f *File) Read(p []byte) (int, error) { return f.watch.read(f.File, p) }
 
+// Allowed returns an error if the file may no longer be served, within a second after it was revoked.
+// It is for answers that are made of other files, such as those that this one lists.
+func (f *File) Allowed() error { return f.watch.check() }
+
 // Open opens the attachment with the link's fragment. The file's Close closes the object too; if
 // Open fails, the object is closed. ctx governs the reads too. Errors: ErrWrongKey, ErrExpired,
 // ErrCorrupt, and the store's.
