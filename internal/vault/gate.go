@@ -150,7 +150,7 @@ func (v *Vault) grant(s *object.Sealed) (grant, error) {
 	switch {
 	case errors.Is(proof, keyring.ErrDestroyed): // and the origin is right
 		return grant{}, errDestroyed
-	case proof != nil && !errors.Is(proof, keyring.ErrNoEpoch):
+	case proof != nil && !errors.Is(proof, keyring.ErrNoEpoch) && !errors.Is(proof, keyring.ErrDamaged):
 		return grant{}, proof
 	}
 	g, err := v.keys.Grant(s.Root, s.Core, e, s.KID.Link)

@@ -378,6 +378,11 @@ func TestExtensionIsProof(t *testing.T) {
 	next, err := s.keys.Writer(crypto.PeriodOf(s.now, 30*day))
 	must.Succeed(t, err)
 	must.Succeed(t, s.keys.Extend(l.CID, o.Core(), old, next, false, shareOf(t, o)))
+	whole, err := os.ReadFile(s.keyFile(old))
+	must.Succeed(t, err)
+	must.Succeed(t, os.WriteFile(s.keyFile(old), whole[1:], 0o600))
+	wantContent(t, s.vault(t, nil), l, []byte("x")) // although the file of its own epoch is damaged
+	must.Succeed(t, os.WriteFile(s.keyFile(old), whole, 0o600))
 	for _, ledger := range []bool{true, false} {
 		if !ledger {
 			must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
