@@ -27,6 +27,10 @@ func (o *Opened) OpenEncoded(ctx context.Context, blocks ipfs.Blocks) (io.ReadCl
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open encoded form: %w", err), blocks.Close())
 	}
+	if data.Size() > transfer.MaxEncoded {
+		err := fmt.Errorf("%w: an encoded form of %d bytes, at most %d are allowed", ipfs.ErrCorrupt, data.Size(), transfer.MaxEncoded)
+		return nil, errors.Join(err, data.Close(), blocks.Close())
+	}
 	stream, err := o.key.EncodedStream()
 	if err != nil {
 		return nil, errors.Join(err, data.Close(), blocks.Close())

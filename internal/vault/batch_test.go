@@ -22,6 +22,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/transfer"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -229,6 +230,26 @@ func TestThirdFailsAndNoneStays(t *testing.T) {
 				wantAll(t, v, l, ErrNotFound)
 			}
 		})
+	}
+}
+
+// A decoder takes no longer encoded form than an encoder may write.
+func TestLongEncodedFormIsRefused(t *testing.T) {
+	_, v := newVault(t)
+	for size, want := range map[int]error{transfer.MaxEncoded: nil, transfer.MaxEncoded + 1: ErrCorrupt} {
+		b := v.Begin(0)
+		content := strings.Repeat("x", size)
+		encoded := content
+		l, err := b.DetachEncoded(t.Context(), "n", "t", strings.NewReader(content), func() io.Reader { return strings.NewReader(encoded) })
+		must.Succeed(t, errors.Join(err, b.Commit(t.Context()), b.Close()))
+		r, err := v.OpenPart(t.Context(), l.CID, l.Fragment, true)
+		wantErr(t, fmt.Sprint(size, " bytes"), err, want)
+		if err == nil {
+			if n, err := io.Copy(io.Discard, r); n != int64(size) || err != nil {
+				t.Errorf("%d bytes: read %d, %v", size, n, err)
+			}
+			must.Succeed(t, r.Close())
+		}
 	}
 }
 
