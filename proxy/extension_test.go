@@ -103,11 +103,14 @@ func TestLimitOfTheNextHopHoldsAfterHELO(t *testing.T) {
 	c.data(attachmentMail(1000), "552 5.3.4")
 	c.mail()
 	c.data(plainMail, "250")
+}
 
-	// A next hop that knows no EHLO has no limit that it could name.
-	r = newRig(t)
+// A next hop that knows no EHLO has no limit that it could name.
+func TestNextHopWithoutEHLOHasNoLimit(t *testing.T) {
+	faults.Covers(t, 9)
+	r := newRig(t)
 	r.hop.script("EHLO", "502 5.5.2 Unknown command")
-	c = r.connect("220 next.example ESMTP\r\n")
+	c := r.connect("220 next.example ESMTP\r\n")
 	c.want("HELO x", "250")
 	c.mail()
 	c.data(attachmentMail(1000), "250")
