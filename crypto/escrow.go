@@ -39,7 +39,7 @@ func (k Key) SealEscrow(recipients ...age.Recipient) ([]byte, error) {
 }
 
 // OpenEscrow returns the key in an escrow.age. The caller must check it against the object's
-// origin: whoever can encrypt for the recipient can write another key. The error is ErrNoEscrow,
+// origin: anybody can encrypt another key for the recipient. The error is ErrNoEscrow,
 // without age's words, which may quote an identity.
 func OpenEscrow(sealed []byte, identities ...age.Identity) (Key, error) {
 	if len(sealed) > MaxEscrow || len(identities) == 0 {

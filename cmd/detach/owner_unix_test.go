@@ -132,7 +132,7 @@ func TestCommandsOfRootAreThoseOfTheOwner(t *testing.T) {
 	}
 }
 
-// What root has copied into data_dir belongs to root: each command says to whom it must be given.
+// Files that root has copied into data_dir belong to root. Each command says which user needs them.
 func TestCopiesOfRootAreFound(t *testing.T) {
 	dir, detach := ownedByNobody(t)
 	detach(0, attachedMail, "filter")

@@ -320,7 +320,7 @@ func TestOriginsAreTheEpochs(t *testing.T) {
 	}
 }
 
-// What a keyring remembers of a key file holds only for the bytes that it verified.
+// A keyring remembers a key file only for as long as the file has the bytes that it verified.
 func TestRememberedKeyFileIsTheOneThatIsThere(t *testing.T) {
 	r, e := newTestKeyring(t)
 	settle(t, r, e)

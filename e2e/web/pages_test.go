@@ -90,8 +90,8 @@ func (c condition) requests() int {
 const maxPage = 30 << 10
 
 // Every state of a link has a page that says what is wrong, in words and by its status. On each
-// size of screen and in each color scheme the page fits, is small and makes no further request but that
-// for the share, and axe finds nothing wrong.
+// size of screen and in each color scheme the page fits, is small, and makes no further request but
+// that for the share, and axe finds nothing wrong.
 func TestEveryStateHasItsPage(t *testing.T) {
 	node := servers.Kubo(t)
 	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})

@@ -187,7 +187,7 @@ func TestImportBringsNothingDestroyedBack(t *testing.T) {
 	}
 }
 
-// What an exporter has ended ends at the importer too.
+// An epoch that the exporter has ended ends at the importer too.
 func TestImportEndsWhatTheExporterEnded(t *testing.T) {
 	a, b, id := newMachine(t), newMachine(t), newIdentity(t)
 	ended := a.epoch(day)

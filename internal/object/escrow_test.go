@@ -63,7 +63,7 @@ func TestEscrowOpensWithoutTheLink(t *testing.T) {
 	if _, err := o.unlockEscrowed(t, stranger); !errors.Is(err, crypto.ErrNoEscrow) {
 		t.Errorf("a stranger: %v", err)
 	}
-	// Whoever stores an object can seal any key for the escrow.
+	// Anybody who stores an object can seal any key for the escrow.
 	if _, err := escrowed(t, key, newKey(t), id.Recipient()).unlockEscrowed(t, id); !errors.Is(err, crypto.ErrWrongKey) {
 		t.Errorf("another key in the escrow: %v", err)
 	}

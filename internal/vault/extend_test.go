@@ -149,7 +149,7 @@ func found0(t *testing.T, l link.Link, v *Vault) cid.Cid {
 	return entries[0].Core
 }
 
-// What is not served, or ends late enough, is not extended.
+// A file that is not served, or that ends late enough, is not extended.
 func TestWhatCannotBeExtended(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)

@@ -76,8 +76,8 @@ func wantNotOurs(t *testing.T, what string, s *site, c cid.Cid) {
 	}
 }
 
-// A root block made anew around the entries of an object is not the object: whoever has the link of
-// a revoked file cannot give the file another CID.
+// A root block made anew around the entries of an object is not the object. So a person who has the
+// link of a revoked file cannot give the file another CID.
 func TestObjectsHaveOneRoot(t *testing.T) {
 	faults.Covers(t, 79, 90)
 	s, v := newVault(t)

@@ -209,7 +209,7 @@ func TestMailIsFoundByOneOfItsObjects(t *testing.T) {
 	}
 }
 
-// What an operator wrote into the list denies until it is taken out, and nothing is destroyed for it.
+// A line that an operator wrote denies until it is taken out, and nothing is destroyed for it.
 func TestOperatorsLineIsNeverDue(t *testing.T) {
 	s, v := newVault(t)
 	l := detached(t, v, []byte("x"))

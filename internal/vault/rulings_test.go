@@ -74,7 +74,7 @@ func TestLatestRulingHoldsInAnyOrder(t *testing.T) {
 	}
 }
 
-// What was said last holds, although the clock stands still or went back.
+// The last ruling holds, although the clock stands still or went back.
 func TestRulingBeatsTheOneBefore(t *testing.T) {
 	d, other := testDenyList(t), testDenyList(t)
 	other.path = d.path
@@ -167,7 +167,7 @@ func TestGrownDenyListIsReadLikeAWholeOne(t *testing.T) {
 	}
 }
 
-// What readers have is not changed under them.
+// A new ruling does not change the content that a reader already has.
 func TestGrowingDenyListChangesNoOlderReading(t *testing.T) {
 	d := testDenyList(t)
 	must.Succeed(t, d.append(rulingOf(1, false, ledgerTime)))

@@ -293,7 +293,7 @@ func TestFileThatIsGivenBackDuringASweepStays(t *testing.T) {
 	wantContent(t, v, l, []byte("given back"))
 }
 
-// What was revoked is destroyed when its grace period is over; what was given back is not.
+// A revoked file is destroyed when its grace period is over; one that was given back is not.
 func TestSweepDestroysWhatWasRevoked(t *testing.T) {
 	s := newSite(t)
 	v := s.vault(t, nil)

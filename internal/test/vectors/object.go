@@ -201,8 +201,8 @@ func (v Object) client() Object {
 	return v
 }
 
-// Escrow of the key 00 to 1f, which `age -r age1mskv5v0gusammywl7lj8tn9rx3ltg7qs04dawedt5jhy5vxrt4zqpcu8z9`
-// of age 1.3.2 has made.
+// Escrow of the key 00 to 1f, made by age 1.3.2 with -r and the recipient
+// age1mskv5v0gusammywl7lj8tn9rx3ltg7qs04dawedt5jhy5vxrt4zqpcu8z9.
 const (
 	escrowIdentity = "AGE-SECRET-KEY-1CRQU9S7YCHRV0JXFET9UENWWELGDR5KN6N2AD47CM8DDHHXAMM0S2L2P3P"
 	escrowFile     = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IFgyNTUxOSA4QytnYUVQQnRFVS9FNzBTWjJwWlByS1ltU0JIUXlUNDk1R1NPY2cw" +
