@@ -103,7 +103,7 @@ func TestShareNeedsTheProofOfTheLink(t *testing.T) {
 	path, proof, key := "/"+l.CID.String()+"/share", f.proof(l)[1], l.Fragment.Encode()
 	for authorization, want := range map[string]int{
 		proof: 200, strings.Replace(proof, "Detach ", "detach  ", 1): 200,
-		"": 401, "Detach": 401, "Detach ": 401, "Detach z": 401, proof[:len(proof)-9]: 401, proof + "z": 401,
+		"": 401, "Detach": 401, "Detach ": 401, "Detach z": 401, proof[:len(proof)-9]: 401, proof + "zz": 401,
 		strings.Replace(proof, "Detach", "Bearer", 1): 401, "Basic eDp5": 401, proof[len("Detach "):]: 401,
 		f.proof(other)[1]: 403, "Detach " + key: 403, "Detach z" + strings.Repeat("1", 32): 403,
 	} {
