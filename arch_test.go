@@ -21,11 +21,13 @@ var floors = map[string][]string{
 	"ipfs/embedded":                        {"internal/durable", "internal/memory", "ipfs"},
 	"ipfs/kubo":                            {"internal/memory", "ipfs"},
 	"ipfs/storetest":                       {"internal/memory", "internal/test/must", "internal/test/race", "ipfs"},
+	"internal/clock":                       {"internal/durable"},
 	"internal/charsets":                    {},
 	"internal/durable":                     {},
 	"internal/filename":                    {},
 	"internal/freespace":                   {"ipfs"},
 	"internal/test":                        {}, // helpers of tests: only tests import them
+	"internal/test/installation":           {"internal/clock", "internal/denied", "internal/ledger", "internal/test/must", "internal/upkeep", "internal/vault", "crypto/keyring", "ipfs"},
 	"internal/lines":                       {},
 	"internal/memory":                      {},
 	"internal/migrate":                     {"ipfs"},
@@ -41,11 +43,14 @@ var floors = map[string][]string{
 	"internal/admin":                       {"internal/transaction"},
 	"internal/check":                       {"internal/config", "internal/durable", "internal/freespace", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
 	"internal/config":                      {"internal/link", "internal/texts", "crypto", "ipfs"},
+	"internal/denied":                      {"internal/durable", "internal/link", "crypto"},
 	"internal/export":                      {"internal/durable", "crypto", "crypto/keyring"},
 	"internal/filelist":                    {"internal/filename", "internal/link", "internal/zipstream"},
+	"internal/ledger":                      {"internal/durable", "internal/link", "crypto"},
 	"internal/transfer":                    {"internal/lines", "internal/spool"},
+	"internal/upkeep":                      {"internal/denied", "internal/ledger", "internal/object", "internal/vault", "crypto", "crypto/keyring", "ipfs"},
 	"internal/skeleton":                    {"internal/link", "internal/transfer"},
-	"internal/vault":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/readahead", "internal/recent", "internal/skeleton", "internal/spool", "crypto", "crypto/keyring", "ipfs"},
+	"internal/vault":                       {"internal/denied", "internal/durable", "internal/filelist", "internal/filename", "internal/ledger", "internal/link", "internal/object", "internal/readahead", "internal/recent", "internal/skeleton", "internal/spool", "crypto", "crypto/keyring", "ipfs"},
 	"internal/rewrite":                     {"internal/charsets", "internal/filelist", "internal/filename", "internal/lines", "internal/link", "internal/memory", "internal/readahead", "internal/rewrite/notice", "internal/rewrite/reference", "internal/skeleton", "internal/spool", "internal/transfer"},
 	"internal/rewrite/notice":              {"internal/charsets", "internal/lines", "internal/texts", "internal/transfer"},
 	"internal/rewrite/reference":           {"internal/charsets", "internal/lines", "internal/memory", "internal/readahead", "internal/transfer"},
@@ -55,8 +60,8 @@ var floors = map[string][]string{
 	"gateway/viewer":                       {"internal/texts"}, // no key and no store: the gateway hands it decrypted bytes
 	"gateway":                              {"gateway/viewer", "internal/filelist", "internal/filename", "internal/link", "internal/memory", "internal/readahead", "internal/recent", "internal/skeleton", "internal/stack", "internal/texts", "internal/vault", "internal/zipstream", "crypto", "ipfs"},
 	"internal/fetch":                       {"internal/durable", "internal/filelist", "internal/filename", "internal/link", "internal/object", "internal/progress", "internal/skeleton", "internal/spool", "internal/texts", "crypto", "crypto/keyring", "ipfs"},
-	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/must", "internal/vault", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded"},
-	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/config", "internal/durable", "internal/export", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/link", "internal/memory", "internal/migrate", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/vault", "proxy", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded", "ipfs/kubo"},
+	"internal/fetch/fetchtest":             {"gateway", "internal/link", "internal/test/installation", "internal/test/must", "internal/upkeep", "internal/vault", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded"},
+	"cmd/detach":                           {"gateway", "internal/admin", "internal/check", "internal/clock", "internal/config", "internal/denied", "internal/durable", "internal/export", "internal/fetch", "internal/fetch/output", "internal/filelist", "internal/filename", "internal/freespace", "internal/ledger", "internal/link", "internal/memory", "internal/migrate", "internal/progress", "internal/rewrite", "internal/skeleton", "internal/spool", "internal/texts", "internal/transaction", "internal/upkeep", "internal/vault", "proxy", "crypto", "crypto/keyring", "ipfs", "ipfs/embedded", "ipfs/kubo"},
 }
 
 // Imports only go down: from cmd to proxy and gateway, then to transaction and vault, then to

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -184,8 +185,7 @@ func TestDownloadResumesElsewhere(t *testing.T) {
 		check(t, err)
 		resp.Body.Close()
 
-		v, err := vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, f.dir)
-		check(t, err)
+		v, _ := installation.Open(t, f.dir, vault.Config{BaseURL: "https://files.example.org" + prefix}, f.store, f.keys, nil)
 		f.srv.Close()
 		f.serve(v, Config{})
 		rest := f.get(file, "Range", fmt.Sprintf("bytes=%d-", len(first)), "If-Range", resp.Header.Get("Etag"))

@@ -20,7 +20,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -32,14 +34,15 @@ const prefix = "/mail"
 
 // fixture is a gateway over the real vault and embedded store. The store can be told to fail.
 type fixture struct {
-	t     *testing.T
-	dir   string
-	store *faultyStore
-	keys  *keyring.Keyring
-	vault *vault.Vault
-	srv   *httptest.Server
-	logs  *buffer
-	now   *clock
+	t      *testing.T
+	dir    string
+	store  *faultyStore
+	keys   *keyring.Keyring
+	vault  *vault.Vault
+	upkeep *upkeep.Keeper
+	srv    *httptest.Server
+	logs   *buffer
+	now    *clock
 
 	retention time.Duration // of what is stored
 }
@@ -54,8 +57,7 @@ func newFixture(t *testing.T, retention time.Duration) *fixture {
 	check(t, err)
 	f := &fixture{t: t, dir: dir, store: &faultyStore{Store: embedded}, keys: keys, logs: new(buffer), now: &clock{at: time.Now()}, retention: retention}
 	const base = "https://files.example.org" + prefix
-	f.vault, err = vault.New(vault.Config{BaseURL: base, Now: f.now.Now}, f.store, keys, dir)
-	check(t, err)
+	f.vault, f.upkeep = installation.Open(t, dir, vault.Config{BaseURL: base}, f.store, keys, f.now.Now)
 	f.serve(f.vault, Config{})
 	return f
 }

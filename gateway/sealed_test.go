@@ -28,6 +28,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
@@ -184,8 +185,7 @@ func TestForeignObjectLooksMissing(t *testing.T) {
 	dir := t.TempDir()
 	keys, err := keyring.Open(filepath.Join(dir, "keys"))
 	check(t, err)
-	theirs, err := vault.New(vault.Config{BaseURL: "https://other.example"}, f.store, keys, dir)
-	check(t, err)
+	theirs, _ := installation.Open(t, dir, vault.Config{BaseURL: "https://other.example"}, f.store, keys, nil)
 	own := f.put("own.pdf", noise(10))
 	ours := f.vault
 	f.vault = theirs
@@ -317,9 +317,8 @@ func TestEscrowIsPartOfTheObject(t *testing.T) {
 	f := newFixture(t, 0)
 	without := f.put("a.pdf", noise(10))
 	escrow := noise(500)
-	var err error
-	f.vault, err = vault.New(vault.Config{BaseURL: "https://files.example.org" + prefix, Escrow: func(crypto.Key) ([]byte, error) { return escrow, nil }}, f.store, f.keys, f.dir)
-	check(t, err)
+	cfg := vault.Config{BaseURL: "https://files.example.org" + prefix, Escrow: func(crypto.Key) ([]byte, error) { return escrow, nil }}
+	f.vault, _ = installation.Open(t, f.dir, cfg, f.store, f.keys, nil)
 	l := f.put("b.pdf", noise(10))
 	resp := f.get("/ipfs/" + l.CID.String() + "/escrow.age?format=raw")
 	wantStatus(t, resp, 200)
@@ -401,10 +400,10 @@ func TestPageAndShareSayThePresentEnd(t *testing.T) {
 	c := "/" + l.CID.String()
 	f.wantEnd(l, crypto.PeriodOf(f.now.Now(), 24*time.Hour).End())
 
-	entries, err := f.vault.Find(context.Background(), l.CID)
+	entries, err := f.upkeep.Find(context.Background(), l.CID)
 	check(t, err)
 	later := crypto.PeriodOf(f.now.Now(), 40*24*time.Hour)
-	_, err = f.vault.Extend(context.Background(), entries[0], later)
+	_, err = f.upkeep.Extend(context.Background(), entries[0], later)
 	check(t, err)
 	f.wantEnd(l, later.End())
 

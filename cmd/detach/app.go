@@ -15,13 +15,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/check"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/denied"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/freespace"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -86,20 +90,18 @@ const (
 // small files.
 const spoolDisk = 8 << 30
 
-// clock is what the vault takes the time from.
-type clock struct {
-	now    func() time.Time
-	uptime func() vault.Uptime
-}
-
-// app is what every command needs: the configuration, the memory, the store, and the vault.
+// app is what every command needs: the configuration, the memory, the store, the vault, and what
+// works on all that the vault has stored.
 type app struct {
 	cfg    config.Config
 	spools *spool.Space   // of mails
 	mail   *memory.Budget // shared with spools
 	web    *memory.Budget
 	store  *freespace.Store
+	ledger *ledger.Ledger
+	clock  *clock.Clock
 	vault  *vault.Vault
+	upkeep *upkeep.Keeper
 }
 
 // openNew loads the configuration and opens what it names. It makes data_dir if that does not
@@ -167,26 +169,45 @@ func openApp(cfg config.Config, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	escrow, err := escrowOf(cfg)
-	if err != nil {
+	a := &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store}
+	if err := a.openVault(keys, log); err != nil {
 		return nil, usageError{errors.Join(err, store.Close())}
 	}
-	mode := vault.Split
-	if cfg.Keys.Mode == "link" {
+	return a, nil
+}
+
+// openVault opens the vault, and what it shares with upkeep.
+func (a *app) openVault(keys *keyring.Keyring, log *slog.Logger) (err error) {
+	escrow, err := escrowOf(a.cfg)
+	if err != nil {
+		return err
+	}
+	mode, dir := vault.Split, a.cfg.DataDir
+	if a.cfg.Keys.Mode == "link" {
 		mode = vault.LinkOnly
 	}
-	v, err := vault.New(vault.Config{
-		BaseURL: cfg.Gateway.URL, Mode: mode, Escrow: escrow, Now: machineClock.now, Uptime: machineClock.uptime,
-		Spools: spools, Log: log,
-	}, store, keys, cfg.DataDir)
+	if a.ledger, err = ledger.Open(filepath.Join(dir, "ledger")); err != nil {
+		return fmt.Errorf("data_dir: %w", durable.WithRemedy(err, dir))
+	}
+	list := denyList(a.cfg, log)
+	past := func() (time.Time, error) { return vault.LastKnown(a.ledger, keys, machineClock.Now()) }
+	a.clock = clock.New(filepath.Join(dir, "clock"), machineClock, past)
+	a.vault, err = vault.New(vault.Config{
+		BaseURL: a.cfg.Gateway.URL, Mode: mode, Escrow: escrow, Pending: filepath.Join(dir, "pending"), Spools: a.spools, Log: log,
+	}, vault.Deps{Store: a.store, Keys: keys, Ledger: a.ledger, Denied: list, Clock: a.clock})
 	if err != nil {
-		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir)), store.Close())}
+		return fmt.Errorf("data_dir: %w", durable.WithRemedy(err, dir))
 	}
+	a.upkeep = upkeep.New(upkeep.Deps{Vault: a.vault, Store: a.store, Keys: keys, Ledger: a.ledger, Denied: list, Clock: a.clock})
 	// All directories are made. Nothing is stored before their names are on disk.
-	if err := durable.SyncDir(cfg.DataDir); err != nil {
-		return nil, usageError{errors.Join(fmt.Errorf("data_dir: %w", err), store.Close())}
+	if err := durable.SyncDir(dir); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
 	}
-	return &app{cfg: cfg, spools: spools, mail: mail, web: web, store: store, vault: v}, nil
+	return nil
+}
+
+func denyList(cfg config.Config, log *slog.Logger) *denied.List {
+	return denied.New(filepath.Join(cfg.DataDir, "denied"), log)
 }
 
 // escrowOf returns how the keys of new files are sealed for the operator; nil if they are not.

@@ -27,7 +27,7 @@ func (a *app) keyWarnings() []check.Finding {
 	if err != nil {
 		return nil
 	}
-	now := machineClock.now()
+	now := machineClock.Now()
 	over := func(e crypto.Epoch) bool { return !e.End().IsZero() && !now.Before(e.End()) }
 	inTime := func(e crypto.Epoch) bool { return !over(e) || now.Before(e.End().Add(sweepDelay)) }
 	return slices.Concat(
@@ -68,7 +68,7 @@ func (a *app) sweepWarning(overdue []crypto.Epoch) []check.Finding {
 
 // graceWarning warns of revoked files whose keys should be destroyed by now.
 func (a *app) graceWarning() []check.Finding {
-	due, err := a.vault.Due(time.Duration(a.cfg.Keys.Grace) + sweepDelay)
+	due, err := a.upkeep.Due(time.Duration(a.cfg.Keys.Grace) + sweepDelay)
 	if err != nil || len(due) == 0 {
 		return nil // check has said so
 	}

@@ -10,8 +10,10 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
@@ -57,7 +59,7 @@ func (c *extendCmd) Run(e *env) (err error) {
 
 // period returns the period whose end the files shall have.
 func (c *extendCmd) period() (crypto.Period, error) {
-	now := machineClock.now()
+	now := machineClock.Now()
 	switch {
 	case c.Until == "" && c.For == 0:
 		return "", errors.New("say until when: --until 2027-06-30, or --for 90d")
@@ -79,7 +81,7 @@ func (c *extendCmd) extendEpoch(e *env, a *app, p crypto.Period, report *extendR
 	if err != nil {
 		return usageError{fmt.Errorf("--epoch: %w; detach stat lists the epochs", err)}
 	}
-	if err := a.vault.ExtendEpoch(e.ctx, epoch, p, report.add); err != nil {
+	if err := a.upkeep.ExtendEpoch(e.ctx, epoch, p, report.add); err != nil {
 		return err
 	}
 	if report.passed+report.failed == 0 {
@@ -97,15 +99,15 @@ func (c *extendCmd) extendLinks(e *env, a *app, p crypto.Period, report *extendR
 		}
 		cids = append(cids, found...)
 	}
-	find := a.vault.Find
+	find := a.upkeep.Find
 	if c.Message {
-		find = a.vault.FindMails
+		find = a.upkeep.FindMails
 	}
 	entries, err := find(e.ctx, cids...)
 	for _, entry := range entries {
-		x, err := a.vault.Extend(e.ctx, entry, p)
+		x, err := a.upkeep.Extend(e.ctx, entry, p)
 		report.add(entry.CID, x, err)
-		report.list = report.list || err == nil && !c.Message && entry.Kind == vault.KindList
+		report.list = report.list || err == nil && !c.Message && entry.Kind == ledger.KindList
 	}
 	return err
 }
@@ -119,14 +121,14 @@ type extendReport struct {
 }
 
 // add prints a line for one file. A file that ends late enough already is not a failure.
-func (r *extendReport) add(c cid.Cid, x vault.Extended, err error) {
+func (r *extendReport) add(c cid.Cid, x upkeep.Extended, err error) {
 	text := ""
 	switch {
 	case err == nil:
 		text = "extended: its last day is " + lastDay(x.To) + ", and was " + lastDay(x.From)
-	case errors.Is(err, vault.ErrNotLater):
+	case errors.Is(err, upkeep.ErrNotLater):
 		text, err = "not changed: its last day is "+lastDay(x.From)+" already", nil
-	case errors.Is(err, vault.ErrEndless):
+	case errors.Is(err, upkeep.ErrEndless):
 		text, err = "not changed: it has no end", nil
 	case errors.Is(err, vault.ErrRevoked):
 		text = "not extended: it was revoked; detach revoke --undo gives it back, unless its key is destroyed"
@@ -143,7 +145,7 @@ func (r *extendReport) add(c cid.Cid, x vault.Extended, err error) {
 	r.print(c, x, text, err != nil)
 }
 
-func (r *extendReport) print(c cid.Cid, x vault.Extended, text string, failed bool) {
+func (r *extendReport) print(c cid.Cid, x upkeep.Extended, text string, failed bool) {
 	if !r.json {
 		fmt.Fprintf(r.env.stdout, "%s  %s\n", c, plain(text))
 		return

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -39,9 +39,9 @@ func (c *fsckCmd) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	bar := progress.NewCount(e.stderr, "objects")
 	var broken error // of standard output
-	result, err := a.vault.Fsck(e.ctx, vault.FsckConfig{
+	result, err := a.upkeep.Fsck(e.ctx, upkeep.FsckConfig{
 		Sample: sample, Repair: c.Repair, Workers: c.Workers, Progress: bar.Set,
-		Report: func(f vault.Finding) {
+		Report: func(f upkeep.Finding) {
 			bar.Clear()
 			broken = errors.Join(broken, c.print(e, f))
 		},
@@ -78,7 +78,7 @@ func (c *fsckCmd) sample() (float64, error) {
 	return n / 100, nil
 }
 
-func (c *fsckCmd) print(e *env, f vault.Finding) error {
+func (c *fsckCmd) print(e *env, f upkeep.Finding) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(f)
 	}
@@ -97,7 +97,7 @@ func (c *fsckCmd) print(e *env, f vault.Finding) error {
 	return err
 }
 
-func (c *fsckCmd) total(e *env, r vault.FsckResult) error {
+func (c *fsckCmd) total(e *env, r upkeep.FsckResult) error {
 	if c.JSON {
 		return json.NewEncoder(e.stdout).Encode(r)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,6 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/export"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 type keysCmd struct {
@@ -102,6 +102,9 @@ func (c *keysExportCmd) recipients(e *env) (all []age.Recipient, err error) {
 	return []age.Recipient{r}, err
 }
 
+// quiet is the log of the deny list when it is moved: serve logs what is wrong in it.
+var quiet = slog.New(slog.DiscardHandler)
+
 func keysDir(cfg config.Config) string { return filepath.Join(cfg.DataDir, "keys") }
 
 // exportSource opens what is exported, without changing it.
@@ -112,8 +115,8 @@ func exportSource(cfg config.Config) (export.Source, error) {
 	} else if err != nil {
 		return export.Source{}, fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))
 	}
-	denied, err := vault.ExportDenied(cfg.DataDir)
-	return export.Source{Keys: keys, DataDir: cfg.DataDir, Denied: denied}, err
+	list, err := denyList(cfg, quiet).Export()
+	return export.Source{Keys: keys, DataDir: cfg.DataDir, Denied: list}, err
 }
 
 // writeExport writes a file, which gets its name when it is whole, or standard output.
@@ -194,8 +197,7 @@ func importTarget(cfg config.Config) (export.Target, error) {
 	if err != nil {
 		return export.Target{}, usageError{fmt.Errorf("data_dir: %w", durable.WithRemedy(err, cfg.DataDir))}
 	}
-	deny := func(list []byte) (int, error) { return vault.MergeDenied(cfg.DataDir, list) }
-	return export.Target{Keys: keys, DataDir: cfg.DataDir, Deny: deny}, nil
+	return export.Target{Keys: keys, DataDir: cfg.DataDir, Deny: denyList(cfg, quiet).Merge}, nil
 }
 
 // identities returns what opens the export.

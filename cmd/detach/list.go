@@ -13,8 +13,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 )
 
 type listCmd struct {
@@ -33,19 +34,19 @@ type listCmd struct {
 
 // listed is an object in the output of list --json.
 type listed struct {
-	CID     string      `json:"cid"`
-	Epoch   string      `json:"epoch"`
-	Mode    string      `json:"mode"`
-	Kind    vault.Kind  `json:"kind,omitempty"`
-	Mail    string      `json:"mail,omitempty"`
-	Size    int64       `json:"size"`
-	Created *time.Time  `json:"created"`
-	End     *time.Time  `json:"end"`
-	State   vault.State `json:"state"`
-	Revoked *time.Time  `json:"revoked,omitempty"`
+	CID     string       `json:"cid"`
+	Epoch   string       `json:"epoch"`
+	Mode    string       `json:"mode"`
+	Kind    ledger.Kind  `json:"kind,omitempty"`
+	Mail    string       `json:"mail,omitempty"`
+	Size    int64        `json:"size"`
+	Created *time.Time   `json:"created"`
+	End     *time.Time   `json:"end"`
+	State   upkeep.State `json:"state"`
+	Revoked *time.Time   `json:"revoked,omitempty"`
 }
 
-func toListed(e vault.Entry, s vault.Status) listed {
+func toListed(e ledger.Entry, s upkeep.Status) listed {
 	mode := "split"
 	if e.KID.Link {
 		mode = "link"
@@ -83,8 +84,8 @@ func (c *listCmd) Run(e *env) (err error) {
 		show = linesOf(out)
 	}
 	total := tally{}
-	err = a.eachObject(func(entry vault.Entry, s vault.Status) error {
-		if !c.wants(entry, s, machineClock.now()) {
+	err = a.eachObject(func(entry ledger.Entry, s upkeep.Status) error {
+		if !c.wants(entry, s, machineClock.Now()) {
 			return e.ctx.Err()
 		}
 		total.add(entry)
@@ -100,12 +101,12 @@ func (c *listCmd) Run(e *env) (err error) {
 }
 
 // eachObject calls take for each object in the ledger with its status.
-func (a *app) eachObject(take func(vault.Entry, vault.Status) error) error {
-	statuses, err := a.vault.Statuses()
+func (a *app) eachObject(take func(ledger.Entry, upkeep.Status) error) error {
+	statuses, err := a.upkeep.Statuses()
 	if err != nil {
 		return err
 	}
-	return a.vault.Entries(func(e vault.Entry) error {
+	return a.ledger.AllWithGone(func(e ledger.Entry) error {
 		s, err := statuses.Of(e)
 		if err != nil {
 			return err
@@ -114,7 +115,7 @@ func (a *app) eachObject(take func(vault.Entry, vault.Status) error) error {
 	})
 }
 
-func (c *listCmd) wants(e vault.Entry, s vault.Status, now time.Time) bool {
+func (c *listCmd) wants(e ledger.Entry, s upkeep.Status, now time.Time) bool {
 	age := now.Sub(e.Created)
 	switch {
 	case !slices.Contains(c.states(), s.State):
@@ -130,16 +131,16 @@ func (c *listCmd) wants(e vault.Entry, s vault.Status, now time.Time) bool {
 }
 
 // states returns the states of the objects that are shown.
-func (c *listCmd) states() (states []vault.State) {
-	for state, wanted := range map[vault.State]bool{
-		vault.StateRevoked: c.Revoked, vault.StateEnded: c.Ended, vault.StateDestroyed: c.Destroyed, vault.StateGone: c.Gone,
+func (c *listCmd) states() (states []upkeep.State) {
+	for state, wanted := range map[upkeep.State]bool{
+		upkeep.StateRevoked: c.Revoked, upkeep.StateEnded: c.Ended, upkeep.StateDestroyed: c.Destroyed, upkeep.StateGone: c.Gone,
 	} {
 		if wanted {
 			states = append(states, state)
 		}
 	}
 	if len(states) == 0 {
-		return []vault.State{vault.StateServed, vault.StateRevoked}
+		return []upkeep.State{upkeep.StateServed, upkeep.StateRevoked}
 	}
 	return states
 }
@@ -148,9 +149,9 @@ const rowForm = "%-10s  %-10s  %9s  %-8s  %-9s  %s\n"
 
 // tableOf returns a function that prints rows below one head. The CID stands last and whole: revoke
 // needs it.
-func tableOf(w io.Writer) func(vault.Entry, vault.Status) error {
+func tableOf(w io.Writer) func(ledger.Entry, upkeep.Status) error {
 	head := false
-	return func(e vault.Entry, s vault.Status) error {
+	return func(e ledger.Entry, s upkeep.Status) error {
 		if !head {
 			head = true
 			fmt.Fprintf(w, rowForm, "STORED", "LAST DAY", "SIZE", "KIND", "STATE", "CID")
@@ -160,9 +161,9 @@ func tableOf(w io.Writer) func(vault.Entry, vault.Status) error {
 	}
 }
 
-func linesOf(w io.Writer) func(vault.Entry, vault.Status) error {
+func linesOf(w io.Writer) func(ledger.Entry, upkeep.Status) error {
 	enc := json.NewEncoder(w)
-	return func(e vault.Entry, s vault.Status) error { return enc.Encode(toListed(e, s)) }
+	return func(e ledger.Entry, s upkeep.Status) error { return enc.Encode(toListed(e, s)) }
 }
 
 // dayOr returns the day of t in UTC, or a word for the zero time.
@@ -187,7 +188,7 @@ type tally struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-func (t *tally) add(e vault.Entry) {
+func (t *tally) add(e ledger.Entry) {
 	t.Objects++
 	t.Bytes += e.Size
 }

@@ -13,8 +13,10 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"github.com/nkirchhoffer/detach-mta/internal/denied"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 )
 
 type revokeCmd struct {
@@ -38,9 +40,9 @@ func (c *revokeCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	find := a.vault.Find
+	find := a.upkeep.Find
 	if c.Message {
-		find = a.vault.FindMails
+		find = a.upkeep.FindMails
 	}
 	entries, missing := find(e.ctx, cids...)
 	r := revocation{revokeCmd: c, app: a, entries: entries, out: e.stdout}
@@ -81,7 +83,7 @@ func pasted(stdin io.Reader) ([]cid.Cid, error) {
 	if len(text) > maxPasted {
 		return nil, fmt.Errorf("standard input has more than %d MB: give the CIDs in several parts", maxPasted>>20)
 	}
-	cids, unreadable := vault.ReadLinks(string(text))
+	cids, unreadable := denied.ReadLinks(string(text))
 	if len(unreadable) > 0 {
 		return nil, fmt.Errorf("there is no whole CID in line %d of standard input", unreadable[0])
 	}
@@ -92,7 +94,7 @@ func pasted(stdin io.Reader) ([]cid.Cid, error) {
 type revocation struct {
 	*revokeCmd
 	app     *app
-	entries []vault.Entry
+	entries []ledger.Entry
 	out     io.Writer
 }
 
@@ -120,18 +122,18 @@ func (r revocation) run(ctx context.Context) error {
 	return errors.Join(failed, errors.Join(errs...))
 }
 
-func (r revocation) do(ctx context.Context, before []vault.Status) error {
+func (r revocation) do(ctx context.Context, before []upkeep.Status) error {
 	if r.Undo {
-		return r.app.vault.Undo(r.in(before, vault.StateRevoked, vault.StateEnded)...)
+		return r.app.upkeep.Undo(r.in(before, upkeep.StateRevoked, upkeep.StateEnded)...)
 	}
-	if err := r.app.vault.Revoke(r.in(before, vault.StateServed, vault.StateRevoked)...); err != nil || !r.Now {
+	if err := r.app.upkeep.Revoke(r.in(before, upkeep.StateServed, upkeep.StateRevoked)...); err != nil || !r.Now {
 		return err
 	}
-	return r.app.vault.Destroy(ctx, r.entries...)
+	return r.app.upkeep.Destroy(ctx, r.entries...)
 }
 
 // in returns the objects that were in one of these states.
-func (r revocation) in(before []vault.Status, states ...vault.State) (some []vault.Entry) {
+func (r revocation) in(before []upkeep.Status, states ...upkeep.State) (some []ledger.Entry) {
 	for i, e := range r.entries {
 		if slices.Contains(states, before[i].State) {
 			some = append(some, e)
@@ -140,12 +142,12 @@ func (r revocation) in(before []vault.Status, states ...vault.State) (some []vau
 	return some
 }
 
-func (r revocation) statuses() ([]vault.Status, error) {
-	all, err := r.app.vault.Statuses()
+func (r revocation) statuses() ([]upkeep.Status, error) {
+	all, err := r.app.upkeep.Statuses()
 	if err != nil {
 		return nil, err
 	}
-	statuses := make([]vault.Status, len(r.entries))
+	statuses := make([]upkeep.Status, len(r.entries))
 	for i, e := range r.entries {
 		if statuses[i], err = all.Of(e); err != nil {
 			return nil, err
@@ -167,25 +169,25 @@ func (r revocation) print(o outcome) error {
 }
 
 // remark says what the command did and did not do, once for all objects.
-func (r revocation) remark(before, after []vault.Status) {
-	has := func(statuses []vault.Status, state vault.State) bool {
-		return slices.ContainsFunc(statuses, func(s vault.Status) bool { return s.State == state })
+func (r revocation) remark(before, after []upkeep.Status) {
+	has := func(statuses []upkeep.Status, state upkeep.State) bool {
+		return slices.ContainsFunc(statuses, func(s upkeep.Status) bool { return s.State == state })
 	}
 	switch {
-	case has(after, vault.StateRevoked) && !r.Undo:
+	case has(after, upkeep.StateRevoked) && !r.Undo:
 		fmt.Fprintf(r.out, revokedRemark, r.app.deniedFile())
-	case has(after, vault.StateDestroyed) && r.Now && r.any(func(e vault.Entry) bool { return !e.KID.Link }):
+	case has(after, upkeep.StateDestroyed) && r.Now && r.any(func(e ledger.Entry) bool { return !e.KID.Link }):
 		fmt.Fprint(r.out, destroyedRemark)
 	}
-	if !r.Undo && !r.Message && r.any(func(e vault.Entry) bool { return e.Kind == vault.KindList }) {
+	if !r.Undo && !r.Message && r.any(func(e ledger.Entry) bool { return e.Kind == ledger.KindList }) {
 		fmt.Fprint(r.out, filesRemark)
 	}
-	if !r.Undo && r.any(func(e vault.Entry) bool { return e.KID.Link }) {
+	if !r.Undo && r.any(func(e ledger.Entry) bool { return e.KID.Link }) {
 		fmt.Fprint(r.out, linkRemark)
 	}
 }
 
-func (r revocation) any(is func(vault.Entry) bool) bool { return slices.ContainsFunc(r.entries, is) }
+func (r revocation) any(is func(ledger.Entry) bool) bool { return slices.ContainsFunc(r.entries, is) }
 
 const (
 	revokedRemark = `
@@ -215,8 +217,8 @@ func (a *app) deniedFile() string { return filepath.Join(a.cfg.DataDir, "denied"
 
 // outcome is what the command did with one object.
 type outcome struct {
-	vault.Entry
-	before, after vault.Status
+	ledger.Entry
+	before, after upkeep.Status
 	cmd           *revokeCmd
 	grace         time.Duration
 	denied        string // the path of the deny list
@@ -224,7 +226,7 @@ type outcome struct {
 
 // due returns when the object's key will be destroyed, or zero.
 func (o outcome) due() time.Time {
-	if o.after.State != vault.StateRevoked || o.after.Revoked.IsZero() {
+	if o.after.State != upkeep.StateRevoked || o.after.Revoked.IsZero() {
 		return time.Time{}
 	}
 	return o.after.Revoked.Add(o.grace)
@@ -233,20 +235,20 @@ func (o outcome) due() time.Time {
 // says returns what holds for the object now, in words.
 func (o outcome) says() string {
 	switch o.after.State {
-	case vault.StateServed:
-		if o.before.State == vault.StateServed {
+	case upkeep.StateServed:
+		if o.before.State == upkeep.StateServed {
 			return "is not revoked"
 		}
 		return "served again"
-	case vault.StateRevoked:
+	case upkeep.StateRevoked:
 		if o.due().IsZero() {
 			return "revoked by the deny list"
 		}
 		return "revoked; destroyed after " + o.due().UTC().Format("2006-01-02 15:04 UTC")
-	case vault.StateEnded:
+	case upkeep.StateEnded:
 		return "not served since its end: the last day was " + endDay(o.after.End)
-	case vault.StateDestroyed:
-		if o.before.State == vault.StateDestroyed {
+	case upkeep.StateDestroyed:
+		if o.before.State == upkeep.StateDestroyed {
 			return "was destroyed before"
 		}
 		return "destroyed"
@@ -259,7 +261,7 @@ func (o outcome) failure() error {
 	switch {
 	case !o.cmd.Undo:
 		return nil
-	case o.after.State == vault.StateDestroyed:
+	case o.after.State == upkeep.StateDestroyed:
 		return fmt.Errorf("%s cannot be given back: its key is destroyed, and nothing brings it back", o.CID)
 	case len(o.after.Lines) > 0:
 		return fmt.Errorf("%s stays revoked, by line %d of %s: take the line out", o.CID, o.after.Lines[0], o.denied)

@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 )
 
 type statCmd struct {
@@ -39,7 +40,7 @@ type summary struct {
 type group struct {
 	Name string `json:"name"`
 	tally
-	has func(e vault.Entry, s vault.Status) bool
+	has func(e ledger.Entry, s upkeep.Status) bool
 }
 
 type epochSummary struct {
@@ -58,29 +59,29 @@ var periods = []struct {
 
 func newSummary(now time.Time) *summary {
 	s := &summary{States: make(states), Epochs: []*epochSummary{}, epochs: make(map[crypto.Epoch]*epochSummary)}
-	for _, kind := range []vault.Kind{vault.KindFile, vault.KindList, vault.KindOriginal, ""} {
-		s.Kinds = append(s.Kinds, group{Name: cmp.Or(string(kind), "unknown"), has: func(e vault.Entry, _ vault.Status) bool { return e.Kind == kind }})
+	for _, kind := range []ledger.Kind{ledger.KindFile, ledger.KindList, ledger.KindOriginal, ""} {
+		s.Kinds = append(s.Kinds, group{Name: cmp.Or(string(kind), "unknown"), has: func(e ledger.Entry, _ upkeep.Status) bool { return e.Kind == kind }})
 	}
-	age := func(e vault.Entry) time.Duration { return now.Sub(e.Created) }
-	left := func(s vault.Status) time.Duration { return s.End.Sub(now) }
+	age := func(e ledger.Entry) time.Duration { return now.Sub(e.Created) }
+	left := func(s upkeep.Status) time.Duration { return s.End.Sub(now) }
 	last := periods[len(periods)-1].Duration
 	for _, p := range periods {
-		s.Ages = append(s.Ages, group{Name: "within " + p.name, has: func(e vault.Entry, _ vault.Status) bool { return age(e) <= p.Duration }})
-		s.Ends = append(s.Ends, group{Name: "within " + p.name, has: func(_ vault.Entry, st vault.Status) bool {
+		s.Ages = append(s.Ages, group{Name: "within " + p.name, has: func(e ledger.Entry, _ upkeep.Status) bool { return age(e) <= p.Duration }})
+		s.Ends = append(s.Ends, group{Name: "within " + p.name, has: func(_ ledger.Entry, st upkeep.Status) bool {
 			return !st.End.IsZero() && left(st) <= p.Duration
 		}})
 	}
 	s.Ages = append(s.Ages,
-		group{Name: "longer ago", has: func(e vault.Entry, _ vault.Status) bool { return !e.Created.IsZero() && age(e) > last }},
-		group{Name: "unknown", has: func(e vault.Entry, _ vault.Status) bool { return e.Created.IsZero() }})
+		group{Name: "longer ago", has: func(e ledger.Entry, _ upkeep.Status) bool { return !e.Created.IsZero() && age(e) > last }},
+		group{Name: "unknown", has: func(e ledger.Entry, _ upkeep.Status) bool { return e.Created.IsZero() }})
 	s.Ends = append(s.Ends,
-		group{Name: "later", has: func(_ vault.Entry, st vault.Status) bool { return left(st) > last }},
-		group{Name: "never", has: func(_ vault.Entry, st vault.Status) bool { return st.End.IsZero() }})
+		group{Name: "later", has: func(_ ledger.Entry, st upkeep.Status) bool { return left(st) > last }},
+		group{Name: "never", has: func(_ ledger.Entry, st upkeep.Status) bool { return st.End.IsZero() }})
 	return s
 }
 
 // add counts an object.
-func (s *summary) add(e vault.Entry, st vault.Status) error {
+func (s *summary) add(e ledger.Entry, st upkeep.Status) error {
 	s.States.add(e, st.State)
 	epoch, ok := s.epochs[e.Epoch]
 	if !ok {
@@ -89,7 +90,7 @@ func (s *summary) add(e vault.Entry, st vault.Status) error {
 		s.Epochs = append(s.Epochs, epoch)
 	}
 	epoch.States.add(e, st.State)
-	if st.State != vault.StateServed && st.State != vault.StateRevoked {
+	if st.State != upkeep.StateServed && st.State != upkeep.StateRevoked {
 		return nil
 	}
 	s.Total.add(e)
@@ -104,9 +105,9 @@ func (s *summary) add(e vault.Entry, st vault.Status) error {
 }
 
 // states counts objects by their state.
-type states map[vault.State]tally
+type states map[upkeep.State]tally
 
-func (s states) add(e vault.Entry, state vault.State) {
+func (s states) add(e ledger.Entry, state upkeep.State) {
 	t := s[state]
 	t.add(e)
 	s[state] = t
@@ -119,7 +120,7 @@ func (c *statCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	s := newSummary(machineClock.now())
+	s := newSummary(machineClock.Now())
 	if err := a.eachObject(s.add); err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func byEnd(a, b crypto.Epoch) int {
 }
 
 // shown are the states in the table of epochs.
-var shown = []vault.State{vault.StateServed, vault.StateRevoked, vault.StateDestroyed, vault.StateEnded, vault.StateGone}
+var shown = []upkeep.State{upkeep.StateServed, upkeep.StateRevoked, upkeep.StateDestroyed, upkeep.StateEnded, upkeep.StateGone}
 
 func (s *summary) print(w io.Writer) {
 	if len(s.Epochs) > 0 {
@@ -167,7 +168,7 @@ func (s *summary) printEpochs(w io.Writer) {
 	const form = "%-19s  %-10s  %9s"
 	fmt.Fprintf(w, form+"  %9s  %9s  %9s  %9s  %9s\n", "EPOCH", "LAST DAY", "SIZE", "SERVED", "REVOKED", "DESTROYED", "ENDED", "GONE")
 	for _, epoch := range s.Epochs {
-		stored := epoch.States[vault.StateServed].Bytes + epoch.States[vault.StateRevoked].Bytes
+		stored := epoch.States[upkeep.StateServed].Bytes + epoch.States[upkeep.StateRevoked].Bytes
 		fmt.Fprintf(w, form, epoch.Epoch, endDay(epoch.Epoch.End()), texts.English().Size(stored))
 		for _, state := range shown {
 			fmt.Fprintf(w, "  %9d", epoch.States[state].Objects)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 )
 
 type sweepCmd struct {
@@ -36,12 +36,12 @@ func (c *sweepCmd) Run(e *env) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
 	if c.TrustClock && !c.DryRun {
-		if err := a.vault.TrustClock(); err != nil {
+		if err := a.clock.Trust(); err != nil {
 			return err
 		}
 	}
 	bar := progress.NewCount(e.stderr, "files")
-	swept, err := a.vault.Sweep(e.ctx, vault.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace), DryRun: c.DryRun, Progress: bar.Set})
+	swept, err := a.upkeep.Sweep(e.ctx, upkeep.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace), DryRun: c.DryRun, Progress: bar.Set})
 	bar.Clear()
 	if c.JSON {
 		enc := json.NewEncoder(e.stdout)
@@ -58,7 +58,7 @@ func (c *sweepCmd) Run(e *env) (err error) {
 }
 
 // printSwept prints a line for each thing that was removed, or would be.
-func printSwept(w io.Writer, s vault.Swept, dry bool) {
+func printSwept(w io.Writer, s upkeep.Swept, dry bool) {
 	would := ""
 	if dry {
 		would = "would be "
@@ -94,7 +94,7 @@ type endedJSON struct {
 	Bytes int64  `json:"bytes"`
 }
 
-func sweptJSON(s vault.Swept) any {
+func sweptJSON(s upkeep.Swept) any {
 	out := struct {
 		Ended       []endedJSON `json:"ended"`
 		Destroyed   int         `json:"revoked_destroyed"`
@@ -118,7 +118,7 @@ func (a *app) sweepLoop(ctx context.Context, log *slog.Logger) {
 	var swept time.Time
 	for ctx.Err() == nil {
 		// By the clock, also if it was moved: tests move it, and a machine may have slept.
-		if now := machineClock.now(); now.Sub(swept).Abs() >= sweepEvery {
+		if now := machineClock.Now(); now.Sub(swept).Abs() >= sweepEvery {
 			a.sweep(ctx, log)
 			swept = now
 		}
@@ -127,7 +127,7 @@ func (a *app) sweepLoop(ctx context.Context, log *slog.Logger) {
 }
 
 func (a *app) sweep(ctx context.Context, log *slog.Logger) {
-	s, err := a.vault.Sweep(ctx, vault.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace)})
+	s, err := a.upkeep.Sweep(ctx, upkeep.SweepOptions{Grace: time.Duration(a.cfg.Keys.Grace)})
 	if len(s.Recovered) > 0 {
 		log.Info("removed what interrupted mails had stored", "cids", s.Recovered)
 	}

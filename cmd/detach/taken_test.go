@@ -26,8 +26,10 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/skeleton"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/internal/transfer"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -116,6 +118,7 @@ type routes struct {
 	store    ipfs.Store
 	keys     *keyring.Keyring
 	vault    *vault.Vault
+	upkeep   *upkeep.Keeper
 	server   *httptest.Server
 	later    atomic.Int64 // nanoseconds
 	mail     []byte
@@ -138,8 +141,7 @@ func newRoutes(t *testing.T) *routes {
 	r.keys, err = keyring.Open(filepath.Join(r.dir, "keys"))
 	must.Succeed(t, err)
 	now := func() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
-	r.vault, err = vault.New(vault.Config{BaseURL: r.server.URL, Now: now}, store, r.keys, r.dir)
-	must.Succeed(t, err)
+	r.vault, r.upkeep = installation.Open(t, r.dir, vault.Config{BaseURL: r.server.URL}, store, r.keys, now)
 	handler, err = gateway.New(gateway.Config{BaseURL: r.server.URL}, r.vault, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
 	r.send(t)

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nkirchhoffer/detach-mta/internal/vault"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
 )
 
 // recoverEvery is short, so that a test sees soon what follows from a moved clock.
@@ -18,11 +18,11 @@ const recoverEvery = 100 * time.Millisecond
 // file holds one or two durations as in "2160h 0s": by how much the time is moved, and the uptime.
 // With one, both move together, as if so much time had passed. The file must be replaced by
 // renaming. Without the variable, nothing is moved.
-var machineClock = clock{
-	func() time.Time { offset, _ := moved(); return time.Now().Add(offset) },
-	func() vault.Uptime {
+var machineClock = clock.Config{
+	Now: func() time.Time { offset, _ := moved(); return time.Now().Add(offset) },
+	Uptime: func() clock.Uptime {
 		_, offset := moved()
-		up := vault.MachineUptime()
+		up := clock.MachineUptime()
 		up.For += offset
 		return up
 	},

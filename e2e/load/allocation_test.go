@@ -14,6 +14,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/stage"
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -63,8 +64,7 @@ func startWay(t *testing.T) *way {
 	stage.Must(t, err)
 	store, err := embedded.Open(filepath.Join(dir, "objects"), nil)
 	stage.Must(t, err)
-	v, err := vault.New(vault.Config{BaseURL: "https://files.example"}, store, keys, dir)
-	stage.Must(t, err)
+	v, _ := installation.Open(t, dir, vault.Config{BaseURL: "https://files.example"}, store, keys, nil)
 	server := proxy.New(proxy.Config{NextHop: hop.Addr().String(), Mail: transaction.Config{
 		Policy: func(transaction.Envelope) rewrite.Policy { return rewrite.Policy{MinSize: 64 << 10, Restore: true} },
 		Begin:  func() transaction.Batch { return v.Begin(0) },

@@ -67,6 +67,21 @@ func Read(ctx context.Context, blocks ipfs.Blocks, root cid.Cid) (*Sealed, error
 	return s, nil
 }
 
+// Size returns the size of the attachment, whose ciphertext is as long. An origin that is ours proves
+// that the Tsize is what we wrote, so a file of one block is not read for it.
+func (s *Sealed) Size(ctx context.Context, blocks ipfs.Blocks) (int64, error) {
+	data := s.Entries[Data]
+	if data.CID.Type() == cid.Raw {
+		return int64(data.Tsize), nil
+	}
+	f, err := ipfs.OpenFile(ctx, blocks, data.CID)
+	if err != nil {
+		return 0, fmt.Errorf("open data: %w", err)
+	}
+	defer f.Close()
+	return f.Size(), nil
+}
+
 // ReadCAR is Read with a gateway's answers to /ipfs/CID/meta.jwe?format=car and
 // /ipfs/CID/origin?format=car. It reads origin after it has verified meta. It ignores the roots
 // that the CARs state.

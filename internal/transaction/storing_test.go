@@ -23,6 +23,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/rewrite"
 	"github.com/nkirchhoffer/detach-mta/internal/spool"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	. "github.com/nkirchhoffer/detach-mta/internal/transaction"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -51,8 +52,7 @@ func newFaulty(t *testing.T, store func(dir string) (ipfs.Store, error)) *faulty
 	t.Cleanup(func() { s.Close() })
 	keys, err := keyring.Open(filepath.Join(f.dir, "keys"))
 	must.Succeed(f.t, err)
-	f.vault, err = vault.New(vault.Config{BaseURL: "https://files.example"}, &pinless{s, f}, keys, f.dir)
-	must.Succeed(f.t, err)
+	f.vault, _ = installation.Open(t, f.dir, vault.Config{BaseURL: "https://files.example"}, &pinless{s, f}, keys, nil)
 	return f
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/filename"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/readahead"
@@ -46,14 +47,14 @@ type Batch struct {
 
 // stored is an object of a batch.
 type stored struct {
-	entry  Entry
+	entry  ledger.Entry
 	origin crypto.Origin
 }
 
 // Begin starts a batch. Its files are kept for at least the retention, and at most a day longer; 0
 // stands for forever. It touches neither disk nor store before the first Detach.
 func (v *Vault) Begin(retention time.Duration) *Batch {
-	now := v.cfg.Now().UTC().Truncate(time.Second)
+	now := v.clock.Now().UTC().Truncate(time.Second)
 	return &Batch{v: v, created: now, period: crypto.PeriodOf(now, retention)}
 }
 
@@ -100,7 +101,7 @@ func (b *Batch) DetachEncoded(ctx context.Context, name, mediaType string, r io.
 		}
 		return link.Link{}, fmt.Errorf("detach: %w", err)
 	}
-	b.objects = append(b.objects, stored{Entry{
+	b.objects = append(b.objects, stored{ledger.Entry{
 		CID: root, Core: o.core, KID: b.kid(), Size: s.n, Created: b.created, Mail: b.mail, Kind: kindOf(mediaType),
 	}, o.origin})
 	return link.Link{Base: b.v.cfg.BaseURL, CID: root, Fragment: o.fragment}, nil
@@ -266,8 +267,8 @@ func (s *sealer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *Batch) entries() []Entry {
-	entries := make([]Entry, len(b.objects))
+func (b *Batch) entries() []ledger.Entry {
+	entries := make([]ledger.Entry, len(b.objects))
 	for i, o := range b.objects {
 		entries[i] = o.entry
 	}
@@ -320,7 +321,7 @@ func (b *Batch) Commit(ctx context.Context) error {
 		}
 	}
 	b.listed = len(b.objects)
-	if err := b.v.ledger.append(b.entries()[b.committed:]...); err != nil {
+	if err := b.v.ledger.Append(b.entries()[b.committed:]...); err != nil {
 		return err
 	}
 	b.committed = len(b.objects)
@@ -343,7 +344,7 @@ func (b *Batch) Discard(ctx context.Context) error {
 		// A failed Commit may have written the ledger, so Recover must not go by the ledger.
 		errs = append(errs, b.note(refusedLine))
 	}
-	errs = append(errs, b.v.ledger.forget(b.entries()[:b.listed]...))
+	errs = append(errs, b.v.ledger.Forget(b.entries()[:b.listed]...))
 	gone := func(c cid.Cid) bool {
 		err := b.v.store.Delete(ctx, c)
 		if err != nil {

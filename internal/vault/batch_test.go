@@ -32,7 +32,7 @@ func TestNewRefuses(t *testing.T) {
 		"no URL":             {},
 		"a URL with a query": {BaseURL: "https://host/?x"},
 	} {
-		if _, err := New(cfg, s.store, s.keys, s.dir); err == nil {
+		if _, err := New(cfg, Deps{Store: s.store, Keys: s.keys}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -406,5 +406,14 @@ func BenchmarkDetach(b *testing.B) {
 		batch := v.Begin(0)
 		detach(b, batch, content)
 		must.Succeed(b, batch.Discard(b.Context()))
+	}
+}
+
+// Each mail has an id of its own in the ledger.
+func TestMailIDsDiffer(t *testing.T) {
+	one, err := newMailID()
+	must.Succeed(t, err)
+	if two, err := newMailID(); err != nil || len(one) != 16 || one == two {
+		t.Errorf("mail ids %q and %q, %v", one, two, err)
 	}
 }

@@ -2,9 +2,9 @@
 //
 //	The vault serves, in any form, only what this installation stored and has not revoked.
 //
-// The vault uses the store, the keyring, the deny list and the ledger. An object's origin, under a
-// secret of the keyring, proves that this installation stored it. The ledger is only an index, for
-// listing and deleting: losing it loses no link. Package object keeps a second invariant: it
+// The vault uses the store, the keyring, the deny list, the ledger and the clock; package upkeep
+// works on all that it has stored. An object's origin, under a secret of the keyring, proves that
+// this installation stored it. Package object keeps a second invariant: it
 // releases a byte only after the key has proved right and its block matches its CID.
 //
 // The attachments of one mail are a [Batch]:
@@ -21,8 +21,5 @@
 // [Vault.Object] opens a stored object, if it is not revoked, ours, not destroyed and not ended. It
 // asks in this order. While the object is read, it is asked again once a second.
 //
-// [Vault.Revoke] takes objects back, [Vault.Extend] moves their end, and [Vault.Sweep] destroys the
-// keys of what has ended, or was revoked long enough ago, and then deletes it.
-//
-// docs/format.md specifies the object, the ledger, the deny list and the ticket.
+// docs/format.md specifies the object and the ticket.
 package vault

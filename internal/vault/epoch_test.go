@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
@@ -112,10 +113,10 @@ func TestNothingIsStoredWithAClockThatIsBehind(t *testing.T) {
 	s, v := newVault(t)
 	kept(t, v, 30*day, []byte("before"))
 	s.now = s.now.AddDate(-20, 0, 0)
-	wantErr(t, "CanStore", v.CanStore(), ErrClock)
+	wantErr(t, "CanStore", v.CanStore(), clock.ErrUntrusted)
 	b := v.Begin(30 * day)
 	defer b.Close()
-	wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("x"))), ErrClock)
+	wantErr(t, "Detach", errOf(b.Detach(t.Context(), "n", "t", strings.NewReader("x"))), clock.ErrUntrusted)
 }
 
 // Files can be stored and opened, and expire on time, at unusual dates: around the second at which

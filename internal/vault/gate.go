@@ -11,8 +11,8 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
-	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 // errDestroyed says that the key of this one object was destroyed.
@@ -66,7 +66,7 @@ func (v *Vault) Admit(c cid.Cid) error {
 	if err != nil || !known {
 		return err
 	}
-	if err := v.keys.Check(rec.epoch); errors.Is(err, keyring.ErrDestroyed) {
+	if err := v.keys.Check(rec.Epoch); errors.Is(err, keyring.ErrDestroyed) {
 		return ErrExpired
 	}
 	return nil // also if the key file is missing: the operator will put it back
@@ -74,21 +74,21 @@ func (v *Vault) Admit(c cid.Cid) error {
 
 // admit returns an error if the object is revoked, is known to be foreign, or has ended. known: it
 // is in the ledger, or this process has verified it before.
-func (v *Vault) admit(c cid.Cid) (rec record, known bool, err error) {
-	if _, ok := digestOf(c); !ok {
-		return record{}, false, ErrNotFound
+func (v *Vault) admit(c cid.Cid) (rec ledger.Record, known bool, err error) {
+	if _, ok := ledger.DigestOf(c); !ok {
+		return ledger.Record{}, false, ErrNotFound
 	}
 	if err := v.refuseDenied(c); err != nil {
-		return record{}, false, err
+		return ledger.Record{}, false, err
 	}
-	rec, known, err = v.ledger.known(c)
+	rec, known, err = v.ledger.Known(c)
 	switch {
 	case err != nil:
-		return record{}, false, err
-	case known && v.expired(rec.epoch.End()):
+		return ledger.Record{}, false, err
+	case known && v.expired(rec.Epoch.End()):
 		return rec, true, ErrExpired
 	case !known && v.foreign.Has(c):
-		return record{}, false, errNotOurs
+		return ledger.Record{}, false, errNotOurs
 	}
 	return rec, known, nil
 }
@@ -96,7 +96,7 @@ func (v *Vault) admit(c cid.Cid) (rec record, known bool, err error) {
 var errNotOurs = fmt.Errorf("%w: an object of this name is not ours", ErrNotFound)
 
 func (v *Vault) refuseDenied(c cid.Cid) error {
-	revoked, err := v.denied.has(c)
+	revoked, err := v.denied.Has(c)
 	if err == nil && revoked {
 		err = ErrRevoked
 	}
@@ -140,7 +140,7 @@ func (v *Vault) verified(ctx context.Context, c cid.Cid) (*Object, error) {
 		return nil, errors.Join(err, blocks.Close())
 	}
 	w := v.watch(sealed, g)
-	return &Object{Expires: g.epoch.End(), sealed: sealed, grant: g, blocks: watchedBlocks{blocks, w}, watch: w, now: v.cfg.Now}, nil
+	return &Object{Expires: g.epoch.End(), sealed: sealed, grant: g, blocks: watchedBlocks{blocks, w}, watch: w, now: v.clock.Now}, nil
 }
 
 // grant proves that an object is ours, by its origin or by the record of its extension.
@@ -175,14 +175,14 @@ func provenShare(g keyring.Grant) (crypto.Share, error) {
 
 // refusal returns the error that an unverified object has for the caller. An object that is not
 // known gets one answer, whether it is missing, foreign, or of a secret that is not here.
-func (v *Vault) refusal(c cid.Cid, rec record, known bool, err error) error {
+func (v *Vault) refusal(c cid.Cid, rec ledger.Record, known bool, err error) error {
 	switch {
 	case errors.Is(err, ErrExpired), errors.Is(err, ErrUnavailable):
 		return err
-	case known && v.expired(rec.epoch.End()):
+	case known && v.expired(rec.Epoch.End()):
 		return ErrExpired
 	case known && errors.Is(err, keyring.ErrNoEpoch):
-		return v.whyNoEpoch(rec.epoch)
+		return v.whyNoEpoch(rec.Epoch)
 	case errors.Is(err, keyring.ErrForeign), !known && errors.Is(err, ErrCorrupt):
 		v.foreign.Add(c)
 		return errNotOurs
@@ -212,55 +212,49 @@ func (v *Vault) whyNoEpoch(e crypto.Epoch) error {
 
 // describe completes an object by the ledger, or by the object itself. It remembers an object that
 // is not in the ledger, or has another end there: the next request needs no lane.
-func (v *Vault) describe(ctx context.Context, o *Object, rec record, known bool) (err error) {
+func (v *Vault) describe(ctx context.Context, o *Object, rec ledger.Record, known bool) (err error) {
 	if known {
-		o.Size, o.Created = rec.size, rec.created()
-	} else if o.Size, err = sizeOf(ctx, o); err != nil {
+		o.Size, o.Created = rec.Size, rec.Created()
+	} else if o.Size, err = o.sealed.Size(ctx, o.blocks); err != nil {
 		return err
 	}
-	if !known || rec.epoch != o.grant.epoch {
-		v.ledger.remember(o.sealed.Root, newRecord(o.Size, o.Created, o.grant.epoch))
+	if !known || rec.Epoch != o.grant.epoch {
+		v.ledger.Remember(o.sealed.Root, ledger.NewRecord(o.Size, o.Created, o.grant.epoch))
 	}
 	return nil
 }
 
-// sizeOf returns the size of the attachment, whose ciphertext is as long. The origin proves that
-// the Tsize is what we wrote, so a file of one block is not read for it.
-func sizeOf(ctx context.Context, o *Object) (int64, error) {
-	data := o.sealed.Entries[object.Data]
-	if data.CID.Type() == cid.Raw {
-		return int64(data.Tsize), nil
-	}
-	f, err := ipfs.OpenFile(ctx, o.blocks, data.CID)
-	if err != nil {
-		return 0, fmt.Errorf("open data: %w", err)
-	}
-	defer f.Close()
-	return f.Size(), nil
+// Prove returns the epoch whose end is that of an object in the store, if the object is ours: that
+// of its kid, or a later one into which it was extended. Errors: ErrExpired if its key was
+// destroyed; keyring.ErrForeign; keyring.ErrNoEpoch or ErrDamaged if the proof needs a secret that
+// is not here.
+func (v *Vault) Prove(s *object.Sealed) (crypto.Epoch, error) {
+	g, err := v.grant(s)
+	return g.epoch, err
 }
 
-// identify returns what an object in the store says of itself, if it is ours, also if it is revoked
+// Identify returns what an object in the store says of itself, if it is ours, also if it is revoked
 // or has ended. Created, Mail and Kind are unknown. Errors: ErrNotFound for a foreign and for a
 // missing object, ErrUnavailable, ErrCorrupt.
-func (v *Vault) identify(ctx context.Context, c cid.Cid) (Entry, error) {
+func (v *Vault) Identify(ctx context.Context, c cid.Cid) (ledger.Entry, error) {
 	blocks, err := v.store.Open(ctx, c)
 	if err != nil {
-		return Entry{}, fmt.Errorf("open object: %w", err)
+		return ledger.Entry{}, fmt.Errorf("open object: %w", err)
 	}
 	defer blocks.Close()
 	sealed, err := object.Read(ctx, blocks, c)
 	if err != nil {
-		return Entry{}, err
+		return ledger.Entry{}, err
 	}
 	g, err := v.grant(sealed)
 	switch {
 	case errors.Is(err, keyring.ErrForeign), errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
-		return Entry{}, errNotOurs
+		return ledger.Entry{}, errNotOurs
 	case err != nil && !errors.Is(err, errDestroyed):
-		return Entry{}, err
+		return ledger.Entry{}, err
 	}
-	size, err := sizeOf(ctx, &Object{sealed: sealed, blocks: blocks})
-	return Entry{CID: c, Core: sealed.Core, KID: sealed.KID, Epoch: g.epoch, Size: size}, err
+	size, err := sealed.Size(ctx, blocks)
+	return ledger.Entry{CID: c, Core: sealed.Core, KID: sealed.KID, Epoch: g.epoch, Size: size}, err
 }
 
 const (

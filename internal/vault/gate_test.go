@@ -71,7 +71,7 @@ func wantNotOurs(t *testing.T, what string, s *site, c cid.Cid) {
 			t.Errorf("%s: the error tells more: %v", what, err)
 		}
 	}
-	if e, err := v.identify(t.Context(), c); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+	if e, err := v.Identify(t.Context(), c); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%s: identified as %+v, %v", what, e, err)
 	}
 }
@@ -594,23 +594,6 @@ func TestKnownObjectsNeedNoLane(t *testing.T) {
 	opened(t, bare, l.CID)
 }
 
-// A store may take long to open an object. What was taken back meanwhile is not given out.
-func TestRevokedWhileTheStoreOpensIt(t *testing.T) {
-	faults.Covers(t, 90)
-	for _, ledger := range []bool{true, false} {
-		s, store, v := newBrokenSite(t)
-		l := detached(t, v, []byte("x"))
-		e := entry(t, v, l)
-		if !ledger {
-			must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
-			v = s.vault(t, nil)
-		}
-		other := s.vault(t, nil)
-		store.opening = func() { must.Succeed(t, other.Revoke(e)) }
-		wantErr(t, "revoked meanwhile", errOf(v.Object(t.Context(), l.CID)), ErrRevoked)
-	}
-}
-
 // A running download breaks off within a second after the file was taken back, in whatever form it
 // is read, and stays broken off.
 func TestRunningDownloadsBreakOff(t *testing.T) {
@@ -682,7 +665,7 @@ func TestDiscardedObjectsLeaveTheLedger(t *testing.T) {
 	must.Succeed(t, b.Commit(t.Context()))
 	must.Succeed(t, errors.Join(b.Discard(t.Context()), b.Close()))
 	for _, v := range []*Vault{v, s.vault(t, nil)} {
-		if _, ok, err := v.ledger.lookup(l.CID); ok || err != nil {
+		if _, ok, err := v.ledger.Lookup(l.CID); ok || err != nil {
 			t.Errorf("in the ledger: %v, %v", ok, err)
 		}
 		wantErr(t, "Object", errOf(v.Object(t.Context(), l.CID)), ErrNotFound)

@@ -32,6 +32,9 @@ type Object struct {
 // Core returns the CID of the object's directory without its origin.
 func (o *Object) Core() cid.Cid { return o.sealed.Core }
 
+// KID returns the id of the key, as it stands in the object's metadata.
+func (o *Object) KID() crypto.KID { return o.sealed.KID }
+
 // Origin returns the object's entry "origin".
 func (o *Object) Origin() crypto.Origin { return o.sealed.Origin }
 

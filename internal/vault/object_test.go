@@ -71,7 +71,7 @@ func comesBack(t *testing.T, v *Vault, want []byte) {
 		t.Errorf("the link's base is %s", l.Base)
 	}
 	o := opened(t, v, l.CID)
-	created := v.cfg.Now().Truncate(time.Second)
+	created := v.clock.Now().Truncate(time.Second)
 	if o.Size != size || !o.Created.Equal(created) || !o.Expires.IsZero() {
 		t.Errorf("the object has %d bytes, of %v until %v", o.Size, o.Created, o.Expires)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
@@ -109,7 +110,7 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 		return nil, err
 	}
 	for _, c := range record.doomed() {
-		rec, promised, err := v.ledger.lookup(c)
+		rec, promised, err := v.ledger.Lookup(c)
 		if err != nil {
 			return gone, err
 		} else if promised && !record.refused {
@@ -119,7 +120,7 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 			return gone, err
 		}
 		if promised {
-			if err := v.ledger.forget(Entry{CID: c, KID: crypto.KID{Epoch: rec.epoch}}); err != nil {
+			if err := v.ledger.Forget(ledger.Entry{CID: c, KID: crypto.KID{Epoch: rec.Epoch}}); err != nil {
 				return gone, err
 			}
 		}
@@ -172,7 +173,7 @@ func readPending(f *os.File) (r pendingRecord, err error) {
 }
 
 // writePending records objects that must be deleted, whatever the ledger says.
-func writePending(f *os.File, entries []Entry) error {
+func writePending(f *os.File, entries []ledger.Entry) error {
 	var text strings.Builder
 	text.WriteString(refusedLine + "\n")
 	for _, e := range entries {
@@ -180,4 +181,86 @@ func writePending(f *os.File, entries []Entry) error {
 	}
 	_, err := f.WriteString(text.String())
 	return err
+}
+
+// Pending returns the objects of all batches that are not committed, in this process or another,
+// and those that Recover will delete.
+func (v *Vault) Pending() (map[cid.Cid]bool, error) { return v.pending.all() }
+
+// Abandoned returns the names of the records of batches whose process is gone.
+func (v *Vault) Abandoned() ([]string, error) { return v.pending.abandoned() }
+
+// all returns the objects in all records that are not committed.
+func (p pendingDir) all() (map[cid.Cid]bool, error) {
+	objects := make(map[cid.Cid]bool)
+	err := p.each(func(f *os.File) error {
+		record, err := readPending(f)
+		for _, c := range record.doomed() {
+			objects[c] = true
+		}
+		return err
+	})
+	return objects, err
+}
+
+// abandoned returns the names of the records whose process is gone.
+func (p pendingDir) abandoned() (names []string, err error) {
+	if !durable.Locks {
+		return nil, nil
+	}
+	err = p.each(func(f *os.File) error {
+		if durable.TryLock(f) {
+			names = append(names, filepath.Base(f.Name()))
+		}
+		return nil
+	})
+	return names, err
+}
+
+// each calls take for each record that is still there, and closes it.
+func (p pendingDir) each(take func(*os.File) error) error {
+	entries, err := os.ReadDir(string(p))
+	if err != nil {
+		return fmt.Errorf("read the records of pending mails: %w", err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), pendingPrefix) {
+			continue
+		}
+		f, err := os.Open(filepath.Join(string(p), entry.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("read the records of pending mails: %w", err)
+		}
+		if err := errors.Join(take(f), f.Close()); err != nil {
+			return fmt.Errorf("read the records of pending mails: %w", err)
+		}
+	}
+	return nil
+}
+
+// Delete calls destroy, which must destroy the keys of objects and returns those of which it did, and
+// then deletes these. Its error does not keep the others from being deleted. Objects that the store
+// could not delete, or that were left because ctx was canceled, are deleted by a later Recover.
+func (v *Vault) Delete(ctx context.Context, entries []ledger.Entry, destroy func() (done []ledger.Entry, err error)) (err error) {
+	if len(entries) == 0 {
+		return nil
+	}
+	// The record stands first, so that a process that is killed leaves no object behind.
+	record, err := v.pending.create()
+	if err != nil {
+		return fmt.Errorf("record what is destroyed: %w", err)
+	}
+	defer func() { err = errors.Join(err, record.Close()) }()
+	if err := writePending(record, entries); err != nil {
+		return errors.Join(fmt.Errorf("record what is destroyed: %w", err), durable.Remove(record.Name()))
+	}
+	done, failed := destroy()
+	for _, e := range done {
+		if err := v.store.Delete(ctx, e.CID); err != nil {
+			return errors.Join(failed, fmt.Errorf("delete %s, whose key is destroyed: %w", e.CID, err))
+		}
+	}
+	return errors.Join(failed, durable.Remove(record.Name()))
 }

@@ -149,7 +149,7 @@ func TestRecoverDeletesWhatDiscardCouldNot(t *testing.T) {
 		"stored":    func(*Batch, *brokenStore) error { return nil },
 		"committed": func(b *Batch, _ *brokenStore) error { return b.Commit(t.Context()) },
 		"committed, but the ledger's sync failed": func(b *Batch, _ *brokenStore) error {
-			return b.v.ledger.append(b.entries()...)
+			return b.v.ledger.Append(b.entries()...)
 		},
 		"stored, but the answer was lost": func(b *Batch, store *brokenStore) error {
 			store.lost = true

@@ -4,36 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
-
-	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 )
-
-// Keyring holds the secrets of the epochs, and what was destroyed of them. Package
-// crypto/keyring says what its methods do, and has their errors: ErrNoEpoch, ErrDestroyed,
-// ErrForeign, ErrNoExtension.
-type Keyring interface {
-	Writer(crypto.Period) (crypto.Epoch, error)
-	Epochs() ([]crypto.Epoch, error)
-	Check(crypto.Epoch) error
-	Share(e crypto.Epoch, core cid.Cid) (crypto.Share, error)
-	SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error)
-	CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) error
-	Destroyed(e crypto.Epoch, core cid.Cid) (bool, error)
-	DestroyedIn(e crypto.Epoch) (func(core cid.Cid) bool, error)
-	Destroy(e crypto.Epoch, cores ...cid.Cid) error
-	End(crypto.Epoch) error
-	Apply() error
-	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
-	Extended(core cid.Cid) ([]crypto.Epoch, error)
-	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
-	Grant(root, core cid.Cid, e crypto.Epoch, link bool) (keyring.Grant, error)
-	SealTicket(e crypto.Epoch, day time.Time, plain, aad []byte) (string, error)
-	OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, error)
-}
 
 // ErrKeyMissing means that the key file of an epoch is missing, although the ledger has objects of
 // it and nobody has said that it was destroyed. When the file is back, the objects open again.
@@ -55,13 +29,16 @@ func (v *Vault) Problems() []Problem {
 	for _, err := range v.damagedKeys() {
 		all = append(all, Problem{Part: "keys", Err: err})
 	}
-	if err := v.ledger.readable(); err != nil {
+	if err := v.ledger.Readable(); err != nil {
 		all = append(all, Problem{Part: "ledger", Err: err})
 	}
 	if err := v.clock.Trusted(); err != nil {
 		all = append(all, Problem{Part: "clock", Err: err, Minor: v.clock.Check() == nil}) // mail passes
 	}
-	return append(all, v.denied.problems()...)
+	for _, p := range v.denied.Problems() {
+		all = append(all, Problem{Part: "denied", Err: p.Err, Minor: p.Minor})
+	}
+	return all
 }
 
 // CanStore returns nil if the vault would store an attachment now, as far as its keyring and its
@@ -73,7 +50,7 @@ func (v *Vault) CanStore() error {
 
 // missingKeys returns ErrKeyMissing with the epochs of which objects cannot be opened.
 func (v *Vault) missingKeys() error {
-	epochs, err := v.ledger.epochs()
+	epochs, err := v.ledger.Epochs()
 	if err != nil {
 		return err
 	}
@@ -113,6 +90,9 @@ func (v *Vault) damagedKeys() (all []error) {
 // keyDamaged is the error for an object whose key file is there and damaged. For its readers that
 // is as if the file were missing: the operator can put the right one back.
 func keyDamaged(err error) error { return fmt.Errorf("%w: %w", ErrKeyMissing, err) }
+
+// maxNamed bounds the files that one message names.
+const maxNamed = 10
 
 func keyMissing(epochs ...crypto.Epoch) error {
 	var files []string

@@ -112,7 +112,7 @@ func TestDamagedKeyClosesItsEpochAlone(t *testing.T) {
 		wantProblems(t, v, "keys/"+string(lost)+".key")
 		must.Succeed(t, v.CanStore())
 	}
-	must.Succeed(t, os.Remove(filepath.Join(s.dir, "ledger", string(lost)+ledgerSuffix)))
+	must.Succeed(t, os.Remove(filepath.Join(s.dir, "ledger", string(lost)+".jsonl")))
 	wantAll(t, s.restarted(t), november, ErrNotFound) // nothing proves that it is ours
 	must.Succeed(t, os.WriteFile(s.keyFile(lost), good, 0o600))
 	wantContent(t, s.restarted(t), november, []byte("november"))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,6 +16,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
+	"github.com/nkirchhoffer/detach-mta/internal/denied"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -42,19 +46,26 @@ func newSite(t testing.TB) *site {
 }
 
 // vault opens the site's vault, like another process of the installation. A changed s.now is time
-// that has passed; with MachineUptime it is a clock that was set.
+// that has passed.
 func (s *site) vault(t testing.TB, change func(*Config)) *Vault {
 	t.Helper()
-	cfg := Config{BaseURL: "https://files.example.org/d/", Now: func() time.Time { return s.now }, Uptime: s.uptime}
+	cfg := Config{BaseURL: "https://files.example.org/d/", Pending: filepath.Join(s.dir, "pending"), Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&cfg)
 	}
-	v, err := New(cfg, s.store, s.keys, s.dir)
+	index, err := ledger.Open(filepath.Join(s.dir, "ledger"))
+	must.Succeed(t, err)
+	v, err := New(cfg, Deps{
+		Store: s.store, Keys: s.keys, Ledger: index, Denied: denied.New(filepath.Join(s.dir, "denied"), cfg.Log),
+		Clock: clock.New(filepath.Join(s.dir, "clock"), clock.Config{Now: func() time.Time { return s.now }, Uptime: s.uptime}, func() (time.Time, error) { return LastKnown(index, s.keys, s.now) }),
+	})
 	must.Succeed(t, err)
 	return v
 }
 
-func (s *site) uptime() Uptime { return Uptime{"the only one", s.now.Sub(time.Unix(0, 0))} }
+func (s *site) uptime() clock.Uptime {
+	return clock.Uptime{Boot: "the only one", For: s.now.Sub(time.Unix(0, 0))}
+}
 
 func newVault(t testing.TB) (*site, *Vault) {
 	t.Helper()
@@ -224,7 +235,7 @@ func putDirectory(t testing.TB, s *site, build func(ipfs.AddFunc) (cid.Cid, erro
 // index adds an object to the ledger.
 func index(t testing.TB, v *Vault, e crypto.Epoch, c cid.Cid) {
 	t.Helper()
-	must.Succeed(t, v.ledger.append(Entry{CID: c, Core: c, KID: crypto.KID{Epoch: e}, Size: 1, Created: v.cfg.Now()}))
+	must.Succeed(t, v.ledger.Append(ledger.Entry{CID: c, Core: c, KID: crypto.KID{Epoch: e}, Size: 1, Created: v.clock.Now()}))
 }
 
 // brokenStore is a store whose methods fail when a test says so.
@@ -288,3 +299,5 @@ func wantErr(t *testing.T, what string, err, want error) {
 
 // errOf returns the error of a call, which is its argument.
 func errOf[T any](_ T, err error) error { return err }
+
+func (s *site) car(c cid.Cid) string { return filepath.Join(s.dir, "objects", c.String()+".car") }

@@ -27,12 +27,12 @@ func (v *Vault) SealTicket(c cid.Cid, f crypto.Fragment) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	now := v.cfg.Now()
+	now := v.clock.Now()
 	plain := binary.BigEndian.AppendUint64(f.Bytes(), uint64(now.Add(ticketLife).Unix()))
-	ticket, err := v.keys.SealTicket(rec.epoch, now, plain, c.Bytes())
+	ticket, err := v.keys.SealTicket(rec.Epoch, now, plain, c.Bytes())
 	switch {
 	case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
-		return "", v.whyNoEpoch(rec.epoch)
+		return "", v.whyNoEpoch(rec.Epoch)
 	case err != nil:
 		return "", fmt.Errorf("seal ticket: %w", err)
 	}
@@ -58,7 +58,7 @@ func (v *Vault) openTicket(c cid.Cid, ticket string) (crypto.Fragment, error) {
 	if err := v.refuseDenied(c); err != nil {
 		return crypto.Fragment{}, err
 	}
-	plain, err := v.keys.OpenTicket(ticket, v.cfg.Now(), c.Bytes())
+	plain, err := v.keys.OpenTicket(ticket, v.clock.Now(), c.Bytes())
 	switch {
 	case errors.Is(err, keyring.ErrTicket), errors.Is(err, keyring.ErrNoEpoch):
 		return crypto.Fragment{}, ErrTicket

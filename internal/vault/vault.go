@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -38,15 +37,23 @@ const (
 
 // Config configures a Vault.
 type Config struct {
-	BaseURL string           // what links begin with: https://HOST[/prefix]
-	Mode    Mode             // of new objects; stored objects keep theirs
-	Now     func() time.Time // nil: time.Now
-	Uptime  func() Uptime    // nil: MachineUptime
-	Spools  *spool.Space     // memory and disk for what is being stored; nil: no limit
-	Log     *slog.Logger     // of what the operator should correct; nil: none
+	BaseURL string       // what links begin with: https://HOST[/prefix]
+	Mode    Mode         // of new objects; stored objects keep theirs
+	Pending string       // the directory of the records of what is being stored
+	Spools  *spool.Space // memory and disk for what is being stored; nil: no limit
+	Log     *slog.Logger // of what the operator should correct; nil: none
 	// Escrow seals the key of each new object for the operator: see [crypto.Key.SealEscrow]. Nil:
 	// only the link and the keyring together open a file.
 	Escrow func(crypto.Key) ([]byte, error)
+}
+
+// Deps are what a Vault works with. The caller closes the store.
+type Deps struct {
+	Store  ipfs.Store
+	Keys   Keyring
+	Ledger Ledger
+	Denied DenyList
+	Clock  Clock
 }
 
 // Vault is safe for concurrent use, and several processes may share its directory.
@@ -54,45 +61,32 @@ type Vault struct {
 	cfg     Config
 	store   ipfs.Store
 	keys    Keyring
-	ledger  *ledger
-	denied  *denyList
+	ledger  Ledger
+	denied  DenyList
 	foreign *recent.Set[cid.Cid] // objects in the store that are not ours
 	lane    *lane
 	pending pendingDir
-	clock   *clock
+	clock   Clock
 }
 
-// New opens the vault in dataDir, which holds the ledger, the deny list and the records of pending
-// batches. The caller closes the store and the keyring.
-func New(cfg Config, store ipfs.Store, keys Keyring, dataDir string) (*Vault, error) {
+// New returns a vault, and makes the directory of the records of pending batches if there is none.
+func New(cfg Config, d Deps) (*Vault, error) {
 	base, err := link.ParseBase(cfg.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("base URL of the links: %w", err)
 	}
 	cfg.BaseURL = base
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Uptime == nil {
-		cfg.Uptime = MachineUptime
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	ledger, err := openLedger(filepath.Join(dataDir, "ledger"))
+	pending, err := openPending(cfg.Pending)
 	if err != nil {
 		return nil, err
 	}
-	pending, err := openPending(filepath.Join(dataDir, "pending"))
-	if err != nil {
-		return nil, err
-	}
-	v := &Vault{
-		cfg: cfg, store: store, keys: keys, ledger: ledger, denied: newDenyList(filepath.Join(dataDir, deniedName), cfg.Log),
+	return &Vault{
+		cfg: cfg, store: d.Store, keys: d.Keys, ledger: d.Ledger, denied: d.Denied, clock: d.Clock,
 		foreign: recent.NewSet[cid.Cid](maxForeign, foreignTime), lane: newLane(), pending: pending,
-	}
-	v.clock = &clock{path: filepath.Join(dataDir, "clock"), now: cfg.Now, uptime: cfg.Uptime, past: v.lastKnown}
-	return v, nil
+	}, nil
 }
 
-func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.cfg.Now().Before(t) }
+func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.clock.Now().Before(t) }

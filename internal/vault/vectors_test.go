@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/memory"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
@@ -96,7 +96,7 @@ func (v objectVector) site(t *testing.T) *Vault {
 		must.Succeed(t, os.WriteFile(path, content, 0o600))
 	}
 	if v.Denied != "" {
-		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, deniedName), []byte(v.Denied), 0o600))
+		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "denied"), []byte(v.Denied), 0o600))
 	}
 	var err error
 	s.keys, err = keyring.Open(filepath.Join(s.dir, "keys"))
@@ -108,7 +108,7 @@ func (v objectVector) site(t *testing.T) *Vault {
 		must.Succeed(t, err)
 		sealed, err := object.Read(t.Context(), v.store(), l.CID)
 		must.Succeed(t, err)
-		must.Succeed(t, vault.ledger.append(Entry{CID: l.CID, Core: sealed.Core, KID: sealed.KID, Size: 1, Created: v.Now}))
+		must.Succeed(t, vault.ledger.Append(ledger.Entry{CID: l.CID, Core: sealed.Core, KID: sealed.KID, Size: 1, Created: v.Now}))
 	}
 	return vault
 }
@@ -402,25 +402,6 @@ func TestTicketVectors(t *testing.T) {
 		f, err := split.site(t).OpenTicket(t.Context(), c, v.Ticket)
 		if v.Expect == "ok" && (err != nil || f.Encode() != v.Fragment) || v.Expect != "ok" && !errors.Is(err, ErrTicket) {
 			t.Errorf("%s: got %v, want %s", v.Comment, err, v.Expect)
-		}
-	}
-}
-
-func TestDenyListVectors(t *testing.T) {
-	var all []vectors.DenyList
-	vectors.Read(t, "denied.json", &all)
-	for _, v := range all {
-		d := testDenyList(t)
-		must.Succeed(t, os.WriteFile(d.path, []byte(v.Text), 0o600))
-		c, err := link.ParseCID(v.CID)
-		must.Succeed(t, err)
-		got, err := newDenyList(d.path, slog.New(slog.DiscardHandler)).has(c)
-		if err != nil || got != v.Denied {
-			t.Errorf("%s: denied: %t, %v, want %t", v.Comment, got, err, v.Denied)
-		}
-		list, err := d.current()
-		if err != nil || !slices.Equal(list.unreadable, v.Bad) {
-			t.Errorf("%s: lines that say nothing: %v, %v, want %v", v.Comment, list.unreadable, err, v.Bad)
 		}
 	}
 }

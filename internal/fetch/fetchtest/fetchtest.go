@@ -16,7 +16,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/gateway"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
+	"github.com/nkirchhoffer/detach-mta/internal/test/installation"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
@@ -24,8 +26,9 @@ import (
 
 // Site is an installation: a vault in a data directory, and the gateway to it.
 type Site struct {
-	Dir   string // the data directory: objects, keys, ledger, denied
-	Vault *vault.Vault
+	Dir    string // the data directory: objects, keys, ledger, denied
+	Vault  *vault.Vault
+	Upkeep *upkeep.Keeper
 	// Spoil, unless nil, changes what the gateway answers to a path.
 	Spoil func(path string, answer []byte) []byte
 
@@ -48,8 +51,7 @@ func New(t testing.TB) *Site {
 	s.store = store
 	s.keys, err = keyring.Open(filepath.Join(s.Dir, "keys"))
 	must.Succeed(t, err)
-	s.Vault, err = vault.New(vault.Config{BaseURL: s.url}, store, s.keys, s.Dir)
-	must.Succeed(t, err)
+	s.Vault, s.Upkeep = installation.Open(t, s.Dir, vault.Config{BaseURL: s.url}, store, s.keys, nil)
 	s.handler, err = gateway.New(gateway.Config{BaseURL: s.url}, s.Vault, slog.New(slog.DiscardHandler))
 	must.Succeed(t, err)
 	return s
@@ -78,29 +80,28 @@ func store(t testing.TB, v *vault.Vault, retention time.Duration, files []File) 
 // StoreEnded stores a file that ended a while ago, and returns its link.
 func (s *Site) StoreEnded(t testing.TB, f File) link.Link {
 	t.Helper()
-	return store(t, s.past(t), day, []File{f})[0]
+	v, _ := s.past(t)
+	return store(t, v, day, []File{f})[0]
 }
 
 // Extend gives a file from StoreEnded a later end, in the future, and returns it.
 func (s *Site) Extend(t testing.TB, l link.Link) time.Time {
 	t.Helper()
-	v := s.past(t)
-	entries, err := v.Find(t.Context(), l.CID)
+	_, u := s.past(t)
+	entries, err := u.Find(t.Context(), l.CID)
 	must.Succeed(t, err)
-	extended, err := v.Extend(t.Context(), entries[0], crypto.PeriodOf(time.Now(), 30*day))
+	extended, err := u.Extend(t.Context(), entries[0], crypto.PeriodOf(time.Now(), 30*day))
 	must.Succeed(t, err)
 	return extended.To
 }
 
 const day = 24 * time.Hour
 
-// past returns a vault as it was some days ago, over the same objects and keys.
-func (s *Site) past(t testing.TB) *vault.Vault {
+// past returns a vault and its upkeep as they were some days ago, over the same objects and keys.
+func (s *Site) past(t testing.TB) (*vault.Vault, *upkeep.Keeper) {
 	t.Helper()
 	now := func() time.Time { return time.Now().Add(-9 * day) }
-	v, err := vault.New(vault.Config{BaseURL: s.url, Now: now}, s.store, s.keys, t.TempDir())
-	must.Succeed(t, err)
-	return v
+	return installation.Open(t, t.TempDir(), vault.Config{BaseURL: s.url}, s.store, s.keys, now)
 }
 
 // File is an attachment.

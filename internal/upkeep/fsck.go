@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"context"
@@ -12,7 +12,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -75,9 +77,9 @@ func (r FsckResult) Left() int {
 // what cannot do harm: it writes ledger lines, gives pins their names, and deletes what nobody can
 // open any more. It never deletes an object that might be ours. It returns an error if it cannot
 // read the ledger or list the store, or if the store is unavailable for many objects in a row.
-func (v *Vault) Fsck(ctx context.Context, cfg FsckConfig) (FsckResult, error) {
+func (k *Keeper) Fsck(ctx context.Context, cfg FsckConfig) (FsckResult, error) {
 	f := &fsck{
-		FsckConfig: cfg, v: v, present: make(map[digest]bool), keyless: make(map[crypto.Epoch]*unopened),
+		FsckConfig: cfg, k: k, present: make(map[ledger.Digest]bool), keyless: make(map[crypto.Epoch]*unopened),
 		result: FsckResult{Found: make(map[Class]int)},
 	}
 	steps := []func(context.Context) error{f.checkStore, f.checkLeftovers, f.reportOrphans, f.checkLedger, f.checkPins, f.checkKeys}
@@ -92,13 +94,13 @@ func (v *Vault) Fsck(ctx context.Context, cfg FsckConfig) (FsckResult, error) {
 // fsck is one run of Fsck.
 type fsck struct {
 	FsckConfig
-	v *Vault
+	k *Keeper
 
 	mu       sync.Mutex
 	result   FsckResult
-	present  map[digest]bool // objects that the store lists
-	orphans  []Entry         // that may be orphans
-	unlisted []Entry         // of the ledger, which the store has and did not list
+	present  map[ledger.Digest]bool // objects that the store lists
+	orphans  []ledger.Entry         // that may be orphans
+	unlisted []ledger.Entry         // of the ledger, which the store has and did not list
 	keyless  map[crypto.Epoch]*unopened
 	outage   int // objects in a row that could not be read because the store was unavailable
 	expected int // objects, by the ledger
@@ -127,11 +129,11 @@ func (f *fsck) report(x Finding) {
 
 // checkStore looks at every object that the store lists.
 func (f *fsck) checkStore(ctx context.Context) error {
-	if err := f.v.ledger.catchUp(); err != nil {
+	if err := f.k.ledger.CatchUp(); err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	f.expected = f.v.ledger.size()
-	if err := ipfs.EachObject(ctx, f.v.store, PinPrefix, f.Workers, f.checkItem); err != nil {
+	f.expected = f.k.ledger.Size()
+	if err := ipfs.EachObject(ctx, f.k.store, vault.PinPrefix, f.Workers, f.checkItem); err != nil {
 		return fmt.Errorf("check objects: %w", err)
 	}
 	return nil
@@ -139,8 +141,8 @@ func (f *fsck) checkStore(ctx context.Context) error {
 
 // checkItem looks at one object. It returns an error if Fsck must end.
 func (f *fsck) checkItem(ctx context.Context, i ipfs.Item) error {
-	d, ok := digestOf(i.Root)
-	_, known := f.v.ledger.get(d)
+	d, ok := ledger.DigestOf(i.Root)
+	known := f.k.ledger.Indexed(i.Root)
 	first := f.note(d) || !ok
 	if !first { // two stores have it
 		return nil
@@ -163,7 +165,7 @@ func (f *fsck) checkItem(ctx context.Context, i ipfs.Item) error {
 }
 
 // note records that the store has an object. It returns false if it was noted before.
-func (f *fsck) note(d digest) bool {
+func (f *fsck) note(d ledger.Digest) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.present[d]
@@ -176,7 +178,7 @@ func (f *fsck) note(d digest) bool {
 func (f *fsck) countOutage(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !errors.Is(err, ErrUnavailable) {
+	if !errors.Is(err, vault.ErrUnavailable) {
 		f.outage = 0
 		return nil
 	}
@@ -192,9 +194,9 @@ var errVanished = errors.New("object is gone")
 // read returns a verified object and the size of its attachment, and reads all of it if it is in the
 // sample.
 func (f *fsck) read(ctx context.Context, i ipfs.Item) (sealed *object.Sealed, size int64, err error) {
-	blocks, err := f.v.store.Open(ctx, i.Root)
+	blocks, err := f.k.store.Open(ctx, i.Root)
 	switch {
-	case errors.Is(err, ErrNotFound) && i.Name == "":
+	case errors.Is(err, vault.ErrNotFound) && i.Name == "":
 		return nil, 0, errVanished // a file; of a pin the blocks stay for a while
 	case err != nil:
 		return nil, 0, err
@@ -203,7 +205,7 @@ func (f *fsck) read(ctx context.Context, i ipfs.Item) (sealed *object.Sealed, si
 	if sealed, err = object.Read(ctx, blocks, i.Root); err != nil {
 		return nil, 0, err
 	}
-	if size, err = sizeOf(ctx, &Object{sealed: sealed, blocks: blocks}); err != nil {
+	if size, err = sealed.Size(ctx, blocks); err != nil {
 		return nil, 0, err
 	}
 	if rand.Float64() < f.Sample {
@@ -221,7 +223,7 @@ func ignore(ipfs.Block) error { return nil }
 
 // reportUnreadable reports an object that is not what an object must be: damaged, or never one.
 func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err error) {
-	if !known && errors.Is(err, ErrCorrupt) && f.whole(ctx, c) {
+	if !known && errors.Is(err, vault.ErrCorrupt) && f.whole(ctx, c) {
 		f.report(Finding{Class: Foreign, CID: c.String(), What: "it is not an object of Detach",
 			Do: "find out who put it there: Detach neither serves nor deletes it"})
 		return
@@ -232,8 +234,8 @@ func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err 
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		do = f.v.store.Remedy(err)
-	case errors.Is(err, ErrUnavailable):
+		do = f.k.store.Remedy(err)
+	case errors.Is(err, vault.ErrUnavailable):
 		do = "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
 	}
 	f.report(Finding{Class: Damaged, CID: c.String(), What: err.Error(), Do: do})
@@ -241,7 +243,7 @@ func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err 
 
 // whole reports whether every block of an object is there and right.
 func (f *fsck) whole(ctx context.Context, c cid.Cid) bool {
-	blocks, err := f.v.store.Open(ctx, c)
+	blocks, err := f.k.store.Open(ctx, c)
 	if err != nil {
 		return false
 	}
@@ -251,17 +253,17 @@ func (f *fsck) whole(ctx context.Context, c cid.Cid) bool {
 
 // checkOrigin tells our objects from others, and compares ours with the ledger and with their names.
 func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, size int64, known bool) error {
-	g, err := f.v.grant(s)
+	later, err := f.k.vault.Prove(s)
 	e := s.KID.Epoch
 	switch {
-	case errors.Is(err, ErrExpired):
+	case errors.Is(err, vault.ErrExpired):
 		return f.reportEnded(ctx, s)
 	case errors.Is(err, keyring.ErrForeign):
 		f.report(Finding{Class: Foreign, CID: s.Root.String(), Epoch: e, What: "its origin is not of the key file of the epoch that it names",
 			Do: "find out who put it there: Detach neither serves nor deletes it"})
 		return nil
 	case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
-		missing, err := f.v.missingEpoch(s)
+		missing, err := f.k.missingEpoch(s)
 		if err != nil {
 			return err
 		}
@@ -273,9 +275,9 @@ func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, s
 	case err != nil:
 		return err
 	}
-	if !known || f.v.ledger.lags(s.Root, g.epoch) {
+	if !known || f.k.ledger.Lags(s.Root, later) {
 		f.mu.Lock()
-		f.orphans = append(f.orphans, Entry{CID: s.Root, Core: s.Core, KID: s.KID, Epoch: g.epoch, Size: size})
+		f.orphans = append(f.orphans, ledger.Entry{CID: s.Root, Core: s.Core, KID: s.KID, Epoch: later, Size: size})
 		f.mu.Unlock()
 	}
 	return f.checkName(ctx, i, e)
@@ -283,13 +285,13 @@ func (f *fsck) checkOrigin(ctx context.Context, i ipfs.Item, s *object.Sealed, s
 
 // missingEpoch returns the epoch whose key file would open an object, or "" if all of them were
 // destroyed: the one in which it was stored, and those it was extended into.
-func (v *Vault) missingEpoch(s *object.Sealed) (crypto.Epoch, error) {
-	extended, err := v.keys.Extended(s.Core)
+func (k *Keeper) missingEpoch(s *object.Sealed) (crypto.Epoch, error) {
+	extended, err := k.keys.Extended(s.Core)
 	if err != nil {
 		return "", err
 	}
 	for _, e := range append(extended, s.KID.Epoch) {
-		if !errors.Is(v.keys.Check(e), keyring.ErrDestroyed) {
+		if !errors.Is(k.keys.Check(e), keyring.ErrDestroyed) {
 			return e, nil
 		}
 	}
@@ -315,7 +317,7 @@ func (f *fsck) countKeyless(e crypto.Epoch, known bool) {
 func (f *fsck) reportEnded(ctx context.Context, s *object.Sealed) error {
 	x := Finding{Class: Ended, CID: s.Root.String(), Epoch: s.KID.Epoch, What: "its key was destroyed", Do: "run detach fsck --repair, which deletes it"}
 	if f.Repair {
-		if err := f.v.store.Delete(ctx, s.Root); err != nil {
+		if err := f.k.store.Delete(ctx, s.Root); err != nil {
 			return fmt.Errorf("delete %s: %w", s.Root, err)
 		}
 		x.Repaired = true
@@ -326,13 +328,13 @@ func (f *fsck) reportEnded(ctx context.Context, s *object.Sealed) error {
 
 // checkName compares the name of a pin with the epoch in which the object was stored.
 func (f *fsck) checkName(ctx context.Context, i ipfs.Item, e crypto.Epoch) error {
-	if i.Name == "" || i.Name == PinName(e) {
+	if i.Name == "" || i.Name == vault.PinName(e) {
 		return nil
 	}
-	x := Finding{Class: Misnamed, CID: i.Root.String(), Epoch: e, What: fmt.Sprintf("its pin is named %q, not %q", i.Name, PinName(e)),
+	x := Finding{Class: Misnamed, CID: i.Root.String(), Epoch: e, What: fmt.Sprintf("its pin is named %q, not %q", i.Name, vault.PinName(e)),
 		Do: "run detach fsck --repair, which renames the pin"}
 	if f.Repair {
-		if err := f.v.store.Rename(ctx, i.Root, PinName(e)); err != nil {
+		if err := f.k.store.Rename(ctx, i.Root, vault.PinName(e)); err != nil {
 			return fmt.Errorf("rename the pin of %s: %w", i.Root, err)
 		}
 		x.Repaired = true

@@ -1,6 +1,8 @@
-package vault
+package denied
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -13,27 +15,42 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 
+	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
-func testDenyList(t *testing.T) *denyList {
-	t.Helper()
-	return newDenyList(filepath.Join(t.TempDir(), "denied"), slog.New(slog.DiscardHandler))
+var someTime = time.Date(2026, 11, 22, 20, 0, 0, 0, time.UTC)
+
+const november crypto.Epoch = "2026-11.k7d2qawm"
+
+func numberedCID(n int) cid.Cid {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	hash, err := multihash.Encode(sum[:], multihash.SHA2_256)
+	if err != nil {
+		panic(err)
+	}
+	return cid.NewCidV1(cid.DagProtobuf, hash)
 }
 
-func wantDenied(t *testing.T, what string, d *denyList, want bool, numbers ...int) {
+func testDenyList(t *testing.T) *List {
+	t.Helper()
+	return New(filepath.Join(t.TempDir(), "denied"), slog.New(slog.DiscardHandler))
+}
+
+func wantDenied(t *testing.T, what string, d *List, want bool, numbers ...int) {
 	t.Helper()
 	for _, n := range numbers {
-		if got, err := d.has(numberedCID(n)); got != want || err != nil {
+		if got, err := d.Has(numberedCID(n)); got != want || err != nil {
 			t.Errorf("%s: object %d is denied: %v, %v; want %v", what, n, got, err, want)
 		}
 	}
 }
 
-func rulingOf(n int, undo bool, at time.Time) map[cid.Cid]ruling {
-	return map[cid.Cid]ruling{numberedCID(n): {core: numberedCID(-n), epoch: november, undo: undo, at: at}}
+func rulingOf(n int, undo bool, at time.Time) map[cid.Cid]Ruling {
+	return map[cid.Cid]Ruling{numberedCID(n): {Core: numberedCID(-n), Epoch: november, Undo: undo, At: at}}
 }
 
 func rulingLine(n int, undo bool, at time.Time) string {
@@ -43,18 +60,18 @@ func rulingLine(n int, undo bool, at time.Time) string {
 // The order of the lines does not matter, so that lists are merged by putting one after the other.
 func TestLatestRulingHoldsInAnyOrder(t *testing.T) {
 	faults.Covers(t, 90)
-	second := ledgerTime.Add(time.Second)
+	second := someTime.Add(time.Second)
 	for name, c := range map[string]struct {
 		lines []string
 		want  bool
 	}{
-		"denied":                           {[]string{rulingLine(1, false, ledgerTime)}, true},
-		"undone":                           {[]string{rulingLine(1, false, ledgerTime), rulingLine(1, true, second)}, false},
-		"denied again":                     {[]string{rulingLine(1, true, ledgerTime), rulingLine(1, false, second)}, true},
-		"a tie":                            {[]string{rulingLine(1, true, ledgerTime), rulingLine(1, false, ledgerTime)}, true},
-		"a nanosecond":                     {[]string{rulingLine(1, false, ledgerTime), rulingLine(1, true, ledgerTime.Add(1))}, false},
-		"another time zone":                {[]string{rulingLine(1, false, ledgerTime), strings.Replace(rulingLine(1, true, second), "20:00:01Z", "22:00:01+02:00", 1)}, false},
-		"a comment":                        {[]string{rulingLine(1, false, ledgerTime), strings.Replace(rulingLine(1, true, second), "\n", "   # by mistake\n", 1)}, false},
+		"denied":                           {[]string{rulingLine(1, false, someTime)}, true},
+		"undone":                           {[]string{rulingLine(1, false, someTime), rulingLine(1, true, second)}, false},
+		"denied again":                     {[]string{rulingLine(1, true, someTime), rulingLine(1, false, second)}, true},
+		"a tie":                            {[]string{rulingLine(1, true, someTime), rulingLine(1, false, someTime)}, true},
+		"a nanosecond":                     {[]string{rulingLine(1, false, someTime), rulingLine(1, true, someTime.Add(1))}, false},
+		"another time zone":                {[]string{rulingLine(1, false, someTime), strings.Replace(rulingLine(1, true, second), "20:00:01Z", "22:00:01+02:00", 1)}, false},
+		"a comment":                        {[]string{rulingLine(1, false, someTime), strings.Replace(rulingLine(1, true, second), "\n", "   # by mistake\n", 1)}, false},
 		"an operator's line beside":        {[]string{rulingLine(1, true, second), numberedCID(1).String() + "\n"}, true},
 		"an undo without a time":           {[]string{strings.Replace(rulingLine(1, true, second), second.Format(time.RFC3339), "today", 1)}, true},
 		"an undo that a crash cut":         {[]string{rulingLine(1, true, second)[:140] + "\n"}, true},
@@ -79,7 +96,7 @@ func TestRulingBeatsTheOneBefore(t *testing.T) {
 	d, other := testDenyList(t), testDenyList(t)
 	other.path = d.path
 	for i, undo := range []bool{false, true, false, true} {
-		must.Succeed(t, d.append(rulingOf(1, undo, ledgerTime.Add(-time.Duration(i)*time.Hour))))
+		must.Succeed(t, d.Append(rulingOf(1, undo, someTime.Add(-time.Duration(i)*time.Hour))))
 		wantDenied(t, "written", d, !undo, 1)
 		wantDenied(t, "read by another process", other, !undo, 1)
 	}
@@ -94,7 +111,7 @@ func TestRulingBeatsTheOneBefore(t *testing.T) {
 func TestRulingFollowsALineWithoutItsEnd(t *testing.T) {
 	d := testDenyList(t)
 	must.Succeed(t, os.WriteFile(d.path, []byte(numberedCID(1).String()), 0o600))
-	must.Succeed(t, d.append(rulingOf(2, false, ledgerTime)))
+	must.Succeed(t, d.Append(rulingOf(2, false, someTime)))
 	wantDenied(t, "both lines", d, true, 1, 2)
 }
 
@@ -103,9 +120,9 @@ func TestRulingsOfManyWritersDoNotMix(t *testing.T) {
 	var writers sync.WaitGroup
 	for i := range 8 {
 		writers.Go(func() {
-			d := newDenyList(path, slog.New(slog.DiscardHandler))
+			d := New(path, slog.New(slog.DiscardHandler))
 			for n := 10 * i; n < 10*i+10; n++ {
-				if err := d.append(rulingOf(n, false, ledgerTime)); err != nil {
+				if err := d.Append(rulingOf(n, false, someTime)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -114,7 +131,7 @@ func TestRulingsOfManyWritersDoNotMix(t *testing.T) {
 	writers.Wait()
 	d := testDenyList(t)
 	d.path = path
-	list, err := d.current()
+	list, err := d.Content()
 	if err != nil || len(list.rulings) != 80 || len(list.written)+len(list.unreadable) != 0 {
 		t.Errorf("%d rulings, %v; lines %v %v", len(list.rulings), err, list.written, list.unreadable)
 	}
@@ -125,7 +142,7 @@ func TestNoRulingIsWrittenIntoAnUnreadableList(t *testing.T) {
 	d := testDenyList(t)
 	target := filepath.Join(t.TempDir(), "missing")
 	must.Succeed(t, os.Symlink(target, d.path))
-	if err := d.append(rulingOf(1, false, ledgerTime)); err == nil {
+	if err := d.Append(rulingOf(1, false, someTime)); err == nil {
 		t.Error("no error")
 	}
 	if _, err := os.Stat(target); err == nil {
@@ -136,7 +153,7 @@ func TestNoRulingIsWrittenIntoAnUnreadableList(t *testing.T) {
 // A list of links for a command is read as the deny list is, and names what was ruled upon, too.
 func TestLinksAreReadAsInTheDenyList(t *testing.T) {
 	one, two := numberedCID(1).String(), numberedCID(2).String()
-	text := "# a list\n" + two + "  # first\nhttps://files.example.org/" + one[:20] + "\n" + one[20:] + "#zKey\n" + two + "\noops\n" + rulingLine(3, true, ledgerTime)
+	text := "# a list\n" + two + "  # first\nhttps://files.example.org/" + one[:20] + "\n" + one[20:] + "#zKey\n" + two + "\noops\n" + rulingLine(3, true, someTime)
 	got, unreadable := ReadLinks(text)
 	want := sortedCIDs(map[cid.Cid]bool{numberedCID(1): true, numberedCID(2): true, numberedCID(3): true})
 	if !slices.Equal(got, want) || !slices.Equal(unreadable, []int{6}) {
@@ -148,9 +165,9 @@ func TestLinksAreReadAsInTheDenyList(t *testing.T) {
 func TestGrownDenyListIsReadLikeAWholeOne(t *testing.T) {
 	c := numberedCID(1).String()
 	pieces := []string{
-		rulingLine(1, false, ledgerTime), rulingLine(1, true, ledgerTime.Add(1)), rulingLine(2, false, ledgerTime), c + "\n", "\n", "# a comment\n", "oops\n",
-		"https://files.example.org/" + c[:20] + "\n", c[20:] + "\n", rulingLine(3, true, ledgerTime) + rulingLine(4, false, ledgerTime),
-		rulingLine(2, true, ledgerTime)[:100], "\n", strings.Replace(rulingLine(5, false, ledgerTime), "\n", "\r\n", 1), strings.Replace(rulingLine(6, false, ledgerTime), "\n", "  # why\n", 1),
+		rulingLine(1, false, someTime), rulingLine(1, true, someTime.Add(1)), rulingLine(2, false, someTime), c + "\n", "\n", "# a comment\n", "oops\n",
+		"https://files.example.org/" + c[:20] + "\n", c[20:] + "\n", rulingLine(3, true, someTime) + rulingLine(4, false, someTime),
+		rulingLine(2, true, someTime)[:100], "\n", strings.Replace(rulingLine(5, false, someTime), "\n", "\r\n", 1), strings.Replace(rulingLine(6, false, someTime), "\n", "  # why\n", 1),
 	}
 	random := rand.New(rand.NewPCG(13, 13))
 	for range 300 {
@@ -158,7 +175,7 @@ func TestGrownDenyListIsReadLikeAWholeOne(t *testing.T) {
 		for range random.IntN(8) {
 			text += pieces[random.IntN(len(pieces))]
 			must.Succeed(t, os.WriteFile(d.path, []byte(text), 0o600))
-			got, err := d.current()
+			got, err := d.Content()
 			must.Succeed(t, err)
 			if want := parseDenied(text); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%q: got %+v, want %+v", text, got, want)
@@ -170,10 +187,10 @@ func TestGrownDenyListIsReadLikeAWholeOne(t *testing.T) {
 // A new ruling does not change the content that a reader already has.
 func TestGrowingDenyListChangesNoOlderReading(t *testing.T) {
 	d := testDenyList(t)
-	must.Succeed(t, d.append(rulingOf(1, false, ledgerTime)))
-	before, err := d.current()
+	must.Succeed(t, d.Append(rulingOf(1, false, someTime)))
+	before, err := d.Content()
 	must.Succeed(t, err)
-	must.Succeed(t, d.append(rulingOf(2, false, ledgerTime)))
+	must.Succeed(t, d.Append(rulingOf(2, false, someTime)))
 	wantDenied(t, "grown", d, true, 1, 2)
 	if len(before.rulings) != 1 {
 		t.Errorf("%d rulings, want 1", len(before.rulings))

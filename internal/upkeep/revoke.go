@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"cmp"
@@ -13,7 +13,9 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
-	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/denied"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
 // State says whether an object is served, and if not, why.
@@ -40,7 +42,7 @@ type Status struct {
 // once, and what was destroyed once for each epoch. It is not safe for concurrent use.
 type Statuses struct {
 	keys   Keyring
-	list   denied
+	list   denied.Content
 	now    time.Time
 	epochs map[crypto.Epoch]epochStatus
 }
@@ -51,23 +53,23 @@ type epochStatus struct {
 }
 
 // Statuses returns the present state of the deny list and of the clock.
-func (v *Vault) Statuses() (*Statuses, error) {
-	list, err := v.denied.current()
+func (k *Keeper) Statuses() (*Statuses, error) {
+	list, err := k.denied.Content()
 	if err != nil {
 		return nil, err
 	}
-	return &Statuses{v.keys, list, v.cfg.Now(), make(map[crypto.Epoch]epochStatus)}, nil
+	return &Statuses{k.keys, list, k.clock.Now(), make(map[crypto.Epoch]epochStatus)}, nil
 }
 
 // Of returns the status of an entry.
-func (s *Statuses) Of(e Entry) (Status, error) {
-	epoch, err := s.epoch(e.file())
+func (s *Statuses) Of(e ledger.Entry) (Status, error) {
+	epoch, err := s.epoch(e.EndEpoch())
 	if err != nil {
 		return Status{}, err
 	}
-	status := Status{State: StateServed, End: epoch.end, Lines: s.list.written[e.CID]}
-	if r, ok := s.list.rulings[e.CID]; ok && !r.undo {
-		status.Revoked = r.at
+	status := Status{State: StateServed, End: epoch.end, Lines: s.list.Lines(e.CID)}
+	if r, ok := s.list.Ruling(e.CID); ok && !r.Undo {
+		status.Revoked = r.At
 	}
 	switch {
 	case e.Gone:
@@ -94,26 +96,15 @@ func (s *Statuses) epoch(e crypto.Epoch) (epochStatus, error) {
 	return s.epochs[e], nil
 }
 
-// Entries calls take for each object in the ledger, epoch by epoch, also for those that are gone,
-// until take returns an error. It asks the store nothing.
-func (v *Vault) Entries(take func(Entry) error) error {
-	all, err := v.ledger.listing()
-	if err != nil {
-		return err
-	}
-	all.withGone = true
-	return all.eachEpoch(take)
-}
-
 // Find returns the entries of objects: from the ledger, from the rulings of the deny list, or else
 // from the store, which must have them. If some are not found, it returns the others, and an error
-// with a line for each CID. The errors wrap ErrNotFound or what the store said.
-func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
-	list, err := v.denied.current()
+// with a line for each CID. The errors wrap vault.ErrNotFound or what the store said.
+func (k *Keeper) Find(ctx context.Context, cids ...cid.Cid) ([]ledger.Entry, error) {
+	list, err := k.denied.Content()
 	if err != nil {
 		return nil, err
 	}
-	found, err := v.ledger.find(cids...)
+	found, err := k.ledger.Find(cids...)
 	if err != nil {
 		return nil, err
 	}
@@ -127,29 +118,34 @@ func (v *Vault) Find(ctx context.Context, cids ...cid.Cid) ([]Entry, error) {
 			continue
 		}
 		known[c] = true
-		if r, ok := list.rulings[c]; ok {
-			found = append(found, r.entry(c))
-		} else if e, err := v.identify(ctx, c); err == nil {
+		if r, ok := list.Ruling(c); ok {
+			found = append(found, entryOf(c, r))
+		} else if e, err := k.vault.Identify(ctx, c); err == nil {
 			found = append(found, e)
 		} else {
-			errs = append(errs, v.notFound(c, err))
+			errs = append(errs, k.notFound(c, err))
 		}
 	}
 	return found, errors.Join(errs...)
 }
 
 // notFound returns the error for an object that is not in the ledger.
-func (v *Vault) notFound(c cid.Cid, err error) error {
-	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("%s is not stored here: it is not in the ledger, and the store does not have it as an object of this installation: %w", c, ErrNotFound)
+func (k *Keeper) notFound(c cid.Cid, err error) error {
+	if errors.Is(err, vault.ErrNotFound) {
+		return fmt.Errorf("%s is not stored here: it is not in the ledger, and the store does not have it as an object of this installation: %w", c, vault.ErrNotFound)
 	}
-	return fmt.Errorf("%s is not in the ledger, and the store cannot tell whether it is ours: %w; to have it refused until then, write the CID into %s", c, err, v.denied.path)
+	return fmt.Errorf("%s is not in the ledger, and the store cannot tell whether it is ours: %w; to have it refused until then, write the CID into %s", c, err, k.denied.Path())
+}
+
+// entryOf returns what a ruling knows of an object.
+func entryOf(c cid.Cid, r denied.Ruling) ledger.Entry {
+	return ledger.Entry{CID: c, Core: r.Core, KID: crypto.KID{Epoch: r.Epoch}, Epoch: r.Epoch}
 }
 
 // FindMails returns the entries of all objects of the mails that these objects belong to. If the
 // ledger does not say to which mail an object belongs, the error names it.
-func (v *Vault) FindMails(_ context.Context, cids ...cid.Cid) ([]Entry, error) {
-	found, err := v.ledger.find(cids...)
+func (k *Keeper) FindMails(_ context.Context, cids ...cid.Cid) ([]ledger.Entry, error) {
+	found, err := k.ledger.Find(cids...)
 	if err != nil {
 		return nil, err
 	}
@@ -166,84 +162,84 @@ func (v *Vault) FindMails(_ context.Context, cids ...cid.Cid) ([]Entry, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return v.ledger.ofMails(slices.Collect(maps.Values(mails))...)
+	return k.ledger.OfMails(slices.Collect(maps.Values(mails))...)
 }
 
 // Revoke adds rulings to the deny list, so that no process that reads it serves the objects. Those
 // that are denied by a ruling already keep its time. It returns when the rulings are on disk.
-func (v *Vault) Revoke(entries ...Entry) error { return v.rule(entries, false) }
+func (k *Keeper) Revoke(entries ...ledger.Entry) error { return k.rule(entries, false) }
 
 // Undo takes back what Revoke did. It does not take out the lines that an operator wrote.
-func (v *Vault) Undo(entries ...Entry) error { return v.rule(entries, true) }
+func (k *Keeper) Undo(entries ...ledger.Entry) error { return k.rule(entries, true) }
 
-func (v *Vault) rule(entries []Entry, undo bool) error {
-	list, err := v.denied.current()
+func (k *Keeper) rule(entries []ledger.Entry, undo bool) error {
+	list, err := k.denied.Content()
 	if err != nil {
 		return err
 	}
 	// With a clock that is behind, the grace period would be over as soon as it is corrected.
-	rulings, now := make(map[cid.Cid]ruling), v.clock.latest()
+	rulings, now := make(map[cid.Cid]denied.Ruling), k.clock.Latest()
 	for _, e := range entries {
-		old, ok := list.rulings[e.CID]
-		if denied := ok && !old.undo; denied == undo {
-			rulings[e.CID] = ruling{core: e.Core, epoch: e.KID.Epoch, undo: undo, at: now}
+		old, ok := list.Ruling(e.CID)
+		if isDenied := ok && !old.Undo; isDenied == undo {
+			rulings[e.CID] = denied.Ruling{Core: e.Core, Epoch: e.KID.Epoch, Undo: undo, At: now}
 		}
 	}
 	if len(rulings) == 0 {
 		return nil
 	}
-	return v.denied.append(rulings)
+	return k.denied.Append(rulings)
 }
 
 // Due returns the objects that Revoke denied at least a grace period ago, and that were not
 // destroyed yet. Objects that only an operator's line denies are never due.
-func (v *Vault) Due(grace time.Duration) (due []Entry, err error) {
-	return v.due(v.cfg.Now().Add(-grace))
+func (k *Keeper) Due(grace time.Duration) (due []ledger.Entry, err error) {
+	return k.due(k.clock.Now().Add(-grace))
 }
 
 // due is Due for what Revoke denied no later than a time.
-func (v *Vault) due(until time.Time) (due []Entry, err error) {
-	list, err := v.denied.current()
+func (k *Keeper) due(until time.Time) (due []ledger.Entry, err error) {
+	list, err := k.denied.Content()
 	if err != nil {
 		return nil, err
 	}
-	for c, r := range list.rulings {
-		if r.undo || r.at.After(until) {
+	for c, r := range list.Rulings() {
+		if r.Undo || r.At.After(until) {
 			continue
 		}
-		if done, err := v.isDestroyed(c, r); err != nil {
+		if done, err := k.isDestroyed(c, r); err != nil {
 			return nil, err
 		} else if !done {
-			due = append(due, r.entry(c))
+			due = append(due, entryOf(c, r))
 		}
 	}
-	slices.SortFunc(due, func(a, b Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
+	slices.SortFunc(due, func(a, b ledger.Entry) int { return cmp.Compare(a.CID.KeyString(), b.CID.KeyString()) })
 	return due, nil
 }
 
 // stillDenied returns those of the objects that the latest ruling denies now.
-func (v *Vault) stillDenied(entries []Entry) ([]Entry, error) {
-	list, err := v.denied.current()
+func (k *Keeper) stillDenied(entries []ledger.Entry) ([]ledger.Entry, error) {
+	list, err := k.denied.Content()
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(entries, func(e Entry) bool {
-		r, ok := list.rulings[e.CID]
-		return !ok || r.undo
+	return slices.DeleteFunc(entries, func(e ledger.Entry) bool {
+		r, ok := list.Ruling(e.CID)
+		return !ok || r.Undo
 	}), nil
 }
 
 // isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one
 // that it was extended into.
-func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
-	done, err := v.keys.Destroyed(r.epoch, r.core)
+func (k *Keeper) isDestroyed(c cid.Cid, r denied.Ruling) (bool, error) {
+	done, err := k.keys.Destroyed(r.Epoch, r.Core)
 	if errors.Is(err, keyring.ErrDamaged) { // it has no mark yet
 		return false, nil
 	} else if err != nil || !done {
 		return false, err
 	}
 	// A record that cannot be used must go, too.
-	_, _, _, err = v.keys.Extension(c, r.core)
+	_, _, _, err = k.keys.Extension(c, r.Core)
 	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
@@ -251,33 +247,15 @@ func (v *Vault) isDestroyed(c cid.Cid, r ruling) (bool, error) {
 // objects. An error of the keyring wraps no error of the store. Objects that the store could not
 // delete, or that were left because ctx was canceled, are deleted by a later Recover: their keys are
 // destroyed.
-func (v *Vault) Destroy(ctx context.Context, entries ...Entry) (err error) {
-	if len(entries) == 0 {
-		return nil
-	}
-	// The record stands first, so that a process that is killed leaves no object behind.
-	record, err := v.pending.create()
-	if err != nil {
-		return fmt.Errorf("record what is destroyed: %w", err)
-	}
-	defer func() { err = errors.Join(err, record.Close()) }()
-	if err := writePending(record, entries); err != nil {
-		return errors.Join(fmt.Errorf("record what is destroyed: %w", err), durable.Remove(record.Name()))
-	}
-	done, failed := v.destroyKeys(entries)
-	for _, e := range done {
-		if err := v.store.Delete(ctx, e.CID); err != nil {
-			return errors.Join(failed, fmt.Errorf("delete %s, whose key is destroyed: %w", e.CID, err))
-		}
-	}
-	return errors.Join(failed, durable.Remove(record.Name()))
+func (k *Keeper) Destroy(ctx context.Context, entries ...ledger.Entry) error {
+	return k.vault.Delete(ctx, entries, func() ([]ledger.Entry, error) { return k.destroyKeys(entries) })
 }
 
 // destroyKeys destroys the keys of each epoch in one call, which writes the key file anew once. It
 // tries every epoch, and returns the entries whose keys nothing derives any more: those in a damaged
 // key file too, which gets its punctures when it is mended.
-func (v *Vault) destroyKeys(entries []Entry) (done []Entry, err error) {
-	epochs := make(map[crypto.Epoch][]Entry)
+func (k *Keeper) destroyKeys(entries []ledger.Entry) (done []ledger.Entry, err error) {
+	epochs := make(map[crypto.Epoch][]ledger.Entry)
 	for _, e := range entries {
 		epochs[e.KID.Epoch] = append(epochs[e.KID.Epoch], e)
 	}
@@ -287,7 +265,7 @@ func (v *Vault) destroyKeys(entries []Entry) (done []Entry, err error) {
 		for _, e := range epochs[epoch] {
 			cores = append(cores, e.Core)
 		}
-		err := v.keys.Destroy(epoch, cores...)
+		err := k.keys.Destroy(epoch, cores...)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("destroy keys of %s: %w", epoch, err))
 		}

@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"cmp"
@@ -14,11 +14,13 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 )
 
-func found(t *testing.T, v *Vault, l link.Link) Entry {
+func found(t *testing.T, v *process, l link.Link) ledger.Entry {
 	t.Helper()
 	entries, err := v.Find(t.Context(), l.CID)
 	must.Succeed(t, err)
@@ -29,7 +31,7 @@ func found(t *testing.T, v *Vault, l link.Link) Entry {
 }
 
 // extended extends a file from now on.
-func extended(t *testing.T, s *site, v *Vault, l link.Link, by time.Duration) Extended {
+func extended(t *testing.T, s *site, v *process, l link.Link, by time.Duration) Extended {
 	t.Helper()
 	x, err := v.Extend(t.Context(), found(t, v, l), crypto.PeriodOf(s.now, by))
 	must.Succeed(t, err)
@@ -39,10 +41,10 @@ func extended(t *testing.T, s *site, v *Vault, l link.Link, by time.Duration) Ex
 // An extended file outlives its epoch and is gone with the new one; its neighbors end on their day.
 // It may be extended again.
 func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
-	for _, mode := range []Mode{Split, LinkOnly} {
+	for _, mode := range []vault.Mode{vault.Split, vault.LinkOnly} {
 		for _, list := range []bool{true, false} { // the ledger may be lost
 			s := newSite(t)
-			v := s.vault(t, func(c *Config) { c.Mode = mode })
+			v := s.vault(t, func(c *vault.Config) { c.Mode = mode })
 			l, neighbor := kept(t, v, 10*day, []byte("x")), kept(t, v, 10*day, []byte("y"))
 			first := opened(t, v, l.CID).Expires
 			for _, by := range []time.Duration{30 * day, 60 * day} {
@@ -54,7 +56,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 			end := opened(t, v, l.CID).Expires
 			s.now = first.Add(sweepMargin)
 			wantSwept(t, v, SweepOptions{}, 1, 1, 0)
-			wantAll(t, v, neighbor, ErrExpired)
+			wantAll(t, v, neighbor, vault.ErrExpired)
 			if !list {
 				must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
 			}
@@ -70,7 +72,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 			s.now = end.Add(sweepMargin)
 			_, err = v.Sweep(t.Context(), SweepOptions{})
 			must.Succeed(t, err)
-			wantErr(t, "after its end", errOf(other.Open(t.Context(), l.CID, l.Fragment)), ErrExpired)
+			wantErr(t, "after its end", errOf(other.Open(t.Context(), l.CID, l.Fragment)), vault.ErrExpired)
 			if n := s.objects(t); list && n != 0 {
 				t.Errorf("%d objects are left, want none", n)
 			}
@@ -120,7 +122,7 @@ func TestMarkFromElsewhereBreaksOffAnExtendedFile(t *testing.T) {
 	for what, c := range map[string]struct {
 		mark string
 		want error
-	}{"the file": {"", ErrExpired}, "its first epoch": {"all", nil}} {
+	}{"the file": {"", vault.ErrExpired}, "its first epoch": {"all", nil}} {
 		s := newSite(t)
 		synctest.Test(t, func(t *testing.T) {
 			v := s.vault(t, nil)
@@ -133,14 +135,14 @@ func TestMarkFromElsewhereBreaksOffAnExtendedFile(t *testing.T) {
 			marks := filepath.Join(s.dir, "keys", "destroyed", string(e.KID.Epoch))
 			must.Succeed(t, os.MkdirAll(marks, 0o700))
 			must.Succeed(t, os.WriteFile(filepath.Join(marks, cmp.Or(c.mark, e.Core.String())), nil, 0o600))
-			time.Sleep(watchEvery)
+			time.Sleep(time.Second) // how often a download is watched
 			wantErr(t, what, errOf(io.ReadFull(file, make([]byte, 10))), c.want)
 		})
 	}
 }
 
 // found0 returns the core of an object, which may be gone from the ledger and the store.
-func found0(t *testing.T, l link.Link, v *Vault) cid.Cid {
+func found0(t *testing.T, l link.Link, v *process) cid.Cid {
 	t.Helper()
 	entries, _ := v.Find(t.Context(), l.CID)
 	if len(entries) == 0 {
@@ -159,15 +161,15 @@ func TestWhatCannotBeExtended(t *testing.T) {
 	s.now = s.now.Add(3 * day)
 	far, near := crypto.PeriodOf(s.now, 365*day), crypto.PeriodOf(s.now, day)
 	for name, test := range map[string]struct {
-		entry Entry
+		entry ledger.Entry
 		p     crypto.Period
 		want  error
 	}{
-		"revoked":  {found(t, v, revoked), far, ErrRevoked},
-		"ended":    {entry, far, ErrExpired},
+		"revoked":  {found(t, v, revoked), far, vault.ErrRevoked},
+		"ended":    {entry, far, vault.ErrExpired},
 		"no end":   {found(t, v, forever), far, ErrEndless},
 		"earlier":  {found(t, v, late), near, ErrNotLater},
-		"same day": {found(t, v, late), opened(t, v, late.CID).grant.epoch.Period(), ErrNotLater},
+		"same day": {found(t, v, late), opened(t, v, late.CID).KID().Epoch.Period(), ErrNotLater},
 	} {
 		_, err := v.Extend(t.Context(), test.entry, test.p)
 		wantErr(t, name, err, test.want)
@@ -198,7 +200,7 @@ func TestExtendedFileIsDestroyed(t *testing.T) {
 			wantSwept(t, v, SweepOptions{}, 1, 0, 0)
 		}
 		must.Succeed(t, v.Revoke(found(t, v, l)))
-		wantAll(t, v, l, ErrRevoked)
+		wantAll(t, v, l, vault.ErrRevoked)
 		s.now = s.now.Add(week)
 		wantSwept(t, v, SweepOptions{}, 0, 0, 1)
 		wantSwept(t, v, SweepOptions{}, 0, 0, 0)
@@ -209,7 +211,7 @@ func TestExtendedFileIsDestroyed(t *testing.T) {
 			t.Errorf("%d objects are left, want that of the neighbor", n)
 		}
 		must.Succeed(t, os.Remove(filepath.Join(s.dir, "denied")))
-		if got := errOf(s.vault(t, nil).Object(t.Context(), l.CID)); !errors.Is(got, ErrExpired) && !errors.Is(got, ErrNotFound) {
+		if got := errOf(s.vault(t, nil).Object(t.Context(), l.CID)); !errors.Is(got, vault.ErrExpired) && !errors.Is(got, vault.ErrNotFound) {
 			t.Errorf("without the deny list: %v", got)
 		}
 		wantContent(t, v, neighbor, []byte("y"))
@@ -222,10 +224,10 @@ func TestEpochIsExtended(t *testing.T) {
 	v := s.vault(t, nil)
 	links := []link.Link{kept(t, v, 10*day, []byte("0")), kept(t, v, 10*day, []byte("1")), kept(t, v, 10*day, []byte("2"))}
 	must.Succeed(t, v.Revoke(found(t, v, links[1])))
-	epoch := opened(t, v, links[0].CID).grant.epoch
+	epoch := opened(t, v, links[0].CID).KID().Epoch
 	results := make(map[cid.Cid]error)
 	must.Succeed(t, v.ExtendEpoch(t.Context(), epoch, crypto.PeriodOf(s.now, 30*day), func(c cid.Cid, _ Extended, err error) { results[c] = err }))
-	for i, want := range []error{nil, ErrRevoked, nil} {
+	for i, want := range []error{nil, vault.ErrRevoked, nil} {
 		got, ok := results[links[i].CID]
 		if !ok || !errors.Is(got, want) {
 			t.Errorf("file %d: got %v, %v, want %v", i, got, ok, want)

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package vault
+package clock
 
 // MachineUptime returns how long this process has run.
 func MachineUptime() Uptime { return processUptime() }

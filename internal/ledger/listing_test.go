@@ -1,4 +1,4 @@
-package vault
+package ledger
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ import (
 )
 
 // numbersIn returns the sizes of an epoch's entries: numberedEntry's numbers.
-func numbersIn(t *testing.T, l *ledger, e crypto.Epoch) (numbers []int64) {
+func numbersIn(t *testing.T, l *Ledger, e crypto.Epoch) (numbers []int64) {
 	t.Helper()
-	must.Succeed(t, l.each(e, func(e Entry) error {
+	must.Succeed(t, l.Each(e, func(e Entry) error {
 		numbers = append(numbers, e.Size)
 		return nil
 	}))
@@ -39,9 +39,9 @@ func TestEntryComesBackAsItWasWritten(t *testing.T) {
 	extended := numberedEntry(december, 4)
 	extended.KID.Epoch = november
 	want := []Entry{whole, linked, extended}
-	must.Succeed(t, l.append(want...))
+	must.Succeed(t, l.Append(want...))
 	var got []Entry
-	must.Succeed(t, testLedger(t, l.dir).eachEpoch(func(e Entry) error {
+	must.Succeed(t, testLedger(t, l.dir).All(func(e Entry) error {
 		got = append(got, e)
 		return nil
 	}))
@@ -56,10 +56,10 @@ func TestForgottenObjectIsGone(t *testing.T) {
 	reader := testLedger(t, l.dir)
 	add(t, l, november, 1, 2, 3)
 	wantLines(t, reader, true, 1, 2, 3)
-	must.Succeed(t, l.forget(numberedEntry(november, 2), numberedEntry(november, 3)))
+	must.Succeed(t, l.Forget(numberedEntry(november, 2), numberedEntry(november, 3)))
 	add(t, l, november, 3)
 	wantLines(t, reader, false, 7) // a miss reads the new lines
-	for _, l := range []*ledger{reader, testLedger(t, l.dir)} {
+	for _, l := range []*Ledger{reader, testLedger(t, l.dir)} {
 		wantLines(t, l, false, 2)
 		wantLines(t, l, true, 1, 3)
 		wantNumbers(t, "listed", numbersIn(t, l, november), 1, 3)
@@ -76,7 +76,7 @@ func TestExtendedObjectIsListedOnce(t *testing.T) {
 			if e == later || n == 1 {
 				again := numberedEntry(e, n)
 				again.KID.Epoch = february
-				must.Succeed(t, l.append(again))
+				must.Succeed(t, l.Append(again))
 			}
 		}
 	}
@@ -84,15 +84,15 @@ func TestExtendedObjectIsListedOnce(t *testing.T) {
 	wantNumbers(t, "the later epoch", numbersIn(t, l, later), 2)
 	wantNumbers(t, "the epoch without an end", numbersIn(t, l, december), 1)
 	for n, want := range map[int]crypto.Epoch{1: december, 2: later, 3: february} {
-		if rec, ok, err := l.lookup(numberedCID(n)); !ok || err != nil || rec.epoch != want {
+		if rec, ok, err := l.Lookup(numberedCID(n)); !ok || err != nil || rec.Epoch != want {
 			t.Errorf("object %d: got %v, %v, %v; want epoch %s", n, rec, ok, err, want)
 		}
 	}
-	found, err := l.find(numberedCID(2))
+	found, err := l.Find(numberedCID(2))
 	if err != nil || len(found) != 1 || found[0].KID.Epoch != february || found[0].Epoch != later {
 		t.Errorf("found %+v, %v", found, err)
 	}
-	must.Succeed(t, l.forget(found...))
+	must.Succeed(t, l.Forget(found...))
 	for _, e := range []crypto.Epoch{february, later} {
 		if slices.Contains(numbersIn(t, l, e), 2) {
 			t.Errorf("%s lists the object that was taken back", e)
@@ -112,17 +112,12 @@ func TestDoubledLineCountsOnce(t *testing.T) {
 func TestObjectsOfAMailAreFound(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	one, other, unknown := numberedEntry(november, 1), numberedEntry(december, 2), numberedEntry(november, 3)
-	var err error
-	other.Mail, err = newMailID()
-	must.Succeed(t, err)
+	other.Mail = "fedcba9876543210"
 	unknown.Mail = ""
-	must.Succeed(t, l.append(one, other, unknown))
-	found, err := l.ofMails(other.Mail, "")
+	must.Succeed(t, l.Append(one, other, unknown))
+	found, err := l.OfMails(other.Mail, "")
 	if err != nil || len(found) != 1 || found[0].CID != other.CID {
 		t.Errorf("found %+v, %v; want object 2", found, err)
-	}
-	if next, err := newMailID(); err != nil || len(other.Mail) != 16 || other.Mail == next {
-		t.Errorf("mail ids %q and %q, %v", other.Mail, next, err)
 	}
 }
 
@@ -131,18 +126,18 @@ func TestErrorEndsTheWalkOverTheLedger(t *testing.T) {
 	add(t, l, november, 1, 2)
 	add(t, l, december, 3)
 	n, stop := 0, errors.New("stop")
-	err := l.eachEpoch(func(Entry) error {
+	err := l.All(func(Entry) error {
 		n++
 		return stop
 	})
 	if n != 1 || !errors.Is(err, stop) {
 		t.Errorf("%d entries, %v; want 1 and the error", n, err)
 	}
-	must.Succeed(t, l.remove(november))
-	must.Succeed(t, l.remove(november))
+	must.Succeed(t, l.Remove(november))
+	must.Succeed(t, l.Remove(november))
 	wantNumbers(t, "a removed epoch", numbersIn(t, l, november))
 	must.Succeed(t, os.Mkdir(l.path(november), 0o700))
-	if err := l.each(december, func(Entry) error { return nil }); err == nil {
+	if err := l.Each(december, func(Entry) error { return nil }); err == nil {
 		t.Error("a file that cannot be read is no error")
 	}
 }
@@ -152,12 +147,12 @@ func TestVerifiedObjectsAreRemembered(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	known := func(c cid.Cid) bool {
 		t.Helper()
-		_, ok, err := l.known(c)
+		_, ok, err := l.Known(c)
 		must.Succeed(t, err)
 		return ok
 	}
 	add(t, l, november, 1)
-	l.remember(numberedCID(2), newRecord(2, ledgerTime, november))
+	l.Remember(numberedCID(2), NewRecord(2, ledgerTime, november))
 	wantLines(t, l, true, 1)
 	wantLines(t, l, false, 2)
 	for n, want := range []bool{false, true, true, false} {
@@ -166,12 +161,12 @@ func TestVerifiedObjectsAreRemembered(t *testing.T) {
 		}
 	}
 	for n := range maxVerified + 1 {
-		l.verified[digest{byte(n), byte(n >> 8), byte(n >> 16), 1}] = record{}
+		l.verified[Digest{byte(n), byte(n >> 8), byte(n >> 16), 1}] = Record{}
 		if len(l.verified) == maxVerified {
 			break
 		}
 	}
-	l.remember(numberedCID(5), newRecord(5, ledgerTime, november))
+	l.Remember(numberedCID(5), NewRecord(5, ledgerTime, november))
 	if !known(numberedCID(5)) || len(l.verified) != maxVerified {
 		t.Errorf("%d objects are remembered, want %d", len(l.verified), maxVerified)
 	}
@@ -185,11 +180,11 @@ func BenchmarkLedgerListing(b *testing.B) {
 		for n := range 10_000 {
 			entries = append(entries, numberedEntry(crypto.Epoch(fmt.Sprintf("2027-02-%02d.bbbbbbbb", e+1)), 10_000*e+n))
 		}
-		must.Succeed(b, l.append(entries...))
+		must.Succeed(b, l.Append(entries...))
 	}
 	for b.Loop() {
 		n := 0
-		must.Succeed(b, l.eachEpoch(func(Entry) error {
+		must.Succeed(b, l.All(func(Entry) error {
 			n++
 			return nil
 		}))

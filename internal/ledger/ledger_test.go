@@ -1,4 +1,4 @@
-package vault
+package ledger
 
 import (
 	"bufio"
@@ -34,9 +34,9 @@ func numberedCID(n int) cid.Cid {
 	return cid.NewCidV1(cid.DagProtobuf, hash)
 }
 
-func testLedger(t testing.TB, dir string) *ledger {
+func testLedger(t testing.TB, dir string) *Ledger {
 	t.Helper()
-	l, err := openLedger(dir)
+	l, err := Open(dir)
 	must.Succeed(t, err)
 	return l
 }
@@ -52,20 +52,20 @@ func numberedEntry(e crypto.Epoch, n int) Entry {
 	return Entry{CID: numberedCID(n), Core: numberedCID(-n), KID: crypto.KID{Epoch: e}, Epoch: e, Size: int64(n), Created: ledgerTime, Mail: "0123456789abcdef", Kind: KindFile}
 }
 
-func add(t testing.TB, l *ledger, e crypto.Epoch, numbers ...int) {
+func add(t testing.TB, l *Ledger, e crypto.Epoch, numbers ...int) {
 	t.Helper()
 	var entries []Entry
 	for _, n := range numbers {
 		entries = append(entries, numberedEntry(e, n))
 	}
-	must.Succeed(t, l.append(entries...))
+	must.Succeed(t, l.Append(entries...))
 }
 
-func wantLines(t *testing.T, l *ledger, present bool, numbers ...int) {
+func wantLines(t *testing.T, l *Ledger, present bool, numbers ...int) {
 	t.Helper()
 	for _, n := range numbers {
-		rec, ok, err := l.lookup(numberedCID(n))
-		if err != nil || ok != present || ok && (rec.size != int64(n) || !rec.created().Equal(ledgerTime)) {
+		rec, ok, err := l.Lookup(numberedCID(n))
+		if err != nil || ok != present || ok && (rec.Size != int64(n) || !rec.Created().Equal(ledgerTime)) {
 			t.Errorf("object %d: got %+v, %v, %v; want it present: %v", n, rec, ok, err, present)
 		}
 	}
@@ -82,8 +82,8 @@ func TestLedgerIsReadByEveryProcess(t *testing.T) {
 	add(t, testLedger(t, dir), december, 4) // another process, another month
 	wantLines(t, reader, true, 1, 2, 3, 4)
 	wantLines(t, testLedger(t, dir), true, 4, 3, 2, 1)
-	if rec, _, err := reader.lookup(numberedCID(4)); err != nil || rec.epoch != december {
-		t.Errorf("epoch: got %v, %v", rec.epoch, err)
+	if rec, _, err := reader.Lookup(numberedCID(4)); err != nil || rec.Epoch != december {
+		t.Errorf("epoch: got %v, %v", rec.Epoch, err)
 	}
 }
 
@@ -151,10 +151,10 @@ func TestConcurrentLookupsFindWhatWasAppended(t *testing.T) {
 				writer = testLedger(t, dir)
 			}
 			for n := 100 * i; n < 100*i+10; n++ {
-				if err := writer.append(numberedEntry(november, n)); err != nil {
+				if err := writer.Append(numberedEntry(november, n)); err != nil {
 					t.Error(err)
 				}
-				if _, ok, err := reader.lookup(numberedCID(n)); !ok || err != nil {
+				if _, ok, err := reader.Lookup(numberedCID(n)); !ok || err != nil {
 					t.Errorf("object %d: got %v, %v", n, ok, err)
 				}
 			}
@@ -168,7 +168,7 @@ func TestUnreadableLedgerIsAnError(t *testing.T) {
 	l := testLedger(t, filepath.Join(t.TempDir(), "ledger"))
 	must.Succeed(t, os.Mkdir(l.path(november), 0o700))
 	for range 2 {
-		if _, _, err := l.lookup(numberedCID(1)); err == nil {
+		if _, _, err := l.Lookup(numberedCID(1)); err == nil {
 			t.Error("no error")
 		}
 	}
@@ -231,7 +231,7 @@ func BenchmarkLedgerMiss(b *testing.B) {
 	}
 	c := numberedCID(-1)
 	for b.Loop() {
-		if _, ok, err := l.lookup(c); ok || err != nil {
+		if _, ok, err := l.Lookup(c); ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"context"
@@ -21,15 +21,17 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/e2e/servers"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/object"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/storetest"
 )
 
 // checkup runs Fsck over all blocks and returns what it found, as "class CID" or "class epoch".
-func checkup(t *testing.T, v *Vault, repair bool) (found []Finding, all []string, result FsckResult) {
+func checkup(t *testing.T, v *process, repair bool) (found []Finding, all []string, result FsckResult) {
 	t.Helper()
 	result, err := v.Fsck(t.Context(), FsckConfig{
 		Sample: 1, Repair: repair, Workers: 3, Progress: func(int, int) {},
@@ -61,7 +63,7 @@ func wantFound(t *testing.T, got []string, want ...string) {
 func (s *site) car(c cid.Cid) string { return filepath.Join(s.dir, "objects", c.String()+".car") }
 
 // reopened opens the site's keyring again, like another process.
-func (s *site) reopened(t *testing.T) *Vault {
+func (s *site) reopened(t *testing.T) *process {
 	t.Helper()
 	var err error
 	s.keys, err = keyring.Open(filepath.Join(s.dir, "keys"))
@@ -69,9 +71,9 @@ func (s *site) reopened(t *testing.T) *Vault {
 	return s.vault(t, nil)
 }
 
-func epochOf(t *testing.T, v *Vault, c cid.Cid) crypto.Epoch {
+func epochOf(t *testing.T, v *process, c cid.Cid) crypto.Epoch {
 	t.Helper()
-	return opened(t, v, c).sealed.KID.Epoch
+	return opened(t, v, c).KID().Epoch
 }
 
 // removeLine removes the lines about an object from the ledger.
@@ -136,10 +138,10 @@ func TestFsckPassesOverADamagedKeyFile(t *testing.T) {
 func TestFsckFindsEveryFault(t *testing.T) {
 	s, v := newVault(t)
 	var links []link.Link
-	for i := range 6 {
+	for i := range 5 {
 		links = append(links, detached(t, v, pattern(1000+i)))
 	}
-	whole, dead, orphan, damaged, ended, leftover := links[0], links[1], links[2], links[3], links[4], links[5]
+	whole, dead, orphan, damaged, ended := links[0], links[1], links[2], links[3], links[4]
 	e := epochOf(t, v, whole.CID)
 	keyless := kept(t, v, 90*24*time.Hour, pattern(500))
 	lost := epochOf(t, v, keyless.CID)
@@ -147,12 +149,10 @@ func TestFsckFindsEveryFault(t *testing.T) {
 	must.Succeed(t, os.Remove(s.car(dead.CID)))
 	s.removeLine(t, e, orphan.CID)
 	s.flip(t, damaged.CID)
-	must.Succeed(t, s.keys.Destroy(e, opened(t, v, ended.CID).sealed.Core))
-	s.removeLine(t, e, leftover.CID)
-	record, err := v.pending.create()
-	must.Succeed(t, err)
-	_, err = record.WriteString(leftover.CID.String() + "\n")
-	must.Succeed(t, errors.Join(err, record.Close()))
+	must.Succeed(t, s.keys.Destroy(e, opened(t, v, ended.CID).Core()))
+	interrupted := v.Begin(0)
+	leftover := detach(t, interrupted, pattern(1006))
+	killed(t, s, interrupted)
 	must.Succeed(t, os.Rename(filepath.Join(s.dir, "keys", string(lost)+".key"), filepath.Join(s.dir, "lost.key")))
 	other, w := newVault(t)
 	foreign := detached(t, w, pattern(1<<10)) // of an epoch that is unknown here
@@ -199,7 +199,7 @@ func (s *site) forge(t *testing.T, c cid.Cid) cid.Cid {
 	defer blocks.Close()
 	entries, err := ipfs.OpenDirectory(t.Context(), blocks, c)
 	must.Succeed(t, err)
-	root, err := s.store.Put(t.Context(), PinPrefix+"forged", func(add ipfs.AddFunc) (cid.Cid, error) {
+	root, err := s.store.Put(t.Context(), vault.PinPrefix+"forged", func(add ipfs.AddFunc) (cid.Cid, error) {
 		must.Succeed(t, ipfs.Walk(t.Context(), blocks, c, add))
 		origin, err := ipfs.AddLeaf(add, pattern(crypto.OriginSize))
 		must.Succeed(t, err)
@@ -220,14 +220,14 @@ func (s *site) forge(t *testing.T, c cid.Cid) cid.Cid {
 // Without its ledger an installation serves all its links, and fsck makes the ledger again.
 func TestFsckMakesTheLedgerAgain(t *testing.T) {
 	s, v := newVault(t)
-	link1 := s.vault(t, func(c *Config) { c.Mode = LinkOnly })
+	link1 := s.vault(t, func(c *vault.Config) { c.Mode = vault.LinkOnly })
 	links := map[link.Link][]byte{
 		detached(t, v, pattern(2<<20)):                 pattern(2 << 20),
 		kept(t, v, 30*24*time.Hour, nil):               nil,
 		kept(t, link1, 60*24*time.Hour, pattern(5000)): pattern(5000),
 	}
-	before := make(map[cid.Cid]Entry)
-	must.Succeed(t, v.ledger.eachEpoch(func(e Entry) error { before[e.CID] = e; return nil }))
+	before := make(map[cid.Cid]ledger.Entry)
+	must.Succeed(t, v.ledger.All(func(e ledger.Entry) error { before[e.CID] = e; return nil }))
 	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
 
 	v = s.vault(t, nil)
@@ -235,7 +235,7 @@ func TestFsckMakesTheLedgerAgain(t *testing.T) {
 	if len(all) != len(links) || !strings.HasPrefix(all[0], "orphaned") || !strings.HasPrefix(all[2], "orphaned") {
 		t.Errorf("found %q, want %d orphans", all, len(links))
 	}
-	must.Succeed(t, v.ledger.eachEpoch(func(got Entry) error {
+	must.Succeed(t, v.ledger.All(func(got ledger.Entry) error {
 		want := before[got.CID]
 		want.Created, want.Mail, want.Kind = time.Time{}, "", "" // nobody has the key to read them
 		if got != want {
@@ -292,10 +292,10 @@ func TestFsckKeepsExtendedObjects(t *testing.T) {
 	s, v := newVault(t)
 	l := kept(t, v, 30*24*time.Hour, pattern(1000))
 	o := opened(t, v, l.CID)
-	old := o.sealed.KID.Epoch
+	old := o.KID().Epoch
 	later, err := s.keys.Writer(crypto.PeriodOf(s.now, 90*24*time.Hour))
 	must.Succeed(t, err)
-	must.Succeed(t, s.keys.Extend(l.CID, o.sealed.Core, old, later, false, shareOf(t, o)))
+	must.Succeed(t, s.keys.Extend(l.CID, o.Core(), old, later, false, shareOf(t, o)))
 	must.Succeed(t, s.keys.End(old))
 	key := filepath.Join(s.dir, "keys", string(later)+".key")
 	must.Succeed(t, os.Rename(key, key+".away"))
@@ -311,20 +311,20 @@ func TestFsckKeepsExtendedObjects(t *testing.T) {
 func TestFsckKnowsExtensions(t *testing.T) {
 	s, v := newVault(t)
 	l := kept(t, v, 30*24*time.Hour, pattern(1000))
-	entries, err := v.ledger.find(l.CID)
+	entries, err := v.ledger.Find(l.CID)
 	must.Succeed(t, err)
 	_, err = v.Extend(t.Context(), entries[0], crypto.PeriodOf(s.now, 90*24*time.Hour))
 	must.Succeed(t, err)
 	_, all, _ := checkup(t, v, true)
 	wantFound(t, all)
-	entries, err = v.ledger.find(l.CID)
+	entries, err = v.ledger.Find(l.CID)
 	must.Succeed(t, err)
 	old, later := entries[0].KID.Epoch, entries[0].Epoch
 	must.Succeed(t, os.Remove(filepath.Join(s.dir, "ledger", string(later)+".jsonl")))
 	v = s.vault(t, nil)
 	_, all, _ = checkup(t, v, true)
 	wantFound(t, all, "orphaned "+l.CID.String())
-	again, err := v.ledger.find(l.CID)
+	again, err := v.ledger.Find(l.CID)
 	must.Succeed(t, err)
 	if len(again) != 1 || again[0].Epoch != later || again[0].KID.Epoch != old {
 		t.Errorf("the ledger has %+v, want the end %s", again, later)
@@ -347,7 +347,7 @@ func TestFsckEndsWhenTheStoreIsDown(t *testing.T) {
 	s.store = downStore{s.store}
 	found := 0
 	_, err := s.vault(t, nil).Fsck(t.Context(), FsckConfig{Repair: true, Workers: 4, Report: func(Finding) { found++ }, Progress: func(int, int) {}})
-	if !errors.Is(err, ErrUnavailable) || found > maxOutage+4 {
+	if !errors.Is(err, vault.ErrUnavailable) || found > maxOutage+4 {
 		t.Errorf("got %v after %d findings, want ErrUnavailable", err, found)
 	}
 }
@@ -435,15 +435,15 @@ func TestFsckAfterRandomDeletions(t *testing.T) {
 
 func testRandomDeletions(t *testing.T, rnd *rand.Rand) {
 	s, v := newVault(t)
-	onlyLink := s.vault(t, func(c *Config) { c.Mode = LinkOnly })
+	onlyLink := s.vault(t, func(c *vault.Config) { c.Mode = vault.LinkOnly })
 	var files []deletable
 	for i := range 24 {
 		d := deletable{content: pattern(100 + i)}
-		b := []*Vault{v, v, onlyLink}[i%3].Begin(time.Duration(i%4) * 24 * time.Hour)
+		b := []*process{v, v, onlyLink}[i%3].Begin(time.Duration(i%4) * 24 * time.Hour)
 		d.link = detach(t, b, d.content)
 		must.Succeed(t, b.Commit(t.Context()))
 		if i%5 == 0 {
-			must.Succeed(t, b.pending.Close()) // as of a process that is killed
+			killed(t, s, b)
 		} else {
 			must.Succeed(t, b.Close())
 		}
@@ -461,7 +461,7 @@ func testRandomDeletions(t *testing.T, rnd *rand.Rand) {
 	}))
 
 	v = s.reopened(t)
-	must.Succeed(t, v.ledger.eachEpoch(func(e Entry) error { listed[e.CID] = true; return nil }))
+	must.Succeed(t, v.ledger.All(func(e ledger.Entry) error { listed[e.CID] = true; return nil }))
 	_, all, _ := checkup(t, v, true)
 	v = s.reopened(t)
 	for _, d := range files {

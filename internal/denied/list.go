@@ -1,10 +1,11 @@
-package vault
+package denied
 
 import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -20,7 +21,8 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 )
 
-// denyList is the file of revoked objects. A line is a ruling that detach revoke wrote:
+// List is the file of revoked objects. It is safe for concurrent use. A line is a ruling that detach
+// revoke wrote:
 //
 //	CID CORE EPOCH deny|undo TIME
 //
@@ -34,7 +36,7 @@ import (
 //
 // A line without a CID revokes nothing and is reported. It stops neither the gateway nor the mail,
 // and the other lines count. A ruling that is malformed in any way denies the CIDs in it.
-type denyList struct {
+type List struct {
 	path string
 	log  *slog.Logger
 
@@ -45,70 +47,79 @@ type denyList struct {
 	settled bool // stamp would show a change
 	sum     [sha256.Size]byte
 	size    int // of the text, in bytes
-	list    denied
+	list    Content
 }
 
-// denied is what a deny list says. Lines are numbered from 1.
-type denied struct {
-	rulings    map[cid.Cid]ruling
+// Content is what a deny list says. Lines are numbered from 1.
+type Content struct {
+	rulings    map[cid.Cid]Ruling
 	written    map[cid.Cid][]int // the lines in which an operator wrote the CID
 	unreadable []int             // lines in which there is no CID
 	links      []int             // lines that hold more than a CID, perhaps the key of the file
 }
 
-// ruling is the latest that detach revoke said about an object.
-type ruling struct {
-	core  cid.Cid
-	epoch crypto.Epoch
-	undo  bool
-	at    time.Time
+// Ruling is the latest that detach revoke said about an object.
+type Ruling struct {
+	Core  cid.Cid
+	Epoch crypto.Epoch
+	Undo  bool
+	At    time.Time
 }
 
 // beats reports whether r holds and not other: it is later, or denies at the same time.
-func (r ruling) beats(other ruling) bool {
-	return r.at.After(other.at) || r.at.Equal(other.at) && !r.undo
+func (r Ruling) beats(other Ruling) bool {
+	return r.At.After(other.At) || r.At.Equal(other.At) && !r.Undo
 }
 
-// entry returns what a ruling knows of an object.
-func (r ruling) entry(c cid.Cid) Entry {
-	return Entry{CID: c, Core: r.core, KID: crypto.KID{Epoch: r.epoch}, Epoch: r.epoch}
-}
-
-func (r ruling) line(c cid.Cid) string {
+func (r Ruling) line(c cid.Cid) string {
 	verdict := rulingDeny
-	if r.undo {
+	if r.Undo {
 		verdict = rulingUndo
 	}
-	return strings.Join([]string{c.String(), r.core.String(), string(r.epoch), verdict, r.at.UTC().Format(time.RFC3339Nano)}, " ") + "\n"
+	return strings.Join([]string{c.String(), r.Core.String(), string(r.Epoch), verdict, r.At.UTC().Format(time.RFC3339Nano)}, " ") + "\n"
 }
 
-// has reports whether the list denies an object.
-func (d denied) has(c cid.Cid) bool {
+// Has reports whether the list denies an object.
+func (d Content) Has(c cid.Cid) bool {
 	r, ok := d.rulings[c]
-	return ok && !r.undo || len(d.written[c]) > 0
+	return ok && !r.Undo || len(d.written[c]) > 0
 }
 
-// deniedName is the name of the deny list in a data directory.
-const deniedName = "denied"
-
-func newDenyList(path string, log *slog.Logger) *denyList {
-	return &denyList{path: path, log: log}
+// Ruling returns the ruling that holds for an object, or false if there is none.
+func (d Content) Ruling(c cid.Cid) (Ruling, bool) {
+	r, ok := d.rulings[c]
+	return r, ok
 }
 
-// has reports whether an object is revoked. While the file exists and cannot be read, every object
-// may be revoked, and has returns an error.
-func (d *denyList) has(c cid.Cid) (bool, error) {
-	list, err := d.current()
-	return list.has(c), err
+// Rulings returns all objects that have a ruling, in no order.
+func (d Content) Rulings() iter.Seq2[cid.Cid, Ruling] { return maps.All(d.rulings) }
+
+// Lines returns the lines in which an operator wrote the CID.
+func (d Content) Lines(c cid.Cid) []int { return d.written[c] }
+
+// New returns the deny list at path, which need not exist. Lines that the operator should correct
+// are logged.
+func New(path string, log *slog.Logger) *List {
+	return &List{path: path, log: log}
 }
 
-// current returns what the file says now. The caller must not change it.
-func (d *denyList) current() (denied, error) {
+// Path returns where the list is, for the operator.
+func (d *List) Path() string { return d.path }
+
+// Has reports whether an object is revoked. While the file exists and cannot be read, every object
+// may be revoked, and Has returns an error.
+func (d *List) Has(c cid.Cid) (bool, error) {
+	list, err := d.Content()
+	return list.Has(c), err
+}
+
+// Content returns what the file says now. Later changes of the file do not change it.
+func (d *List) Content() (Content, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.reload()
 	if errors.Is(err, fs.ErrNotExist) && !isSymlink(d.path) {
-		d.read, d.list, err = false, denied{}, nil
+		d.read, d.list, err = false, Content{}, nil
 	}
 	if err == nil {
 		d.failing = false
@@ -119,7 +130,7 @@ func (d *denyList) current() (denied, error) {
 		d.failing = true
 		d.log.Error("no file is served", "error", err)
 	}
-	return denied{}, err
+	return Content{}, err
 }
 
 // isSymlink reports whether there is a symbolic link at path. One that leads nowhere is no missing
@@ -130,7 +141,7 @@ func isSymlink(path string) bool {
 }
 
 // reload reads the file if it has changed.
-func (d *denyList) reload() error {
+func (d *List) reload() error {
 	stamp, err := durable.StampOf(d.path) // before the file is read: a later change shows
 	if err != nil || d.read && d.settled && stamp == d.stamp {
 		return err
@@ -156,21 +167,21 @@ func (d *denyList) reload() error {
 
 // extended returns what the file says if only rulings were added to what was read before. So a
 // revocation takes effect quickly in a long list.
-func (d *denyList) extended(text []byte) (denied, bool) {
+func (d *List) extended(text []byte) (Content, bool) {
 	if !d.read || d.size == 0 || len(text) < d.size || text[d.size-1] != '\n' || sha256.Sum256(text[:d.size]) != d.sum {
-		return denied{}, false
+		return Content{}, false
 	}
 	list := d.list
 	list.rulings = maps.Clone(list.rulings) // others may be reading it
 	for row := range strings.SplitSeq(string(text[d.size:]), "\n") {
 		if row != "" && !list.rule(row) {
-			return denied{}, false
+			return Content{}, false
 		}
 	}
 	return list, true
 }
 
-func (d *denied) report(log *slog.Logger) {
+func (d *Content) report(log *slog.Logger) {
 	reportLines(log, "a line of the deny list revokes nothing: there is no CID in it", d.unreadable)
 	reportLines(log, "a line of the deny list has more than a CID, perhaps a key; the CID is enough", d.links)
 }
@@ -187,17 +198,23 @@ func reportLines(log *slog.Logger, message string, numbers []int) {
 	}
 }
 
-// problems returns one problem for each kind of line that the operator should correct.
-func (d *denyList) problems() (all []Problem) {
-	list, err := d.current()
+// Problem is what the operator should correct in a list.
+type Problem struct {
+	Err   error // one line: what is wrong, and what to do
+	Minor bool  // everything works all the same
+}
+
+// Problems returns one problem for each kind of line that the operator should correct.
+func (d *List) Problems() (all []Problem) {
+	list, err := d.Content()
 	if err != nil {
-		return []Problem{{Part: "denied", Err: err}}
+		return []Problem{{Err: err}}
 	}
 	if len(list.unreadable) > 0 {
-		all = append(all, Problem{Part: "denied", Err: fmt.Errorf("%s has no CID in %s, so nothing is revoked there; write the CID that is in the link", d.path, lines(list.unreadable))})
+		all = append(all, Problem{Err: fmt.Errorf("%s has no CID in %s, so nothing is revoked there; write the CID that is in the link", d.path, lines(list.unreadable))})
 	}
 	if len(list.links) > 0 {
-		all = append(all, Problem{Part: "denied", Minor: true, Err: fmt.Errorf("%s has more than a CID in %s, perhaps a key; the CID is enough", d.path, lines(list.links))})
+		all = append(all, Problem{Minor: true, Err: fmt.Errorf("%s has more than a CID in %s, perhaps a key; the CID is enough", d.path, lines(list.links))})
 	}
 	return all
 }
@@ -249,8 +266,8 @@ func uncomment(line string) string {
 // lineEnds makes all line ends those of Unix. Else a comment would hide the lines after it.
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-func parseDenied(text string) denied {
-	d := denied{rulings: make(map[cid.Cid]ruling), written: make(map[cid.Cid][]int)}
+func parseDenied(text string) Content {
+	d := Content{rulings: make(map[cid.Cid]Ruling), written: make(map[cid.Cid][]int)}
 	rows := strings.Split(lineEnds.Replace(text), "\n")
 	for i := 0; i < len(rows); {
 		n := entryRows(rows[i:])
@@ -261,7 +278,7 @@ func parseDenied(text string) denied {
 }
 
 // add reads one entry, which begins in this line.
-func (d *denied) add(line int, entry string) {
+func (d *Content) add(line int, entry string) {
 	wrapped := strings.Contains(entry, "\n")
 	if !wrapped {
 		entry = uncomment(strings.TrimPrefix(entry, "\ufeff")) // QUIRK: Windows' Notepad writes a byte order mark
@@ -288,7 +305,7 @@ const (
 )
 
 // rule takes an entry that detach revoke wrote, and reports whether it is one.
-func (d *denied) rule(entry string) bool {
+func (d *Content) rule(entry string) bool {
 	fields := strings.Fields(entry)
 	if len(fields) != 5 || fields[3] != rulingDeny && fields[3] != rulingUndo {
 		return false
@@ -301,25 +318,25 @@ func (d *denied) rule(entry string) bool {
 		return false
 	}
 	// The text of the file, which may hold keys, must not stay in memory.
-	next := ruling{core, crypto.Epoch(strings.Clone(string(epoch))), fields[3] == rulingUndo, at.UTC()}
+	next := Ruling{core, crypto.Epoch(strings.Clone(string(epoch))), fields[3] == rulingUndo, at.UTC()}
 	if old, ok := d.rulings[c]; !ok || next.beats(old) {
 		d.rulings[c] = next
 	}
 	return true
 }
 
-// append writes rulings, each later than the one that holds for its object: a file whose revocation
+// Append writes rulings, each later than the one that holds for its object: a file whose revocation
 // was undone in the same moment, or by a machine whose clock is slow, must not stay denied. It
 // returns when they are on disk.
-func (d *denyList) append(rulings map[cid.Cid]ruling) error {
-	list, err := d.current()
+func (d *List) Append(rulings map[cid.Cid]Ruling) error {
+	list, err := d.Content()
 	if err != nil {
 		return err
 	}
 	var text strings.Builder
 	for c, r := range rulings {
-		if old, ok := list.rulings[c]; ok && !r.at.After(old.at) {
-			r.at = old.at.Add(time.Nanosecond)
+		if old, ok := list.rulings[c]; ok && !r.At.After(old.At) {
+			r.At = old.At.Add(time.Nanosecond)
 		}
 		text.WriteString(r.line(c))
 	}
@@ -327,12 +344,12 @@ func (d *denyList) append(rulings map[cid.Cid]ruling) error {
 }
 
 // write appends lines, and returns when they are on disk.
-func (d *denyList) write(text string) error {
+func (d *List) write(text string) error {
 	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the deny list: %w", err)
 	}
-	err = errors.Join(appendSynced(f, []byte(text)), f.Close(), durable.SyncDir(filepath.Dir(d.path)))
+	err = errors.Join(durable.AppendSynced(f, []byte(text)), f.Close(), durable.SyncDir(filepath.Dir(d.path)))
 	if err != nil {
 		return fmt.Errorf("write the deny list: %w", err)
 	}

@@ -1,4 +1,4 @@
-package vault
+package ledger
 
 import (
 	"bytes"
@@ -20,17 +20,17 @@ var errStop = errors.New("enough")
 
 // listing is what lines of the ledger say about other lines. A reader of entries needs it first.
 type listing struct {
-	l        *ledger
+	l        *Ledger
 	size     map[crypto.Epoch]int64 // of the files, in bytes: lines after it do not count
 	gone     map[place]int64        // the offset of the last line that takes the object back
-	extended map[digest]crypto.Epoch
+	extended map[Digest]crypto.Epoch
 	withGone bool // also take objects that were taken back
 }
 
 // place is an object in an epoch's file.
 type place struct {
 	epoch  crypto.Epoch
-	object digest
+	object Digest
 }
 
 // These stand in the lines that say something about others, and in few other lines.
@@ -40,12 +40,12 @@ var (
 )
 
 // listing reads all files once.
-func (l *ledger) listing() (*listing, error) {
-	epochs, err := l.epochs()
+func (l *Ledger) listing() (*listing, error) {
+	epochs, err := l.Epochs()
 	if err != nil {
 		return nil, err
 	}
-	all := &listing{l: l, size: make(map[crypto.Epoch]int64), gone: make(map[place]int64), extended: make(map[digest]crypto.Epoch)}
+	all := &listing{l: l, size: make(map[crypto.Epoch]int64), gone: make(map[place]int64), extended: make(map[Digest]crypto.Epoch)}
 	for _, e := range epochs {
 		all.size[e], err = l.lines(e, 0, func(at int64, text []byte) error {
 			if bytes.Contains(text, goneMark) || bytes.Contains(text, fromMark) {
@@ -65,7 +65,7 @@ func (a *listing) note(e crypto.Epoch, at int64, text []byte) {
 	if !ok {
 		return
 	}
-	d, _ := digestOf(c)
+	d, _ := DigestOf(c)
 	if line.Gone {
 		a.gone[place{e, d}] = at
 		delete(a.extended, d)
@@ -85,7 +85,7 @@ func (a *listing) each(e crypto.Epoch, take func(Entry) error) error {
 		if !ok || line.Gone {
 			return nil
 		}
-		d, _ := digestOf(c)
+		d, _ := DigestOf(c)
 		short := binary.BigEndian.Uint64(d[:])
 		if _, ok := seen[short]; ok {
 			return nil
@@ -117,10 +117,10 @@ func (a *listing) eachEpoch(take func(Entry) error) error {
 	return nil
 }
 
-// each calls take for each object whose end is that of the epoch, until take returns an error, which
-// each returns. It reads the files and keeps little of them in memory: 8 bytes for each object, so
+// Each calls take for each object whose end is that of the epoch, until take returns an error, which
+// Each returns. It reads the files and keeps little of them in memory: 8 bytes for each object, so
 // that an object with two lines is taken once.
-func (l *ledger) each(e crypto.Epoch, take func(Entry) error) error {
+func (l *Ledger) Each(e crypto.Epoch, take func(Entry) error) error {
 	all, err := l.listing()
 	if err != nil {
 		return err
@@ -128,8 +128,8 @@ func (l *ledger) each(e crypto.Epoch, take func(Entry) error) error {
 	return all.each(e, take)
 }
 
-// eachEpoch calls each for every epoch that has a file, in the order of their names.
-func (l *ledger) eachEpoch(take func(Entry) error) error {
+// All calls Each for every epoch that has a file, in the order of their names.
+func (l *Ledger) All(take func(Entry) error) error {
 	all, err := l.listing()
 	if err != nil {
 		return err
@@ -137,13 +137,23 @@ func (l *ledger) eachEpoch(take func(Entry) error) error {
 	return all.eachEpoch(take)
 }
 
-// find returns the entries of those objects that are in the ledger, in its order.
-func (l *ledger) find(cids ...cid.Cid) (found []Entry, err error) {
+// AllWithGone is All, but also takes the objects that were taken back: their Gone is true.
+func (l *Ledger) AllWithGone(take func(Entry) error) error {
+	all, err := l.listing()
+	if err != nil {
+		return err
+	}
+	all.withGone = true
+	return all.eachEpoch(take)
+}
+
+// Find returns the entries of those objects that are in the ledger, in its order.
+func (l *Ledger) Find(cids ...cid.Cid) (found []Entry, err error) {
 	if len(cids) == 0 {
 		return nil, nil
 	}
 	wanted := setOf(cids)
-	err = l.eachEpoch(func(e Entry) error {
+	err = l.All(func(e Entry) error {
 		if wanted[e.CID] {
 			found = append(found, e)
 		}
@@ -152,10 +162,10 @@ func (l *ledger) find(cids ...cid.Cid) (found []Entry, err error) {
 	return found, err
 }
 
-// ofMails returns the entries of the mails with these ids, in the order of the ledger.
-func (l *ledger) ofMails(ids ...string) (found []Entry, err error) {
+// OfMails returns the entries of the mails with these ids, in the order of the ledger.
+func (l *Ledger) OfMails(ids ...string) (found []Entry, err error) {
 	wanted := setOf(ids)
-	err = l.eachEpoch(func(e Entry) error {
+	err = l.All(func(e Entry) error {
 		if e.Mail != "" && wanted[e.Mail] {
 			found = append(found, e)
 		}
@@ -172,8 +182,12 @@ func setOf[T comparable](list []T) map[T]bool {
 	return set
 }
 
-// remove deletes an epoch's file, for example long after the epoch has ended.
-func (l *ledger) remove(e crypto.Epoch) error {
+// Remove deletes an epoch's list, for example long after the epoch has ended.
+func (l *Ledger) Remove(e crypto.Epoch) error {
+	return errors.Join(l.remove(e), durable.Remove(l.sweptPath(e)))
+}
+
+func (l *Ledger) remove(e crypto.Epoch) error {
 	if err := durable.Remove(l.path(e)); err != nil {
 		return fmt.Errorf("remove ledger: %w", err)
 	}

@@ -1,20 +1,18 @@
-package vault
+package upkeep
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
-	"github.com/nkirchhoffer/detach-mta/internal/durable"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
@@ -24,15 +22,15 @@ import (
 // records before the ledger finds it in one of them.
 func (f *fsck) reportOrphans(ctx context.Context) error {
 	for some := range slices.Chunk(f.orphans, orphansAtOnce) {
-		pending, err := f.v.pending.all()
+		pending, err := f.k.vault.Pending()
 		if err != nil {
 			return err
 		}
-		if err := f.v.ledger.catchUp(); err != nil {
+		if err := f.k.ledger.CatchUp(); err != nil {
 			return fmt.Errorf("read ledger: %w", err)
 		}
-		some = slices.DeleteFunc(some, func(e Entry) bool {
-			return !f.v.ledger.lags(e.CID, e.file()) || pending[e.CID] || !f.stored(ctx, e.CID)
+		some = slices.DeleteFunc(some, func(e ledger.Entry) bool {
+			return !f.k.ledger.Lags(e.CID, e.EndEpoch()) || pending[e.CID] || !f.stored(ctx, e.CID)
 		})
 		if err := f.adopt(some); err != nil {
 			return err
@@ -43,23 +41,23 @@ func (f *fsck) reportOrphans(ctx context.Context) error {
 
 // stored reports whether the store has an object, or does not say.
 func (f *fsck) stored(ctx context.Context, c cid.Cid) bool {
-	blocks, err := f.v.store.Open(ctx, c)
+	blocks, err := f.k.store.Open(ctx, c)
 	if err != nil {
-		return !errors.Is(err, ErrNotFound)
+		return !errors.Is(err, vault.ErrNotFound)
 	}
 	_ = blocks.Close() // nothing was read
 	return true
 }
 
-func (f *fsck) adopt(orphans []Entry) error {
+func (f *fsck) adopt(orphans []ledger.Entry) error {
 	if f.Repair {
-		if err := f.v.ledger.append(orphans...); err != nil {
+		if err := f.k.ledger.Append(orphans...); err != nil {
 			return err
 		}
 	}
 	for _, e := range orphans {
 		what := "it is ours, and not in the ledger: its link works, but detach list does not show it"
-		if e.file() != e.KID.Epoch {
+		if e.EndEpoch() != e.KID.Epoch {
 			what = "it was extended, and the ledger has it without its later end: it would be deleted too early"
 		}
 		f.report(Finding{Class: Orphaned, CID: e.CID.String(), Epoch: e.Epoch, What: what,
@@ -68,37 +66,25 @@ func (f *fsck) adopt(orphans []Entry) error {
 	return nil
 }
 
-// size returns how many objects the index has.
-func (l *ledger) size() int {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return len(l.index)
-}
-
-// lags reports whether the index lacks an object that ends with this epoch, or has an earlier end of
-// it.
-func (l *ledger) lags(c cid.Cid, e crypto.Epoch) bool {
-	d, _ := digestOf(c)
-	rec, known := l.get(d)
-	return !known || endsBefore(rec.epoch, e)
-}
-
 // checkLedger reports what is in the ledger and not in the store.
 func (f *fsck) checkLedger(ctx context.Context) error {
-	var dead []Entry
+	var dead []ledger.Entry
 	total := 0 // objects that the store should have
-	err := f.v.ledger.eachEpoch(func(e Entry) error {
+	err := f.k.ledger.All(func(e ledger.Entry) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		d, _ := digestOf(e.CID)
+		d, _ := ledger.DigestOf(e.CID)
 		if f.present[d] {
 			total++
 			return nil
 		}
 		// Destroying an object that was extended marks it in the later epoch, too.
-		if gone, err := f.v.keys.Destroyed(e.file(), e.Core); err != nil || gone || f.v.expired(e.file().End()) {
+		gone, err := f.k.keys.Destroyed(e.EndEpoch(), e.Core)
+		if err != nil && !errors.Is(err, keyring.ErrDamaged) {
 			return err
+		} else if gone || f.k.expired(e.EndEpoch().End()) {
+			return nil
 		}
 		total++
 		if f.stored(ctx, e.CID) {
@@ -119,7 +105,7 @@ const fewDead = 10
 
 // bury reports dead objects, and takes them out of the ledger. If most of the ledger seems dead, the
 // store is more likely the wrong one, or not mounted: then the ledger stays as it is.
-func (f *fsck) bury(dead []Entry, total int) error {
+func (f *fsck) bury(dead []ledger.Entry, total int) error {
 	do := "run detach fsck --repair, which takes it out of the ledger, or bring the object back from a backup"
 	repair := f.Repair
 	if len(dead) > fewDead && len(dead) > total/2 {
@@ -127,7 +113,7 @@ func (f *fsck) bury(dead []Entry, total int) error {
 		do = fmt.Sprintf("the store lacks %d of %d objects of the ledger: check that store.kind and store.also name the store that has them; the ledger stays as it is", len(dead), total)
 	}
 	if repair {
-		if err := f.v.ledger.forget(dead...); err != nil {
+		if err := f.k.ledger.Forget(dead...); err != nil {
 			return err
 		}
 	}
@@ -143,8 +129,8 @@ func (f *fsck) checkPins(ctx context.Context) error {
 	if len(f.unlisted) == 0 {
 		return nil
 	}
-	err := f.v.store.List(ctx, PinPrefix, func(i ipfs.Item) error {
-		d, _ := digestOf(i.Root)
+	err := f.k.store.List(ctx, vault.PinPrefix, func(i ipfs.Item) error {
+		d, _ := ledger.DigestOf(i.Root)
 		f.present[d] = true
 		return nil
 	})
@@ -152,8 +138,8 @@ func (f *fsck) checkPins(ctx context.Context) error {
 		return fmt.Errorf("list objects: %w", err)
 	}
 	for _, e := range f.unlisted {
-		d, _ := digestOf(e.CID)
-		if _, known, err := f.v.ledger.lookup(e.CID); err != nil {
+		d, _ := ledger.DigestOf(e.CID)
+		if _, known, err := f.k.ledger.Lookup(e.CID); err != nil {
 			return err
 		} else if f.present[d] || !known {
 			continue
@@ -164,11 +150,11 @@ func (f *fsck) checkPins(ctx context.Context) error {
 }
 
 // pin reports an object without a pin of ours, and pins it.
-func (f *fsck) pin(ctx context.Context, e Entry) {
+func (f *fsck) pin(ctx context.Context, e ledger.Entry) {
 	x := Finding{Class: Unpinned, CID: e.CID.String(), Epoch: e.Epoch, What: "its pin is missing or has another name: the node's next garbage collection may delete it",
 		Do: "run detach fsck --repair, which pins it"}
 	if f.Repair {
-		err := f.v.store.Rename(ctx, e.CID, PinName(e.KID.Epoch))
+		err := f.k.store.Rename(ctx, e.CID, vault.PinName(e.KID.Epoch))
 		if x.Repaired = err == nil; err != nil {
 			x.Do = fmt.Sprintf("pin it at the node: %v", err)
 		}
@@ -179,15 +165,15 @@ func (f *fsck) pin(ctx context.Context, e Entry) {
 // checkKeys reports the epochs that have objects, in the ledger or in the store, and no key file or
 // a damaged one.
 func (f *fsck) checkKeys(context.Context) error {
-	epochs, err := f.v.ledger.epochs()
+	epochs, err := f.k.ledger.Epochs()
 	if err != nil {
 		return err
 	}
 	for _, e := range epochs {
-		if _, ok := f.keyless[e]; ok || f.v.expired(e.End()) {
+		if _, ok := f.keyless[e]; ok || f.k.expired(e.End()) {
 			continue
 		}
-		switch err := f.v.keys.Check(e); {
+		switch err := f.k.keys.Check(e); {
 		case err == nil || errors.Is(err, keyring.ErrDestroyed):
 		case errors.Is(err, keyring.ErrNoEpoch), errors.Is(err, keyring.ErrDamaged):
 			f.keyless[e] = new(unopened)
@@ -204,7 +190,7 @@ func (f *fsck) checkKeys(context.Context) error {
 // keylessFinding says what an epoch's missing or damaged key file keeps closed.
 func (f *fsck) keylessFinding(e crypto.Epoch, u unopened) Finding {
 	what := fmt.Sprintf("keys/%s.key is missing", e)
-	if errors.Is(f.v.keys.Check(e), keyring.ErrDamaged) {
+	if errors.Is(f.k.keys.Check(e), keyring.ErrDamaged) {
 		what = fmt.Sprintf("keys/%s.key is damaged", e)
 	}
 	if u == (unopened{}) {
@@ -218,68 +204,18 @@ func (f *fsck) keylessFinding(e crypto.Epoch, u unopened) Finding {
 
 // checkLeftovers reports the records of batches whose process is gone.
 func (f *fsck) checkLeftovers(ctx context.Context) error {
-	names, err := f.v.pending.abandoned()
+	names, err := f.k.vault.Abandoned()
 	if err != nil || len(names) == 0 {
 		return err
 	}
 	if f.Repair {
-		if _, err := f.v.Recover(ctx); err != nil {
+		if _, err := f.k.vault.Recover(ctx); err != nil {
 			return err
 		}
 	}
 	for _, name := range names {
 		f.report(Finding{Class: Leftover, What: "pending/" + name + " is of a mail that was interrupted",
 			Do: "run detach fsck --repair, or detach serve, which deletes what the mail had stored", Repaired: f.Repair})
-	}
-	return nil
-}
-
-// all returns the objects in all records that are not committed.
-func (p pendingDir) all() (map[cid.Cid]bool, error) {
-	objects := make(map[cid.Cid]bool)
-	err := p.each(func(f *os.File) error {
-		record, err := readPending(f)
-		for _, c := range record.doomed() {
-			objects[c] = true
-		}
-		return err
-	})
-	return objects, err
-}
-
-// abandoned returns the names of the records whose process is gone.
-func (p pendingDir) abandoned() (names []string, err error) {
-	if !durable.Locks {
-		return nil, nil
-	}
-	err = p.each(func(f *os.File) error {
-		if durable.TryLock(f) {
-			names = append(names, filepath.Base(f.Name()))
-		}
-		return nil
-	})
-	return names, err
-}
-
-// each calls take for each record that is still there, and closes it.
-func (p pendingDir) each(take func(*os.File) error) error {
-	entries, err := os.ReadDir(string(p))
-	if err != nil {
-		return fmt.Errorf("read the records of pending mails: %w", err)
-	}
-	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), pendingPrefix) {
-			continue
-		}
-		f, err := os.Open(filepath.Join(string(p), entry.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return fmt.Errorf("read the records of pending mails: %w", err)
-		}
-		if err := errors.Join(take(f), f.Close()); err != nil {
-			return fmt.Errorf("read the records of pending mails: %w", err)
-		}
 	}
 	return nil
 }

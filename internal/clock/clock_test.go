@@ -1,4 +1,4 @@
-package vault
+package clock
 
 import (
 	"errors"
@@ -34,26 +34,29 @@ func (m *machine) restart(boot string, d time.Duration) {
 }
 
 // clock opens the clock as a process does that runs on the machine.
-func (m *machine) clock(dir string) *clock {
-	return &clock{
+func (m *machine) clock(dir string) *Clock {
+	return &Clock{
 		path: filepath.Join(dir, "clock"), now: func() time.Time { return m.now }, uptime: func() Uptime { return m.up },
 		past: func() (time.Time, error) { return time.Time{}, nil },
 	}
 }
 
-func wantClock(t *testing.T, c *clock, stores, sweeps bool) {
+func wantClock(t *testing.T, c *Clock, stores, sweeps bool) {
 	t.Helper()
 	for what, got := range map[string]struct {
 		err error
 		ok  bool
 	}{"Check": {c.Check(), stores}, "Trusted": {c.Trusted(), sweeps}} {
-		if (got.err == nil) != got.ok || got.err != nil && !errors.Is(got.err, ErrClock) {
+		if (got.err == nil) != got.ok || got.err != nil && !errors.Is(got.err, ErrUntrusted) {
 			t.Errorf("%s at %v: got %v, want ok=%v", what, c.now(), got.err, got.ok)
 		}
 	}
 }
 
-const hour = time.Hour
+const (
+	hour = time.Hour
+	day  = 24 * hour
+)
 
 // A clock that jumps by more than a day stops sweeping, whether a process sees the jump or it comes
 // between two processes. A clock behind the recorded time stops storing, too.
@@ -178,7 +181,7 @@ func TestLostClockFile(t *testing.T) {
 	for _, text := range []string{"", "{", "null", `{"newest":{}}`} {
 		m, dir := newMachine(), t.TempDir()
 		stored := m.now
-		open := func() *clock {
+		open := func() *Clock {
 			c := m.clock(dir)
 			c.past = func() (time.Time, error) { return stored, nil }
 			return c

@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"context"
@@ -20,15 +20,19 @@ import (
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
+	"github.com/nkirchhoffer/detach-mta/internal/denied"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
 // wantSwept sweeps, and wants the epochs, files and destroyed objects to be of these numbers.
-func wantSwept(t *testing.T, v *Vault, o SweepOptions, epochs, files, destroyed int) Swept {
+func wantSwept(t *testing.T, v *process, o SweepOptions, epochs, files, destroyed int) Swept {
 	t.Helper()
 	o.Grace = week
 	s, err := v.Sweep(t.Context(), o)
@@ -76,8 +80,8 @@ func TestSweepEndsWhatIsOver(t *testing.T) {
 		t.Errorf("%d objects are left, want 2", n)
 	}
 	for _, l := range ended {
-		wantAll(t, v, l, ErrExpired)
-		wantAll(t, s.vault(t, nil), l, ErrExpired)
+		wantAll(t, v, l, vault.ErrExpired)
+		wantAll(t, s.vault(t, nil), l, vault.ErrExpired)
 	}
 	wantContent(t, v, next, []byte("next"))
 	wantContent(t, v, forever, []byte("forever"))
@@ -213,15 +217,14 @@ func TestSweepsTogether(t *testing.T) {
 func TestSweepStopsWithAWrongClock(t *testing.T) {
 	faults.Covers(t, 99)
 	s := newSite(t)
-	set := func(c *Config) { c.Uptime = MachineUptime }
-	v := s.vault(t, set)
+	v := s.process(t, clock.MachineUptime, nil)
 	l := kept(t, v, day, []byte("x"))
 	right := s.now
 	for _, jump := range []time.Duration{-25 * time.Hour, 30 * day} {
 		s.now = right.Add(jump)
 		for _, dry := range []bool{true, false} {
-			swept, err := s.vault(t, set).Sweep(t.Context(), SweepOptions{DryRun: dry})
-			if !errors.Is(err, ErrClock) || !swept.None() {
+			swept, err := s.process(t, clock.MachineUptime, nil).Sweep(t.Context(), SweepOptions{DryRun: dry})
+			if !errors.Is(err, clock.ErrUntrusted) || !swept.None() {
 				t.Errorf("clock set by %v: swept %+v, %v", jump, swept, err)
 			}
 		}
@@ -229,7 +232,7 @@ func TestSweepStopsWithAWrongClock(t *testing.T) {
 	s.now = right
 	wantContent(t, v, l, []byte("x"))
 	s.now = right.Add(30 * day)
-	must.Succeed(t, v.TrustClock())
+	must.Succeed(t, v.clock.(*clock.Clock).Trust())
 	wantSwept(t, v, SweepOptions{}, 1, 1, 0)
 }
 
@@ -240,16 +243,16 @@ func TestKeysOnANewMachineDoNotEndByItsClock(t *testing.T) {
 	s := newSite(t)
 	l := kept(t, s.vault(t, nil), 30*day, []byte("x"))
 	must.Succeed(t, errors.Join(os.RemoveAll(filepath.Join(s.dir, "ledger")), os.Remove(filepath.Join(s.dir, "clock"))))
-	right, set := s.now, func(c *Config) { c.Uptime = MachineUptime }
+	right := s.now
 	s.now = right.Add(10 * 365 * day)
 	for range 2 {
-		if swept, err := s.vault(t, set).Sweep(t.Context(), SweepOptions{}); !errors.Is(err, ErrClock) || !swept.None() {
+		if swept, err := s.process(t, clock.MachineUptime, nil).Sweep(t.Context(), SweepOptions{}); !errors.Is(err, clock.ErrUntrusted) || !swept.None() {
 			t.Errorf("swept %+v, %v", swept, err)
 		}
 	}
 	s.now = right
-	must.Succeed(t, s.vault(t, set).TrustClock())
-	wantContent(t, s.vault(t, set), l, []byte("x"))
+	must.Succeed(t, s.process(t, clock.MachineUptime, nil).clock.(*clock.Clock).Trust())
+	wantContent(t, s.process(t, clock.MachineUptime, nil), l, []byte("x"))
 }
 
 // A clock that is set while a sweep deletes files ends nothing early.
@@ -274,14 +277,14 @@ func TestFileThatIsGivenBackDuringASweepStays(t *testing.T) {
 	s, store, v := newBrokenSite(t)
 	l := detached(t, v, []byte("given back"))
 	back := entry(t, v, l)
-	rulings := map[cid.Cid]ruling{back.CID: {core: back.Core, epoch: back.KID.Epoch, at: s.now}}
+	rulings := map[cid.Cid]denied.Ruling{back.CID: {Core: back.Core, Epoch: back.KID.Epoch, At: s.now}}
 	for i := range destroyTogether { // they come first, and fill the first step
 		hash, err := multihash.Encode(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)), multihash.SHA2_256)
 		must.Succeed(t, err)
 		c := cid.NewCidV1(cid.DagProtobuf, hash)
-		rulings[c] = ruling{core: c, epoch: back.KID.Epoch, at: s.now}
+		rulings[c] = denied.Ruling{Core: c, Epoch: back.KID.Epoch, At: s.now}
 	}
-	must.Succeed(t, v.denied.append(rulings))
+	must.Succeed(t, v.denied.Append(rulings))
 	s.now = s.now.Add(2 * week)
 	other, deleted := s.vault(t, nil), 0
 	store.deleting = func() {
@@ -301,7 +304,7 @@ func TestSweepDestroysWhatWasRevoked(t *testing.T) {
 	found, err := v.Find(t.Context(), revoked.CID, undone.CID)
 	must.Succeed(t, err)
 	must.Succeed(t, v.Revoke(found...))
-	wantAll(t, v, undone, ErrRevoked)
+	wantAll(t, v, undone, vault.ErrRevoked)
 	s.now = s.now.Add(week - time.Second)
 	wantSwept(t, v, SweepOptions{}, 0, 0, 0)
 	undo, err := v.Find(t.Context(), undone.CID)
@@ -329,7 +332,7 @@ func TestOldListsAreRemoved(t *testing.T) {
 	v := s.vault(t, nil)
 	l := kept(t, v, day, []byte("x"))
 	end := opened(t, v, l.CID).Expires
-	list := v.ledger.path(opened(t, v, l.CID).grant.epoch)
+	list := filepath.Join(s.dir, "ledger", string(opened(t, v, l.CID).KID().Epoch))
 	s.now = end.Add(keepList)
 	store.delete = ipfs.ErrUnavailable
 	if swept, err := v.Sweep(t.Context(), SweepOptions{}); err == nil || len(swept.Forgotten) > 0 {
@@ -338,17 +341,17 @@ func TestOldListsAreRemoved(t *testing.T) {
 	store.delete = nil
 	s.now = end.Add(keepList - time.Second)
 	wantSwept(t, v, SweepOptions{}, 1, 1, 0)
-	wantAll(t, s.vault(t, nil), l, ErrExpired)
+	wantAll(t, s.vault(t, nil), l, vault.ErrExpired)
 	s.now = end.Add(keepList)
 	if swept := wantSwept(t, v, SweepOptions{}, 0, 0, 0); len(swept.Forgotten) != 1 {
 		t.Errorf("swept %+v, want one list", swept)
 	}
-	for _, name := range []string{list, list[:len(list)-len(ledgerSuffix)] + sweptSuffix} {
+	for _, name := range []string{list + ".jsonl", list + ".swept"} {
 		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	wantErr(t, "a year later", errOf(s.vault(t, nil).Object(t.Context(), l.CID)), ErrNotFound)
+	wantErr(t, "a year later", errOf(s.vault(t, nil).Object(t.Context(), l.CID)), vault.ErrNotFound)
 }
 
 // While an object is being deleted, mails are stored and links are opened: the sweep holds nothing
@@ -366,7 +369,7 @@ func TestMailsPassWhileSweeping(t *testing.T) {
 	passed := 0
 	store.failAt = 1
 	store.fail = func() error {
-		for _, v := range []*Vault{v, s.vault(t, nil)} {
+		for _, v := range []*process{v, s.vault(t, nil)} {
 			wantContent(t, v, kept(t, v, day, []byte("meanwhile")), []byte("meanwhile"))
 			passed++
 		}
@@ -410,7 +413,7 @@ func quantile(sorted []time.Duration, share float64) time.Duration {
 }
 
 // mailTimes stores mails with 100 KB each, and returns how long each took, sorted.
-func mailTimes(t *testing.T, v *Vault, more func(done int) bool) (times []time.Duration) {
+func mailTimes(t *testing.T, v *process, more func(done int) bool) (times []time.Duration) {
 	body := pattern(100 << 10)
 	for more(len(times)) {
 		began := time.Now()
@@ -423,11 +426,11 @@ func mailTimes(t *testing.T, v *Vault, more func(done int) bool) (times []time.D
 }
 
 // fill gives an epoch n objects: files of a kilobyte under names of their own, with their lines.
-func fill(t *testing.T, s *site, v *Vault, n int) {
+func fill(t *testing.T, s *site, v *process, n int) {
 	t.Helper()
 	e := found(t, v, kept(t, v, day, []byte("x")))
 	body := pattern(1 << 10)
-	var list []Entry
+	var list []ledger.Entry
 	for i := range n {
 		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
 		mh, err := multihash.Encode(sum[:], multihash.SHA2_256)
@@ -437,7 +440,7 @@ func fill(t *testing.T, s *site, v *Vault, n int) {
 		list = append(list, e)
 		must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "objects", e.CID.String()+".car"), body, 0o600))
 	}
-	must.Succeed(t, v.ledger.append(list...))
+	must.Succeed(t, v.ledger.Append(list...))
 }
 
 // Marks that were copied from another machine take effect in the key files at the next sweep.
@@ -445,10 +448,10 @@ func TestSweepAppliesMarks(t *testing.T) {
 	s, v := newVault(t)
 	l, neighbor := kept(t, v, day, []byte("x")), kept(t, v, day, []byte("y"))
 	o := opened(t, v, l.CID)
-	keyFile := filepath.Join(s.dir, "keys", string(o.grant.epoch)+".key")
+	keyFile := filepath.Join(s.dir, "keys", string(o.KID().Epoch)+".key")
 	before, err := os.Stat(keyFile)
 	must.Succeed(t, err)
-	marks := filepath.Join(s.dir, "keys", "destroyed", string(o.grant.epoch))
+	marks := filepath.Join(s.dir, "keys", "destroyed", string(o.KID().Epoch))
 	must.Succeed(t, os.MkdirAll(marks, 0o700))
 	must.Succeed(t, os.WriteFile(filepath.Join(marks, o.Core().String()), nil, 0o600))
 	wantSwept(t, v, SweepOptions{}, 0, 0, 0)

@@ -1,20 +1,18 @@
-package vault
+package denied
 
 import (
-	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ipfs/go-cid"
 )
 
-// ExportDenied returns what the deny list of a data directory says: the latest ruling on each
-// object, and the CIDs that operators wrote, each on a line. Links and comments are left out: they
-// may hold keys. Without a deny list it returns nothing.
-func ExportDenied(dataDir string) ([]byte, error) {
-	list, err := deniedIn(dataDir).current()
+// Export returns what the list says: the latest ruling on each object, and the CIDs that operators
+// wrote, each on a line. Links and comments are left out: they may hold keys. Without a file it
+// returns nothing.
+func (d *List) Export() ([]byte, error) {
+	list, err := d.Content()
 	if err != nil {
 		return nil, err
 	}
@@ -28,12 +26,11 @@ func ExportDenied(dataDir string) ([]byte, error) {
 	return []byte(text.String()), nil
 }
 
-// MergeDenied adds to the deny list of a data directory what another list says and this one does
-// not: rulings that are later than those here, and CIDs that operators wrote there. It returns how
-// many lines it added. They take effect immediately, also in a process that runs.
-func MergeDenied(dataDir string, other []byte) (int, error) {
-	d := deniedIn(dataDir)
-	list, err := d.current()
+// Merge adds to the list what another one says and this one does not: rulings that are later than
+// those here, and CIDs that operators wrote there. It returns how many lines it added. They take
+// effect immediately, also in a process that runs.
+func (d *List) Merge(other []byte) (int, error) {
+	list, err := d.Content()
 	if err != nil {
 		return 0, err
 	}
@@ -54,10 +51,6 @@ func MergeDenied(dataDir string, other []byte) (int, error) {
 		return 0, nil
 	}
 	return len(added), d.write(strings.Join(added, ""))
-}
-
-func deniedIn(dataDir string) *denyList {
-	return newDenyList(filepath.Join(dataDir, deniedName), slog.New(slog.DiscardHandler))
 }
 
 func sortedCIDs[V any](m map[cid.Cid]V) []cid.Cid {

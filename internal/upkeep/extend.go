@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 )
 
 var (
@@ -26,8 +27,8 @@ type Extended struct {
 
 // Extend moves the end of a file that is served to that of a later period. The link stays the same.
 // Errors: those of Object, ErrEndless, ErrNotLater.
-func (v *Vault) Extend(ctx context.Context, e Entry, p crypto.Period) (Extended, error) {
-	o, err := v.Object(ctx, e.CID)
+func (k *Keeper) Extend(ctx context.Context, e ledger.Entry, p crypto.Period) (Extended, error) {
+	o, err := k.vault.Object(ctx, e.CID)
 	if err != nil {
 		return Extended{}, err
 	}
@@ -42,16 +43,16 @@ func (v *Vault) Extend(ctx context.Context, e Entry, p crypto.Period) (Extended,
 	if err != nil {
 		return Extended{}, err
 	}
-	epoch, err := v.keys.Writer(p)
+	epoch, err := k.keys.Writer(p)
 	if err != nil {
 		return Extended{}, fmt.Errorf("extend: %w", err)
 	}
 	// The line comes first: with the record alone, nobody would delete the object at its end.
-	e.Core, e.KID, e.Epoch = o.Core(), o.sealed.KID, epoch
-	if err := v.ledger.append(e); err != nil {
+	e.Core, e.KID, e.Epoch = o.Core(), o.KID(), epoch
+	if err := k.ledger.Append(e); err != nil {
 		return Extended{}, err
 	}
-	if err := v.keys.Extend(e.CID, e.Core, e.KID.Epoch, epoch, e.KID.Link, share); err != nil {
+	if err := k.keys.Extend(e.CID, e.Core, e.KID.Epoch, epoch, e.KID.Link, share); err != nil {
 		return Extended{}, fmt.Errorf("extend: %w", err)
 	}
 	return Extended{e.CID, o.Expires, epoch.End()}, nil
@@ -59,9 +60,9 @@ func (v *Vault) Extend(ctx context.Context, e Entry, p crypto.Period) (Extended,
 
 // ExtendEpoch extends all files that end with an epoch, and calls done for each, also for those that
 // cannot be extended: the revoked ones, and those that the store has lost.
-func (v *Vault) ExtendEpoch(ctx context.Context, e crypto.Epoch, p crypto.Period, done func(cid.Cid, Extended, error)) error {
-	return v.ledger.each(e, func(entry Entry) error {
-		x, err := v.Extend(ctx, entry, p)
+func (k *Keeper) ExtendEpoch(ctx context.Context, e crypto.Epoch, p crypto.Period, done func(cid.Cid, Extended, error)) error {
+	return k.ledger.Each(e, func(entry ledger.Entry) error {
+		x, err := k.Extend(ctx, entry, p)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -1,4 +1,4 @@
-package vault
+package clock
 
 import (
 	"crypto/rand"
@@ -14,9 +14,9 @@ import (
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 )
 
-// ErrClock means that the machine's clock contradicts the time that is recorded in the data
+// ErrUntrusted means that the machine's clock contradicts the time that is recorded in the data
 // directory. Files would get a wrong end, or end too early.
-var ErrClock = errors.New("the clock cannot be trusted")
+var ErrUntrusted = errors.New("the clock cannot be trusted")
 
 const (
 	// maxJump is how far the clock may be from what the recorded time lets expect. It is more than
@@ -53,8 +53,8 @@ func (m moment) since(before moment) (passed time.Duration, ok bool) {
 	return m.Uptime - before.Uptime, m.Boot == before.Boot && m.Uptime >= before.Uptime
 }
 
-// clockRecord is what data_dir/clock holds.
-type clockRecord struct {
+// record is what data_dir/clock holds.
+type record struct {
 	Newest moment `json:"newest"` // the newest moment at which the clock was trusted
 	// Doubt is when a clock that had jumped ahead was first seen, or last seen to be set.
 	Doubt *moment `json:"doubt,omitempty"`
@@ -70,7 +70,7 @@ const (
 )
 
 // judge compares the present moment with the record. It returns the record that follows.
-func (r clockRecord) judge(now moment) (verdict, clockRecord) {
+func (r record) judge(now moment) (verdict, record) {
 	gone := now.Time.Sub(r.Newest.Time)
 	passed, known := now.since(r.Newest)
 	switch {
@@ -85,22 +85,22 @@ func (r clockRecord) judge(now moment) (verdict, clockRecord) {
 }
 
 // advance records a trusted moment. The recorded time never moves back.
-func (r clockRecord) advance(now moment) clockRecord {
+func (r record) advance(now moment) record {
 	gone := now.Time.Sub(r.Newest.Time)
 	if gone < 0 || gone < recordEvery && now.Boot == r.Newest.Boot {
-		return clockRecord{Newest: r.Newest}
+		return record{Newest: r.Newest}
 	}
-	return clockRecord{Newest: now}
+	return record{Newest: now}
 }
 
 // settled reports whether a clock in doubt has run evenly for long enough.
-func (r clockRecord) settled(now moment) bool {
+func (r record) settled(now moment) bool {
 	return r.Doubt != nil && !r.stale(now) && now.Boot == r.Doubt.Boot && now.Uptime-r.Doubt.Uptime >= evenTime
 }
 
 // stale reports whether a doubt says nothing about the present clock: the clock was set since, or
 // the machine that doubted has not settled it.
-func (r clockRecord) stale(now moment) bool {
+func (r record) stale(now moment) bool {
 	gone := now.Time.Sub(r.Doubt.Time)
 	passed, known := now.since(*r.Doubt)
 	if known {
@@ -109,9 +109,15 @@ func (r clockRecord) stale(now moment) bool {
 	return gone < -maxJump || gone > foreignDoubt
 }
 
-// clock compares the machine's clock with the time recorded in a file. Several processes and
+// Config says where a Clock takes the time from.
+type Config struct {
+	Now    func() time.Time // nil: time.Now
+	Uptime func() Uptime    // nil: MachineUptime
+}
+
+// Clock compares the machine's clock with the time recorded in a file. Several processes and
 // machines may share the file. It is safe for concurrent use.
-type clock struct {
+type Clock struct {
 	path   string
 	now    func() time.Time
 	uptime func() Uptime
@@ -122,9 +128,25 @@ type clock struct {
 	last moment // at which the file showed that the clock can be trusted
 }
 
-// Check returns ErrClock if nothing may be stored now, because the clock is more than a day behind
-// the newest recorded time.
-func (c *clock) Check() error {
+// New returns a clock that records the time in the file at path. While that file is missing, past
+// says which time stands for it; zero for now.
+func New(path string, cfg Config, past func() (time.Time, error)) *Clock {
+	c := &Clock{path: path, now: cfg.Now, uptime: cfg.Uptime, past: past}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	if c.uptime == nil {
+		c.uptime = MachineUptime
+	}
+	return c
+}
+
+// Now returns the machine's time, whether it can be trusted or not.
+func (c *Clock) Now() time.Time { return c.now() }
+
+// Check returns ErrUntrusted if nothing may be stored now, because the clock is more than a day
+// behind the newest recorded time.
+func (c *Clock) Check() error {
 	v, r, err := c.look()
 	if err == nil && v == behind {
 		err = c.refusal(v, r)
@@ -132,9 +154,9 @@ func (c *clock) Check() error {
 	return err
 }
 
-// Trusted returns ErrClock if nothing may be ended now, because the clock is behind, or has jumped
-// ahead by more than a day.
-func (c *clock) Trusted() error {
+// Trusted returns ErrUntrusted if nothing may be ended now, because the clock is behind, or has
+// jumped ahead by more than a day.
+func (c *Clock) Trusted() error {
 	v, r, err := c.look()
 	if err == nil && v != trusted {
 		err = c.refusal(v, r)
@@ -142,37 +164,37 @@ func (c *clock) Trusted() error {
 	return err
 }
 
-// latest returns the time or, if the clock is behind the newest recorded time, that one.
-func (c *clock) latest() time.Time {
+// Latest returns the time or, if the clock is behind the newest recorded time, that one.
+func (c *Clock) Latest() time.Time {
 	if v, r, err := c.look(); err == nil && v == behind {
 		return r.Newest.Time
 	}
 	return c.now()
 }
 
-func (c *clock) refusal(v verdict, r clockRecord) error {
+func (c *Clock) refusal(v verdict, r record) error {
 	now := c.now().UTC().Format(time.RFC3339)
 	newest := r.Newest.Time.UTC().Format(time.RFC3339)
 	if v == behind {
-		return fmt.Errorf("%w: it says %s, but the time %s has been recorded; correct the clock, or if it is right, run detach sweep --trust-clock", ErrClock, now, newest)
+		return fmt.Errorf("%w: it says %s, but the time %s has been recorded; correct the clock, or if it is right, run detach sweep --trust-clock", ErrUntrusted, now, newest)
 	}
 	return fmt.Errorf("%w: it says %s, and the newest recorded time is %s; nothing is swept until it has run for 24 hours without being set (since %s); if it is right, run detach sweep --trust-clock",
-		ErrClock, now, newest, r.Doubt.Time.UTC().Format(time.RFC3339))
+		ErrUntrusted, now, newest, r.Doubt.Time.UTC().Format(time.RFC3339))
 }
 
-func (c *clock) moment() moment {
+func (c *Clock) moment() moment {
 	up := c.uptime()
 	return moment{c.now().UTC().Round(0), up.Boot, up.For} // Round: only the time that can be set
 }
 
 // look judges the clock, and records the time if it is due.
-func (c *clock) look() (verdict, clockRecord, error) {
+func (c *Clock) look() (verdict, record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.moment()
 	passed, known := now.since(c.last)
 	if known && passed < lookEvery && (now.Time.Sub(c.last.Time)-passed).Abs() < lookEvery {
-		return trusted, clockRecord{}, nil
+		return trusted, record{}, nil
 	}
 	r, found, err := c.read(now)
 	if err != nil {
@@ -181,7 +203,7 @@ func (c *clock) look() (verdict, clockRecord, error) {
 	v, next := r.judge(now)
 	if !found || next != r {
 		// Best effort: a machine that cannot write here stores and ends nothing either.
-		_, _ = c.write(func(r clockRecord) clockRecord { _, r = r.judge(now); return r })
+		_, _ = c.write(func(r record) record { _, r = r.judge(now); return r })
 	}
 	if v == trusted {
 		c.last = now
@@ -190,11 +212,11 @@ func (c *clock) look() (verdict, clockRecord, error) {
 }
 
 // Trust records the present time as right, whatever is recorded.
-func (c *clock) Trust() error {
+func (c *Clock) Trust() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for range trustTries {
-		done, err := c.write(func(clockRecord) clockRecord { return clockRecord{Newest: c.moment()} })
+		done, err := c.write(func(record) record { return record{Newest: c.moment()} })
 		if err != nil {
 			return fmt.Errorf("record the time: %w", err)
 		}
@@ -208,7 +230,7 @@ func (c *clock) Trust() error {
 
 // read returns the record. Without a file, or with a malformed one, it is what past returns, or
 // now.
-func (c *clock) read(now moment) (r clockRecord, found bool, err error) {
+func (c *Clock) read(now moment) (r record, found bool, err error) {
 	text, err := os.ReadFile(c.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r, false, fmt.Errorf("read the recorded time: %w", err)
@@ -223,12 +245,12 @@ func (c *clock) read(now moment) (r clockRecord, found bool, err error) {
 	if past.IsZero() {
 		past = now.Time
 	}
-	return clockRecord{Newest: moment{Time: past.UTC()}}, false, nil
+	return record{Newest: moment{Time: past.UTC()}}, false, nil
 }
 
 // write replaces the file. It writes to a temporary file that it has locked. If another process has
 // that file, done is false.
-func (c *clock) write(change func(clockRecord) clockRecord) (done bool, err error) {
+func (c *Clock) write(change func(record) record) (done bool, err error) {
 	tmp, err := c.lock()
 	if err != nil || tmp == nil {
 		return false, err
@@ -259,7 +281,7 @@ func writeSynced(f *os.File, text []byte) error {
 }
 
 // lock opens the temporary file and locks it. The file is nil if another process has it.
-func (c *clock) lock() (*os.File, error) {
+func (c *Clock) lock() (*os.File, error) {
 	tmp, err := os.OpenFile(c.path+".tmp", os.O_RDWR|os.O_CREATE, 0o644) // no secret: root's may be read by all
 	if err != nil {
 		return nil, err
@@ -288,43 +310,3 @@ var (
 // processUptime is the Uptime where the machine's is not known. Go's monotonic clock does not stop
 // while the process runs, and cannot be set.
 func processUptime() Uptime { return Uptime{processID, time.Since(processBegan)} }
-
-// lastKnown returns the time that stands for a record that is missing: when the newest object in the
-// ledger was stored or, without a ledger, the end of the first epoch that was not swept although it
-// seems to be over. It is zero if there is neither.
-func (v *Vault) lastKnown() (time.Time, error) {
-	newest, err := v.newestStored()
-	if err != nil || !newest.IsZero() {
-		return newest, err
-	}
-	epochs, err := v.keys.Epochs() // sorted
-	if err != nil {
-		return time.Time{}, err
-	}
-	for _, e := range epochs {
-		if v.expired(e.End()) {
-			return e.End(), nil
-		}
-	}
-	return time.Time{}, nil
-}
-
-// newestStored returns when the newest object in the ledger was stored; zero if there is none.
-func (v *Vault) newestStored() (newest time.Time, err error) {
-	epochs, err := v.ledger.epochs()
-	if err != nil {
-		return newest, err
-	}
-	for _, e := range epochs {
-		_, err := v.ledger.lines(e, 0, func(_ int64, text []byte) error {
-			if line, _, ok := parseLine(text); ok && line.Created != nil && line.Created.After(newest) {
-				newest = *line.Created
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return newest, fmt.Errorf("read ledger: %w", err)
-		}
-	}
-	return newest, nil
-}

@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/migrate"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs/embedded"
 )
 
@@ -31,7 +32,7 @@ func TestObjectsOfAnotherInstallationDoNotMove(t *testing.T) {
 	defer to.Close()
 	failed := make(map[cid.Cid]error)
 	got, err := migrate.Run(t.Context(), migrate.Config{
-		From: s.store, To: to, Prefix: PinPrefix, Name: Namer(s.keys), Workers: 1, Delete: true,
+		From: s.store, To: to, Prefix: vault.PinPrefix, Name: vault.Namer(s.keys), Workers: 1, Delete: true,
 		Progress: func(int, int) {}, Failed: func(root cid.Cid, err error) { failed[root] = err },
 	})
 	must.Succeed(t, err)

@@ -1,4 +1,4 @@
-package vault
+package upkeep
 
 import (
 	"bytes"
@@ -12,16 +12,19 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
+	"github.com/nkirchhoffer/detach-mta/internal/clock"
+	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
+	"github.com/nkirchhoffer/detach-mta/internal/vault"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
 )
 
 const week = 7 * 24 * time.Hour
 
 // entry returns the entry of a link's object.
-func entry(t *testing.T, v *Vault, l link.Link) Entry {
+func entry(t *testing.T, v *process, l link.Link) ledger.Entry {
 	t.Helper()
 	found, err := v.Find(t.Context(), l.CID)
 	if err != nil || len(found) != 1 {
@@ -30,7 +33,7 @@ func entry(t *testing.T, v *Vault, l link.Link) Entry {
 	return found[0]
 }
 
-func wantState(t *testing.T, v *Vault, e Entry, want State) Status {
+func wantState(t *testing.T, v *process, e ledger.Entry, want State) Status {
 	t.Helper()
 	all, err := v.Statuses()
 	must.Succeed(t, err)
@@ -41,11 +44,11 @@ func wantState(t *testing.T, v *Vault, e Entry, want State) Status {
 	return got
 }
 
-func wantDue(t *testing.T, v *Vault, want ...Entry) {
+func wantDue(t *testing.T, v *process, want ...ledger.Entry) {
 	t.Helper()
 	due, err := v.Due(week)
 	must.Succeed(t, err)
-	same := slices.EqualFunc(due, want, func(a, b Entry) bool {
+	same := slices.EqualFunc(due, want, func(a, b ledger.Entry) bool {
 		return a.CID == b.CID && a.Core == b.Core && a.KID.Epoch == b.KID.Epoch
 	})
 	if !same {
@@ -56,15 +59,14 @@ func wantDue(t *testing.T, v *Vault, want ...Entry) {
 // A file that is revoked while the clock is years behind has its whole grace period.
 func TestGracePeriodDoesNotBeginInThePast(t *testing.T) {
 	s := newSite(t)
-	set := func(c *Config) { c.Uptime = MachineUptime }
-	l := kept(t, s.vault(t, set), 90*day, []byte("x"))
+	l := kept(t, s.process(t, clock.MachineUptime, nil), 90*day, []byte("x"))
 	right := s.now
 	s.now = time.Unix(0, 0)
-	booted := s.vault(t, set)
+	booted := s.process(t, clock.MachineUptime, nil)
 	e := entry(t, booted, l)
 	must.Succeed(t, booted.Revoke(e))
 	s.now = right.Add(week - time.Hour)
-	v := s.vault(t, set)
+	v := s.process(t, clock.MachineUptime, nil)
 	wantDue(t, v)
 	must.Succeed(t, v.Undo(e))
 	wantContent(t, v, l, []byte("x"))
@@ -102,8 +104,8 @@ func TestRevokedFileComesBackUntilItIsDestroyed(t *testing.T) {
 	if !since.Equal(s.now) {
 		t.Errorf("revoked since %v, want %v", since, s.now)
 	}
-	wantAll(t, v, l, ErrRevoked)
-	wantAll(t, other, l, ErrRevoked)
+	wantAll(t, v, l, vault.ErrRevoked)
+	wantAll(t, other, l, vault.ErrRevoked)
 	must.Succeed(t, v.Undo(e))
 	wantAll(t, other, l, nil)
 	wantState(t, v, e, StateServed)
@@ -123,7 +125,7 @@ func TestRevokedFileComesBackUntilItIsDestroyed(t *testing.T) {
 	wantState(t, other, e, StateDestroyed)
 	must.Succeed(t, v.Undo(e))
 	wantState(t, v, e, StateDestroyed)
-	for _, v := range []*Vault{v, other} {
+	for _, v := range []*process{v, other} {
 		if _, err := content(t, v, l); err == nil {
 			t.Error("a destroyed file opens")
 		}
@@ -141,7 +143,7 @@ func TestDestroyingNeedsNoStore(t *testing.T) {
 	l := detached(t, v, []byte("x"))
 	e := entry(t, v, l)
 	store.delete = ipfs.ErrUnavailable
-	wantErr(t, "Destroy", v.Destroy(t.Context(), e), ErrUnavailable)
+	wantErr(t, "Destroy", v.Destroy(t.Context(), e), vault.ErrUnavailable)
 	wantState(t, v, e, StateDestroyed)
 	if gone, err := v.Recover(t.Context()); err == nil || len(gone) != 0 {
 		t.Errorf("recovered %v, %v although the store is down", gone, err)
@@ -176,18 +178,18 @@ func TestObjectsAreFoundWithoutTheLedger(t *testing.T) {
 
 	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
 	v = s.vault(t, nil)
-	found, err := v.Find(t.Context(), foreign.CID, l.CID, numberedCID(1), l.CID)
+	found, err := v.Find(t.Context(), foreign.CID, l.CID, unknownCID(t, 1), l.CID)
 	if len(found) != 1 || found[0].CID != want.CID || found[0].Core != want.Core || found[0].KID != want.KID || found[0].Epoch != want.Epoch || found[0].Size != want.Size {
 		t.Errorf("found %+v, want %+v", found, want)
 	}
-	if !errors.Is(err, ErrNotFound) || strings.Count(err.Error(), "\n") != 1 {
+	if !errors.Is(err, vault.ErrNotFound) || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("got %v, want an error for each of the others", err)
 	}
 	if _, err := v.FindMails(t.Context(), l.CID); err == nil {
 		t.Error("the mail of an object is found without the ledger")
 	}
 	must.Succeed(t, v.Revoke(found...))
-	wantAll(t, v, l, ErrRevoked)
+	wantAll(t, v, l, vault.ErrRevoked)
 	// Now the deny list knows the object, so that neither ledger nor store are needed to give it back.
 	must.Succeed(t, s.store.Delete(t.Context(), l.CID))
 	again := entry(t, v, l)
@@ -213,7 +215,7 @@ func TestMailIsFoundByOneOfItsObjects(t *testing.T) {
 func TestOperatorsLineIsNeverDue(t *testing.T) {
 	s, v := newVault(t)
 	l := detached(t, v, []byte("x"))
-	s.deny(t, "# list\n"+l.URL()+"\n")
+	must.Succeed(t, os.WriteFile(filepath.Join(s.dir, "denied"), []byte("# list\n"+l.URL()+"\n"), 0o600))
 	e := entry(t, v, l)
 	if got := wantState(t, v, e, StateRevoked); !slices.Equal(got.Lines, []int{2}) || !got.Revoked.IsZero() {
 		t.Errorf("got %+v", got)
@@ -221,7 +223,7 @@ func TestOperatorsLineIsNeverDue(t *testing.T) {
 	s.now = s.now.Add(52 * week)
 	wantDue(t, v)
 	must.Succeed(t, v.Undo(e))
-	wantAll(t, v, l, ErrRevoked)
+	wantAll(t, v, l, vault.ErrRevoked)
 	must.Succeed(t, v.Revoke(e)) // which can be due
 	s.now = s.now.Add(week)
 	wantDue(t, v, e)
@@ -238,7 +240,7 @@ func TestStatesOfObjects(t *testing.T) {
 	got := make(map[string]State)
 	all, err := v.Statuses()
 	must.Succeed(t, err)
-	must.Succeed(t, v.Entries(func(e Entry) error {
+	must.Succeed(t, v.ledger.(*ledger.Ledger).AllWithGone(func(e ledger.Entry) error {
 		status, err := all.Of(e)
 		got[e.CID.String()] = status.State
 		return err
@@ -264,4 +266,21 @@ func TestRulingHoldsNoKey(t *testing.T) {
 		t.Errorf("got %q", text)
 	}
 	wantProblems(t, v)
+}
+
+// A store may take long to open an object. What was taken back meanwhile is not given out.
+func TestRevokedWhileTheStoreOpensIt(t *testing.T) {
+	faults.Covers(t, 90)
+	for _, listed := range []bool{true, false} {
+		s, store, v := newBrokenSite(t)
+		l := detached(t, v, []byte("x"))
+		e := entry(t, v, l)
+		if !listed {
+			must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
+			v = s.vault(t, nil)
+		}
+		other := s.vault(t, nil)
+		store.opening = func() { must.Succeed(t, other.Revoke(e)) }
+		wantErr(t, "revoked meanwhile", errOf(v.Object(t.Context(), l.CID)), vault.ErrRevoked)
+	}
 }
