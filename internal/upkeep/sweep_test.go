@@ -402,9 +402,9 @@ func TestSweepLoad(t *testing.T) {
 		t.Logf("swept %+v, %v in %v", swept.Ended, err, time.Since(began))
 	}()
 	busy := mailTimes(t, v, func(int) bool { return sweeping.Load() })
-	for _, share := range []float64{.5, .9, .99, 1} {
+	for _, share := range []float64{.5, .9, .99, .999, .9999, 1} {
 		q, b := quantile(quiet, share), quantile(busy, share)
-		t.Logf("%3.0f %% of mails take at most %v alone (%d mails), %v beside the sweep (%d mails): %v more", 100*share, q, len(quiet), b, len(busy), b-q)
+		t.Logf("%g %% of mails take at most %v alone (%d mails), %v beside the sweep (%d mails): %v more", 100*share, q, len(quiet), b, len(busy), b-q)
 	}
 }
 
