@@ -11,7 +11,6 @@ import (
 	"github.com/nkirchhoffer/detach-mta/crypto"
 	"github.com/nkirchhoffer/detach-mta/internal/config"
 	"github.com/nkirchhoffer/detach-mta/internal/ledger"
-	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/texts"
 	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/internal/vault"
@@ -19,7 +18,7 @@ import (
 
 type extendCmd struct {
 	configFlag
-	Links   []string        `arg:"" optional:"" name:"link" help:"Links, or the CIDs in them."`
+	Links   []string        `arg:"" optional:"" name:"link" help:"Links, or the CIDs in them. - reads them from standard input."`
 	Message bool            `help:"Extend all files of the mails that the links belong to."`
 	Epoch   string          `placeholder:"EPOCH" help:"Extend all files that end with this epoch."`
 	Until   string          `placeholder:"DATE" xor:"end" help:"The last day, in UTC: 2027-06-30."`
@@ -43,6 +42,10 @@ func (c *extendCmd) Run(e *env) (err error) {
 	if (c.Epoch == "") == (len(c.Links) == 0) {
 		return usageError{errors.New("name links or CIDs, or an epoch with --epoch")}
 	}
+	cids, err := namedCIDs(c.Links, e.stdin)
+	if err != nil {
+		return usageError{err}
+	}
 	a, err := c.openAsOwner(e.log)
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func (c *extendCmd) Run(e *env) (err error) {
 	if c.Epoch != "" {
 		err = c.extendEpoch(e, a, period, &report)
 	} else {
-		err = c.extendLinks(e, a, period, &report)
+		err = c.extendObjects(e, a, cids, period, &report)
 	}
 	return errors.Join(err, report.done())
 }
@@ -90,15 +93,7 @@ func (c *extendCmd) extendEpoch(e *env, a *app, p crypto.Period, report *extendR
 	return nil
 }
 
-func (c *extendCmd) extendLinks(e *env, a *app, p crypto.Period, report *extendReport) error {
-	var cids []cid.Cid
-	for _, text := range c.Links {
-		found := link.FindCIDs(text)
-		if len(found) == 0 {
-			return usageError{errors.New("an argument has no CID in it: name links, or the CIDs in them")}
-		}
-		cids = append(cids, found...)
-	}
+func (c *extendCmd) extendObjects(e *env, a *app, cids []cid.Cid, p crypto.Period, report *extendReport) error {
 	find := a.upkeep.Find
 	if c.Message {
 		find = a.upkeep.FindMails

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/nkirchhoffer/detach-mta/internal/link"
 	"github.com/nkirchhoffer/detach-mta/internal/progress"
 	"github.com/nkirchhoffer/detach-mta/internal/upkeep"
 	"github.com/nkirchhoffer/detach-mta/ipfs"
@@ -15,11 +18,12 @@ import (
 
 type fsckCmd struct {
 	configFlag
-	Sample  string `placeholder:"N%" xor:"sample" help:"Read and verify every block of a random part of the objects."`
-	All     bool   `xor:"sample" help:"Read and verify every block of all objects."`
-	Repair  bool   `help:"Repair what cannot do harm: add objects to the ledger and take lost ones out, name pins, delete what nobody can open any more."`
-	Workers int    `default:"8" help:"How many objects are read at the same time (${default})."`
-	JSON    bool   `name:"json" help:"Print each finding, and at last the totals, as one line of JSON."`
+	Sample  string   `placeholder:"N%" xor:"sample" help:"Read and verify every block of a random part of the objects."`
+	All     bool     `xor:"sample" help:"Read and verify every block of all objects."`
+	Repair  bool     `help:"Repair what cannot do harm: add objects to the ledger and take lost ones out, name pins, delete what nobody can open any more."`
+	Delete  []string `placeholder:"CID" sep:"none" help:"Delete this object, if it is damaged and not in the ledger. May be given several times."`
+	Workers int      `default:"8" help:"How many objects are read at the same time (${default})."`
+	JSON    bool     `name:"json" help:"Print each finding, and at last the totals, as one line of JSON."`
 }
 
 // Run compares the keyring, the ledger and the store, and prints a line for each fault. It fails if
@@ -32,6 +36,10 @@ func (c *fsckCmd) Run(e *env) (err error) {
 	if c.Workers < 1 {
 		return usageError{errors.New("--workers: write 1 or more")}
 	}
+	doomed, err := c.doomed()
+	if err != nil {
+		return usageError{err}
+	}
 	a, err := c.openAsOwner(slog.New(slog.NewTextHandler(e.stderr, nil)))
 	if err != nil {
 		return err
@@ -40,7 +48,7 @@ func (c *fsckCmd) Run(e *env) (err error) {
 	bar := progress.NewCount(e.stderr, "objects")
 	var broken error // of standard output
 	result, err := a.upkeep.Fsck(e.ctx, upkeep.FsckConfig{
-		Sample: sample, Repair: c.Repair, Workers: c.Workers, Progress: bar.Set,
+		Sample: sample, Repair: c.Repair, Delete: doomed, Workers: c.Workers, Progress: bar.Set,
 		Report: func(f upkeep.Finding) {
 			bar.Clear()
 			broken = errors.Join(broken, c.print(e, f))
@@ -60,6 +68,19 @@ func (c *fsckCmd) Run(e *env) (err error) {
 		return fmt.Errorf("%s left", count(left, "fault"))
 	}
 	return nil
+}
+
+// doomed returns the objects that the operator gives up.
+func (c *fsckCmd) doomed() (map[cid.Cid]bool, error) {
+	objects := make(map[cid.Cid]bool)
+	for _, text := range c.Delete {
+		one, err := link.ParseCID(text)
+		if err != nil {
+			return nil, errors.New("--delete: write the CID as fsck prints it, bafybei…")
+		}
+		objects[one] = true
+	}
+	return objects, nil
 }
 
 // sample returns the part of the objects that is verified, from 0 to 1.

@@ -49,8 +49,10 @@ func (c *keysExportCmd) Run(e *env) error {
 	}
 	var counts export.Counts
 	err = writeExport(e, c.Output, func(w io.Writer) (err error) {
-		counts, err = export.Write(w, src, recipients...)
-		return err
+		if counts, err = export.Write(w, src, recipients...); err != nil {
+			return err
+		}
+		return c.keepOlder(counts)
 	})
 	if err != nil {
 		return err
@@ -66,7 +68,19 @@ func (c *keysExportCmd) Run(e *env) error {
 		"Everyone who can decrypt this export can open every link that works now, also after it is revoked, destroyed or ended here.\n"+
 		"Keep it apart from the objects, and delete it when a newer one has taken its place.\n",
 		count(len(counts.Epochs), "epoch"), count(counts.Extended, "extension"), count(counts.Destroyed, "mark of something destroyed", "marks of what is destroyed"))
+	for _, why := range counts.LeftOut {
+		err = errors.Join(err, fmt.Errorf("not in the export: %w", why))
+	}
 	return err
+}
+
+// keepOlder returns an error if an export would take the place of an older one that may have the keys
+// that it lacks.
+func (c *keysExportCmd) keepOlder(counts export.Counts) error {
+	if _, err := os.Lstat(c.Output); err != nil || len(counts.LeftOut) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w\n%s stays as it is, because it may have what this export lacks: detach keys import %[2]s mends the key file; or name another file", errors.Join(counts.LeftOut...), c.Output)
 }
 
 // recipients returns for whom the export is encrypted.

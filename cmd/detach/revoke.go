@@ -31,7 +31,7 @@ type revokeCmd struct {
 // Run revokes, gives back or destroys objects. Objects that cannot be found do not keep it from the
 // others.
 func (c *revokeCmd) Run(e *env) (err error) {
-	cids, err := c.cids(e.stdin)
+	cids, err := namedCIDs(c.Links, e.stdin)
 	if err != nil {
 		return usageError{err}
 	}
@@ -52,10 +52,10 @@ func (c *revokeCmd) Run(e *env) (err error) {
 // maxPasted bounds what is read from standard input: the CIDs of a million objects.
 const maxPasted = 64 << 20
 
-// cids returns the objects that the arguments name, each once. No error quotes an argument: it may
-// hold a key.
-func (c *revokeCmd) cids(stdin io.Reader) (cids []cid.Cid, err error) {
-	for i, arg := range c.Links {
+// namedCIDs returns the objects that the arguments of a command name, each once. "-" stands for a list
+// on standard input. No error quotes an argument: it may hold a key.
+func namedCIDs(args []string, stdin io.Reader) (cids []cid.Cid, err error) {
+	for i, arg := range args {
 		found := link.FindCIDs(arg)
 		if arg == "-" {
 			if found, err = pasted(stdin); err != nil {

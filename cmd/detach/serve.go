@@ -74,8 +74,11 @@ func (c *serveCmd) Run(e *env) (err error) {
 // it is read.
 func (a *app) logProblems(log *slog.Logger) {
 	for _, p := range a.vault.Problems() {
-		if p.Part == "keys" || p.Part == "ledger" {
+		switch p.Part {
+		case "keys":
 			log.Error("links do not open", "error", p.Err)
+		case "ledger":
+			log.Error("the ledger is not whole", "error", p.Err)
 		}
 	}
 }

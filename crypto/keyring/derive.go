@@ -66,9 +66,9 @@ func (k key) leaf(p path) (*node, error) {
 	if !ok {
 		return nil, ErrDestroyed
 	}
-	var n node
-	if _, err := k.ReadAt(n[:], k.offset(index)); err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+	n, err := k.node(index)
+	if err != nil {
+		return nil, err
 	}
 	return n.descend(p, at), nil
 }

@@ -48,17 +48,17 @@ func (r *Keyring) Extend(root, core cid.Cid, old, to crypto.Epoch, link bool, b 
 // first. Their key files may be missing here, or destroyed.
 func (r *Keyring) Extended(core cid.Cid) ([]crypto.Epoch, error) { return r.records.epochs(core) }
 
-// Extension returns the epoch with the latest end that the object was extended into and whose key
-// file is here, the object's mode, and its share. It returns ErrNoExtension if there is none, or if
-// the object was destroyed.
-func (r *Keyring) Extension(root, core cid.Cid) (to crypto.Epoch, link bool, b crypto.Share, err error) {
+// Extension returns the epoch with the latest end that the object of the epoch old was extended into
+// and whose key file is here, the object's mode, and its share. It returns ErrNoExtension if there is
+// none, or if the object was destroyed, and another error if no record can be used.
+func (r *Keyring) Extension(root, core cid.Cid, old crypto.Epoch) (to crypto.Epoch, link bool, b crypto.Share, err error) {
 	epochs, err := r.records.epochs(core)
 	if err != nil {
 		return "", false, crypto.Share{}, err
 	}
 	result := ErrNoExtension
 	for _, e := range epochs {
-		link, b, err := r.records.open(e, root, core)
+		link, b, err := r.records.open(e, root, core, old)
 		switch {
 		case err == nil:
 			return e, link, b, nil

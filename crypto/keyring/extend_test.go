@@ -24,7 +24,7 @@ func extendedScene(t *testing.T) (r *Keyring, old, to crypto.Epoch, b crypto.Sha
 
 func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 	r, old, to, b := extendedScene(t)
-	if _, _, _, err := r.Extension(coreAt(98), coreAt(3)); !errors.Is(err, ErrNoExtension) {
+	if _, _, _, err := r.Extension(coreAt(98), coreAt(3), old); !errors.Is(err, ErrNoExtension) {
 		t.Errorf("before: got %v, want ErrNoExtension", err)
 	}
 	must.Succeed(t, r.Extend(coreAt(98), coreAt(3), old, to, false, b))
@@ -33,7 +33,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 	}
 	check := func(wantEpoch crypto.Epoch, wantLink bool, want crypto.Share) {
 		t.Helper()
-		if e, link, got, err := r.Extension(coreAt(98), coreAt(3)); err != nil || e != wantEpoch || link != wantLink || got != want {
+		if e, link, got, err := r.Extension(coreAt(98), coreAt(3), old); err != nil || e != wantEpoch || link != wantLink || got != want {
 			t.Errorf("got %s, %v, error %v; want %s, %v", e, link, err, wantEpoch, wantLink)
 		}
 	}
@@ -57,7 +57,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 		t.Error("the records of an ended epoch stay")
 	}
 	for what, pair := range map[string][2]uint64{"another root": {97, 3}, "another core": {98, 4}} {
-		if _, _, _, err := r.Extension(coreAt(pair[0]), coreAt(pair[1])); !errors.Is(err, ErrNoExtension) {
+		if _, _, _, err := r.Extension(coreAt(pair[0]), coreAt(pair[1]), old); !errors.Is(err, ErrNoExtension) {
 			t.Errorf("%s: got %v, want ErrNoExtension", what, err)
 		}
 	}
@@ -74,7 +74,7 @@ func TestDestroyedFileIsGoneFromItsExtensions(t *testing.T) {
 	must.Succeed(t, err)
 	must.Succeed(t, r.Destroy(old, coreAt(3)))
 	for _, when := range []string{"destroyed", "the record is back", "without the mark of the old epoch", "without any mark"} {
-		if _, _, _, err := r.Extension(coreAt(98), coreAt(3)); !errors.Is(err, ErrNoExtension) {
+		if _, _, _, err := r.Extension(coreAt(98), coreAt(3), old); !errors.Is(err, ErrNoExtension) {
 			t.Errorf("%s: got %v, want ErrNoExtension", when, err)
 		}
 		if _, err := r.Share(to, coreAt(3)); !errors.Is(err, ErrDestroyed) {
@@ -137,13 +137,13 @@ func TestAlteredExtensionDoesNotOpen(t *testing.T) {
 		altered[i] ^= 1
 		for _, file := range [][]byte{altered, good[:i]} {
 			must.Succeed(t, os.WriteFile(path, file, 0o600))
-			if _, _, _, err := r.Extension(coreAt(98), coreAt(3)); err == nil {
+			if _, _, _, err := r.Extension(coreAt(98), coreAt(3), old); err == nil {
 				t.Errorf("byte %d altered, or cut there: opens", i)
 			}
 		}
 	}
 	must.Succeed(t, os.WriteFile(path, append(good, 0), 0o600))
-	if _, _, _, err := r.Extension(coreAt(98), coreAt(3)); err == nil {
+	if _, _, _, err := r.Extension(coreAt(98), coreAt(3), old); err == nil {
 		t.Error("opens with a byte more")
 	}
 	// Under another core, and in another epoch.
@@ -153,13 +153,17 @@ func TestAlteredExtensionDoesNotOpen(t *testing.T) {
 	must.Succeed(t, os.Rename(path, r.records.path(to, coreAt(4))))
 	must.Succeed(t, os.WriteFile(r.records.path(later, coreAt(3)), good, 0o600))
 	for _, core := range []uint64{3, 4} {
-		if _, _, _, err := r.Extension(coreAt(98), coreAt(core)); err == nil {
+		if _, _, _, err := r.Extension(coreAt(98), coreAt(core), old); err == nil {
 			t.Errorf("moved: opens for core %d", core)
 		}
 	}
-	// A damaged record does not hide one that opens.
+	// Of an object with another epoch, whose marks are others.
 	must.Succeed(t, os.WriteFile(path, good, 0o600))
-	if e, _, got, err := r.Extension(coreAt(98), coreAt(3)); err != nil || e != to || got != b {
+	if _, _, _, err := r.Extension(coreAt(98), coreAt(3), later); err == nil || errors.Is(err, ErrNoExtension) {
+		t.Errorf("of an object of another epoch: got %v, want the record to be refused", err)
+	}
+	// A damaged record does not hide one that opens.
+	if e, _, got, err := r.Extension(coreAt(98), coreAt(3), old); err != nil || e != to || got != b {
 		t.Errorf("beside a damaged record: got %s, %v", e, err)
 	}
 }

@@ -22,7 +22,7 @@ type Grant struct {
 // used: beside it, the grant of e is valid, for callers that want to open the object without the
 // record.
 func (r *Keyring) Grant(root, core cid.Cid, e crypto.Epoch, link bool) (Grant, error) {
-	later, laterLink, share, err := r.Extension(root, core)
+	later, laterLink, share, err := r.Extension(root, core, e)
 	if err == nil && laterLink == link {
 		return Grant{later, true, given(share)}, nil
 	}

@@ -17,6 +17,9 @@ import (
 // ErrDamaged says that a key file is not what this package wrote. The file is left as it is.
 var ErrDamaged = errors.New("key file is damaged")
 
+// errChanged says that a program without locks wrote into a key file. The file may be whole now.
+var errChanged = fmt.Errorf("%w: it was changed while it was read", ErrDamaged)
+
 const (
 	magic      = "detach/v1 key\n"
 	headerSize = len(magic) + crypto.SecretSize + 4
@@ -30,6 +33,7 @@ const (
 type content struct {
 	service crypto.ServiceSecret
 	cover   cover
+	sum     [sha256.Size]byte // of the whole file, as it says at its end
 }
 
 func (c *content) offset(node int) int64 {
@@ -54,11 +58,10 @@ func parse(in io.Reader, size int64) (*content, error) {
 	if _, err := io.CopyN(io.Discard, summed, size-c.offset(0)-sha256.Size); err != nil {
 		return nil, damaged(err)
 	}
-	var want [sha256.Size]byte
-	if _, err := io.ReadFull(r, want[:]); err != nil {
+	if _, err := io.ReadFull(r, c.sum[:]); err != nil {
 		return nil, damaged(err)
 	}
-	if !bytes.Equal(sum.Sum(nil), want[:]) {
+	if !bytes.Equal(sum.Sum(nil), c.sum[:]) {
 		return nil, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
 	}
 	return c, nil
@@ -100,7 +103,7 @@ func parseHead(r io.Reader, size int64) (*content, error) {
 			return nil, fmt.Errorf("%w: its paths are not in order", ErrDamaged)
 		}
 	}
-	return &content{service, newCover(paths)}, nil
+	return &content{service: service, cover: newCover(paths)}, nil
 }
 
 // damaged tells a file that ends too early from one that cannot be read.
@@ -115,12 +118,7 @@ func damaged(err error) error {
 func writeKey(w io.Writer, service crypto.ServiceSecret, paths []path, nodes func(io.Writer) error) error {
 	buffered, sum := bufio.NewWriter(w), sha256.New()
 	out := io.MultiWriter(buffered, sum)
-	head := append([]byte(magic), service.Bytes()...)
-	head = binary.BigEndian.AppendUint32(head, uint32(len(paths)))
-	for _, p := range paths {
-		head = binary.BigEndian.AppendUint64(head, uint64(p))
-	}
-	if _, err := out.Write(head); err != nil {
+	if _, err := out.Write(headOf(service, paths)); err != nil {
 		return err
 	}
 	if err := nodes(out); err != nil {
@@ -130,6 +128,16 @@ func writeKey(w io.Writer, service crypto.ServiceSecret, paths []path, nodes fun
 		return err
 	}
 	return buffered.Flush()
+}
+
+// headOf returns a key file up to its nodes.
+func headOf(service crypto.ServiceSecret, paths []path) []byte {
+	head := append([]byte(magic), service.Bytes()...)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(paths)))
+	for _, p := range paths {
+		head = binary.BigEndian.AppendUint64(head, uint64(p))
+	}
+	return head
 }
 
 // writeNew writes a key file with a new root, and returns its service secret.
@@ -148,13 +156,24 @@ func writeNew(w io.Writer) (crypto.ServiceSecret, error) {
 	})
 }
 
-// writePunctured writes the key file of c, whose bytes are old, with more punctured leaves.
+// writePunctured writes the key file of c, whose bytes are old, with more punctured leaves. It
+// returns ErrDamaged if the bytes are no longer those of c: what it wrote must not be used then.
 func writePunctured(w io.Writer, c *content, old io.ReaderAt, added []path) error {
+	sum := sha256.New()
+	sum.Write(headOf(c.service, c.cover.paths))
 	nodes := io.NewSectionReader(old, c.offset(0), int64(c.cover.size())*crypto.SecretSize)
+	read := bufio.NewReader(io.TeeReader(nodes, sum))
 	slices.Sort(added)
 	all := slices.Concat(c.cover.paths, added)
 	slices.Sort(all)
-	return writeKey(w, c.service, slices.Compact(all), func(w io.Writer) error {
-		return puncture{bufio.NewReader(nodes), w}.walk(nil, 0, c.cover.paths, added)
+	err := writeKey(w, c.service, slices.Compact(all), func(w io.Writer) error {
+		return puncture{read, w}.walk(nil, 0, c.cover.paths, added)
 	})
+	if err != nil {
+		return damaged(err)
+	}
+	if !bytes.Equal(sum.Sum(nil), c.sum[:]) {
+		return errChanged
+	}
+	return nil
 }

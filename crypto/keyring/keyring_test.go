@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -317,6 +318,85 @@ func TestOriginsAreTheEpochs(t *testing.T) {
 	must.Succeed(t, r.End(e))
 	if err := r.CheckOrigin(e, coreAt(1), o); !errors.Is(err, ErrNoEpoch) || errors.Is(err, ErrDestroyed) {
 		t.Errorf("ended: got %v, want ErrNoEpoch, because nothing was verified", err)
+	}
+}
+
+// cp writes into a key file in place, without its lock, while another program reads it. Every use of
+// the file gets what was verified, or an error: a wrong share would make a link that never opens.
+func TestKeyFileThatIsBeingChangedGivesNothingWrong(t *testing.T) {
+	faults.Covers(t, 109)
+	changes := map[string]func(before []byte) []byte{
+		"the same":      func(before []byte) []byte { return before },
+		"another cover": func(before []byte) []byte { return punctured(t, before, 5, 1<<63) },
+		"zeros":         func(before []byte) []byte { return make([]byte, len(before)) },
+		"empty":         func([]byte) []byte { return nil },
+		"half":          func(before []byte) []byte { return before[:len(before)/2] },
+		"longer":        func(before []byte) []byte { return append(bytes.Clone(before), 0) },
+	}
+	for _, settled := range []bool{false, true} {
+		scenes := make(map[string]*changingScene)
+		for how := range changes {
+			scenes[how] = newChangingScene(t)
+		}
+		for how, change := range changes {
+			t.Run(fmt.Sprintf("%s, settled %v", how, settled), func(t *testing.T) {
+				scenes[how].check(t, settled, how == "the same", change)
+			})
+		}
+	}
+}
+
+// changingScene is a keyring with a punctured key file, and the leaf of coreAt(2).
+type changingScene struct {
+	r      *Keyring
+	e      crypto.Epoch
+	before []byte
+	leaf   node
+}
+
+func newChangingScene(t *testing.T) *changingScene {
+	t.Helper()
+	r, e := newTestKeyring(t)
+	must.Succeed(t, r.Destroy(e, coreAt(1)))
+	before, err := r.Export(e)
+	must.Succeed(t, err)
+	k, err := r.keys.open(e)
+	must.Succeed(t, err)
+	leaf, err := k.leaf(2)
+	must.Succeed(t, errors.Join(err, k.Close()))
+	return &changingScene{r, e, before, *leaf}
+}
+
+// check changes the file after it was opened, and then uses it.
+func (s *changingScene) check(t *testing.T, settled, whole bool, change func([]byte) []byte) {
+	if settled {
+		settle(t, s.r, s.e)
+	}
+	k, err := s.r.keys.open(s.e)
+	must.Succeed(t, err)
+	defer k.Close()
+	if settled && !k.settled {
+		t.Fatal("the file is not settled, so this test shows nothing")
+	}
+	k.settled = settled // a slow machine may have been late
+	replaceKey(t, s.r, s.e, change(s.before))
+	leaf, leafErr := k.leaf(2)
+	if leafErr == nil && *leaf != s.leaf {
+		t.Error("the leaf is that of another file")
+	}
+	var next bytes.Buffer
+	nextErr := writePunctured(&next, k.content, k, []path{9})
+	if nextErr == nil && !bytes.Equal(next.Bytes(), punctured(t, s.before, 9)) {
+		t.Error("the punctured file is made of another file")
+	}
+	_, fileErr := k.bytes()
+	for what, err := range map[string]error{"a leaf": leafErr, "the bytes": fileErr, "a puncture": nextErr} {
+		if whole && err != nil || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	if !whole && (leafErr == nil || fileErr == nil) {
+		t.Errorf("a leaf and the bytes: got %v and %v, want ErrDamaged", leafErr, fileErr)
 	}
 }
 

@@ -3,6 +3,7 @@ package keyring
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,10 +27,12 @@ type keys struct {
 	synced map[crypto.Epoch]bool // epochs whose directory entry this process has synced
 }
 
-// known is a key file that was verified. The content holds as long as the stamp does.
+// known is a key file that was verified. If it is settled, the content holds as long as the stamp
+// does. Otherwise a change may leave the stamp as it is.
 type known struct {
+	*content
 	stamp   durable.Stamp
-	content *content
+	settled bool
 }
 
 func newKeys(dir string, m marks) *keys {
@@ -100,11 +103,12 @@ func (ks *keys) lock(name string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// key is a key file that is open for reading under a shared lock, and verified. Close gives the
-// lock up.
+// key is a key file that is open for reading under a shared lock, and verified. Programs without
+// locks may still change it, as cp does. Close gives the lock up.
 type key struct {
 	*os.File
-	*content
+	known
+	epoch crypto.Epoch
 }
 
 // open opens the epoch's key file. It opens only files whose name is an epoch's.
@@ -129,7 +133,7 @@ func (ks *keys) open(e crypto.Epoch) (key, error) {
 	if err != nil {
 		return key{}, errors.Join(err, f.Close())
 	}
-	return key{f, c}, nil
+	return key{f, c, e}, nil
 }
 
 // openCurrent opens and locks a file, and makes sure that it still had its name when the lock was
@@ -163,39 +167,91 @@ func hasName(f *os.File, path string) (bool, error) {
 	return err == nil && os.SameFile(ours, named), err
 }
 
-// read returns the content of an open key file, from memory if the file is the one that was
-// verified last.
-func (ks *keys) read(e crypto.Epoch, f *os.File) (*content, error) {
+// read verifies an open key file, unless it is the one that was verified last.
+func (ks *keys) read(e crypto.Epoch, f *os.File) (known, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+		return known{}, fmt.Errorf("keyring: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("key file %s can be read by others (mode %04o): run chmod 600 on it", f.Name(), info.Mode().Perm())
+		return known{}, fmt.Errorf("key file %s can be read by others (mode %04o): run chmod 600 on it", f.Name(), info.Mode().Perm())
 	}
 	stamp, err := durable.StampOfFile(f)
 	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+		return known{}, fmt.Errorf("keyring: %w", err)
 	}
 	ks.mu.Lock()
 	last := ks.known[e]
 	ks.mu.Unlock()
-	if last.content != nil && last.stamp == stamp {
-		return last.content, nil
+	if last.settled && last.stamp == stamp {
+		return last, nil
 	}
 	now := time.Now()
 	c, err := parseNamed(f, info.Size(), e)
-	if errors.Is(err, ErrDamaged) {
-		return nil, fmt.Errorf("%s: %w; put the right file back from a backup or another machine", f.Name(), err)
-	} else if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
+	if err != nil {
+		return known{}, inFile(f, err)
 	}
-	if stamp.Settled(now) {
+	fresh := known{c, stamp, stamp.Settled(now)}
+	if fresh.settled {
 		ks.mu.Lock()
-		ks.known[e] = known{stamp, c}
+		ks.known[e] = fresh
 		ks.mu.Unlock()
 	}
-	return c, nil
+	return fresh, nil
+}
+
+// inFile completes an error of parseNamed.
+func inFile(f *os.File, err error) error {
+	if errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("%s: %w; put the right file back from a backup or another machine", f.Name(), err)
+	}
+	return fmt.Errorf("keyring: %w", err)
+}
+
+// node reads a node. It returns ErrDamaged if the file is no longer the one that was verified: a node
+// of another file would give a share that opens nothing.
+func (k key) node(index int) (*node, error) {
+	var n node
+	if !k.settled {
+		return &n, k.readVerified(n[:], index)
+	}
+	_, err := k.ReadAt(n[:], k.offset(index))
+	stamp, stampErr := durable.StampOfFile(k.File)
+	if err != nil || stampErr != nil || stamp != k.stamp { // the stamp also changes when a link is made
+		err = k.readVerified(n[:], index)
+	}
+	return &n, err
+}
+
+// readVerified reads a node while it verifies the whole file again.
+func (k key) readVerified(n []byte, index int) error {
+	info, err := k.Stat()
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	all := io.NewSectionReader(k, 0, info.Size())
+	c, err := parseNamed(io.TeeReader(all, &cutout{n, -k.offset(index)}), info.Size(), k.epoch)
+	if err == nil && c.sum != k.sum {
+		err = errChanged
+	}
+	if err != nil {
+		return inFile(k.File, err)
+	}
+	return nil
+}
+
+// cutout keeps a part of what is written to it.
+type cutout struct {
+	into []byte
+	at   int64 // where in into the next byte belongs
+}
+
+func (c *cutout) Write(p []byte) (int, error) {
+	if from, to := max(c.at, 0), min(c.at+int64(len(p)), int64(len(c.into))); from < to {
+		copy(c.into[from:to], p[from-c.at:])
+	}
+	c.at += int64(len(p))
+	return len(p), nil
 }
 
 func (ks *keys) forget(e crypto.Epoch) {

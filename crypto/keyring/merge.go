@@ -21,10 +21,18 @@ func (r *Keyring) Export(e crypto.Epoch) ([]byte, error) {
 		return nil, err
 	}
 	defer k.Close()
-	// Read to memory, because the shared lock keeps the secrets from being destroyed.
-	b := make([]byte, k.size())
-	if _, err := k.ReadAt(b, 0); err != nil {
+	return k.bytes()
+}
+
+// bytes returns the whole file, verified. It reads to memory, because the shared lock keeps the
+// secrets from being destroyed.
+func (k key) bytes() ([]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(k, 0, k.size()+1))
+	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	if Verify(k.epoch, b) != nil {
+		return nil, inFile(k.File, errChanged)
 	}
 	return b, nil
 }

@@ -110,7 +110,7 @@ func (s mergeScene) check(t *testing.T, r *Keyring) {
 			t.Errorf("object %d of %s: got %v, want ErrDestroyed", gone.core, gone.epoch, err)
 		}
 	}
-	if _, _, _, err := r.Extension(coreAt(98), coreAt(50)); !errors.Is(err, ErrNoExtension) {
+	if _, _, _, err := r.Extension(coreAt(98), coreAt(50), s.old); !errors.Is(err, ErrNoExtension) {
 		t.Errorf("the extension of a destroyed object: got %v, want ErrNoExtension", err)
 	}
 }
@@ -228,7 +228,7 @@ func TestForeignExtensionIsNotMerged(t *testing.T) {
 			t.Errorf("got %v, %v, want %v", fresh, err, want)
 		}
 	}
-	if _, _, got, err := r.Extension(root, core); err != nil || got.Encode() != b.Encode() {
+	if _, _, got, err := r.Extension(root, core, old); err != nil || got.Encode() != b.Encode() {
 		t.Errorf("the extension gives another share, %v", err)
 	}
 }

@@ -136,14 +136,17 @@ func laterFirst(a, b crypto.Epoch) int {
 	return cmp.Or(b.End().Compare(a.End()), cmp.Compare(a, b))
 }
 
-// open returns the mode and the share of an object with this root, or ErrNoExtension if there is no
-// record, or if the object was destroyed.
-func (rs records) open(to crypto.Epoch, root, core cid.Cid) (bool, crypto.Share, error) {
+// open returns the mode and the share of an object with this root and own epoch, or ErrNoExtension if
+// there is no record, or if the object was destroyed.
+func (rs records) open(to crypto.Epoch, root, core cid.Cid, old crypto.Epoch) (bool, crypto.Share, error) {
 	x, err := rs.read(to, core)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(x.root, root.Bytes()) {
 		return false, crypto.Share{}, ErrNoExtension
 	} else if err != nil {
 		return false, crypto.Share{}, fmt.Errorf("keyring: %w", err)
+	}
+	if x.old != old { // the marks of another epoch say nothing about the object
+		return false, crypto.Share{}, fmt.Errorf("%s: %w: the object's epoch is %s, and the record names %s", rs.path(to, core), errExtension, old, x.old)
 	}
 	if gone, err := rs.marks.has(x.old, core.String()); err != nil || gone {
 		return false, crypto.Share{}, errors.Join(err, ErrNoExtension)

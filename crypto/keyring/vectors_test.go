@@ -135,7 +135,7 @@ func TestExtensionVectors(t *testing.T) {
 		must.Succeed(t, err)
 		core, err := cid.Decode(v.Core)
 		must.Succeed(t, err)
-		to, link, share, err := r.Extension(root, core)
+		to, link, share, err := r.Extension(root, core, crypto.Epoch(v.Old))
 		switch {
 		case v.Expect != "ok" && err == nil:
 			t.Errorf("%s: it opened", v.Comment)

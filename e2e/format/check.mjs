@@ -382,12 +382,13 @@ async function checkExtension(v) {
   const part = { later: v.new, keyFile: Buffer.from(v.key_file, 'hex'), root: decodeCID(v.root), core: decodeCID(v.core) }
   await outcome(`extension, ${v.comment}`, v.expect, () => {
     try {
-      return readExtension(Buffer.from(v.record, 'hex'), part)
+      const record = readExtension(Buffer.from(v.record, 'hex'), part)
+      return record.old === v.old ? record : refuse('refused')
     } catch (e) {
       if (e instanceof Refused) refuse('refused')
       throw e
     }
-  }, r => want(`extension, ${v.comment}`, [r.old, r.link, r.share.toString('hex')].join(), [v.old, v.link, decodeMultibase58(v.share).toString('hex')].join()))
+  }, r => want(`extension, ${v.comment}`, [r.link, r.share.toString('hex')].join(), [v.link, decodeMultibase58(v.share).toString('hex')].join()))
 }
 
 async function checkKIDs({ valid, invalid }) {

@@ -197,11 +197,15 @@ def check_ticket(v):
         want("ticket: until", int.from_bytes(plain[32:], "big"), d.parse_time(v["until"]).timestamp())
 
 def check_extension(v):
-    got, parts = outcome(lambda: read_extension(
-        bytes.fromhex(v["record"]), v["new"], bytes.fromhex(v["key_file"]), d.parse_cid(v["root"]), d.parse_cid(v["core"])))
+    def read():
+        record = bytes.fromhex(v["record"]), v["new"], bytes.fromhex(v["key_file"])
+        old, link, share = read_extension(*record, d.parse_cid(v["root"]), d.parse_cid(v["core"]))
+        need(old == v["old"], "refused")
+        return link, share
+    got, parts = outcome(read)
     want(f"extension, {v['comment']}", "ok" if got == "ok" else "refused", v["expect"])
     if got == "ok":
-        want(f"extension, {v['comment']}: parts", parts, (v["old"], v["link"], d.multibase(v["share"])))
+        want(f"extension, {v['comment']}: parts", parts, (v["link"], d.multibase(v["share"])))
 
 def check_kids(v):
     for kid in v["valid"]:

@@ -35,7 +35,8 @@ import (
 // process. Only the CIDs are kept in memory: a pasted link holds a key.
 //
 // A line without a CID revokes nothing and is reported. It stops neither the gateway nor the mail,
-// and the other lines count. A ruling that is malformed in any way denies the CIDs in it.
+// and the other lines count. A ruling that is malformed in any way denies the CIDs in it. If a crash
+// cut it short, the next command for the object takes it out: see [List.Mend].
 type List struct {
 	path string
 	log  *slog.Logger
@@ -56,6 +57,7 @@ type Content struct {
 	written    map[cid.Cid][]int // the lines in which an operator wrote the CID
 	unreadable []int             // lines in which there is no CID
 	links      []int             // lines that hold more than a CID, perhaps the key of the file
+	cut        []int             // rulings that a crash cut short
 }
 
 // Ruling is the latest that detach revoke said about an object.
@@ -184,6 +186,7 @@ func (d *List) extended(text []byte) (Content, bool) {
 func (d *Content) report(log *slog.Logger) {
 	reportLines(log, "a line of the deny list revokes nothing: there is no CID in it", d.unreadable)
 	reportLines(log, "a line of the deny list has more than a CID, perhaps a key; the CID is enough", d.links)
+	reportLines(log, "a line of the deny list was cut short by a crash; it denies its CID until detach revoke is run again", d.cut)
 }
 
 // maxLogged bounds the lines that are logged one by one: another file may stand in the list's place.
@@ -215,6 +218,9 @@ func (d *List) Problems() (all []Problem) {
 	}
 	if len(list.links) > 0 {
 		all = append(all, Problem{Minor: true, Err: fmt.Errorf("%s has more than a CID in %s, perhaps a key; the CID is enough", d.path, lines(list.links))})
+	}
+	if len(list.cut) > 0 {
+		all = append(all, Problem{Err: fmt.Errorf("%s was cut short by a crash in %s, which denies the file until you run detach revoke again, with --undo or without", d.path, lines(list.cut))})
 	}
 	return all
 }
@@ -292,7 +298,9 @@ func (d *Content) add(line int, entry string) {
 			d.written[c] = append(at, line)
 		}
 	}
-	if len(found) == 0 {
+	if _, cut := cutRuling(entry); cut {
+		d.cut = append(d.cut, line)
+	} else if len(found) == 0 {
 		d.unreadable = append(d.unreadable, line)
 	} else if wrapped || link.HasFragment(entry) {
 		d.links = append(d.links, line)
@@ -306,23 +314,28 @@ const (
 
 // rule takes an entry that detach revoke wrote, and reports whether it is one.
 func (d *Content) rule(entry string) bool {
+	c, next, ok := parseRuling(entry)
+	if !ok {
+		return false
+	}
+	if old, known := d.rulings[c]; !known || next.beats(old) {
+		d.rulings[c] = next
+	}
+	return true
+}
+
+func parseRuling(entry string) (c cid.Cid, r Ruling, ok bool) {
 	fields := strings.Fields(entry)
 	if len(fields) != 5 || fields[3] != rulingDeny && fields[3] != rulingUndo {
-		return false
+		return c, r, false
 	}
 	c, err := link.ParseCID(fields[0])
 	core, coreErr := link.ParseCID(fields[1])
 	epoch, epochErr := crypto.ParseEpoch(fields[2])
 	at, timeErr := time.Parse(time.RFC3339, fields[4])
-	if err != nil || coreErr != nil || epochErr != nil || timeErr != nil {
-		return false
-	}
 	// The text of the file, which may hold keys, must not stay in memory.
-	next := Ruling{core, crypto.Epoch(strings.Clone(string(epoch))), fields[3] == rulingUndo, at.UTC()}
-	if old, ok := d.rulings[c]; !ok || next.beats(old) {
-		d.rulings[c] = next
-	}
-	return true
+	r = Ruling{core, crypto.Epoch(strings.Clone(string(epoch))), fields[3] == rulingUndo, at.UTC()}
+	return c, r, err == nil && coreErr == nil && epochErr == nil && timeErr == nil
 }
 
 // Append writes rulings, each later than the one that holds for its object: a file whose revocation

@@ -196,3 +196,52 @@ func TestGrowingDenyListChangesNoOlderReading(t *testing.T) {
 		t.Errorf("%d rulings, want 1", len(before.rulings))
 	}
 }
+
+// A ruling that a crash cut short denies, whatever it was to say, and the operator is told. The command
+// that is given again takes its place, and nothing else in the file changes.
+func TestRulingThatWasCutShortIsMended(t *testing.T) {
+	before := "# the list\n" + rulingLine(1, false, someTime) + rulingLine(2, false, someTime) + numberedCID(3).String() + "\n"
+	undo := rulingLine(1, true, someTime.Add(time.Second))
+	const cidEnd, coreEnd = 59, 119
+	for n := cidEnd + 1; n < len(undo)-1; n++ {
+		for _, end := range []string{"", "\n"} {
+			if n <= cidEnd+3 || n == coreEnd || n == coreEnd+1 || end != "" && n%8 > 0 {
+				continue // like an operator's line; or much the same as before
+			}
+			d := testDenyList(t)
+			write(t, d, before+undo[:n]+end)
+			wantDenied(t, undo[:n], d, true, 1, 2, 3)
+			wantProblems(t, d, "cut short by a crash in line 5")
+			must.Succeed(t, d.Mend(numberedCID(2)))
+			wantProblems(t, d, "cut short by a crash in line 5")
+			must.Succeed(t, d.Append(rulingOf(1, true, someTime.Add(2*time.Second))))
+			wantDenied(t, "the ruling alone", d, true, 1)
+			must.Succeed(t, d.Mend(numberedCID(1)))
+			wantDenied(t, "mended", d, false, 1)
+			wantDenied(t, "mended", d, true, 2, 3)
+			wantProblems(t, d)
+			text, err := os.ReadFile(d.path)
+			must.Succeed(t, err)
+			if want := before + "#" + undo[1:n] + "\n" + rulingLine(1, true, someTime.Add(2*time.Second)); string(text) != want {
+				t.Errorf("got %q, want %q", text, want)
+			}
+		}
+	}
+}
+
+// What an operator wrote is not taken for a ruling that was cut short.
+func TestOperatorsLineIsNotMended(t *testing.T) {
+	a, b := numberedCID(1).String(), numberedCID(2).String()
+	for _, line := range []string{
+		a, a + " ", a + " " + b, a + " " + b + " ", a + " bad", a + " # urgent", a + " by telephone", a + " " + b + " " + b,
+		a + " " + b + " 2026-11 deny", "https://files.example.org/" + a, "# " + rulingLine(1, false, someTime)[:130],
+		a + " " + b + " " + string(november) + " maybe", a + " " + b + " " + string(november) + " deny today",
+	} {
+		d := testDenyList(t)
+		write(t, d, line+"\n")
+		must.Succeed(t, d.Mend(numberedCID(1), numberedCID(2)))
+		if text, err := os.ReadFile(d.path); err != nil || string(text) != line+"\n" {
+			t.Errorf("%q became %q, %v", line, text, err)
+		}
+	}
+}

@@ -140,7 +140,7 @@ func TestImportOpensWhatTheExporterOpened(t *testing.T) {
 			t.Errorf("%s: the shares differ", e)
 		}
 	}
-	to, _, got, err := b.keys.Extension(root, extended)
+	to, _, got, err := b.keys.Extension(root, extended, end)
 	if err != nil || to != next || got.Encode() != share.Encode() {
 		t.Errorf("the extension leads to %s, %v", to, err)
 	}
@@ -290,7 +290,7 @@ func TestImportPassesOverAnUnusableExtension(t *testing.T) {
 	}
 	for i := range 3 {
 		core := coreOf(t, fmt.Sprint(i))
-		if _, _, _, err := to.keys.Extension(core, core); (err == nil) != (i != 1) {
+		if _, _, _, err := to.keys.Extension(core, core, old); (err == nil) != (i != 1) {
 			t.Errorf("extension %d: %v", i, err)
 		}
 	}
@@ -415,7 +415,7 @@ func TestImportDoesNotExtendWhatIsDestroyed(t *testing.T) {
 	if counts := b.imports(whole, id); counts.Extended != 0 {
 		t.Errorf("imported %+v", counts)
 	}
-	if _, _, _, err := b.keys.Extension(root, core); !errors.Is(err, keyring.ErrNoExtension) {
+	if _, _, _, err := b.keys.Extension(root, core, old); !errors.Is(err, keyring.ErrNoExtension) {
 		t.Errorf("the destroyed file is extended: %v", err)
 	}
 	// Neither does one into an epoch that has ended here.

@@ -25,6 +25,8 @@ type Counts struct {
 	Destroyed int // files whose key is destroyed, and epochs
 	Extended  int // files
 	Denied    int // bytes of the deny list in an export, and lines that were new in an import
+	// LeftOut says of each key file that an export does not have, although it is here, why not.
+	LeftOut []error
 }
 
 // Source is what is exported.
@@ -35,7 +37,8 @@ type Source struct {
 }
 
 // Write writes an export for recipients. It may run beside the service: each key file is whole, and
-// what is destroyed while Write runs may be in the export as if Write had run before.
+// what is destroyed while Write runs may be in the export as if Write had run before. A key file that
+// cannot be used is left out, unless there is no other.
 func Write(w io.Writer, src Source, recipients ...age.Recipient) (Counts, error) {
 	sealed, err := age.Encrypt(w, recipients...)
 	if err != nil {
@@ -84,16 +87,20 @@ func (w *writer) keys(r *keyring.Keyring) error {
 		if errors.Is(err, keyring.ErrNoEpoch) {
 			continue // it ended since
 		} else if err != nil {
-			return err
+			w.counts.LeftOut = append(w.counts.LeftOut, err)
+			continue
 		}
 		if err := w.add(entry{kind: keyFile, epoch: e}.name(), file); err != nil {
 			return err
 		}
 	}
-	if len(w.counts.Epochs) == 0 {
-		return ErrEmpty
+	switch {
+	case len(w.counts.Epochs) > 0:
+		return nil
+	case len(w.counts.LeftOut) > 0:
+		return errors.Join(w.counts.LeftOut...)
 	}
-	return nil
+	return ErrEmpty
 }
 
 // folder adds the files in the folders of a folder, in any order. A folder may have very many.

@@ -29,7 +29,8 @@ func NewRecord(size int64, created time.Time, e crypto.Epoch) Record {
 // Created returns when the object was stored, to the second.
 func (r Record) Created() time.Time { return time.Unix(r.begin, 0).UTC() }
 
-// Lookup finds an object in the files, also if another process has just committed it.
+// Lookup finds an object in the files, also if another process has just committed it. Beside an error,
+// it does not know whether an object that it did not find is in a file that cannot be read.
 func (l *Ledger) Lookup(c cid.Cid) (rec Record, ok bool, err error) {
 	d, ok := DigestOf(c)
 	if !ok {
@@ -102,13 +103,15 @@ func (l *Ledger) refresh() error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for epoch, entry := range entries {
-		// A file may be removed during the scan. The index keeps what was read from it.
+		// A file may be removed during the scan. The index keeps what was read from it. A file that
+		// cannot be read must not hide the others.
 		if err := l.follow(entry, epoch); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (l *Ledger) follow(entry fs.DirEntry, e crypto.Epoch) error {

@@ -160,7 +160,7 @@ func (l *Ledger) Readable() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed after its end
 		} else if err != nil {
-			return fmt.Errorf("cannot read the ledger, and until then no link opens: %w", durable.WithRemedy(err, l.dir))
+			return fmt.Errorf("cannot read the ledger; links open all the same, but new files for this epoch are refused, and detach list, sweep and fsck fail: %w", durable.WithRemedy(err, l.dir))
 		}
 		_ = f.Close() // nothing was read
 	}

@@ -46,7 +46,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 			s := newSite(t)
 			v := s.vault(t, func(c *vault.Config) { c.Mode = mode })
 			l, neighbor := kept(t, v, 10*day, []byte("x")), kept(t, v, 10*day, []byte("y"))
-			first := opened(t, v, l.CID).Expires
+			first, own := opened(t, v, l.CID).Expires, opened(t, v, l.CID).KID().Epoch
 			for _, by := range []time.Duration{30 * day, 60 * day} {
 				x := extended(t, s, v, l, by)
 				if want := crypto.PeriodOf(s.now, by).End(); x.CID != l.CID || !x.To.Equal(want) {
@@ -76,7 +76,7 @@ func TestExtendedFileOutlivesItsEpoch(t *testing.T) {
 			if n := s.objects(t); list && n != 0 {
 				t.Errorf("%d objects are left, want none", n)
 			}
-			if _, _, _, err := s.keys.Extension(l.CID, found0(t, l, v)); !errors.Is(err, keyring.ErrNoExtension) {
+			if _, _, _, err := s.keys.Extension(l.CID, found0(t, l, v), own); !errors.Is(err, keyring.ErrNoExtension) {
 				t.Errorf("its record: %v", err)
 			}
 		}
@@ -190,7 +190,7 @@ func TestExtendedFileIsDestroyed(t *testing.T) {
 		s := newSite(t)
 		v := s.vault(t, nil)
 		l, neighbor := kept(t, v, 10*day, []byte("x")), kept(t, v, 10*day, []byte("y"))
-		core, first := opened(t, v, l.CID).Core(), opened(t, v, l.CID).Expires
+		core, own, first := opened(t, v, l.CID).Core(), opened(t, v, l.CID).KID().Epoch, opened(t, v, l.CID).Expires
 		for _, one := range []link.Link{l, neighbor} {
 			extended(t, s, v, one, 30*day)
 			extended(t, s, v, one, 60*day)
@@ -204,7 +204,7 @@ func TestExtendedFileIsDestroyed(t *testing.T) {
 		s.now = s.now.Add(week)
 		wantSwept(t, v, SweepOptions{}, 0, 0, 1)
 		wantSwept(t, v, SweepOptions{}, 0, 0, 0)
-		if _, _, _, err := s.keys.Extension(l.CID, core); !errors.Is(err, keyring.ErrNoExtension) {
+		if _, _, _, err := s.keys.Extension(l.CID, core, own); !errors.Is(err, keyring.ErrNoExtension) {
 			t.Errorf("its record: %v", err)
 		}
 		if n := s.objects(t); n != 1 {

@@ -50,6 +50,9 @@ type FsckConfig struct {
 	Sample  float64
 	Repair  bool // what cannot do harm
 	Workers int  // objects that are read at the same time; at least 1
+	// Delete has damaged objects that are not in the ledger, and that the operator gives up. They may
+	// be ours, so Repair leaves them.
+	Delete map[cid.Cid]bool
 	// Report is called for each finding, and Progress after each object. Neither is called twice at a
 	// time.
 	Report   func(Finding)
@@ -157,7 +160,7 @@ func (f *fsck) checkItem(ctx context.Context, i ipfs.Item) error {
 	switch {
 	case errors.Is(err, errVanished):
 	case err != nil:
-		f.reportUnreadable(ctx, i.Root, known, err)
+		return f.reportUnreadable(ctx, i.Root, known, err)
 	default:
 		return f.checkOrigin(ctx, i, sealed, size, known)
 	}
@@ -222,23 +225,36 @@ func (f *fsck) read(ctx context.Context, i ipfs.Item) (sealed *object.Sealed, si
 func ignore(ipfs.Block) error { return nil }
 
 // reportUnreadable reports an object that is not what an object must be: damaged, or never one.
-func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err error) {
+func (f *fsck) reportUnreadable(ctx context.Context, c cid.Cid, known bool, err error) error {
 	if !known && errors.Is(err, vault.ErrCorrupt) && f.whole(ctx, c) {
 		f.report(Finding{Class: Foreign, CID: c.String(), What: "it is not an object of Detach",
 			Do: "find out who put it there: Detach neither serves nor deletes it"})
-		return
+		return nil
 	}
-	do := "bring the object back from a backup or another node; until then its link gives an error"
-	if known {
-		do += "; if there is none, detach revoke --now gives the file up"
+	x := Finding{Class: Damaged, CID: c.String(), What: err.Error(), Do: f.remedy(c, known, err)}
+	if !known && f.Delete[c] {
+		if err := f.k.store.Delete(ctx, c); err != nil {
+			return fmt.Errorf("delete %s: %w", c, err)
+		}
+		x.Repaired = true
 	}
+	f.report(x)
+	return nil
+}
+
+// remedy says what to do about a damaged object.
+func (f *fsck) remedy(c cid.Cid, known bool, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		do = f.k.store.Remedy(err)
+		return f.k.store.Remedy(err)
 	case errors.Is(err, vault.ErrUnavailable):
-		do = "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
+		return "look at the store's disk and log, and run this again; if the object stays unreadable, bring it back from a backup or another node"
 	}
-	f.report(Finding{Class: Damaged, CID: c.String(), What: err.Error(), Do: do})
+	do := "bring the object back from a backup or another node; until then its link gives an error; if there is none, "
+	if known {
+		return do + fmt.Sprintf("detach revoke --now %s gives the file up", c)
+	}
+	return do + fmt.Sprintf("detach fsck --delete %s deletes it", c)
 }
 
 // whole reports whether every block of an object is there and right.

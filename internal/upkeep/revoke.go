@@ -166,7 +166,8 @@ func (k *Keeper) FindMails(_ context.Context, cids ...cid.Cid) ([]ledger.Entry, 
 }
 
 // Revoke adds rulings to the deny list, so that no process that reads it serves the objects. Those
-// that are denied by a ruling already keep its time. It returns when the rulings are on disk.
+// that are denied by a ruling already keep its time. It returns when the rulings are on disk. Rulings
+// on the objects that a crash cut short count no more.
 func (k *Keeper) Revoke(entries ...ledger.Entry) error { return k.rule(entries, false) }
 
 // Undo takes back what Revoke did. It does not take out the lines that an operator wrote.
@@ -185,10 +186,20 @@ func (k *Keeper) rule(entries []ledger.Entry, undo bool) error {
 			rulings[e.CID] = denied.Ruling{Core: e.Core, Epoch: e.KID.Epoch, Undo: undo, At: now}
 		}
 	}
-	if len(rulings) == 0 {
-		return nil
+	if len(rulings) > 0 {
+		if err := k.denied.Append(rulings); err != nil {
+			return err
+		}
 	}
-	return k.denied.Append(rulings)
+	return k.denied.Mend(cidsOf(entries)...)
+}
+
+func cidsOf(entries []ledger.Entry) []cid.Cid {
+	cids := make([]cid.Cid, len(entries))
+	for i, e := range entries {
+		cids[i] = e.CID
+	}
+	return cids
 }
 
 // Due returns the objects that Revoke denied at least a grace period ago, and that were not
@@ -207,7 +218,7 @@ func (k *Keeper) due(until time.Time) (due []ledger.Entry, err error) {
 		if r.Undo || r.At.After(until) {
 			continue
 		}
-		if done, err := k.isDestroyed(c, r); err != nil {
+		if done, err := k.vault.Destroyed(entryOf(c, r)); err != nil {
 			return nil, err
 		} else if !done {
 			due = append(due, entryOf(c, r))
@@ -227,20 +238,6 @@ func (k *Keeper) stillDenied(entries []ledger.Entry) ([]ledger.Entry, error) {
 		r, ok := list.Ruling(e.CID)
 		return !ok || r.Undo
 	}), nil
-}
-
-// isDestroyed reports whether nothing opens a denied object any more: neither its epoch, nor one
-// that it was extended into.
-func (k *Keeper) isDestroyed(c cid.Cid, r denied.Ruling) (bool, error) {
-	done, err := k.keys.Destroyed(r.Epoch, r.Core)
-	if errors.Is(err, keyring.ErrDamaged) { // it has no mark yet
-		return false, nil
-	} else if err != nil || !done {
-		return false, err
-	}
-	// A record that cannot be used must go, too.
-	_, _, _, err = k.keys.Extension(c, r.Core)
-	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
 // Destroy destroys the keys of objects, so that nothing opens them again, and then deletes the

@@ -167,6 +167,62 @@ func TestObjectStaysUntilItsKeyIsDestroyed(t *testing.T) {
 	wantContent(t, v, l, []byte("x"))
 }
 
+// A process that is killed after it noted what it will destroy, and before it has, destroyed nothing:
+// the file can still be given back. Once the key is destroyed, Recover deletes the object.
+func TestKilledWhileDestroying(t *testing.T) {
+	faults.Covers(t, 109)
+	const month = 30 * day
+	for _, c := range []struct {
+		name     string
+		extended bool // and the file's own epoch has ended since
+		marked   bool
+	}{{"before the mark", false, false}, {"after the mark", false, true}, {"an extended file, before", true, false}, {"an extended file, after", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t)
+			v := s.vault(t, nil)
+			l := kept(t, v, month, []byte("x"))
+			if end := opened(t, v, l.CID).Expires; c.extended {
+				extended(t, s, v, l, 3*month)
+				s.now = end.Add(sweepMargin)
+				wantSwept(t, v, SweepOptions{}, 1, 0, 0)
+			}
+			e := entry(t, v, l)
+			must.Succeed(t, v.Revoke(e))
+			killedDuring(t, s, v, e, func() {
+				if c.marked {
+					_, err := v.destroyKeys([]ledger.Entry{e})
+					must.Succeed(t, err)
+				}
+			})
+			must.Succeed(t, v.Undo(e))
+			if c.marked {
+				recovered(t, v, 1)
+				s.wantNothing(t, "destroyed")
+				return
+			}
+			recovered(t, v, 0)
+			wantContent(t, v, l, []byte("x"))
+			if left := entries(t, s); len(left) > 0 {
+				t.Errorf("records left: %v", left)
+			}
+		})
+	}
+}
+
+// killedDuring begins to destroy an object as a process does that is killed when it has called
+// destroy: its record stays.
+func killedDuring(t *testing.T, s *site, v *process, e ledger.Entry, destroy func()) {
+	t.Helper()
+	record := filepath.Join(s.dir, "record")
+	err := v.Delete(t.Context(), []ledger.Entry{e}, func() ([]ledger.Entry, error) {
+		destroy()
+		must.Succeed(t, os.Link(entries(t, s)[0], record)) // a copy would not count
+		return nil, nil
+	})
+	must.Succeed(t, err)
+	must.Succeed(t, os.Rename(record, filepath.Join(s.dir, "pending", "batch-killed")))
+}
+
 // A file is found by its CID alone, also without the ledger. Objects of others are not.
 func TestObjectsAreFoundWithoutTheLedger(t *testing.T) {
 	s, v := newVault(t)
@@ -208,6 +264,36 @@ func TestMailIsFoundByOneOfItsObjects(t *testing.T) {
 	must.Succeed(t, err)
 	if len(found) != 2 || found[0].CID != one.CID || found[1].CID != two.CID {
 		t.Errorf("found %+v, want the two of the mail", found)
+	}
+}
+
+// A crash in the middle of a command leaves a part of a ruling, which denies. The command that is given
+// again takes its place.
+func TestCommandIsGivenAgainAfterACrash(t *testing.T) {
+	for _, undo := range []bool{true, false} {
+		s, v := newVault(t)
+		l := detached(t, v, []byte("x"))
+		e := entry(t, v, l)
+		path := filepath.Join(s.dir, "denied")
+		must.Succeed(t, v.Revoke(e))
+		if undo {
+			must.Succeed(t, v.Undo(e))
+		}
+		text, err := os.ReadFile(path)
+		must.Succeed(t, err)
+		must.Succeed(t, os.Truncate(path, int64(len(text)-20)))
+		wantAll(t, v, l, vault.ErrRevoked)
+		wantProblems(t, v, "cut short")
+		if undo {
+			must.Succeed(t, v.Undo(e))
+			wantContent(t, v, l, []byte("x"))
+		} else {
+			must.Succeed(t, v.Revoke(e))
+			wantAll(t, v, l, vault.ErrRevoked)
+			s.now = s.now.Add(week)
+			wantDue(t, v, e)
+		}
+		wantProblems(t, v)
 	}
 }
 

@@ -28,7 +28,6 @@ type Keyring interface {
 	Apply() error
 	Extend(root, core cid.Cid, old, new crypto.Epoch, link bool, b crypto.Share) error
 	Extended(core cid.Cid) ([]crypto.Epoch, error)
-	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
 }
 
 // Vault opens and deletes objects: see package vault.
@@ -36,6 +35,7 @@ type Vault interface {
 	Object(context.Context, cid.Cid) (*vault.Object, error)
 	Prove(*object.Sealed) (crypto.Epoch, error)
 	Identify(context.Context, cid.Cid) (ledger.Entry, error)
+	Destroyed(ledger.Entry) (bool, error)
 	Delete(ctx context.Context, entries []ledger.Entry, destroy func() (done []ledger.Entry, err error)) error
 	Recover(context.Context) ([]cid.Cid, error)
 	Pending() (map[cid.Cid]bool, error)
@@ -69,6 +69,7 @@ type Ledger interface {
 type DenyList interface {
 	Content() (denied.Content, error)
 	Append(map[cid.Cid]denied.Ruling) error
+	Mend(...cid.Cid) error
 	Path() string
 }
 

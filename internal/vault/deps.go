@@ -22,7 +22,7 @@ type Keyring interface {
 	SealOrigin(e crypto.Epoch, core cid.Cid, f crypto.Fragment, k crypto.Key) (crypto.Origin, error)
 	CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) error
 	Destroyed(e crypto.Epoch, core cid.Cid) (bool, error)
-	Extension(root, core cid.Cid) (new crypto.Epoch, link bool, b crypto.Share, err error)
+	Extension(root, core cid.Cid, old crypto.Epoch) (new crypto.Epoch, link bool, b crypto.Share, err error)
 	Grant(root, core cid.Cid, e crypto.Epoch, link bool) (keyring.Grant, error)
 	SealTicket(e crypto.Epoch, day time.Time, plain, aad []byte) (string, error)
 	OpenTicket(ticket string, now time.Time, aad []byte) ([]byte, error)

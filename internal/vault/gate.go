@@ -81,16 +81,25 @@ func (v *Vault) admit(c cid.Cid) (rec ledger.Record, known bool, err error) {
 	if err := v.refuseDenied(c); err != nil {
 		return ledger.Record{}, false, err
 	}
-	rec, known, err = v.ledger.Known(c)
+	rec, known = v.lookUp(c)
 	switch {
-	case err != nil:
-		return ledger.Record{}, false, err
 	case known && v.expired(rec.Epoch.End()):
 		return rec, true, ErrExpired
 	case !known && v.foreign.Has(c):
 		return ledger.Record{}, false, errNotOurs
 	}
 	return rec, known, nil
+}
+
+// lookUp finds an object in the ledger. While the ledger cannot be read, an object that is not in
+// memory is not known: its origin decides, as without a ledger.
+func (v *Vault) lookUp(c cid.Cid) (rec ledger.Record, known bool) {
+	rec, known, err := v.ledger.Known(c)
+	if err != nil && !v.told.Has(err.Error()) {
+		v.told.Add(err.Error())
+		v.cfg.Log.Error("the ledger cannot be read; files are served by their origins", "error", err)
+	}
+	return rec, err == nil && known
 }
 
 var errNotOurs = fmt.Errorf("%w: an object of this name is not ours", ErrNotFound)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -307,6 +308,34 @@ func TestGatewayNeedsNoLedger(t *testing.T) {
 	l := detached(t, v, []byte("new"))
 	must.Succeed(t, os.RemoveAll(filepath.Join(s.dir, "ledger")))
 	wantContent(t, v, l, []byte("new"))
+}
+
+// A file of the ledger that cannot be read closes no link, and hides no other file of the ledger.
+func TestUnreadableLedgerClosesNothing(t *testing.T) {
+	s, writer := newVault(t)
+	forever, ending := detached(t, writer, []byte("forever")), kept(t, writer, 30*day, []byte("ending"))
+	path := filepath.Join(s.dir, "ledger", string(opened(t, writer, ending.CID).KID().Epoch)+".jsonl")
+	must.Succeed(t, os.Rename(path, path+".away"))
+	must.Succeed(t, os.Mkdir(path, 0o700)) // root could read a file without permissions
+	var log bytes.Buffer
+	v := s.vault(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for range 2 {
+		wantAll(t, v, ending, nil)
+		wantContent(t, v, ending, []byte("ending"))
+		wantContent(t, v, forever, []byte("forever"))
+		wantErr(t, "an unknown CID", errOf(v.Object(t.Context(), unknownCID(t, 1))), ErrNotFound)
+	}
+	if got := opened(t, v, forever.CID).Created; got.IsZero() {
+		t.Error("the other file of the ledger was not read")
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("logged %d errors, want 1: %s", n, &log)
+	}
+	must.Succeed(t, os.Remove(path))
+	must.Succeed(t, os.Rename(path+".away", path))
+	if rec, known, err := v.ledger.Lookup(ending.CID); err != nil || !known || rec.Created().IsZero() {
+		t.Errorf("readable again: %v, %v", known, err)
+	}
 }
 
 // Two proxies have keyrings of their own. After cp -r in either order, one gateway serves both, and

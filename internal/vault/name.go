@@ -38,7 +38,7 @@ func Namer(keys Keyring) func(context.Context, ipfs.Blocks, cid.Cid) (string, er
 func proveOurs(keys Keyring, s *object.Sealed) error {
 	err := keys.CheckOrigin(s.KID.Epoch, s.Core, s.Origin)
 	if errors.Is(err, keyring.ErrNoEpoch) {
-		if _, _, _, extended := keys.Extension(s.Root, s.Core); extended == nil {
+		if _, _, _, extended := keys.Extension(s.Root, s.Core, s.KID.Epoch); extended == nil {
 			return nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/nkirchhoffer/detach-mta/crypto"
+	"github.com/nkirchhoffer/detach-mta/crypto/keyring"
 	"github.com/nkirchhoffer/detach-mta/internal/durable"
 	"github.com/nkirchhoffer/detach-mta/internal/ledger"
 	"github.com/nkirchhoffer/detach-mta/internal/link"
@@ -25,6 +26,9 @@ const (
 	// committedLine follows the objects that are in the ledger. They stay also if the ledger is
 	// lost.
 	committedLine = "committed"
+	// doomedPrefix begins the line of an object whose key was about to be destroyed: CID CORE EPOCH
+	// follow. Only if it was, the object must go.
+	doomedPrefix = "destroyed "
 	// identityPrefix begins the first line, which tells a record from its copies.
 	identityPrefix = "record "
 )
@@ -126,7 +130,30 @@ func (v *Vault) recoverBatch(ctx context.Context, name string) (gone []cid.Cid, 
 		}
 		gone = append(gone, c)
 	}
+	for _, e := range record.victims {
+		if destroyed, err := v.Destroyed(e); err != nil {
+			return gone, err
+		} else if !destroyed {
+			continue // the process was killed before, or the key file could not be written
+		}
+		if err := v.store.Delete(ctx, e.CID); err != nil {
+			return gone, err
+		}
+		gone = append(gone, e.CID)
+	}
 	return gone, durable.Remove(name)
+}
+
+// Destroyed reports whether nothing opens an object any more: neither its own epoch, nor one that it
+// was extended into.
+func (v *Vault) Destroyed(e ledger.Entry) (bool, error) {
+	done, err := v.keys.Destroyed(e.KID.Epoch, e.Core)
+	if err != nil || !done {
+		return false, err
+	}
+	// A record that cannot be used is not destroyed: it may be mended.
+	_, _, _, err = v.keys.Extension(e.CID, e.Core, e.KID.Epoch)
+	return errors.Is(err, keyring.ErrNoExtension), nil
 }
 
 // pendingRecord is what a batch's record says.
@@ -134,6 +161,7 @@ type pendingRecord struct {
 	original        bool // and not a copy
 	open, committed []cid.Cid
 	refused         bool
+	victims         []ledger.Entry // CID, Core and KID.Epoch of objects that go once their keys are destroyed
 }
 
 // doomed returns the objects that must go, unless the ledger has them and the batch is not refused.
@@ -147,7 +175,7 @@ func (r pendingRecord) doomed() []cid.Cid {
 	return r.open
 }
 
-// readPending reads a batch's record. It skips an incomplete line: the process ended while it wrote
+// readPending reads a record. It skips an incomplete line: the process ended while it wrote
 // the line, so the object was not stored.
 func readPending(f *os.File) (r pendingRecord, err error) {
 	identity, err := identityLine(f)
@@ -166,25 +194,33 @@ func readPending(f *os.File) (r pendingRecord, err error) {
 		default:
 			if c, err := link.ParseCID(lines.Text()); err == nil {
 				r.open = append(r.open, c)
+			} else if e, ok := parseVictim(lines.Text()); ok && r.original {
+				r.victims = append(r.victims, e)
 			}
 		}
 	}
 	return r, lines.Err()
 }
 
-// writePending records objects that must be deleted, whatever the ledger says.
-func writePending(f *os.File, entries []ledger.Entry) error {
-	var text strings.Builder
-	text.WriteString(refusedLine + "\n")
-	for _, e := range entries {
-		text.WriteString(e.CID.String() + "\n")
-	}
-	_, err := f.WriteString(text.String())
-	return err
+// victimLine returns the line for an object whose key is about to be destroyed.
+func victimLine(e ledger.Entry) string {
+	return doomedPrefix + e.CID.String() + " " + e.Core.String() + " " + string(e.KID.Epoch) + "\n"
 }
 
-// Pending returns the objects of all batches that are not committed, in this process or another,
-// and those that Recover will delete.
+func parseVictim(line string) (e ledger.Entry, ok bool) {
+	words := strings.Split(line, " ")
+	if !strings.HasPrefix(line, doomedPrefix) || len(words) != 4 {
+		return e, false
+	}
+	c, err := link.ParseCID(words[1])
+	core, coreErr := link.ParseCID(words[2])
+	epoch, epochErr := crypto.ParseEpoch(words[3])
+	e = ledger.Entry{CID: c, Core: core, KID: crypto.KID{Epoch: epoch}}
+	return e, err == nil && coreErr == nil && epochErr == nil
+}
+
+// Pending returns the objects of all batches that are not committed, in this process or another, and
+// those of interrupted mails that Recover will delete.
 func (v *Vault) Pending() (map[cid.Cid]bool, error) { return v.pending.all() }
 
 // Abandoned returns the names of the records of batches whose process is gone.
@@ -247,13 +283,18 @@ func (v *Vault) Delete(ctx context.Context, entries []ledger.Entry, destroy func
 	if len(entries) == 0 {
 		return nil
 	}
-	// The record stands first, so that a process that is killed leaves no object behind.
+	// The record stands first, so that a process that is killed leaves no object behind. It dooms only
+	// those whose keys are destroyed by then: the others can still be given back.
 	record, err := v.pending.create()
 	if err != nil {
 		return fmt.Errorf("record what is destroyed: %w", err)
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	if err := writePending(record, entries); err != nil {
+	var lines strings.Builder
+	for _, e := range entries {
+		lines.WriteString(victimLine(e))
+	}
+	if _, err := record.WriteString(lines.String()); err != nil {
 		return errors.Join(fmt.Errorf("record what is destroyed: %w", err), durable.Remove(record.Name()))
 	}
 	done, failed := destroy()

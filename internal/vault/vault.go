@@ -64,6 +64,7 @@ type Vault struct {
 	ledger  Ledger
 	denied  DenyList
 	foreign *recent.Set[cid.Cid] // objects in the store that are not ours
+	told    *recent.Set[string]  // errors of the ledger that were logged
 	lane    *lane
 	pending pendingDir
 	clock   Clock
@@ -85,8 +86,15 @@ func New(cfg Config, d Deps) (*Vault, error) {
 	}
 	return &Vault{
 		cfg: cfg, store: d.Store, keys: d.Keys, ledger: d.Ledger, denied: d.Denied, clock: d.Clock,
-		foreign: recent.NewSet[cid.Cid](maxForeign, foreignTime), lane: newLane(), pending: pending,
+		foreign: recent.NewSet[cid.Cid](maxForeign, foreignTime), told: recent.NewSet[string](maxTold, toldTime),
+		lane: newLane(), pending: pending,
 	}, nil
 }
+
+const (
+	// toldTime is how long an error of the ledger is not logged again: each unknown link meets it.
+	toldTime = time.Minute
+	maxTold  = 16
+)
 
 func (v *Vault) expired(t time.Time) bool { return !t.IsZero() && !v.clock.Now().Before(t) }

@@ -33,7 +33,7 @@ func (v *Vault) watch(s *object.Sealed, g grant) *watch {
 			return err
 		}
 		// A mark of the file's own epoch may have come from a machine that does not know the later one.
-		if _, _, _, err := v.keys.Extension(s.Root, s.Core); errors.Is(err, keyring.ErrNoExtension) {
+		if _, _, _, err := v.keys.Extension(s.Root, s.Core, s.KID.Epoch); errors.Is(err, keyring.ErrNoExtension) {
 			return errDestroyed
 		}
 		return nil

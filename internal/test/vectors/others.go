@@ -129,6 +129,7 @@ func extensions() []Extension {
 	punctured.KeyFile = laterKey.without(pathOf(o.core)).encode()
 	return []Extension{
 		make("mode split", "ok", good), link, otherNew, otherCore, punctured,
+		make("it names another old epoch than the object does", "refused", extend(laterKey, o, monthKey.epoch(), false)),
 		make("the root is changed", "refused", changed(20)),
 		make("the old epoch is changed", "refused", changed(40)),
 		make("the mode is changed", "refused", changed(mode)),
