@@ -54,6 +54,9 @@ func ParsePeriod(s string) (Period, error) {
 // End returns 00:00 UTC after the period's day, or the zero time if its files have no end. The
 // period must be well formed.
 func (p Period) End() time.Time {
+	if len(p) != len(dayLayout) {
+		return time.Time{}
+	}
 	day, err := time.Parse(dayLayout, string(p))
 	if err != nil {
 		return time.Time{}

@@ -120,17 +120,23 @@ func (s ServiceSecret) SealOrigin(core cid.Cid, f Fragment, k Key) (Origin, erro
 	ask := askOf(f.Proof(core))
 	copy(o.ask(), ask[:])
 	copy(o.commit(), k.derive(infoCommit+core.KeyString()))
-	copy(o.mac(), s.originMAC(core, &o))
+	copy(o.mac(), s.OriginKey().mac(core, &o))
 	return o, nil
 }
 
-// Made reports whether this secret sealed the origin for the object with this core.
-func (s ServiceSecret) Made(core cid.Cid, o Origin) bool {
-	return !s.absent() && core.Defined() && hmac.Equal(s.originMAC(core, &o), o.mac())
+// OriginKey checks the origins that a service secret has sealed.
+type OriginKey struct{ secret }
+
+// OriginKey derives the key.
+func (s ServiceSecret) OriginKey() OriginKey { return OriginKey{s.deriveSecret(infoOrigin)} }
+
+// Made reports whether the secret sealed the origin for the object with this core.
+func (k OriginKey) Made(core cid.Cid, o Origin) bool {
+	return !k.absent() && core.Defined() && hmac.Equal(k.mac(core, &o), o.mac())
 }
 
-func (s ServiceSecret) originMAC(core cid.Cid, o *Origin) []byte {
-	mac := hmac.New(sha256.New, s.derive(infoOrigin))
+func (k OriginKey) mac(core cid.Cid, o *Origin) []byte {
+	mac := hmac.New(sha256.New, k.bytes())
 	mac.Write(core.Bytes())
 	mac.Write(o[:64])
 	return mac.Sum(nil)

@@ -50,10 +50,10 @@ func TestOriginBindsCoreLinkAndKey(t *testing.T) {
 	service, f, k := ServiceSecret{testSecret(0)}, Fragment{testSecret(64)}, Key{testSecret(96)}
 	o, err := service.SealOrigin(core, f, k)
 	must.Succeed(t, err)
-	if !service.Made(core, o) || !o.Asked(f.Proof(core)) || o.CheckKey(core, f, k) != nil {
+	if !service.OriginKey().Made(core, o) || !o.Asked(f.Proof(core)) || o.CheckKey(core, f, k) != nil {
 		t.Fatal("the origin does not fit what it was sealed for")
 	}
-	if (ServiceSecret{testSecret(1)}).Made(core, o) || (ServiceSecret{}).Made(core, o) || service.Made(other, o) || service.Made(cid.Undef, o) {
+	if (ServiceSecret{testSecret(1)}).OriginKey().Made(core, o) || (OriginKey{}).Made(core, o) || service.OriginKey().Made(other, o) || service.OriginKey().Made(cid.Undef, o) {
 		t.Error("made by another secret, or for another core")
 	}
 	for what, p := range map[string]Proof{
@@ -75,7 +75,7 @@ func TestOriginBindsCoreLinkAndKey(t *testing.T) {
 	for i := range o {
 		altered := o
 		altered[i] ^= 1
-		if service.Made(core, altered) {
+		if service.OriginKey().Made(core, altered) {
 			t.Errorf("byte %d altered: still made here", i)
 		}
 		if (altered.CheckKey(core, f, k) == nil) != (i >= 64) {

@@ -390,6 +390,7 @@ func TestDamageBreaksTheConnection(t *testing.T) {
 		wantHeader(t, resp, "Content-Disposition", "")
 		wantHeader(t, resp, "Etag", "")
 	}
+	f.srv.Close()
 	wantText(t, "the log", f.logs.String(), l.CID.String())
 }
 

@@ -352,6 +352,7 @@ func TestTooManyUnknownObjectsAre503(t *testing.T) {
 		wantStatus(t, resp, http.StatusServiceUnavailable)
 		wantHeader(t, resp, "Retry-After", retryAfter)
 	}
+	f.srv.Close()
 	wantNoText(t, "the log", f.logs.String(), "ERROR")
 }
 

@@ -99,7 +99,7 @@ func (r *Keyring) CheckOrigin(e crypto.Epoch, core cid.Cid, o crypto.Origin) err
 		return err
 	}
 	defer k.Close()
-	if !k.service.Made(core, o) {
+	if !k.origins.Made(core, o) {
 		return ErrForeign
 	}
 	return r.keys.refuseDestroyed(k, e, core, p)

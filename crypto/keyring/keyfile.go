@@ -32,6 +32,7 @@ const (
 //	paths (8 each) ‖ nodes (32 each) ‖ SHA-256 of all before
 type content struct {
 	service crypto.ServiceSecret
+	origins crypto.OriginKey // of service
 	cover   cover
 	sum     [sha256.Size]byte // of the whole file, as it says at its end
 }
@@ -103,7 +104,7 @@ func parseHead(r io.Reader, size int64) (*content, error) {
 			return nil, fmt.Errorf("%w: its paths are not in order", ErrDamaged)
 		}
 	}
-	return &content{service: service, cover: newCover(paths)}, nil
+	return &content{service: service, origins: service.OriginKey(), cover: newCover(paths)}, nil
 }
 
 // damaged tells a file that ends too early from one that cannot be read.
