@@ -296,6 +296,27 @@ func TestDamagedFileBreaksTheArchive(t *testing.T) {
 	wantNoText(t, "the log", f.logs.String(), "report", all.Fragment.Encode())
 }
 
+// What a link leads to is what the object's metadata says, whether the link has "/all" or not.
+func TestKindOfAnObjectIsThatOfItsMetadata(t *testing.T) {
+	f := newFixture(t, 0)
+	files := threeFiles()
+	all, each := f.putAll(files...)
+	for _, suffix := range []string{"", "/all"} {
+		download := func(l link.Link) []byte {
+			t.Helper()
+			resp := f.post("/"+l.CID.String()+suffix, l.Fragment.Encode())
+			wantStatus(t, resp, http.StatusSeeOther)
+			return []byte(f.body(strings.TrimPrefix(resp.Header.Get("Location"), prefix)))
+		}
+		if got := download(each[0]); !bytes.Equal(got, files[0].content) {
+			t.Errorf("%q: a file gives %d bytes, want %d", suffix, len(got), len(files[0].content))
+		}
+		if names, _ := unzip(t, download(all)); len(names) != len(files) {
+			t.Errorf("%q: the list gives %q, want %d files", suffix, names, len(files))
+		}
+	}
+}
+
 // The page of a file list has other words than a file's page, and names no file.
 func TestPageOfAFileListNamesNoFile(t *testing.T) {
 	f := newFixture(t, 0)

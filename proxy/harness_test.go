@@ -45,7 +45,7 @@ const (
 )
 
 // patience is for events that must happen, on a busy machine too. Timeouts are tested in bubbles.
-const patience = time.Minute
+const patience = 4 * time.Minute
 
 // detach returns a configuration that detaches attachments of at least minSize bytes.
 func detach(store *transactiontest.Store, minSize int64, tempDir string) transaction.Config {
