@@ -5,7 +5,8 @@
 //   look:  {url, state (of the html element, or ""), device: "desktop" | "phone" | "narrow", dark, locale,
 //           forwarded (X-Forwarded-For), paste (a text for the page's field), view (open the frame),
 //           slow (milliseconds before the share is asked for), share (the status of its answer, if it is
-//           refused), screenshot}
+//           refused), listed (wait for the list of files), late (milliseconds before its content is asked
+//           for), screenshot}
 //   seen:  {status, retry, lang, title, text, bytes, requests, cookies, wide, small, violations, complaints, icon, viewed,
 //           origin, shift (how far the page moved while it was read: the browser's layout shift), wait
 //           (milliseconds from the page to the share), error}
@@ -89,7 +90,7 @@ async function paste(page, text) {
   return response;
 }
 
-async function look(browser, { url, state, device, dark, locale, forwarded, paste: text, view, slow, share, screenshot }) {
+async function look(browser, { url, state, device, dark, locale, forwarded, paste: text, view, slow, share, listed, late, screenshot }) {
   const seen = { status: 0, retry: "", lang: "", title: "", text: "", bytes: 0, requests: [], cookies: 0, wide: false, small: [], violations: [], complaints: [], icon: null, viewed: "", origin: "", shift: 0, wait: 0, error: "" };
   const context = await browser.newContext({
     ...views[device], colorScheme: dark ? "dark" : "light", locale, extraHTTPHeaders: forwarded ? { "X-Forwarded-For": forwarded } : {},
@@ -100,6 +101,10 @@ async function look(browser, { url, state, device, dark, locale, forwarded, past
     await page.addInitScript(watchShift);
     if (slow) await page.route("**/share", async (route) => {
       await new Promise((resolve) => setTimeout(resolve, slow));
+      await route.continue();
+    });
+    if (late) await page.route("**/data", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, late));
       await route.continue();
     });
     if (share) await page.route("**/share", (route) => route.fulfill({ status: share }));
@@ -119,6 +124,7 @@ async function look(browser, { url, state, device, dark, locale, forwarded, past
     if (!share) seen.bytes = (await response.body()).length; // the page may be fetched again
     if (state) await page.locator(`html[data-state=${state}]`).waitFor();
     if (slow) await page.locator("#go").waitFor();
+    if (listed) await page.locator("#files li").first().waitFor();
     if (view) Object.assign(seen, await inFrame(page));
     Object.assign(seen, await page.evaluate(waited));
     seen.title = await page.title();

@@ -34,10 +34,12 @@ type pageView struct {
 	Dark       bool   `json:"dark"`
 	Locale     string `json:"locale"`
 	Forwarded  string `json:"forwarded"`
-	Paste      string `json:"paste"` // into the page's field
-	View       bool   `json:"view"`  // open the frame in which the file is shown
-	Slow       int    `json:"slow"`  // milliseconds before the share is asked for
-	Share      int    `json:"share"` // the status of the share's answer, if it is refused
+	Paste      string `json:"paste"`  // into the page's field
+	View       bool   `json:"view"`   // open the frame in which the file is shown
+	Slow       int    `json:"slow"`   // milliseconds before the share is asked for
+	Share      int    `json:"share"`  // the status of the share's answer, if it is refused
+	Listed     bool   `json:"listed"` // wait for the list of files
+	Late       int    `json:"late"`   // milliseconds before the list's content is asked for
 	Screenshot string `json:"screenshot"`
 }
 
@@ -214,6 +216,10 @@ func TestPastedLinksOfMailSystems(t *testing.T) {
 	}
 }
 
+// shown is how many milliseconds after its beginning the page may be shown without its name. A busy
+// machine may be that slow.
+const shown = 800
+
 // The page does not move when the share arrives, and shows the download also while it waits for
 // long.
 func TestPageStaysCalmWhileItWaits(t *testing.T) {
@@ -229,12 +235,32 @@ func TestPageStaysCalmWhileItWaits(t *testing.T) {
 	for i, saw := range lookAt(t, views) {
 		v := views[i]
 		t.Logf("%s, %d ms: shift %.4f, waited %.0f ms", v.Device, v.Slow, saw.Shift, saw.Wait)
-		const shown = 800 // soon after, the page is shown without its name; a busy machine may be that slow
 		if saw.Error != "" || saw.Shift > 0.001 && saw.Wait < shown || !strings.Contains(saw.Text, "Download") {
 			t.Errorf("%s, %d ms: the page moves by %.3f, and says %q; %s", v.Device, v.Slow, saw.Shift, saw.Text, saw.Error)
 		}
 		if v.State == "ready" && saw.Title != name {
 			t.Errorf("%s, %d ms: the title is %q", v.Device, v.Slow, saw.Title)
+		}
+	}
+}
+
+// The page of a file that was opened from a list does not move when the list arrives, in time or late.
+func TestListMovesNoPage(t *testing.T) {
+	d := stage.Serve(t, stage.Setup{Policy: files, Keys: "retention = \"48h\""})
+	p := stage.StartDecoder(t).Parse(t, d.Pipe(t, "filter", strings.NewReader(album())))
+	all, links := p.CheckAll(t, stage.Hashes(albumFiles)), p.Links()
+	var views []pageView
+	for _, device := range []string{"desktop", "phone", "narrow"} {
+		for _, late := range []int{0, 2000} {
+			views = append(views, pageView{URL: links[0].URL + "." + all.CID + "." + all.Fragment, State: "ready", Listed: true, Late: late, Device: device, Dark: device == "desktop",
+				Locale: "en-GB", Screenshot: fmt.Sprintf("listed-%d-%s.png", late, device)})
+		}
+	}
+	for i, saw := range lookAt(t, views) {
+		v := views[i]
+		t.Logf("%s, %d ms: shift %.4f, waited %.0f ms", v.Device, v.Late, saw.Shift, saw.Wait)
+		if saw.Error != "" || saw.Shift > 0.001 && saw.Wait < shown || !strings.Contains(saw.Text, "notes.txt") || len(saw.Violations) > 0 || saw.Wide {
+			t.Errorf("%s, list %d ms late: the page moves by %.3f, and says %q; %s %q", v.Device, v.Late, saw.Shift, saw.Text, saw.Error, saw.Violations)
 		}
 	}
 }

@@ -10,6 +10,10 @@ detach.all = (() => {
 	const appended = /^#(z\w+)\.(bafybei[a-z2-7]{52})\.(z\w+)$/;
 	const target = /\/(bafybei[a-z2-7]{52})#(z\w+)$/;
 
+	// Reports whether the page is shown, which is at the latest a second after it began.
+	const began = performance.now();
+	const seen = () => document.documentElement.dataset.state === 'ready' || performance.now() - began > 900;
+
 	// Moves the list's link, {cid, key}, from the address to the history's entry, and returns it.
 	function from() {
 		const found = appended.exec(location.hash);
@@ -99,6 +103,8 @@ detach.all = (() => {
 			$('go').textContent = say($('go').dataset.all);
 			$('after').textContent = $('after').dataset.all;
 		}
+		// A page that is being read must not move: a list that comes late stands at its end.
+		if (!own && seen()) document.querySelector('main').append($('all'));
 		$('all').hidden = false;
 	}
 

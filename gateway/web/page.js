@@ -77,7 +77,7 @@
 			describe(opened.meta);
 			// If the list cannot be fetched, the button still works.
 			if (opened.meta.type === all.type) await all.show({ cid, key, opened }).catch(() => {});
-			else all.show(null, cid).catch(() => {});
+			else await Promise.race([all.show(null, cid).catch(() => {}), new Promise(late => setTimeout(late, 400))]);
 		} catch ({ status }) {
 			// After other errors, like no WebCrypto over plain HTTP, the button still works.
 			if (status === 403) state = 'wrong';
