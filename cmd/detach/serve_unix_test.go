@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nkirchhoffer/detach-mta/cmd/detach/mailbox"
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
 
@@ -57,7 +58,7 @@ func TestSIGTERMLetsMailsFinish(t *testing.T) {
 	conn, err := net.Dial("unix", socket)
 	must.Succeed(t, err)
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(servers.Patience))
 	c := textproto.NewConn(conn)
 	say := func(code int, line string) {
 		t.Helper()

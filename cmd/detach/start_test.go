@@ -10,8 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/nkirchhoffer/detach-mta/e2e/servers"
 	"github.com/nkirchhoffer/detach-mta/internal/test/faults"
 	"github.com/nkirchhoffer/detach-mta/internal/test/must"
 )
@@ -87,7 +87,7 @@ func TestServeRefusesMistakes(t *testing.T) {
 			file := filepath.Join(dir, "detach.toml")
 			write(t, file, strings.Replace(text, c.from, strings.ReplaceAll(c.to, "DIR", filepath.ToSlash(dir)), 1), 0o600)
 			var stdout, stderr bytes.Buffer
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for a serve that starts
+			ctx, cancel := context.WithTimeout(t.Context(), servers.Patience) // for a serve that starts
 			defer cancel()
 			if code := run(ctx, []string{"serve", "--config", file}, nil, &stdout, &stderr); code != exitUsage {
 				t.Errorf("exit code %d, want %d", code, exitUsage)

@@ -44,7 +44,7 @@ func TestNodeFailsDuringUpload(t *testing.T) {
 			"stopped", // the kernel still takes some bytes for a process that SIGSTOP has stopped
 			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGSTOP)) },
 			func() { must.Succeed(t, syscall.Kill(daemon(t, node), syscall.SIGCONT)) },
-			"no progress", 2 * time.Second,
+			"no progress", 10 * time.Second, // a busy node takes seconds for a block, too
 		},
 		{
 			"disk full",
