@@ -203,17 +203,6 @@ func wantAll(t *testing.T, v *process, l link.Link, want error) {
 	}
 }
 
-// epoch returns the one epoch of the keyring.
-func (s *site) epoch(t testing.TB) crypto.Epoch {
-	t.Helper()
-	epochs, err := s.keys.Epochs()
-	must.Succeed(t, err)
-	if len(epochs) != 1 {
-		t.Fatalf("epochs: %v, want one", epochs)
-	}
-	return epochs[0]
-}
-
 func (s *site) keyFile(e crypto.Epoch) string { return filepath.Join(s.dir, "keys", string(e)+".key") }
 
 func kuboStore(t *testing.T, node *servers.KuboNode) *kubo.Store {
