@@ -168,7 +168,8 @@ func MetaKeyID(jwe []byte) (KID, error) {
 	return kid, nil
 }
 
-// ourHeader reads a header as SealMeta writes it, which is cheaper than to read any. It refuses others.
+// ourHeader reads a header that is spelled as SealMeta spells it, which is cheaper than reading any
+// JSON. It refuses others.
 func ourHeader(text string) (KID, bool) {
 	text, begins := strings.CutPrefix(text, `{"alg":"dir","enc":"A256GCM","kid":"`)
 	text, ends := strings.CutSuffix(text, `"}`)

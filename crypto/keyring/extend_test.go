@@ -157,7 +157,7 @@ func TestAlteredExtensionDoesNotOpen(t *testing.T) {
 			t.Errorf("moved: opens for core %d", core)
 		}
 	}
-	// Of an object with another epoch, whose marks are others.
+	// A record of an object of another epoch, which has other marks.
 	must.Succeed(t, os.WriteFile(path, good, 0o600))
 	if _, _, _, err := r.Extension(coreAt(98), coreAt(3), later); err == nil || errors.Is(err, ErrNoExtension) {
 		t.Errorf("of an object of another epoch: got %v, want the record to be refused", err)

@@ -129,7 +129,7 @@ type Clock struct {
 }
 
 // New returns a clock that records the time in the file at path. While that file is missing, past
-// says which time stands for it; zero for now.
+// says which time stands for it; the zero time stands for the present.
 func New(path string, cfg Config, past func() (time.Time, error)) *Clock {
 	c := &Clock{path: path, now: cfg.Now, uptime: cfg.Uptime, past: past}
 	if c.now == nil {

@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// AppendSynced adds whole lines to a file that is open with O_APPEND, in one write, so that lines of two processes do not mix. A line that a
-// crash left unfinished is ended first.
+// AppendSynced adds whole lines to a file that is open with O_APPEND, in one write, so that lines of
+// two processes do not mix. A line that a crash left unfinished is ended first.
 func AppendSynced(f *os.File, lines []byte) error {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
